@@ -1,0 +1,81 @@
+"""Vision-language models that point with grounding tokens.
+
+    pointer = molmopoint.load("nano")
+    result = pointer.point(image, "the red circles")
+
+Importing this package loads nothing. Touching a public name imports what it needs; the first touch of a model, config or
+processor name also registers the Auto classes of transformers, and so does `register()`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from molmopoint.version import __version__
+
+if TYPE_CHECKING:
+    from molmopoint import checkpoints, errors
+    from molmopoint.config import MolmoPointConfig
+    from molmopoint.modeling import MolmoPointForConditionalGeneration
+    from molmopoint.pipeline import Pointer, PointingResult, load
+    from molmopoint.points import Point, Points
+    from molmopoint.processing import MolmoPointImageProcessor, MolmoPointProcessor, MolmoPointVideoProcessor
+    from molmopoint.registration import register
+    from molmopoint.tokens import NO_MORE_POINTS
+
+__all__ = [
+    "NO_MORE_POINTS",
+    "MolmoPointConfig",
+    "MolmoPointForConditionalGeneration",
+    "MolmoPointImageProcessor",
+    "MolmoPointProcessor",
+    "MolmoPointVideoProcessor",
+    "Point",
+    "Pointer",
+    "PointingResult",
+    "Points",
+    "__version__",
+    "checkpoints",
+    "errors",
+    "load",
+    "register",
+]
+
+_HOMES = {
+    "NO_MORE_POINTS": "molmopoint.tokens",
+    "Point": "molmopoint.points",
+    "Points": "molmopoint.points",
+    "Pointer": "molmopoint.pipeline",
+    "PointingResult": "molmopoint.pipeline",
+    "load": "molmopoint.pipeline",
+    "register": "molmopoint.registration",
+}
+_REGISTERED_HOMES = {
+    "MolmoPointConfig": "molmopoint.config",
+    "MolmoPointForConditionalGeneration": "molmopoint.modeling",
+    "MolmoPointImageProcessor": "molmopoint.processing",
+    "MolmoPointProcessor": "molmopoint.processing",
+    "MolmoPointVideoProcessor": "molmopoint.processing",
+}
+_ROOMS = ("checkpoints", "data", "errors", "eval", "heads", "metrics", "pipeline", "processing", "reward", "training")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name or room when it is first used."""
+    if name in _ROOMS:
+        return importlib.import_module(f"molmopoint.{name}")
+    if name in _REGISTERED_HOMES:
+        importlib.import_module("molmopoint.registration").register()
+        value = getattr(importlib.import_module(_REGISTERED_HOMES[name]), name)
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'molmopoint' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names and rooms, loaded or not."""
+    return sorted({*globals(), *__all__, *_ROOMS})

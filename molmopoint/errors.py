@@ -1,0 +1,20 @@
+"""The errors a user of the library can meet, beside `ValueError` and `TypeError`.
+
+Every message says what was expected, what arrived, and what to do.
+"""
+
+
+class MolmoPointError(ValueError):
+    """Base of every error the library raises on purpose about its input."""
+
+
+class ProcessingError(MolmoPointError):
+    """A picture, video, prompt or chat template cannot be turned into model input."""
+
+
+class GroundingError(MolmoPointError):
+    """Token ids, selections or text that cannot be points of the given input."""
+
+
+class CheckpointError(MolmoPointError):
+    """Weights or a config that are missing, truncated, or do not fit each other."""

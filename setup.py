@@ -1,0 +1,96 @@
+"""Metadata, and the one place that says which folder is which package.
+
+`heads/`, `eval/` and `checkpoints/` stand at the top level and are parts of the package: this mapping tells installers, the
+relative links inside `molmopoint/` tell people, editors and type checkers.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+ROOMS = {
+    "molmopoint.heads": "heads",
+    "molmopoint.eval": "eval",
+    "molmopoint.checkpoints": "checkpoints",
+}
+FOLDERS = {"molmopoint": "molmopoint", **ROOMS}
+# A set, because the links list the rooms a second time.
+PACKAGES = {*FOLDERS} | {f"{package}.{name}" for package, folder in FOLDERS.items() for name in find_packages(folder)}
+
+VIDEO = ["torchcodec>=0.8", "av>=14"]
+TRAIN = ["accelerate>=1.10", "peft>=0.17", "datasets>=4", "tensorboard>=2.18"]
+EVAL = ["jinja2>=3.1"]
+VIZ = ["matplotlib>=3.9"]
+TEST = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "accelerate>=1.10", "jinja2>=3.1", "av>=14"]
+DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2"]
+
+
+def version() -> str:
+    """The version, read without importing the package, whose dependencies are not installed yet."""
+    found = re.search(r'__version__ = "([^"]+)"', (ROOT / "molmopoint" / "version.py").read_text(encoding="utf-8"))
+    if found is None:
+        raise RuntimeError('expected a line `__version__ = "..."` in molmopoint/version.py')
+    return found[1]
+
+
+def description() -> str:
+    """The README, if it is there."""
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.is_file() else ""
+
+
+setup(
+    name="molmopoint",
+    version=version(),
+    description="Vision-language models that point with grounding tokens",
+    long_description=description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=sorted(PACKAGES),
+    package_dir=FOLDERS,
+    package_data={
+        "molmopoint": ["py.typed"],
+        "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*"],
+    },
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "transformers>=5.20.2,<6",
+        "timm>=1.0.15",
+        "einops>=0.8",
+        "safetensors>=0.5",
+        "huggingface_hub>=1.0",
+        "numpy>=1.26",
+        "pillow>=10.4",
+        "scipy>=1.13",
+        "typer>=0.15",
+        "rich>=13.9",
+        "jinja2>=3.1",  # chat templates
+    ],
+    extras_require={
+        "flash": ["flash-attn>=2.7"],
+        "video": VIDEO,
+        "train": TRAIN,
+        "eval": EVAL,
+        "viz": VIZ,
+        "test": TEST,
+        "dev": DEV + TEST,
+        "all": sorted({*VIDEO, *TRAIN, *EVAL, *VIZ, *TEST, *DEV}),  # without flash-attn, which needs a compiler
+    },
+    entry_points={"console_scripts": ["molmopoint=molmopoint.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
