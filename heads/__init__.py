@@ -1,0 +1,19 @@
+"""What turns hidden states into choices. Torch only; every size is given, so that each head runs on five vectors."""
+
+from molmopoint.heads.grounding import GroundingHeads, GroundingState, SelectionLogits
+from molmopoint.heads.location import LocationHead
+from molmopoint.heads.norm import RMSNorm
+from molmopoint.heads.patch import PatchHead
+from molmopoint.heads.rotary import rotate
+from molmopoint.heads.subpatch import SubpatchHead
+
+__all__ = [
+    "GroundingHeads",
+    "GroundingState",
+    "LocationHead",
+    "PatchHead",
+    "RMSNorm",
+    "SelectionLogits",
+    "SubpatchHead",
+    "rotate",
+]
