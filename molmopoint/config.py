@@ -1,0 +1,333 @@
+"""Configuration of a MolmoPoint model: what released `config.json` files say, checked and brought into one form.
+
+In memory the sub-configs are those of transformers' native Molmo2, because its vision tower and text model read them. On disk
+the config has the names of the released files, so that released tooling reads what we save. `MolmoPointConfig` accepts both.
+
+Letters: V vocabulary, A additional vocabulary rows, H text width, E pointing width, F width of the tapped ViT features,
+L location cells per ViT patch.
+
+What may surprise: released files declare 27 ViT layers but store 25; layers above the deepest tapped one do nothing, so they
+are always trimmed and the tapped layers become absolute.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.models.molmo2.configuration_molmo2 import Molmo2AdapterConfig, Molmo2TextConfig, Molmo2VisionConfig
+
+from molmopoint import tokens
+from molmopoint.released_config import read_sub_config, released_fields
+
+ID_FIELDS = {
+    "image_start_token_id": tokens.IMAGE_START,
+    "image_end_token_id": tokens.IMAGE_END,
+    "image_patch_id": tokens.IMAGE_PATCH,
+    "image_col_id": tokens.IMAGE_COL,
+    "low_res_image_start_token_id": tokens.LOW_RES_START,
+    "image_non_indexable_patch_id": tokens.LOW_RES_PATCH,
+    "frame_start_token_id": tokens.FRAME_START,
+    "frame_end_token_id": tokens.FRAME_END,
+    "patch_token_id": tokens.PATCH,
+    "subpatch_token_id": tokens.SUBPATCH,
+    "location_token_id": tokens.LOCATION,
+}
+"""Config field of each special token the model must know."""
+
+SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "no_more_points_class": (True,),
+    "patch_embedding_kind": ("image_feature0",),
+    "embed_selected_vit_patch": ("linear",),
+    "embed_location": (False,),
+    "layer_norm_x": (True,),
+    "norm_logits": (True,),
+    "token_prediction_rotary": ("one_d", "none"),
+    "mask_patches": ("always", "inference"),
+    "mask_subpatches": ("inference",),
+    "mask_repeats": ("inference", "all"),
+    "location_input": ("normed", "hidden"),
+}
+"""Values the network and the decoder implement; files with any other one describe a model that was never released."""
+
+
+class MolmoPointAdapterConfig(Molmo2AdapterConfig):
+    """Connector: the native Molmo2 adapter and what MolmoPoint adds.
+
+    Attributes:
+        pooling_attention_mask: whether empty slots are left out of the softmax; they are zero vectors in any case.
+        positional_embeddings: number of slots with a learned bias added before pooling, None for no bias.
+        attention_pooling_out_layer: whether the pooling attention ends with an output projection.
+    """
+
+    model_type = "molmo_point_adapter"
+
+    pooling_attention_mask: bool = True
+    positional_embeddings: int | None = None
+    attention_pooling_out_layer: bool = False
+
+
+class MolmoPointConfig(PreTrainedConfig):
+    """Configuration of `MolmoPointForConditionalGeneration`.
+
+    It is mutable: `location_input`, `patch_logit_scale` and the masks are read at every call. Without arguments it describes
+    the 8B model, but with `patch_logit_scale="dim"`, as every new model.
+
+    Attributes:
+        text_config: decoder, or a dict of it. Its `tie_word_embeddings` decides whether the tables are shared.
+        vision_config: ViT, or a dict of it; released files call it `vit_config`.
+        adapter_config: connector, or a dict of it. Sizes it shares with the other two default to theirs.
+        image_start_token_id: id of `<im_start>`; -1 or null: V. Every other unset id follows in the released order.
+        patch_embed_dim: E, width of patch and subpatch queries and keys.
+        patch_location: "NxN" location cells per ViT patch, or None for points without a location.
+        no_more_points_class: whether a learned key ends a list.
+        token_prediction_rotary: "one_d" rotates patch queries and keys, "none" does not.
+        token_prediction_rotary_theta: base of its angles; None: that of the decoder.
+        layer_norm_x: whether the pointing heads have a norm of their own.
+        norm_logits: whether patch and subpatch logits are scaled.
+        mask_patches: "always": patches below the previous one of the list are masked in training too; "inference": not there.
+        mask_subpatches: "inference": slots are masked in decoding only.
+        mask_repeats: a place is never chosen twice; in decoding only, whichever of the two released words says so.
+        patch_embedding_kind: what a chosen patch adds to its token; "image_feature0": the connector output.
+        embed_selected_vit_patch: what a chosen slot adds to its token; "linear": its projected ViT features.
+        embed_location: whether a chosen location adds to its token.
+        use_frame_special_tokens: whether frames are enclosed in `<frame_start>` and `<frame_end>`.
+        location_input: what the location head reads: "normed" states as in training, or "hidden" states before the norm, as
+            the decoding of the reference does.
+        share_low_res_embedding: whether `<im_low>` is embedded with the row of `<im_patch>`, as in training.
+        patch_logit_scale: "keys": 1 / sqrt(image tokens of the query's own example + 1); "dim": 1 / sqrt(E); a float is the
+            factor itself. None: "keys" if the ViT came as `vit_config`, the released form, which always states this field
+            when we write it; else, for new models, "dim".
+        tie_word_embeddings: follows `text_config`; released files always say false here.
+
+    Raises:
+        ValueError: a combination that no network of this library can have.
+    """
+
+    model_type = "molmo_point"
+    sub_configs_defaults = {
+        "text_config": Molmo2TextConfig,
+        "vision_config": Molmo2VisionConfig,
+        "adapter_config": MolmoPointAdapterConfig,
+    }
+    attribute_map = {
+        "image_token_id": "image_patch_id",
+        "video_token_id": "image_patch_id",
+        "image_high_res_id": "image_patch_id",
+        "vit_config": "vision_config",
+    }
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    text_config: Molmo2TextConfig | dict[str, Any] | None = None
+    vision_config: Molmo2VisionConfig | dict[str, Any] | None = None
+    adapter_config: MolmoPointAdapterConfig | dict[str, Any] | None = None
+    image_start_token_id: int = -1
+    image_end_token_id: int = -1
+    image_patch_id: int = -1
+    image_col_id: int = -1
+    low_res_image_start_token_id: int = -1
+    image_non_indexable_patch_id: int = -1
+    frame_start_token_id: int = -1
+    frame_end_token_id: int = -1
+    patch_token_id: int = -1
+    subpatch_token_id: int = -1
+    location_token_id: int = -1
+    patch_embed_dim: int = 512
+    patch_location: str | None = "3x3"
+    no_more_points_class: bool = True
+    token_prediction_rotary: str = "one_d"
+    token_prediction_rotary_theta: float | None = 50000.0
+    layer_norm_x: bool = True
+    norm_logits: bool = True
+    mask_patches: str = "always"
+    mask_subpatches: str = "inference"
+    mask_repeats: str = "inference"
+    patch_embedding_kind: str = "image_feature0"
+    embed_selected_vit_patch: str = "linear"
+    embed_location: bool = False
+    use_frame_special_tokens: bool = True
+    location_input: str = "normed"
+    share_low_res_embedding: bool = True
+    patch_logit_scale: str | float | None = None
+    tie_word_embeddings: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Reads the released form, fills what depends on other fields, and checks the whole.
+
+        Raises:
+            ValueError: an impossible combination; the message names both values.
+        """
+        released_vision = kwargs.pop("vit_config", None)
+        if released_vision is not None and self.vision_config is not None:
+            raise ValueError("expected vit_config (released form) or vision_config (native form), got both; keep one of them")
+        self.vision_config = released_vision if released_vision is not None else self.vision_config
+        duplicate = kwargs.pop("image_high_res_id", None)
+        kwargs.pop("auto_map", None)  # names the remote code of a released repository, which this class replaces
+        self._build_sub_configs()
+        super().__post_init__(**kwargs)
+        self._fill_token_ids()
+        if duplicate not in (None, self.image_patch_id):
+            raise ValueError(f"expected image_high_res_id to repeat image_patch_id {self.image_patch_id}, got {duplicate}; drop it")
+        if self.patch_logit_scale is None:
+            self.patch_logit_scale = "dim" if released_vision is None else "keys"
+        if self.token_prediction_rotary_theta is None:
+            self.token_prediction_rotary_theta = self.text_config.rope_parameters["rope_theta"]
+        if self.tie_word_embeddings and not self.text_config.tie_word_embeddings:
+            raise ValueError(
+                "tie_word_embeddings is True but text_config.tie_word_embeddings is False; the latter decides, so set it there"
+            )
+        self.tie_word_embeddings = self.text_config.tie_word_embeddings
+        self.validate()
+
+    @property
+    def location_grid(self) -> int:
+        """Location cells per side of a ViT patch; 0 without a location head."""
+        return int(self.patch_location.split("x")[0]) if self.patch_location else 0
+
+    @property
+    def num_locations(self) -> int:
+        """L, location cells per ViT patch."""
+        return self.location_grid**2
+
+    @property
+    def extended_start(self) -> int:
+        """First id of the extended vocabulary, V + A."""
+        return self.text_config.vocab_size + self.text_config.additional_vocab_size
+
+    @property
+    def vision_token_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens of type 1, which see each other in both directions."""
+        ids = {token: getattr(self, field) for field, token in ID_FIELDS.items()}
+        return tuple(ids[token] for token in tokens.VISION_TOKENS)
+
+    @property
+    def vit_feature_dim(self) -> int:
+        """F, ViT width times the number of tapped layers."""
+        return self.vision_config.hidden_size * len(self.adapter_config.vision_feature_layer)
+
+    def validate(self) -> None:
+        """Checks the values as they are now; called when built and when saved.
+
+        Raises:
+            ValueError: an impossible combination; the message names both values.
+        """
+        super().validate()
+        check_fields(self)
+        check_sizes(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields under the released names, for `config.json`; `MolmoPointConfig(**that)` is an equal config."""
+        output = super().to_dict()
+        for name in self.sub_configs_defaults:
+            output[name] = released_fields(name, output[name])
+        rope_layers = output["text_config"].get("rope_scaling_layers")
+        if rope_layers == list(range(output["text_config"]["num_hidden_layers"])):
+            output["text_config"]["rope_scaling_layers"] = None  # "all of them" in released files
+        output["vit_config"] = output.pop("vision_config")
+        output["image_high_res_id"] = self.image_patch_id
+        output["tie_word_embeddings"] = False
+        return output
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """`to_dict` without the fields every transformers config has at their defaults; this is what is saved."""
+        common = PreTrainedConfig().to_dict()
+        common.pop("transformers_version")
+
+        def differing(fields: dict[str, Any]) -> dict[str, Any]:
+            return {k: v for k, v in fields.items() if k != "_name_or_path" and (k not in common or v != common[k])}
+
+        output = differing(self.to_dict())
+        return output | {name: differing(output[name]) for name in ("text_config", "vit_config", "adapter_config")}
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both describe the same model; where they were read from does not count."""
+        return isinstance(other, MolmoPointConfig) and self.to_diff_dict() == other.to_diff_dict()
+
+    def _build_sub_configs(self) -> None:
+        """Turns dicts into sub-configs of our own, trims the ViT, and makes the tapped layers absolute."""
+        text = read_sub_config("text_config", Molmo2TextConfig, self.text_config, {"rope_theta": 1e6, "max_position_embeddings": 37376})
+        vision = read_sub_config("vision_config", Molmo2VisionConfig, self.vision_config, {})
+        shared = {"hidden_size": vision.hidden_size, "num_attention_heads": vision.num_attention_heads, "head_dim": vision.head_dim}
+        shared |= {"num_key_value_heads": vision.num_attention_heads}
+        shared |= {"text_hidden_size": text.hidden_size, "intermediate_size": text.intermediate_size}
+        given = self.adapter_config if self.adapter_config is not None else {}
+        if isinstance(given, dict):
+            given = {**{k: v for k, v in shared.items() if k not in given}, **given}
+        adapter = read_sub_config("adapter_config", MolmoPointAdapterConfig, given, {})
+        depth, layers = vision.num_hidden_layers, adapter.vision_feature_layer
+        if not layers or not all(-depth <= layer < depth for layer in layers):
+            raise ValueError(f"expected tapped layers (vit_layers) among the {depth} layers of the ViT, got {layers}; correct one of them")
+        adapter.vision_feature_layer = [layer % depth for layer in layers]
+        vision.num_hidden_layers = max(adapter.vision_feature_layer) + 1
+        self.text_config, self.vision_config, self.adapter_config = text, vision, adapter
+
+    def _fill_token_ids(self) -> None:
+        """Ids that are null or -1 follow `<im_start>` in the released order; released files forget one of them."""
+        if self.image_start_token_id in (None, -1):
+            self.image_start_token_id = self.text_config.vocab_size
+        for field, token in ID_FIELDS.items():
+            if getattr(self, field) in (None, -1):
+                setattr(self, field, self.image_start_token_id + tokens.RELEASED_TOKENS.index(token))
+
+
+def check_fields(config: MolmoPointConfig) -> None:
+    """Checks fields one by one, and the token ids among each other.
+
+    Raises:
+        ValueError: a value the network or the decoder does not implement.
+    """
+    for field, allowed in SUPPORTED.items():
+        value = getattr(config, field)
+        # `True == 1`, and the released default of token_prediction_rotary is the invalid True: types count.
+        if not any(value == option and type(value) is type(option) for option in allowed):
+            options = " or ".join(repr(option) for option in allowed)
+            raise ValueError(f"expected {field} {options}, got {value!r}; other values belong to models that were never released")
+    if config.patch_location is not None and not re.fullmatch(r"([1-9]\d*)x\1", str(config.patch_location)):
+        raise ValueError(f"expected patch_location 'NxN' such as '3x3', or null, got {config.patch_location!r}; cells are square")
+    for field in ("use_frame_special_tokens", "share_low_res_embedding"):
+        if not isinstance(getattr(config, field), bool):
+            raise ValueError(f"expected {field} true or false, got {getattr(config, field)!r}")
+    scale = config.patch_logit_scale
+    is_factor = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale) and scale > 0
+    if scale not in ("keys", "dim") and not is_factor:
+        raise ValueError(f"expected patch_logit_scale 'keys', 'dim' or a positive number, got {scale!r}")
+    ids = {field: getattr(config, field) for field in ID_FIELDS}
+    for field, token_id in ids.items():
+        if not isinstance(token_id, int) or not 0 <= token_id < config.extended_start:
+            raise ValueError(
+                f"expected {field} in 0..{config.extended_start - 1} (text_config.vocab_size {config.text_config.vocab_size} + "
+                f"additional_vocab_size {config.text_config.additional_vocab_size}), got {token_id}; use the ids of the tokenizer"
+            )
+    if len(set(ids.values())) < len(ids):
+        raise ValueError(f"expected a different id for each special token, got {ids}; use the ids of the tokenizer")
+
+
+def check_sizes(config: MolmoPointConfig) -> None:
+    """Checks that the boxes fit each other.
+
+    Raises:
+        ValueError: two sizes that cannot belong to one network.
+    """
+    text, vision, adapter = config.text_config, config.vision_config, config.adapter_config
+    width = adapter.num_attention_heads * adapter.head_dim
+    patches = math.prod(side // vision.patch_size for side in vision.image_size)
+    equal = [
+        ("adapter_config.text_hidden_size", adapter.text_hidden_size, "text_config.hidden_size", text.hidden_size),
+        ("adapter_config.num_key_value_heads", adapter.num_key_value_heads, "its num_attention_heads", adapter.num_attention_heads),
+        ("vision_config.num_position_embeddings", vision.num_position_embeddings, "the number of ViT patches", patches),
+    ]
+    if not adapter.attention_pooling_out_layer:
+        equal.append(("adapter_config.hidden_size", adapter.hidden_size, "its num_attention_heads * head_dim", width))
+    for left, left_value, right, right_value in equal:
+        if left_value != right_value:
+            raise ValueError(f"expected {left} to equal {right}, got {left_value} and {right_value}; correct one of them")
+    if text.num_attention_heads % text.num_key_value_heads:
+        raise ValueError(
+            f"expected text_config.num_attention_heads to be a multiple of num_key_value_heads, got {text.num_attention_heads} "
+            f"and {text.num_key_value_heads}; correct one of them"
+        )
+    if config.patch_embed_dim < 2 or config.patch_embed_dim % 2:
+        raise ValueError(f"expected an even patch_embed_dim of at least 2, because it is rotated in pairs, got {config.patch_embed_dim}")

@@ -1,0 +1,106 @@
+"""Checks of weight files before they are read, and of what was read: a wrong model is never returned silently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from molmopoint.errors import CheckpointError
+
+WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+NAMES_SHOWN = 5
+
+
+def verify_checkpoint_files(folder: str | Path) -> None:
+    """Checks that the weight files of a folder are there, whole, and hold what the index says. Reads headers only.
+
+    Args:
+        folder: a local folder with one safetensors file, or shards and their index.
+
+    Raises:
+        CheckpointError: missing, truncated or foreign files; the message names them.
+    """
+    folder = Path(folder)
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise CheckpointError(
+                f"expected {WEIGHTS_FILE} or {INDEX_FILE} in {folder}, got neither{_pickled(folder)}; download or save the model again"
+            )
+        _stored_names(folder / WEIGHTS_FILE)
+        return
+    shards = _shards(index)
+    absent = sorted(shard for shard in shards if not (folder / shard).is_file())
+    if absent:
+        raise CheckpointError(f"expected {len(shards)} shards in {folder}, got all but {_some(absent)}; download them again")
+    for shard, names in shards.items():
+        lost = names - _stored_names(folder / shard)
+        if lost:
+            raise CheckpointError(
+                f"expected {_some(sorted(lost))} in {folder / shard} as {INDEX_FILE} says, got a file without; download both again"
+            )
+
+
+def check_loading_info(info: Mapping[str, Iterable[Any]], source: str | Path = "the checkpoint") -> None:
+    """Checks what transformers reports with `output_loading_info=True`.
+
+    Args:
+        info: "missing_keys", "unexpected_keys", "mismatched_keys" (name, stored shape, expected shape) and "error_msgs".
+        source: where the weights came from, for the message.
+
+    Raises:
+        CheckpointError: anything was missing, left over, or of the wrong shape; the message names the tensors.
+    """
+    problems = [f"{_some(sorted(map(str, info[key])))} {what}" for key, what in _PROBLEMS.items() if info.get(key)]
+    mismatched = sorted(info.get("mismatched_keys", ()))
+    if mismatched:
+        shapes = [f"{name} {tuple(stored)} instead of {tuple(wanted)}" for name, stored, wanted in mismatched]
+        problems.append(f"{_some(shapes)} of another shape")
+    if problems:
+        raise CheckpointError(
+            f"expected the tensors the config describes in {source}, got: {'; '.join(problems)}; "
+            "use the config that was saved with these weights"
+        )
+
+
+_PROBLEMS = {"missing_keys": "missing", "unexpected_keys": "unknown", "error_msgs": "reported"}
+
+
+def _shards(index: Path) -> dict[str, set[str]]:
+    """Tensor names by shard, from an index file."""
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        by_shard: dict[str, set[str]] = {}
+        for name, shard in weight_map.items():
+            by_shard.setdefault(shard, set()).add(name)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"expected a weight_map of tensor names to files in {index}, got {error!r}; download it again") from error
+    foreign = sorted(shard for shard in by_shard if Path(shard).name != shard or not shard.endswith(".safetensors"))
+    if foreign:
+        raise CheckpointError(f"expected safetensors files beside {index}, got {_some(foreign)}; only such files are read")
+    return by_shard
+
+
+def _stored_names(file: Path) -> set[str]:
+    """Names in a safetensors file; opening it also compares its length with its header."""
+    try:
+        with safe_open(str(file), "pt") as handle:
+            return set(handle.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"expected a whole safetensors file, got {file}, which is truncated or corrupt ({error}); download it again"
+        ) from error
+
+
+def _pickled(folder: Path) -> str:
+    files = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(kind)) if folder.is_dir() else []
+    return f" but {_some(files)}, which is never unpickled: convert it to safetensors" if files else ""
+
+
+def _some(names: list[str]) -> str:
+    left = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {left} more" if left > 0 else "")
