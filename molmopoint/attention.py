@@ -1,0 +1,119 @@
+"""Who may look at whom.
+
+Letters: B rows, Q queries, S keys.
+
+A query sees a key iff both belong to the same example, the key lies in the trunk or in the query's branch, and the key is not
+later or both are vision tokens. The mask is always made here and handed on, so that no backend guesses packing from
+positions that restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
+from transformers.cache_utils import Cache
+from transformers.configuration_utils import PreTrainedConfig
+
+FLASH_PREFIX = "flash_attention"
+
+
+@dataclass(frozen=True)
+class AttentionRule:
+    """The predicate, as one integer per property of a key. Queries are the first Q keys; a static cache has empty ones behind.
+
+    Attributes:
+        examples: (B, S) packed example, -1 for padding.
+        branches: (B, S) branch inside the example, -1 for the shared trunk.
+        vision: (B, S) True at vision tokens.
+    """
+
+    examples: Tensor
+    branches: Tensor
+    vision: Tensor
+
+    def allows(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Whether queries see keys; indices that broadcast together. Padding sees itself, so that no softmax is empty."""
+        query_example, key_branch = self.examples[row, query], self.branches[row, key]
+        same = (query_example == self.examples[row, key]) & (query_example >= 0)
+        branch = (key_branch < 0) | (key_branch == self.branches[row, query])
+        order = (key <= query) | (self.vision[row, query] & self.vision[row, key])
+        return (same & branch & order) | (key == query)
+
+
+def prompt_mask(rule: AttentionRule, num_queries: int, implementation: str, dtype: torch.dtype) -> Any:
+    """The mask of a pass over many tokens, in the form the attention backend reads.
+
+    Args:
+        rule: of all keys; the queries are the first `num_queries` of them.
+        num_queries: Q.
+        implementation: "sdpa", "eager" or "flex_attention".
+        dtype: of the hidden states; eager masks are additive.
+
+    Returns:
+        (B, 1, Q, S) boolean (True = may look), additive for eager, or a block mask for flex.
+    """
+    rows, keys = rule.examples.shape
+    device = rule.examples.device
+    if implementation == "flex_attention":
+        return create_block_mask(
+            lambda b, h, q, k: rule.allows(b, q, k), rows, None, num_queries, keys, device=device, _compile=device.type == "cuda"
+        )
+    key = torch.arange(keys, device=device)
+    row = torch.arange(rows, device=device)[:, None, None]
+    allowed = rule.allows(row, key[:num_queries, None], key[None, :]).unsqueeze(1)
+    return additive(allowed, dtype) if implementation == "eager" else allowed
+
+
+def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Boolean mask as numbers to add to attention scores."""
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)
+
+
+def step_mask(key_mask: Tensor | None, past: Cache, implementation: str, dtype: torch.dtype) -> Any:
+    """The mask of one new token per row over a cache: every real token so far.
+
+    Args:
+        key_mask: (B, >= keys) True at real tokens, or None when no row is padded.
+        past: the cache; a static one holds slots that are not filled yet.
+        implementation: attention backend.
+        dtype: of the hidden states.
+
+    Returns:
+        None where every key is seen, a (B, keys) mask for flash attention, else (B, 1, 1, keys).
+    """
+    length, start = past.get_mask_sizes(1, 0)
+    filled = None
+    if past.is_compileable:
+        seen = past.get_query_offset(0)
+        device = seen.device if isinstance(seen, Tensor) else (key_mask.device if key_mask is not None else None)
+        filled = (torch.arange(length, device=device) + start <= seen).unsqueeze(0)
+    if key_mask is not None:
+        keys = key_mask[:, start : start + length]
+        if keys.shape[1] < length:
+            keys = torch.nn.functional.pad(keys, (0, length - keys.shape[1]), value=False)
+        filled = keys if filled is None else filled & keys
+    if filled is None:
+        return None
+    if implementation.startswith(FLASH_PREFIX):
+        return filled
+    filled = filled[:, None, None, :]
+    if implementation == "flex_attention":
+        return create_block_mask(lambda b, h, q, k: filled[b % len(filled), 0, 0, k], len(filled), None, 1, length, device=filled.device, _compile=False)
+    return additive(filled, dtype) if implementation == "eager" else filled
+
+
+@contextmanager
+def honouring_mask(config: PreTrainedConfig) -> Iterator[str]:
+    """Backend for passes with a block mask: flash attention would silently look causally, so SDPA stands in for it."""
+    wanted = config._attn_implementation or "sdpa"
+    config._attn_implementation = "sdpa" if wanted.startswith(FLASH_PREFIX) else wanted
+    try:
+        yield config._attn_implementation
+    finally:
+        config._attn_implementation = wanted

@@ -1,0 +1,184 @@
+"""From ViT features to image tokens: gathering by the pooling table, attention pooling, projection.
+
+Letters: N ViT patches of the call, G ViT patches per crop, T image tokens of the call, K slots per image token,
+F width of the tapped ViT features, D width of the pooling attention, H text width.
+
+What differs from the native adapter: no output projection, the pooling mask is honoured by every attention backend because
+the one-query attention over at most a few slots is computed right here, and the ViT features stay available for the
+subpatch head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.models.molmo2.modeling_molmo2 import Molmo2ImageProjectorMLP, Molmo2VisionModel
+
+from molmopoint.config import MolmoPointConfig
+
+CROPS_PER_PASS = 32
+"""Crops that go through the ViT at a time outside training: bounds the activations of long clips."""
+
+TOKENS_PER_PASS = 8192
+"""Image tokens that are pooled at a time outside training: bounds the gathered copy of the ViT features."""
+
+
+@dataclass(frozen=True)
+class VisualFeatures:
+    """Everything the model sees of the pictures of a call; make it once, use it for several prompts.
+
+    Attributes:
+        vit_features: (N, F) tapped ViT features in compute dtype.
+        image_features: (T, H) connector output of every image token.
+        pooling: (T, K) rows of `vit_features`, -1 for an empty slot.
+        num_image_rows: how many of the T table rows come from pictures; the rest come from clips.
+        slots: (2,) pooling columns of pictures and of clips, before they were padded to K.
+    """
+
+    vit_features: Tensor
+    image_features: Tensor
+    pooling: Tensor
+    num_image_rows: int
+    slots: tuple[int, int]
+
+    def to(self, *args: torch.device | torch.dtype | str) -> VisualFeatures:
+        """The same features on another device or in another floating dtype."""
+        return replace(
+            self,
+            vit_features=self.vit_features.to(*args),
+            image_features=self.image_features.to(*args),
+            pooling=self.pooling.to(*(a for a in args if not isinstance(a, torch.dtype))),
+        )
+
+
+    def repeat_rows(self, owners: Tensor, times: int) -> VisualFeatures:
+        """The tables of a batch in which every row stands `times` times in a row; ViT features stay shared.
+
+        Args:
+            owners: (T,) batch row of every table row.
+            times: copies of each row.
+        """
+
+        def repeated(part: Tensor, first: int) -> Tensor:
+            entries = torch.arange(len(part), device=part.device).repeat(times) + first
+            copy = torch.arange(times, device=part.device).repeat_interleave(len(part))
+            return entries[(part.repeat(times) * times + copy).argsort(stable=True)]
+
+        split = self.num_image_rows
+        order = torch.cat([repeated(owners[:split], 0), repeated(owners[split:], split)])
+        return replace(self, image_features=self.image_features[order], pooling=self.pooling[order], num_image_rows=split * times)
+
+
+class PoolingAttention(nn.Module):
+    """One query per image token (the mean of its slots) attends to its K slots."""
+
+    def __init__(self, config: MolmoPointConfig) -> None:
+        super().__init__()
+        adapter = config.adapter_config
+        self.num_heads, self.head_dim = adapter.num_attention_heads, adapter.head_dim
+        width = self.num_heads * self.head_dim
+        self.q_proj = nn.Linear(config.vit_feature_dim, width, bias=adapter.attention_bias)
+        self.k_proj = nn.Linear(config.vit_feature_dim, width, bias=adapter.attention_bias)
+        self.v_proj = nn.Linear(config.vit_feature_dim, width, bias=adapter.attention_bias)
+        if adapter.attention_pooling_out_layer:
+            self.o_proj = nn.Linear(width, adapter.hidden_size, bias=adapter.attention_bias)
+        self.masked = adapter.pooling_attention_mask
+
+    def forward(self, slots: Tensor, mask: Tensor) -> Tensor:
+        """Pools (T, K, F) slot features with their mask (T, K) to (T, D). Scores and softmax are float32."""
+        count = mask.sum(1, keepdim=True).clamp(min=1)
+        mean = slots.sum(1) / count.to(slots.dtype)
+        heads = (self.num_heads, self.head_dim)
+        query = self.q_proj(mean).unflatten(-1, heads)
+        key = self.k_proj(slots).unflatten(-1, heads)
+        value = self.v_proj(slots).unflatten(-1, heads)
+        with torch.autocast(slots.device.type, enabled=False):
+            scores = torch.einsum("thd,tkhd->thk", query.float(), key.float()) * self.head_dim**-0.5
+            if self.masked:
+                scores = scores.masked_fill(~mask.unsqueeze(1), torch.finfo(scores.dtype).min)
+            weights = scores.softmax(-1).to(value.dtype)
+            pooled = torch.einsum("thk,tkhd->thd", weights, value).flatten(1)
+        return self.o_proj(pooled) if hasattr(self, "o_proj") else pooled
+
+
+class SlotPositions(nn.Module):
+    """A learned bias per slot, added before pooling."""
+
+    def __init__(self, num_slots: int, width: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(num_slots, width))
+
+    def forward(self, slots: Tensor) -> Tensor:
+        """Adds the first K biases to (T, K, F)."""
+        return slots + self.bias[: slots.shape[1]].to(slots.dtype)
+
+
+class Connector(nn.Module):
+    """Pools the slots of every image token and projects them to the width of the text model."""
+
+    def __init__(self, config: MolmoPointConfig) -> None:
+        super().__init__()
+        adapter = config.adapter_config
+        if adapter.positional_embeddings:
+            self.positional_embeddings = SlotPositions(adapter.positional_embeddings, config.vit_feature_dim)
+        self.image_pooling_2d = PoolingAttention(config)
+        self.image_projector = Molmo2ImageProjectorMLP(adapter)
+
+    def forward(self, vit_features: Tensor, pooling: Tensor) -> Tensor:
+        """Image features (T, H) of a pooling table (T, K) over ViT features (N, F)."""
+        if torch.is_grad_enabled() or len(pooling) <= TOKENS_PER_PASS:
+            return self._pool(vit_features, pooling)
+        return torch.cat([self._pool(vit_features, part) for part in pooling.split(TOKENS_PER_PASS)])
+
+    def _pool(self, vit_features: Tensor, pooling: Tensor) -> Tensor:
+        mask = pooling >= 0
+        slots = functional.embedding(pooling.clamp(min=0), vit_features) * mask.unsqueeze(-1)
+        if hasattr(self, "positional_embeddings"):
+            slots = self.positional_embeddings(slots)
+        return self.image_projector(self.image_pooling_2d(slots, mask))
+
+
+def tapped_features(vision_tower: Molmo2VisionModel, pixels: Tensor, layers: list[int]) -> Tensor:
+    """ViT features (N, F) of crops (crops, G, patch values): outputs of the tapped layers, concatenated in their order.
+
+    Runs the layers itself, because the native forward can only keep the outputs of all of them.
+    """
+    depth = len(vision_tower.layers)
+    wanted = [layer % depth for layer in layers]
+    if torch.is_grad_enabled() or len(pixels) <= CROPS_PER_PASS:
+        return _run_vit(vision_tower, pixels, wanted)
+    return torch.cat([_run_vit(vision_tower, part, wanted) for part in pixels.split(CROPS_PER_PASS)])
+
+
+def _run_vit(vision_tower: Molmo2VisionModel, pixels: Tensor, wanted: list[int]) -> Tensor:
+    weight = vision_tower.patch_embedding.weight
+    hidden = vision_tower.patch_embedding(pixels.to(device=weight.device, dtype=weight.dtype))
+    hidden = hidden + vision_tower.positional_embedding.to(hidden.dtype)
+    tapped = {}
+    for index, layer in enumerate(vision_tower.layers[: max(wanted) + 1]):
+        hidden = layer(hidden, None)
+        if index in wanted:
+            tapped[index] = hidden
+    return torch.cat([tapped[index] for index in wanted], dim=-1).flatten(0, 1)
+
+
+def join_tables(images: Tensor | None, videos: Tensor | None, first_frame_patch: int) -> Tensor:
+    """One pooling table (T, K) from those of pictures and clips; the narrower one is padded with empty slots.
+
+    Args:
+        images: (T_i, K_i) or None.
+        videos: (T_v, K_v) or None, counting from the first frame.
+        first_frame_patch: ViT patches of all picture crops; frames come after them.
+    """
+    if videos is None or images is None:
+        table = images if videos is None else videos
+        if table is None:
+            raise ValueError("expected a pooling table of pictures or clips, got neither")
+        return table.long()
+    videos = torch.where(videos >= 0, videos + first_frame_patch, videos)
+    width = max(images.shape[1], videos.shape[1])
+    padded = [functional.pad(table.long(), (0, width - table.shape[1]), value=-1) for table in (images, videos)]
+    return torch.cat(padded)

@@ -1,0 +1,221 @@
+"""The decoding loop behind `generate`: prompt once, then one token per row and step.
+
+Letters: B rows, S tokens of the prompt, T tokens of prompt and answer together.
+
+transformers prepares cache, logits processors and stopping criteria and calls `decode` in place of its own loop, because a
+grounding token is a pair (id, selection) that is chosen in two stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.generation import GenerationConfig, GenerationMixin, GenerationMode, LogitsProcessorList, StoppingCriteriaList
+from transformers.generation import logits_process as processors
+from transformers.generation.streamers import BaseStreamer
+
+from molmopoint.attention import step_mask
+from molmopoint.config import MolmoPointConfig
+from molmopoint.generation.output import GroundedGenerateOutput
+from molmopoint.generation.rules import Choice, DecodingRules, Limits, read_prompt
+from molmopoint.heads import GroundingState, SelectionLogits
+from molmopoint.rows import join_extended, lay_out, split_extended
+
+WARPERS = (
+    processors.TemperatureLogitsWarper, processors.TopKLogitsWarper, processors.TopPLogitsWarper, processors.MinPLogitsWarper,
+    processors.TypicalLogitsWarper, processors.EpsilonLogitsWarper, processors.EtaLogitsWarper,
+)  # fmt: skip
+"""Processors that reshape a distribution whatever its classes are; they apply to both stages."""
+
+PIXELS = ("pixel_values", "image_token_pooling", "pixel_values_videos", "video_token_pooling")
+SHAPES = ("image_grids", "image_num_crops", "video_grids")
+
+
+class GroundedGenerationMixin(GenerationMixin):
+    """`generate` for models whose answers hold grounding tokens."""
+
+    def generate(self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any) -> Tensor | GroundedGenerateOutput:
+        """Answers (B, T) as extended ids, prompt included; by greedy decoding or sampling, in batches of any mix of rows.
+
+        Args:
+            inputs: (B, S) prompt ids, left-padded; also accepted as `input_ids`.
+            generation_config: as in transformers.
+            **kwargs: all model inputs; everything `GenerationConfig` knows; and
+                max_points: points per answer at most;
+                single_point: exactly one point;
+                open_list: (B,) or one boolean: the prompt ends inside a point list, which may start at once;
+                visual_features: of the pictures, instead of pixels.
+
+        Returns:
+            (B, T) ids, or a `GroundedGenerateOutput` with `return_dict_in_generate=True`.
+
+        Raises:
+            NotImplementedError: beam search and assisted decoding.
+            ValueError: right padding, embeddings instead of ids, no cache.
+        """
+        if kwargs.get("inputs_embeds") is not None:
+            raise ValueError("expected input_ids, got inputs_embeds; grounding needs to know which tokens are image tokens")
+        config = self._prepare_generation_config(generation_config, **dict(kwargs))[0]
+        mode = config.get_generation_mode(kwargs.get("assistant_model"))
+        if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
+            raise NotImplementedError(
+                f"{mode.value} is not supported: a beam would have to carry its own point list, and nothing reorders it yet; "
+                "use greedy decoding, or sampling with num_return_sequences"
+            )
+        if not config.use_cache:
+            raise ValueError("expected use_cache=True: points refer to features that are kept from the prompt")
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.ndim == 2 and not bool(mask[:, -1].all()):
+            raise ValueError('expected left padding, got a prompt that ends in padding; pass padding_side="left" to the processor')
+        return super().generate(inputs, generation_config=generation_config, custom_generate=decode, **kwargs)
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **model_kwargs: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Repeats rows for `num_return_sequences`; pictures are seen once and shared."""
+        if expand_size == 1:
+            return input_ids, model_kwargs
+        pixels = {name: model_kwargs.pop(name, None) for name in PIXELS}
+        shared = {name: model_kwargs.pop(name, None) for name in (*SHAPES, "visual_features")}
+        if any(value is not None for value in pixels.values()):
+            shared["visual_features"] = self.get_visual_features(**pixels)
+        visual = shared["visual_features"]
+        if visual is not None:
+            types = model_kwargs.get("mm_token_type_ids")
+            layout = lay_out(input_ids, self.config, vision=None if types is None else types == 1)
+            is_clip = (input_ids == self.config.frame_start_token_id).any(1)[layout.rows]
+            # Clips come after pictures in the table, rows stay in order within each.
+            owners = torch.cat([layout.rows[~is_clip], layout.rows[is_clip]]) if all(visual.slots) else layout.rows
+            shared["visual_features"] = visual.repeat_rows(owners, expand_size)
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+        return input_ids, model_kwargs | {name: value for name, value in shared.items() if value is not None}
+
+
+@torch.no_grad()
+def decode(
+    model: Any,
+    input_ids: Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    synced_gpus: bool = False,
+    streamer: BaseStreamer | None = None,
+    max_points: int | None = None,
+    single_point: bool = False,
+    open_list: Tensor | bool = False,
+    **model_kwargs: Any,
+) -> Tensor | GroundedGenerateOutput:
+    """The loop. Arguments as transformers hands them to a decoding method, and those named in `generate`."""
+    position_ids, mask = model_kwargs.pop("position_ids"), model_kwargs.pop("attention_mask", None)
+    model_kwargs.pop("logits_to_keep", None)
+    outputs = model(input_ids=input_ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=1, **model_kwargs)
+    state, cache = outputs.grounding_state, outputs.past_key_values
+    plain, selections = input_ids, model_kwargs.get("selection_ids")
+    if selections is None:
+        plain, selections = split_extended(input_ids, state.num_patches, state.num_slots, model.config)
+    end_ids = generation_config._eos_token_tensor
+    rules = _start(model.config, state, plain, selections, end_ids, Limits(max_points, single_point), open_list)
+    answer = _Answer(input_ids, plain, stopping_criteria.max_length or generation_config.max_length, generation_config)
+    warpers = LogitsProcessorList([p for p in logits_processor if isinstance(p, WARPERS)]) if generation_config.do_sample else None
+    step = _step_function(model, generation_config, {"past_key_values": cache})
+    if mask is not None:
+        mask = torch.nn.functional.pad(mask.bool(), (0, answer.capacity - mask.shape[1]), value=True)
+    position, implementation = position_ids[:, -1:], model.model.language_model.config._attn_implementation or "sdpa"
+    unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    finished = False
+    while model._has_unfinished_sequences(finished, synced_gpus, device=input_ids.device):
+        if outputs is None:
+            position = position + 1
+            key_mask = None if mask is None else mask[:, : answer.length]
+            outputs = step(
+                input_ids=answer.tokens[:, None],
+                selection_ids=answer.selections[:, None],
+                attention_mask=step_mask(key_mask, cache, implementation, model.dtype),
+                position_ids=position,
+                past_key_values=cache,
+                grounding_state=state,
+            )
+            state = outputs.grounding_state
+        scores = SelectionLogits(outputs.patch_logits, outputs.subpatch_logits, outputs.location_logits)
+        text = outputs.logits[:, -1].float()
+        outputs = None
+        if synced_gpus and finished:
+            continue
+        choice = rules.choose(text, scores, state, answer.plain[:, : answer.length], logits_processor, warpers)
+        choice = choice.only(unfinished, answer.padding)
+        rules.advance(choice, state)
+        extended = answer.append(choice, state, model.config)
+        unfinished = unfinished & ~stopping_criteria(answer.extended[:, : answer.length], None)
+        if streamer is not None:
+            streamer.put(extended.cpu())
+        finished = not bool(unfinished.any())
+    if streamer is not None:
+        streamer.end()
+    return answer.result(cache, state)
+
+
+class _Answer:
+    """Prompt and answer in buffers of their final length, so that no step copies the history."""
+
+    def __init__(self, input_ids: Tensor, plain: Tensor, capacity: int, generation_config: GenerationConfig) -> None:
+        self.prompt_length = self.length = input_ids.shape[1]
+        self.capacity = capacity
+        padding = generation_config._pad_token_tensor
+        self.padding = 0 if padding is None else padding.to(input_ids.device)
+        self.extended = torch.nn.functional.pad(input_ids, (0, capacity - self.length))
+        self.plain = torch.nn.functional.pad(plain, (0, capacity - self.length))
+        self.detailed = generation_config.return_dict_in_generate
+        self.tokens = self.selections = plain[:, -1]
+        self.choices: list[Choice] = []
+
+    def append(self, choice: Choice, state: GroundingState, config: MolmoPointConfig) -> Tensor:
+        """Writes one token per row; returns the extended ids (B,)."""
+        self.tokens, self.selections = choice.tokens, choice.selections
+        extended = join_extended(choice.tokens, choice.selections, state.num_patches, state.num_slots, config)
+        self.extended[:, self.length], self.plain[:, self.length] = extended, choice.tokens
+        self.length += 1
+        if self.detailed:
+            self.choices.append(choice.compact())
+        return extended
+
+    def result(self, cache: Any, state: GroundingState) -> Tensor | GroundedGenerateOutput:
+        """What `generate` returns."""
+        sequences = self.extended[:, : self.length]
+        if not self.detailed:
+            return sequences
+        return GroundedGenerateOutput(
+            sequences=sequences,
+            selection_probabilities=torch.stack([choice.probabilities for choice in self.choices], 1),
+            patch_distributions=tuple(choice.patch_distribution for choice in self.choices),
+            subpatch_distributions=tuple(choice.subpatch_distribution for choice in self.choices),
+            past_key_values=cache,
+            grounding_state=state,
+        )
+
+
+def _start(
+    config: MolmoPointConfig,
+    state: GroundingState,
+    plain: Tensor,
+    selections: Tensor,
+    end_ids: Tensor | None,
+    limits: Limits,
+    open_list: Tensor | bool,
+) -> DecodingRules:
+    """Rules that continue each row where its prompt left off."""
+    turn_ends = set() if end_ids is None else set(end_ids.tolist())
+    ends = [read_prompt(t, s, turn_ends, config) for t, s in zip(plain.tolist(), selections.tolist(), strict=True)]
+    opened = torch.as_tensor(open_list).expand(len(ends)).tolist()
+    ends = [replace(end, may_start_with_patch=True) if is_open else end for end, is_open in zip(ends, opened, strict=True)]
+    return DecodingRules(config, state, ends, limits, end_ids)
+
+
+def _step_function(model: Any, generation_config: GenerationConfig, cache: dict[str, Any]) -> Callable[..., Any]:
+    """The model, compiled where transformers finds that cache and device allow it."""
+    if model._valid_auto_compile_criteria(cache, generation_config):
+        return model.get_compiled_call(generation_config.compile_config)
+    return model

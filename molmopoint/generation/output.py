@@ -1,0 +1,41 @@
+"""What `generate` returns on request, beside the ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import ModelOutput
+
+from molmopoint.heads import GroundingState
+
+
+@dataclass
+class GroundedGenerateOutput(ModelOutput):
+    """Answers with the probabilities of every selection.
+
+    Attributes:
+        sequences: (B, S + new) prompt and answer as extended ids.
+        selection_probabilities: (B, new) float32 probability of each selection under the masks in force at temperature 1;
+            NaN where a token selects nothing.
+        patch_distributions: one (B, P + 1) float16 tensor per new token, the last column no-more-points.
+        subpatch_distributions: one (B, K) float16 tensor per new token.
+        past_key_values: the cache.
+        grounding_state: what the prompts kept.
+    """
+
+    sequences: Tensor | None = None
+    selection_probabilities: Tensor | None = None
+    patch_distributions: tuple[Tensor, ...] | None = None
+    subpatch_distributions: tuple[Tensor, ...] | None = None
+    past_key_values: Cache | None = None
+    grounding_state: GroundingState | None = None
+
+    def patch_distribution(self, row: int, step: int) -> Tensor:
+        """(P,) float32: over the row's own image tokens, as the PATCH token at new-token index `step` chose from it."""
+        return self.patch_distributions[step][row, : int(self.grounding_state.num_patches[row])].float()
+
+    def subpatch_distribution(self, row: int, step: int) -> Tensor:
+        """(K,) float32: over the row's own slots, as the SUBPATCH token at new-token index `step` chose from it."""
+        return self.subpatch_distributions[step][row, : int(self.grounding_state.num_slots[row])].float()

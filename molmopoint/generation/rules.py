@@ -1,0 +1,235 @@
+"""The grammar over a batch: what each row may choose next, as tensors.
+
+Letters: B rows, P image tokens per row (padded), K slots per image token, L location cells, V + A vocabulary.
+
+Nothing here grows with the answer and nothing waits for the device; only the prompt is read on the host, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.generation import LogitsProcessorList
+
+from molmopoint.config import MolmoPointConfig
+from molmopoint.grammar import GroundingGrammar, State, Symbol
+from molmopoint.heads import GroundingState, SelectionLogits
+from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the caller allows.
+
+    Attributes:
+        max_points: points per row; None for no limit.
+        single_point: exactly one point: the answer cannot end before it, and nothing is chosen after it.
+    """
+
+    max_points: int | None = None
+    single_point: bool = False
+
+    @property
+    def points(self) -> int | None:
+        return 1 if self.single_point else self.max_points
+
+
+class Choice(NamedTuple):
+    """One token per row, all (B,): plain id, selection, and the selection's probability (NaN without one)."""
+
+    tokens: Tensor
+    selections: Tensor
+    probabilities: Tensor
+    patch_distribution: Tensor
+    subpatch_distribution: Tensor
+
+    def only(self, unfinished: Tensor, padding: Tensor | int) -> Choice:
+        """The same, with padding in rows that have ended (`unfinished` is (B,) boolean)."""
+        return self._replace(
+            tokens=torch.where(unfinished, self.tokens, padding),
+            selections=torch.where(unfinished, self.selections, NO_SELECTION),
+            probabilities=torch.where(unfinished, self.probabilities, torch.nan),
+        )
+
+    def compact(self) -> Choice:
+        """The same, with distributions in half precision: they are kept for every token."""
+        return self._replace(
+            patch_distribution=self.patch_distribution.half(), subpatch_distribution=self.subpatch_distribution.half()
+        )
+
+
+@dataclass(frozen=True)
+class PromptEnd:
+    """Where one prompt leaves the answer: its state, its last complete place, and whether it ends inside a list."""
+
+    state: State = State.FREE
+    patch: int = NO_SELECTION
+    slot: int = NO_SELECTION
+    has_points: bool = False
+    may_start_with_patch: bool = False
+
+
+def read_prompt(tokens: list[int], selections: list[int], turn_ends: set[int], config: MolmoPointConfig) -> PromptEnd:
+    """Runs the grammar over the part of a prompt that already belongs to the answer: all after the last turn end.
+
+    Args:
+        tokens: plain ids of one row, padding removed or not.
+        selections: aligned with `tokens`.
+        turn_ends: ids that end a turn (the end-of-sequence ids).
+        config: supplies the grounding tokens.
+    """
+    start = max((i for i, token in enumerate(tokens) if token in turn_ends), default=-1) + 1
+    grammar = GroundingGrammar(config.num_locations > 0)
+    symbols = {
+        config.patch_token_id: Symbol.PATCH, config.subpatch_token_id: Symbol.SUBPATCH, config.location_token_id: Symbol.LOCATION
+    }  # fmt: skip
+    state, patch, slot, has_points = State.FREE, NO_SELECTION, NO_SELECTION, False
+    for token, selection in zip(tokens[start:], selections[start:], strict=True):
+        symbol = Symbol.TEXT if selection == NO_SELECTION else symbols.get(token, Symbol.TEXT)
+        if selection == NO_MORE_POINTS:
+            symbol = Symbol.NO_MORE_POINTS
+        state = grammar.run([symbol], state)
+        if symbol is Symbol.PATCH:
+            # The slot still counts while the same patch is chosen again.
+            patch, slot, has_points = selection, slot if selection == patch else NO_SELECTION, True
+        elif symbol is Symbol.SUBPATCH:
+            slot = selection
+    return PromptEnd(state, patch, slot, has_points, may_start_with_patch=has_points and state is State.FREE)
+
+
+class DecodingRules:
+    """State of every row, and the choice of its next token.
+
+    Args:
+        config: grounding tokens and the scale of the patch logits.
+        state: what the prompts kept.
+        ends: where each prompt leaves its answer.
+        limits: what the caller allows.
+        end_ids: (n,) end-of-sequence ids, held back until a single point was made; None without any.
+    """
+
+    def __init__(
+        self, config: MolmoPointConfig, state: GroundingState, ends: list[PromptEnd], limits: Limits, end_ids: Tensor | None
+    ) -> None:
+        device = state.num_patches.device
+        self.config, self.limits, self.end_ids = config, limits, end_ids
+        grammar = GroundingGrammar(config.num_locations > 0)
+        table = [[grammar.next_state(s, symbol) for symbol in Symbol] for s in State]
+        self.table = torch.tensor([[s if n is None else n for n in row] for s, row in zip(State, table, strict=True)], device=device)
+        self.forced_tokens = torch.tensor([-1, config.subpatch_token_id, config.location_token_id, -1], device=device)
+        self.grammar = torch.tensor([end.state for end in ends], device=device)
+        self.patch = torch.tensor([end.patch for end in ends], device=device)
+        self.slot = torch.tensor([end.slot for end in ends], device=device)
+        self.has_points = torch.tensor([end.has_points for end in ends], device=device)
+        self.may_start = torch.tensor([end.may_start_with_patch for end in ends], device=device)
+        self.num_points = torch.zeros_like(self.patch)
+        self.patch_ids = torch.arange(state.patch_key_mask.shape[1], device=device)
+        self.slot_ids = torch.arange(state.pooling.shape[1], device=device)
+        self.rows = torch.arange(len(ends), device=device)
+        self.patch_mask = state.patch_key_mask
+        scale = config.patch_logit_scale
+        self.scale = (state.num_patches + 1).float().rsqrt().unsqueeze(1) if scale == "keys" else config.patch_embed_dim**-0.5 if scale == "dim" else float(scale)
+        self.first_patch = self._first_patch(state)
+        self.is_first = True
+
+    def choose(
+        self, text: Tensor, selection: SelectionLogits, state: GroundingState, ids: Tensor, processors: LogitsProcessorList, warpers: LogitsProcessorList | None
+    ) -> Choice:
+        """One token per row: first whether to point, then where.
+
+        Args:
+            text: (B, V + A) float32 logits; changed in place.
+            selection: unmasked selection logits of the same step.
+            state: `selected_patch` is the patch whose slots are scored.
+            ids: (B, so far) plain ids, for processors that look at them.
+            processors: of the text stage.
+            warpers: of the selection stage when sampling; None for greedy decoding.
+        """
+        patch_scores, has_place = self._patch_scores(selection.patch)
+        tokens = self._text_stage(text, has_place, ids, processors, warpers is not None)
+        slot_scores = self._slot_scores(selection.subpatch, state)
+        picks = [_pick(scores, warpers) for scores in (patch_scores, slot_scores)]
+        picks.append(_pick(selection.location, warpers) if selection.location is not None else picks[1])
+        points_at = (self.grammar == State.FREE) & (tokens == self.config.patch_token_id)
+        # Column of the stage that counts: 0 patch, 1 slot, 2 location, 3 none.
+        stage = torch.where(points_at, 0, torch.where((self.grammar == State.FREE) | (self.grammar == State.CLOSED), 3, self.grammar))
+        nothing = torch.full_like(tokens, NO_SELECTION)
+        patch = torch.where(picks[0].index == len(self.patch_ids), NO_MORE_POINTS, picks[0].index)
+        chosen = torch.stack([patch, picks[1].index, picks[2].index, nothing], 1).gather(1, stage.unsqueeze(1)).squeeze(1)
+        missing = torch.full_like(picks[0].probability, torch.nan)
+        odds = torch.stack([*(pick.probability for pick in picks), missing], 1).gather(1, stage.unsqueeze(1)).squeeze(1)
+        return Choice(tokens, chosen, odds, picks[0].distribution, picks[1].distribution)
+
+    def advance(self, choice: Choice, state: GroundingState) -> None:
+        """Takes note of what was chosen; `state` is that of the step that chose it."""
+        symbol = torch.where(
+            choice.selections == NO_SELECTION,
+            Symbol.TEXT,
+            torch.where(choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS, torch.where(self.grammar == State.FREE, Symbol.PATCH, self.grammar + 1)),
+        )
+        is_patch, is_slot = symbol == Symbol.PATCH, symbol == Symbol.SUBPATCH
+        self.slot = torch.where(is_patch & (choice.selections != self.patch), NO_SELECTION, self.slot)
+        self.patch = torch.where(is_patch, choice.selections, self.patch)
+        self.slot = torch.where(is_slot, choice.selections, self.slot)
+        self.has_points = self.has_points | is_patch
+        self.num_points = self.num_points + is_patch.long()
+        self.grammar = self.table[self.grammar, symbol]
+        self.first_patch = torch.where(is_slot, self._first_patch(state), self.first_patch)
+        self.is_first = False
+
+    def _first_patch(self, state: GroundingState) -> Tensor:
+        """(B,) the first patch that may follow: the last one again while a valid slot above the last slot is left in it."""
+        left = (state.slots_of(self.rows, self.patch) >= 0) & (self.slot_ids > self.slot.unsqueeze(1))
+        return torch.where(left.any(1), self.patch, self.patch + 1).clamp(min=0)
+
+    def _patch_scores(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Masked scores (B, P + 1), and whether anything may be chosen (B,)."""
+        allowed = self.patch_mask & (self.patch_ids >= self.first_patch.unsqueeze(1))
+        if self.limits.points is not None:
+            allowed = allowed & (self.num_points < self.limits.points).unsqueeze(1)
+        allowed = torch.cat([allowed, self.has_points.unsqueeze(1)], 1)
+        return (logits * self.scale).masked_fill(~allowed, torch.finfo(logits.dtype).min), allowed.any(1)
+
+    def _slot_scores(self, logits: Tensor, state: GroundingState) -> Tensor:
+        """Masked scores (B, K): valid slots of the chosen patch, above the last slot if that patch was chosen before."""
+        allowed = (state.slots_of(self.rows, self.patch) >= 0) & (self.slot_ids > self.slot.unsqueeze(1))
+        return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
+
+    def _text_stage(self, text: Tensor, has_place: Tensor, ids: Tensor, processors: LogitsProcessorList, sample: bool) -> Tensor:
+        """(B,) plain ids; where the grammar leaves no choice, the only token it allows."""
+        may_point = has_place & (self.grammar == State.FREE)
+        if self.is_first:
+            may_point = may_point & self.may_start
+        lowest = torch.finfo(text.dtype).min
+        config = self.config
+        text[:, config.subpatch_token_id] = lowest
+        text[:, config.location_token_id] = lowest
+        text[:, config.patch_token_id] = torch.where(may_point, text[:, config.patch_token_id], lowest)
+        if self.limits.single_point and self.end_ids is not None:
+            waiting = (self.num_points == 0) & self.patch_mask.any(1) if len(self.patch_ids) else torch.zeros_like(self.has_points)
+            text[:, self.end_ids] = torch.where(waiting.unsqueeze(1), lowest, text[:, self.end_ids])
+        scores = processors(ids, text)
+        tokens = torch.multinomial(scores.softmax(-1), 1).squeeze(1) if sample else scores.argmax(-1)
+        if self.is_first and self.limits.single_point:
+            tokens = torch.where(may_point & (self.num_points == 0), config.patch_token_id, tokens)
+        forced = self.forced_tokens[self.grammar]
+        return torch.where(forced >= 0, forced, tokens)
+
+
+class _Pick(NamedTuple):
+    index: Tensor
+    probability: Tensor
+    distribution: Tensor
+
+
+def _pick(scores: Tensor, warpers: LogitsProcessorList | None) -> _Pick:
+    """Chooses a column per row; probabilities are those before the warpers, at temperature 1."""
+    distribution = scores.softmax(-1)
+    if warpers is None:
+        index = scores.argmax(-1)
+    else:
+        index = torch.multinomial(warpers(None, scores).softmax(-1), 1).squeeze(1)
+    return _Pick(index, distribution.gather(1, index.unsqueeze(1)).squeeze(1), distribution)

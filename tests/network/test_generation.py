@@ -1,0 +1,224 @@
+"""Decoding: batches equal single rows, choices equal teacher forcing, and no answer leaves the grammar."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import END_OF_TURN, Rows, batch_of, random_model
+
+from molmopoint.errors import GroundingError
+from molmopoint.grammar import GroundingGrammar, Symbol
+from molmopoint.rows import split_extended
+from molmopoint.tokens import NO_MORE_POINTS
+
+
+MIX = [["image"], [], ["image", "image", "image"], ["clip"], ["image"]]
+STEPS = 40
+
+
+def generate(model, inputs, steps=STEPS, **kwargs):
+    return model.generate(**inputs, max_new_tokens=steps, eos_token_id=kwargs.pop("eos_token_id", None), pad_token_id=0, **kwargs)
+
+
+def answered(inputs, sequences):
+    """The prompt's inputs with its answer behind it; vision tokens in the answer are text."""
+    new = sequences.shape[1] - inputs["input_ids"].shape[1]
+    grown = {name: torch.nn.functional.pad(inputs[name], (0, new), value=v) for name, v in (("attention_mask", 1), ("mm_token_type_ids", 0))}
+    return {**inputs, **grown, "input_ids": sequences}
+
+
+def plain(model, answer, sample):
+    """Plain ids and selections of one generated answer (n,)."""
+    patches = sum(len(table) for _, (_, _, table) in sample["parts"])
+    slots = max((table.shape[1] for _, (_, _, table) in sample["parts"]), default=0)
+    ids, selections = split_extended(answer[None], torch.tensor([patches]), torch.tensor([slots]), model.config)
+    return ids[0], selections[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_batch_is_its_rows(seed):
+    model = random_model(seed)
+    samples = Rows(model.config, seed).prompts(MIX, words=[3, 9, 5, 12, 4])
+    batch = batch_of(samples, model.config)
+    together = generate(model, batch)[:, batch["input_ids"].shape[1] :]
+    pointed = 0
+    for row, sample in zip(together, samples, strict=True):
+        single = batch_of([sample], model.config)
+        alone = generate(model, single)[0, len(sample["ids"]) :]
+        assert row.tolist() == alone.tolist()
+        pointed += int((alone >= model.config.extended_start).sum())
+    assert pointed > 10, "the random model should point now and then, or this test compares text only"
+
+
+def sentence(model, ids, selections):
+    kinds = {model.config.patch_token_id: Symbol.PATCH, model.config.subpatch_token_id: Symbol.SUBPATCH, model.config.location_token_id: Symbol.LOCATION}
+    return [
+        Symbol.NO_MORE_POINTS if s == NO_MORE_POINTS else kinds[i] if i in kinds else Symbol.TEXT
+        for i, s in zip(ids.tolist(), selections.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("sample_tokens", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_answers_follow_the_grammar(seed, sample_tokens):
+    model = random_model(seed)
+    with torch.no_grad():  # push the model into pointing, whatever its weights are
+        model.lm_head.weight[model.config.patch_token_id] *= 4
+    samples = Rows(model.config, seed).prompts(MIX)
+    inputs = batch_of(samples, model.config)
+    torch.manual_seed(seed)
+    answers = generate(model, inputs, 120, do_sample=sample_tokens, **({"temperature": 1.5, "top_k": 20} if sample_tokens else {}))
+    for answer, sample in zip(answers[:, inputs["input_ids"].shape[1] :], samples, strict=True):
+        ids, selections = plain(model, answer, sample)
+        symbols = sentence(model, ids, selections)
+        GroundingGrammar().run(symbols)
+        assert symbols[0] is Symbol.TEXT, "no answer starts inside a list that was never opened"
+        table = torch.cat([torch.nn.functional.pad(t, (0, 9 - t.shape[1]), value=-1) for _, (_, _, t) in sample["parts"]]) if sample["parts"] else None
+        places = [
+            (int(selections[i]), int(selections[i + 1]))
+            for i in range(len(symbols) - 1)
+            if symbols[i] is Symbol.PATCH
+        ]
+        assert places == sorted(set(places)), "places ascend and none comes twice"
+        assert all(table[p, k] >= 0 for p, k in places), "an empty slot was chosen"
+        first_choice = next((s for s in symbols if s is not Symbol.TEXT), None)
+        assert first_choice is not Symbol.NO_MORE_POINTS
+        if not sample["parts"]:
+            assert set(symbols) == {Symbol.TEXT}
+
+
+def test_exhausted_patches_leave_only_no_more_points():
+    model = random_model(3)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[model.config.patch_token_id] = model.model.language_model.norm.weight * 50
+        model.model.point_predictor.patch.no_more_points.fill_(-50.0)
+    sample = Rows(model.config).prompts([["image"]])[0]
+    answer = generate(model, batch_of([sample], model.config), 100)[0, len(sample["ids"]) :]
+    ids, selections = plain(model, answer, sample)
+    assert int((selections == NO_MORE_POINTS).sum()) <= 1
+    GroundingGrammar().run(sentence(model, ids, selections))
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_max_points(limit):
+    model = random_model(1)
+    with torch.no_grad():
+        model.lm_head.weight[model.config.patch_token_id] *= 6
+    samples = Rows(model.config, 1).prompts(MIX)
+    inputs = batch_of(samples, model.config)
+    answers = generate(model, inputs, 80, max_points=limit)[:, inputs["input_ids"].shape[1] :]
+    for answer, sample in zip(answers, samples, strict=True):
+        ids, selections = plain(model, answer, sample)
+        assert int(((ids == model.config.patch_token_id) & (selections >= 0)).sum()) <= limit
+
+
+def test_single_point_in_an_open_list_comes_at_once():
+    model = random_model(2)
+    samples = Rows(model.config, 2).prompts([["image"], ["clip"]])
+    inputs = batch_of(samples, model.config)
+    answers = generate(model, inputs, 12, single_point=True, open_list=True)[:, inputs["input_ids"].shape[1] :]
+    for answer, sample in zip(answers, samples, strict=True):
+        ids, selections = plain(model, answer, sample)
+        assert sentence(model, ids, selections)[:3] == [Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION]
+        assert int(((ids == model.config.patch_token_id) & (selections >= 0)).sum()) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_teacher_forcing_repeats_greedy_choices(seed):
+    """The training pass over a greedy answer finds every selection at the top of its masked logits."""
+    model = random_model(seed)
+    with torch.no_grad():
+        model.lm_head.weight[model.config.patch_token_id] *= 3
+    for sample in Rows(model.config, seed).prompts([["image"], ["image", "image"], ["clip"]]):
+        inputs = batch_of([sample], model.config)
+        out = generate(model, inputs, 60, return_dict_in_generate=True)
+        labels = out.sequences.clone()
+        labels[:, : len(sample["ids"])] = -100
+        passed = model(**answered(inputs, out.sequences), labels=labels)
+        odds = out.selection_probabilities[0]
+        ids, selections = plain(model, out.sequences[0, len(sample["ids"]) :], sample)
+        for token, logits in ((model.config.subpatch_token_id, passed.subpatch_logits), (model.config.location_token_id, passed.location_logits)):
+            chosen = ids == token
+            assert len(logits) == int(chosen.sum())
+            if token == model.config.location_token_id:
+                assert logits.argmax(-1).tolist() == selections[chosen].tolist()
+                assert torch.allclose(logits.softmax(-1).amax(-1), odds[chosen], atol=1e-4)
+        assert torch.isnan(odds[selections == -1]).all() and not torch.isnan(odds[selections != -1]).any()
+
+
+def test_cached_steps_equal_one_pass():
+    model = random_model(5)
+    samples = Rows(model.config, 5).prompts([["image"], ["clip"]], words=[4, 7])
+    inputs = batch_of(samples, model.config)
+    out = generate(model, inputs, 30)
+    mask = torch.cat([inputs["attention_mask"], torch.ones(len(out), 30, dtype=torch.long)], 1)
+    whole = model(**answered(inputs, out)).logits
+    prompt = model(**inputs, use_cache=True)
+    state, length = prompt.grounding_state, inputs["input_ids"].shape[1]
+    assert torch.allclose(prompt.logits[:, -1], whole[:, length - 1], atol=1e-4)
+    for t in range(length, length + 29):
+        step = model(out[:, t : t + 1], attention_mask=mask[:, : t + 1], past_key_values=prompt.past_key_values, grounding_state=state)
+        state = step.grounding_state
+        assert torch.allclose(step.logits[:, 0], whole[:, t], atol=1e-4)
+
+
+def test_several_answers_per_prompt_share_the_pictures():
+    model = random_model(6)
+    samples = Rows(model.config, 6).prompts(MIX)
+    inputs = batch_of(samples, model.config)
+    greedy = generate(model, inputs)
+    twice = generate(model, inputs, num_return_sequences=2, do_sample=True, top_k=1)
+    assert torch.equal(greedy.repeat_interleave(2, 0), twice)
+
+
+def test_static_cache_equals_dynamic_cache():
+    model = random_model(7)
+    inputs = batch_of(Rows(model.config, 7).prompts(MIX), model.config)
+    assert torch.equal(generate(model, inputs), generate(model, inputs, cache_implementation="static"))
+
+
+def test_features_made_once_serve_many_prompts():
+    model = random_model(8)
+    first, second = (Rows(model.config, 8).prompts([["image", "image"]], words=[n])[0] for n in (5, 8))
+    second["parts"] = first["parts"]
+    pixels = {k: v for k, v in batch_of([first], model.config).items() if "pooling" in k or "pixel" in k}
+    features = model.get_visual_features(**pixels)
+    for sample in (first, second):
+        inputs = batch_of([sample], model.config)
+        ids = {k: inputs[k] for k in ("input_ids", "attention_mask", "mm_token_type_ids")}
+        assert torch.equal(generate(model, inputs), generate(model, {**ids, "visual_features": features}))
+
+
+def test_an_earlier_answer_in_the_prompt_does_not_close_the_next_turn():
+    model = random_model(9)
+    with torch.no_grad():
+        model.lm_head.weight[model.config.patch_token_id] *= 6
+    sample = Rows(model.config, 9).prompts([["image"]])[0]
+    start, patches, slots = model.config.extended_start, 18, 4
+    closed = [start + 12, start + patches + 1, start + patches + 1 + slots, 20, start + patches, 30]
+    here = {**sample, "ids": sample["ids"] + [END_OF_TURN, 40] + closed}
+    later = {**sample, "ids": sample["ids"] + [END_OF_TURN, 40] + closed + [END_OF_TURN, 41, 42]}
+    for history, may_point in ((here, False), (later, True)):
+        inputs = batch_of([history], model.config)
+        answer = generate(model, inputs, 40, eos_token_id=END_OF_TURN)[0, len(history["ids"]) :]
+        assert bool((answer >= start).any()) == may_point
+
+
+def test_what_cannot_be_done_says_so():
+    model = random_model(0)
+    sample = Rows(model.config).prompts([["image"], []])
+    inputs = batch_of(sample, model.config)
+    with pytest.raises(NotImplementedError, match="beam"):
+        generate(model, inputs, num_beams=3)
+    with pytest.raises(ValueError, match="left padding"):
+        generate(model, batch_of(sample, model.config, side="right"))
+    with pytest.raises(ValueError, match="use_cache"):
+        generate(model, inputs, use_cache=False)
+    broken = {**inputs, "input_ids": inputs["input_ids"].clone()}
+    broken["input_ids"][0, -1] = model.config.extended_start + 500
+    with pytest.raises(GroundingError, match="selection"):
+        generate(model, broken)
+    short = {**inputs, "image_token_pooling": inputs["image_token_pooling"][:-1]}
+    with pytest.raises(ValueError, match="image tokens"):
+        generate(model, short)
