@@ -1,0 +1,213 @@
+"""Answers and prompts as tokens: the text around points, and the selections behind them.
+
+An answer is written as pieces, text and point lists; encoding gives plain token ids and, beside them, what each grounding
+token selects. Text is tokenised piece by piece between grounding tokens, and always literally: what looks like a special
+token in a label or a question stays text.
+
+    list  = '<points coords="' point+ PATCH '">' label '</point>'       (the last PATCH selects no-more-points)
+    point = PATCH SUBPATCH LOCATION digits                              (no LOCATION without a location head)
+
+The surprise to know: the closing tag is `</point>` for points and for tracks, as released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from molmopoint.errors import GroundingError, ProcessingError
+from molmopoint.geometry import NO_LOCATION, PointingMetadata, points_to_triples
+from molmopoint.points import Points
+from molmopoint.processing.literal import literal_text
+from molmopoint.tokens import LOCATION, NO_MORE_POINTS, NO_SELECTION, PATCH, SUBPATCH
+
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+"""Special tokens around every message; the second one is also the first token of a sequence and the end of an answer."""
+
+NOTHING_THERE = "There are none."
+"""Answer where there is nothing to point at, in every style."""
+
+Style = Literal["pointing", "point_count", "count_then_point", "count"]
+
+
+@dataclass(frozen=True, eq=False)
+class PointList:
+    """The points of one phrase, sorted by triple; at least one.
+
+    Attributes:
+        triples: (n, 3) patch, subpatch and location, counted within the sample; ascending.
+        object_ids: (n,) the numbers written after the triples.
+        label: the phrase.
+        tag: "points", or "tracks" where object ids repeat over time.
+
+    Raises:
+        GroundingError: no points, unequal lengths, or triples out of order (`PointList.sort` orders them).
+    """
+
+    triples: np.ndarray
+    object_ids: np.ndarray
+    label: str
+    tag: Literal["points", "tracks"] = "points"
+
+    def __post_init__(self) -> None:
+        triples, object_ids = np.asarray(self.triples, dtype=np.int64), np.asarray(self.object_ids, dtype=np.int64)
+        if triples.ndim != 2 or triples.shape[1] != 3 or not len(triples) or object_ids.shape != triples.shape[:1]:
+            raise GroundingError(
+                f"expected one or more triples (n, 3) and n object ids, got shapes {triples.shape} and {object_ids.shape}; "
+                "nothing to point at is a sentence, see write_answer"
+            )
+        if (np.lexsort(triples.T[::-1]) != np.arange(len(triples))).any() or (object_ids < 0).any():
+            raise GroundingError("expected triples in ascending order and object ids from 0; use PointList.sort")
+        object.__setattr__(self, "triples", triples)
+        object.__setattr__(self, "object_ids", object_ids)
+
+    @classmethod
+    def sort(cls, triples: Any, label: str) -> PointList:
+        """Sorts triples (n, 3) and numbers them from 1; equal triples are all kept."""
+        triples = np.asarray(triples, dtype=np.int64).reshape(-1, 3)
+        return cls(triples[np.lexsort(triples.T[::-1])], np.arange(1, len(triples) + 1), label)
+
+    @classmethod
+    def sort_tracks(cls, triples: Any, objects: Sequence[Any], label: str) -> PointList:
+        """Sorts triples (n, 3) and numbers their objects from 1 by first appearance after sorting."""
+        triples = np.asarray(triples, dtype=np.int64).reshape(-1, 3)
+        order = np.lexsort(triples.T[::-1])
+        numbers: dict[Any, int] = {}
+        ids = [numbers.setdefault(objects[i], len(numbers) + 1) for i in order]
+        return cls(triples[order], np.array(ids), label, "tracks")
+
+    @classmethod
+    def from_points(cls, points: Points, metadata: PointingMetadata, label: str) -> PointList:
+        """Writes points found before anew for another input over the same pictures; object ids are kept."""
+        triples = points_to_triples(points.group, points.xy, metadata)
+        order = np.lexsort(triples.T[::-1])
+        return cls(triples[order], points.object_id[order], label)
+
+    def __len__(self) -> int:
+        return len(self.triples)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedText:
+    """Tokens and what they select.
+
+    Attributes:
+        ids: (n,) int64 plain token ids.
+        selections: (n,) int64, NO_SELECTION except at grounding tokens.
+    """
+
+    ids: np.ndarray
+    selections: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def write_answer(triples: Any, label: str, style: Style = "pointing") -> tuple[str | PointList, ...]:
+    """The pieces of an answer that points at all triples (n, 3), in any order; n may be 0.
+
+    Raises:
+        ProcessingError: an unknown style.
+    """
+    count = len(np.asarray(triples).reshape(-1, 3))
+    if not count:
+        return (NOTHING_THERE,)
+    points = PointList.sort(triples, label)
+    styles: dict[str, tuple[str | PointList, ...]] = {
+        "pointing": (points,),
+        "point_count": ("Counting the ", points, f" shows a total of {count}."),
+        "count_then_point": (f"There are {count} ", points, "."),
+        "count": (str(count),),
+    }
+    if style not in styles:
+        raise ProcessingError(f"expected one of the answer styles {', '.join(styles)}, got {style!r}")
+    return styles[style]
+
+
+def encode_answer(pieces: Iterable[str | PointList], tokenizer: Any) -> EncodedText:
+    """Token ids and selections of an answer, without the end-of-turn token.
+
+    Args:
+        pieces: text and point lists in order, as `write_answer` gives them.
+        tokenizer: of the model; it must know the grounding tokens.
+
+    Raises:
+        ProcessingError: the tokenizer lacks a grounding token, or cannot read the name of a special token as text.
+    """
+    runs: list[str | tuple[int, ...]] = []
+    for piece in pieces:
+        for run in [piece] if isinstance(piece, str) else _runs_of_list(piece):
+            if isinstance(run, str) and runs and isinstance(runs[-1], str):
+                runs[-1] += run  # text between two grounding tokens is one piece for the tokenizer
+            elif run:
+                runs.append(run)
+    grounding = grounding_token_ids(tokenizer)
+    encoded = _encode_literally([run for run in runs if isinstance(run, str)], tokenizer)
+    ids: list[int] = []
+    selections: list[int] = []
+    for run in runs:
+        tokens = encoded[run] if isinstance(run, str) else grounding[: len(run)]
+        ids += tokens
+        selections += [NO_SELECTION] * len(tokens) if isinstance(run, str) else run
+    return EncodedText(np.array(ids, dtype=np.int64), np.array(selections, dtype=np.int64))
+
+
+def encode_prompt(text: str, tokenizer: Any, *, follows_answer: bool = False) -> EncodedText:
+    """Token ids of one user message and the header of the answer to it.
+
+    Args:
+        text: what the user says; pictures stand before it, in the trunk.
+        tokenizer: of the model.
+        follows_answer: the message is not the first one, so the end-of-turn token of the answer before it comes first.
+
+    Source: chat template of the released model, without its stray space before earlier assistant headers. Training data of
+        the reference has two end-of-turn tokens between turns where the template has one; we follow the template.
+    """
+    user, newline, assistant = f"user\n{text}", "\n", "assistant\n"
+    encoded = _encode_literally([user, newline, assistant], tokenizer)
+    start, end = _special_ids((TURN_START, TURN_END), tokenizer)
+    between = [end, *encoded[newline]] if follows_answer else []
+    ids = [*between, start, *encoded[user], end, *encoded[newline], start, *encoded[assistant]]
+    return EncodedText(np.array(ids, dtype=np.int64), np.full(len(ids), NO_SELECTION))
+
+
+def grounding_token_ids(tokenizer: Any) -> tuple[int, int, int]:
+    """Ids of PATCH, SUBPATCH and LOCATION.
+
+    Raises:
+        ProcessingError: the tokenizer does not know them.
+    """
+    patch, subpatch, location = _special_ids((PATCH, SUBPATCH, LOCATION), tokenizer)
+    return patch, subpatch, location
+
+
+def _runs_of_list(points: PointList) -> list[str | tuple[int, ...]]:
+    """A point list as text and selections of consecutive grounding tokens."""
+    runs: list[str | tuple[int, ...]] = [f'<{points.tag} coords="']
+    for (patch, slot, location), object_id in zip(points.triples.tolist(), points.object_ids.tolist(), strict=True):
+        runs += [(patch, slot) if location == NO_LOCATION else (patch, slot, location), str(object_id)]
+    return [*runs, (NO_MORE_POINTS,), f'">{points.label}</point>']
+
+
+def _encode_literally(texts: Sequence[str], tokenizer: Any) -> dict[str, list[int]]:
+    """Ids of each text, special tokens in it spelled out; one call of the tokenizer for all of them."""
+    unique = list(dict.fromkeys(texts))
+    if not unique:
+        return {}
+    encoded = dict(zip(unique, tokenizer(unique, add_special_tokens=False, split_special_tokens=True)["input_ids"], strict=True))
+    first_added = min(grounding_token_ids(tokenizer))
+    for text, ids in encoded.items():
+        if max(ids, default=0) >= first_added:  # <POINT_n> is an added token, but not a special one
+            literal = literal_text(tokenizer)
+            encoded[text] = literal.encode(literal.escape(text))
+    return encoded
+
+
+def _special_ids(names: Sequence[str], tokenizer: Any) -> list[int]:
+    ids = tokenizer.convert_tokens_to_ids(list(names))
+    if missing := [name for name, i in zip(names, ids, strict=True) if i is None or i == tokenizer.unk_token_id]:
+        raise ProcessingError(f"expected a tokenizer with the token {missing[0]}, got one without it; load the model's own tokenizer")
+    return ids

@@ -1,0 +1,216 @@
+"""Pictures to crops of ViT patches, with the tables that say which patch lies where.
+
+Every picture becomes one global crop (the whole picture at ViT size) followed by `tiling` overlapping crops of a larger
+copy, the canvas. Both are plain stretches: the aspect ratio is not kept and nothing is padded.
+
+Letters: N crops of the call, G ViT patches per crop, K slots per image token, P image tokens of the call.
+`image_token_pooling` and `patch_maps` number the ViT patches of the whole call, as native transformers does.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+from transformers.image_utils import SizeDict
+from transformers.models.molmo2.image_processing_molmo2 import (
+    Molmo2ImageProcessor,
+    Molmo2ImageProcessorKwargs,
+    arange_for_pooling,
+    compute_crop_geometry,
+)
+
+from molmopoint.errors import ProcessingError
+from molmopoint.processing.pictures import picture_to_tensor
+from molmopoint.processing.pixels import PixelSettings, checked_crop_size, cut_into_patches, stretch
+
+
+class MolmoPointImageProcessorKwargs(Molmo2ImageProcessorKwargs, total=False):
+    """
+    return_pointing_metadata (`bool`, *optional*, defaults to `False`):
+        Add `patch_maps` and `image_sizes` to the output.
+    """
+
+    return_pointing_metadata: bool
+
+
+@dataclass(frozen=True)
+class CropLayout:
+    """Where the ViT patches of one picture lie; shared by all pictures of its size, so never written to.
+
+    Attributes:
+        tiling: rows and columns of crops, the global crop not counted.
+        canvas_hw: height and width in pixels of the stretched copy that the crops cover.
+        stride: pixels from one crop to the next, in both directions.
+        patch_map: (rows, cols) int64, number of the ViT patch at each place of the canvas; the global crop has the first
+            numbers, so none of them appears.
+        pooling: (P, K) int64, ViT patches of each image token, -1 for an empty slot; the global crop's tokens first.
+        grid: rows and columns of image tokens of the global crop, then of the canvas.
+    """
+
+    tiling: tuple[int, int]
+    canvas_hw: tuple[int, int]
+    stride: int
+    patch_map: np.ndarray
+    pooling: torch.Tensor
+    grid: tuple[int, int, int, int]
+
+    @property
+    def num_crops(self) -> int:
+        """Crops of the picture, the global one included."""
+        return 1 + self.tiling[0] * self.tiling[1]
+
+
+@functools.lru_cache(maxsize=64)
+def crop_layout(
+    height: int, width: int, max_crops: int, crop_size: int, patch_size: int, margins: tuple[int, int], window: tuple[int, int]
+) -> CropLayout:
+    """Tiling, patch map and pooling table of a picture of the given size.
+
+    Args:
+        height, width: of the picture in pixels.
+        max_crops: largest number of crops, the global one not counted.
+        crop_size: side of a crop in pixels.
+        patch_size: side of a ViT patch in pixels.
+        margins: ViT patches of a crop before and after the part that it owns.
+        window: rows and columns of ViT patches that make one image token.
+
+    Source: Molmo2 paper, section on cropping; the tiling is the native (and released) one, small sides included.
+    """
+    rows, cols, canvas_height, canvas_width = compute_crop_geometry(height, width, max_crops, list(margins), crop_size, patch_size)
+    side = crop_size // patch_size
+    stride = side - sum(margins)
+
+    def owner(length: int, crops: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which crop owns each place along one axis, and where inside the crop it is."""
+        places = np.arange(length)
+        crop = np.clip((places - margins[0]) // stride, 0, crops - 1)
+        return crop, places - stride * crop
+
+    crop_row, row = owner(canvas_height // patch_size, rows)
+    crop_col, col = owner(canvas_width // patch_size, cols)
+    crop = 1 + crop_row[:, None] * cols + crop_col[None, :]
+    patch_map = side * side * crop + side * row[:, None] + col[None, :]
+    patch_map.flags.writeable = False
+
+    global_patches = torch.arange(side * side).reshape(side, side)
+    global_table, global_rows, global_cols = arange_for_pooling(global_patches, *window)
+    canvas_table, canvas_rows, canvas_cols = arange_for_pooling(torch.tensor(patch_map), *window)
+    return CropLayout(
+        tiling=(rows, cols),
+        canvas_hw=(canvas_height, canvas_width),
+        stride=stride * patch_size,
+        patch_map=patch_map,
+        pooling=torch.cat([global_table, canvas_table]),
+        grid=(global_rows, global_cols, canvas_rows, canvas_cols),
+    )
+
+
+class MolmoPointImageProcessor(Molmo2ImageProcessor):
+    """The native Molmo2 image processor with the released MolmoPoint values and pointing metadata.
+
+    Pixels, tables and grids equal the native ones. Differences: pictures are read as they are displayed (see
+    `molmopoint.processing.pictures`), floats in [0, 1] become bytes first, and the pooling table is int64 like that of clips.
+    """
+
+    image_mean = [0.5, 0.5, 0.5]
+    image_std = [0.5, 0.5, 0.5]
+    return_pointing_metadata = False
+    valid_kwargs = MolmoPointImageProcessorKwargs
+
+    def __init__(self, **kwargs: Unpack[MolmoPointImageProcessorKwargs]) -> None:
+        super().__init__(**kwargs)
+
+    def preprocess(self, images: Any, **kwargs: Unpack[MolmoPointImageProcessorKwargs]) -> BatchFeature:
+        """Crops and tables of one picture or a (nested) list of them.
+
+        Args:
+            images: what `load_picture` accepts, or lists of it.
+            **kwargs: any setting of the processor for this call, such as `max_crops`; `return_tensors` ("pt" or "np").
+
+        Returns:
+            `pixel_values` (N, G, patch values) float32; `image_token_pooling` (P, K) int64, absolute over the call, -1 for an
+            empty slot; `image_grids` (pictures, 4): rows and columns of image tokens of the global crop, then of the canvas;
+            `image_num_crops` (pictures,). With `return_pointing_metadata=True` also `patch_maps`, a list of (rows, cols)
+            arrays with the numbers of `image_token_pooling`, and `image_sizes`, a list of (width, height) in pixels.
+
+        Raises:
+            ProcessingError: a picture cannot be read, or the settings do not fit each other.
+        """
+        return super().preprocess(images, **kwargs)
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Leaves everything as it is: files are opened by `process_image`, and nothing is downloaded."""
+        return image_url_or_urls
+
+    def process_image(self, image: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
+        """One picture as uint8 tensor (3, height, width), as displayed."""
+        pixels = picture_to_tensor(image)
+        return pixels if device is None else pixels.to(device)
+
+    def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> list[Any]:
+        if flat := list(_flatten(images)):
+            return flat
+        raise ProcessingError("expected at least one picture, got an empty list; leave images out for text-only samples")
+
+    def _preprocess(
+        self,
+        images: list[torch.Tensor],
+        size: SizeDict,
+        max_crops: int,
+        overlap_margins: Sequence[int],
+        patch_size: int,
+        pooling_size: Sequence[int],
+        return_pointing_metadata: bool | None = False,
+        return_tensors: Any = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        crop_size = checked_crop_size(size, patch_size)
+        _check_tiling(crop_size // patch_size, overlap_margins, max_crops)
+        margins, window = (int(overlap_margins[0]), int(overlap_margins[1])), (int(pooling_size[0]), int(pooling_size[1]))
+        layouts = [crop_layout(*image.shape[1:], int(max_crops), crop_size, int(patch_size), margins, window) for image in images]
+
+        device = images[0].device
+        patches_per_crop = (crop_size // patch_size) ** 2
+        num_crops = [layout.num_crops for layout in layouts]
+        starts = np.cumsum([0, *num_crops])
+        crops_NGv = torch.empty(int(starts[-1]), patches_per_crop, 3 * patch_size**2, device=device)
+        settings = PixelSettings.of(kwargs)
+        for image, layout, start in zip(images, layouts, starts.tolist(), strict=False):
+            pixels = image.contiguous()[None].float()
+            crops = crops_NGv[start : start + layout.num_crops]
+            cut_into_patches(stretch(self, pixels, (crop_size, crop_size), settings), crop_size, crop_size, patch_size, crops[:1])
+            cut_into_patches(stretch(self, pixels, layout.canvas_hw, settings), crop_size, layout.stride, patch_size, crops[1:])
+
+        offsets = (starts[:-1] * patches_per_crop).tolist()
+        tables = [torch.where(layout.pooling >= 0, layout.pooling + offset, -1) for layout, offset in zip(layouts, offsets, strict=True)]
+        output: dict[str, Any] = {
+            "pixel_values": crops_NGv,
+            "image_token_pooling": torch.cat(tables).to(device),
+            "image_grids": torch.tensor([layout.grid for layout in layouts], device=device),
+            "image_num_crops": torch.tensor(num_crops, device=device),
+        }
+        if return_pointing_metadata:
+            output["patch_maps"] = [layout.patch_map + offset for layout, offset in zip(layouts, offsets, strict=True)]
+            output["image_sizes"] = [(image.shape[2], image.shape[1]) for image in images]
+        return BatchFeature(output, tensor_type=return_tensors, skip_tensor_conversion=["patch_maps", "image_sizes"])
+
+
+def _flatten(images: Any) -> Any:
+    if isinstance(images, (list, tuple)):
+        for image in images:
+            yield from _flatten(image)
+    elif images is not None:
+        yield images
+
+
+def _check_tiling(side: int, overlap_margins: Sequence[int], max_crops: int) -> None:
+    if min(overlap_margins) < 0 or sum(overlap_margins) >= side:
+        raise ProcessingError(f"expected overlap margins that leave a part of the {side} patches of a crop, got {list(overlap_margins)}")
+    if max_crops < 1:
+        raise ProcessingError(f"expected max_crops of at least 1, got {max_crops}; the global crop is not counted")

@@ -1,0 +1,163 @@
+"""Turning what people bring into pictures of RGB bytes, as they are displayed.
+
+A picture is a path, a PIL picture, an array (H, W, 3) or (H, W), or a tensor (3, H, W). Arrays and tensors hold uint8, or
+floats in [0, 1]. The surprise to know: points refer to the picture **as displayed**, so the orientation a camera stored in
+EXIF is applied first, and sizes are those after the turn.
+
+Transparent pixels are laid on white, as a page or a viewer shows them; dropping the alpha channel would bring up whatever
+colours an editor left behind the transparent parts. Animations and multi-page files are refused, because a point in a
+picture that moves has no single meaning; phone pictures (MPO) that merely carry a second view are fine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from molmopoint.errors import ProcessingError
+
+MAX_PICTURE_PIXELS = 89_478_485
+"""Largest width times height that is read; the size from which Pillow suspects a decompression bomb."""
+
+_ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+_SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+_STILL_FORMATS = frozenset({"MPO"})  # several pictures in the file, the first is the photograph
+
+
+def load_picture(source: Any) -> Image.Image:
+    """The picture as PIL RGB, upright, without transparency.
+
+    Args:
+        source: a path; a PIL picture; an array (H, W, 3) or (H, W); or a tensor (3, H, W). uint8, or floats in [0, 1].
+
+    Returns:
+        A new PIL picture of mode RGB, as displayed (EXIF orientation applied, alpha on white).
+
+    Raises:
+        ProcessingError: the file is missing, broken or not a picture; it is animated, empty or larger than
+            `MAX_PICTURE_PIXELS`; the array has another shape, type or range. The message names the file if there is one.
+    """
+    if isinstance(source, (str, Path)):
+        return _open_file(source)
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, _name_of(source))
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        return Image.fromarray(_array_to_rgb_bytes(source))
+    raise ProcessingError(
+        f"expected a picture (path, PIL picture, array or tensor), got {type(source).__name__}; open it with PIL.Image.open first"
+    )
+
+
+def picture_to_tensor(source: Any) -> torch.Tensor:
+    """The same as `load_picture`, as uint8 tensor (3, H, W) on the CPU; arrays and tensors skip the way through PIL."""
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        rgb = _array_to_rgb_bytes(source)
+    else:
+        rgb = np.array(load_picture(source))
+    return torch.from_numpy(rgb).permute(2, 0, 1)
+
+
+def is_picture(source: Any) -> bool:
+    """Whether this is one decoded picture: PIL, or an array or tensor of two or three dimensions."""
+    return isinstance(source, Image.Image) or (isinstance(source, (np.ndarray, torch.Tensor)) and source.ndim in (2, 3))
+
+
+def _open_file(path: str | Path) -> Image.Image:
+    name = str(path)
+    if name.startswith(("http://", "https://", "data:")):
+        raise ProcessingError(f"expected a picture file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
+    if not Path(name).is_file():
+        kind = "a folder" if Path(name).is_dir() else "nothing"
+        raise ProcessingError(f"expected a picture file at {name!r}, found {kind} there; check the path")
+    try:
+        with Image.open(name) as picture:
+            return _to_rgb(picture, repr(name))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ProcessingError(_too_large(repr(name), str(error))) from error
+    except UnidentifiedImageError as error:
+        raise ProcessingError(f"expected a picture in {name!r}, got bytes of no known format; save it as PNG or JPEG") from error
+    except OSError as error:
+        raise ProcessingError(f"expected a readable picture in {name!r}, got: {error}; check permissions and the file") from error
+
+
+def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+    _check_size(picture.width, picture.height, name)
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format not in _STILL_FORMATS:
+        raise ProcessingError(
+            f"expected a still picture in {name}, got {frames} frames ({picture.format}); save the frame or page you mean as PNG, "
+            "or pass the frames as a video"
+        )
+    try:
+        picture.load()
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for cut or garbled files
+        raise ProcessingError(f"expected a whole picture in {name}, got a broken or truncated one ({error}); save it again") from error
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in _SIXTEEN_BIT_MODES or picture.mode == "F":
+        return Image.fromarray(_gray_to_rgb_bytes(_deep_gray_to_bytes(np.asarray(picture), name)))
+    if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.copy() if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _deep_gray_to_bytes(values: np.ndarray, name: str) -> np.ndarray:
+    """16-bit integers scaled to 8 bits (Pillow would clip them to white); floats in [0, 1] times 255."""
+    if values.dtype.kind == "f":
+        return _unit_floats_to_bytes(values, name)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ProcessingError(f"expected 16-bit values 0..65535 in {name}, got {low}..{high}; scale the picture to 8 bits first")
+    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _unit_floats_to_bytes(values: np.ndarray, name: str) -> np.ndarray:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
+        raise ProcessingError(f"expected floats in [0, 1] for {name}, got {low:g}..{high:g}; divide by 255, or pass uint8")
+    return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _array_to_rgb_bytes(source: np.ndarray | torch.Tensor) -> np.ndarray:
+    """(H, W, 3) uint8 from an array (H, W, 3) or (H, W), or a tensor (3, H, W)."""
+    if isinstance(source, torch.Tensor):
+        if source.ndim != 3 or source.shape[0] != 3:
+            raise ProcessingError(f"expected a tensor (3, height, width), got {tuple(source.shape)}; permute it, or pass a NumPy array")
+        source = source.detach().permute(1, 2, 0).cpu()
+        values, name = (source.float() if source.is_floating_point() else source).numpy(), "a tensor"
+    else:
+        if source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
+            raise ProcessingError(
+                f"expected an array (height, width, 3) or (height, width), got {source.shape}; "
+                "channels come last in arrays, transparency needs a PIL picture, and several pictures are a list"
+            )
+        values, name = source, "an array"
+    _check_size(values.shape[1], values.shape[0], name)
+    if values.dtype.kind == "f":
+        values = _unit_floats_to_bytes(values, name)
+    elif values.dtype != np.uint8:
+        raise ProcessingError(f"expected uint8, or floats in [0, 1], for {name}, got {values.dtype}; convert it with .astype('uint8')")
+    return _gray_to_rgb_bytes(values) if values.ndim == 2 else np.ascontiguousarray(values)
+
+
+def _gray_to_rgb_bytes(gray: np.ndarray) -> np.ndarray:
+    return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width < 1 or height < 1:
+        raise ProcessingError(f"expected at least one pixel in {name}, got {width} x {height} (width x height)")
+    if width * height > MAX_PICTURE_PIXELS:
+        raise ProcessingError(_too_large(name, f"{width} x {height} (width x height)"))
+
+
+def _too_large(name: str, got: str) -> str:
+    return f"expected at most {MAX_PICTURE_PIXELS:,} pixels in {name}, got {got}; make it smaller, the model sees far fewer"
+
+
+def _name_of(picture: Image.Image) -> str:
+    return repr(str(filename)) if (filename := getattr(picture, "filename", "")) else "a PIL picture"

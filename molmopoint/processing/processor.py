@@ -1,0 +1,322 @@
+"""From prompts, pictures and clips to tensors, and from answers back to points.
+
+Released folders load as they are: they name `Molmo2Processor`, and `MolmoPointProcessor.from_pretrained` reads their files with
+the image and video processors of this library.
+
+Letters: B samples, S tokens per row, P image tokens of a sample, K slots per image token, L location cells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jinja2 import TemplateError
+from transformers import AutoTokenizer, BatchFeature
+from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
+from transformers.utils.hub import cached_file
+
+from molmopoint.decoding import Answer, read_answer
+from molmopoint.errors import ProcessingError
+from molmopoint.geometry import PointingMetadata
+from molmopoint.points import Points
+from molmopoint.processing.answers import grounding_token_ids
+from molmopoint.processing.history import EarlierPoints, place_selections, write_earlier_points
+from molmopoint.processing.image import MolmoPointImageProcessor
+from molmopoint.processing.layout import SampleTables
+from molmopoint.processing.literal import MARK, literal_text
+from molmopoint.processing.messages import prepare_messages
+from molmopoint.processing.samples import Samples, sort_by_sample
+from molmopoint.processing.video import MolmoPointVideoProcessor
+from molmopoint.tokens import IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, VISION_TOKENS, ExtendedVocabulary, point_text
+
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+class MolmoPointProcessor(Molmo2Processor):
+    """Tokenizer, image processor and video processor of a MolmoPoint model.
+
+    Batches are padded to their longest row unless told otherwise. What the caller passes as `text` is raw: placeholders,
+    special tokens and `<POINT_n>` in it have their meaning. `apply_chat_template` takes user text literally instead.
+    """
+
+    text_kwargs = {"padding": True}
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        video_processor: Any = None,
+        tokenizer: Any = None,
+        chat_template: str | None = None,
+        image_use_col_tokens: bool | None = True,
+        use_single_crop_col_tokens: bool | None = False,
+        use_single_crop_start_token: bool | None = True,
+        video_use_col_tokens: bool | None = False,
+        use_frame_special_tokens: bool | None = True,
+        use_low_res_token_for_global_crops: bool = True,
+        patch_location: str | None = "3x3",
+    ) -> None:
+        """Puts the parts together.
+
+        Args:
+            image_processor, video_processor, tokenizer: the parts.
+            chat_template: Jinja text.
+            image_use_col_tokens: end each row of the canvas with `<im_col>`.
+            use_single_crop_col_tokens: the same for the global crop.
+            use_single_crop_start_token: open the global crop with `<low_res_im_start>`.
+            video_use_col_tokens: end each row of a frame with `<im_col>`.
+            use_frame_special_tokens: put frames between `<frame_start>` and `<frame_end>`.
+            use_low_res_token_for_global_crops: fill the global crop with `<im_low>`, which cannot be chosen.
+            patch_location: "NxN" location cells per ViT patch, None without; read from config.json where it is not given.
+        """
+        super().__init__(
+            image_processor,
+            video_processor,
+            tokenizer,
+            chat_template=chat_template,
+            image_use_col_tokens=image_use_col_tokens,
+            use_single_crop_col_tokens=use_single_crop_col_tokens,
+            use_single_crop_start_token=use_single_crop_start_token,
+            video_use_col_tokens=video_use_col_tokens,
+            use_frame_special_tokens=use_frame_special_tokens,
+        )
+        self.use_low_res_token_for_global_crops = use_low_res_token_for_global_crops
+        self.patch_location = patch_location
+        if missing := [name for name in (*VISION_TOKENS, self.image_token, self.video_token) if name not in tokenizer.get_added_vocab()]:
+            raise ProcessingError(f"expected a tokenizer with the released special tokens, got one without {', '.join(missing)}; add them first")
+
+    @property
+    def location_grid(self) -> int:
+        """Location cells along a side of a ViT patch; 0 without a location head."""
+        return int(self.patch_location.split("x")[0]) if self.patch_location else 0
+
+    @property
+    def extended_start(self) -> int:
+        """First id of the extended vocabulary, that of `<POINT_0>`.
+
+        Raises:
+            ProcessingError: the tokenizer has no such token.
+        """
+        added = self.tokenizer.get_added_vocab()
+        if (start := added.get(point_text(0))) is None:
+            raise ProcessingError("expected a tokenizer with <POINT_0> to read points, got one without; use the files of a MolmoPoint model")
+        return start
+
+    @classmethod
+    def get_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Settings of a folder or repository; `patch_location` is in the model's config.json, as released."""
+        settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if "patch_location" not in settings:
+            hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
+            path = cached_file(str(pretrained_model_name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **hub)
+            if path is not None:
+                with open(path, encoding="utf-8") as file:
+                    config = json.load(file)
+                settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
+        return settings, unused
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> MolmoPointProcessor:
+        """Reads a released folder, one of ours, or a repository on the hub; keyword arguments as in transformers."""
+        path = pretrained_model_name_or_path
+        settings, unused = cls.get_processor_dict(path, **kwargs)
+        parts = [part.from_pretrained(path, **kwargs) for part in (MolmoPointImageProcessor, MolmoPointVideoProcessor, AutoTokenizer)]
+        return cls.from_args_and_dict(parts, settings, **unused)
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        videos: Any = None,
+        *,
+        return_pointing_metadata: bool = False,
+        earlier_points: Sequence[Sequence[EarlierPoints]] | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Model input for one or more samples, which may have no, one or several pictures, or a clip.
+
+        Args:
+            images: pictures in the order of the placeholders `<|image|>`, or one list (or None) per sample.
+            text: raw prompts. BOS is put in front of those that do not start with it.
+            videos: clips in the order of the placeholders `<|video|>`, at most one per sample.
+            return_pointing_metadata: add what `decode_points` needs.
+            earlier_points: point lists of earlier answers per sample, as `apply_chat_template` passes them on.
+            **kwargs: settings of the parts for this call (`max_crops`, `num_frames`, `video_metadata`, `padding`,
+                `padding_side`, `return_tensors`, ...), as in transformers.
+
+        Returns:
+            `input_ids`, `attention_mask`, `mm_token_type_ids` (1 on image tokens and the tokens around them), each (B, S);
+            what the image and video processors return for the whole call, if there are pictures or clips; with points of earlier
+            answers `selection_ids` (B, S), what each grounding token selects, -1 elsewhere; and `pointing_metadata`, a list of
+            one `PointingMetadata` per sample, if asked for.
+
+        Raises:
+            ProcessingError: placeholders and pictures do not match, one of them cannot be read, or image tokens were cut off.
+        """
+        samples = sort_by_sample(text, images, videos, self.image_token, self.video_token)
+        merged = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        pictures, picture_texts = self._see_pictures(samples, merged["images_kwargs"])
+        clips, clip_texts = self._see_clips(samples, merged["videos_kwargs"])
+        tables = self._tables(samples, pictures, clips)
+        metadata = [tables.metadata(row) for row in range(len(samples.texts))] if return_pointing_metadata or earlier_points else []
+
+        text_kwargs = merged["text_kwargs"]
+        return_types = text_kwargs.pop("return_mm_token_type_ids", merged.get("return_mm_token_type_ids", True))
+        return_offsets = text_kwargs.pop("return_text_replacement_offsets", merged.get("return_text_replacement_offsets", False))
+        bos = self.tokenizer.bos_token or self.tokenizer.eos_token
+        prompts = [prompt if prompt.startswith(bos) else bos + prompt for prompt in samples.texts]
+        prompts, selections = self._with_earlier_points(prompts, earlier_points, metadata)
+        prompts, offsets = self.get_text_with_replacements(prompts, picture_texts, clip_texts)
+        output: dict[str, Any] = dict(self._tokenize(prompts, text_kwargs))
+        self._check_image_tokens(output["input_ids"], tables)
+        if return_types:
+            output["mm_token_type_ids"] = self.create_mm_token_type_ids(output["input_ids"])
+        if return_offsets:
+            output["text_replacement_offsets"] = offsets
+        if any(selections):
+            output["selection_ids"] = place_selections(output["input_ids"], selections, grounding_token_ids(self.tokenizer))
+        if return_pointing_metadata:
+            output["pointing_metadata"] = [self._checked_metadata(known) for known in metadata]
+        hidden = {"patch_maps", "image_sizes"} | (set() if kwargs.get("return_metadata") else {"video_metadata"})
+        output |= {name: value for name, value in (pictures | clips).items() if name not in hidden}
+        skip = [*self.skip_tensor_conversion, "pointing_metadata"]
+        return BatchFeature(output, tensor_type=text_kwargs.get("return_tensors"), skip_tensor_conversion=skip)
+
+    def apply_chat_template(
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        *,
+        return_pointing_metadata: bool = False,
+        processor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Renders messages, and with `tokenize=True` turns them into model input; other arguments as in transformers.
+
+        Text is literal: names of placeholders, special tokens and places in it become plain text (see
+        `molmopoint.processing.literal`). Points of earlier answers are parts of assistant messages,
+        `{"type": "points", "points": points, "label": phrase}`, and become `selection_ids`.
+
+        Args:
+            conversation: messages with role and content, or a list of conversations.
+            chat_template: Jinja text instead of the processor's own.
+            return_pointing_metadata: as in a call of the processor.
+            processor_kwargs: settings for the call of the processor, such as `max_crops`.
+            **kwargs: `add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors`, and variables of the template.
+
+        Returns:
+            The rendered text; with `tokenize=True` the token ids, or with `return_dict=True` too what the processor returns.
+
+        Raises:
+            ProcessingError: the template does not accept the messages, or an earlier answer holds ids of another input.
+        """
+        kwargs.pop("sanitize_control_tokens", None)  # that is what escaping does, for `<POINT_n>` as well
+        prepared = prepare_messages(conversation, self.escape_user_text)
+        processor_kwargs = dict(processor_kwargs or {})
+        if return_pointing_metadata:
+            processor_kwargs["return_pointing_metadata"] = True
+        if any(prepared.earlier):
+            if not kwargs.get("tokenize"):
+                raise ProcessingError("expected tokenize=True for messages with points, got tokenize=False; text alone cannot hold selections")
+            processor_kwargs["earlier_points"] = prepared.earlier
+        try:
+            return super().apply_chat_template(prepared.messages, chat_template, processor_kwargs=processor_kwargs, **kwargs)
+        except TemplateError as error:
+            raise ProcessingError(f"expected messages that the chat template accepts, got: {error}; check roles and their order") from error
+
+    def escape_user_text(self, text: str) -> str:
+        """The text for a raw prompt, such that nothing in it is a placeholder, a special token or a place."""
+        return literal_text(self.tokenizer).escape(text)
+
+    def read_answer(self, answer: Any, metadata: PointingMetadata, **kwargs: Any) -> Answer:
+        """Points of an answer, given as (T,) ids after the prompt or as text, and what could not become one."""
+        return read_answer(answer, metadata, self.extended_start, self.tokenizer.decode, **kwargs)
+
+    def decode_points(self, answer: Any, metadata: PointingMetadata) -> Points:
+        """Points of an answer, given as (T,) ids after the prompt or as text; `metadata` is that of the same input."""
+        return self.read_answer(answer, metadata).points
+
+    def replace_image_token(self, image_inputs: Mapping[str, Any], image_idx: int, **kwargs: Any) -> str:
+        """The tokens of one picture; those of the global crop are `<im_low>` if the model was trained so."""
+        text = super().replace_image_token(image_inputs, image_idx, **kwargs)
+        if not self.use_low_res_token_for_global_crops:
+            return text
+        canvas = text.rindex(IMAGE_START)
+        return text[:canvas].replace(IMAGE_PATCH, LOW_RES_PATCH) + text[canvas:]
+
+    def replace_video_token(self, video_inputs: Mapping[str, Any], video_idx: int, **kwargs: Any) -> str:
+        """The tokens of one clip, each frame after its time."""
+        return self.get_video_string(np.asarray(video_inputs["video_grids"][video_idx]), video_inputs["video_metadata"][video_idx].timestamps)
+
+    def _see_pictures(self, samples: Samples, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        pictures = samples.all_pictures
+        if not pictures:
+            return {}, []
+        seen = dict(self.image_processor(pictures, **(kwargs | {"return_pointing_metadata": True})))
+        return seen, [self.replace_image_token(seen, i) for i in range(len(pictures))]
+
+    def _see_clips(self, samples: Samples, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        clips = samples.all_clips
+        if not clips:
+            return {}, []
+        seen = dict(self.video_processor(clips, **(kwargs | {"return_metadata": True})))
+        return seen, [self.replace_video_token(seen, i) for i in range(len(clips))]
+
+    def _tables(self, samples: Samples, pictures: dict[str, Any], clips: dict[str, Any]) -> SampleTables:
+        frame_side = int(round(clips["pixel_values_videos"].shape[1] ** 0.5)) if clips else 0
+        return SampleTables(
+            samples,
+            pictures,
+            clips,
+            patches_per_frame_side=frame_side,
+            low_res_selectable=not self.use_low_res_token_for_global_crops,
+            location_grid=self.location_grid,
+        )
+
+    def _with_earlier_points(
+        self, prompts: list[str], earlier: Sequence[Sequence[EarlierPoints]] | None, metadata: list[PointingMetadata]
+    ) -> tuple[list[str], list[list[int]]]:
+        if not earlier:
+            return prompts, []
+        if len(earlier) != len(prompts):
+            raise ProcessingError(f"expected earlier_points for each of {len(prompts)} samples, got {len(earlier)} lists; pass [] for none")
+        rows = zip(prompts, earlier, metadata, strict=True)
+        written = [write_earlier_points(prompt, lists, known, self.escape_user_text) for prompt, lists, known in rows]
+        return [prompt for prompt, _ in written], [selected for _, selected in written]
+
+    def _tokenize(self, prompts: list[str], kwargs: dict[str, Any]) -> Mapping[str, Any]:
+        if not any(MARK in prompt for prompt in prompts):
+            return self.tokenizer(prompts, **kwargs)
+        if kwargs.get("return_offsets_mapping"):
+            raise NotImplementedError("token offsets of prompts with escaped user text; leave the names of special tokens out of it")
+        rows = [literal_text(self.tokenizer).encode(prompt) for prompt in prompts]
+        if kwargs.get("truncation") and (length := kwargs.get("max_length")):
+            left = self.tokenizer.truncation_side == "left"
+            rows = [row[-length:] if left else row[:length] for row in rows]
+        wanted = ("padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask", "return_tensors")
+        return self.tokenizer.pad({"input_ids": rows}, **{name: kwargs[name] for name in wanted if name in kwargs})
+
+    def _check_image_tokens(self, input_ids: Any, tables: SampleTables) -> None:
+        wanted = self.tokenizer.convert_tokens_to_ids([IMAGE_PATCH, LOW_RES_PATCH])
+        for row, ids in enumerate(input_ids):
+            got, expected = int(np.isin(np.asarray(ids), wanted).sum()), tables.num_patches(row)
+            if got != expected:
+                raise ProcessingError(
+                    f"expected {expected} image tokens in sample {row}, got {got}; truncation must not cut into them "
+                    f"(raise max_length), and text must not contain {IMAGE_PATCH} itself"
+                )
+
+    def _checked_metadata(self, metadata: PointingMetadata) -> PointingMetadata:
+        vocabulary = ExtendedVocabulary(0, metadata.num_patches, metadata.num_slots, metadata.num_locations)
+        last = point_text(vocabulary.size - 1)
+        if last not in self.tokenizer.get_added_vocab():
+            names = sum(1 for name in self.tokenizer.get_added_vocab() if re.fullmatch(r"<POINT_\d+>", name))
+            raise ProcessingError(
+                f"expected at most {names} places, as many as the tokenizer has names for, got {vocabulary.size}; "
+                "lower max_crops or num_frames, or pass fewer pictures"
+            )
+        return metadata

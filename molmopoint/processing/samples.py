@@ -1,0 +1,128 @@
+"""Sorting the texts, pictures and clips of a call by sample, and saying what is wrong with them.
+
+A sample is one prompt with the pictures, or the one clip, that its placeholders stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from molmopoint.errors import ProcessingError
+from molmopoint.processing.video import flatten_videos
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The inputs of a call.
+
+    Attributes:
+        texts: one prompt per sample.
+        pictures: per sample, in the order of its placeholders.
+        clips: per sample, none or one.
+    """
+
+    texts: list[str]
+    pictures: list[list[Any]]
+    clips: list[list[Any]]
+
+    @property
+    def all_pictures(self) -> list[Any]:
+        """Pictures of the call in order."""
+        return [picture for row in self.pictures for picture in row]
+
+    @property
+    def all_clips(self) -> list[Any]:
+        """Clips of the call in order."""
+        return [clip for row in self.clips for clip in row]
+
+
+def sort_by_sample(text: Any, images: Any, videos: Any, image_token: str, video_token: str) -> Samples:
+    """Gives every sample its pictures and clip.
+
+    Args:
+        text: a prompt or a list of prompts.
+        images: None; one picture; pictures in the order of the placeholders; or one list (or None) per sample.
+        videos: the same for clips.
+        image_token, video_token: the placeholders.
+
+    Raises:
+        ProcessingError: the text is no text, the numbers of placeholders and pictures differ, or a sample has more than one
+            clip, or pictures and a clip.
+    """
+    texts = _as_texts(text)
+    pictures = _per_sample(images, [t.count(image_token) for t in texts], "image", image_token, _flatten_pictures)
+    clips = _per_sample(videos, [t.count(video_token) for t in texts], "video", video_token, flatten_videos)
+    for row, (row_pictures, row_clips) in enumerate(zip(pictures, clips, strict=True)):
+        if len(row_clips) > 1:
+            raise ProcessingError(f"expected at most one video in a sample, got {len(row_clips)} in sample {row}; ask about one at a time")
+        if row_pictures and row_clips:
+            raise ProcessingError(
+                f"expected pictures or a video in a sample, got {len(row_pictures)} pictures and a video in sample {row}; "
+                "put them into different samples, which may share a call"
+            )
+    return Samples(texts, pictures, clips)
+
+
+def _as_texts(text: Any) -> list[str]:
+    if isinstance(text, str):
+        return [text]
+    if isinstance(text, (list, tuple)) and text and all(isinstance(prompt, str) for prompt in text):
+        return list(text)
+    if text is None:
+        raise ProcessingError("expected text with placeholders, got none; processor.image_processor takes pictures alone")
+    got = f"a list of {sorted({type(t).__name__ for t in text})}" if isinstance(text, (list, tuple)) else type(text).__name__
+    raise ProcessingError(f"expected a string or a list of at least one string as text, got {got}; render messages with apply_chat_template")
+
+
+def _per_sample(
+    items: Any, placeholders: list[int], kind: str, token: str, flatten: Callable[[Any], Iterator[Any]]
+) -> list[list[Any]]:
+    """The items of each sample: those given for it, or the next ones of a flat list."""
+    plural = f"{kind}s"
+    if _is_nested(items) and len(items) == len(placeholders):
+        rows = [list(flatten(row)) for row in items]
+        for row, (given, wanted) in enumerate(zip(rows, placeholders, strict=True)):
+            if len(given) != wanted:
+                raise ProcessingError(
+                    f"expected {wanted} {plural} for {wanted} placeholders {token} in sample {row}, got {len(given)}; "
+                    f"pass the {plural} in the order of the prompt, one list per sample"
+                )
+        return rows
+    flat = list(flatten(items))
+    if len(flat) != sum(placeholders):
+        raise ProcessingError(
+            f"expected {sum(placeholders)} {plural} for {sum(placeholders)} placeholders {token} in {len(placeholders)} prompts, "
+            f"got {len(flat)}; pass the {plural} in the order of the prompts"
+        )
+    if _is_nested(items) and len(placeholders) > 1:
+        raise ProcessingError(
+            f"expected one list of {plural} per sample for {len(placeholders)} samples, got {len(items)} lists; pass [] for samples without"
+        )
+    ends = np.cumsum(placeholders).tolist()
+    return [flat[end - count : end] for end, count in zip(ends, placeholders, strict=True)]
+
+
+def _is_nested(items: Any) -> bool:
+    """Whether this has one list (or None) per sample: every entry is a list, or nothing."""
+    return isinstance(items, (list, tuple)) and bool(items) and all(entry is None or type(entry) in (list, tuple) for entry in items)
+
+
+def _flatten_pictures(images: Any) -> Iterator[Any]:
+    if isinstance(images, (list, tuple)):
+        for image in images:
+            yield from _flatten_pictures(image)
+    elif isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
+        raise ProcessingError(f"expected single pictures, got an array of shape {tuple(images.shape)}; pass a list of pictures")
+    elif images is not None:
+        yield images
+
+
+def split_counts(counts: Sequence[int]) -> list[slice]:
+    """Slices that cut a flat sequence into pieces of the given lengths."""
+    ends = np.cumsum(counts).tolist()
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]

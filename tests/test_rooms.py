@@ -1,0 +1,154 @@
+"""The table of doors: which room imports which. Read from the import statements, those inside functions included."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS_OUTSIDE = ("heads", "eval", "checkpoints")
+
+BASICS = {"errors", "tokens", "grammar", "key_map", "points", "geometry", "config", "heads", "video", "decoding"}
+NETWORK = {"attention", "connector", "generation", "losses", "rows"}
+# Every room but `heads` may also import `errors`, and every module its own room.
+DOORS: dict[str, set[str]] = {
+    "version": set(),
+    "errors": set(),
+    "tokens": set(),
+    "grammar": set(),
+    "key_map": set(),
+    "load_checks": set(),
+    "released_config": set(),
+    "heads": set(),
+    "points": set(),
+    "geometry": {"points"},
+    "config": {"tokens", "released_config"},
+    "attention": set(),
+    "rows": {"config", "tokens"},
+    "connector": {"config", "tokens"},
+    "losses": {"config", "tokens", "heads", "rows"},
+    "generation": {"config", "tokens", "grammar", "heads", "rows", "attention"},
+    "saving": {"config", "key_map"},
+    "modeling": {"config", "tokens", "key_map", "load_checks", "saving", "heads"} | NETWORK,
+    "decoding": {"tokens", "grammar", "geometry", "points"},
+    "video": set(),
+    "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},
+    "data": {"points", "geometry"},
+    "metrics": {"points"},
+    "checkpoints": {"key_map", "config", "modeling"},
+    "registration": {"config", "modeling", "processing"},
+    "reward": {"modeling", "processing", "checkpoints", "heads"},
+    "pipeline": BASICS | NETWORK | {"modeling", "processing", "data", "metrics", "checkpoints"},
+    "training": BASICS | NETWORK | {"modeling", "processing", "data", "metrics", "checkpoints", "reward"},
+    "eval": BASICS | NETWORK | {"modeling", "processing", "data", "metrics", "checkpoints", "reward", "pipeline", "training"},
+}
+FRONT = {"molmopoint", "__main__", "cli"}
+"""The package itself, whose imports are lazy, and the command line: they may import everything."""
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """Module name and file of every module of the package; the links are skipped, the rooms behind them are not."""
+    for folder in ("molmopoint", *ROOMS_OUTSIDE):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            if parts[0] == "molmopoint" and len(parts) > 1 and parts[1] in ROOMS_OUTSIDE:
+                continue
+            name = ".".join(parts if parts[0] == "molmopoint" else ("molmopoint", *parts))
+            yield name.removesuffix(".__init__"), file
+
+
+SOURCES = dict(sources())
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def imports(module: str) -> Iterator[tuple[str, int]]:
+    """What a module imports, absolute, with the line; `from a import b` counts as `a.b` where that is a module."""
+    for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{SOURCES[module]}:{node.lineno}: relative import; write the full name"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield (full if full in SOURCES else str(node.module)), node.lineno
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_go_through_the_doors(module: str):
+    room = room_of(module)
+    for imported, line in imports(module):
+        where = f"{SOURCES[module].relative_to(ROOT)}:{line}"
+        top = imported.split(".")[0]
+        assert top not in ROOMS_OUTSIDE, f"{where}: `{imported}` makes a second copy of every class; write molmopoint.{imported}"
+        if top != "molmopoint" or room in FRONT:
+            continue
+        assert room in DOORS, f"{where}: room {room!r} is not in the table; add it, with as few doors as it needs"
+        basics = set() if room == "heads" else {"errors", "version"}
+        assert room_of(imported) in DOORS[room] | basics | {room}, f"{where}: {room} has no door to {room_of(imported)}"
+
+
+def test_the_doors_are_one_way():
+    closed: set[str] = set()
+
+    def walk(room: str, path: tuple[str, ...]) -> None:
+        assert room not in path, f"rooms in a circle: {' -> '.join((*path, room))}"
+        for other in () if room in closed else DOORS[room]:
+            walk(other, (*path, room))
+        closed.add(room)
+
+    for room in DOORS:
+        walk(room, ())
+
+
+def test_no_modules_in_a_circle():
+    graph = {module: {name for name, _ in imports(module) if name in SOURCES and name != module} for module in SOURCES}
+    graph["molmopoint"] = {"molmopoint.version"}  # all others are imported on first use
+    done: set[str] = set()
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"modules in a circle: {' -> '.join((*path[path.index(module) :], module))}"
+        for other in () if module in done else sorted(graph[module]):
+            walk(other, (*path, module))
+        done.add(module)
+
+    for module in SOURCES:
+        walk(module, ())
+
+
+def test_importing_the_package_loads_nothing():
+    code = """
+import sys, time
+start = time.perf_counter()
+import molmopoint
+spent = time.perf_counter() - start
+heavy = {"torch", "transformers", "numpy", "PIL", "huggingface_hub", "typer", "rich"} & set(sys.modules)
+sys.exit(f"{spent:.2f} s, loaded {heavy}" if heavy or spent > 0.3 else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [name for name in SOURCES if not name.endswith("__main__")])
+def test_every_module_imports_alone(module: str):
+    done = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_exist_and_are_lazy():
+    import molmopoint
+
+    assert set(molmopoint.__all__) <= set(dir(molmopoint))
+    for name in molmopoint.__all__:
+        assert getattr(molmopoint, name) is not None
+    with pytest.raises(AttributeError, match="public names"):
+        _ = molmopoint.nothing_of_this_name
