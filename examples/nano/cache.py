@@ -1,0 +1,105 @@
+"""Draws training scenes once and keeps them on disk, so that a training core never waits for a drawing one.
+
+A shard is a safetensors file with the resized pictures and what stands at each ViT patch, and a JSON file beside it
+with the questions. Shard n is drawn from the seeds [TRAIN_SEED, n, i], without the held-out pairs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from nano.settings import CROP, GRID, LOCATIONS, Settings
+from safetensors.torch import load_file, save_file
+
+from molmopoint.data.drawing import COLOURS, SHAPES
+from molmopoint.data.synthetic import SIZE_BANDS, Scene, sample_scene
+
+TRAIN_SEED = 77_001
+_COVERED = 0.15
+"""A patch belongs to the object that fills most of it, if that is at least this share."""
+
+CLASSES = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZE_BANDS)}
+"""What the dense labels tell apart; class 0 is the ground."""
+
+
+def resized(scene: Scene) -> torch.Tensor:
+    """(CROP, CROP, 3) uint8: the picture as the image processor's only crop, with its rounding."""
+    pixels = torch.from_numpy(np.array(scene.image)).permute(2, 0, 1)[None].float()
+    stretched = F.interpolate(pixels, size=(CROP, CROP), mode="bilinear", align_corners=False)
+    return stretched.round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0)
+
+
+def dense_labels(scene: Scene) -> np.ndarray:
+    """(GRID * GRID, 4) int8: colour, shape and size class of each ViT patch (0 is ground), and the location cell of the
+    point it contains (column first, -1 without a point)."""
+    width, height = scene.image.size
+    labels = np.zeros((GRID * GRID, 4), dtype=np.int8)
+    labels[:, 3] = -1
+    rows = (np.arange(height) * GRID) // height
+    cols = (np.arange(width) * GRID) // width
+    cells = (rows[:, None] * GRID + cols[None, :]).ravel()
+    pixels = np.bincount(cells, minlength=GRID * GRID)
+    filled = np.stack([np.bincount(cells[item.mask.ravel()], minlength=GRID * GRID) for item in scene.objects]) / pixels
+    classes = np.array([[names.index(getattr(o, key)) + 1 for key, names in _keys()] for o in scene.objects], dtype=np.int8)
+    owner = filled.argmax(axis=0)
+    owned = filled.max(axis=0) >= _COVERED
+    labels[owned, :3] = classes[owner[owned]]
+    for item, names in zip(scene.objects, classes, strict=True):
+        x, y = item.x / width * GRID, item.y / height * GRID
+        cell = LOCATIONS * int(LOCATIONS * (x - int(x))) + int(LOCATIONS * (y - int(y)))
+        labels[int(y) * GRID + int(x)] = (*names, cell)
+    return labels
+
+
+def draw_shard(folder: Path, index: int, settings: Settings) -> None:
+    """Writes shard `index` unless it is there; files appear complete or not at all."""
+    path = folder / f"shard_{index:04d}.safetensors"
+    if path.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = [
+        sample_scene(np.random.default_rng([TRAIN_SEED, index, i]), held_out=False, num_queries=settings.cached_queries)
+        for i in range(settings.shard_scenes)
+    ]
+    questions = [[_question(scene, query) for query in scene.queries] for scene in scenes]
+    tensors = {
+        "pixels": torch.stack([resized(scene) for scene in scenes]),
+        "labels": torch.from_numpy(np.stack([dense_labels(scene) for scene in scenes])),
+    }
+    beside = path.with_suffix(".partial")
+    path.with_suffix(".json").write_text(json.dumps(questions))
+    save_file(tensors, beside)
+    os.replace(beside, path)
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards that are complete, in order."""
+    return sorted(folder.glob("shard_*.safetensors"))
+
+
+def load_shard(path: Path, with_questions: bool = False) -> tuple[dict[str, torch.Tensor], list]:
+    """Tensors of a shard, and its questions if they are asked for."""
+    questions = json.loads(path.with_suffix(".json").read_text()) if with_questions else []
+    return load_file(path), questions
+
+
+def patchify(pixels: torch.Tensor) -> torch.Tensor:
+    """(N, CROP, CROP, 3) uint8 to (N, GRID * GRID, 588) float in [-1, 1]: rows, columns and channels of each patch."""
+    side = CROP // GRID
+    blocks = pixels.reshape(-1, GRID, side, GRID, side, 3).transpose(2, 3)
+    return blocks.reshape(-1, GRID * GRID, side * side * 3).float() / 127.5 - 1
+
+
+def _keys():
+    return (("colour", CLASSES["colour"]), ("shape", CLASSES["shape"]), ("size_name", CLASSES["size"]))
+
+
+def _question(scene: Scene, query) -> dict:
+    width, height = scene.image.size
+    points = [[round(t.x / width, 6), round(t.y / height, 6)] for t in query.targets]
+    return {"prompt": query.prompt, "label": query.label, "style": query.style, "kind": query.kind, "points": points}

@@ -1,0 +1,176 @@
+"""Second stage: the whole model learns to answer questions with points.
+
+One training example is a message tree: one picture and several questions about it. The vision transformer comes from the
+first stage and is left alone for the first part of the stage. A small picture has one tile that is equal to its
+global view, so both rows of image tokens pool the same crop and the vision transformer runs once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nano.cache import load_shard, patchify, shard_paths
+from nano.dense import DenseModel
+from nano.files import nano_config
+from nano.running import LEAN_ATTENTION, Log, load_checkpoint, optimiser_for, save_checkpoint, set_rates
+from nano.settings import GRID, LOCATIONS, Settings
+from torch import Tensor, nn
+
+from molmopoint.modeling import MolmoPointForConditionalGeneration, MolmoPointOutput
+from molmopoint.pipeline.prompts import complete_prompt
+from molmopoint.processing.answers import EncodedText, encode_answer, encode_prompt, write_answer
+from molmopoint.processing.collate import collate
+from molmopoint.processing.message_tree import MessageTree, Trunk, Turn, build_row
+from molmopoint.tokens import IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START
+
+_WINDOW = 2
+_POOLED = GRID // _WINDOW
+"""Image tokens per side of a crop."""
+SIMPLE_KINDS = frozenset({"colour", "shape", "both", "count"})
+"""Questions asked from the start; sizes and places join later."""
+
+_SENTENCES = ("Find {}", "Locate {}", "Show me {}", "Where are {}?")
+_REPHRASED = 0.1
+"""Share of noun phrases that are not asked as "Point to ..."."""
+
+
+def pooling_table() -> Tensor:
+    """(2 * 36, 4): global view and tile, both over the one crop."""
+    grid = torch.arange(GRID * GRID).reshape(_POOLED, _WINDOW, _POOLED, _WINDOW)
+    rows = grid.permute(0, 2, 1, 3).reshape(-1, _WINDOW * _WINDOW)
+    return torch.cat([rows, rows])
+
+
+def triples_of(points: list[list[float]]) -> np.ndarray:
+    """(n, 3) patch, subpatch and location of points (n, 2) given as parts of width and height."""
+    xy = np.asarray(points, dtype=np.float64).reshape(-1, 2) * GRID
+    cell = np.minimum(xy.astype(np.int64), GRID - 1)
+    inner = np.minimum((LOCATIONS * (xy - cell)).astype(np.int64), LOCATIONS - 1)
+    patch = _POOLED * _POOLED + (cell[:, 1] // _WINDOW) * _POOLED + cell[:, 0] // _WINDOW
+    slot = _WINDOW * (cell[:, 1] % _WINDOW) + cell[:, 0] % _WINDOW
+    return np.stack([patch, slot, LOCATIONS * inner[:, 0] + inner[:, 1]], axis=1)
+
+
+class Examples:
+    """Turns cached questions into training batches."""
+
+    def __init__(self, tokenizer: Any, settings: Settings) -> None:
+        self.tokenizer, self.settings = tokenizer, settings
+        ids = {name: tokenizer.convert_tokens_to_ids(name) for name in (IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START)}
+        row = [ids[IMAGE_PATCH]] * _POOLED + [ids[IMAGE_COL]]
+        vision = [ids[LOW_RES_START], *[ids[LOW_RES_PATCH]] * _POOLED**2, ids[IMAGE_END], ids[IMAGE_START], *row * _POOLED, ids[IMAGE_END]]
+        self.trunk_ids = torch.tensor([tokenizer.bos_token_id, *vision])
+        self.trunk_types = torch.tensor([0] + [1] * len(vision))
+        self.pooling = pooling_table()
+        self.prompt = lru_cache(maxsize=None)(lambda text: encode_prompt(complete_prompt(text), tokenizer))
+        self.template = lru_cache(maxsize=None)(self._template)
+
+    def turn(self, question: dict, rng: np.random.Generator) -> Turn:
+        """A cached question and its answer as tokens; some noun phrases become another sentence than the usual one."""
+        triples = triples_of(question["points"])
+        ids, places = self.template(len(triples), question["label"], question["style"])
+        selections = np.full(len(ids), -1)
+        if len(triples):
+            flat = triples[np.lexsort(triples.T[::-1])].ravel()
+            selections[places] = [*flat, -2]
+        prompt = question["prompt"]
+        if question["style"] == "pointing" and rng.random() < _REPHRASED:
+            prompt = _SENTENCES[int(rng.integers(len(_SENTENCES)))].format(prompt)
+        return Turn(self.prompt(prompt), EncodedText(ids, selections))
+
+    def batch(self, pixels: Tensor, questions: list[list[dict]], rng: np.random.Generator, simple: bool) -> dict[str, Tensor]:
+        """Arguments of the forward pass for pictures (N, CROP, CROP, 3) and their questions."""
+        rows = []
+        for patches, asked in zip(patchify(pixels), questions, strict=True):
+            wanted = [q for q in asked if q["kind"] in SIMPLE_KINDS] if simple else asked
+            chosen = rng.permutation(len(wanted))[: self.settings.branches]
+            trunk = Trunk(self.trunk_ids, self.trunk_types, patches[None], self.pooling)
+            tree = MessageTree(trunk, [(self.turn(wanted[i], rng),) for i in chosen])
+            rows.append(build_row(tree, self.tokenizer.eos_token_id))
+        return collate(rows, self.tokenizer.pad_token_id)
+
+    def _template(self, count: int, label: str, style: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of an answer with `count` points, and where its grounding tokens stand."""
+        encoded = encode_answer(write_answer(np.arange(3 * count).reshape(-1, 3), label, style), self.tokenizer)
+        return encoded.ids, np.flatnonzero(encoded.selections != -1)
+
+
+Check = Callable[[MolmoPointForConditionalGeneration, Examples], dict[str, float]]
+"""A look at the model while it trains: scores by name."""
+
+
+def build_model(settings: Settings, vit_checkpoint: Path | None) -> MolmoPointForConditionalGeneration:
+    """A new model with the vision transformer of the first stage."""
+    torch.manual_seed(1)
+    model = MolmoPointForConditionalGeneration(nano_config(settings))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and "vision_tower" not in name and name != "lm_head":
+            is_output = name.endswith(("self_attn.o_proj", "mlp.down_proj"))
+            shrink = math.sqrt(2 * settings.text_layers) if is_output else 1.0
+            nn.init.normal_(module.weight, std=module.in_features**-0.5 / shrink)
+    nn.init.normal_(model.model.language_model.embed_tokens.weight, std=0.2)
+    if vit_checkpoint is not None:
+        dense = DenseModel(settings)
+        load_checkpoint(vit_checkpoint, {"dense": dense})
+        model.model.vision_tower.load_state_dict(dense.vision.state_dict())
+    return model
+
+
+def metrics_of(output: MolmoPointOutput, batch: dict[str, Tensor], patch_token_id: int) -> dict[str, float]:
+    """Losses per target, and how often patch, end of list, slot and location are chosen right (teacher-forced)."""
+    sums = output.loss_sums
+    values = {"text": float(sums["text"].detach()) / float(output.weight_sum)}
+    chosen = batch["selection_ids"][(batch["input_ids"] == patch_token_id) & (batch["selection_ids"] != -1)]
+    guess, last = output.patch_logits.argmax(-1), output.patch_logits.shape[1] - 1
+    ends = chosen == -2
+    right = guess == torch.where(ends, last, chosen)
+    values |= {"patch": float(right[~ends].float().mean()), "end": float(right[ends].float().mean())}
+    values["patch_loss"] = float(sums["patch"].detach()) / len(chosen)
+    for name in ("subpatch", "location"):
+        values[name + "_loss"] = float(sums[name].detach()) / int((~ends).sum())
+    return values
+
+
+def train_pointing(folder: Path, settings: Settings, examples: Examples, steps: int, check: Check, log_every: int = 25) -> None:
+    """Runs or resumes the second stage; `check` is run with every checkpoint and its numbers are logged."""
+    checkpoint, log = folder / "point.safetensors", Log(folder / "point.jsonl")
+    model = build_model(settings, None if checkpoint.exists() else folder / "vit.safetensors")
+    for config in (model.config.text_config, model.config.vision_config):
+        config._attn_implementation = LEAN_ATTENTION
+    vision = model.model.vision_tower
+    optimiser = optimiser_for([(vision, settings.point_vit_rate), (model, settings.point_rate)], settings)
+    start = load_checkpoint(checkpoint, {"model": model}, optimiser)["step"] if checkpoint.exists() else 0
+    rng = np.random.default_rng([2, start])
+    step, saved = start, time.monotonic()
+    while step < steps:
+        shards = shard_paths(folder / "cache")
+        tensors, questions = load_shard(shards[int(rng.integers(len(shards)))], with_questions=True)
+        for rows in np.array_split(rng.permutation(len(questions)), len(questions) // settings.point_batch):
+            if step >= steps:
+                break
+            vision.requires_grad_(step >= settings.vit_frozen * steps)
+            simple = step < settings.simple_part * steps
+            batch = examples.batch(tensors["pixels"][torch.from_numpy(rows)], [questions[i] for i in rows], rng, simple)
+            set_rates(optimiser, step, steps, settings)
+            with torch.autocast("cpu", torch.bfloat16):
+                output = model(**batch)
+            output.loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+            optimiser.step()
+            optimiser.zero_grad()
+            step += 1
+            log.add({"norm": norm.item(), **metrics_of(output, batch, model.config.patch_token_id)})
+            if step % log_every == 0:
+                log.write(step, log_every * settings.point_batch)
+            if time.monotonic() - saved > 60 * settings.save_minutes or step == steps:
+                save_checkpoint(checkpoint, {"model": model}, optimiser, {"step": step, "steps": steps})
+                log.write(step, 0, **check(model, examples))
+                saved = time.monotonic()
+

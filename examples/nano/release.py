@@ -1,0 +1,33 @@
+"""Last stage: weights in 16 bit and all files of the released layout, ready for `molmopoint.load`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from nano.files import write_files
+from nano.pointing import build_model
+from nano.running import load_checkpoint
+from nano.settings import Settings
+from transformers import PreTrainedTokenizerFast
+
+
+def release(folder: Path, target: Path, settings: Settings, tokenizer: PreTrainedTokenizerFast) -> dict:
+    """Writes the model of `folder` to `target`; returns the progress of its training.
+
+    The weights are stored in bfloat16, the precision of the matrix products they were trained with. Files are written
+    beside the target and moved, so that a reader never meets half a model.
+    """
+    checkpoint = folder / "point.safetensors"
+    model = build_model(settings, None)
+    progress = load_checkpoint(checkpoint, {"model": model}) if checkpoint.exists() else {"step": 0}
+    beside = target.with_name(target.name + ".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    model.to(torch.bfloat16).save_pretrained(beside)
+    write_files(beside, tokenizer)
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(beside.iterdir()):
+        path.replace(target / path.name)
+    beside.rmdir()
+    return progress

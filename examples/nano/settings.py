@@ -1,0 +1,67 @@
+"""Every number of the embedded model's recipe, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CROP = 168
+"""Side of a crop in pixels."""
+PATCH = 14
+"""Side of a ViT patch in pixels."""
+GRID = CROP // PATCH
+"""ViT patches per side of a crop."""
+LOCATIONS = 3
+"""Location cells per side of a ViT patch."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The recipe. Times are for one core with bfloat16 matrix products.
+
+    Attributes:
+        vit_width: width of the vision transformer.
+        vit_layers: its blocks; the last and the third last are tapped.
+        vit_mlp: width inside its perceptrons.
+        text_width: width of the decoder.
+        text_layers: its blocks.
+        text_mlp: width inside its gated perceptrons.
+        head_dim: width of an attention head, in both.
+        pointing_width: E, width of the space in which patches are chosen.
+        shard_scenes: scenes per file of the cache.
+        cached_queries: questions asked of each scene in the cache.
+        branches: questions of one training example, a message tree.
+        vit_batch: pictures per step of the first stage.
+        point_batch: scenes per step of the second stage.
+        vit_rate: peak learning rate of the first stage.
+        point_rate: peak learning rate of the second stage, decoder and heads.
+        point_vit_rate: the same for the vision transformer, which is already trained.
+        vit_frozen: part of the second stage in which the vision transformer is left alone.
+        simple_part: part of the second stage that asks no questions of size and position.
+        warmup: steps of linear warm-up.
+        weight_decay: of all matrices.
+        clip: largest gradient norm.
+        save_minutes: between checkpoints.
+    """
+
+    vit_width: int = 192
+    vit_layers: int = 6
+    vit_mlp: int = 512
+    text_width: int = 192
+    text_layers: int = 4
+    text_mlp: int = 512
+    head_dim: int = 64
+    pointing_width: int = 128
+    shard_scenes: int = 4000
+    cached_queries: int = 8
+    branches: int = 5
+    vit_batch: int = 32
+    point_batch: int = 16
+    vit_rate: float = 1e-3
+    point_rate: float = 1.5e-3
+    point_vit_rate: float = 3e-4
+    vit_frozen: float = 0.35
+    simple_part: float = 0.2
+    warmup: int = 200
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    save_minutes: float = 8.0

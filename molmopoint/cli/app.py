@@ -1,0 +1,172 @@
+"""The command line application: options, help texts and exit codes; what the commands do is in their own files."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from molmopoint.version import __version__
+
+EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
+
+app = typer.Typer(
+    name="molmopoint",
+    help="Vision-language models that [bold]point[/bold]: ask for something in a picture, get pixels.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Dtype(StrEnum):
+    """Precisions a model can be loaded in."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"molmopoint {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    """Options before the command; `--version` ends the program by itself."""
+
+
+@app.command(epilog=EPILOG, no_args_is_help=True)
+def point(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="One or more picture files.", show_default=False)],
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPT",
+            help="What to point at: a noun phrase ('the red circles'), a request ('Find the exit.') or a question ('How many cups?').",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Name of the zoo ([bold]molmopoint zoo[/bold] lists them), hub id, or folder.", rich_help_panel="Model"
+        ),
+    ] = "nano",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as cpu, cuda, cuda:1 or auto. By default a GPU if there is one.", rich_help_panel="Model", show_default=False
+        ),
+    ] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="Precision; by default bfloat16 on a GPU and float32 elsewhere.", rich_help_panel="Model", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to draw the points: a picture file, or a folder if there are several pictures.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ] = None,
+    heatmap: Annotated[
+        bool, typer.Option("--heatmap", help="Also show where else the model looked (needs --out).", rich_help_panel="Output")
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.", rich_help_panel="Output")
+    ] = False,
+    together: Annotated[bool, typer.Option("--together", help="Ask about all pictures in one request.", rich_help_panel="Request")] = False,
+    single: Annotated[bool, typer.Option("--single", help="Exactly one point, as for clicking.", rich_help_panel="Request")] = False,
+    max_points: Annotated[
+        int | None, typer.Option(min=1, help="Most points of an answer.", rich_help_panel="Request", show_default=False)
+    ] = None,
+    max_crops: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most crops per picture: more see smaller things and take longer.", rich_help_panel="Request", show_default=False
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.", rich_help_panel="Request")] = 2048,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the prompt goes, as in 'Click on {}'; '{}' sends it exactly as typed.",
+            rich_help_panel="Request",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per run of the model.", rich_help_panel="Request")] = 8,
+) -> None:
+    """Point at something in pictures.
+
+    Every picture is a request of its own, unless [bold]--together[/bold]. A broken picture is named and skipped; the others are answered.
+
+    [bold]Examples[/bold]
+
+      molmopoint point street.jpg "the bicycles" --out points.png
+
+      molmopoint point *.jpg "How many people are there?" --json > answers.json
+
+      molmopoint point before.png after.png "what has changed" --together --out changes/
+    """
+    from molmopoint.cli.point import PointCommand
+
+    command = PointCommand(
+        images=images,
+        prompt=prompt,
+        model=model,
+        device=device,
+        dtype=None if dtype is None else dtype.value,
+        out=out,
+        heatmap=heatmap,
+        json_output=json_output,
+        together=together,
+        batch_size=batch_size,
+        request={
+            "single": single,
+            "max_points": max_points,
+            "max_crops": max_crops,
+            "max_new_tokens": max_new_tokens,
+            "template": template,
+        },
+    )
+    raise typer.Exit(command.run())
+
+
+@app.command(epilog=EPILOG)
+def zoo(
+    json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON on stdout.")] = False,
+) -> None:
+    """List the models that can be loaded by name, with licence, size, scores and their source."""
+    from molmopoint.cli.zoo import run
+
+    raise typer.Exit(run(json_output))
+
+
+@app.command(epilog=EPILOG)
+def doctor(
+    json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
+) -> None:
+    """Show versions, devices and attention backends, what is missing, and how to get it."""
+    from molmopoint.cli.doctor import run
+
+    raise typer.Exit(run(json_output))
+
+
+def main() -> None:
+    """Entry point of the `molmopoint` command and of `python -m molmopoint`."""
+    app(prog_name="molmopoint")

@@ -1,0 +1,85 @@
+"""Where drawn pictures go, and writing them so that no half-written file is ever seen."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from molmopoint.errors import ProcessingError
+
+_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
+
+
+def plan_outputs(out: Path, pictures: Sequence[Path]) -> list[Path]:
+    """One file per picture: `out` itself for a single picture, else files in the folder `out`.
+
+    Args:
+        out: a picture file or a folder, which need not exist.
+        pictures: the input files; files in a folder are named after them, apart even where names repeat.
+
+    Raises:
+        ProcessingError: a file is asked for where a folder is needed, or its ending is no known picture format.
+    """
+    if len(pictures) == 1 and out.suffix and not out.is_dir():
+        if out.suffix.lower() not in _writable_endings():
+            raise ProcessingError(f"expected --out to end in .png, .jpg or another picture format, got {out.name!r}")
+        return [out]
+    if out.is_file() or (out.suffix.lower() in _writable_endings() and not out.is_dir()):
+        raise ProcessingError(f"expected --out to be a folder for {len(pictures)} pictures, got the file name {str(out)!r}; pass a folder")
+    taken: set[str] = set()
+    planned = []
+    for picture in pictures:
+        name, number = f"{picture.stem}.png", 2
+        while name.lower() in taken:
+            name, number = f"{picture.stem}-{number}.png", number + 1
+        taken.add(name.lower())
+        planned.append(out / name)
+    return planned
+
+
+def check_not_overwriting(outputs: Sequence[Path], pictures: Sequence[Path]) -> None:
+    """Refuses to draw over an input picture.
+
+    Raises:
+        ProcessingError: an output is one of the inputs.
+    """
+    inputs = {picture.resolve() for picture in pictures}
+    for output in outputs:
+        if output.resolve() in inputs:
+            raise ProcessingError(f"expected --out beside the pictures, got {str(output)!r}, which is one of them; choose another name")
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Writes beside the target and renames, so that `path` is either the old file or the whole new one.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file_format = Image.registered_extensions()[path.suffix.lower()]
+            picture.save(file, format=file_format, **(_JPEG_OPTIONS if file_format == "JPEG" else {}))
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """The process's file mode mask; temporary files ignore it, results should not."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _writable_endings() -> set[str]:
+    Image.init()
+    return {ending for ending, name in Image.registered_extensions().items() if name in Image.SAVE}

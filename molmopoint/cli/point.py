@@ -1,0 +1,183 @@
+"""`molmopoint point`: many pictures, one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from molmopoint.cli import console
+from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.files import check_not_overwriting, plan_outputs, write_picture
+from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.pipeline import Pointer, PointingResult, load
+from molmopoint.pipeline.options import AnswerOptions
+from molmopoint.pipeline.prompts import complete_prompt
+
+_PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+@dataclass
+class Outcome:
+    """What became of one request.
+
+    Attributes:
+        images: its files.
+        result: the answer, or None.
+        error: why there is no answer, or why it could not be drawn.
+        drawn: files that were written.
+    """
+
+    images: Sequence[Path]
+    result: PointingResult | None = None
+    error: str | None = None
+    drawn: list[Path] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        answer = {} if self.result is None else self.result.to_dict()
+        files = {"images": [str(image) for image in self.images], "drawn": [str(path) for path in self.drawn]}
+        return {**files, "error": self.error, **answer}
+
+
+@dataclass
+class PointCommand:
+    """One call of the command; `run` does everything and returns the exit code."""
+
+    images: Sequence[Path]
+    prompt: str
+    model: str = "nano"
+    device: str | None = None
+    dtype: str | None = None
+    out: Path | None = None
+    heatmap: bool = False
+    json_output: bool = False
+    together: bool = False
+    batch_size: int = 8
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Answers all pictures, writes what was asked for, and returns the exit code."""
+        try:
+            outputs = self._check_usage()
+        except MolmoPointError as error:
+            console.complain(error)
+            return USAGE
+        try:
+            with console.quiet_stdout():
+                pointer = self._load()
+        except (MolmoPointError, OSError, ImportError, RuntimeError, ValueError) as error:
+            console.complain(f"the model {self.model!r} could not be loaded: {error}")
+            return NO_MODEL
+        outcomes: list[Outcome] = []
+        try:
+            with console.quiet_stdout():
+                for outcome in self._answers(pointer):
+                    self._draw(outcome, outputs)
+                    outcomes.append(outcome)
+                    if outcome.error is not None:
+                        console.complain(f"{', '.join(map(str, outcome.images))}: {outcome.error}")
+        except KeyboardInterrupt:
+            console.complain(f"interrupted after {len(outcomes)} of {len(self._requests())} requests")
+            return INTERRUPTED
+        self._report(pointer, outcomes)
+        failed = sum(outcome.error is not None for outcome in outcomes)
+        if failed and len(outcomes) > 1:
+            console.complain(f"{failed} of {len(outcomes)} pictures failed")
+        return SOME_FAILED if failed else OK
+
+    def _check_usage(self) -> dict[Path, Path]:
+        """Output file of each picture; raises ProcessingError where options do not fit each other."""
+        if self.prompt.lower().endswith(_PICTURE_ENDINGS) and Path(self.prompt).is_file():
+            raise ProcessingError(f"expected the prompt after the pictures, got the picture {self.prompt!r}; say what to point at")
+        complete_prompt(self.prompt, self.request.get("template"))
+        AnswerOptions.of(**self.request)
+        if self.out is None:
+            if self.heatmap:
+                raise ProcessingError("expected --out together with --heatmap; say where to draw it")
+            return {}
+        pictures = list(dict.fromkeys(self.images))
+        outputs = plan_outputs(self.out, pictures)
+        check_not_overwriting(outputs, pictures)
+        return dict(zip(pictures, outputs, strict=True))
+
+    def _load(self) -> Pointer:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        with console.notes().status(f"Loading {escape(self.model)} ..."):
+            return load(self.model, dtype=self.dtype, device_map=self.device)
+
+    def _requests(self) -> list[list[Path]]:
+        """The files of each request."""
+        return [list(self.images)] if self.together else [[image] for image in self.images]
+
+    def _answers(self, pointer: Pointer) -> Iterator[Outcome]:
+        """One outcome per request, in order, with a progress bar on stderr."""
+        requests = self._requests()
+        notes = console.notes()
+        columns = (SpinnerColumn(), TextColumn("Pointing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        answers = pointer.point_batch(
+            (files if self.together else files[0] for files in requests),
+            self.prompt,
+            batch_size=self.batch_size,
+            on_error="yield",
+            **self.request,
+        )
+        with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
+            stopped = ""
+            for files in progress.track(requests):
+                try:
+                    answer = RuntimeError(stopped) if stopped else next(answers)
+                except (MolmoPointError, RuntimeError) as error:  # of the model, such as memory: the batch is lost, and all after it
+                    answer, stopped = error, f"not answered, because the model failed before: {error}"
+                if isinstance(answer, Exception):
+                    yield Outcome(files, error=str(answer) or type(answer).__name__)
+                else:
+                    yield Outcome(files, result=answer)
+
+    def _draw(self, outcome: Outcome, outputs: Mapping[Path, Path]) -> None:
+        """Draws an answer where that was asked for; a file that cannot be written is the outcome's error."""
+        if outcome.result is None or not outputs:
+            return
+        drawn = outcome.result.draw(heatmap=self.heatmap)
+        try:
+            for image, picture in zip(outcome.images, drawn if isinstance(drawn, list) else [drawn], strict=True):
+                write_picture(picture, outputs[image])
+                outcome.drawn.append(outputs[image])
+        except OSError as error:
+            outcome.error = f"the drawn picture could not be written: {error}"
+
+    def _report(self, pointer: Pointer, outcomes: Sequence[Outcome]) -> None:
+        """The answers on stdout, as JSON or for people."""
+        if self.json_output:
+            console.print_json({"model": self.model, "prompt": self.prompt, "results": [outcome.to_dict() for outcome in outcomes]})
+            return
+        paper = console.findings()
+        for outcome in outcomes:
+            if outcome.result is not None:
+                for line in _lines(outcome):
+                    paper.print(line)
+
+
+def _lines(outcome: Outcome) -> Iterator[str]:
+    """One answer for people, as rich markup."""
+    result = outcome.result
+    if result is None:
+        return
+    name = escape(", ".join(str(image) for image in outcome.images))
+    found = f"{len(result.points)} point{'' if len(result.points) == 1 else 's'}"
+    yield f"[bold]{name}[/]: {found}" + (f"  [dim]{escape(result.text)}[/]" if result.text else "")
+    for point in result.points:
+        where = f"  picture {int(point.group) + 1}" if len(outcome.images) > 1 else ""
+        yield f"  [bold]{point.object_id:>3}[/]  x {point.x:8.1f}  y {point.y:8.1f}  score {point.score:.2f}{where}"
+    if result.truncated:
+        yield "  [yellow]cut by the token limit; raise --max-new-tokens[/]"
+    if result.invalid:
+        yield f"  [yellow]{result.invalid} of the answer's points name no place and are left out[/]"
+    for path in outcome.drawn:
+        yield f"  drawn to {escape(str(path))}"

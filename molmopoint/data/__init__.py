@@ -1,0 +1,1 @@
+"""Data: what users bring and the pictures we make ourselves."""

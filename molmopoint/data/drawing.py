@@ -1,0 +1,185 @@
+"""Draws coloured shapes into numpy arrays, to the same bytes on every machine.
+
+A font or a drawing library changes its pixels from version to version, and sines differ in the last bit between
+machines. So corners are rounded to 1/64 pixel, rotations are rational numbers, coverage is counted on a grid of 4 by 4
+samples per pixel, and blending is integer arithmetic: every intermediate value is exact.
+
+Coordinates are pixels, x to the right and y downwards; the centre of the upper left pixel is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLES = 4
+"""Samples per pixel side; coverage runs from 0 to SAMPLES ** 2."""
+
+_GRID = 64
+"""Corners lie on multiples of 1/64 pixel."""
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (220, 38, 38),
+    "orange": (245, 140, 20),
+    "yellow": (240, 222, 40),
+    "green": (40, 160, 60),
+    "blue": (40, 85, 225),
+    "purple": (145, 50, 185),
+    "white": (246, 246, 246),
+    "black": (18, 18, 18),
+}
+
+# Corners in units of the nominal size, around the point that a target of this shape is pointed at.
+_POLYGONS: dict[str, tuple[tuple[float, float], ...]] = {
+    "square": ((-0.46, -0.46), (0.46, -0.46), (0.46, 0.46), (-0.46, 0.46)),
+    "rectangle": ((-0.68, -0.34), (0.68, -0.34), (0.68, 0.34), (-0.68, 0.34)),
+    "triangle": ((0.0, -0.6), (0.55, 0.4), (-0.55, 0.4)),
+    "diamond": ((0.0, -0.6), (0.48, 0.0), (0.0, 0.6), (-0.48, 0.0)),
+}
+_STAR = (
+    (0.0, -0.58), (0.135, -0.185), (0.552, -0.179), (0.218, 0.071), (0.341, 0.469),
+    (0.0, 0.229), (-0.341, 0.469), (-0.218, 0.071), (-0.552, -0.179), (-0.135, -0.185),
+)  # fmt: skip
+_CROSS_ARM = 0.19
+_HEART_LOBE = 0.285
+
+SHAPES = ("circle", "square", "rectangle", "triangle", "diamond", "star", "cross", "heart")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """One drawn shape, not yet part of a picture.
+
+    Attributes:
+        coverage: (box height, box width) uint8, samples covered per pixel, 0 to SAMPLES ** 2.
+        left: x of the box's left edge.
+        top: y of the box's upper edge.
+    """
+
+    coverage: np.ndarray
+    left: int
+    top: int
+
+
+def draw_shape(shape: str, x: float, y: float, size: float, tilt: float = 0.0, upright: bool = False) -> Stamp:
+    """The coverage of one shape.
+
+    Args:
+        shape: one of SHAPES.
+        x: pixels, where the shape is pointed at.
+        y: the same, downwards.
+        size: nominal side in pixels.
+        tilt: tangent of half the angle of rotation; a rational rotation needs no sine.
+        upright: turn a rectangle on its short side.
+    """
+    cosine, sine = (1 - tilt * tilt) / (1 + tilt * tilt), 2 * tilt / (1 + tilt * tilt)
+    reach = int(0.76 * size) + 2
+    left, top = int(x) - reach, int(y) - reach
+    ticks = (2 * np.arange(2 * reach * SAMPLES, dtype=np.float64) + 1) / (2 * SAMPLES)
+    sample_x, sample_y = (left + ticks)[None, :], (top + ticks)[:, None]
+
+    def place(corners: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
+        turned = [(-v, u) for u, v in corners] if upright else corners
+        rotated = [(u * cosine - v * sine, u * sine + v * cosine) for u, v in turned]
+        return [(_snap(x + size * u), _snap(y + size * v)) for u, v in rotated]
+
+    inside = _inside(shape, sample_x, sample_y, place, _snap(size))
+    blocks = inside.reshape(2 * reach, SAMPLES, 2 * reach, SAMPLES)
+    return Stamp(blocks.sum(axis=(1, 3), dtype=np.uint8), left, top)
+
+
+def paint(picture: np.ndarray, stamp: Stamp, colour: np.ndarray) -> np.ndarray:
+    """Blends a stamp that lies inside the picture into it, in place.
+
+    Args:
+        picture: (height, width, 3) int32, changed.
+        stamp: what to draw.
+        colour: (3,) int.
+
+    Returns:
+        (height, width) bool, the pixels that are at least half covered.
+    """
+    coverage, window = clip_stamp(stamp, picture.shape[0], picture.shape[1])
+    full = SAMPLES * SAMPLES
+    weight = coverage[:, :, None].astype(np.int32)
+    picture[window] = (picture[window] * (full - weight) + colour[None, None, :] * weight + full // 2) // full
+    mask = np.zeros(picture.shape[:2], dtype=bool)
+    mask[window] = 2 * coverage >= full
+    return mask
+
+
+def clip_stamp(stamp: Stamp, height: int, width: int) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """The part of a stamp that lies in the picture, and where that is."""
+    rows, cols = stamp.coverage.shape
+    top, left = max(stamp.top, 0), max(stamp.left, 0)
+    bottom, right = min(stamp.top + rows, height), min(stamp.left + cols, width)
+    part = stamp.coverage[top - stamp.top : bottom - stamp.top, left - stamp.left : right - stamp.left]
+    return part, (slice(top, bottom), slice(left, right))
+
+
+def draw_background(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A plain, graded or grainy ground.
+
+    Returns:
+        (height, width, 3) int32 picture, and (2, 3) int32, its two extreme colours before the grain.
+    """
+    level = int(rng.integers(25, 236))
+    ends = np.clip(level + rng.integers(-18, 19, size=(2, 3)), 0, 255).astype(np.int32)
+    if rng.random() < 0.5:
+        ends[1] = ends[0]
+    else:
+        ends[1] = np.clip(ends[1] + int(rng.integers(-40, 41)), 0, 255)
+    slope = rng.integers(-4, 5, size=2)
+    ramp = slope[0] * np.arange(height, dtype=np.int32)[:, None] + slope[1] * np.arange(width, dtype=np.int32)[None, :]
+    ramp = (ramp - ramp.min()).astype(np.int32)
+    span = max(int(ramp.max()), 1)
+    picture = (ends[0] * (span - ramp[:, :, None]) + ends[1] * ramp[:, :, None]) // span
+    if rng.random() < 0.5:
+        grain = int(rng.integers(2, 13))
+        picture = picture + rng.integers(-grain, grain + 1, size=(height, width, 3), dtype=np.int32)
+    return np.clip(picture, 0, 255).astype(np.int32), ends
+
+
+def _snap(value: float) -> float:
+    return round(value * _GRID) / _GRID
+
+
+def _inside(shape: str, sample_x: np.ndarray, sample_y: np.ndarray, place, size: float) -> np.ndarray:
+    """(rows, cols) bool: which samples lie in the shape."""
+    if shape == "circle":
+        return _disc(sample_x, sample_y, place(((0.0, 0.0),))[0], _snap(0.5 * size))
+    if shape in _POLYGONS:
+        return _convex(sample_x, sample_y, place(_POLYGONS[shape]))
+    if shape == "cross":
+        arm = _CROSS_ARM
+        flat = place(((-0.52, -arm), (0.52, -arm), (0.52, arm), (-0.52, arm)))
+        tall = place(((-arm, -0.52), (arm, -0.52), (arm, 0.52), (-arm, 0.52)))
+        return _convex(sample_x, sample_y, flat) | _convex(sample_x, sample_y, tall)
+    if shape == "heart":
+        lobes = place(((-0.25, -0.2), (0.25, -0.2)))
+        tip = place(((-0.452, 0.0), (0.0, -0.28), (0.452, 0.0), (0.0, 0.56)))
+        radius = _snap(_HEART_LOBE * size)
+        body = _convex(sample_x, sample_y, tip)
+        return body | _disc(sample_x, sample_y, lobes[0], radius) | _disc(sample_x, sample_y, lobes[1], radius)
+    return _star(sample_x, sample_y, place(_STAR))
+
+
+def _disc(sample_x: np.ndarray, sample_y: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
+    return (sample_x - centre[0]) ** 2 + (sample_y - centre[1]) ** 2 <= radius * radius
+
+
+def _convex(sample_x: np.ndarray, sample_y: np.ndarray, corners: list[tuple[float, float]]) -> np.ndarray:
+    """Samples on the inner side of every edge; corners run clockwise on the screen."""
+    inside = np.ones((sample_y.shape[0], sample_x.shape[1]), dtype=bool)
+    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
+        inside &= (bx - ax) * (sample_y - ay) >= (by - ay) * (sample_x - ax)
+    return inside
+
+
+def _star(sample_x: np.ndarray, sample_y: np.ndarray, corners: list[tuple[float, float]]) -> np.ndarray:
+    """Samples inside the pentagon of inner corners or one of the five points."""
+    inside = _convex(sample_x, sample_y, corners[1::2])
+    for i in range(0, 10, 2):
+        inside |= _convex(sample_x, sample_y, [corners[i - 1], corners[i], corners[i + 1]])
+    return inside

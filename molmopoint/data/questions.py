@@ -1,0 +1,246 @@
+"""Questions about a synthetic scene, and the objects that answer them.
+
+Six kinds: colour ("the red objects"), shape ("every circle"), both ("the red circles"), size ("the largest star", "the
+big squares"), position ("the leftmost star", "the circles in the top half") and count ("How many red circles are
+there?"). A question of size or position is asked only where its answer is clear: see `_CLEAR_SIZE`, `_CLEAR_STEP` and `_CLEAR_HALF`.
+About a fifth of the questions ask for something that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from molmopoint.data.drawing import COLOURS, SHAPES
+
+Style = Literal["pointing", "point_count"]
+
+KINDS: dict[str, float] = {"colour": 0.20, "shape": 0.20, "both": 0.25, "size": 0.10, "position": 0.10, "count": 0.15}
+"""Share of each kind of question."""
+
+ABSENT = 0.22
+"""Share of questions that try to ask for something absent (a size or place may find everything present)."""
+
+PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in (*SHAPES, "object")}
+_EVERYTHING = ("objects", "things", "shapes")
+
+_CLEAR_SIZE = 1.2
+"""The largest is at least this many times the next (nominal sides)."""
+_CLEAR_STEP = 0.06
+"""The leftmost is at least this part of the picture's width further left than the next."""
+_CLEAR_HALF = 0.05
+"""Nothing that is asked for lies this close to the middle line, as part of the side."""
+_TRIES = 60
+
+
+class Item(Protocol):
+    """What a question needs to know of an object."""
+
+    @property
+    def colour(self) -> str: ...
+    @property
+    def shape(self) -> str: ...
+    @property
+    def size(self) -> float: ...
+    @property
+    def size_name(self) -> str: ...
+    @property
+    def x(self) -> float: ...
+    @property
+    def y(self) -> float: ...
+    @property
+    def mask(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing to point at: pixels x and y, inside `mask` (height, width), its visible pixels."""
+
+    x: float
+    y: float
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question and its answer.
+
+    Attributes:
+        prompt: what a user types to `pointer.point`.
+        targets: what to point at, empty if there is no such thing.
+        kind: a key of KINDS.
+        label: the phrase that an answer closes with.
+        style: form of the answer: a point list, or points and then their number.
+        held_out: the prompt names a pair of colour and shape that was never trained.
+    """
+
+    prompt: str
+    targets: tuple[Target, ...]
+    kind: str
+    label: str
+    style: Style = "pointing"
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """Draws questions about one scene; methods return None where chance proposed an unclear question."""
+
+    rng: np.random.Generator
+    objects: Sequence[Item]
+    size: tuple[int, int]
+    hidden: Collection[tuple[str, str]]
+    allow_hidden: bool
+    makers: dict[str, Callable[[bool], Query | None]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        makers = {"colour": self.colour, "shape": self.shape, "both": self.both}
+        object.__setattr__(self, "makers", makers | {"size": self.by_size, "position": self.by_place, "count": self.count})
+
+    def draw(self, kind: str) -> Query | None:
+        return self.makers[kind](self.rng.random() < ABSENT)
+
+    def pick(self, options: Sequence):
+        return options[int(self.rng.integers(len(options)))]
+
+    def colour(self, absent: bool) -> Query | None:
+        words = self._colour(absent)
+        return self._plain("colour", *words) if words else None
+
+    def shape(self, absent: bool) -> Query | None:
+        words = self._shape(absent)
+        return self._plain("shape", *words) if words else None
+
+    def both(self, absent: bool) -> Query | None:
+        pair = self._pair(absent)
+        return self._plain("both", *pair) if pair else None
+
+    def count(self, absent: bool) -> Query | None:
+        draw = self.rng.random()
+        pair = self._pair(absent) if draw < 0.6 else self._colour(absent) if draw < 0.8 else self._shape(absent)
+        if pair is None:
+            return None
+        query = self._plain("count", *pair)
+        question = self.pick(("How many {} are there?", "How many {} can you see?", "Count the {}."))
+        return Query(question.format(query.label), query.targets, "count", query.label, "point_count", query.held_out)
+
+    def by_size(self, absent: bool) -> Query | None:
+        """Superlatives ("the largest star") and names ("the big stars")."""
+        singular, plural, among = self._noun(absent)
+        if self.rng.random() < 0.5:
+            word, sign = self.pick((("largest", 1), ("biggest", 1), ("smallest", -1)))
+            ranked = sorted(among, key=lambda item: -sign * item.size)
+            if len(ranked) == 1 or (len(ranked) > 1 and max(ranked[0].size / ranked[1].size, ranked[1].size / ranked[0].size) < _CLEAR_SIZE):
+                return None
+            return self._query(f"the {word} {singular}", "size", f"{word} {singular}", ranked[:1])
+        word, name = self.pick((("big", "big"), ("large", "big"), ("small", "small")))
+        chosen = [item for item in among if item.size_name == name]
+        if bool(chosen) == absent:
+            return None
+        return self._query(self._determine(f"{word} {plural}"), "size", f"{word} {plural}", chosen)
+
+    def by_place(self, absent: bool) -> Query | None:
+        """Extremes ("the leftmost star") and halves ("the stars in the top half")."""
+        singular, plural, among = self._noun(absent)
+        if self.rng.random() < 0.5:
+            words = (("leftmost", 0, 1), ("rightmost", 0, -1), ("topmost", 1, 1), ("lowest", 1, -1))
+            word, axis, sign = self.pick(words)
+            ranked = sorted(among, key=lambda item: sign * self._place(item)[axis])
+            if len(ranked) == 1 or (
+                len(ranked) > 1 and sign * (self._place(ranked[1])[axis] - self._place(ranked[0])[axis]) < _CLEAR_STEP
+            ):
+                return None
+            return self._query(f"the {word} {singular}", "position", f"{word} {singular}", ranked[:1])
+        where, axis, sign = self.pick((("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1)))
+        if any(abs(self._place(item)[axis] - 0.5) < _CLEAR_HALF for item in among):
+            return None
+        chosen = [item for item in among if sign * (self._place(item)[axis] - 0.5) < 0]
+        if bool(chosen) == absent:
+            return None
+        label = f"{plural} in the {where} half"
+        return self._query(f"the {label}", "position", label, chosen)
+
+    def _noun(self, absent: bool) -> tuple[str, str, list[Item]]:
+        """Singular, plural and members of something that sizes and places are asked of."""
+        if self.rng.random() < 0.25:
+            return "object", "objects", list(self.objects)
+        present = sorted({item.shape for item in self.objects})
+        name = self.pick(SHAPES) if absent and self.rng.random() < 0.4 else self.pick(present)
+        return name, PLURALS[name], [item for item in self.objects if item.shape == name]
+
+    def _colour(self, absent: bool) -> tuple[str, None] | None:
+        present = {item.colour for item in self.objects}
+        options = [name for name in COLOURS if (name in present) != absent]
+        return (self.pick(options), None) if options else None
+
+    def _shape(self, absent: bool) -> tuple[None, str] | None:
+        present = {item.shape for item in self.objects}
+        options = [name for name in SHAPES if (name in present) != absent]
+        return (None, self.pick(options)) if options else None
+
+    def _pair(self, absent: bool) -> tuple[str, str] | None:
+        """A colour and a shape; an absent pair is made of words that are there in half of the cases."""
+        present = sorted({(item.colour, item.shape) for item in self.objects})
+        if not absent:
+            return self.pick(present)
+        near = self.rng.random() < 0.5
+        colours = sorted({colour for colour, _ in present}) if near else list(COLOURS)
+        shapes = sorted({shape for _, shape in present}) if near else list(SHAPES)
+        pair = (self.pick(colours), self.pick(shapes))
+        return None if pair in present or (pair in self.hidden and not self.allow_hidden) else pair
+
+    def _plain(self, kind: str, colour: str | None, shape: str | None) -> Query:
+        """A question by colour, shape or both."""
+        chosen = [item for item in self.objects if colour in (None, item.colour) and shape in (None, item.shape)]
+        front = f"{colour} " if colour else ""
+        plural = front + (PLURALS[shape] if shape else self.pick(_EVERYTHING))
+        held_out = (colour, shape) in self.hidden
+        if shape and kind != "count" and len(chosen) < 2 and self.rng.random() < 0.4:
+            return self._query(f"the {front}{shape}", kind, front + shape, chosen, held_out)
+        if shape and kind != "count" and self.rng.random() < 0.15:
+            return self._query(f"{self.pick(('every', 'each'))} {front}{shape}", kind, front + shape, chosen, held_out)
+        return self._query(self._determine(plural), kind, plural, chosen, held_out)
+
+    def _determine(self, plural: str) -> str:
+        return self.pick(("the {}", "the {}", "all {}", "all the {}", "{}")).format(plural)
+
+    def _place(self, item: Item) -> tuple[float, float]:
+        return item.x / self.size[0], item.y / self.size[1]
+
+    def _query(self, prompt: str, kind: str, label: str, chosen: Sequence[Item], held_out: bool = False) -> Query:
+        targets = tuple(Target(item.x, item.y, item.mask) for item in chosen)
+        return Query(prompt, targets, kind, label, held_out=held_out)
+
+
+def ask(
+    rng: np.random.Generator,
+    objects: Sequence[Item],
+    size: tuple[int, int],
+    number: int,
+    hidden: Collection[tuple[str, str]] = (),
+    allow_hidden: bool = True,
+) -> tuple[Query, ...]:
+    """Questions about a scene, no two with the same prompt.
+
+    Args:
+        rng: source of chance.
+        objects: what is in the picture.
+        size: (width, height) of the picture in pixels.
+        number: how many questions; fewer if chance finds no more clear ones.
+        hidden: pairs of colour and shape that mark a question as held out.
+        allow_hidden: whether an absent pair may be one of them.
+    """
+    asker = _Asker(rng, objects, size, hidden, allow_hidden)
+    kinds, edges = list(KINDS), np.cumsum(list(KINDS.values()))
+    queries: dict[str, Query] = {}
+    while len(queries) < number:
+        kind = kinds[min(int(np.searchsorted(edges, rng.random(), side="right")), len(kinds) - 1)]
+        for _ in range(_TRIES):
+            query = asker.draw(kind)
+            if query is not None and query.prompt not in queries:
+                queries[query.prompt] = query
+                break
+    return tuple(queries.values())

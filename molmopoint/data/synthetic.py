@@ -1,0 +1,181 @@
+"""Synthetic pictures of coloured shapes, with questions and the points that answer them.
+
+A scene is a picture of 3 to 12 shapes and a handful of questions. The distribution is part of the contract of the
+embedded model (its scores are scores on this distribution), so it changes only together with that model.
+
+    scene = sample_scene(np.random.default_rng([20260, 0]))
+    scene.image, scene.queries[0].prompt, [(t.x, t.y) for t in scene.queries[0].targets]
+
+The same seed gives the same bytes and questions on every machine: only integers and exact arithmetic, see `drawing`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from molmopoint.data.drawing import COLOURS, SAMPLES, SHAPES, Stamp, clip_stamp, draw_background, draw_shape, paint
+from molmopoint.data.questions import Query, Target, ask
+
+HELD_OUT_PAIRS = frozenset(
+    {("red", "star"), ("green", "triangle"), ("blue", "heart"), ("yellow", "square"), ("purple", "cross"), ("black", "circle")}
+)
+"""Pairs of colour and shape that no training scene shows or asks for: about a tenth of the 64."""
+
+MIN_OBJECTS, MAX_OBJECTS = 3, 12
+MAX_COVERED = 0.4
+"""How much of a shape others may cover; the pixels around the point itself always stay visible."""
+
+SIZE_BANDS = {"small": (0.10, 0.13), "medium": (0.15, 0.18), "big": (0.21, 0.28)}
+"""Nominal sizes as parts of the picture's short side; the gaps keep "big" and "small" from being a matter of taste."""
+
+NUM_QUERIES = 5
+_SIDES = (144, 169)
+_MIN_CONTRAST = 70
+_JITTER = 16
+_TRIES = 40
+
+__all__ = ["HELD_OUT_PAIRS", "Query", "Scene", "SceneObject", "Target", "sample_scene"]
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One shape of a scene.
+
+    Attributes:
+        colour: a key of COLOURS.
+        shape: one of SHAPES.
+        size: nominal side as part of the picture's short side.
+        size_name: "small", "medium" or "big".
+        x: pixels, the point it is pointed at.
+        y: the same, downwards.
+        mask: (height, width) bool, the pixels of it that can be seen.
+    """
+
+    colour: str
+    shape: str
+    size: float
+    size_name: str
+    x: float
+    y: float
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture, what is in it, and questions about it.
+
+    Attributes:
+        image: RGB.
+        objects: from the lowest to the topmost.
+        queries: no two with the same prompt.
+    """
+
+    image: Image.Image
+    objects: tuple[SceneObject, ...]
+    queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A shape with its place, before it is known what covers it."""
+
+    colour: str
+    shape: str
+    size: float
+    size_name: str
+    x: float
+    y: float
+    stamp: Stamp
+    rgb: np.ndarray
+
+
+def sample_scene(rng: np.random.Generator, held_out: bool = True, num_queries: int = NUM_QUERIES) -> Scene:
+    """Draws one scene.
+
+    Args:
+        rng: everything random comes from here, so a named seed names a scene.
+        held_out: allow the pairs of HELD_OUT_PAIRS. True is the distribution that scores are measured on; training
+            uses False, and then no picture shows such a pair and no question names one.
+        num_queries: how many questions to ask.
+    """
+    height, width = (int(side) for side in rng.integers(*_SIDES, size=2))
+    picture, ends = draw_background(rng, height, width)
+    placed = _place_objects(rng, height, width, _palette(rng, ends), held_out)
+    masks: list[np.ndarray] = []
+    for item in placed:
+        mask = paint(picture, item.stamp, item.rgb)
+        masks = [below & ~mask for below in masks] + [mask]
+    objects = tuple(
+        SceneObject(p.colour, p.shape, p.size, p.size_name, p.x, p.y, mask) for p, mask in zip(placed, masks, strict=True)
+    )
+    if rng.random() < 0.3:
+        grain = int(rng.integers(2, 9))
+        picture = picture + rng.integers(-grain, grain + 1, size=picture.shape, dtype=np.int32)
+    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    queries = ask(rng, objects, (width, height), num_queries, HELD_OUT_PAIRS, held_out)
+    return Scene(image, objects, queries)
+
+
+def _palette(rng: np.random.Generator, ends: np.ndarray) -> tuple[list[str], list[str]]:
+    """Colours that stand out from the ground, and shapes; few of each, so that things repeat."""
+    visible = [name for name, rgb in COLOURS.items() if np.abs(np.array(rgb) - ends).max(axis=1).min() >= _MIN_CONTRAST]
+    num_colours = int(rng.integers(2, 6))
+    num_shapes = int(rng.integers(2, 6))
+    colours = [visible[i] for i in rng.permutation(len(visible))[:num_colours]]
+    shapes = [SHAPES[i] for i in rng.permutation(len(SHAPES))[:num_shapes]]
+    return colours, shapes
+
+
+def _place_objects(
+    rng: np.random.Generator, height: int, width: int, palette: tuple[list[str], list[str]], held_out: bool
+) -> list[_Placed]:
+    """Shapes inside the picture that leave each other visible; the number leans to the lower half of its range."""
+    wanted = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1, size=2).min())
+    placed: list[_Placed] = []
+    owners = np.full((height, width), -1, dtype=np.int16)
+    areas: list[int] = []
+    tries = 0
+    while len(placed) < wanted and (tries < _TRIES * wanted or len(placed) < MIN_OBJECTS):
+        tries += 1
+        candidate = _candidate(rng, height, width, palette)
+        if not held_out and (candidate.colour, candidate.shape) in HELD_OUT_PAIRS:
+            continue
+        coverage, window = clip_stamp(candidate.stamp, height, width)
+        solid = 2 * coverage >= SAMPLES * SAMPLES
+        after = owners.copy()
+        after[window][solid] = len(placed)
+        if _all_visible(after, areas, placed):
+            placed.append(candidate)
+            areas.append(int(solid.sum()))
+            owners = after
+    return placed
+
+
+def _all_visible(owners: np.ndarray, areas: list[int], placed: list[_Placed]) -> bool:
+    """Whether what was placed before is still visible enough, 5 by 5 pixels around its point among it."""
+    seen = np.bincount(owners[owners >= 0], minlength=len(areas))
+    for index, (area, item) in enumerate(zip(areas, placed, strict=True)):
+        row, col = int(item.y), int(item.x)
+        if seen[index] < (1 - MAX_COVERED) * area or not (owners[row - 2 : row + 3, col - 2 : col + 3] == index).all():
+            return False
+    return True
+
+
+def _candidate(rng: np.random.Generator, height: int, width: int, palette: tuple[list[str], list[str]]) -> _Placed:
+    """A random shape that lies wholly inside the picture."""
+    colour = palette[0][int(rng.integers(len(palette[0])))]
+    shape = palette[1][int(rng.integers(len(palette[1])))]
+    size_name = tuple(SIZE_BANDS)[int(rng.integers(len(SIZE_BANDS)))]
+    low, high = SIZE_BANDS[size_name]
+    size = low + (high - low) * float(rng.random())
+    side = size * min(height, width)
+    margin = 0.76 * side + 1 if shape == "rectangle" else 0.66 * side + 1
+    x = round((margin + (width - 2 * margin) * float(rng.random())) * 8) / 8
+    y = round((margin + (height - 2 * margin) * float(rng.random())) * 8) / 8
+    tilt = 0.1 * (2 * float(rng.random()) - 1)
+    stamp = draw_shape(shape, x, y, side, tilt, upright=shape == "rectangle" and rng.random() < 0.5)
+    rgb = np.clip(np.array(COLOURS[colour]) + rng.integers(-_JITTER, _JITTER + 1, size=3), 0, 255).astype(np.int32)
+    return _Placed(colour, shape, size, size_name, x, y, stamp, rgb)

@@ -1,0 +1,9 @@
+"""What most people call: `load` a model, then `point`, `count`, `stream`."""
+
+from molmopoint.pipeline.load import load
+from molmopoint.pipeline.pointer import Pointer
+from molmopoint.pipeline.result import PointingResult
+from molmopoint.pipeline.streaming import AnswerStream
+from molmopoint.pipeline.visual import EncodedImage
+
+__all__ = ["AnswerStream", "EncodedImage", "Pointer", "PointingResult", "load"]

@@ -1,0 +1,96 @@
+"""Many requests, in order, with bounded memory.
+
+While the model answers one batch, the pictures of the next are read and cut into crops in a thread. At most two batches
+are alive at any time, however many requests there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Literal, TypeVar
+
+from molmopoint.errors import ProcessingError
+
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+Result = TypeVar("Result")
+
+OnError = Literal["raise", "yield"]
+
+
+def run_in_batches(
+    items: Iterable[Item],
+    prepare: Callable[[Item], Prepared],
+    answer: Callable[[Sequence[Prepared]], Sequence[Result]],
+    *,
+    batch_size: int,
+    on_error: OnError,
+) -> Iterator[Result | Exception]:
+    """Prepares every item in a thread, answers them batch by batch, and yields in the order of the items.
+
+    Args:
+        items: consumed as needed, at most two batches ahead of what was yielded.
+        prepare: turns one item into model input; runs in the thread.
+        answer: runs the model on a batch; runs in the caller's thread.
+        batch_size: items per run of the model.
+        on_error: "raise" stops at the first item that cannot be prepared; "yield" gives its error in its place.
+
+    Raises:
+        ProcessingError: `batch_size` or `on_error` is none of the allowed values; or, with "raise", what `prepare` raised.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ProcessingError(f"expected batch_size to be a whole number of 1 or more, got {batch_size!r}")
+    if on_error not in ("raise", "yield"):
+        raise ProcessingError(f"expected on_error to be 'raise' or 'yield', got {on_error!r}")
+    return _run(iter(items), prepare, answer, batch_size, on_error)
+
+
+def _run(
+    items: Iterator[Item],
+    prepare: Callable[[Item], Prepared],
+    answer: Callable[[Sequence[Prepared]], Sequence[Result]],
+    batch_size: int,
+    on_error: OnError,
+) -> Iterator[Result | Exception]:
+    def prepare_batch(batch: Sequence[Item]) -> list[Prepared | Exception]:
+        return [_attempt(prepare, item) for item in batch]
+
+    def submit(batch: Sequence[Item]) -> Future[list[Prepared | Exception]] | None:
+        return pool.submit(prepare_batch, batch) if batch else None
+
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="molmopoint-prepare")
+    try:
+        waiting = submit(list(islice(items, batch_size)))
+        while waiting is not None:
+            prepared = waiting.result()
+            waiting = submit(list(islice(items, batch_size)))
+            yield from _answer_batch(prepared, answer, on_error)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _answer_batch(
+    prepared: Sequence[Prepared | Exception], answer: Callable[[Sequence[Prepared]], Sequence[Result]], on_error: OnError
+) -> Iterator[Result | Exception]:
+    """Results of one batch in order; with "raise", those before the first error are still given."""
+    failed = next((i for i, item in enumerate(prepared) if isinstance(item, Exception)), len(prepared))
+    if on_error == "raise":
+        prepared = prepared[: failed + 1]
+    good = [item for item in prepared if not isinstance(item, Exception)]
+    results = iter(answer(good) if good else ())
+    for item in prepared:
+        if not isinstance(item, Exception):
+            yield next(results)
+        elif on_error == "raise":
+            raise item
+        else:
+            yield item
+
+
+def _attempt(prepare: Callable[[Item], Prepared], item: Item) -> Prepared | Exception:
+    try:
+        return prepare(item)
+    except Exception as error:  # whatever is wrong with one item must not end the others; the caller decides
+        return error

@@ -1,0 +1,240 @@
+"""The front door: pictures and a prompt in, points out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from molmopoint.errors import ProcessingError
+from molmopoint.modeling import MolmoPointForConditionalGeneration
+from molmopoint.pipeline.answers import AnswerReader, count_of
+from molmopoint.pipeline.batching import OnError, run_in_batches
+from molmopoint.pipeline.history import Turn
+from molmopoint.pipeline.options import DEFAULT_MAX_NEW_TOKENS, AnswerOptions
+from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, complete_prompt
+from molmopoint.pipeline.requests import Request, RequestBuilder, collate
+from molmopoint.pipeline.result import PointingResult
+from molmopoint.pipeline.streaming import AnswerStream
+from molmopoint.pipeline.visual import EncodedImage, join_features
+from molmopoint.processing import MolmoPointProcessor
+
+
+class Pointer:
+    """A model and its processor as one thing that points. `molmopoint.load` makes one.
+
+    Every method takes the options of `point`. A picture is a path, a PIL picture, an array (H, W, 3) or (H, W), a tensor
+    (3, H, W), or what `encode` returned; a list of pictures is one request about all of them. What a person types is
+    sent literally: text that looks like a special token stays text.
+
+    Args:
+        model: in evaluation mode, on its device.
+        processor: of the same checkpoint.
+    """
+
+    def __init__(self, model: MolmoPointForConditionalGeneration, processor: MolmoPointProcessor) -> None:
+        self.model = model
+        self.processor = processor
+        self._builder = RequestBuilder(processor, model.config)
+        self._reader = AnswerReader(processor.tokenizer, model.config.extended_start, _ids_of(model.generation_config.eos_token_id))
+
+    def __repr__(self) -> str:
+        name = self.model.config.name_or_path or type(self.model).__name__
+        return f"Pointer({name!r}, device={str(self.model.device)!r}, dtype={str(self.model.dtype).removeprefix('torch.')!r})"
+
+    def point(
+        self,
+        image: Any,
+        prompt: str,
+        *,
+        max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+        max_points: int | None = None,
+        single: bool = False,
+        max_crops: int | None = None,
+        template: str | None = None,
+        history: Sequence[Turn] | None = None,
+        **sampling: Any,
+    ) -> PointingResult:
+        """Points at what the prompt names.
+
+        Args:
+            image: a picture, a list of pictures, what `encode` returned, or None for text alone.
+            prompt: a noun phrase ("the red circles"), which becomes "Point to the red circles", or a request or question,
+                which is sent as it is.
+            max_new_tokens: length limit of the answer; `truncated` tells whether it cut it.
+            max_points: most points of the answer.
+            single: exactly one point, as screen benchmarks need it.
+            max_crops: most crops per picture; more see smaller things and take longer.
+            template: where the prompt goes instead; `"{}"` sends it exactly as typed.
+            history: earlier turns about the same pictures: results, or pairs of a prompt and its points or plain answer.
+            **sampling: arguments of `generate`, such as `temperature=0.7` or `top_p=0.9`; greedy without.
+
+        Returns:
+            Points in pixels of the displayed pictures, the answer in words, and what went wrong, if anything.
+
+        Raises:
+            ProcessingError: a picture or the prompt cannot be used.
+            GroundingError: the history does not fit the pictures.
+        """
+        options = AnswerOptions(max_new_tokens, max_points, single, max_crops, template, sampling)
+        request = self._builder.about_pictures(image, complete_prompt(prompt, template), options.max_crops, history)
+        return self._answer([request], options)[0]
+
+    def count(self, image: Any, phrase: str, **options: Any) -> int:
+        """How many there are: asks for the number and counts the points of the answer.
+
+        Args:
+            image: as in `point`.
+            phrase: what to count ("cups"), or a whole question.
+            **options: as in `point`.
+        """
+        template = options.pop("template", None)
+        question = complete_prompt(phrase, template, default=COUNTING_TEMPLATE)
+        return count_of(self.point(image, question, template="{}", **options))
+
+    def point_batch(
+        self,
+        images: Iterable[Any],
+        prompts: str | Iterable[str],
+        *,
+        batch_size: int = 8,
+        on_error: OnError = "raise",
+        **options: Any,
+    ) -> Iterator[PointingResult | Exception]:
+        """Answers many requests, in order, while the next pictures are being prepared.
+
+        Args:
+            images: one picture, or list of pictures, per request; may be a generator.
+            prompts: one per request, or one for all.
+            batch_size: requests per run of the model; a batch gives the answers of its rows.
+            on_error: "raise" stops at the first broken picture; "yield" gives the error in its place and goes on.
+            **options: as in `point`, for all requests.
+
+        Yields:
+            The result of each request; with `on_error="yield"` an exception for a request that cannot be made.
+
+        Raises:
+            ProcessingError: as in `point`; or there are more or fewer prompts than images.
+        """
+        history = options.pop("history", None)
+        settings = AnswerOptions.of(**options)
+
+        def prepare(pair: tuple[Any, str]) -> Request:
+            image, prompt = pair
+            return self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings.max_crops, history)
+
+        return run_in_batches(
+            _pairs(images, prompts), prepare, lambda requests: self._answer(requests, settings), batch_size=batch_size, on_error=on_error
+        )
+
+    def stream(self, image: Any, prompt: str, **options: Any) -> AnswerStream:
+        """Yields pieces of the answer's words and points as soon as they are complete.
+
+        Args:
+            image: as in `point`.
+            prompt: as in `point`.
+            **options: as in `point`.
+
+        Returns:
+            An iterator of `str` and `Point`. Once it is exhausted its `result` holds the whole answer, with scores.
+        """
+        history = options.pop("history", None)
+        settings = AnswerOptions.of(**options)
+        request = self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings.max_crops, history)
+
+        def generate(watcher: StoppingCriteria) -> PointingResult:
+            return self._answer([request], settings, stopping_criteria=StoppingCriteriaList([watcher]))[0]
+
+        return AnswerStream(generate, self._reader.decode, request.metadata, self.model.config.extended_start, self._reader.eos_token_ids)
+
+    def point_video(
+        self,
+        video: Any,
+        prompt: str,
+        *,
+        timestamps: Sequence[float] | None = None,
+        history: Sequence[Turn] | None = None,
+        **options: Any,
+    ) -> PointingResult:
+        """Points in a clip; each point's `group` is its time in seconds.
+
+        Args:
+            video: a file, or frames: an array (T, H, W, 3) or a list of pictures of one size.
+            prompt: as in `point`.
+            timestamps: (T,) seconds of given frames, rising; needed for frames, not allowed for a file.
+            history: earlier turns about the same clip.
+            **options: as in `point`, without `max_crops`.
+
+        Raises:
+            ProcessingError: the video cannot be read, or frames come without timestamps.
+        """
+        settings = AnswerOptions.of(**options)
+        if settings.max_crops is not None:
+            raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")
+        request = self._builder.about_video(video, complete_prompt(prompt, settings.template), timestamps, history)
+        return self._answer([request], settings)[0]
+
+    def encode(self, image: Any, *, max_crops: int | None = None) -> EncodedImage:
+        """Looks at a picture, or a list of pictures, once, for any number of prompts.
+
+        Args:
+            image: a picture or a list of pictures.
+            max_crops: as in `point`, fixed from here on.
+
+        Returns:
+            What `point`, `count`, `stream` and `point_batch` take in place of the picture. It lives on the model's device.
+        """
+        visual = self._builder.see(image, max_crops)
+        if not visual.pixels:
+            raise ProcessingError("expected a picture to encode, got none; requests of text alone need no encoding")
+        with torch.inference_mode():
+            return EncodedImage(visual, self.model.get_visual_features(**self._on_device(visual.pixels)), max_crops)
+
+    def _answer(self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any) -> list[PointingResult]:
+        """Runs the model on one batch."""
+        batch = self._on_device(collate(requests, self.processor.tokenizer.pad_token_id))
+        with torch.inference_mode():
+            if any(request.features is not None for request in requests):
+                batch = self._with_features(batch, requests)
+            output = self.model.generate(**batch, **options.generate_arguments(), return_dict_in_generate=True, **generate_arguments)
+            return self._reader.read(output, requests, batch["input_ids"].shape[1], options.max_new_tokens)
+
+    def _with_features(self, batch: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:
+        """The batch with visual features in place of pixels; pictures that are not encoded yet are looked at now."""
+        features = [
+            request.features or self.model.get_visual_features(**self._on_device(request.visual.pixels))
+            for request in requests
+            if request.visual.pixels
+        ]
+        text = {name: batch[name] for name in ("input_ids", "attention_mask", "mm_token_type_ids")}
+        return {**text, "visual_features": join_features(features)}
+
+    def _on_device(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Copies tensors to the model's device, without waiting where the device allows it."""
+        device = self.model.device
+        return {name: value.to(device, non_blocking=True) if hasattr(value, "to") else value for name, value in tensors.items()}
+
+
+def _pairs(images: Iterable[Any], prompts: str | Iterable[str]) -> Iterator[tuple[Any, str]]:
+    """Each request's image and prompt; checks that neither runs out first, without reading ahead."""
+    if isinstance(images, (str, Path, Image.Image, EncodedImage)) or not isinstance(images, Iterable):
+        raise ProcessingError(f"expected several images, got one ({type(images).__name__}); use `point`, or pass [image]")
+    if isinstance(prompts, str):
+        yield from ((image, prompts) for image in images)
+        return
+    try:
+        yield from zip(images, prompts, strict=True)
+    except ValueError as error:
+        if "zip()" not in str(error):
+            raise
+        raise ProcessingError(f"expected one prompt per image, or one text for all: {error}") from error
+
+
+def _ids_of(token_ids: int | Sequence[int] | None) -> tuple[int, ...]:
+    if token_ids is None:
+        return ()
+    return (token_ids,) if isinstance(token_ids, int) else tuple(token_ids)

@@ -1,0 +1,82 @@
+"""What the model is sent for what a person types.
+
+A request is sent as it is, a noun phrase is wrapped in the sentence the models were trained on. `template` overrides the
+choice: `"{}"` sends anything verbatim.
+"""
+
+from __future__ import annotations
+
+from molmopoint.errors import ProcessingError
+
+POINTING_TEMPLATE = "Point to {}"
+"""Form of a request that only names what to find; no full stop, as in training."""
+
+COUNTING_TEMPLATE = "How many {} are there?"
+"""Form of a request to count; models answer it by pointing first."""
+
+REQUEST_VERBS = frozenset(
+    {
+        "point", "find", "locate", "show", "count", "click", "where", "which", "what", "who", "how", "tap", "touch", "press",
+        "select", "choose", "pick", "mark", "highlight", "label", "identify", "detect", "list", "name", "give", "describe",
+        "tell", "track", "follow", "look", "search", "spot", "indicate", "is", "are", "does", "do", "can", "could", "please",
+    }
+)  # fmt: skip
+"""First words that make a text a request of its own."""
+
+_SENTENCE_ENDS = (".", "?", "!")
+_SLOT = "{}"
+
+
+def complete_prompt(text: str, template: str | None = None, *, default: str = POINTING_TEMPLATE) -> str:
+    """The request that is sent for a text.
+
+    Args:
+        text: what the person typed; surrounding blanks are dropped unless a template is given.
+        template: where the text goes, as in `"Click on {}"`; the text is then put in untouched.
+        default: the template of a noun phrase when none is given.
+
+    Raises:
+        ProcessingError: the text is empty, or the template has no single `{}`.
+
+    >>> complete_prompt("the red circles")
+    'Point to the red circles'
+    >>> complete_prompt("Where is the exit?")
+    'Where is the exit?'
+    >>> complete_prompt("exit", template="Click on {}.")
+    'Click on exit.'
+    """
+    if not isinstance(text, str):
+        raise ProcessingError(f"expected the prompt as text, got {type(text).__name__}; pictures come first, then the prompt")
+    if not text.strip():
+        raise ProcessingError("expected a prompt such as 'the red circles', got an empty one; say what to point at")
+    if template is not None:
+        return fill_template(template, text)
+    text = text.strip()
+    return text if is_request(text) else fill_template(default, text)
+
+
+def is_request(text: str) -> bool:
+    """Whether a text is a sentence of its own: it ends like one, or starts with one of `REQUEST_VERBS`.
+
+    >>> is_request("find the cup"), is_request("the cup"), is_request("pointed arches")
+    (True, False, False)
+    """
+    words = text.split(maxsplit=1)
+    if not words:
+        return False
+    first = words[0].lower().rstrip(",:;").removesuffix("'s")
+    return text.rstrip().endswith(_SENTENCE_ENDS) or first in REQUEST_VERBS
+
+
+def fill_template(template: str, text: str) -> str:
+    """Puts the text in place of the template's `{}`; other braces, in either, mean nothing.
+
+    Raises:
+        ProcessingError: the template is no text, or has not exactly one `{}`.
+    """
+    if not isinstance(template, str) or template.count(_SLOT) != 1:
+        raise ProcessingError(
+            f"expected a template with one {{}} for the prompt, such as 'Point to {{}}', got {template!r}; "
+            "use template='{}' to send the prompt exactly as typed"
+        )
+    return template.replace(_SLOT, text)

@@ -1,0 +1,238 @@
+"""From what a user brings to one row of model input, and from rows to a batch.
+
+A request is made in two steps: pictures to tensors (`see`), then text to ids (`ask`). So a picture that was encoded once
+goes the same way as a new one, and earlier turns can be written for the crops at hand.
+
+Letters: B rows, S tokens, N crops or frames of the call, G ViT patches per crop, K slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from molmopoint.config import MolmoPointConfig
+from molmopoint.connector import VisualFeatures
+from molmopoint.errors import ProcessingError
+from molmopoint.geometry import PointingMetadata
+from molmopoint.pipeline.history import Turn, as_turns, encode_turn
+from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
+from molmopoint.processing import MolmoPointProcessor
+from molmopoint.processing.literal import literal_text
+from molmopoint.processing.pictures import load_picture
+from molmopoint.tokens import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from molmopoint.video import Clip
+
+_PIXELS = ("pixel_values", "image_token_pooling", "pixel_values_videos", "video_token_pooling")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One row of model input.
+
+    Attributes:
+        prompt: the request as it is sent.
+        input_ids: (S,) ids, those of earlier points extended.
+        mm_token_type_ids: (S,) 1 at vision tokens.
+        visual: the pictures or the clip.
+        features: what the model has seen of them, if they are encoded.
+    """
+
+    prompt: str
+    input_ids: Tensor
+    mm_token_type_ids: Tensor
+    visual: VisualInput
+    features: VisualFeatures | None = field(default=None, repr=False)
+
+    @property
+    def metadata(self) -> PointingMetadata:
+        """What turns the answer's grounding tokens into pixels."""
+        return self.visual.metadata
+
+
+class RequestBuilder:
+    """Makes rows from pictures, clips and text; touches no weight, so it may run in a thread of its own.
+
+    Args:
+        processor: of the checkpoint.
+        config: of the model.
+    """
+
+    def __init__(self, processor: MolmoPointProcessor, config: MolmoPointConfig) -> None:
+        self._processor = processor
+        self._vocabulary_start = config.extended_start
+        self._max_length = config.text_config.max_position_embeddings
+
+    def about_pictures(self, image: Any, prompt: str, max_crops: int | None, history: Sequence[Turn] | None) -> Request:
+        """A request about one picture, a list of them, encoded ones, or none.
+
+        Raises:
+            ProcessingError: a picture cannot be read, or the request does not fit the model.
+        """
+        if isinstance(image, EncodedImage):
+            if max_crops not in (None, image.max_crops):
+                raise ProcessingError(
+                    f"expected max_crops as encoded ({image.max_crops or 'the default'}), got {max_crops}; pass it to `encode` instead"
+                )
+            return self.ask(image.visual, prompt, history, image.features)
+        return self.ask(self.see(image, max_crops), prompt, history)
+
+    def about_video(self, video: Any, prompt: str, timestamps: Sequence[float] | None, history: Sequence[Turn] | None) -> Request:
+        """A request about a clip.
+
+        Raises:
+            ProcessingError: the clip cannot be read, or the request does not fit the model.
+        """
+        return self.ask(self.watch(video, timestamps), prompt, history)
+
+    def see(self, image: Any, max_crops: int | None) -> VisualInput:
+        """Pictures as model input."""
+        as_list = isinstance(image, (list, tuple))
+        pictures = tuple(load_picture(picture) for picture in _picture_list(image))
+        options = {} if max_crops is None else {"max_crops": max_crops}
+        output = self._processor(
+            text=[IMAGE_PLACEHOLDER * len(pictures)],
+            images=[list(pictures)] if pictures else None,
+            return_tensors="pt",
+            return_pointing_metadata=True,
+            **(options if pictures else {}),
+        )
+        spans = tuple(
+            self._processor.replace_image_token({"image_grids": output["image_grids"]}, image_idx=index) for index in range(len(pictures))
+        )
+        displayed = Displayed(pictures, as_list=as_list)
+        return VisualInput(output["pointing_metadata"][0], _pixels_of(output), spans, displayed)
+
+    def watch(self, video: Any, timestamps: Sequence[float] | None) -> VisualInput:
+        """A clip as model input."""
+        clip = _clip_of(video, timestamps)
+        output = self._processor(text=[VIDEO_PLACEHOLDER], videos=[clip], return_tensors="pt", return_pointing_metadata=True)
+        metadata = output["pointing_metadata"][0]
+        # The text of a clip states times that only the processor knows, so it is read back from the ids.
+        text = self._processor.tokenizer.decode(output["input_ids"][0], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        span = text.removeprefix(self._opening())
+        displayed = Displayed(clip=clip.frames if isinstance(clip, Clip) else clip, timestamps=metadata.timestamps)
+        return VisualInput(metadata, _pixels_of(output), (span,), displayed)
+
+    def ask(
+        self, visual: VisualInput, prompt: str, history: Sequence[Turn] | None = None, features: VisualFeatures | None = None
+    ) -> Request:
+        """One row: the pictures, earlier turns, and the prompt, ready for an answer.
+
+        Raises:
+            ProcessingError: the row is longer than the model's positions.
+        """
+        turns = as_turns(history)
+        prompts = [turn_prompt for turn_prompt, _ in turns] + [prompt]
+        ids = self._first_turn(visual, prompts[0])
+        for (turn_prompt, answer), next_prompt in zip(turns, prompts[1:], strict=True):
+            ids += encode_turn(turn_prompt, answer, next_prompt, visual.metadata, self._processor.tokenizer, self._vocabulary_start)
+        if len(ids) >= self._max_length:
+            raise ProcessingError(
+                f"expected a request of fewer than {self._max_length} tokens, pictures included, got {len(ids)}; "
+                "shorten the prompt or the history, or pass fewer pictures or a smaller max_crops"
+            )
+        types = self._processor.create_mm_token_type_ids([ids])[0]
+        return Request(prompt, torch.tensor(ids), torch.tensor(types), visual, features)
+
+    def _first_turn(self, visual: VisualInput, prompt: str) -> list[int]:
+        """Ids of the pictures and the first request, up to the header of its answer."""
+        kind = "video" if visual.metadata.is_video else "image"
+        content = [{"type": kind} for _ in visual.spans] + [{"type": "text", "text": prompt}]
+        text = self._processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        placeholder = self._processor.video_token if kind == "video" else self._processor.image_token
+        for span in visual.spans:  # user text is escaped, so every placeholder is one of ours
+            text = text.replace(placeholder, span, 1)
+        opening = self._opening()
+        return literal_text(self._processor.tokenizer).encode(text if text.startswith(opening) else opening + text)
+
+    def _opening(self) -> str:
+        """The token every row starts with."""
+        tokenizer = self._processor.tokenizer
+        return tokenizer.bos_token or tokenizer.eos_token
+
+
+def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
+    """Rows to one batch, padded on the left.
+
+    Args:
+        requests: B rows, all encoded or none.
+        pad_token_id: id of padding.
+
+    Returns:
+        `input_ids`, `attention_mask` and `mm_token_type_ids` (B, S), and either the pixels and pooling tables of all rows,
+        absolute over the call, or their `visual_features`.
+    """
+    longest = max(len(request.input_ids) for request in requests)
+
+    def padded(rows: Sequence[Tensor], fill: int) -> Tensor:
+        return torch.stack([functional.pad(row, (longest - len(row), 0), value=fill) for row in rows])
+
+    batch: dict[str, Any] = {
+        "input_ids": padded([request.input_ids for request in requests], pad_token_id),
+        "attention_mask": padded([torch.ones_like(request.input_ids) for request in requests], 0),
+        "mm_token_type_ids": padded([request.mm_token_type_ids for request in requests], 0),
+    }
+    for pixels, table in (_PIXELS[:2], _PIXELS[2:]):
+        parts = [request.visual.pixels for request in requests if pixels in request.visual.pixels]
+        if parts:
+            batch[pixels] = torch.cat([part[pixels] for part in parts])
+            batch[table] = _join_tables([part[table] for part in parts], [part[pixels].shape[0] * part[pixels].shape[1] for part in parts])
+    return batch
+
+
+def _join_tables(tables: Sequence[Tensor], num_patches: Sequence[int]) -> Tensor:
+    """Pooling tables (P, K), each counting from 0 over its own ViT patches, as one that counts over all of them."""
+    width = max(table.shape[1] for table in tables)
+    joined, offset = [], 0
+    for table, count in zip(tables, num_patches, strict=True):
+        moved = torch.where(table >= 0, table + offset, table)
+        joined.append(functional.pad(moved, (0, width - table.shape[1]), value=-1))
+        offset += count
+    return torch.cat(joined)
+
+
+def _picture_list(image: Any) -> list[Any]:
+    """The pictures of a request: none, one, or those of a list.
+
+    Raises:
+        ProcessingError: an encoded picture inside a list.
+    """
+    if image is None:
+        return []
+    if not isinstance(image, (list, tuple)):
+        return [image]
+    if any(isinstance(picture, (EncodedImage, list, tuple)) for picture in image):
+        raise ProcessingError("expected a list of pictures, got one that holds lists or encoded pictures; encode the whole list at once")
+    return list(image)
+
+
+def _clip_of(video: Any, timestamps: Sequence[float] | None) -> str | Path | Clip:
+    """A file, or frames with their times.
+
+    Raises:
+        ProcessingError: frames without times, or a file with times.
+    """
+    if isinstance(video, Clip):
+        return video
+    if isinstance(video, (str, Path)):
+        if timestamps is not None:
+            raise ProcessingError("expected no timestamps with a video file, got some; they are read from the file")
+        if not Path(video).is_file():
+            raise ProcessingError(
+                f"expected a video file at {str(video)!r}, found {'a folder' if Path(video).exists() else 'nothing'} there"
+            )
+        return video
+    if timestamps is None:
+        raise ProcessingError("expected timestamps with the frames of a clip, got none; pass timestamps=[seconds of each frame]")
+    return Clip(video, timestamps)
+
+
+def _pixels_of(output: Any) -> dict[str, Tensor]:
+    return {name: output[name] for name in _PIXELS if name in output}

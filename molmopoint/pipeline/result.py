@@ -1,0 +1,108 @@
+"""What a request returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from molmopoint.errors import GroundingError, ProcessingError
+from molmopoint.geometry import PointingMetadata
+from molmopoint.pipeline.drawing import draw_heatmap, draw_points
+from molmopoint.pipeline.heatmaps import PointDistributions, spread_over_picture
+from molmopoint.pipeline.visual import Displayed
+from molmopoint.points import Points
+
+
+@dataclass(frozen=True, eq=False)
+class PointingResult:
+    """The answer to one request. An answer without points is a valid result.
+
+    Attributes:
+        points: where, in pixels of the displayed pictures, with object ids and scores. A score is the product of the
+            probabilities of the point's patch, subpatch and location among the choices left: 0..1, uncalibrated.
+        text: the answer in words; a point list reads as its label.
+        raw_text: the answer as generated, with `<POINT_n>` tokens; they mean something for this very request only.
+        prompt: the request as it was sent.
+        truncated: the token limit cut the answer; `points` holds those that were complete.
+        invalid: triples that name no place of the pictures.
+        image_sizes: (width, height) of every displayed picture; one entry for a clip.
+        metadata: what turns grounding tokens of this request into pixels.
+        displayed: the pictures or the clip, for `draw`.
+        distributions: the choices behind the points, for `heatmap`.
+    """
+
+    points: Points
+    text: str
+    raw_text: str
+    prompt: str
+    truncated: bool
+    invalid: int
+    image_sizes: tuple[tuple[int, int], ...]
+    metadata: PointingMetadata = field(repr=False)
+    displayed: Displayed = field(default_factory=Displayed, repr=False)
+    distributions: PointDistributions | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        found = f"{len(self.points)} point{'' if len(self.points) == 1 else 's'}"
+        notes = ", truncated" * self.truncated + (f", {self.invalid} invalid" if self.invalid else "")
+        return f"PointingResult({found}{notes}, text={self.text!r}, prompt={self.prompt!r})"
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def draw(self, *, heatmap: bool = False, numbers: bool = True, radius: float | None = None) -> Image.Image | list[Image.Image]:
+        """The pictures with a numbered marker per point.
+
+        Args:
+            heatmap: also show where the model looked for points, below the markers.
+            numbers: write object ids into the markers.
+            radius: of a marker in pixels; by default it follows the picture's size.
+
+        Returns:
+            An RGB picture; a list of them if the request was a list of pictures or a clip (then the frames with points).
+
+        Raises:
+            ProcessingError: the request had no picture.
+        """
+        if not self.image_sizes:
+            raise ProcessingError("expected a request with a picture to draw on, got one of text alone")
+        drawn = []
+        for group, picture in self.displayed.with_groups(self.points):
+            here = np.flatnonzero(self.points.group == group).tolist()
+            if heatmap and here:
+                heats = [self.heatmap(i) for i in here]
+                picture = draw_heatmap(picture, np.max([heat / (heat.max() or 1.0) for heat in heats], axis=0))
+            drawn.append(draw_points(picture, [self.points[i] for i in here], numbers=numbers, radius=radius))
+        return drawn if self.displayed.many else drawn[0]
+
+    def heatmap(self, i: int) -> np.ndarray:
+        """Where point `i` might have been as well: its patch and subpatch probabilities over its picture or frame.
+
+        Returns:
+            (height, width) float32 density over the displayed picture; its sum is the probability of this picture.
+
+        Raises:
+            GroundingError: there is no point `i`, or the points did not come from a model's choice.
+        """
+        if self.distributions is None or self.points.triples is None:
+            raise GroundingError("expected points that a model has just chosen, got points without distributions; ask the model again")
+        if not -len(self.points) <= i < len(self.points):
+            raise GroundingError(f"expected the index of one of {len(self.points)} points, got {i}")
+        i %= len(self.points)
+        group = float(self.points.group[i])
+        times = self.metadata.timestamps
+        picture = int(group) if times is None else int(np.abs(times - group).argmin())
+        return spread_over_picture(self.distributions, i, int(self.points.triples[i, 0]), self.metadata, picture)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pixels, ready for JSON."""
+        return {
+            "prompt": self.prompt,
+            "text": self.text,
+            "truncated": self.truncated,
+            "invalid": self.invalid,
+            "points": self.points.to_dict(),
+        }

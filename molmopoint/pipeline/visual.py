@@ -1,0 +1,113 @@
+"""The visual half of a request: what the processor made of pictures or a clip, before any text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from molmopoint.connector import VisualFeatures
+from molmopoint.geometry import PointingMetadata
+from molmopoint.points import Points
+from molmopoint.processing.pictures import load_picture
+from molmopoint.video import open_video
+
+
+@dataclass(frozen=True, eq=False)
+class Displayed:
+    """What a person sees of a request, for drawing; kept by the result, unlike tensors.
+
+    Attributes:
+        pictures: the displayed pictures; empty for a clip.
+        clip: a video file, or (T, ...) frames; None for pictures.
+        timestamps: (T,) seconds of the frames of a clip.
+        as_list: they came as a list.
+    """
+
+    pictures: tuple[Image.Image, ...] = ()
+    clip: str | Path | Sequence[Any] | None = None
+    timestamps: np.ndarray | None = None
+    as_list: bool = False
+
+    @property
+    def many(self) -> bool:
+        """Whether drawing gives a list: for a list of pictures and for a clip."""
+        return self.as_list or self.clip is not None
+
+    def with_groups(self, points: Points) -> list[tuple[int | float, Image.Image]]:
+        """Group and picture of everything there is to draw on: all pictures, or the frames of the clip that have points."""
+        if self.clip is None or self.timestamps is None:
+            return list(enumerate(self.pictures))
+        shown = np.flatnonzero(np.isin(self.timestamps, points.group))
+        times = self.timestamps[shown]
+        if isinstance(self.clip, (str, Path)):
+            frames = list(open_video(self.clip).frames_at(times)) if len(times) else []
+        else:
+            frames = [self.clip[int(i)] for i in shown]
+        return [(float(time), load_picture(frame)) for time, frame in zip(times, frames, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class VisualInput:
+    """Pictures or a clip as model input; any number of prompts can be asked about it.
+
+    Attributes:
+        metadata: what turns grounding tokens into pixels.
+        pixels: tensors for `get_visual_features`, on the CPU; empty without pictures.
+        spans: text of the image tokens that stands for each placeholder.
+        displayed: the same as people see it.
+    """
+
+    metadata: PointingMetadata
+    pixels: Mapping[str, Tensor] = field(repr=False)
+    spans: tuple[str, ...] = field(repr=False)
+    displayed: Displayed = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """Pictures the model has looked at; `Pointer.encode` makes it, `Pointer.point` and the others take it.
+
+    Attributes:
+        visual: the pictures as model input.
+        features: what the model sees, on its device.
+        max_crops: option it was made with.
+    """
+
+    visual: VisualInput = field(repr=False)
+    features: VisualFeatures = field(repr=False)
+    max_crops: int | None = None
+
+    @property
+    def image_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of every displayed picture."""
+        return tuple(self.visual.metadata.image_sizes)
+
+    def __repr__(self) -> str:
+        return f"EncodedImage({', '.join(f'{width}x{height}' for width, height in self.image_sizes)})"
+
+
+def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:
+    """What the model sees of several requests about pictures as one call, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    width = max(part.pooling.shape[1] for part in parts)
+    tables, offset = [], 0
+    for part in parts:
+        moved = torch.where(part.pooling >= 0, part.pooling + offset, part.pooling)
+        tables.append(functional.pad(moved, (0, width - moved.shape[1]), value=-1))
+        offset += len(part.vit_features)
+    return VisualFeatures(
+        vit_features=torch.cat([part.vit_features for part in parts]),
+        image_features=torch.cat([part.image_features for part in parts]),
+        pooling=torch.cat(tables),
+        num_image_rows=sum(part.num_image_rows for part in parts),
+        slots=(max(part.slots[0] for part in parts), max(part.slots[1] for part in parts)),
+    )
