@@ -3,7 +3,7 @@
 from molmopoint.heads.grounding import GroundingHeads, GroundingState, SelectionLogits
 from molmopoint.heads.location import LocationHead
 from molmopoint.heads.norm import RMSNorm
-from molmopoint.heads.patch import PatchHead
+from molmopoint.heads.patch import PatchHead, patch_scale
 from molmopoint.heads.rotary import rotate
 from molmopoint.heads.subpatch import SubpatchHead
 
@@ -15,5 +15,6 @@ __all__ = [
     "RMSNorm",
     "SelectionLogits",
     "SubpatchHead",
+    "patch_scale",
     "rotate",
 ]

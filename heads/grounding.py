@@ -53,6 +53,12 @@ class GroundingState:
         """The state once the patch selections (B,) were fed; rows that fed none repeat their `selected_patch`."""
         return replace(self, selected_patch=patch_selections)
 
+    def positions_of(self, rows: Tensor, patches: Tensor) -> Tensor:
+        """Rotary positions (N,) of image tokens given as batch rows (N,) and patches (N,); 0 for negative patches."""
+        if not self.rotary_positions.shape[1]:
+            return torch.zeros_like(patches)
+        return self.rotary_positions[rows, patches.clamp(min=0)] * (patches >= 0)
+
     def slots_of(self, rows: Tensor, patches: Tensor) -> Tensor:
         """Pooling entries (N, K) of image tokens given as batch rows (N,) and patches (N,); -1 patches have none."""
         if not len(self.pooling):
@@ -117,10 +123,7 @@ class GroundingHeads(nn.Module):
         normed = self.norm(hidden)
         selected = state.selected_patch
         rows = torch.arange(len(hidden), device=hidden.device)
-        if state.rotary_positions.shape[1]:
-            positions = state.rotary_positions[rows, selected.clamp(min=0)] * (selected >= 0)
-        else:
-            positions = selected.clamp(min=0)
+        positions = state.positions_of(rows, selected)
         patch = self.patch(normed.unsqueeze(1), positions.unsqueeze(1), state.patch_keys).squeeze(1)
         subpatch = self.subpatch(normed, state.vit_features_of(state.slots_of(rows, selected)))
         location = self.location(normed if normed_location else hidden) if self.location is not None else None

@@ -11,6 +11,22 @@ from torch import Tensor, nn
 from molmopoint.heads.rotary import float32_dots, rotate
 
 
+def patch_scale(kind: str | float, num_patches: Tensor, embed_dim: int) -> Tensor | float:
+    """Factor of the patch logits.
+
+    Args:
+        kind: "keys" = 1/sqrt(image tokens of the query's own example + 1), "dim" = 1/sqrt(E), or the factor itself.
+        num_patches: (...) image tokens of that example.
+        embed_dim: E.
+
+    Returns:
+        (...) float32 for "keys", else a number.
+    """
+    if kind == "keys":
+        return (num_patches + 1).float().rsqrt()
+    return embed_dim**-0.5 if kind == "dim" else float(kind)
+
+
 class PatchHead(nn.Module):
     """Scores every image token of a row, and no-more-points after the last one.
 

@@ -104,16 +104,24 @@ def step_mask(key_mask: Tensor | None, past: Cache, implementation: str, dtype: 
         return filled
     filled = filled[:, None, None, :]
     if implementation == "flex_attention":
-        return create_block_mask(lambda b, h, q, k: filled[b % len(filled), 0, 0, k], len(filled), None, 1, length, device=filled.device, _compile=False)
+        return create_block_mask(
+            lambda b, h, q, k: filled[b, 0, 0, k], len(filled), None, 1, length, device=filled.device, _compile=False
+        )
     return additive(filled, dtype) if implementation == "eager" else filled
 
 
 @contextmanager
-def honouring_mask(config: PreTrainedConfig) -> Iterator[str]:
-    """Backend for passes with a block mask: flash attention would silently look causally, so SDPA stands in for it."""
+def honouring_mask(config: PreTrainedConfig, recomputed: bool = False) -> Iterator[str]:
+    """Backend for passes with a block mask: flash attention would silently look causally, so SDPA stands in for it.
+
+    Args:
+        config: of the text model, which reads the backend from it.
+        recomputed: whether layers run again in the backward pass, after this block: then SDPA stays.
+    """
     wanted = config._attn_implementation or "sdpa"
     config._attn_implementation = "sdpa" if wanted.startswith(FLASH_PREFIX) else wanted
     try:
         yield config._attn_implementation
     finally:
-        config._attn_implementation = wanted
+        if not recomputed:
+            config._attn_implementation = wanted

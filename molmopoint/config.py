@@ -16,11 +16,14 @@ import math
 import re
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.models.molmo2.configuration_molmo2 import Molmo2AdapterConfig, Molmo2TextConfig, Molmo2VisionConfig
 
 from molmopoint import tokens
 from molmopoint.released_config import read_sub_config, released_fields
+
+UNSET: Any = None
+"""Default of fields that get their value from other fields when the config is built."""
 
 ID_FIELDS = {
     "image_start_token_id": tokens.IMAGE_START,
@@ -57,6 +60,7 @@ class MolmoPointAdapterConfig(Molmo2AdapterConfig):
     """Connector: the native Molmo2 adapter and what MolmoPoint adds.
 
     Attributes:
+        vision_feature_layer: tapped ViT layers in the order their outputs are concatenated; released files call them `vit_layers`.
         pooling_attention_mask: whether empty slots are left out of the softmax; they are zero vectors in any case.
         positional_embeddings: number of slots with a learned bias added before pooling, None for no bias.
         attention_pooling_out_layer: whether the pooling attention ends with an output projection.
@@ -64,6 +68,7 @@ class MolmoPointAdapterConfig(Molmo2AdapterConfig):
 
     model_type = "molmo_point_adapter"
 
+    vision_feature_layer: list[int] = UNSET
     pooling_attention_mask: bool = True
     positional_embeddings: int | None = None
     attention_pooling_out_layer: bool = False
@@ -108,9 +113,9 @@ class MolmoPointConfig(PreTrainedConfig):
 
     model_type = "molmo_point"
     sub_configs_defaults = {
-        "text_config": Molmo2TextConfig,
-        "vision_config": Molmo2VisionConfig,
-        "adapter_config": MolmoPointAdapterConfig,
+        "text_config": SubConfigSpec(Molmo2TextConfig),
+        "vision_config": SubConfigSpec(Molmo2VisionConfig),
+        "adapter_config": SubConfigSpec(MolmoPointAdapterConfig),
     }
     attribute_map = {
         "image_token_id": "image_patch_id",
@@ -120,9 +125,10 @@ class MolmoPointConfig(PreTrainedConfig):
     }
     keys_to_ignore_at_inference = ["past_key_values"]
 
-    text_config: Molmo2TextConfig | dict[str, Any] | None = None
-    vision_config: Molmo2VisionConfig | dict[str, Any] | None = None
-    adapter_config: MolmoPointAdapterConfig | dict[str, Any] | None = None
+    # Annotated as what they are once built; dicts and null are accepted and turned into these.
+    text_config: Molmo2TextConfig = UNSET
+    vision_config: Molmo2VisionConfig = UNSET
+    adapter_config: MolmoPointAdapterConfig = UNSET
     image_start_token_id: int = -1
     image_end_token_id: int = -1
     image_patch_id: int = -1
@@ -138,7 +144,7 @@ class MolmoPointConfig(PreTrainedConfig):
     patch_location: str | None = "3x3"
     no_more_points_class: bool = True
     token_prediction_rotary: str = "one_d"
-    token_prediction_rotary_theta: float | None = 50000.0
+    token_prediction_rotary_theta: float = 50000.0
     layer_norm_x: bool = True
     norm_logits: bool = True
     mask_patches: str = "always"
@@ -150,7 +156,7 @@ class MolmoPointConfig(PreTrainedConfig):
     use_frame_special_tokens: bool = True
     location_input: str = "normed"
     share_low_res_embedding: bool = True
-    patch_logit_scale: str | float | None = None
+    patch_logit_scale: str | float = UNSET
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
 
@@ -174,7 +180,8 @@ class MolmoPointConfig(PreTrainedConfig):
         if self.patch_logit_scale is None:
             self.patch_logit_scale = "dim" if released_vision is None else "keys"
         if self.token_prediction_rotary_theta is None:
-            self.token_prediction_rotary_theta = self.text_config.rope_parameters["rope_theta"]
+            rope: Any = self.text_config.rope_parameters
+            self.token_prediction_rotary_theta = rope["rope_theta"]
         if self.tie_word_embeddings and not self.text_config.tie_word_embeddings:
             raise ValueError(
                 "tie_word_embeddings is True but text_config.tie_word_embeddings is False; the latter decides, so set it there"
@@ -214,7 +221,7 @@ class MolmoPointConfig(PreTrainedConfig):
         Raises:
             ValueError: an impossible combination; the message names both values.
         """
-        super().validate()
+        super().validate()  # pyright: ignore[reportAttributeAccessIssue] (made by a decorator of the base class)
         check_fields(self)
         check_sizes(self)
 
@@ -253,9 +260,9 @@ class MolmoPointConfig(PreTrainedConfig):
         shared = {"hidden_size": vision.hidden_size, "num_attention_heads": vision.num_attention_heads, "head_dim": vision.head_dim}
         shared |= {"num_key_value_heads": vision.num_attention_heads}
         shared |= {"text_hidden_size": text.hidden_size, "intermediate_size": text.intermediate_size}
-        given = self.adapter_config if self.adapter_config is not None else {}
+        given: Any = {} if self.adapter_config is None else self.adapter_config
         if isinstance(given, dict):
-            given = {**{k: v for k, v in shared.items() if k not in given}, **given}
+            given = shared | given
         adapter = read_sub_config("adapter_config", MolmoPointAdapterConfig, given, {})
         depth, layers = vision.num_hidden_layers, adapter.vision_feature_layer
         if not layers or not all(-depth <= layer < depth for layer in layers):
@@ -313,7 +320,8 @@ def check_sizes(config: MolmoPointConfig) -> None:
     """
     text, vision, adapter = config.text_config, config.vision_config, config.adapter_config
     width = adapter.num_attention_heads * adapter.head_dim
-    patches = math.prod(side // vision.patch_size for side in vision.image_size)
+    sides: Any = vision.image_size
+    patches = math.prod(side // vision.patch_size for side in sides)
     equal = [
         ("adapter_config.text_hidden_size", adapter.text_hidden_size, "text_config.hidden_size", text.hidden_size),
         ("adapter_config.num_key_value_heads", adapter.num_key_value_heads, "its num_attention_heads", adapter.num_attention_heads),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers.models.molmo2.modeling_molmo2 import Molmo2ImageProjectorMLP, Molmo2VisionModel
 
@@ -44,15 +45,14 @@ class VisualFeatures:
     num_image_rows: int
     slots: tuple[int, int]
 
-    def to(self, *args: torch.device | torch.dtype | str) -> VisualFeatures:
-        """The same features on another device or in another floating dtype."""
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> VisualFeatures:
+        """The same features on another device, in another floating dtype, or both."""
         return replace(
             self,
-            vit_features=self.vit_features.to(*args),
-            image_features=self.image_features.to(*args),
-            pooling=self.pooling.to(*(a for a in args if not isinstance(a, torch.dtype))),
+            vit_features=self.vit_features.to(device=device, dtype=dtype),
+            image_features=self.image_features.to(device=device, dtype=dtype),
+            pooling=self.pooling.to(device=device),
         )
-
 
     def repeat_rows(self, owners: Tensor, times: int) -> VisualFeatures:
         """The tables of a batch in which every row stands `times` times in a row; ViT features stay shared.
@@ -141,28 +141,32 @@ class Connector(nn.Module):
         return self.image_projector(self.image_pooling_2d(slots, mask))
 
 
-def tapped_features(vision_tower: Molmo2VisionModel, pixels: Tensor, layers: list[int]) -> Tensor:
-    """ViT features (N, F) of crops (crops, G, patch values): outputs of the tapped layers, concatenated in their order.
+class VisionTower(Molmo2VisionModel):
+    """The native ViT, which hands out the outputs of the tapped layers; natively it could only keep those of all layers."""
 
-    Runs the layers itself, because the native forward can only keep the outputs of all of them.
-    """
-    depth = len(vision_tower.layers)
-    wanted = [layer % depth for layer in layers]
-    if torch.is_grad_enabled() or len(pixels) <= CROPS_PER_PASS:
-        return _run_vit(vision_tower, pixels, wanted)
-    return torch.cat([_run_vit(vision_tower, part, wanted) for part in pixels.split(CROPS_PER_PASS)])
+    def forward(self, pixels: Tensor, layers: list[int]) -> Tensor:
+        """ViT features (N, F) of crops (crops, G, patch values): outputs of the tapped layers, concatenated in their order."""
+        # Not those of `patch_embedding`: a quantised weight has another dtype, an offloaded one is nowhere yet.
+        hidden = self.patch_embedding(pixels.to(self.positional_embedding))
+        hidden = hidden + self.positional_embedding.to(hidden.dtype)
+        tapped = {}
+        for index, layer in enumerate(self.layers):
+            hidden = layer(hidden, None)
+            if index in layers:
+                tapped[index] = hidden
+        return torch.cat([tapped[index].to(hidden.device) for index in layers], dim=-1).flatten(0, 1)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether every call gathers weights from other ranks, so that all ranks must call equally often."""
+        return any(isinstance(parameter, DTensor) for parameter in self.layers.parameters())
 
 
-def _run_vit(vision_tower: Molmo2VisionModel, pixels: Tensor, wanted: list[int]) -> Tensor:
-    weight = vision_tower.patch_embedding.weight
-    hidden = vision_tower.patch_embedding(pixels.to(device=weight.device, dtype=weight.dtype))
-    hidden = hidden + vision_tower.positional_embedding.to(hidden.dtype)
-    tapped = {}
-    for index, layer in enumerate(vision_tower.layers[: max(wanted) + 1]):
-        hidden = layer(hidden, None)
-        if index in wanted:
-            tapped[index] = hidden
-    return torch.cat([tapped[index] for index in wanted], dim=-1).flatten(0, 1)
+def tapped_features(vision_tower: VisionTower, pixels: Tensor, layers: list[int]) -> Tensor:
+    """ViT features (N, F) of crops (crops, G, patch values), a few crops at a time where that is possible."""
+    if torch.is_grad_enabled() or len(pixels) <= CROPS_PER_PASS or vision_tower.is_sharded:
+        return vision_tower(pixels, layers)
+    return torch.cat([vision_tower(part, layers) for part in pixels.split(CROPS_PER_PASS)])
 
 
 def join_tables(images: Tensor | None, videos: Tensor | None, first_frame_patch: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from molmopoint.config import MolmoPointConfig
-from molmopoint.heads import GroundingHeads, GroundingState
+from molmopoint.heads import GroundingHeads, GroundingState, patch_scale
 from molmopoint.rows import PatchHistory
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 
@@ -75,13 +75,6 @@ def text_loss(logits: Tensor, supervision: Supervision, z_loss: float) -> dict[s
     return sums
 
 
-def patch_scale(kind: str | float, num_keys: Tensor, embed_dim: int) -> Tensor | float:
-    """Factor of the patch logits: "keys" = 1/sqrt(image tokens of the query's own example + 1), "dim" = 1/sqrt(E), or itself."""
-    if kind == "keys":
-        return (num_keys + 1).float().rsqrt()
-    return embed_dim**-0.5 if kind == "dim" else float(kind)
-
-
 @dataclass(frozen=True)
 class SelectionTargets:
     """Logits and targets of every supervised selection.
@@ -134,10 +127,9 @@ def select(
         weights: (B, S) text weights or None.
         config: scale, masks and the input of the location head, read at call time.
     """
-    logits: dict[str, Tensor] = {}
-    rows, columns = supervision.predictors["patch"]
-    logits["patch"] = _patch_logits(heads, hidden, state, supervision, membership, config)
-    targets = {"patch": torch.where(supervision.selections["patch"] == NO_MORE_POINTS, logits["patch"].shape[1] - 1, supervision.selections["patch"])}
+    logits = {"patch": _patch_logits(heads, hidden, state, supervision, membership, config)}
+    patches = supervision.selections["patch"]
+    targets = {"patch": torch.where(patches == NO_MORE_POINTS, logits["patch"].shape[1] - 1, patches)}
 
     rows, columns = supervision.predictors["subpatch"]
     slots = state.slots_of(rows, supervision.history.selection[rows, columns])
@@ -153,7 +145,7 @@ def select(
         kind: torch.ones_like(targets[kind], dtype=torch.float32) if weights is None else weights[supervision.predictors[kind]].float()
         for kind in logits
     }
-    return SelectionTargets(logits, targets, by_kind)
+    return SelectionTargets({kind: part.to(hidden.device) for kind, part in logits.items()}, targets, by_kind)
 
 
 def _patch_logits(
@@ -167,31 +159,25 @@ def _patch_logits(
     """Scaled and masked patch logits (M, P + 1) of every supervised PATCH token."""
     rows, columns = supervision.predictors["patch"]
     previous = supervision.history.selection[rows, columns]
-    num_patches = state.patch_keys.shape[1]
-    if num_patches:
-        positions = state.rotary_positions[rows, previous.clamp(min=0)] * (previous >= 0)
-    else:
-        positions = previous.clamp(min=0)
+    positions = state.positions_of(rows, previous)
     # Rows have their own keys, so the queries of a row are brought side by side: (B, Q, H).
     first = torch.searchsorted(rows.contiguous(), torch.arange(len(hidden), device=rows.device))
     rank = torch.arange(len(rows), device=rows.device) - first[rows]
     longest = int(rank.max()) + 1 if len(rank) else 0
     queries = hidden.new_zeros((len(hidden), longest, hidden.shape[-1])).index_put((rows, rank), hidden[rows, columns])
     places = positions.new_zeros((len(hidden), longest)).index_put((rows, rank), positions)
-    logits = heads.patch(heads.norm(queries), places, state.patch_keys)[rows, rank]
+    logits = heads.patch(heads.norm(queries), places, state.patch_keys).to(hidden.device)[rows, rank]
 
     example = membership.examples[rows, columns]
     own = state.example_of_patch[rows] == example.unsqueeze(1)
-    logits = logits * _as_column(patch_scale(config.patch_logit_scale, own.sum(1), config.patch_embed_dim))
+    scale = patch_scale(config.patch_logit_scale, own.sum(1), config.patch_embed_dim)
+    logits = logits * (scale.unsqueeze(1) if isinstance(scale, Tensor) else scale)
     allowed = own & state.patch_key_mask[rows]
     if config.mask_patches == "always":
         before = supervision.history.column[rows, columns].clamp(min=0)
-        same_list = (membership.branches[rows, before] == membership.branches[rows, columns + 1]) & (membership.examples[rows, before] == example)
+        same_branch = membership.branches[rows, before] == membership.branches[rows, columns + 1]
+        same_list = same_branch & (membership.examples[rows, before] == example)
         earliest = torch.where(same_list & (previous >= 0), previous, 0)
-        allowed = allowed & (torch.arange(num_patches, device=rows.device) >= earliest.unsqueeze(1))
+        allowed = allowed & (torch.arange(own.shape[1], device=rows.device) >= earliest.unsqueeze(1))
     allowed = functional.pad(allowed, (0, 1), value=True)
     return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
-
-
-def _as_column(scale: Tensor | float) -> Tensor | float:
-    return scale.unsqueeze(1) if isinstance(scale, Tensor) else scale

@@ -52,11 +52,11 @@ def read_sub_config(
     Raises:
         ValueError: a field the class refuses, or a released constant this library does not implement.
     """
-    if isinstance(given, PreTrainedConfig):
-        given = copy.deepcopy(given) if isinstance(given, kind) else given.to_dict()
     if isinstance(given, kind):
-        return given
-    fields = copy.deepcopy(dict(defaults if given is None else given))
+        return copy.deepcopy(given)
+    if isinstance(given, PreTrainedConfig):
+        given = given.to_dict()
+    fields = copy.deepcopy(defaults if given is None else given)
     fields.pop("transformers_version", None)
     for constant, ours in RELEASED_CONSTANTS[name].items():
         theirs = fields.pop(constant, ours)

@@ -82,6 +82,19 @@ def lay_out(input_ids: Tensor, config: MolmoPointConfig, example_ids: Tensor | N
     )
 
 
+def check_image_tokens(layout: RowLayout, table_rows: int) -> None:
+    """Checks that every row of the pooling table has its image token.
+
+    Raises:
+        ValueError: another number of image tokens.
+    """
+    if len(layout.rows) != table_rows:
+        raise ValueError(
+            f"expected {table_rows} image tokens for the {table_rows} rows of the pooling table, got {len(layout.rows)}; "
+            "pass the ids and the pictures of the same processor call, truncated nowhere"
+        )
+
+
 def _positions_within(indexable: Tensor, examples: Tensor) -> Tensor:
     """Running number (B, S) of indexable tokens, from 0, restarting with each example; never negative."""
     before = indexable.cumsum(1) - indexable.long()
@@ -110,8 +123,8 @@ def split_extended(input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, co
     plain = input_ids
     for where, token, chosen in (
         (is_patch, config.patch_token_id, patch),
-        (is_slot & (n >= 0), config.subpatch_token_id, n - first_slot),
-        (is_location & (n >= 0), config.location_token_id, n - first_location),
+        (is_slot, config.subpatch_token_id, n - first_slot),
+        (is_location, config.location_token_id, n - first_location),
     ):
         plain, selections = torch.where(where, token, plain), torch.where(where, chosen, selections)
     return plain, selections
@@ -147,15 +160,22 @@ class PatchHistory:
         return cls(column, torch.where(column >= 0, selections.gather(1, column.clamp(min=0)), NO_SELECTION))
 
 
-def check_selections(selections: Tensor, input_ids: Tensor, layout: RowLayout, num_slots: int, config: MolmoPointConfig) -> None:
+def check_selections(selections: Tensor, input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, config: MolmoPointConfig) -> None:
     """Refuses selections that name no place of their row, before they index anything.
+
+    Args:
+        selections: (B, S).
+        input_ids: (B, S) plain ids.
+        num_patches: (B,) P of each row.
+        num_slots: (B,) K of each row.
+        config: supplies the grounding tokens and L.
 
     Raises:
         GroundingError: naming the kind, the range and the first offender.
     """
     is_patch, is_slot = input_ids == config.patch_token_id, input_ids == config.subpatch_token_id
-    limit = torch.where(is_slot, num_slots, config.num_locations)
-    limit = torch.where(is_patch, layout.num_patches.unsqueeze(1), limit)
+    limit = torch.where(is_slot, num_slots.unsqueeze(1), config.num_locations)
+    limit = torch.where(is_patch, num_patches.unsqueeze(1), limit)
     lowest = torch.where(is_patch, NO_MORE_POINTS, NO_SELECTION)
     grounding = is_patch | is_slot | (input_ids == config.location_token_id)
     bad = torch.where(grounding, (selections >= limit) | (selections < lowest), selections != NO_SELECTION)

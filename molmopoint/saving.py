@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from molmopoint.config import MolmoPointConfig
-from molmopoint.key_map import to_released
 
 SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 """Weight files of an earlier save, which would contradict a new one."""
@@ -45,14 +42,6 @@ Data, training, scores, licence and limits: to be filled in by whoever publishes
 """
 
 
-def released_state(tensors: Mapping[str, Tensor], config: MolmoPointConfig) -> dict[str, Tensor]:
-    """Released names of a state dict; a tied output table is left out, as in released files."""
-    kept = dict(tensors)
-    if config.tie_word_embeddings:
-        kept.pop("lm_head.weight", None)
-    return to_released(kept, config)
-
-
 def save_whole(directory: str | os.PathLike[str], write: Callable[[str], Any]) -> None:
     """Lets `write` fill a folder beside the target, then moves its files into place; a failed save leaves nothing behind.
 
@@ -66,7 +55,7 @@ def save_whole(directory: str | os.PathLike[str], write: Callable[[str], Any]) -
         write(beside)
         written = sorted(path.name for path in Path(beside).iterdir())
         for name in written:
-            os.replace(Path(beside) / name, target / name)
+            (Path(beside) / name).replace(target / name)
     if any(SHARD.fullmatch(name) for name in written):
         for old in target.iterdir():
             if SHARD.fullmatch(old.name) and old.name not in written:
@@ -78,11 +67,12 @@ def write_card(directory: str | os.PathLike[str], config: MolmoPointConfig) -> N
     card = Path(directory) / "README.md"
     if card.exists():
         return
+    sides: Any = config.vision_config.image_size
     card.write_text(
         CARD.format(
             vit_layers=config.vision_config.num_hidden_layers,
             vit_width=config.vision_config.hidden_size,
-            crop=config.vision_config.image_size[0],
+            crop=sides[0],
             text_layers=config.text_config.num_hidden_layers,
             text_width=config.text_config.hidden_size,
             vocabulary=config.extended_start,

@@ -21,7 +21,7 @@ import numpy as np
 from molmopoint.errors import ProcessingError
 
 if TYPE_CHECKING:
-    from torchcodec.decoders import VideoDecoder
+    from torchcodec.decoders._video_decoder import VideoDecoder
 
 SampleMode = Literal["uniform_last_frame", "fps"]
 
@@ -113,7 +113,10 @@ def sample_indices(
     Args:
         num_frames: how many there are.
         fps: frames a second they were taken with.
-        max_frames, max_fps, mode, sampling_fps: as in `sample_times`.
+        max_frames: largest number of frames to keep.
+        max_fps: as in `sample_times`.
+        mode: as in `sample_times`.
+        sampling_fps: as in `sample_times`.
 
     Returns:
         (T,) int64 ascending indices, the first one 0; the time of a frame is its index divided by `fps`.
@@ -170,8 +173,12 @@ def read_video(
 
     Args:
         path: of the video file.
-        max_frames, max_fps, mode, sampling_fps: as in `sample_times`.
-        start, end: seconds of the part to read; all of it by default. Times count from `start`.
+        max_frames: as in `sample_times`.
+        max_fps: as in `sample_times`.
+        mode: as in `sample_times`.
+        sampling_fps: as in `sample_times`.
+        start: second at which the part to read begins; times count from here.
+        end: second at which it ends; None for the end of the video.
 
     Returns:
         `frames`, (T, height, width, 3) uint8, and `timestamps`, (T,) seconds.
@@ -206,19 +213,19 @@ def _common_rate(duration: float, max_frames: int, frame_rate: float | None, sam
             f"expected a frame rate whose whole part is a multiple of sampling_fps {sampling_fps} for mode 'fps', got {frame_rate}; "
             "pass sampling_fps=1, or mode 'uniform_last_frame'"
         )
-    rates = [rate for rate in range(sampling_fps, min(whole, max(MAX_RATE_OF_FPS_MODE, sampling_fps)) + 1, sampling_fps) if whole % rate == 0]
-    chosen = rates[0]
-    for rate in rates:
-        if max_frames / rate < duration:
-            break
-        chosen = rate
+    chosen = sampling_fps
+    for rate in range(2 * sampling_fps, min(whole, MAX_RATE_OF_FPS_MODE) + 1, sampling_fps):
+        if whole % rate == 0:
+            if max_frames / rate < duration:
+                break
+            chosen = rate
     return chosen
 
 
 def _torchcodec_decoder(path: str | Path) -> VideoDecoder | None:
     """None where torchcodec is not installed, or cannot find the FFmpeg libraries, which some versions notice only here."""
     try:
-        from torchcodec.decoders import VideoDecoder
+        from torchcodec.decoders import VideoDecoder  # type: ignore[reportPrivateImportUsage]
 
         return VideoDecoder(str(path), dimension_order="NHWC", seek_mode="exact")
     except (ImportError, OSError):
@@ -237,7 +244,7 @@ class _TorchcodecReader:
         if not self._count or metadata.begin_stream_seconds is None or metadata.end_stream_seconds is None:
             raise ProcessingError(f"expected frames in the video {str(path)!r}, got none; record or export it again")
         self._begin, self._end = metadata.begin_stream_seconds, metadata.end_stream_seconds
-        self.duration = self._end - self._begin
+        self.duration = float(self._end - self._begin)
         self.frame_rate = float(metadata.average_fps or self._count / max(self.duration, _TIME_TOLERANCE))
         self.size = (int(metadata.width or 0), int(metadata.height or 0))
 
@@ -289,11 +296,11 @@ class _AvReader:
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         wanted = np.searchsorted(self._seconds, np.asarray(times, dtype=np.float64) + _TIME_TOLERANCE, side="right") - 1
         wanted = np.clip(wanted, 0, len(self._pts) - 1)
-        found = {pts: frame for pts, frame in self._decode(set(self._pts[wanted].tolist()))}
-        missing = [int(pts) for pts in self._pts[wanted] if int(pts) not in found]
-        if missing:
+        pts = self._pts[wanted].tolist()
+        found = dict(self._decode(set(pts)))
+        if missing := set(pts) - set(found):
             raise ProcessingError(_unreadable(self._path, f"{len(missing)} frames cannot be decoded"))
-        return np.stack([found[int(pts)] for pts in self._pts[wanted]])
+        return np.stack([found[one] for one in pts])
 
     def _decode(self, wanted: set[int]) -> Iterator[tuple[int, np.ndarray]]:
         try:

@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS_OUTSIDE = ("heads", "eval", "checkpoints")
 
-BASICS = {"errors", "tokens", "grammar", "key_map", "points", "geometry", "config", "heads", "video", "decoding"}
-NETWORK = {"attention", "connector", "generation", "losses", "rows"}
+BASICS = {"errors", "tokens", "grammar", "key_map", "load_checks", "points", "geometry", "config", "heads", "video", "decoding"}
+NETWORK = {"attention", "backbone", "connector", "generation", "losses", "rows", "saving", "modeling"}
+ABOVE = {"processing", "data", "metrics", "checkpoints", "registration"}
 # Every room but `heads` may also import `errors`, and every module its own room.
 DOORS: dict[str, set[str]] = {
     "version": set(),
@@ -34,7 +35,8 @@ DOORS: dict[str, set[str]] = {
     "losses": {"config", "tokens", "heads", "rows"},
     "generation": {"config", "tokens", "grammar", "heads", "rows", "attention"},
     "saving": {"config", "key_map"},
-    "modeling": {"config", "tokens", "key_map", "load_checks", "saving", "heads"} | NETWORK,
+    "backbone": {"config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
+    "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving"},
     "decoding": {"tokens", "grammar", "geometry", "points"},
     "video": set(),
     "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},
@@ -43,9 +45,9 @@ DOORS: dict[str, set[str]] = {
     "checkpoints": {"key_map", "config", "modeling"},
     "registration": {"config", "modeling", "processing"},
     "reward": {"modeling", "processing", "checkpoints", "heads"},
-    "pipeline": BASICS | NETWORK | {"modeling", "processing", "data", "metrics", "checkpoints"},
-    "training": BASICS | NETWORK | {"modeling", "processing", "data", "metrics", "checkpoints", "reward"},
-    "eval": BASICS | NETWORK | {"modeling", "processing", "data", "metrics", "checkpoints", "reward", "pipeline", "training"},
+    "pipeline": BASICS | NETWORK | ABOVE,
+    "training": BASICS | NETWORK | ABOVE | {"reward"},
+    "eval": BASICS | NETWORK | ABOVE | {"reward", "pipeline", "training"},
 }
 FRONT = {"molmopoint", "__main__", "cli"}
 """The package itself, whose imports are lazy, and the command line: they may import everything."""
@@ -55,11 +57,10 @@ def sources() -> Iterator[tuple[str, Path]]:
     """Module name and file of every module of the package; the links are skipped, the rooms behind them are not."""
     for folder in ("molmopoint", *ROOMS_OUTSIDE):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            parts = file.relative_to(ROOT).with_suffix("").parts
-            if parts[0] == "molmopoint" and len(parts) > 1 and parts[1] in ROOMS_OUTSIDE:
+            name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            if name.startswith(tuple(f"molmopoint.{room}." for room in ROOMS_OUTSIDE)):
                 continue
-            name = ".".join(parts if parts[0] == "molmopoint" else ("molmopoint", *parts))
-            yield name.removesuffix(".__init__"), file
+            yield (name if folder == "molmopoint" else f"molmopoint.{name}").removesuffix(".__init__"), file
 
 
 SOURCES = dict(sources())

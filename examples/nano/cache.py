@@ -7,17 +7,16 @@ with the questions. Shard n is drawn from the seeds [TRAIN_SEED, n, i], without 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nano.settings import CROP, GRID, LOCATIONS, Settings
 from safetensors.torch import load_file, save_file
 
 from molmopoint.data.drawing import COLOURS, SHAPES
-from molmopoint.data.synthetic import SIZE_BANDS, Scene, sample_scene
+from molmopoint.data.synthetic import SIZE_BANDS, Query, Scene, sample_scene
+from nano.settings import CROP, GRID, LOCATIONS, Settings
 
 TRAIN_SEED = 77_001
 _COVERED = 0.15
@@ -25,6 +24,8 @@ _COVERED = 0.15
 
 CLASSES = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZE_BANDS)}
 """What the dense labels tell apart; class 0 is the ground."""
+
+_FIELDS = (("colour", CLASSES["colour"]), ("shape", CLASSES["shape"]), ("size_name", CLASSES["size"]))
 
 
 def resized(scene: Scene) -> torch.Tensor:
@@ -35,8 +36,12 @@ def resized(scene: Scene) -> torch.Tensor:
 
 
 def dense_labels(scene: Scene) -> np.ndarray:
-    """(GRID * GRID, 4) int8: colour, shape and size class of each ViT patch (0 is ground), and the location cell of the
-    point it contains (column first, -1 without a point)."""
+    """What stands at each ViT patch.
+
+    Returns:
+        (GRID * GRID, 4) int8: colour, shape and size class (0 is ground), and the location cell of the point that lies in
+        the patch (column first, -1 without a point).
+    """
     width, height = scene.image.size
     labels = np.zeros((GRID * GRID, 4), dtype=np.int8)
     labels[:, 3] = -1
@@ -45,7 +50,7 @@ def dense_labels(scene: Scene) -> np.ndarray:
     cells = (rows[:, None] * GRID + cols[None, :]).ravel()
     pixels = np.bincount(cells, minlength=GRID * GRID)
     filled = np.stack([np.bincount(cells[item.mask.ravel()], minlength=GRID * GRID) for item in scene.objects]) / pixels
-    classes = np.array([[names.index(getattr(o, key)) + 1 for key, names in _keys()] for o in scene.objects], dtype=np.int8)
+    classes = np.array([[names.index(getattr(o, key)) + 1 for key, names in _FIELDS] for o in scene.objects], dtype=np.int8)
     owner = filled.argmax(axis=0)
     owned = filled.max(axis=0) >= _COVERED
     labels[owned, :3] = classes[owner[owned]]
@@ -74,7 +79,7 @@ def draw_shard(folder: Path, index: int, settings: Settings) -> None:
     beside = path.with_suffix(".partial")
     path.with_suffix(".json").write_text(json.dumps(questions))
     save_file(tensors, beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -95,11 +100,7 @@ def patchify(pixels: torch.Tensor) -> torch.Tensor:
     return blocks.reshape(-1, GRID * GRID, side * side * 3).float() / 127.5 - 1
 
 
-def _keys():
-    return (("colour", CLASSES["colour"]), ("shape", CLASSES["shape"]), ("size_name", CLASSES["size"]))
-
-
-def _question(scene: Scene, query) -> dict:
+def _question(scene: Scene, query: Query) -> dict:
     width, height = scene.image.size
     points = [[round(t.x / width, 6), round(t.y / height, 6)] for t in query.targets]
     return {"prompt": query.prompt, "label": query.label, "style": query.style, "kind": query.kind, "points": points}

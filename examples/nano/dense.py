@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nano.cache import CLASSES, load_shard, patchify, shard_paths
-from nano.running import LEAN_ATTENTION, Log, load_checkpoint, optimiser_for, save_checkpoint, set_rates
-from nano.settings import CROP, GRID, LOCATIONS, PATCH, Settings
 from torch import Tensor, nn
 from transformers.models.molmo2.configuration_molmo2 import Molmo2VisionConfig
 from transformers.models.molmo2.modeling_molmo2 import Molmo2VisionModel
+
+from nano.cache import CLASSES, load_shard, patchify, shard_paths
+from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
+from nano.settings import CROP, GRID, LOCATIONS, PATCH, Settings
 
 _SIZES = {
     "colour": len(CLASSES["colour"]) + 1, "shape": len(CLASSES["shape"]) + 1, "size": len(CLASSES["size"]) + 1,
@@ -36,6 +37,19 @@ def vision_config(settings: Settings) -> Molmo2VisionConfig:
     )  # fmt: skip
 
 
+class DenseHead(nn.Module):
+    """All tasks as one linear map of the tapped layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, sum(_SIZES.values()))
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """(N, GRID * GRID, F) to logits per patch and task."""
+        logits = self.linear(features).float()
+        return dict(zip(_SIZES, logits.split(list(_SIZES.values()), dim=-1), strict=True))
+
+
 class DenseModel(nn.Module):
     """The vision transformer and its temporary heads."""
 
@@ -46,7 +60,7 @@ class DenseModel(nn.Module):
         self.vision = Molmo2VisionModel(config)
         nn.init.normal_(self.vision.patch_embedding.weight, std=0.05)
         self.taps = (settings.vit_layers - 1, settings.vit_layers - 3)
-        self.head = nn.Linear(2 * settings.vit_width, sum(_SIZES.values()))
+        self.head = DenseHead(2 * settings.vit_width)
 
     def forward(self, patches: Tensor) -> dict[str, Tensor]:
         """(N, GRID * GRID, 588) to logits per patch."""
@@ -55,8 +69,7 @@ class DenseModel(nn.Module):
         for layer in vision.layers:
             hidden = layer(hidden, None)
             outputs.append(hidden)
-        logits = self.head(torch.cat([outputs[i] for i in self.taps], dim=-1)).float()
-        return dict(zip(_SIZES, logits.split(list(_SIZES.values()), dim=-1), strict=True))
+        return self.head(torch.cat([outputs[i] for i in self.taps], dim=-1))
 
 
 def dense_loss(logits: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -100,12 +113,12 @@ def train_dense(folder: Path, settings: Settings, steps: int, log_every: int = 5
     checkpoint, log = folder / "vit.safetensors", Log(folder / "vit.jsonl")
     start = load_checkpoint(checkpoint, {"dense": model}, optimiser)["step"] if checkpoint.exists() else 0
     rng = np.random.default_rng([1, start])
-    step, saved = start, time.monotonic()
-    while step < steps:
+    step, saved, stop = start, time.monotonic(), StopRequest()
+    while step < steps and not stop:
         shards = shard_paths(folder / "cache")
         tensors, _ = load_shard(shards[int(rng.integers(len(shards)))])
         for rows in np.array_split(rng.permutation(len(tensors["pixels"])), len(tensors["pixels"]) // settings.vit_batch):
-            if step >= steps:
+            if step >= steps or stop:
                 break
             index = torch.from_numpy(rows)
             patches, labels = patchify(tensors["pixels"][index]), tensors["labels"][index]
@@ -123,6 +136,6 @@ def train_dense(folder: Path, settings: Settings, steps: int, log_every: int = 5
             log.add({"loss": loss.item(), "norm": norm.item(), **seen})
             if step % log_every == 0:
                 log.write(step, log_every * settings.vit_batch)
-            if time.monotonic() - saved > 60 * settings.save_minutes or step == steps:
+            if time.monotonic() - saved > 60 * settings.save_minutes or step == steps or stop:
                 save_checkpoint(checkpoint, {"dense": model}, optimiser, {"step": step, "steps": steps})
                 saved = time.monotonic()

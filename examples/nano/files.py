@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from nano.settings import CROP, LOCATIONS, PATCH, Settings
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from molmopoint.config import MolmoPointConfig
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.tokens import RELEASED_TOKENS, point_text
+from nano.settings import CROP, LOCATIONS, PATCH, Settings
 
 VOCABULARY = 512
 """V, text tokens."""
@@ -82,7 +82,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def _corpus() -> list[str]:
     """Texts of a few thousand scenes, drawn with the held-out pairs, which are words like any other."""
-    texts = ["user\nImage 1 Image 2 assistant\nThere are none.", "<tracks coords=\"Track the Where is Show me Find "] * 200
+    texts = ["user\nImage 1 Image 2 assistant\nThere are none.", '<tracks coords="Track the Where is Show me Find '] * 200
     for i in range(1500):
         for query in sample_scene(np.random.default_rng([9, i])).queries:
             texts += [f"user\nPoint to {query.prompt}", f'<points coords="1">{query.label}</point>', query.prompt]

@@ -9,32 +9,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from nano.cache import load_shard, patchify, shard_paths
-from nano.dense import DenseModel
-from nano.files import nano_config
-from nano.running import LEAN_ATTENTION, Log, load_checkpoint, optimiser_for, save_checkpoint, set_rates
-from nano.settings import GRID, LOCATIONS, Settings
 from torch import Tensor, nn
 
+from molmopoint.data.questions import KINDS
 from molmopoint.modeling import MolmoPointForConditionalGeneration, MolmoPointOutput
 from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.processing.answers import EncodedText, encode_answer, encode_prompt, write_answer
 from molmopoint.processing.collate import collate
 from molmopoint.processing.message_tree import MessageTree, Trunk, Turn, build_row
 from molmopoint.tokens import IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START
+from nano.alignment import Alignment
+from nano.cache import load_shard, patchify, shard_paths
+from nano.dense import DenseHead, DenseModel, dense_loss
+from nano.files import nano_config
+from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
+from nano.settings import GRID, LOCATIONS, Settings
 
 _WINDOW = 2
 _POOLED = GRID // _WINDOW
 """Image tokens per side of a crop."""
-SIMPLE_KINDS = frozenset({"colour", "shape", "both", "count"})
-"""Questions asked from the start; sizes and places join later."""
+LESSONS = (("colour",), ("colour", "shape", "both", "count"))
+"""Kinds of questions asked first and second; all kinds come after them."""
 
 _SENTENCES = ("Find {}", "Locate {}", "Show me {}", "Where are {}?")
 _REPHRASED = 0.1
@@ -63,14 +65,15 @@ class Examples:
 
     def __init__(self, tokenizer: Any, settings: Settings) -> None:
         self.tokenizer, self.settings = tokenizer, settings
-        ids = {name: tokenizer.convert_tokens_to_ids(name) for name in (IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START)}
+        names = (IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START)
+        ids = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
         row = [ids[IMAGE_PATCH]] * _POOLED + [ids[IMAGE_COL]]
         vision = [ids[LOW_RES_START], *[ids[LOW_RES_PATCH]] * _POOLED**2, ids[IMAGE_END], ids[IMAGE_START], *row * _POOLED, ids[IMAGE_END]]
         self.trunk_ids = torch.tensor([tokenizer.bos_token_id, *vision])
         self.trunk_types = torch.tensor([0] + [1] * len(vision))
         self.pooling = pooling_table()
-        self.prompt = lru_cache(maxsize=None)(lambda text: encode_prompt(complete_prompt(text), tokenizer))
-        self.template = lru_cache(maxsize=None)(self._template)
+        self.prompt = cache(lambda text: encode_prompt(complete_prompt(text), tokenizer))
+        self.template = cache(self._template)
 
     def turn(self, question: dict, rng: np.random.Generator) -> Turn:
         """A cached question and its answer as tokens; some noun phrases become another sentence than the usual one."""
@@ -85,16 +88,29 @@ class Examples:
             prompt = _SENTENCES[int(rng.integers(len(_SENTENCES)))].format(prompt)
         return Turn(self.prompt(prompt), EncodedText(ids, selections))
 
-    def batch(self, pixels: Tensor, questions: list[list[dict]], rng: np.random.Generator, simple: bool) -> dict[str, Tensor]:
-        """Arguments of the forward pass for pictures (N, CROP, CROP, 3) and their questions."""
-        rows = []
+    def batch(
+        self, pixels: Tensor, questions: list[list[dict]], rng: np.random.Generator, kinds: Collection[str]
+    ) -> tuple[dict[str, Tensor], list[list[str]]]:
+        """A batch of message trees.
+
+        Args:
+            pixels: (N, CROP, CROP, 3) uint8.
+            questions: cached ones, per picture.
+            rng: chooses among them.
+            kinds: of the questions that may be asked.
+
+        Returns:
+            arguments of the forward pass, and per row the phrase behind each of its PATCH tokens.
+        """
+        rows, phrases = [], []
         for patches, asked in zip(patchify(pixels), questions, strict=True):
-            wanted = [q for q in asked if q["kind"] in SIMPLE_KINDS] if simple else asked
+            wanted = [question for question in asked if question["kind"] in kinds] or asked[:1]
             chosen = rng.permutation(len(wanted))[: self.settings.branches]
             trunk = Trunk(self.trunk_ids, self.trunk_types, patches[None], self.pooling)
             tree = MessageTree(trunk, [(self.turn(wanted[i], rng),) for i in chosen])
             rows.append(build_row(tree, self.tokenizer.eos_token_id))
-        return collate(rows, self.tokenizer.pad_token_id)
+            phrases.append([wanted[i]["label"] for i in chosen for _ in range(len(wanted[i]["points"]) + 1) if wanted[i]["points"]])
+        return collate(rows, self.tokenizer.pad_token_id), phrases
 
     def _template(self, count: int, label: str, style: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids of an answer with `count` points, and where its grounding tokens stand."""
@@ -106,8 +122,8 @@ Check = Callable[[MolmoPointForConditionalGeneration, Examples], dict[str, float
 """A look at the model while it trains: scores by name."""
 
 
-def build_model(settings: Settings, vit_checkpoint: Path | None) -> MolmoPointForConditionalGeneration:
-    """A new model with the vision transformer of the first stage."""
+def build_model(settings: Settings) -> MolmoPointForConditionalGeneration:
+    """A new model, with weights as large as their inputs are many."""
     torch.manual_seed(1)
     model = MolmoPointForConditionalGeneration(nano_config(settings))
     for name, module in model.named_modules():
@@ -116,11 +132,23 @@ def build_model(settings: Settings, vit_checkpoint: Path | None) -> MolmoPointFo
             shrink = math.sqrt(2 * settings.text_layers) if is_output else 1.0
             nn.init.normal_(module.weight, std=module.in_features**-0.5 / shrink)
     nn.init.normal_(model.model.language_model.embed_tokens.weight, std=0.2)
-    if vit_checkpoint is not None:
-        dense = DenseModel(settings)
-        load_checkpoint(vit_checkpoint, {"dense": dense})
-        model.model.vision_tower.load_state_dict(dense.vision.state_dict())
     return model
+
+
+def load_first_stage(checkpoint: Path, vision: nn.Module, dense: nn.Module, settings: Settings) -> int:
+    """Takes over the vision transformer and its dense head; returns the step to start from."""
+    trained = DenseModel(settings)
+    load_checkpoint(checkpoint, {"dense": trained})
+    vision.load_state_dict(trained.vision.state_dict())
+    dense.load_state_dict(trained.head.state_dict())
+    return 0
+
+
+def lesson(progress: float, settings: Settings) -> Collection[str]:
+    """Kinds of questions asked at this part of the stage."""
+    if progress < settings.first_lesson:
+        return LESSONS[0]
+    return LESSONS[1] if progress < settings.second_lesson else KINDS
 
 
 def metrics_of(output: MolmoPointOutput, batch: dict[str, Tensor], patch_token_id: int) -> dict[str, float]:
@@ -141,36 +169,50 @@ def metrics_of(output: MolmoPointOutput, batch: dict[str, Tensor], patch_token_i
 def train_pointing(folder: Path, settings: Settings, examples: Examples, steps: int, check: Check, log_every: int = 25) -> None:
     """Runs or resumes the second stage; `check` is run with every checkpoint and its numbers are logged."""
     checkpoint, log = folder / "point.safetensors", Log(folder / "point.jsonl")
-    model = build_model(settings, None if checkpoint.exists() else folder / "vit.safetensors")
+    model = build_model(settings)
     for config in (model.config.text_config, model.config.vision_config):
         config._attn_implementation = LEAN_ATTENTION
-    vision = model.model.vision_tower
-    optimiser = optimiser_for([(vision, settings.point_vit_rate), (model, settings.point_rate)], settings)
-    start = load_checkpoint(checkpoint, {"model": model}, optimiser)["step"] if checkpoint.exists() else 0
+    vision, dense = model.model.vision_tower, DenseHead(model.config.vit_feature_dim)
+    alignment = Alignment(model)
+    modules = {"model": model, "dense": dense, "alignment": alignment}
+    rates = [
+        (vision, settings.point_vit_rate),
+        (dense, settings.point_vit_rate),
+        (model, settings.point_rate),
+        (alignment, settings.point_rate),
+    ]
+    optimiser = optimiser_for(rates, settings)
+    if checkpoint.exists():
+        start = load_checkpoint(checkpoint, modules, optimiser)["step"]
+    else:
+        start = load_first_stage(folder / "vit.safetensors", vision, dense, settings)
     rng = np.random.default_rng([2, start])
-    step, saved = start, time.monotonic()
-    while step < steps:
+    step, saved, stop = start, time.monotonic(), StopRequest()
+    while step < steps and not stop:
         shards = shard_paths(folder / "cache")
         tensors, questions = load_shard(shards[int(rng.integers(len(shards)))], with_questions=True)
         for rows in np.array_split(rng.permutation(len(questions)), len(questions) // settings.point_batch):
-            if step >= steps:
+            if step >= steps or stop:
                 break
             vision.requires_grad_(step >= settings.vit_frozen * steps)
-            simple = step < settings.simple_part * steps
-            batch = examples.batch(tensors["pixels"][torch.from_numpy(rows)], [questions[i] for i in rows], rng, simple)
+            index, kinds = torch.from_numpy(rows), lesson(step / steps, settings)
+            batch, phrases = examples.batch(tensors["pixels"][index], [questions[i] for i in rows], rng, kinds)
             set_rates(optimiser, step, steps, settings)
             with torch.autocast("cpu", torch.bfloat16):
                 output = model(**batch)
-            output.loss.backward()
+                features = output.grounding_state.vit_features.unflatten(0, (len(rows), GRID * GRID))
+                aside, seen = dense_loss(dense(features), tensors["labels"][index])
+            fading = max(0.0, 1 - step / (settings.alignment_until * steps))
+            push, spoken = alignment.loss(phrases, tensors["labels"][index])
+            (output.loss + settings.dense_part * aside + settings.alignment_part * fading * push).backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
             optimiser.step()
             optimiser.zero_grad()
             step += 1
-            log.add({"norm": norm.item(), **metrics_of(output, batch, model.config.patch_token_id)})
+            log.add({"norm": norm.item(), "dense_shape": seen["shape"], **spoken, **metrics_of(output, batch, model.config.patch_token_id)})
             if step % log_every == 0:
                 log.write(step, log_every * settings.point_batch)
-            if time.monotonic() - saved > 60 * settings.save_minutes or step == steps:
-                save_checkpoint(checkpoint, {"model": model}, optimiser, {"step": step, "steps": steps})
+            if time.monotonic() - saved > 60 * settings.save_minutes or step == steps or stop:
+                save_checkpoint(checkpoint, modules, optimiser, {"step": step, "steps": steps})
                 log.write(step, 0, **check(model, examples))
                 saved = time.monotonic()
-

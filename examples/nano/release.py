@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerFast
+
 from nano.files import write_files
 from nano.pointing import build_model
 from nano.running import load_checkpoint
 from nano.settings import Settings
-from transformers import PreTrainedTokenizerFast
 
 
 def release(folder: Path, target: Path, settings: Settings, tokenizer: PreTrainedTokenizerFast) -> dict:
@@ -20,7 +21,7 @@ def release(folder: Path, target: Path, settings: Settings, tokenizer: PreTraine
     beside the target and moved, so that a reader never meets half a model.
     """
     checkpoint = folder / "point.safetensors"
-    model = build_model(settings, None)
+    model = build_model(settings)
     progress = load_checkpoint(checkpoint, {"model": model}) if checkpoint.exists() else {"step": 0}
     beside = target.with_name(target.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
@@ -28,6 +29,10 @@ def release(folder: Path, target: Path, settings: Settings, tokenizer: PreTraine
     write_files(beside, tokenizer)
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(beside.iterdir()):
-        path.replace(target / path.name)
+        path.chmod(0o644)
+        if path.name == "README.md" and (target / path.name).exists():
+            path.unlink()  # the card there is written by hand
+        else:
+            path.replace(target / path.name)
     beside.rmdir()
     return progress

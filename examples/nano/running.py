@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from nano.settings import Settings
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from nano.settings import Settings
 
 LEAN_ATTENTION = "nano_lean"
 
 
-def lean_attention(module: nn.Module, query, key, value, attention_mask=None, scaling=None, dropout=0.0, **_):
+def lean_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
     """Plain attention: on a processor, at a few hundred tokens, its backward pass is five times quicker than SDPA's.
 
-    Query heads that share a key are stacked along the tokens, so that keys are never copied.
+    Query heads that share a key are stacked along the tokens, so that keys are never copied. Masks are boolean (True = may
+    look) or additive; there is no dropout.
     """
     batch, heads, tokens, width = query.shape
     shared = key.shape[1]
@@ -72,13 +82,13 @@ def save_checkpoint(path: Path, modules: dict[str, nn.Module], optimiser: torch.
     beside = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: t.detach().contiguous().clone() for key, t in tensors.items()}, beside, {"progress": json.dumps(progress)})
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer | None = None) -> dict:
     """Reads what `save_checkpoint` wrote; returns the progress."""
     with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         progress = json.loads(file.metadata()["progress"])
     for name, module in modules.items():
         module.load_state_dict({k.removeprefix(f"{name}."): t for k, t in tensors.items() if k.startswith(f"{name}.")})
@@ -91,6 +101,21 @@ def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimiser: torch.
     return progress
 
 
+class StopRequest:
+    """True once the process was asked to end (SIGTERM, Ctrl-C), so that a run can save before it does."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+
+
 class Log:
     """Appends JSON lines and prints them; numbers are means since the last line."""
 
@@ -99,12 +124,14 @@ class Log:
         self.path, self.sums, self.counts, self.since = path, {}, {}, time.perf_counter()
 
     def add(self, values: dict[str, float]) -> None:
+        """Takes the numbers of one step."""
         for key, value in values.items():
             if not math.isnan(value):
                 self.sums[key] = self.sums.get(key, 0.0) + value
                 self.counts[key] = self.counts.get(key, 0) + 1
 
     def write(self, step: int, items: int, **more: float) -> None:
+        """Writes a line about the steps since the last one, which saw `items` examples."""
         now = time.perf_counter()
         line = {"step": step, "per_second": items / (now - self.since), **{k: v / self.counts[k] for k, v in self.sums.items()}, **more}
         text = json.dumps({k: v if isinstance(v, int) else round(v, 4) for k, v in line.items()})

@@ -36,7 +36,11 @@ class Settings:
         point_rate: peak learning rate of the second stage, decoder and heads.
         point_vit_rate: the same for the vision transformer, which is already trained.
         vit_frozen: part of the second stage in which the vision transformer is left alone.
-        simple_part: part of the second stage that asks no questions of size and position.
+        first_lesson: part of the second stage that asks for colours only.
+        second_lesson: where questions of size and position join.
+        dense_part: weight of the first stage's loss in the second one.
+        alignment_part: weight of the push in `alignment` when the second stage starts.
+        alignment_until: part of the second stage after which it has faded out.
         warmup: steps of linear warm-up.
         weight_decay: of all matrices.
         clip: largest gradient norm.
@@ -55,12 +59,16 @@ class Settings:
     cached_queries: int = 8
     branches: int = 5
     vit_batch: int = 32
-    point_batch: int = 16
+    point_batch: int = 8
     vit_rate: float = 1e-3
     point_rate: float = 1.5e-3
     point_vit_rate: float = 3e-4
-    vit_frozen: float = 0.35
-    simple_part: float = 0.2
+    vit_frozen: float = 0.1
+    first_lesson: float = 0.025
+    second_lesson: float = 0.12
+    dense_part: float = 0.05
+    alignment_part: float = 1.0
+    alignment_until: float = 0.3
     warmup: int = 200
     weight_decay: float = 0.05
     clip: float = 1.0

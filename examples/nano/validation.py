@@ -6,15 +6,15 @@ from collections import defaultdict
 
 import numpy as np
 import torch
-from nano.cache import patchify, resized
-from nano.pointing import Examples, pooling_table
-from nano.settings import GRID, LOCATIONS
 
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.decoding import read_answer
 from molmopoint.geometry import PointingMetadata
 from molmopoint.metrics import match_points
 from molmopoint.modeling import MolmoPointForConditionalGeneration
+from nano.cache import patchify, resized
+from nano.pointing import Examples, pooling_table
+from nano.settings import GRID, LOCATIONS
 
 _SEED = 31_337
 

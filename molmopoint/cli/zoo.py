@@ -27,7 +27,7 @@ def run(json_output: bool) -> int:
         table.add_row(
             f"[bold]{escape(entry.name)}[/]"
             + ("\n[green]installed[/]" if entry.installed else "")
-            + f"\n[dim]{escape(', '.join(entry.modalities))}[/]",
+            + f"\n[dim]{escape(chr(10).join(entry.modalities))}[/]",
             _size(entry),
             escape(entry.licence),
             "\n".join(escape(f"{score.benchmark} {score.value:g}") for score in entry.scores) or "see its card",

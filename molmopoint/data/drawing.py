@@ -9,6 +9,7 @@ Coordinates are pixels, x to the right and y downwards; the centre of the upper 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,11 +142,16 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> tuple[
     return np.clip(picture, 0, 255).astype(np.int32), ends
 
 
+_Corners = tuple[tuple[float, float], ...]
+_Place = Callable[[_Corners], list[tuple[float, float]]]
+"""From corners in units of the size to corners in pixels."""
+
+
 def _snap(value: float) -> float:
     return round(value * _GRID) / _GRID
 
 
-def _inside(shape: str, sample_x: np.ndarray, sample_y: np.ndarray, place, size: float) -> np.ndarray:
+def _inside(shape: str, sample_x: np.ndarray, sample_y: np.ndarray, place: _Place, size: float) -> np.ndarray:
     """(rows, cols) bool: which samples lie in the shape."""
     if shape == "circle":
         return _disc(sample_x, sample_y, place(((0.0, 0.0),))[0], _snap(0.5 * size))

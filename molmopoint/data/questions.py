@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -36,23 +36,30 @@ _CLEAR_HALF = 0.05
 _TRIES = 60
 
 
-class Item(Protocol):
-    """What a question needs to know of an object."""
+_T = TypeVar("_T")
 
-    @property
-    def colour(self) -> str: ...
-    @property
-    def shape(self) -> str: ...
-    @property
-    def size(self) -> float: ...
-    @property
-    def size_name(self) -> str: ...
-    @property
-    def x(self) -> float: ...
-    @property
-    def y(self) -> float: ...
-    @property
-    def mask(self) -> np.ndarray: ...
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One shape of a scene.
+
+    Attributes:
+        colour: a key of COLOURS.
+        shape: one of SHAPES.
+        size: nominal side as part of the picture's short side.
+        size_name: "small", "medium" or "big".
+        x: pixels, the point it is pointed at.
+        y: the same, downwards.
+        mask: (height, width) bool, the pixels of it that can be seen.
+    """
+
+    colour: str
+    shape: str
+    size: float
+    size_name: str
+    x: float
+    y: float
+    mask: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class _Asker:
     """Draws questions about one scene; methods return None where chance proposed an unclear question."""
 
     rng: np.random.Generator
-    objects: Sequence[Item]
+    objects: Sequence[SceneObject]
     size: tuple[int, int]
     hidden: Collection[tuple[str, str]]
     allow_hidden: bool
@@ -103,7 +110,7 @@ class _Asker:
     def draw(self, kind: str) -> Query | None:
         return self.makers[kind](self.rng.random() < ABSENT)
 
-    def pick(self, options: Sequence):
+    def pick(self, options: Sequence[_T]) -> _T:
         return options[int(self.rng.integers(len(options)))]
 
     def colour(self, absent: bool) -> Query | None:
@@ -133,7 +140,7 @@ class _Asker:
         if self.rng.random() < 0.5:
             word, sign = self.pick((("largest", 1), ("biggest", 1), ("smallest", -1)))
             ranked = sorted(among, key=lambda item: -sign * item.size)
-            if len(ranked) == 1 or (len(ranked) > 1 and max(ranked[0].size / ranked[1].size, ranked[1].size / ranked[0].size) < _CLEAR_SIZE):
+            if len(ranked) == 1 or (ranked and max(ranked[0].size, ranked[1].size) < _CLEAR_SIZE * min(ranked[0].size, ranked[1].size)):
                 return None
             return self._query(f"the {word} {singular}", "size", f"{word} {singular}", ranked[:1])
         word, name = self.pick((("big", "big"), ("large", "big"), ("small", "small")))
@@ -149,9 +156,7 @@ class _Asker:
             words = (("leftmost", 0, 1), ("rightmost", 0, -1), ("topmost", 1, 1), ("lowest", 1, -1))
             word, axis, sign = self.pick(words)
             ranked = sorted(among, key=lambda item: sign * self._place(item)[axis])
-            if len(ranked) == 1 or (
-                len(ranked) > 1 and sign * (self._place(ranked[1])[axis] - self._place(ranked[0])[axis]) < _CLEAR_STEP
-            ):
+            if len(ranked) == 1 or (ranked and abs(self._place(ranked[1])[axis] - self._place(ranked[0])[axis]) < _CLEAR_STEP):
                 return None
             return self._query(f"the {word} {singular}", "position", f"{word} {singular}", ranked[:1])
         where, axis, sign = self.pick((("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1)))
@@ -163,7 +168,7 @@ class _Asker:
         label = f"{plural} in the {where} half"
         return self._query(f"the {label}", "position", label, chosen)
 
-    def _noun(self, absent: bool) -> tuple[str, str, list[Item]]:
+    def _noun(self, absent: bool) -> tuple[str, str, list[SceneObject]]:
         """Singular, plural and members of something that sizes and places are asked of."""
         if self.rng.random() < 0.25:
             return "object", "objects", list(self.objects)
@@ -207,17 +212,17 @@ class _Asker:
     def _determine(self, plural: str) -> str:
         return self.pick(("the {}", "the {}", "all {}", "all the {}", "{}")).format(plural)
 
-    def _place(self, item: Item) -> tuple[float, float]:
+    def _place(self, item: SceneObject) -> tuple[float, float]:
         return item.x / self.size[0], item.y / self.size[1]
 
-    def _query(self, prompt: str, kind: str, label: str, chosen: Sequence[Item], held_out: bool = False) -> Query:
+    def _query(self, prompt: str, kind: str, label: str, chosen: Sequence[SceneObject], held_out: bool = False) -> Query:
         targets = tuple(Target(item.x, item.y, item.mask) for item in chosen)
         return Query(prompt, targets, kind, label, held_out=held_out)
 
 
 def ask(
     rng: np.random.Generator,
-    objects: Sequence[Item],
+    objects: Sequence[SceneObject],
     size: tuple[int, int],
     number: int,
     hidden: Collection[tuple[str, str]] = (),

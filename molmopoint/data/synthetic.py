@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from molmopoint.data.drawing import COLOURS, SAMPLES, SHAPES, Stamp, clip_stamp, draw_background, draw_shape, paint
-from molmopoint.data.questions import Query, Target, ask
+from molmopoint.data.questions import Query, SceneObject, Target, ask
 
 HELD_OUT_PAIRS = frozenset(
     {("red", "star"), ("green", "triangle"), ("blue", "heart"), ("yellow", "square"), ("purple", "cross"), ("black", "circle")}
@@ -38,29 +38,6 @@ _JITTER = 16
 _TRIES = 40
 
 __all__ = ["HELD_OUT_PAIRS", "Query", "Scene", "SceneObject", "Target", "sample_scene"]
-
-
-@dataclass(frozen=True)
-class SceneObject:
-    """One shape of a scene.
-
-    Attributes:
-        colour: a key of COLOURS.
-        shape: one of SHAPES.
-        size: nominal side as part of the picture's short side.
-        size_name: "small", "medium" or "big".
-        x: pixels, the point it is pointed at.
-        y: the same, downwards.
-        mask: (height, width) bool, the pixels of it that can be seen.
-    """
-
-    colour: str
-    shape: str
-    size: float
-    size_name: str
-    x: float
-    y: float
-    mask: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -108,9 +85,7 @@ def sample_scene(rng: np.random.Generator, held_out: bool = True, num_queries: i
     for item in placed:
         mask = paint(picture, item.stamp, item.rgb)
         masks = [below & ~mask for below in masks] + [mask]
-    objects = tuple(
-        SceneObject(p.colour, p.shape, p.size, p.size_name, p.x, p.y, mask) for p, mask in zip(placed, masks, strict=True)
-    )
+    objects = tuple(SceneObject(p.colour, p.shape, p.size, p.size_name, p.x, p.y, mask) for p, mask in zip(placed, masks, strict=True))
     if rng.random() < 0.3:
         grain = int(rng.integers(2, 9))
         picture = picture + rng.integers(-grain, grain + 1, size=picture.shape, dtype=np.int32)

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.generation import GenerationConfig, GenerationMixin, GenerationMode, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import logits_process as processors
+from transformers.generation.configuration_utils import GenerationConfig, GenerationMode
+from transformers.generation.logits_process import LogitsProcessorList
+from transformers.generation.stopping_criteria import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
+from transformers.generation.utils import GenerationMixin
 
 from molmopoint.attention import step_mask
 from molmopoint.config import MolmoPointConfig
 from molmopoint.generation.output import GroundedGenerateOutput
 from molmopoint.generation.rules import Choice, DecodingRules, Limits, read_prompt
 from molmopoint.heads import GroundingState, SelectionLogits
-from molmopoint.rows import join_extended, lay_out, split_extended
+from molmopoint.rows import check_image_tokens, join_extended, lay_out, split_extended
 
 WARPERS = (
     processors.TemperatureLogitsWarper, processors.TopKLogitsWarper, processors.TopPLogitsWarper, processors.MinPLogitsWarper,
@@ -38,7 +42,9 @@ SHAPES = ("image_grids", "image_num_crops", "video_grids")
 class GroundedGenerationMixin(GenerationMixin):
     """`generate` for models whose answers hold grounding tokens."""
 
-    def generate(self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any) -> Tensor | GroundedGenerateOutput:
+    def generate(
+        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
+    ) -> Tensor | GroundedGenerateOutput:
         """Answers (B, T) as extended ids, prompt included; by greedy decoding or sampling, in batches of any mix of rows.
 
         Args:
@@ -68,16 +74,15 @@ class GroundedGenerationMixin(GenerationMixin):
             )
         if not config.use_cache:
             raise ValueError("expected use_cache=True: points refer to features that are kept from the prompt")
-        mask = kwargs.get("attention_mask")
-        if mask is not None and mask.ndim == 2 and not bool(mask[:, -1].all()):
-            raise ValueError('expected left padding, got a prompt that ends in padding; pass padding_side="left" to the processor')
-        return super().generate(inputs, generation_config=generation_config, custom_generate=decode, **kwargs)
+        # transformers hands a decoding method of one's own only the arguments that its own method lacks, so not the streamer.
+        method = partial(decode, streamer=kwargs.get("streamer"))
+        return super().generate(inputs, generation_config=generation_config, custom_generate=method, **kwargs)
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **model_kwargs: Any
-    ) -> tuple[Tensor, dict[str, Any]]:
+    ) -> tuple[Tensor | None, dict[str, Any]]:
         """Repeats rows for `num_return_sequences`; pictures are seen once and shared."""
-        if expand_size == 1:
+        if expand_size == 1 or input_ids is None:
             return input_ids, model_kwargs
         pixels = {name: model_kwargs.pop(name, None) for name in PIXELS}
         shared = {name: model_kwargs.pop(name, None) for name in (*SHAPES, "visual_features")}
@@ -86,13 +91,15 @@ class GroundedGenerationMixin(GenerationMixin):
         visual = shared["visual_features"]
         if visual is not None:
             types = model_kwargs.get("mm_token_type_ids")
-            layout = lay_out(input_ids, self.config, vision=None if types is None else types == 1)
-            is_clip = (input_ids == self.config.frame_start_token_id).any(1)[layout.rows]
+            vision = torch.ones_like(input_ids, dtype=torch.bool) if types is None else types == 1
+            layout = lay_out(input_ids, self.config, vision=vision)
+            check_image_tokens(layout, len(visual.pooling))
+            is_clip = ((input_ids == self.config.frame_start_token_id) & vision).any(1)[layout.rows]
             # Clips come after pictures in the table, rows stay in order within each.
             owners = torch.cat([layout.rows[~is_clip], layout.rows[is_clip]]) if all(visual.slots) else layout.rows
             shared["visual_features"] = visual.repeat_rows(owners, expand_size)
-        input_ids, model_kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
-        return input_ids, model_kwargs | {name: value for name, value in shared.items() if value is not None}
+        repeated, model_kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+        return repeated, model_kwargs | {name: value for name, value in shared.items() if value is not None}
 
 
 @torch.no_grad()
@@ -111,6 +118,8 @@ def decode(
 ) -> Tensor | GroundedGenerateOutput:
     """The loop. Arguments as transformers hands them to a decoding method, and those named in `generate`."""
     position_ids, mask = model_kwargs.pop("position_ids"), model_kwargs.pop("attention_mask", None)
+    if mask is not None and not bool(mask[:, -1].all()):
+        raise ValueError('expected left padding, got a prompt that ends in padding; pass padding_side="left" to the processor')
     model_kwargs.pop("logits_to_keep", None)
     outputs = model(input_ids=input_ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=1, **model_kwargs)
     state, cache = outputs.grounding_state, outputs.past_key_values
@@ -118,7 +127,8 @@ def decode(
     if selections is None:
         plain, selections = split_extended(input_ids, state.num_patches, state.num_slots, model.config)
     end_ids = generation_config._eos_token_tensor
-    rules = _start(model.config, state, plain, selections, end_ids, Limits(max_points, single_point), open_list)
+    opened = _per_answer(open_list, len(input_ids), generation_config.num_return_sequences or 1)
+    rules = _start(model.config, state, plain, selections, end_ids, Limits(max_points, single_point), opened)
     answer = _Answer(input_ids, plain, stopping_criteria.max_length or generation_config.max_length, generation_config)
     warpers = LogitsProcessorList([p for p in logits_processor if isinstance(p, WARPERS)]) if generation_config.do_sample else None
     step = _step_function(model, generation_config, {"past_key_values": cache})
@@ -149,7 +159,8 @@ def decode(
         choice = choice.only(unfinished, answer.padding)
         rules.advance(choice, state)
         extended = answer.append(choice, state, model.config)
-        unfinished = unfinished & ~stopping_criteria(answer.extended[:, : answer.length], None)
+        ended: Any = stopping_criteria(answer.extended[:, : answer.length], None)  # pyright: ignore[reportArgumentType] (asks for legacy types)
+        unfinished = unfinished & ~ended
         if streamer is not None:
             streamer.put(extended.cpu())
         finished = not bool(unfinished.any())
@@ -204,14 +215,21 @@ def _start(
     selections: Tensor,
     end_ids: Tensor | None,
     limits: Limits,
-    open_list: Tensor | bool,
+    opened: list[bool],
 ) -> DecodingRules:
     """Rules that continue each row where its prompt left off."""
     turn_ends = set() if end_ids is None else set(end_ids.tolist())
     ends = [read_prompt(t, s, turn_ends, config) for t, s in zip(plain.tolist(), selections.tolist(), strict=True)]
-    opened = torch.as_tensor(open_list).expand(len(ends)).tolist()
     ends = [replace(end, may_start_with_patch=True) if is_open else end for end, is_open in zip(ends, opened, strict=True)]
     return DecodingRules(config, state, ends, limits, end_ids)
+
+
+def _per_answer(flags: Tensor | bool, answers: int, copies: int) -> list[bool]:
+    """One flag per answer, from one per prompt or one for all; each prompt has `copies` answers in a row."""
+    given = torch.as_tensor(flags).reshape(-1)
+    if len(given) not in (1, answers // copies):
+        raise ValueError(f"expected open_list to be one boolean, or one for each of the {answers // copies} prompts, got {len(given)}")
+    return given.repeat_interleave(answers // len(given)).tolist()
 
 
 def _step_function(model: Any, generation_config: GenerationConfig, cache: dict[str, Any]) -> Callable[..., Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers.cache_utils import Cache
-from transformers.modeling_outputs import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from molmopoint.heads import GroundingState
+
+UNSET: Any = None
+"""Default that `ModelOutput` asks for; every field is given."""
 
 
 @dataclass
@@ -25,12 +29,12 @@ class GroundedGenerateOutput(ModelOutput):
         grounding_state: what the prompts kept.
     """
 
-    sequences: Tensor | None = None
-    selection_probabilities: Tensor | None = None
-    patch_distributions: tuple[Tensor, ...] | None = None
-    subpatch_distributions: tuple[Tensor, ...] | None = None
-    past_key_values: Cache | None = None
-    grounding_state: GroundingState | None = None
+    sequences: Tensor = UNSET
+    selection_probabilities: Tensor = UNSET
+    patch_distributions: tuple[Tensor, ...] = UNSET
+    subpatch_distributions: tuple[Tensor, ...] = UNSET
+    past_key_values: Cache = UNSET
+    grounding_state: GroundingState = UNSET
 
     def patch_distribution(self, row: int, step: int) -> Tensor:
         """(P,) float32: over the row's own image tokens, as the PATCH token at new-token index `step` chose from it."""

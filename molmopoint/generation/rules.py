@@ -7,17 +7,20 @@ Nothing here grows with the answer and nothing waits for the device; only the pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.generation import LogitsProcessorList
 
 from molmopoint.config import MolmoPointConfig
 from molmopoint.grammar import GroundingGrammar, State, Symbol
-from molmopoint.heads import GroundingState, SelectionLogits
+from molmopoint.heads import GroundingState, SelectionLogits, patch_scale
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
+
+Processors = Callable[..., Any]
+"""A `LogitsProcessorList`: from ids and scores to scores."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Limits:
 
     @property
     def points(self) -> int | None:
+        """Points per row at most; None for no limit."""
         return 1 if self.single_point else self.max_points
 
 
@@ -130,13 +134,19 @@ class DecodingRules:
         self.slot_ids = torch.arange(state.pooling.shape[1], device=device)
         self.rows = torch.arange(len(ends), device=device)
         self.patch_mask = state.patch_key_mask
-        scale = config.patch_logit_scale
-        self.scale = (state.num_patches + 1).float().rsqrt().unsqueeze(1) if scale == "keys" else config.patch_embed_dim**-0.5 if scale == "dim" else float(scale)
+        scale = patch_scale(config.patch_logit_scale, state.num_patches, config.patch_embed_dim)
+        self.scale = scale.unsqueeze(1) if isinstance(scale, Tensor) else scale
         self.first_patch = self._first_patch(state)
         self.is_first = True
 
     def choose(
-        self, text: Tensor, selection: SelectionLogits, state: GroundingState, ids: Tensor, processors: LogitsProcessorList, warpers: LogitsProcessorList | None
+        self,
+        text: Tensor,
+        selection: SelectionLogits,
+        state: GroundingState,
+        ids: Tensor,
+        processors: Processors,
+        warpers: Processors | None,
     ) -> Choice:
         """One token per row: first whether to point, then where.
 
@@ -165,11 +175,9 @@ class DecodingRules:
 
     def advance(self, choice: Choice, state: GroundingState) -> None:
         """Takes note of what was chosen; `state` is that of the step that chose it."""
-        symbol = torch.where(
-            choice.selections == NO_SELECTION,
-            Symbol.TEXT,
-            torch.where(choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS, torch.where(self.grammar == State.FREE, Symbol.PATCH, self.grammar + 1)),
-        )
+        symbol = torch.where(self.grammar == State.FREE, Symbol.PATCH, self.grammar + 1)
+        symbol = torch.where(choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS, symbol)
+        symbol = torch.where(choice.selections == NO_SELECTION, Symbol.TEXT, symbol)
         is_patch, is_slot = symbol == Symbol.PATCH, symbol == Symbol.SUBPATCH
         self.slot = torch.where(is_patch & (choice.selections != self.patch), NO_SELECTION, self.slot)
         self.patch = torch.where(is_patch, choice.selections, self.patch)
@@ -198,7 +206,7 @@ class DecodingRules:
         allowed = (state.slots_of(self.rows, self.patch) >= 0) & (self.slot_ids > self.slot.unsqueeze(1))
         return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
 
-    def _text_stage(self, text: Tensor, has_place: Tensor, ids: Tensor, processors: LogitsProcessorList, sample: bool) -> Tensor:
+    def _text_stage(self, text: Tensor, has_place: Tensor, ids: Tensor, processors: Processors, sample: bool) -> Tensor:
         """(B,) plain ids; where the grammar leaves no choice, the only token it allows."""
         may_point = has_place & (self.grammar == State.FREE)
         if self.is_first:
@@ -225,11 +233,8 @@ class _Pick(NamedTuple):
     distribution: Tensor
 
 
-def _pick(scores: Tensor, warpers: LogitsProcessorList | None) -> _Pick:
+def _pick(scores: Tensor, warpers: Processors | None) -> _Pick:
     """Chooses a column per row; probabilities are those before the warpers, at temperature 1."""
     distribution = scores.softmax(-1)
-    if warpers is None:
-        index = scores.argmax(-1)
-    else:
-        index = torch.multinomial(warpers(None, scores).softmax(-1), 1).squeeze(1)
+    index = scores.argmax(-1) if warpers is None else torch.multinomial(warpers(None, scores).softmax(-1), 1).squeeze(1)
     return _Pick(index, distribution.gather(1, index.unsqueeze(1)).squeeze(1), distribution)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from molmopoint.decoding import Answer, read_answer
+from molmopoint.pipeline.events import EventReader
 from molmopoint.pipeline.heatmaps import PointDistributions
 from molmopoint.pipeline.markup import plain_text
 from molmopoint.pipeline.requests import Request
@@ -60,8 +61,13 @@ class AnswerReader:
             ids, ended = self.cut(answers[row])
             answer = read_answer(ids, request.metadata, self._vocabulary_start, self.decode, probabilities[row, : len(ids)])
             truncated = answer.truncated_triple or (not ended and len(ids) >= max_new_tokens)
-            results.append(_result(request, answer, self.decode(ids), truncated, _distributions(output, row, answer)))
+            raw_text = request.answer_start + self.decode(ids)
+            results.append(_result(request, answer, raw_text, truncated, _distributions(output, row, answer)))
         return results
+
+    def event_reader(self, request: Request) -> EventReader:
+        """Reads the answer to one request token by token."""
+        return EventReader(self.decode, request.metadata, self._vocabulary_start, request.answer_start)
 
     def cut(self, ids: Tensor) -> tuple[list[int], bool]:
         """The ids of one answer (T,) before the token that ends it, and whether there is one."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from molmopoint.errors import GroundingError
 from molmopoint.geometry import PointingMetadata
@@ -59,9 +58,15 @@ def spread_over_picture(
     weights = _vit_patch_weights(distributions, index, patch_id, metadata.pooling)
     canvas = weights[metadata.patch_maps[picture]].astype(np.float32)
     width, height = metadata.image_sizes[0 if metadata.is_video else picture]
-    # A box filter is exact both ways: it repeats where the picture is larger than the canvas and averages where smaller.
-    spread = np.asarray(Image.fromarray(canvas).resize((width, height), Image.Resampling.BOX), dtype=np.float32)
-    return spread * np.float32(canvas.size / (width * height))
+    return _shares(canvas.shape[0], height).T @ canvas @ _shares(canvas.shape[1], width)
+
+
+def _shares(cells: int, pixels: int) -> np.ndarray:
+    """(cells, pixels) float32, which share of each cell along an axis falls on each pixel; rows sum to 1."""
+    cell_edges, pixel_edges = np.arange(cells + 1) / cells, np.arange(pixels + 1) / pixels
+    end = np.minimum(cell_edges[1:, None], pixel_edges[None, 1:])
+    start = np.maximum(cell_edges[:-1, None], pixel_edges[None, :-1])
+    return (np.maximum(end - start, 0.0) * cells).astype(np.float32)
 
 
 def _vit_patch_weights(distributions: PointDistributions, index: int, patch_id: int, pooling: np.ndarray) -> np.ndarray:

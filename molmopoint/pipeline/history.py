@@ -32,7 +32,7 @@ from molmopoint.tokens import ExtendedVocabulary, Kind
 Turn: TypeAlias = PointingResult | tuple[str, Points | str]
 """One earlier turn: a result, or the request with its points or its plain answer."""
 
-_LIST = re.compile(r'<(points|tracks)\b[^<>"]*?coords="([^"]*)(?:">(.*?)</(?:point|track)s?>|">|\Z)', re.DOTALL)
+_LIST = re.compile(r'<(points|tracks)\b[^<>]*?coords="([^"]*)(?:">(.*?)</(?:point|track)s?>|">|\Z)', re.DOTALL)
 _PLACE = re.compile(r"<POINT_\d+>")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from molmopoint.errors import CheckpointError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.pointer import Pointer
 from molmopoint.processing import MolmoPointProcessor
+from molmopoint.registration import register
+
+_STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Values of `device_map` that spread a model over devices."""
 
 
 def load(
@@ -28,9 +33,9 @@ def load(
 
     Args:
         name_or_path: a name of the zoo (see `molmopoint zoo`), an id on the hub such as "allenai/MolmoPoint-8B", or a folder.
-        dtype: of the weights, as in transformers ("auto": as stored). By default bfloat16 on an accelerator that has it,
-            and float32 elsewhere.
-        device_map: as in transformers, or one device ("cuda:1"). By default the accelerator if there is one, else the CPU.
+        dtype: of the weights, as in transformers ("auto": as stored). By default bfloat16 on a GPU and float32 on the CPU.
+        device_map: one device ("cuda:1"), or as in transformers ("auto", which needs accelerate). By default the GPU if
+            there is one, else the CPU.
         revision: branch, tag or commit on the hub.
         attn_implementation: as in transformers; SDPA by default.
         **kwargs: further arguments of `from_pretrained`, such as `quantization_config` or `local_files_only`.
@@ -38,18 +43,20 @@ def load(
     Raises:
         CheckpointError: there is no such model, the folder is incomplete, or its files do not fit each other.
     """
-    source, found_revision = locate(name_or_path, revision)
-    device_map = device_map if device_map is not None else default_device()
-    arguments = {**kwargs, **({"revision": found_revision} if found_revision else {})}
-    if attn_implementation is not None:
-        arguments["attn_implementation"] = attn_implementation
+    register()  # so that transformers knows the model type while it picks the tokenizer
+    source, revision = locate(name_or_path, revision)
+    device = _single_device(device_map)
+    arguments = kwargs | _given(revision=revision, attn_implementation=attn_implementation)
+    placement = {} if device is not None and not _loads_directly(device, arguments) else {"device_map": device or device_map}
+    if dtype is None:
+        dtype = default_dtype(device)
     try:
         processor = MolmoPointProcessor.from_pretrained(source, **_processor_arguments(arguments))
-        model = MolmoPointForConditionalGeneration.from_pretrained(
-            source, dtype=dtype if dtype is not None else default_dtype(device_map), device_map=device_map, **arguments
-        )
+        model = MolmoPointForConditionalGeneration.from_pretrained(source, dtype=dtype, **placement, **arguments)
     except OSError as error:
-        raise CheckpointError(f"expected a MolmoPoint model at {str(source)!r}, got: {_first_line(error)}{_advice(source)}") from error
+        raise CheckpointError(f"expected a MolmoPoint model at {source!r}, got: {_first_line(error)}{_advice(source)}") from error
+    if device is not None and not placement:
+        model.to(device)
     return Pointer(model.eval(), processor)
 
 
@@ -66,7 +73,7 @@ def locate(name_or_path: str | Path, revision: str | None = None) -> tuple[str, 
         return str(folder), None
     entry = registry.find(name)
     if entry is not None:
-        return entry.source, revision or entry.revision
+        return registry.resolve(name), revision or entry.revision
     if name.count("/") == 1 and all(name.split("/")):
         return name, revision
     names = registry.names()
@@ -75,35 +82,46 @@ def locate(name_or_path: str | Path, revision: str | None = None) -> tuple[str, 
     raise CheckpointError(f"expected a name of the zoo, a hub id (owner/name) or a folder, got {name!r}; {hint}")
 
 
-def default_device() -> str:
-    """The first accelerator, or the CPU. Apple's counts only if asked for: its sums differ in the last digits."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def default_dtype(device: torch.device | None) -> torch.dtype:
+    """bfloat16 on a GPU that has it (and where several devices share the model), float32 elsewhere.
+
+    Args:
+        device: the one device of the model; None if there are several.
+    """
+    on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
+    return torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
 
 
-def default_dtype(device_map: Any) -> torch.dtype:
-    """bfloat16 where it is fast, float32 elsewhere; half-precision files are widened on the CPU."""
-    on_cpu = isinstance(device_map, (str, torch.device)) and torch.device(device_map).type != "cuda" if _is_device(device_map) else False
-    if on_cpu or not torch.cuda.is_available() or not torch.cuda.is_bf16_supported():
-        return torch.float32
-    return torch.bfloat16
+def _single_device(device_map: Any) -> torch.device | None:
+    """The one device that is meant: the GPU or the CPU if none is named; None for a strategy or a table of modules.
+
+    Raises:
+        CheckpointError: no such device exists here.
+    """
+    if device_map is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(device_map, dict) or device_map in _STRATEGIES:
+        return None
+    try:
+        device = torch.device(device_map)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"expected a device such as 'cpu' or 'cuda:0', or a device map, got {device_map!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"expected one of {torch.cuda.device_count()} GPUs, got {str(device)!r}; see `molmopoint doctor`")
+    return device
 
 
-def _is_device(device_map: Any) -> bool:
-    """Whether a device map is one device and not a strategy such as "auto" or a table of modules."""
-    return isinstance(device_map, torch.device) or (
-        isinstance(device_map, str) and device_map not in ("auto", "balanced", "balanced_low_0", "sequential")
-    )
+def _loads_directly(device: torch.device, arguments: dict[str, Any]) -> bool:
+    """Whether transformers should put the weights on the device itself; that needs accelerate, which is optional."""
+    return "quantization_config" in arguments or (device.type != "cpu" and importlib.util.find_spec("accelerate") is not None)
 
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"expected a model folder at {str(folder)!r}, found {'a file' if folder.exists() else 'nothing'} there")
-    missing = [name for name in ("config.json",) if not (folder / name).is_file()]
-    if not any(folder.glob("*.safetensors")):
-        missing.append("*.safetensors")
-    if missing:
+    if not (folder / "config.json").is_file():
         raise CheckpointError(
-            f"expected a model folder with config.json and safetensors weights, got {str(folder)!r} without {' and '.join(missing)}; "
+            f"expected a model folder with config.json, weights and tokenizer, got {str(folder)!r} without config.json; "
             "pass the folder that `save_pretrained` wrote"
         )
 
@@ -112,6 +130,10 @@ def _processor_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments that say where files come from; the others are the model's."""
     names = ("revision", "cache_dir", "force_download", "local_files_only", "token", "subfolder")
     return {name: arguments[name] for name in names if name in arguments}
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _first_line(error: Exception) -> str:

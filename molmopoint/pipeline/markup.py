@@ -10,10 +10,14 @@ from __future__ import annotations
 import re
 
 _PLACE = re.compile(r"<POINT_\d+>")
-_OPENING = re.compile(r'<(?:points|tracks)\b[^<>"]*?coords="')
+_OPENING = re.compile(r'<(?:points|tracks)\b[^<>]*?coords="')
 _CLOSING = re.compile(r"</(?:point|track)s?>")
 _END_OF_PLACES = '">'
-_LONGEST_TAG = 40
+_OPENED = ("<points ", "<tracks ")
+_TAGS = (*_OPENED, "</points>", "</point>", "</tracks>", "</track>")
+_LONGEST_TAG = 200
+_SHORTEST_CUT = 2
+"""What is left of a tag at the end of an answer is taken out if it is longer than this; "<" alone is more likely text."""
 
 
 def plain_text(raw_text: str) -> str:
@@ -69,13 +73,11 @@ class MarkupStripper:
     def finish(self) -> str:
         """What was held back because it could have become a tag, if the answer is really over."""
         held, self._held = self._held, ""
-        cut = self._among_places or any(tag.startswith(held[:8]) for tag in ("<points ", "<tracks ") if len(held) > 2)
-        return "" if cut else held
+        begun = any(tag.startswith(held) or (tag in _OPENED and held.startswith(tag)) for tag in _TAGS)
+        return "" if self._among_places or (len(held) > _SHORTEST_CUT and begun) else held
 
     def _may_become_tag(self) -> bool:
         """Whether more text could turn what is held into a tag."""
         held = self._held
-        for tag in ("<points", "<tracks"):
-            if tag.startswith(held) or (held.startswith(tag) and ">" not in held and "<" not in held[1:] and len(held) < _LONGEST_TAG):
-                return True
-        return any(tag.startswith(held) for tag in ("</points>", "</tracks>"))
+        inside = held.startswith(_OPENED) and ">" not in held and "<" not in held[1:] and len(held) < _LONGEST_TAG
+        return inside or any(tag.startswith(held) for tag in _TAGS)

@@ -17,7 +17,7 @@ from molmopoint.pipeline.batching import OnError, run_in_batches
 from molmopoint.pipeline.history import Turn
 from molmopoint.pipeline.options import DEFAULT_MAX_NEW_TOKENS, AnswerOptions
 from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, complete_prompt
-from molmopoint.pipeline.requests import Request, RequestBuilder, collate
+from molmopoint.pipeline.requests import PIXELS, Request, RequestBuilder, collate
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.streaming import AnswerStream
 from molmopoint.pipeline.visual import EncodedImage, join_features
@@ -81,7 +81,7 @@ class Pointer:
             GroundingError: the history does not fit the pictures.
         """
         options = AnswerOptions(max_new_tokens, max_points, single, max_crops, template, sampling)
-        request = self._builder.about_pictures(image, complete_prompt(prompt, template), options.max_crops, history)
+        request = self._builder.about_pictures(image, complete_prompt(prompt, template), options, history)
         return self._answer([request], options)[0]
 
     def count(self, image: Any, phrase: str, **options: Any) -> int:
@@ -125,7 +125,7 @@ class Pointer:
 
         def prepare(pair: tuple[Any, str]) -> Request:
             image, prompt = pair
-            return self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings.max_crops, history)
+            return self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings, history)
 
         return run_in_batches(
             _pairs(images, prompts), prepare, lambda requests: self._answer(requests, settings), batch_size=batch_size, on_error=on_error
@@ -144,12 +144,12 @@ class Pointer:
         """
         history = options.pop("history", None)
         settings = AnswerOptions.of(**options)
-        request = self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings.max_crops, history)
+        request = self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings, history)
 
         def generate(watcher: StoppingCriteria) -> PointingResult:
             return self._answer([request], settings, stopping_criteria=StoppingCriteriaList([watcher]))[0]
 
-        return AnswerStream(generate, self._reader.decode, request.metadata, self.model.config.extended_start, self._reader.eos_token_ids)
+        return AnswerStream(generate, self._reader.event_reader(request), self._reader.eos_token_ids)
 
     def point_video(
         self,
@@ -173,9 +173,7 @@ class Pointer:
             ProcessingError: the video cannot be read, or frames come without timestamps.
         """
         settings = AnswerOptions.of(**options)
-        if settings.max_crops is not None:
-            raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")
-        request = self._builder.about_video(video, complete_prompt(prompt, settings.template), timestamps, history)
+        request = self._builder.about_video(video, complete_prompt(prompt, settings.template), timestamps, settings, history)
         return self._answer([request], settings)[0]
 
     def encode(self, image: Any, *, max_crops: int | None = None) -> EncodedImage:
@@ -210,7 +208,7 @@ class Pointer:
             for request in requests
             if request.visual.pixels
         ]
-        text = {name: batch[name] for name in ("input_ids", "attention_mask", "mm_token_type_ids")}
+        text = {name: tensor for name, tensor in batch.items() if name not in PIXELS}
         return {**text, "visual_features": join_features(features)}
 
     def _on_device(self, tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,14 +22,19 @@ from molmopoint.connector import VisualFeatures
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.history import Turn, as_turns, encode_turn
+from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.literal import literal_text
 from molmopoint.processing.pictures import load_picture
-from molmopoint.tokens import IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, VIDEO_PLACEHOLDER
 from molmopoint.video import Clip
 
-_PIXELS = ("pixel_values", "image_token_pooling", "pixel_values_videos", "video_token_pooling")
+POINT_LIST_START = f"<points{LIST_OPENING}"
+"""How a point list begins."""
+
+PIXELS = ("pixel_values", "image_token_pooling", "pixel_values_videos", "video_token_pooling")
+"""Names of the visual tensors: pixels and pooling table of pictures, then of clips."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,7 @@ class Request:
         input_ids: (S,) ids, those of earlier points extended.
         mm_token_type_ids: (S,) 1 at vision tokens.
         visual: the pictures or the clip.
+        answer_start: beginning of the answer that is given and not generated; it opens a point list.
         features: what the model has seen of them, if they are encoded.
     """
 
@@ -48,6 +54,7 @@ class Request:
     input_ids: Tensor
     mm_token_type_ids: Tensor
     visual: VisualInput
+    answer_start: str = ""
     features: VisualFeatures | None = field(default=None, repr=False)
 
     @property
@@ -69,39 +76,43 @@ class RequestBuilder:
         self._vocabulary_start = config.extended_start
         self._max_length = config.text_config.max_position_embeddings
 
-    def about_pictures(self, image: Any, prompt: str, max_crops: int | None, history: Sequence[Turn] | None) -> Request:
+    def about_pictures(self, image: Any, prompt: str, options: AnswerOptions, history: Sequence[Turn] | None = None) -> Request:
         """A request about one picture, a list of them, encoded ones, or none.
 
         Raises:
             ProcessingError: a picture cannot be read, or the request does not fit the model.
         """
         if isinstance(image, EncodedImage):
-            if max_crops not in (None, image.max_crops):
+            if options.max_crops not in (None, image.max_crops):
                 raise ProcessingError(
-                    f"expected max_crops as encoded ({image.max_crops or 'the default'}), got {max_crops}; pass it to `encode` instead"
+                    f"expected max_crops as encoded ({image.max_crops or 'the default'}), got {options.max_crops}; pass it to `encode` instead"
                 )
-            return self.ask(image.visual, prompt, history, image.features)
-        return self.ask(self.see(image, max_crops), prompt, history)
+            return self.ask(image.visual, prompt, options.single, history, image.features)
+        return self.ask(self.see(image, options.max_crops), prompt, options.single, history)
 
-    def about_video(self, video: Any, prompt: str, timestamps: Sequence[float] | None, history: Sequence[Turn] | None) -> Request:
+    def about_video(
+        self, video: Any, prompt: str, timestamps: Sequence[float] | None, options: AnswerOptions, history: Sequence[Turn] | None = None
+    ) -> Request:
         """A request about a clip.
 
         Raises:
             ProcessingError: the clip cannot be read, or the request does not fit the model.
         """
-        return self.ask(self.watch(video, timestamps), prompt, history)
+        if options.max_crops is not None:
+            raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")
+        return self.ask(self.watch(video, timestamps), prompt, options.single, history)
 
     def see(self, image: Any, max_crops: int | None) -> VisualInput:
         """Pictures as model input."""
         as_list = isinstance(image, (list, tuple))
         pictures = tuple(load_picture(picture) for picture in _picture_list(image))
-        options = {} if max_crops is None else {"max_crops": max_crops}
+        options: dict[str, Any] = {} if max_crops is None or not pictures else {"max_crops": max_crops}
         output = self._processor(
             text=[IMAGE_PLACEHOLDER * len(pictures)],
             images=[list(pictures)] if pictures else None,
             return_tensors="pt",
             return_pointing_metadata=True,
-            **(options if pictures else {}),
+            **options,
         )
         spans = tuple(
             self._processor.replace_image_token({"image_grids": output["image_grids"]}, image_idx=index) for index in range(len(pictures))
@@ -121,25 +132,36 @@ class RequestBuilder:
         return VisualInput(metadata, _pixels_of(output), (span,), displayed)
 
     def ask(
-        self, visual: VisualInput, prompt: str, history: Sequence[Turn] | None = None, features: VisualFeatures | None = None
+        self,
+        visual: VisualInput,
+        prompt: str,
+        single: bool = False,
+        history: Sequence[Turn] | None = None,
+        features: VisualFeatures | None = None,
     ) -> Request:
         """One row: the pictures, earlier turns, and the prompt, ready for an answer.
 
+        A single point is asked for by opening the point list: whatever the model would have said first, it points next.
+
         Raises:
-            ProcessingError: the row is longer than the model's positions.
+            ProcessingError: the row is longer than the model's positions, or there is nothing a single point could lie on.
         """
+        if single and not visual.metadata.num_patches:
+            raise ProcessingError("expected a picture for single=True, got a request of text alone")
+        answer_start = POINT_LIST_START if single else ""
         turns = as_turns(history)
         prompts = [turn_prompt for turn_prompt, _ in turns] + [prompt]
         ids = self._first_turn(visual, prompts[0])
         for (turn_prompt, answer), next_prompt in zip(turns, prompts[1:], strict=True):
             ids += encode_turn(turn_prompt, answer, next_prompt, visual.metadata, self._processor.tokenizer, self._vocabulary_start)
+        ids += self._processor.tokenizer.encode(answer_start, add_special_tokens=False)
         if len(ids) >= self._max_length:
             raise ProcessingError(
                 f"expected a request of fewer than {self._max_length} tokens, pictures included, got {len(ids)}; "
                 "shorten the prompt or the history, or pass fewer pictures or a smaller max_crops"
             )
         types = self._processor.create_mm_token_type_ids([ids])[0]
-        return Request(prompt, torch.tensor(ids), torch.tensor(types), visual, features)
+        return Request(prompt, torch.tensor(ids), torch.tensor(types), visual, answer_start, features)
 
     def _first_turn(self, visual: VisualInput, prompt: str) -> list[int]:
         """Ids of the pictures and the first request, up to the header of its answer."""
@@ -162,12 +184,12 @@ def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
     """Rows to one batch, padded on the left.
 
     Args:
-        requests: B rows, all encoded or none.
+        requests: B rows.
         pad_token_id: id of padding.
 
     Returns:
-        `input_ids`, `attention_mask` and `mm_token_type_ids` (B, S), and either the pixels and pooling tables of all rows,
-        absolute over the call, or their `visual_features`.
+        `input_ids`, `attention_mask` and `mm_token_type_ids` (B, S), `open_list` (B,), and the pixels and pooling tables of all
+        rows, absolute over the call.
     """
     longest = max(len(request.input_ids) for request in requests)
 
@@ -178,8 +200,9 @@ def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
         "input_ids": padded([request.input_ids for request in requests], pad_token_id),
         "attention_mask": padded([torch.ones_like(request.input_ids) for request in requests], 0),
         "mm_token_type_ids": padded([request.mm_token_type_ids for request in requests], 0),
+        "open_list": torch.tensor([bool(request.answer_start) for request in requests]),
     }
-    for pixels, table in (_PIXELS[:2], _PIXELS[2:]):
+    for pixels, table in (PIXELS[:2], PIXELS[2:]):
         parts = [request.visual.pixels for request in requests if pixels in request.visual.pixels]
         if parts:
             batch[pixels] = torch.cat([part[pixels] for part in parts])
@@ -235,4 +258,4 @@ def _clip_of(video: Any, timestamps: Sequence[float] | None) -> str | Path | Cli
 
 
 def _pixels_of(output: Any) -> dict[str, Tensor]:
-    return {name: output[name] for name in _PIXELS if name in output}
+    return {name: output[name] for name in PIXELS if name in output}

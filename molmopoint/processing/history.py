@@ -116,5 +116,5 @@ def earlier_points_of(part: Any) -> EarlierPoints:
         labels = set(points.labels or [None])
         label = labels.pop() if len(labels) == 1 else None
         if label is None:
-            raise ProcessingError("expected one label for the points of a message part, got none or several; pass 'label', one part per label")
+            raise ProcessingError("expected one label for the points of a message part, got none or several; pass 'label' for each part")
     return EarlierPoints(points, re.sub(LIST_MARK, "", label or ""))

@@ -73,7 +73,8 @@ def crop_layout(
     """Tiling, patch map and pooling table of a picture of the given size.
 
     Args:
-        height, width: of the picture in pixels.
+        height: of the picture in pixels.
+        width: of the picture in pixels.
         max_crops: largest number of crops, the global one not counted.
         crop_size: side of a crop in pixels.
         patch_size: side of a ViT patch in pixels.
@@ -125,6 +126,10 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
 
     def __init__(self, **kwargs: Unpack[MolmoPointImageProcessorKwargs]) -> None:
         super().__init__(**kwargs)
+
+    def __call__(self, images: Any, **kwargs: Unpack[MolmoPointImageProcessorKwargs]) -> BatchFeature:
+        """See `preprocess`."""
+        return self.preprocess(images, **kwargs)
 
     def preprocess(self, images: Any, **kwargs: Unpack[MolmoPointImageProcessorKwargs]) -> BatchFeature:
         """Crops and tables of one picture or a (nested) list of them.

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from molmopoint.geometry import PointingMetadata
 from molmopoint.processing.samples import Samples, split_counts
@@ -39,13 +40,13 @@ class SampleTables:
         low_res_selectable: bool,
         location_grid: int,
     ) -> None:
-        self._pictures, self._clips = pictures, clips
+        self._pictures, self._clips = _on_host(pictures), _on_host(clips)
         self._side, self._low_res_selectable, self._location_grid = patches_per_frame_side, low_res_selectable, location_grid
         self._picture_slices = split_counts([len(row) for row in samples.pictures])
         self._clip_slices = split_counts([len(row) for row in samples.clips])
-        self._image_grids = np.asarray(pictures.get("image_grids", np.empty((0, 4))), dtype=np.int64)
-        self._video_grids = np.asarray(clips.get("video_grids", np.empty((0, 3))), dtype=np.int64)
-        self._picture_tokens = split_counts((self._image_grids[:, 0] * self._image_grids[:, 1] + self._image_grids[:, 2] * self._image_grids[:, 3]).tolist())
+        self._image_grids = np.asarray(self._pictures.get("image_grids", np.empty((0, 4))), dtype=np.int64)
+        self._video_grids = np.asarray(self._clips.get("video_grids", np.empty((0, 3))), dtype=np.int64)
+        self._picture_tokens = split_counts(self._image_grids.reshape(-1, 2, 2).prod(axis=2).sum(axis=1).tolist())
         self._clip_tokens = split_counts(self._video_grids.prod(axis=1).tolist())
 
     def num_patches(self, sample: int) -> int:
@@ -86,8 +87,14 @@ class SampleTables:
         return PointingMetadata(
             pooling=np.where(pooling >= 0, pooling - first, -1),
             indexable=np.ones(len(pooling), dtype=bool),
-            patch_maps=np.arange(frames * self._side**2).reshape(frames, self._side, self._side),
+            patch_maps=list(np.arange(frames * self._side**2).reshape(frames, self._side, self._side)),
             image_sizes=[(known.width, known.height)],
             timestamps=np.asarray(known.timestamps, dtype=np.float64),
             location_grid=self._location_grid,
         )
+
+
+def _on_host(output: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a processor's output as arrays; pixels stay where they are."""
+    tables = {name: value for name, value in output.items() if not name.startswith("pixel_values")}
+    return {name: value.cpu().numpy() if isinstance(value, torch.Tensor) else value for name, value in tables.items()}

@@ -30,7 +30,8 @@ class LiteralText:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._added = {name: number for name, number in tokenizer.get_added_vocab().items() if name.strip()}
+        added: dict[str, int] = tokenizer.get_added_vocab()  # type: ignore[operator]  # it delegates attribute access
+        self._added = {name: number for name, number in added.items() if name.strip()}
         # one pattern for the many names of places keeps the alternation short
         names = [name for name in self._added if not re.fullmatch(_POINT_NAME, name)]
         self._names = re.compile("|".join([_POINT_NAME, *map(re.escape, sorted(names, key=len, reverse=True))]))

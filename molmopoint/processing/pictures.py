@@ -54,11 +54,9 @@ def load_picture(source: Any) -> Image.Image:
 
 def picture_to_tensor(source: Any) -> torch.Tensor:
     """The same as `load_picture`, as uint8 tensor (3, H, W) on the CPU; arrays and tensors skip the way through PIL."""
-    if isinstance(source, (np.ndarray, torch.Tensor)):
-        rgb = _array_to_rgb_bytes(source)
-    else:
-        rgb = np.array(load_picture(source))
-    return torch.from_numpy(rgb).permute(2, 0, 1)
+    is_array = isinstance(source, (np.ndarray, torch.Tensor))
+    rgb = _array_to_rgb_bytes(source) if is_array else np.array(load_picture(source))
+    return torch.from_numpy(rgb if rgb.flags.writeable else rgb.copy()).permute(2, 0, 1)
 
 
 def is_picture(source: Any) -> bool:
@@ -127,8 +125,8 @@ def _array_to_rgb_bytes(source: np.ndarray | torch.Tensor) -> np.ndarray:
     if isinstance(source, torch.Tensor):
         if source.ndim != 3 or source.shape[0] != 3:
             raise ProcessingError(f"expected a tensor (3, height, width), got {tuple(source.shape)}; permute it, or pass a NumPy array")
-        source = source.detach().permute(1, 2, 0).cpu()
-        values, name = (source.float() if source.is_floating_point() else source).numpy(), "a tensor"
+        pixels = source.detach().permute(1, 2, 0).cpu()
+        values, name = (pixels.float() if pixels.is_floating_point() else pixels).numpy(), "a tensor"
     else:
         if source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
             raise ProcessingError(

@@ -55,7 +55,8 @@ def stretch(backend: TorchvisionBackend, pixels: torch.Tensor, hw: tuple[int, in
     resized = backend.resize(planes, size=SizeDict(height=hw[0], width=hw[1]), resample=settings.resample, antialias=False)
     whole = resized.round().clamp_(0, 255).view(*pixels.shape[:2], *hw)
     if not (settings.do_rescale and settings.do_normalize):
-        mean, std = list(settings.image_mean), list(settings.image_std)
+        mean: Any = settings.image_mean  # transformers annotates a list, and caches by it, which takes a tuple
+        std: Any = settings.image_std
         return backend.rescale_and_normalize(whole, settings.do_rescale, settings.rescale_factor, settings.do_normalize, mean, std)
     scale = 1.0 / settings.rescale_factor
     mean, std = (torch.tensor(values, device=whole.device).view(-1, 1, 1) * scale for values in (settings.image_mean, settings.image_std))
@@ -70,7 +71,9 @@ def cut_into_patches(stretched: torch.Tensor, crop_size: int, stride: int, patch
 
     Args:
         stretched: (N, 3, height, width), both sides a crop plus a multiple of the stride.
-        crop_size, stride, patch_size: in pixels.
+        crop_size: side of a crop in pixels.
+        stride: pixels from one crop to the next.
+        patch_size: side of a ViT patch in pixels.
         out: (N * crops of a picture, G, patch values), filled picture by picture, crops row by row.
     """
     side = crop_size // patch_size

@@ -12,9 +12,11 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, BatchFeature
 from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
@@ -63,7 +65,9 @@ class MolmoPointProcessor(Molmo2Processor):
         """Puts the parts together.
 
         Args:
-            image_processor, video_processor, tokenizer: the parts.
+            image_processor: for pictures.
+            video_processor: for clips.
+            tokenizer: with the released special tokens.
             chat_template: Jinja text.
             image_use_col_tokens: end each row of the canvas with `<im_col>`.
             use_single_crop_col_tokens: the same for the global crop.
@@ -86,8 +90,9 @@ class MolmoPointProcessor(Molmo2Processor):
         )
         self.use_low_res_token_for_global_crops = use_low_res_token_for_global_crops
         self.patch_location = patch_location
-        if missing := [name for name in (*VISION_TOKENS, self.image_token, self.video_token) if name not in tokenizer.get_added_vocab()]:
-            raise ProcessingError(f"expected a tokenizer with the released special tokens, got one without {', '.join(missing)}; add them first")
+        added = tokenizer.get_added_vocab()
+        if missing := [name for name in (*VISION_TOKENS, self.image_token, self.video_token) if name not in added]:
+            raise ProcessingError(f"expected a tokenizer with the released special tokens, got one without {', '.join(missing)}; add them")
 
     @property
     def location_grid(self) -> int:
@@ -101,26 +106,26 @@ class MolmoPointProcessor(Molmo2Processor):
         Raises:
             ProcessingError: the tokenizer has no such token.
         """
-        added = self.tokenizer.get_added_vocab()
-        if (start := added.get(point_text(0))) is None:
-            raise ProcessingError("expected a tokenizer with <POINT_0> to read points, got one without; use the files of a MolmoPoint model")
+        if (start := self._id_of_place(0)) is None:
+            raise ProcessingError("expected a tokenizer with <POINT_0> to read points, got one without; take that of a MolmoPoint model")
         return start
 
     @classmethod
-    def get_processor_dict(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_processor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Settings of a folder or repository; `patch_location` is in the model's config.json, as released."""
         settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         if "patch_location" not in settings:
             hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
             path = cached_file(str(pretrained_model_name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **hub)
             if path is not None:
-                with open(path, encoding="utf-8") as file:
-                    config = json.load(file)
+                config = json.loads(Path(path).read_text(encoding="utf-8"))
                 settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
         return settings, unused
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> MolmoPointProcessor:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Reads a released folder, one of ours, or a repository on the hub; keyword arguments as in transformers."""
         path = pretrained_model_name_or_path
         settings, unused = cls.get_processor_dict(path, **kwargs)
@@ -158,7 +163,10 @@ class MolmoPointProcessor(Molmo2Processor):
             ProcessingError: placeholders and pictures do not match, one of them cannot be read, or image tokens were cut off.
         """
         samples = sort_by_sample(text, images, videos, self.image_token, self.video_token)
-        merged = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        try:
+            merged = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        except StrictDataclassError as error:
+            raise ProcessingError(f"expected settings of the types that transformers documents, got: {error}") from error
         pictures, picture_texts = self._see_pictures(samples, merged["images_kwargs"])
         clips, clip_texts = self._see_clips(samples, merged["videos_kwargs"])
         tables = self._tables(samples, pictures, clips)
@@ -221,7 +229,7 @@ class MolmoPointProcessor(Molmo2Processor):
             processor_kwargs["return_pointing_metadata"] = True
         if any(prepared.earlier):
             if not kwargs.get("tokenize"):
-                raise ProcessingError("expected tokenize=True for messages with points, got tokenize=False; text alone cannot hold selections")
+                raise ProcessingError("expected tokenize=True for messages with points, got tokenize=False; text cannot hold selections")
             processor_kwargs["earlier_points"] = prepared.earlier
         try:
             return super().apply_chat_template(prepared.messages, chat_template, processor_kwargs=processor_kwargs, **kwargs)
@@ -240,7 +248,7 @@ class MolmoPointProcessor(Molmo2Processor):
         """Points of an answer, given as (T,) ids after the prompt or as text; `metadata` is that of the same input."""
         return self.read_answer(answer, metadata).points
 
-    def replace_image_token(self, image_inputs: Mapping[str, Any], image_idx: int, **kwargs: Any) -> str:
+    def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """The tokens of one picture; those of the global crop are `<im_low>` if the model was trained so."""
         text = super().replace_image_token(image_inputs, image_idx, **kwargs)
         if not self.use_low_res_token_for_global_crops:
@@ -248,9 +256,10 @@ class MolmoPointProcessor(Molmo2Processor):
         canvas = text.rindex(IMAGE_START)
         return text[:canvas].replace(IMAGE_PATCH, LOW_RES_PATCH) + text[canvas:]
 
-    def replace_video_token(self, video_inputs: Mapping[str, Any], video_idx: int, **kwargs: Any) -> str:
+    def replace_video_token(self, video_inputs: dict[str, Any], video_idx: int, **kwargs: Any) -> str:
         """The tokens of one clip, each frame after its time."""
-        return self.get_video_string(np.asarray(video_inputs["video_grids"][video_idx]), video_inputs["video_metadata"][video_idx].timestamps)
+        timestamps = video_inputs["video_metadata"][video_idx].timestamps
+        return self.get_video_string(video_inputs["video_grids"][video_idx], timestamps)
 
     def _see_pictures(self, samples: Samples, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         pictures = samples.all_pictures
@@ -267,7 +276,7 @@ class MolmoPointProcessor(Molmo2Processor):
         return seen, [self.replace_video_token(seen, i) for i in range(len(clips))]
 
     def _tables(self, samples: Samples, pictures: dict[str, Any], clips: dict[str, Any]) -> SampleTables:
-        frame_side = int(round(clips["pixel_values_videos"].shape[1] ** 0.5)) if clips else 0
+        frame_side = round(clips["pixel_values_videos"].shape[1] ** 0.5) if clips else 0
         return SampleTables(
             samples,
             pictures,
@@ -310,10 +319,13 @@ class MolmoPointProcessor(Molmo2Processor):
                     f"(raise max_length), and text must not contain {IMAGE_PATCH} itself"
                 )
 
+    def _id_of_place(self, n: int) -> int | None:
+        found = self.tokenizer.convert_tokens_to_ids(point_text(n))
+        return None if found == self.tokenizer.unk_token_id else found
+
     def _checked_metadata(self, metadata: PointingMetadata) -> PointingMetadata:
         vocabulary = ExtendedVocabulary(0, metadata.num_patches, metadata.num_slots, metadata.num_locations)
-        last = point_text(vocabulary.size - 1)
-        if last not in self.tokenizer.get_added_vocab():
+        if self._id_of_place(vocabulary.size - 1) is None:
             names = sum(1 for name in self.tokenizer.get_added_vocab() if re.fullmatch(r"<POINT_\d+>", name))
             raise ProcessingError(
                 f"expected at most {names} places, as many as the tokenizer has names for, got {vocabulary.size}; "

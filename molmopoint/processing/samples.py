@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.video import flatten_videos
+from molmopoint.processing.clips import flatten_videos
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def sort_by_sample(text: Any, images: Any, videos: Any, image_token: str, video_
         text: a prompt or a list of prompts.
         images: None; one picture; pictures in the order of the placeholders; or one list (or None) per sample.
         videos: the same for clips.
-        image_token, video_token: the placeholders.
+        image_token: placeholder of a picture.
+        video_token: placeholder of a clip.
 
     Raises:
         ProcessingError: the text is no text, the numbers of placeholders and pictures differ, or a sample has more than one
@@ -76,12 +77,12 @@ def _as_texts(text: Any) -> list[str]:
     if text is None:
         raise ProcessingError("expected text with placeholders, got none; processor.image_processor takes pictures alone")
     got = f"a list of {sorted({type(t).__name__ for t in text})}" if isinstance(text, (list, tuple)) else type(text).__name__
-    raise ProcessingError(f"expected a string or a list of at least one string as text, got {got}; render messages with apply_chat_template")
+    raise ProcessingError(
+        f"expected a string or a list of at least one string as text, got {got}; render messages with apply_chat_template"
+    )
 
 
-def _per_sample(
-    items: Any, placeholders: list[int], kind: str, token: str, flatten: Callable[[Any], Iterator[Any]]
-) -> list[list[Any]]:
+def _per_sample(items: Any, placeholders: list[int], kind: str, token: str, flatten: Callable[[Any], Iterator[Any]]) -> list[list[Any]]:
     """The items of each sample: those given for it, or the next ones of a flat list."""
     plural = f"{kind}s"
     if _is_nested(items) and len(items) == len(placeholders):

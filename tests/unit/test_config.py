@@ -116,8 +116,9 @@ def test_saved_file_has_the_released_form(tmp_path):
 
 
 def test_auto_config(tmp_path):
-    import molmopoint
     from transformers import AutoConfig
+
+    import molmopoint
 
     molmopoint.register()
     molmopoint.register()
@@ -151,7 +152,7 @@ def test_scaled_rope_survives(tmp_path):
     fields = released_dict()
     fields["text_config"] |= {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_scaling_layers": [1, 3]}
     config = MolmoPointConfig.from_dict(fields)
-    assert config.text_config.rope_parameters["factor"] == 2.0
+    assert config.text_config.rope_parameters == {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e6}
     config.save_pretrained(tmp_path)
     again = MolmoPointConfig.from_pretrained(tmp_path)
     assert again == config

@@ -14,7 +14,7 @@ from tiny import random_model, tiny_config
 
 from molmopoint.checkpoints import from_released, to_released
 from molmopoint.errors import CheckpointError
-from molmopoint.key_map import QKV, REGROUPED, RENAMED, released_converters
+from molmopoint.key_map import REGROUPED, RENAMED, released_converters
 from molmopoint.load_checks import check_loading_info, verify_checkpoint_files
 
 # A few names as they stand in the released 8B files, beside the table so that a slip in it is seen.
@@ -52,7 +52,9 @@ def test_every_parameter_has_a_released_name(tiny_model):
 
 
 def test_fused_order():
-    parts = {f"{name.replace('#', '3')}.weight": torch.full((rows, 6), float(i)) for i, (name, rows) in enumerate(zip(QKV, (6, 2, 2)))}
+    rows = {"q": 6, "k": 2, "v": 2}
+    layer = "model.language_model.layers.3.self_attn."
+    parts = {f"{layer}{name}_proj.weight": torch.full((rows[name], 6), float(i)) for i, name in enumerate(rows)}
     fused = to_released(parts)["model.transformer.blocks.3.self_attn.att_proj.weight"]
     assert fused[:, 0].tolist() == [0.0] * 6 + [1.0] * 2 + [2.0] * 2
     mlp = "model.language_model.layers.0.mlp."

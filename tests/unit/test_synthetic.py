@@ -26,7 +26,8 @@ def test_same_seed_same_scene_everywhere() -> None:
     scene = sample_scene(np.random.default_rng([4711, 3]))
     pixels = hashlib.sha256(np.asarray(scene.image).tobytes()).hexdigest()
     assert pixels.startswith("313d40fd3ca7eacc")
-    assert [query.prompt for query in scene.queries] == ["all the white things", "red things", "the diamonds", "the lowest circle", "the yellow shapes"]
+    prompts = [query.prompt for query in scene.queries]
+    assert prompts == ["all the white things", "red things", "the diamonds", "the lowest circle", "the yellow shapes"]
 
 
 def test_scenes_keep_their_promises(scenes: list[Scene]) -> None:

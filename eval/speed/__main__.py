@@ -1,0 +1,100 @@
+"""The command line: `python -m molmopoint.eval.speed`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import replace
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from molmopoint.eval.speed import costs, measure, memory, report
+from molmopoint.eval.speed.models import NAMES, Subject, build, default_setting
+from molmopoint.eval.speed.phases import Plan
+from molmopoint.eval.speed.settings import Setting
+
+EPILOG = "Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error."
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+@app.command(epilog=EPILOG)
+def speed(
+    models: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(NAMES)}. By default nano, 0.1b, and 8b where there is a GPU.")] = None,
+    change: Annotated[str, typer.Option("--set", help="Changes of the setting, such as device=cuda,dtype=bfloat16,attn=eager,threads=2,cache=static.")] = "",
+    versus: Annotated[str, typer.Option("--vs", help="Measure a second setting turn by turn with the first: what it changes, as in --set.")] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 5,
+    steps: Annotated[int, typer.Option(min=8, help="Decode steps per turn.")] = 32,
+    batch: Annotated[str, typer.Option(help="Rows per call.")] = "1,4,8",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    frames: Annotated[int, typer.Option(min=0, help="Frames of the clip whose memory is measured; 0 for none.")] = 384,
+    with_memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory, in fresh processes.")] = True,
+    with_costs: Annotated[bool, typer.Option("--costs/--no-costs", help="Find the three largest costs of each phase.")] = True,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")] = False,
+) -> None:
+    """Times preprocessing, prefill and decoding, finds their largest costs, and measures peak memory."""
+    try:
+        plan = Plan(batches=tuple(int(part) for part in batch.split(",")), steps=steps, repeats=repeats)
+        pairs = {name: settings_of(name, threads, change, versus) for name in models or default_models()}
+        with contextlib.redirect_stdout(sys.stderr):
+            document = examine(pairs, plan, frames=frames, with_costs=with_costs, with_memory=with_memory)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    (report.print_json if json_output else report.print_tables)(document)
+
+
+def default_models() -> list[str]:
+    """What can be measured here."""
+    return ["nano", "0.1b", *(["8b"] if torch.cuda.is_available() else [])]
+
+
+def settings_of(name: str, threads: int, change: str, versus: str) -> list[Setting]:
+    """One setting, or two to compare."""
+    first = default_setting(name, threads)
+    first = first.changed(change) if change else first
+    return [first, first.changed(versus)] if versus else [first]
+
+
+def examine(pairs: dict[str, list[Setting]], plan: Plan, *, frames: int, with_costs: bool, with_memory: bool) -> dict[str, Any]:
+    """Measures everything; the document that `report` prints."""
+    models = [_examine_model(name, settings, plan, with_costs=with_costs, with_memory=with_memory) for name, settings in pairs.items()]
+    devices = [setting.device for settings in pairs.values() for setting in settings]
+    clips = []
+    if with_memory and frames:
+        threads = next(iter(pairs.values()))[0].threads
+        for dtype in ("float32", "bfloat16"):
+            clips.append(memory.measure_in_child({"model": "toy", "setting": Setting(dtype=dtype, threads=threads).to_dict(), "frames": frames}))
+    return {"machine": report.machine(max(devices, key=lambda device: device.startswith("cuda"))), "models": models, "clips": clips}
+
+
+def _examine_model(name: str, settings: list[Setting], plan: Plan, *, with_costs: bool, with_memory: bool) -> dict[str, Any]:
+    subjects: list[tuple[Subject, Setting]] = [(build(name, setting), setting) for setting in settings]
+    # A compiled step has no parts that could be told apart.
+    can_be_watched = with_costs and settings[0].cache != "compiled"
+    rows, checks = measure.measure(subjects, plan)
+    entry = {
+        "name": name,
+        "parameters": subjects[0][0].num_parameters,
+        "settings": [setting.to_dict() for setting in settings],
+        "rows": [row.to_dict() for row in rows],
+        "checks": [check.to_dict() for check in checks],
+        "costs": costs.largest_costs(*subjects[0], plan) if can_be_watched else [],
+    }
+    del subjects  # the fresh processes need the room
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return entry | {"memory": _memory(name, settings, plan) if with_memory else []}
+
+
+def _memory(name: str, settings: list[Setting], plan: Plan) -> list[dict[str, Any]]:
+    cases = []
+    for label, setting in zip(("first", "second"), settings, strict=False):
+        for batch in plan.batches:
+            case = {"model": name, "setting": replace(setting).to_dict(), "batch": batch, "size": plan.prompt_size}
+            cases.append({"batch": batch, "setting": label, **memory.measure_in_child(case)})
+    return cases
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m molmopoint.eval.speed")

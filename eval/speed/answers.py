@@ -1,0 +1,130 @@
+"""Answers of a known form: `generate` itself runs, but what it chooses is forced.
+
+Points: PATCH, SUBPATCH, LOCATION and a digit, over and over. Text: one word, over and over. The cost of forcing (two additions
+per step) counts as the model's own.
+
+Letters: B rows, Q queries, P image tokens per row, V + A vocabulary.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
+from transformers.generation import LogitsProcessor, LogitsProcessorList
+
+from molmopoint.eval.speed.models import Subject
+from molmopoint.eval.speed.prompts import WORD
+from molmopoint.eval.speed.settings import Setting
+from molmopoint.eval.speed.timing import StepClock, Turn, now
+
+CERTAIN = 1e9
+"""Added to a logit, it is chosen unless the rules forbid it."""
+
+
+class _Wish(LogitsProcessor):
+    """Wants a PATCH at the start of every cycle, and a word elsewhere; the rules see to the tokens in between."""
+
+    def __init__(self, prompt_length: int, patch_token_id: int, cycle: int) -> None:
+        self.prompt_length, self.patch_token_id, self.cycle = prompt_length, patch_token_id, cycle
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        step = input_ids.shape[1] - self.prompt_length
+        starts_point = self.cycle and step % self.cycle == 0
+        scores[:, self.patch_token_id if starts_point else WORD] += CERTAIN
+        return scores
+
+
+@contextmanager
+def lowest_patch_first(model: Any) -> Iterator[None]:
+    """Within, the lowest allowed patch is chosen: a list goes on for P times K points and never closes."""
+    ramp: dict[int, Tensor] = {}
+
+    def descend(head: nn.Module, inputs: tuple[Tensor, ...], scores: Tensor) -> Tensor:
+        count = scores.shape[-1]
+        if count not in ramp:
+            ramp[count] = torch.arange(count, device=scores.device, dtype=scores.dtype) * -1e4
+        return scores + ramp[count]
+
+    handle = model.model.point_predictor.patch.register_forward_hook(descend)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def points_per_cycle(subject: Subject) -> int:
+    """Tokens of a point and the digit after it."""
+    return 3 + (subject.model.config.num_locations > 0)
+
+
+def answer(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, *, pointing: bool) -> StepClock:
+    """Lets `generate` write a forced answer of `steps` tokens after the first one, and times it."""
+    model = subject.model
+    clock = StepClock(model.device)
+    cycle = points_per_cycle(subject) if pointing else 0
+    wish = _Wish(inputs["input_ids"].shape[1], model.config.patch_token_id, cycle)
+    with torch.inference_mode(), lowest_patch_first(model):
+        model.generate(
+            **inputs,
+            **setting.generate_arguments(),
+            max_new_tokens=steps + 1,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+            open_list=True,
+            streamer=clock,
+            logits_processor=LogitsProcessorList([wish]),
+        )
+    return clock
+
+
+def answer_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, *, pointing: bool) -> Turn:
+    """Seconds of the prompt and per step; with points, also per point (its digit included)."""
+    clock = answer(subject, setting, inputs, steps, pointing=pointing)
+    if not pointing:
+        return {"prefill": clock.first, "text step": statistics.median(clock.steps)}
+    # Step i makes token i + 1, so that a cycle of steps ends with the PATCH token of the next point.
+    cycle = points_per_cycle(subject)
+    groups = [clock.steps[i : i + cycle] for i in range(0, len(clock.steps) - cycle + 1, cycle)]
+    grounding = [step for group in groups for step in (*group[: cycle - 2], group[-1])]
+    return {"pointing step": statistics.median(grounding), "point": statistics.median(sum(group) for group in groups)}
+
+
+class BareText:
+    """The native text model of transformers with a vocabulary head, stepping greedily over a cache: no pictures, no heads.
+
+    It shares the weights of the measured model, runs the forward pass of `Molmo2TextModel` (its own causal mask included), picks
+    the most likely token, and keeps the answer. Nothing else is done per step.
+
+    Args:
+        subject: whose decoder is stepped.
+        batch: B.
+        length: tokens in the cache before the first step.
+    """
+
+    def __init__(self, subject: Subject, batch: int, length: int) -> None:
+        model = subject.model
+        self.text, self.head, self.length = model.model.language_model, model.lm_head, length
+        self.tokens = torch.full((batch, 1), WORD, device=model.device)
+        self.cache = DynamicCache(config=model.config.text_config)
+        with torch.inference_mode():
+            self.text(input_ids=self.tokens.expand(batch, length), past_key_values=self.cache, use_cache=True)
+
+    def turn(self, steps: int) -> Turn:
+        """Seconds per step, of `steps` steps from the same start."""
+        if self.cache.get_seq_length() > self.length:
+            self.cache.crop(self.length - self.cache.get_seq_length())  # negative: so many tokens off the end
+        tokens, times, answer = self.tokens, [now(self.tokens.device)], []
+        with torch.inference_mode():
+            for _ in range(steps):
+                hidden = self.text(input_ids=tokens, past_key_values=self.cache, use_cache=True).last_hidden_state
+                tokens = self.head(hidden)[:, -1:].float().argmax(-1)
+                answer.append(tokens.cpu())
+                times.append(now(self.tokens.device))
+        return {"bare text step": statistics.median(b - a for a, b in zip(times, times[1:], strict=False))}

@@ -1,0 +1,283 @@
+"""The network below the vocabulary, and how it is loaded, saved and initialised.
+
+Letters: B rows, S tokens per row, P image tokens per row (padded), T image tokens of the call, K slots per image token, H text
+width, E pointing width.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.models.molmo2.modeling_molmo2 import Molmo2PreTrainedModel, Molmo2TextModel
+
+from molmopoint.config import MolmoPointConfig
+from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFeatures, join_tables, tapped_features
+from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm
+from molmopoint.key_map import register_converters, to_released
+from molmopoint.load_checks import check_loading_info, verify_checkpoint_files
+from molmopoint.rows import PatchHistory, RowLayout, check_image_tokens, lay_out
+from molmopoint.saving import save_whole, write_card
+from molmopoint.tokens import NO_SELECTION
+
+
+class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
+    """Loading, saving and initialisation."""
+
+    config: MolmoPointConfig
+    config_class = MolmoPointConfig
+    # Also the units of sharding, which gather their weights when called: the heads, of which only parts are called, are none.
+    _no_split_modules = ["Molmo2DecoderLayer", "Molmo2VisionEncoderLayer", "Connector"]
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str] | None, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """Loads released or own checkpoints, as in transformers.
+
+        Raises:
+            CheckpointError: missing, truncated or foreign weight files; tensors missing, left over or of another shape.
+        """
+        register_converters()
+        state_dict = kwargs.get("state_dict")
+        if name is not None and state_dict is None and _holds_weights(Path(name)) and not kwargs.get("subfolder"):
+            verify_checkpoint_files(Path(name))
+        kwargs = {"use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}
+        model, info = cast(tuple[Any, dict[str, Any]], super().from_pretrained(name, *args, output_loading_info=True, **kwargs))
+        check_loading_info(info, str(name))
+        return (model, info) if output_loading_info else model
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Saves weights under their released names and a released-style config; files appear when all of them are written.
+
+        Loaded adapters are saved in the form of PEFT, as in transformers.
+        """
+        if getattr(self, "_hf_peft_config_loaded", False):
+            return super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs)
+        # A tied output table is written too, as in released files: their tooling does not tie it when reading.
+        tensors = to_released(self.state_dict() if state_dict is None else state_dict, self.config)
+
+        def write(folder: str) -> None:
+            super(MolmoPointPreTrainedModel, self).save_pretrained(
+                folder, is_main_process=is_main_process, state_dict=tensors, **{**kwargs, "save_original_format": False}
+            )
+
+        if kwargs.get("push_to_hub") or not is_main_process:
+            if is_main_process:
+                Path(save_directory).mkdir(parents=True, exist_ok=True)
+                write_card(save_directory, self.config)
+            return write(str(save_directory))
+        save_whole(save_directory, write)
+        return write_card(save_directory, self.config)
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """The input table, which cannot be resized.
+
+        Raises:
+            NotImplementedError: another size than the present one; extended ids start right behind the table.
+        """
+        if new_num_tokens not in (None, self.config.extended_start):
+            raise NotImplementedError(
+                f"expected the {self.config.extended_start} rows of the config, got {new_num_tokens}: the ids of places start behind "
+                "them; give new tokens the ids of unused additional rows, or build the model with a larger additional_vocab_size"
+            )
+        return cast(nn.Embedding, self.get_input_embeddings())
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, PatchHead):
+            init.zeros_(module.no_more_points)
+        elif isinstance(module, SlotPositions):
+            init.zeros_(module.bias)
+        elif isinstance(module, RMSNorm):
+            init.ones_(module.weight)
+
+
+class MolmoPointTextModel(Molmo2TextModel):
+    """The native text model, up to but without its final norm: pointing reads the state before it."""
+
+    def run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None) -> Tensor:
+        """Hidden states (B, S, H) before the final norm, under a mask that is used as given."""
+        rotations = {
+            "scaled": self.rotary_emb(embeddings, position_ids=position_ids),
+            "unscaled": self.rotary_emb_unscaled(embeddings, position_ids=position_ids),
+        }
+        hidden = embeddings
+        for layer, kind in zip(self.layers, self.rope_types, strict=True):
+            hidden = layer(
+                hidden, attention_mask=mask, position_ids=position_ids, past_key_values=past, position_embeddings=rotations[kind]
+            )
+        return hidden.to(embeddings.device)
+
+
+class MolmoPointModel(MolmoPointPreTrainedModel):
+    """Everything below the vocabulary."""
+
+    def __init__(self, config: MolmoPointConfig) -> None:
+        super().__init__(config)
+        width = config.text_config.hidden_size
+        self.vision_tower = VisionTower(config.vision_config)
+        self.connector = Connector(config)
+        self.language_model = MolmoPointTextModel(config.text_config)
+        self.build_vit_embedding = nn.Linear(config.vit_feature_dim, width)
+        self.point_predictor = GroundingHeads(
+            width,
+            config.vit_feature_dim,
+            config.patch_embed_dim,
+            config.num_locations,
+            config.token_prediction_rotary_theta if config.token_prediction_rotary == "one_d" else None,
+            config.text_config.rms_norm_eps,
+        )
+        self.post_init()
+
+    def get_visual_features(
+        self,
+        pixel_values: Tensor | None = None,
+        image_token_pooling: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        video_token_pooling: Tensor | None = None,
+    ) -> VisualFeatures:
+        """Runs ViT and connector once; the result serves any number of prompts over the same pictures.
+
+        Args:
+            pixel_values: (crops, G, patch values) of all pictures of the call.
+            image_token_pooling: (T_i, K_i) absolute over the call, -1 for empty slots and unused columns.
+            pixel_values_videos: (frames, G, patch values).
+            video_token_pooling: (T_v, K_v), absolute over all frames of the call.
+        """
+        _check_tables((pixel_values, image_token_pooling), (pixel_values_videos, video_token_pooling))
+        layers = self.config.adapter_config.vision_feature_layer
+        parts = [tapped_features(self.vision_tower, p, layers) for p in (pixel_values, pixel_values_videos) if p is not None]
+        vit_features = parts[0] if len(parts) == 1 else torch.cat(parts)
+        first_frame_patch = len(parts[0]) if pixel_values is not None else 0
+        pooling = join_tables(image_token_pooling, video_token_pooling, first_frame_patch).to(vit_features.device)
+        return VisualFeatures(
+            vit_features=vit_features,
+            image_features=self.connector(vit_features, pooling),
+            pooling=pooling,
+            num_image_rows=0 if image_token_pooling is None else len(image_token_pooling),
+            slots=(_columns(image_token_pooling), _columns(video_token_pooling)),
+        )
+
+    def no_visual_features(self, device: torch.device) -> VisualFeatures:
+        """Stands for a call without pictures.
+
+        In training one blank crop runs through the ViT and none of it is used, so that every weight gets a gradient (of zero)
+        and sharded ranks stay in step.
+        """
+        pooling = torch.zeros(0, 1, dtype=torch.long, device=device)
+        if self.training or self.vision_tower.is_sharded:
+            patches, values = len(self.vision_tower.positional_embedding), self.vision_tower.patch_embedding.in_features
+            return self.get_visual_features(torch.zeros(1, patches, values, device=device, dtype=self.dtype), pooling)
+        return VisualFeatures(
+            vit_features=torch.zeros(0, self.config.vit_feature_dim, device=device, dtype=self.dtype),
+            image_features=torch.zeros(0, self.config.text_config.hidden_size, device=device, dtype=self.dtype),
+            pooling=pooling,
+            num_image_rows=0,
+            slots=(0, 0),
+        )
+
+    def begin(
+        self, input_ids: Tensor, visual: VisualFeatures, example_ids: Tensor | None, vision: Tensor
+    ) -> tuple[RowLayout, GroundingState]:
+        """Ties image tokens of the rows to the rows of the pooling table; keys are filled in after the text model has run."""
+        layout = lay_out(input_ids, self.config, example_ids, vision)
+        check_image_tokens(layout, len(visual.pooling))
+        is_clip = ((input_ids == self.config.frame_start_token_id) & vision).any(1)
+        of_clip = is_clip[layout.rows].long()
+        seen = of_clip.cumsum(0)
+        order = torch.arange(len(of_clip), device=seen.device)
+        if all(visual.slots):
+            if int(of_clip.sum()) != len(visual.pooling) - visual.num_image_rows:
+                raise ValueError(
+                    f"expected {len(visual.pooling) - visual.num_image_rows} image tokens in rows with frame tokens, as the table of the "
+                    f"clips says, got {int(of_clip.sum())}; a row holds pictures or one clip, and frames stand in frame tokens"
+                )
+            order = torch.where(of_clip.bool(), visual.num_image_rows + seen - 1, order - seen)
+        slots = torch.tensor(visual.slots, device=seen.device)
+        own = torch.where(is_clip, slots[1], slots[0]) if all(visual.slots) else slots.max().expand(len(is_clip))
+        state = GroundingState(
+            patch_keys=visual.image_features.new_zeros(len(input_ids), 0, self.config.patch_embed_dim),
+            patch_key_mask=layout.scatter(layout.indexable, False),
+            rotary_positions=layout.scatter(layout.rotary_positions, 0),
+            example_of_patch=layout.scatter(layout.examples, -1),
+            table_rows=layout.scatter(order, 0),
+            image_features=visual.image_features,
+            pooling=visual.pooling,
+            vit_features=visual.vit_features,
+            num_patches=layout.num_patches,
+            num_slots=torch.where(layout.num_patches > 0, own, 0),
+            selected_patch=torch.full_like(layout.num_patches, NO_SELECTION),
+        )
+        return layout, state
+
+    def embed(self, input_ids: Tensor, selections: Tensor, state: GroundingState, layout: RowLayout | None) -> Tensor:
+        """Embeddings (B, S, H) of plain ids, with image features at image tokens and the chosen features at grounding tokens.
+
+        In cached steps (`layout` None) the patch of a SUBPATCH token is the row's `selected_patch`; in a prompt it is read
+        off the row.
+        """
+        config = self.config
+        ids = input_ids
+        if config.share_low_res_embedding:
+            ids = torch.where(ids == config.image_non_indexable_patch_id, config.image_patch_id, ids)
+        embeddings = self.language_model.embed_tokens(ids)
+        is_patch = (input_ids == config.patch_token_id) & (selections >= 0)
+        is_slot = (input_ids == config.subpatch_token_id) & (selections >= 0)
+        if layout is None:
+            rows = torch.arange(len(ids), device=ids.device)
+            chosen = torch.where(is_patch[:, 0], selections[:, 0], NO_SELECTION)
+            added = state.image_features_of(rows, chosen).to(embeddings)
+            slots = state.slots_of(rows, state.selected_patch).gather(1, selections.clamp(min=0, max=state.pooling.shape[1] - 1))[:, 0]
+            subpatch = self.build_vit_embedding(state.vit_features_of(slots)).to(embeddings) * is_slot
+            return embeddings + (added + subpatch).unsqueeze(1)
+        table = state.table_rows[layout.rows, layout.patches] if layout.max_patches else layout.rows
+        embeddings = embeddings.index_put((layout.rows, layout.columns), state.image_features[table].to(embeddings), accumulate=True)
+        rows, columns = is_patch.nonzero(as_tuple=True)
+        features = state.image_features_of(rows, selections[rows, columns])
+        embeddings = embeddings.index_put((rows, columns), features.to(embeddings), accumulate=True)
+        rows, columns = is_slot.nonzero(as_tuple=True)
+        patches = PatchHistory.of(input_ids, selections, config).selection[rows, columns]
+        slots = state.slots_of(rows, patches).gather(1, selections[rows, columns].unsqueeze(1)).squeeze(1)
+        subpatch = self.build_vit_embedding(state.vit_features_of(slots))
+        return embeddings.index_put((rows, columns), subpatch.to(embeddings), accumulate=True)
+
+    def remember(self, hidden: Tensor, layout: RowLayout, state: GroundingState, last_patch: Tensor) -> GroundingState:
+        """Fills in the patch keys (B, P, E) from the hidden states (B, S, H) of a prompt."""
+        heads = self.point_predictor
+        keys = heads.patch.keys(heads.norm(hidden[layout.rows, layout.columns]), layout.rotary_positions).to(hidden.device)
+        return replace(state, patch_keys=layout.scatter(keys, 0.0), selected_patch=last_patch.clamp(min=NO_SELECTION))
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Whether this is a local folder of a model; a folder of adapters names the model they belong to."""
+    return folder.is_dir() and not (folder / "adapter_config.json").is_file()
+
+
+def _check_tables(*given: tuple[Tensor | None, Tensor | None]) -> None:
+    """Checks (pixels, table) of pictures and of clips before anything is computed with them."""
+    for pixels, table in given:
+        if (pixels is None) != (table is None):
+            raise ValueError("expected pixels and their pooling table together; pass all visual outputs of the processor")
+        if pixels is None or table is None or not table.numel():
+            continue
+        patches = pixels.shape[0] * pixels.shape[1]
+        if int(table.max()) >= patches:
+            raise ValueError(
+                f"expected pooling entries below {patches}, the ViT patches of {pixels.shape[0]} crops, got {int(table.max())}; "
+                "pass pixels and tables of the same processor call"
+            )
+
+
+def _columns(table: Tensor | None) -> int:
+    return 0 if table is None else table.shape[1]

@@ -1,0 +1,59 @@
+"""A processor of toy size, made on the fly: byte-level tokenizer with a few merges, crops of 5 by 5 ViT patches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from molmopoint.processing import MolmoPointImageProcessor, MolmoPointProcessor, MolmoPointVideoProcessor
+from molmopoint.tokens import RELEASED_TOKENS, point_text
+
+SIZE = {"height": 70, "width": 70}
+POINT_NAMES = 600
+TEMPLATE = (
+    "{% set vision = namespace(count=0) %}{% for m in messages %}{% if m['content'] is not string %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<|image|>{% elif c['type'] == 'video' %}<|video|>{% endif %}{% endfor %}{% endif %}{% endfor %}"
+    "{% for m in messages %}"
+    "{% if m['role'] not in ('user', 'assistant') %}{{ raise_exception('only user and assistant speak') }}{% endif %}"
+    "<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def toy_tokenizer() -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("i", "m"), ("<", "|"), ("<|", "im"), ("t", "h"), ("th", "e")]
+    vocab = {piece: i for i, piece in enumerate([*alphabet, *("".join(pair) for pair in merges)])}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(t, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *RELEASED_TOKENS)])
+    backend.add_tokens([AddedToken(point_text(n), normalized=False) for n in range(POINT_NAMES)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|im_end|>", eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
+    )
+
+
+def toy_processor(**settings: Any) -> MolmoPointProcessor:
+    image = MolmoPointImageProcessor(size=SIZE, overlap_margins=[1, 1], max_crops=4)
+    video = MolmoPointVideoProcessor(size=SIZE, num_frames=8)
+    return MolmoPointProcessor(image, video, toy_tokenizer(), chat_template=TEMPLATE, **settings)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """(height, width, 3) uint8."""
+    return np.random.default_rng([height, width, seed]).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(noise(height, width, seed))
+
+
+def frames(count: int, height: int = 80, width: int = 120) -> np.ndarray:
+    """(count, height, width, 3) uint8."""
+    return np.stack([noise(height, width, seed) for seed in range(count)])

@@ -1,0 +1,117 @@
+"""Results made by hand: texts, drawing, heatmaps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from molmopoint.errors import GroundingError, ProcessingError
+from molmopoint.geometry import PointingMetadata, triples_to_points
+from molmopoint.pipeline import PointingResult
+from molmopoint.pipeline.heatmaps import PointDistributions
+from molmopoint.pipeline.visual import Displayed
+from molmopoint.points import Points
+
+
+def metadata_of(sizes, timestamps=None):
+    """Canvases of 2 by 4 ViT patches, pooled 2 by 2, each after a global crop of one image token of its own."""
+    pooling, indexable, maps = [], [], []
+    for i in range(len(sizes) if timestamps is None else len(timestamps)):
+        first = 12 * i
+        canvas = np.arange(first + 4, first + 12).reshape(2, 4)
+        pooling += [[first, first + 1, first + 2, first + 3], canvas[:, :2].ravel(), canvas[:, 2:].ravel()]
+        indexable += [False, True, True]
+        maps.append(canvas)
+    return PointingMetadata(np.array(pooling), np.array(indexable), maps, sizes, timestamps)
+
+
+def result_of(triples, sizes=((40, 20),), timestamps=None, patch=None, subpatch=None, as_list=False):
+    metadata = metadata_of(list(sizes), timestamps)
+    triples = np.array(triples, dtype=int).reshape(-1, 3)
+    group, xy = triples_to_points(triples, metadata)
+    points = Points(np.arange(1, len(triples) + 1), group, xy[:, 0], xy[:, 1], triples=triples, image_sizes=sizes)
+    if patch is None:
+        patch, subpatch = np.eye(metadata.num_patches)[triples[:, 0]], np.eye(4)[triples[:, 1]]
+    distributions = PointDistributions(np.asarray(patch, np.float16), np.asarray(subpatch, np.float16))
+    if timestamps is None:
+        displayed = Displayed(tuple(Image.new("RGB", size, "teal") for size in sizes), as_list=as_list)
+    else:
+        frames = np.zeros((len(timestamps), sizes[0][1], sizes[0][0], 3), np.uint8)
+        displayed = Displayed(clip=frames, timestamps=metadata.timestamps)
+    return PointingResult(points, "cups", "raw", "Point to cups", False, 0, tuple(sizes), metadata, displayed, distributions)
+
+
+def test_it_cannot_be_changed_and_reads_well():
+    result = result_of([[1, 0, 4]])
+    assert "1 point," in repr(result) and "cups" in repr(result)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.text = "other"
+
+
+def test_it_becomes_strict_json():
+    document = json.loads(json.dumps(result_of([[1, 0, 4], [2, 3, 0]]).to_dict(), allow_nan=False))
+    assert Points.from_dict(document["points"]).xy.shape == (2, 2)
+    assert document["text"] == "cups" and document["truncated"] is False and document["invalid"] == 0
+
+
+def test_draw_gives_what_came_in():
+    assert isinstance(result_of([[1, 0, 4]]).draw(), Image.Image)
+    assert [picture.size for picture in result_of([], as_list=True).draw()] == [(40, 20)]
+    drawn = result_of([[4, 0, 4]], sizes=[(40, 20), (60, 30)], as_list=True).draw(heatmap=True)
+    blank = Image.new("RGB", (40, 20), "teal")
+    assert (
+        drawn[0].tobytes() == blank.tobytes()
+        and drawn[1].size == (60, 30)
+        and drawn[1].tobytes() != Image.new("RGB", (60, 30), "teal").tobytes()
+    )
+
+
+def test_a_clip_draws_the_frames_with_points():
+    result = result_of([[1, 0, 4], [7, 0, 4]], timestamps=[0.0, 0.5, 1.0])
+    assert result.points.group.tolist() == [0.0, 1.0] and [picture.size for picture in result.draw(heatmap=True)] == [(40, 20)] * 2
+    assert result_of([], timestamps=[0.0, 0.5]).draw() == []
+
+
+def test_without_a_picture_there_is_nothing_to_draw_on():
+    none = PointingMetadata(np.empty((0, 0)), np.empty(0), [], [])
+    result = PointingResult(Points.empty(), "hello", "hello", "Hi.", False, 0, (), none)
+    with pytest.raises(ProcessingError, match="picture"):
+        result.draw()
+    with pytest.raises(GroundingError, match="distributions"):
+        result.heatmap(0)
+
+
+def test_heatmap_of_a_certain_point_is_its_vit_patch():
+    heat = result_of([[2, 3, 4]]).heatmap(0)  # second image token, lower right slot: row 1, column 3 of 2 by 4
+    assert heat.shape == (20, 40) and heat.sum() == pytest.approx(1)
+    assert (heat[10:, 30:] > 0).all() and heat[10:, 30:].sum() == pytest.approx(1)
+
+
+def test_heatmap_splits_the_chosen_patch_by_slots_and_others_evenly():
+    heat = result_of([[1, 0, 4]], patch=[[0, 0.5, 0.25]], subpatch=[[0.75, 0.25, 0, 0]]).heatmap(-1)
+    quarters = heat.reshape(2, 10, 4, 10).sum(axis=(1, 3))
+    np.testing.assert_allclose(quarters, [[0.375, 0.125, 0.0625, 0.0625], [0, 0, 0.0625, 0.0625]], atol=1e-3)
+    assert heat.sum() == pytest.approx(0.75, abs=1e-3)  # the rest went to no-more-points
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_heatmap_keeps_the_probability_of_its_picture(width, height, seed):
+    rng = np.random.default_rng(seed)
+    patch = rng.dirichlet(np.ones(4))[None, :4] * np.array([0, 1, 1, 0])[None]
+    result = result_of([[1, 2, 0]], sizes=[(width, height)], patch=patch[:, :3], subpatch=rng.dirichlet(np.ones(4))[None])
+    heat = result.heatmap(0)
+    assert heat.shape == (height, width) and heat.min() >= 0 and heat.max() > 0
+    assert heat.sum() == pytest.approx(patch[:, :3].sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("index", [1, -2, 99])
+def test_heatmap_of_no_point(index):
+    with pytest.raises(GroundingError, match="index"):
+        result_of([[1, 0, 4]]).heatmap(index)
