@@ -18,7 +18,7 @@ from molmopoint.data.synthetic import sample_scene
 
 def main() -> None:
     """Prints counted and true numbers, and draws the points behind the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Counts things in a picture and compares with the truth.")
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     parser.add_argument("--seed", type=int, default=7, help="names the picture")
     parser.add_argument("--out", type=Path, default=Path("counts"), help="folder for the drawings")

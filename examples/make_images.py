@@ -31,7 +31,7 @@ def draw_shapes() -> Image.Image:
 
 def main() -> None:
     """Writes shapes.png, shapes_points.png and shapes_heatmap.png."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Makes the pictures of the README again.")
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images", help="folder for the pictures")
     arguments = parser.parse_args()

@@ -37,7 +37,7 @@ def draw_clip() -> np.ndarray:
 
 def main() -> None:
     """Prints time and place of every point, and writes the frames that have points."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Points in a clip.")
     parser.add_argument("video", nargs="?", help="a video file")
     parser.add_argument("--phrase", default="the red circle")
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
@@ -57,7 +57,7 @@ def main() -> None:
         truth = "" if arguments.video else f"  the circle is at ({x:.0f}, {y:.0f})"
         print(f"  {point.group:5.1f} s  object {point.object_id}  x {point.x:7.1f}  y {point.y:7.1f}{truth}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    drawings = result.draw()
+    drawings = list(result.draw())  # type: ignore[arg-type]  # of a clip it is a list: the frames with points
     for number, drawing in enumerate(drawings):
         drawing.save(arguments.out / f"frame_{number:03d}.png")
     print(f"{len(drawings)} frames with points written to {arguments.out}")

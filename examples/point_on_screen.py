@@ -41,7 +41,7 @@ def draw_screen() -> Image.Image:
 
 def main() -> None:
     """Prints for every instruction where the click goes and whether it hits."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="One click per instruction on a screen.")
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     parser.add_argument("--max-crops", type=int, help="more crops see smaller things and take longer")
     parser.add_argument("--out", default="clicks.png", help="where to draw the last click")

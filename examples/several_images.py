@@ -27,7 +27,7 @@ def write_pictures(folder: Path) -> list[Path]:
 
 def main() -> None:
     """Prints one line per picture, then one answer about all good pictures together."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Asks about several pictures, one by one and all at once.")
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     parser.add_argument("--phrase", default="the circles")
     parser.add_argument("--out", type=Path, default=Path("several"), help="folder for pictures and drawings")
@@ -50,8 +50,9 @@ def main() -> None:
     print(f"one request about {len(good)} pictures")
     together = pointer.point(good, arguments.phrase, max_new_tokens=256)
     for point in together.points:
-        print(f"  {good[point.group].name}: object {point.object_id} at ({point.x:.0f}, {point.y:.0f})")
-    for path, drawing in zip(good, together.draw(), strict=True):
+        print(f"  {good[int(point.group)].name}: object {point.object_id} at ({point.x:.0f}, {point.y:.0f})")
+    drawings = list(together.draw())  # type: ignore[arg-type]  # of several pictures it is a list
+    for path, drawing in zip(good, drawings, strict=True):
         drawing.save(arguments.out / f"{path.stem}_together.png")
     print(f"pictures and drawings are in {arguments.out}")
 

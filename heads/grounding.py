@@ -35,6 +35,7 @@ class GroundingState:
         num_patches: (B,) image tokens of each row.
         num_slots: (B,) pooling columns of each row's pictures or clip.
         selected_patch: (B,) the patch selected last, -1 at the start and after no-more-points.
+        selected_slots: (B, K) its pooling entries; all -1 without one. Follows from `selected_patch`, see `after`.
     """
 
     patch_keys: Tensor
@@ -48,10 +49,12 @@ class GroundingState:
     num_patches: Tensor
     num_slots: Tensor
     selected_patch: Tensor
+    selected_slots: Tensor
 
     def after(self, patch_selections: Tensor) -> GroundingState:
         """The state once the patch selections (B,) were fed; rows that fed none repeat their `selected_patch`."""
-        return replace(self, selected_patch=patch_selections)
+        rows = torch.arange(len(patch_selections), device=patch_selections.device)
+        return replace(self, selected_patch=patch_selections, selected_slots=self.slots_of(rows, patch_selections))
 
     def positions_of(self, rows: Tensor, patches: Tensor) -> Tensor:
         """Rotary positions (N,) of image tokens given as batch rows (N,) and patches (N,); 0 for negative patches."""
@@ -125,6 +128,6 @@ class GroundingHeads(nn.Module):
         rows = torch.arange(len(hidden), device=hidden.device)
         positions = state.positions_of(rows, selected)
         patch = self.patch(normed.unsqueeze(1), positions.unsqueeze(1), state.patch_keys).squeeze(1)
-        subpatch = self.subpatch(normed, state.vit_features_of(state.slots_of(rows, selected)))
+        subpatch = self.subpatch(normed, state.vit_features_of(state.selected_slots))
         location = self.location(normed if normed_location else hidden) if self.location is not None else None
         return SelectionLogits(patch, subpatch, location)

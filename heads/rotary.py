@@ -38,5 +38,7 @@ def float32_dots(queries: Tensor, keys: Tensor) -> Tensor:
     keys = keys.transpose(1, 2)
     if queries.is_cuda and queries.dtype != torch.float32 and not torch.is_grad_enabled():
         return torch.bmm(queries, keys, out_dtype=torch.float32)
+    if not torch.is_autocast_enabled(queries.device.type):
+        return torch.bmm(queries.float(), keys.float())
     with torch.autocast(queries.device.type, enabled=False):
         return torch.bmm(queries.float(), keys.float())

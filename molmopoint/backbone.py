@@ -218,6 +218,7 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
             num_patches=layout.num_patches,
             num_slots=torch.where(layout.num_patches > 0, own, 0),
             selected_patch=torch.full_like(layout.num_patches, NO_SELECTION),
+            selected_slots=visual.pooling.new_full((len(input_ids), visual.pooling.shape[1]), -1),
         )
         return layout, state
 
@@ -238,7 +239,7 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
             rows = torch.arange(len(ids), device=ids.device)
             chosen = torch.where(is_patch[:, 0], selections[:, 0], NO_SELECTION)
             added = state.image_features_of(rows, chosen).to(embeddings)
-            slots = state.slots_of(rows, state.selected_patch).gather(1, selections.clamp(min=0, max=state.pooling.shape[1] - 1))[:, 0]
+            slots = state.selected_slots.gather(1, selections.clamp(min=0, max=state.pooling.shape[1] - 1))[:, 0]
             subpatch = self.build_vit_embedding(state.vit_features_of(slots)).to(embeddings) * is_slot
             return embeddings + (added + subpatch).unsqueeze(1)
         table = state.table_rows[layout.rows, layout.patches] if layout.max_patches else layout.rows
@@ -256,7 +257,7 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         """Fills in the patch keys (B, P, E) from the hidden states (B, S, H) of a prompt."""
         heads = self.point_predictor
         keys = heads.patch.keys(heads.norm(hidden[layout.rows, layout.columns]), layout.rotary_positions).to(hidden.device)
-        return replace(state, patch_keys=layout.scatter(keys, 0.0), selected_patch=last_patch.clamp(min=NO_SELECTION))
+        return replace(state, patch_keys=layout.scatter(keys, 0.0)).after(last_patch.clamp(min=NO_SELECTION))
 
 
 def _holds_weights(folder: Path) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers.models.molmo2.modeling_molmo2 import Molmo2ImageProjectorMLP, Molmo2VisionModel
 
@@ -159,7 +158,8 @@ class VisionTower(Molmo2VisionModel):
     @property
     def is_sharded(self) -> bool:
         """Whether every call gathers weights from other ranks, so that all ranks must call equally often."""
-        return any(isinstance(parameter, DTensor) for parameter in self.layers.parameters())
+        # A DTensor by what it has: builds of torch without torch.distributed cannot import the class.
+        return any(hasattr(parameter, "device_mesh") for parameter in self.layers.parameters())
 
 
 def tapped_features(vision_tower: VisionTower, pixels: Tensor, layers: list[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,9 @@ PIXELS_PER_PATCH = 14 * 14 * 3
 END_OF_TURN = 2
 
 
-def tiny_config(**overrides: object) -> MolmoPointConfig:
+def tiny_config(**overrides: Any) -> MolmoPointConfig:
     """Crops of 5 by 5 ViT patches, pooled 2 by 2: border windows have empty slots, as at released size."""
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "text_config": {
             "vocab_size": 96, "additional_vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 2048,
@@ -33,7 +34,7 @@ def tiny_config(**overrides: object) -> MolmoPointConfig:
     return MolmoPointConfig(**{**fields, **overrides})
 
 
-def random_model(seed: int = 0, **overrides: object) -> MolmoPointForConditionalGeneration:
+def random_model(seed: int = 0, **overrides: Any) -> MolmoPointForConditionalGeneration:
     """A tiny model with weights far enough from zero that its choices differ, and with a liking for points."""
     torch.manual_seed(seed)
     model = MolmoPointForConditionalGeneration(tiny_config(**overrides)).eval()
@@ -77,7 +78,7 @@ class Rows:
     def words(self, count: int) -> list[int]:
         return torch.randint(3, 90, (count,), generator=self.random).tolist()
 
-    def prompts(self, rows: Sequence[Sequence[str]], words: Sequence[int] | None = None) -> list[dict[str, object]]:
+    def prompts(self, rows: Sequence[Sequence[str]], words: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """One sample per row, each with its ids and its visual parts."""
         samples = []
         for i, parts in enumerate(rows):
@@ -90,7 +91,7 @@ class Rows:
         return torch.rand(count, PATCHES_PER_CROP, PIXELS_PER_PATCH, generator=self.random) * 2 - 1
 
 
-def batch_of(samples: Sequence[dict[str, object]], config: MolmoPointConfig, side: str = "left") -> dict[str, Tensor]:
+def batch_of(samples: Sequence[dict[str, Any]], config: MolmoPointConfig, side: str = "left") -> dict[str, Any]:
     """Model inputs of samples made by `Rows.prompts`, padded."""
     length = max(len(s["ids"]) for s in samples)
     inputs: dict[str, list[Tensor]] = {}
@@ -105,4 +106,5 @@ def batch_of(samples: Sequence[dict[str, object]], config: MolmoPointConfig, sid
             inputs.setdefault(pixels, []).append(crops)
             inputs.setdefault(pooling, []).append(torch.where(table >= 0, table + first, -1))
     types = torch.isin(ids, torch.tensor(config.vision_token_ids)).long() * mask
-    return {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": types, **{name: torch.cat(parts) for name, parts in inputs.items()}}
+    visual = {name: torch.cat(parts) for name, parts in inputs.items()}
+    return {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": types, **visual}

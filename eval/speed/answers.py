@@ -1,9 +1,9 @@
 """Answers of a known form: `generate` itself runs, but what it chooses is forced.
 
-Points: PATCH, SUBPATCH, LOCATION and a digit, over and over. Text: one word, over and over. The cost of forcing (two additions
-per step) counts as the model's own.
+Points: PATCH, SUBPATCH, LOCATION and a digit, over and over. Text: one word, over and over. Answers come with the probabilities
+of their points, as `Pointer` asks for them. The cost of forcing (two additions per step) counts as the model's own.
 
-Letters: B rows, Q queries, P image tokens per row, V + A vocabulary.
+Letters: P image tokens per row, K slots per image token.
 """
 
 from __future__ import annotations
@@ -16,46 +16,53 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
-from transformers.generation import LogitsProcessor, LogitsProcessorList
 
 from molmopoint.eval.speed.models import Subject
 from molmopoint.eval.speed.prompts import WORD
 from molmopoint.eval.speed.settings import Setting
 from molmopoint.eval.speed.timing import StepClock, Turn, now
 
-CERTAIN = 1e9
+CERTAIN = 1e4
 """Added to a logit, it is chosen unless the rules forbid it."""
 
 
-class _Wish(LogitsProcessor):
-    """Wants a PATCH at the start of every cycle, and a word elsewhere; the rules see to the tokens in between."""
+class _Wishes:
+    """Additions to the logits of a model, from hooks: the same tensors at every step, so that compiled steps stay compiled.
 
-    def __init__(self, prompt_length: int, patch_token_id: int, cycle: int) -> None:
-        self.prompt_length, self.patch_token_id, self.cycle = prompt_length, patch_token_id, cycle
+    Args:
+        model: whose choices are forced.
+        cycle: tokens of a point and the digit after it; 0 for text alone.
+    """
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        step = input_ids.shape[1] - self.prompt_length
-        starts_point = self.cycle and step % self.cycle == 0
-        scores[:, self.patch_token_id if starts_point else WORD] += CERTAIN
-        return scores
+    def __init__(self, model: Any, cycle: int) -> None:
+        self.model, self.cycle = model, cycle
+        self.words = torch.zeros(model.lm_head.out_features, device=model.device)
+        self.ramps: dict[int, Tensor] = {}
 
+    def next_word(self, tokens: int) -> None:
+        """Wants a PATCH at the start of every cycle and a word elsewhere; the rules see to the tokens in between."""
+        starts_point = self.cycle > 0 and tokens % self.cycle == 0
+        self.words.zero_()
+        self.words[self.model.config.patch_token_id if starts_point else WORD] = CERTAIN
 
-@contextmanager
-def lowest_patch_first(model: Any) -> Iterator[None]:
-    """Within, the lowest allowed patch is chosen: a list goes on for P times K points and never closes."""
-    ramp: dict[int, Tensor] = {}
+    @contextmanager
+    def granted(self) -> Iterator[None]:
+        """Within, words come as wanted, and of the patches the lowest allowed: a list goes on for P times K points."""
+        handles = [
+            self.model.lm_head.register_forward_hook(lambda _head, _inputs, logits: logits + self.words),
+            self.model.model.point_predictor.patch.register_forward_hook(self._lowest_first),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    def descend(head: nn.Module, inputs: tuple[Tensor, ...], scores: Tensor) -> Tensor:
+    def _lowest_first(self, head: nn.Module, inputs: tuple[Tensor, ...], scores: Tensor) -> Tensor:
         count = scores.shape[-1]
-        if count not in ramp:
-            ramp[count] = torch.arange(count, device=scores.device, dtype=scores.dtype) * -1e4
-        return scores + ramp[count]
-
-    handle = model.model.point_predictor.patch.register_forward_hook(descend)
-    try:
-        yield
-    finally:
-        handle.remove()
+        if count not in self.ramps:
+            self.ramps[count] = torch.arange(count, device=scores.device, dtype=scores.dtype) * -1e4
+        return scores + self.ramps[count]
 
 
 def points_per_cycle(subject: Subject) -> int:
@@ -65,12 +72,10 @@ def points_per_cycle(subject: Subject) -> int:
 
 def answer(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, *, pointing: bool) -> StepClock:
     """Lets `generate` write a forced answer of `steps` tokens after the first one, and times it."""
-    model = subject.model
-    clock = StepClock(model.device)
-    cycle = points_per_cycle(subject) if pointing else 0
-    wish = _Wish(inputs["input_ids"].shape[1], model.config.patch_token_id, cycle)
-    with torch.inference_mode(), lowest_patch_first(model):
-        model.generate(
+    wishes = _Wishes(subject.model, points_per_cycle(subject) if pointing else 0)
+    clock = StepClock(setting, wishes.next_word)
+    with torch.inference_mode(), wishes.granted():
+        subject.model.generate(
             **inputs,
             **setting.generate_arguments(),
             max_new_tokens=steps + 1,
@@ -78,8 +83,8 @@ def answer(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: in
             eos_token_id=None,
             pad_token_id=0,
             open_list=True,
+            return_dict_in_generate=True,
             streamer=clock,
-            logits_processor=LogitsProcessorList([wish]),
         )
     return clock
 
@@ -104,13 +109,15 @@ class BareText:
 
     Args:
         subject: whose decoder is stepped.
+        setting: clock and device.
         batch: B.
         length: tokens in the cache before the first step.
     """
 
-    def __init__(self, subject: Subject, batch: int, length: int) -> None:
+    def __init__(self, subject: Subject, setting: Setting, batch: int, length: int) -> None:
         model = subject.model
-        self.text, self.head, self.length = model.model.language_model, model.lm_head, length
+        self.text, self.head = model.model.language_model, model.lm_head
+        self.setting, self.length = setting, length
         self.tokens = torch.full((batch, 1), WORD, device=model.device)
         self.cache = DynamicCache(config=model.config.text_config)
         with torch.inference_mode():
@@ -120,11 +127,11 @@ class BareText:
         """Seconds per step, of `steps` steps from the same start."""
         if self.cache.get_seq_length() > self.length:
             self.cache.crop(self.length - self.cache.get_seq_length())  # negative: so many tokens off the end
-        tokens, times, answer = self.tokens, [now(self.tokens.device)], []
+        tokens, times, answer = self.tokens, [now(self.setting)], []
         with torch.inference_mode():
             for _ in range(steps):
                 hidden = self.text(input_ids=tokens, past_key_values=self.cache, use_cache=True).last_hidden_state
                 tokens = self.head(hidden)[:, -1:].float().argmax(-1)
                 answer.append(tokens.cpu())
-                times.append(now(self.tokens.device))
+                times.append(now(self.setting))
         return {"bare text step": statistics.median(b - a for a, b in zip(times, times[1:], strict=False))}

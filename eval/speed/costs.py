@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from molmopoint.eval.speed import phases
@@ -66,21 +65,21 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
 class PartClock:
     """Exclusive seconds per part, from nested starts and stops."""
 
-    def __init__(self, device: torch.device | str) -> None:
-        self.device = device
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
         self.seconds: dict[str, float] = defaultdict(float)
         self._open: list[tuple[str, float]] = []
         self._inside: list[float] = []
 
     def start(self, part: str) -> None:
         """A part begins."""
-        self._open.append((part, now(self.device)))
+        self._open.append((part, now(self.setting)))
         self._inside.append(0.0)
 
     def stop(self) -> None:
         """The part that began last ends."""
         part, started = self._open.pop()
-        spent = now(self.device) - started
+        spent = now(self.setting) - started
         self.seconds[part] += spent - self._inside.pop()
         if self._inside:
             self._inside[-1] += spent
@@ -120,16 +119,16 @@ def largest_costs(subject: Subject, setting: Setting, plan: Plan) -> list[dict[s
         "prefill": lambda: answer(subject, setting, seen, 0, pointing=True),
         "decode": lambda: answer(subject, setting, seen, plan.steps, pointing=True),
     }
-    found = {phase: _parts(subject, work) for phase, work in works.items()}
+    found = {phase: _parts(subject, setting, work) for phase, work in works.items()}
     # A decode run starts with a prefill, which is taken off again.
     found["decode"] = {part: max(0.0, s - found["prefill"].get(part, 0.0)) / plan.steps for part, s in found["decode"].items()}
     return [_entry(phase, seconds) for phase, seconds in found.items()]
 
 
-def _parts(subject: Subject, work: Callable[[], object]) -> dict[str, float]:
+def _parts(subject: Subject, setting: Setting, work: Callable[[], object]) -> dict[str, float]:
     """Seconds per part of the second of two runs."""
     work()
-    clock = PartClock(subject.model.device)
+    clock = PartClock(setting)
     with watched(subject.model, clock):
         clock.start(REST)
         work()

@@ -48,7 +48,7 @@ def preprocessing_runs(subject: Subject, setting: Setting, plan: Plan) -> dict[s
     def run(image: Any, crops: int) -> Turn:
         setting.activate()
         work = partial(subject.image_processor, [image], max_crops=crops, return_tensors="pt")
-        return {f"{image.width}x{image.height}, {crops} crops": seconds_of(work) / (image.width * image.height / 1e6)}
+        return {f"{image.width}x{image.height}, {crops} crops": seconds_of(work, setting) / (image.width * image.height / 1e6)}
 
     pictures = [picture(*size) for size in plan.sizes]
     return {f"{image.size} {crops}": partial(run, image, crops) for image in pictures for crops in subject.max_crops}
@@ -62,7 +62,7 @@ def vision_runs(subject: Subject, setting: Setting, plan: Plan) -> dict[str, Run
     def run() -> Turn:
         setting.activate()
         with torch.inference_mode():
-            return {"picture": seconds_of(lambda: subject.model.get_visual_features(**pixels), subject.model.device)}
+            return {"picture": seconds_of(lambda: subject.model.get_visual_features(**pixels), setting)}
 
     return {"vision": run}
 
@@ -80,7 +80,7 @@ def answer_runs(subject: Subject, setting: Setting, plan: Plan) -> dict[tuple[in
     runs: dict[tuple[int, str], Run] = {}
     for batch in plan.batches:
         inputs = seen_prompt(subject, plan, batch)
-        bare = BareText(subject, batch, inputs["input_ids"].shape[1])
+        bare = BareText(subject, setting, batch, inputs["input_ids"].shape[1])
 
         def answer(pointing: bool, inputs: dict[str, Any] = inputs) -> Turn:
             setting.activate()

@@ -12,6 +12,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("float32", "bfloat16", "float16"),
     "attn": ("sdpa", "eager", "flex_attention", "flash_attention_2"),
     "cache": ("dynamic", "static", "compiled"),
+    "clock": ("wall", "processor"),
 }
 
 
@@ -25,6 +26,7 @@ class Setting:
         attn: attention backend of the text model.
         threads: of torch, on the CPU.
         cache: "dynamic", "static", or "compiled": static, and steps compiled.
+        clock: "wall", or "processor": processor time of all threads, which other processes on a busy machine do not lengthen.
     """
 
     device: str = "cpu"
@@ -32,11 +34,14 @@ class Setting:
     attn: str = "sdpa"
     threads: int = 1
     cache: str = "dynamic"
+    clock: str = "wall"
 
     def __post_init__(self) -> None:
         for name, options in CHOICES.items():
             if getattr(self, name) not in options:
                 raise ValueError(f"expected {name} {' or '.join(options)}, got {getattr(self, name)!r}")
+        if self.clock == "processor" and self.device != "cpu":
+            raise ValueError(f"expected clock=wall on {self.device}, got processor; its work takes no processor time")
         if self.threads < 1:
             raise ValueError(f"expected at least 1 thread, got {self.threads}")
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
+from molmopoint.eval.speed.settings import Setting
+
 Turn = dict[str, float]
 """What one run measures: name of a measure -> seconds per unit."""
 
@@ -75,40 +77,55 @@ def interleave(runs: Mapping[Any, Callable[[], Turn]], repeats: int, warm_up: in
     return values
 
 
-def now(device: torch.device | str = "cpu") -> float:
-    """Seconds, once the device has finished what it was given."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def now(setting: Setting) -> float:
+    """Seconds on the clock of a setting, once its device has finished what it was given."""
+    if setting.device.startswith("cuda"):
+        torch.cuda.synchronize(setting.device)
+    return time.perf_counter() if setting.clock == "wall" else time.process_time()
 
 
-def seconds_of(work: Callable[[], object], device: torch.device | str = "cpu") -> float:
+def seconds_of(work: Callable[[], object], setting: Setting) -> float:
     """How long some work takes."""
-    start = now(device)
+    start = now(setting)
     work()
-    return now(device) - start
+    return now(setting) - start
 
 
 class StepClock(BaseStreamer):
-    """A streamer of `generate` that only notes when tokens come: first the prompt, then one token of every row per step."""
+    """A streamer of `generate` that only notes when tokens come: first the prompt, then one token of every row per step.
 
-    def __init__(self, device: torch.device | str) -> None:
-        self.device = device
-        self.times: list[float] = []
+    Args:
+        setting: clock and device.
+        between: called with the number of tokens so far before the clock goes on; its time does not count.
+    """
+
+    def __init__(self, setting: Setting, between: Callable[[int], None]) -> None:
+        self.setting, self.between = setting, between
+        self.ends: list[float] = []
+        self.starts: list[float] = []
+        self.rows: list[Tensor] = []
 
     def put(self, value: Tensor) -> None:
         """Called with the prompt, and after every step."""
-        self.times.append(now(self.device))
+        self.ends.append(now(self.setting))
+        self.rows.append(value)
+        self.between(len(self.ends) - 1)
+        self.starts.append(now(self.setting))
 
     def end(self) -> None:
         """Nothing is held back."""
 
     @property
+    def tokens(self) -> Tensor:
+        """(B, tokens) extended ids of the answers."""
+        return torch.stack(self.rows[1:], 1)
+
+    @property
     def first(self) -> float:
         """Seconds from the prompt to its first token."""
-        return self.times[1] - self.times[0]
+        return self.ends[1] - self.starts[0]
 
     @property
     def steps(self) -> list[float]:
         """Seconds of every later step."""
-        return [after - before for before, after in zip(self.times[1:], self.times[2:], strict=False)]
+        return [end - start for start, end in zip(self.starts[1:], self.ends[2:], strict=False)]

@@ -24,7 +24,7 @@ from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.processing.answers import EncodedText, encode_answer, encode_prompt, write_answer
 from molmopoint.processing.collate import collate
 from molmopoint.processing.message_tree import MessageTree, Trunk, Turn, build_row
-from molmopoint.tokens import IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START
+from molmopoint.tokens import IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START, NO_MORE_POINTS, NO_SELECTION
 from nano.alignment import Alignment
 from nano.cache import load_shard, patchify, shard_paths
 from nano.dense import DenseHead, DenseModel, dense_loss
@@ -79,10 +79,10 @@ class Examples:
         """A cached question and its answer as tokens; some noun phrases become another sentence than the usual one."""
         triples = triples_of(question["points"])
         ids, places = self.template(len(triples), question["label"], question["style"])
-        selections = np.full(len(ids), -1)
+        selections = np.full(len(ids), NO_SELECTION)
         if len(triples):
             flat = triples[np.lexsort(triples.T[::-1])].ravel()
-            selections[places] = [*flat, -2]
+            selections[places] = [*flat, NO_MORE_POINTS]
         prompt = question["prompt"]
         if question["style"] == "pointing" and rng.random() < _REPHRASED:
             prompt = _SENTENCES[int(rng.integers(len(_SENTENCES)))].format(prompt)
@@ -115,7 +115,7 @@ class Examples:
     def _template(self, count: int, label: str, style: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids of an answer with `count` points, and where its grounding tokens stand."""
         encoded = encode_answer(write_answer(np.arange(3 * count).reshape(-1, 3), label, style), self.tokenizer)
-        return encoded.ids, np.flatnonzero(encoded.selections != -1)
+        return encoded.ids, np.flatnonzero(encoded.selections != NO_SELECTION)
 
 
 Check = Callable[[MolmoPointForConditionalGeneration, Examples], dict[str, float]]
@@ -151,13 +151,17 @@ def lesson(progress: float, settings: Settings) -> Collection[str]:
     return LESSONS[1] if progress < settings.second_lesson else KINDS
 
 
-def metrics_of(output: MolmoPointOutput, batch: dict[str, Tensor], patch_token_id: int) -> dict[str, float]:
+def selections_of(batch: dict[str, Tensor], patch_token_id: int) -> Tensor:
+    """Selections of all PATCH tokens of a batch, row by row."""
+    return batch["selection_ids"][(batch["input_ids"] == patch_token_id) & (batch["selection_ids"] != NO_SELECTION)]
+
+
+def metrics_of(output: MolmoPointOutput, chosen: Tensor) -> dict[str, float]:
     """Losses per target, and how often patch, end of list, slot and location are chosen right (teacher-forced)."""
     sums = output.loss_sums
     values = {"text": float(sums["text"].detach()) / float(output.weight_sum)}
-    chosen = batch["selection_ids"][(batch["input_ids"] == patch_token_id) & (batch["selection_ids"] != -1)]
     guess, last = output.patch_logits.argmax(-1), output.patch_logits.shape[1] - 1
-    ends = chosen == -2
+    ends = chosen == NO_MORE_POINTS
     right = guess == torch.where(ends, last, chosen)
     values |= {"patch": float(right[~ends].float().mean()), "end": float(right[ends].float().mean())}
     values["patch_loss"] = float(sums["patch"].detach()) / len(chosen)
@@ -203,13 +207,14 @@ def train_pointing(folder: Path, settings: Settings, examples: Examples, steps: 
                 features = output.grounding_state.vit_features.unflatten(0, (len(rows), GRID * GRID))
                 aside, seen = dense_loss(dense(features), tensors["labels"][index])
             fading = max(0.0, 1 - step / (settings.alignment_until * steps))
-            push, spoken = alignment.loss(phrases, tensors["labels"][index])
+            chosen = selections_of(batch, model.config.patch_token_id)
+            push, spoken = alignment.loss(phrases, tensors["labels"][index], chosen)
             (output.loss + settings.dense_part * aside + settings.alignment_part * fading * push).backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
             optimiser.step()
             optimiser.zero_grad()
             step += 1
-            log.add({"norm": norm.item(), "dense_shape": seen["shape"], **spoken, **metrics_of(output, batch, model.config.patch_token_id)})
+            log.add({"norm": norm.item(), "dense_shape": seen["shape"], **spoken, **metrics_of(output, chosen)})
             if step % log_every == 0:
                 log.write(step, log_every * settings.point_batch)
             if time.monotonic() - saved > 60 * settings.save_minutes or step == steps or stop:

@@ -101,6 +101,12 @@ def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimiser: torch.
     return progress
 
 
+def read_progress(path: Path) -> dict:
+    """How far the run of a checkpoint has come."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["progress"])
+
+
 class StopRequest:
     """True once the process was asked to end (SIGTERM, Ctrl-C), so that a run can save before it does."""
 

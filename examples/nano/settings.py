@@ -63,12 +63,12 @@ class Settings:
     vit_rate: float = 1e-3
     point_rate: float = 1.5e-3
     point_vit_rate: float = 3e-4
-    vit_frozen: float = 0.1
+    vit_frozen: float = 0.75
     first_lesson: float = 0.025
     second_lesson: float = 0.12
     dense_part: float = 0.05
     alignment_part: float = 1.0
-    alignment_until: float = 0.3
+    alignment_until: float = 0.45
     warmup: int = 200
     weight_decay: float = 0.05
     clip: float = 1.0

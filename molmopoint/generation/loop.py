@@ -135,6 +135,7 @@ def decode(
     if mask is not None:
         mask = torch.nn.functional.pad(mask.bool(), (0, answer.capacity - mask.shape[1]), value=True)
     position, implementation = position_ids[:, -1:], model.model.language_model.config._attn_implementation or "sdpa"
+    dtype = model.dtype
     unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     finished = False
     while model._has_unfinished_sequences(finished, synced_gpus, device=input_ids.device):
@@ -144,7 +145,7 @@ def decode(
             outputs = step(
                 input_ids=answer.tokens[:, None],
                 selection_ids=answer.selections[:, None],
-                attention_mask=step_mask(key_mask, cache, implementation, model.dtype),
+                attention_mask=step_mask(key_mask, cache, implementation, dtype),
                 position_ids=position,
                 past_key_values=cache,
                 grounding_state=state,
@@ -159,7 +160,7 @@ def decode(
         choice = choice.only(unfinished, answer.padding)
         rules.advance(choice, state)
         extended = answer.append(choice, state, model.config)
-        ended: Any = stopping_criteria(answer.extended[:, : answer.length], None)  # pyright: ignore[reportArgumentType] (asks for legacy types)
+        ended: Any = stopping_criteria(answer.extended[:, : answer.length], None)  # pyright: ignore[reportArgumentType] (legacy types)
         unfinished = unfinished & ~ended
         if streamer is not None:
             streamer.put(extended.cpu())

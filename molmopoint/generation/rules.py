@@ -22,6 +22,10 @@ from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 Processors = Callable[..., Any]
 """A `LogitsProcessorList`: from ids and scores to scores."""
 
+# Plain integers: tensors compare with members of an enumeration at twice the cost.
+FREE, PATCH, SUBPATCH = int(State.FREE), int(Symbol.PATCH), int(Symbol.SUBPATCH)
+NO_STAGE = 3
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -119,11 +123,16 @@ class DecodingRules:
         self, config: MolmoPointConfig, state: GroundingState, ends: list[PromptEnd], limits: Limits, end_ids: Tensor | None
     ) -> None:
         device = state.num_patches.device
-        self.config, self.limits, self.end_ids = config, limits, end_ids
+        self.limits, self.end_ids = limits, end_ids
         grammar = GroundingGrammar(config.num_locations > 0)
         table = [[grammar.next_state(s, symbol) for symbol in Symbol] for s in State]
         self.table = torch.tensor([[s if n is None else n for n in row] for s, row in zip(State, table, strict=True)], device=device)
+        # What each grammar state selects (column of the stages in `choose`), as which symbol, with which token.
+        self.stages = torch.tensor([NO_STAGE, 1, 2, NO_STAGE], device=device)
+        self.symbols = torch.tensor([Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION, Symbol.TEXT], device=device)
         self.forced_tokens = torch.tensor([-1, config.subpatch_token_id, config.location_token_id, -1], device=device)
+        self.patch_token_id = config.patch_token_id
+        self.only_forced = torch.tensor([config.subpatch_token_id, config.location_token_id], device=device)
         self.grammar = torch.tensor([end.state for end in ends], device=device)
         self.patch = torch.tensor([end.patch for end in ends], device=device)
         self.slot = torch.tensor([end.slot for end in ends], device=device)
@@ -132,11 +141,12 @@ class DecodingRules:
         self.num_points = torch.zeros_like(self.patch)
         self.patch_ids = torch.arange(state.patch_key_mask.shape[1], device=device)
         self.slot_ids = torch.arange(state.pooling.shape[1], device=device)
-        self.rows = torch.arange(len(ends), device=device)
+        self.nothing = torch.full_like(self.patch, NO_SELECTION)
+        self.no_odds = torch.full_like(self.patch, torch.nan, dtype=torch.float32)
         self.patch_mask = state.patch_key_mask
         scale = patch_scale(config.patch_logit_scale, state.num_patches, config.patch_embed_dim)
         self.scale = scale.unsqueeze(1) if isinstance(scale, Tensor) else scale
-        self.first_patch = self._first_patch(state)
+        self.first_patch = self._first_patch(state.slots_of(torch.arange(len(ends), device=device), self.patch))
         self.is_first = True
 
     def choose(
@@ -163,35 +173,36 @@ class DecodingRules:
         slot_scores = self._slot_scores(selection.subpatch, state)
         picks = [_pick(scores, warpers) for scores in (patch_scores, slot_scores)]
         picks.append(_pick(selection.location, warpers) if selection.location is not None else picks[1])
-        points_at = (self.grammar == State.FREE) & (tokens == self.config.patch_token_id)
+        starts_point = (self.grammar == FREE) & (tokens == self.patch_token_id)
         # Column of the stage that counts: 0 patch, 1 slot, 2 location, 3 none.
-        stage = torch.where(points_at, 0, torch.where((self.grammar == State.FREE) | (self.grammar == State.CLOSED), 3, self.grammar))
-        nothing = torch.full_like(tokens, NO_SELECTION)
-        patch = torch.where(picks[0].index == len(self.patch_ids), NO_MORE_POINTS, picks[0].index)
-        chosen = torch.stack([patch, picks[1].index, picks[2].index, nothing], 1).gather(1, stage.unsqueeze(1)).squeeze(1)
-        missing = torch.full_like(picks[0].probability, torch.nan)
-        odds = torch.stack([*(pick.probability for pick in picks), missing], 1).gather(1, stage.unsqueeze(1)).squeeze(1)
+        stage = self.stages[self.grammar].masked_fill(starts_point, 0).unsqueeze(1)
+        patch = picks[0].index.masked_fill(picks[0].index == len(self.patch_ids), NO_MORE_POINTS)
+        chosen = torch.stack([patch, picks[1].index, picks[2].index, self.nothing], 1).gather(1, stage).squeeze(1)
+        odds = torch.stack([*(pick.probability for pick in picks), self.no_odds], 1).gather(1, stage).squeeze(1)
         return Choice(tokens, chosen, odds, picks[0].distribution, picks[1].distribution)
 
     def advance(self, choice: Choice, state: GroundingState) -> None:
         """Takes note of what was chosen; `state` is that of the step that chose it."""
-        symbol = torch.where(self.grammar == State.FREE, Symbol.PATCH, self.grammar + 1)
-        symbol = torch.where(choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS, symbol)
-        symbol = torch.where(choice.selections == NO_SELECTION, Symbol.TEXT, symbol)
-        is_patch, is_slot = symbol == Symbol.PATCH, symbol == Symbol.SUBPATCH
-        self.slot = torch.where(is_patch & (choice.selections != self.patch), NO_SELECTION, self.slot)
+        symbol = self.symbols[self.grammar].masked_fill(choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS)
+        symbol = symbol.masked_fill(choice.selections == NO_SELECTION, Symbol.TEXT)
+        is_patch, is_slot = symbol == PATCH, symbol == SUBPATCH
+        self.slot = self.slot.masked_fill(is_patch & (choice.selections != self.patch), NO_SELECTION)
         self.patch = torch.where(is_patch, choice.selections, self.patch)
         self.slot = torch.where(is_slot, choice.selections, self.slot)
         self.has_points = self.has_points | is_patch
-        self.num_points = self.num_points + is_patch.long()
+        self.num_points = self.num_points + is_patch
         self.grammar = self.table[self.grammar, symbol]
-        self.first_patch = torch.where(is_slot, self._first_patch(state), self.first_patch)
+        # Where a slot was chosen, the state's selected patch is the one it was chosen in.
+        self.first_patch = torch.where(is_slot, self._first_patch(state.selected_slots), self.first_patch)
         self.is_first = False
 
-    def _first_patch(self, state: GroundingState) -> Tensor:
-        """(B,) the first patch that may follow: the last one again while a valid slot above the last slot is left in it."""
-        left = (state.slots_of(self.rows, self.patch) >= 0) & (self.slot_ids > self.slot.unsqueeze(1))
-        return torch.where(left.any(1), self.patch, self.patch + 1).clamp(min=0)
+    def _first_patch(self, slots: Tensor) -> Tensor:
+        """(B,) the first patch that may follow: the last one again while one of its `slots` (B, K) is left above the last slot."""
+        return torch.where(self._left(slots).any(1), self.patch, self.patch + 1).clamp(min=0)
+
+    def _left(self, slots: Tensor) -> Tensor:
+        """(B, K) True at valid slots above the last one."""
+        return (slots >= 0) & (self.slot_ids > self.slot.unsqueeze(1))
 
     def _patch_scores(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Masked scores (B, P + 1), and whether anything may be chosen (B,)."""
@@ -203,26 +214,23 @@ class DecodingRules:
 
     def _slot_scores(self, logits: Tensor, state: GroundingState) -> Tensor:
         """Masked scores (B, K): valid slots of the chosen patch, above the last slot if that patch was chosen before."""
-        allowed = (state.slots_of(self.rows, self.patch) >= 0) & (self.slot_ids > self.slot.unsqueeze(1))
-        return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
+        return logits.masked_fill(~self._left(state.selected_slots), torch.finfo(logits.dtype).min)
 
     def _text_stage(self, text: Tensor, has_place: Tensor, ids: Tensor, processors: Processors, sample: bool) -> Tensor:
         """(B,) plain ids; where the grammar leaves no choice, the only token it allows."""
-        may_point = has_place & (self.grammar == State.FREE)
+        may_point = has_place & (self.grammar == FREE)
         if self.is_first:
             may_point = may_point & self.may_start
         lowest = torch.finfo(text.dtype).min
-        config = self.config
-        text[:, config.subpatch_token_id] = lowest
-        text[:, config.location_token_id] = lowest
-        text[:, config.patch_token_id] = torch.where(may_point, text[:, config.patch_token_id], lowest)
+        text.index_fill_(1, self.only_forced, lowest)
+        text[:, self.patch_token_id].masked_fill_(~may_point, lowest)
         if self.limits.single_point and self.end_ids is not None:
             waiting = (self.num_points == 0) & self.patch_mask.any(1) if len(self.patch_ids) else torch.zeros_like(self.has_points)
             text[:, self.end_ids] = torch.where(waiting.unsqueeze(1), lowest, text[:, self.end_ids])
         scores = processors(ids, text)
         tokens = torch.multinomial(scores.softmax(-1), 1).squeeze(1) if sample else scores.argmax(-1)
         if self.is_first and self.limits.single_point:
-            tokens = torch.where(may_point & (self.num_points == 0), config.patch_token_id, tokens)
+            tokens = torch.where(may_point & (self.num_points == 0), self.patch_token_id, tokens)
         forced = self.forced_tokens[self.grammar]
         return torch.where(forced >= 0, forced, tokens)
 

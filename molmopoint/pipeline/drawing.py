@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from molmopoint.points import Point
 
@@ -23,6 +23,9 @@ _PALETTE = (
 
 _OVERSAMPLING = 4
 """Markers are drawn this much larger and shrunk, because PIL draws without antialiasing."""
+
+_BLUR = 0.012
+"""Blur of heatmaps, as a share of the picture's mean side."""
 
 _DARK, _LIGHT = (20, 20, 24), (255, 255, 255)
 
@@ -62,9 +65,12 @@ def draw_heatmap(picture: Image.Image, heat: np.ndarray, *, strength: float = 0.
     base = np.asarray(picture.convert("RGB"), dtype=np.float32)
     top = float(heat.max(initial=0.0))
     # The square root lifts the second-best places, which is what one looks at a heatmap for.
-    level = np.sqrt(np.clip(heat / top, 0.0, 1.0), dtype=np.float32) if top > 0 else np.zeros(base.shape[:2], dtype=np.float32)
-    colours = _glow_colours()[np.round(level * 255).astype(np.uint8)]
-    opacity = (strength * level)[..., None]
+    level = np.sqrt(np.clip(heat / top, 0.0, 1.0)) if top > 0 else np.zeros(base.shape[:2])
+    mask = Image.fromarray(np.round(level * 255).astype(np.uint8))
+    # A little blur hides the edges of the ViT patches, which mean nothing in the picture.
+    glow = np.asarray(mask.filter(ImageFilter.GaussianBlur(_BLUR * (mask.width * mask.height) ** 0.5)))
+    colours = _glow_colours()[glow]
+    opacity = (strength / 255 * glow.astype(np.float32))[..., None]
     return Image.fromarray(np.round(base * (1 - opacity) + colours * opacity).astype(np.uint8))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from molmopoint.checkpoints import registry
-from molmopoint.errors import CheckpointError
+from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.pointer import Pointer
 from molmopoint.processing import MolmoPointProcessor
@@ -53,8 +53,12 @@ def load(
     try:
         processor = MolmoPointProcessor.from_pretrained(source, **_processor_arguments(arguments))
         model = MolmoPointForConditionalGeneration.from_pretrained(source, dtype=dtype, **placement, **arguments)
-    except OSError as error:
+    except MolmoPointError:
+        raise
+    except (OSError, ValueError) as error:  # how transformers says that files are missing or do not fit
         raise CheckpointError(f"expected a MolmoPoint model at {source!r}, got: {_first_line(error)}{_advice(source)}") from error
+    if processor.chat_template is None:
+        raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
     if device is not None and not placement:
         model.to(device)
     return Pointer(model.eval(), processor)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from molmopoint.errors import ProcessingError
+from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.answers import AnswerReader, count_of
 from molmopoint.pipeline.batching import OnError, run_in_batches
@@ -34,13 +34,24 @@ class Pointer:
     Args:
         model: in evaluation mode, on its device.
         processor: of the same checkpoint.
+
+    Raises:
+        CheckpointError: model and processor divide a ViT patch into different location cells.
     """
 
     def __init__(self, model: MolmoPointForConditionalGeneration, processor: MolmoPointProcessor) -> None:
+        if processor.location_grid != model.config.location_grid:
+            raise CheckpointError(
+                f"expected a processor with {model.config.patch_location} location cells as the model has, got {processor.patch_location}; "
+                "load both from the same folder, or set patch_location alike"
+            )
         self.model = model
         self.processor = processor
         self._builder = RequestBuilder(processor, model.config)
-        self._reader = AnswerReader(processor.tokenizer, model.config.extended_start, _ids_of(model.generation_config.eos_token_id))
+        tokenizer = processor.tokenizer
+        # Released folders may lack a generation config; the answer ends with the token that ends every turn.
+        eos_token_ids = _ids_of(model.generation_config.eos_token_id) or _ids_of(tokenizer.eos_token_id)
+        self._reader = AnswerReader(tokenizer, model.config.extended_start, eos_token_ids)
 
     def __repr__(self) -> str:
         name = self.model.config.name_or_path or type(self.model).__name__
@@ -198,7 +209,14 @@ class Pointer:
         with torch.inference_mode():
             if any(request.features is not None for request in requests):
                 batch = self._with_features(batch, requests)
-            output = self.model.generate(**batch, **options.generate_arguments(), return_dict_in_generate=True, **generate_arguments)
+            output = self.model.generate(
+                **batch,
+                **options.generate_arguments(),
+                eos_token_id=list(self._reader.eos_token_ids),
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+                return_dict_in_generate=True,
+                **generate_arguments,
+            )
             return self._reader.read(output, requests, batch["input_ids"].shape[1], options.max_new_tokens)
 
     def _with_features(self, batch: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:

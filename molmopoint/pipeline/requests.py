@@ -84,9 +84,8 @@ class RequestBuilder:
         """
         if isinstance(image, EncodedImage):
             if options.max_crops not in (None, image.max_crops):
-                raise ProcessingError(
-                    f"expected max_crops as encoded ({image.max_crops or 'the default'}), got {options.max_crops}; pass it to `encode` instead"
-                )
+                encoded = image.max_crops or "the default"
+                raise ProcessingError(f"expected max_crops as encoded ({encoded}), got {options.max_crops}; pass it to `encode` instead")
             return self.ask(image.visual, prompt, options.single, history, image.features)
         return self.ask(self.see(image, options.max_crops), prompt, options.single, history)
 

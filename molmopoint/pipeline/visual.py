@@ -32,7 +32,7 @@ class Displayed:
     """
 
     pictures: tuple[Image.Image, ...] = ()
-    clip: str | Path | Sequence[Any] | None = None
+    clip: str | Path | np.ndarray | Sequence[Any] | None = None
     timestamps: np.ndarray | None = None
     as_list: bool = False
 

@@ -75,7 +75,7 @@ class MolmoPointProcessor(Molmo2Processor):
             video_use_col_tokens: end each row of a frame with `<im_col>`.
             use_frame_special_tokens: put frames between `<frame_start>` and `<frame_end>`.
             use_low_res_token_for_global_crops: fill the global crop with `<im_low>`, which cannot be chosen.
-            patch_location: "NxN" location cells per ViT patch, None without; read from config.json where it is not given.
+            patch_location: "NxN" location cells per ViT patch, None without; the model's config.json decides where there is one.
         """
         super().__init__(
             image_processor,
@@ -114,14 +114,13 @@ class MolmoPointProcessor(Molmo2Processor):
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Settings of a folder or repository; `patch_location` is in the model's config.json, as released."""
+        """Settings of a folder or repository; where a model's config.json lies beside them, it alone decides `patch_location`."""
         settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        if "patch_location" not in settings:
-            hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
-            path = cached_file(str(pretrained_model_name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **hub)
-            if path is not None:
-                config = json.loads(Path(path).read_text(encoding="utf-8"))
-                settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
+        hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
+        path = cached_file(str(pretrained_model_name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **hub)
+        if path is not None:
+            config = json.loads(Path(path).read_text(encoding="utf-8"))
+            settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
         return settings, unused
 
     @classmethod

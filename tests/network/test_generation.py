@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tiny import END_OF_TURN, Rows, batch_of, random_model
@@ -11,20 +13,20 @@ from molmopoint.grammar import GroundingGrammar, Symbol
 from molmopoint.rows import split_extended
 from molmopoint.tokens import NO_MORE_POINTS
 
-
 MIX = [["image"], [], ["image", "image", "image"], ["clip"], ["image"]]
 STEPS = 40
 
 
-def generate(model, inputs, steps=STEPS, **kwargs):
+def generate(model, inputs, steps=STEPS, **kwargs) -> Any:
     return model.generate(**inputs, max_new_tokens=steps, eos_token_id=kwargs.pop("eos_token_id", None), pad_token_id=0, **kwargs)
 
 
 def answered(inputs, sequences):
     """The prompt's inputs with its answer behind it; vision tokens in the answer are text."""
     new = sequences.shape[1] - inputs["input_ids"].shape[1]
-    grown = {name: torch.nn.functional.pad(inputs[name], (0, new), value=v) for name, v in (("attention_mask", 1), ("mm_token_type_ids", 0))}
-    return {**inputs, **grown, "input_ids": sequences}
+    mask = torch.nn.functional.pad(inputs["attention_mask"], (0, new), value=1)
+    types = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, new), value=0)
+    return {**inputs, "attention_mask": mask, "mm_token_type_ids": types, "input_ids": sequences}
 
 
 def plain(model, answer, sample):
@@ -51,9 +53,11 @@ def test_a_batch_is_its_rows(seed):
 
 
 def sentence(model, ids, selections):
-    kinds = {model.config.patch_token_id: Symbol.PATCH, model.config.subpatch_token_id: Symbol.SUBPATCH, model.config.location_token_id: Symbol.LOCATION}
+    config = model.config
+    tokens = (config.patch_token_id, config.subpatch_token_id, config.location_token_id)
+    kinds = dict(zip(tokens, (Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION), strict=True))
     return [
-        Symbol.NO_MORE_POINTS if s == NO_MORE_POINTS else kinds[i] if i in kinds else Symbol.TEXT
+        Symbol.NO_MORE_POINTS if s == NO_MORE_POINTS else kinds.get(i, Symbol.TEXT)
         for i, s in zip(ids.tolist(), selections.tolist(), strict=True)
     ]
 
@@ -73,7 +77,8 @@ def test_answers_follow_the_grammar(seed, sample_tokens):
         symbols = sentence(model, ids, selections)
         GroundingGrammar().run(symbols)
         assert symbols[0] is Symbol.TEXT, "no answer starts inside a list that was never opened"
-        table = torch.cat([torch.nn.functional.pad(t, (0, 9 - t.shape[1]), value=-1) for _, (_, _, t) in sample["parts"]]) if sample["parts"] else None
+        tables = [torch.nn.functional.pad(t, (0, 9 - t.shape[1]), value=-1) for _, (_, _, t) in sample["parts"]]
+        table = torch.cat([*tables, torch.zeros(0, 9, dtype=torch.long)])
         places = [
             (int(selections[i]), int(selections[i + 1]))
             for i in range(len(symbols) - 1)
@@ -138,7 +143,8 @@ def test_teacher_forcing_repeats_greedy_choices(seed):
         passed = model(**answered(inputs, out.sequences), labels=labels)
         odds = out.selection_probabilities[0]
         ids, selections = plain(model, out.sequences[0, len(sample["ids"]) :], sample)
-        for token, logits in ((model.config.subpatch_token_id, passed.subpatch_logits), (model.config.location_token_id, passed.location_logits)):
+        tokens = (model.config.subpatch_token_id, model.config.location_token_id)
+        for token, logits in zip(tokens, (passed.subpatch_logits, passed.location_logits), strict=True):
             chosen = ids == token
             assert len(logits) == int(chosen.sum())
             if token == model.config.location_token_id:

@@ -5,57 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from tiny import Rows, batch_of, random_model
+from tiny_training import ANSWER, conversation, row, training_batch
 
 from molmopoint.errors import GroundingError
-from molmopoint.tokens import NO_MORE_POINTS
-
-ANSWER = [((9, 0, 4), (9, 3, 0), (12, 1, 8)), ((10, 2, 2),)]
-
-
-def conversation(config, words, triples):
-    """Ids, selections, labels and weights of one question and its answer with a closed point list."""
-    ids, selections = list(words), [-1] * len(words)
-    for patch, slot, location in triples:
-        ids += [config.patch_token_id, config.subpatch_token_id, config.location_token_id, 7]
-        selections += [patch, slot, location, -1]
-    ids += [config.patch_token_id, 8]
-    selections += [NO_MORE_POINTS, -1]
-    labels = [-100] * (len(words) - 1) + ids[len(words) :] + [2]
-    weights = [0.0 if label < 0 else 0.5 + 0.1 * (i % 3) for i, label in enumerate(labels)]
-    return ids, selections, labels, weights
-
-
-def row(config, sample, conversations, example=0, first_patch=0):
-    """One example: the sample's trunk and its branches, as columns."""
-    trunk = len(sample["ids"])
-    columns = {
-        "input_ids": list(sample["ids"]), "selection_ids": [-1] * trunk, "shift_labels": [-100] * trunk, "loss_weights": [0.0] * trunk,
-        "position_ids": list(range(trunk)), "branch_ids": [-1] * trunk,
-    }  # fmt: skip
-    for branch, (ids, selections, labels, weights) in enumerate(conversations):
-        shifted = [s + first_patch if i == config.patch_token_id and s >= 0 else s for i, s in zip(ids, selections, strict=True)]
-        added = (ids, shifted, labels, weights, range(trunk, trunk + len(ids)), [branch] * len(ids))
-        for name, values in zip(columns, added, strict=True):
-            columns[name] += list(values)
-    columns["example_ids"] = [example] * len(columns["input_ids"])
-    return columns
-
-
-FILL = {"input_ids": 0, "selection_ids": -1, "shift_labels": -100, "loss_weights": 0.0, "position_ids": 0, "branch_ids": -1, "example_ids": -1}
-
-
-def training_batch(config, rows, samples, side="right"):
-    """Model inputs from rows; `samples` in the order of their image tokens."""
-    length = max(len(r["input_ids"]) for r in rows)
-    out = {}
-    for name, fill in FILL.items():
-        padded = []
-        for r in rows:
-            gap = [fill] * (length - len(r[name]))
-            padded.append(r[name] + gap if side == "right" else gap + r[name])
-        out[name] = torch.tensor(padded)
-    pixels = {k: v for k, v in batch_of(samples, config).items() if "pooling" in k or "pixel" in k}
-    return out | {"attention_mask": (out["example_ids"] >= 0).long()} | pixels
 
 
 @torch.no_grad()
@@ -110,7 +62,8 @@ def test_changing_one_branch_never_changes_another(model, samples):
 
 def test_padding_side_does_not_matter(model, samples):
     config = model.config
-    rows = [row(config, samples[0], [conversation(config, [20, 30], ANSWER[0])]), row(config, samples[1], [conversation(config, [20] * 9, ANSWER[1])])]
+    conversations = [conversation(config, words, answer) for words, answer in zip(([20, 30], [20] * 9), ANSWER, strict=True)]
+    rows = [row(config, sample, [spoken]) for sample, spoken in zip(samples, conversations, strict=True)]
     close(sums(model, training_batch(config, rows, samples, "right")), sums(model, training_batch(config, rows, samples, "left")))
 
 
@@ -137,6 +90,7 @@ def test_labels_and_shift_labels_say_the_same(model, samples):
     close(expected, sums(model, batch))
 
 
+@torch.no_grad()
 def test_divisor_z_loss_and_weighted_pointing(model, samples):
     batch = training_batch(model.config, [row(model.config, samples[0], [conversation(model.config, [20, 30], ANSWER[0])])], samples[:1])
     out = model(**batch, z_loss=1e-2, num_items_in_batch=4.0)

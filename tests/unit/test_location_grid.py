@@ -10,8 +10,9 @@ import torch
 from tiny import random_model, tiny_config
 from toy_processor import picture, toy_processor
 
+from molmopoint.errors import CheckpointError
 from molmopoint.geometry import cell_width, points_to_triples, triples_to_points
-from molmopoint.pipeline import Pointer, load
+from molmopoint.pipeline import Pointer, PointingResult, load
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.tokens import IMAGE_PLACEHOLDER, IMAGE_START, RELEASED_TOKENS, ExtendedVocabulary, Kind
 
@@ -29,6 +30,11 @@ def model_for(processor: MolmoPointProcessor, patch_location: str | None):
             model.lm_head.weight[digit] *= 2
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     return model
+
+
+def triples_of(result: PointingResult) -> np.ndarray:
+    assert result.points.triples is not None
+    return result.points.triples
 
 
 def pointer_with(patch_location: str | None) -> Pointer:
@@ -70,10 +76,11 @@ def test_answers_have_as_many_locations(patch_location):
     assert sum(len(result.points) for result in results) >= 3
     for image, result in zip(pictures, results, strict=True):
         assert result.invalid == 0 and ((result.points.xy >= 0) & (result.points.xy <= image.size)).all()
-        locations = result.points.triples[:, 2]
+        triples = triples_of(result)
+        locations = triples[:, 2]
         assert ((locations >= 0) & (locations < 25)).all() if patch_location else (locations == -1).all()
         again = points_to_triples(result.points.group, result.points.xy, result.metadata)
-        assert (again == result.points.triples).all()
+        assert (again == triples).all()
         # `<POINT_n>` of the text mean the same as the ids
         assert pointer.processor.decode_points(result.raw_text, result.metadata).xy.tolist() == result.points.xy.tolist()
 
@@ -86,23 +93,30 @@ def test_the_last_cell_survives_the_extended_vocabulary():
     assert triple[2] == 24
     ids = [vocabulary.encode(kind, index) for kind, index in zip((Kind.PATCH, Kind.SUBPATCH, Kind.LOCATION), triple, strict=True)]
     points = processor.decode_points([*ids, *processor.tokenizer.encode("1", add_special_tokens=False)], metadata)
-    assert points.triples.tolist() == [triple]
+    assert points.triples is not None and points.triples.tolist() == [triple]
     assert points.xy.tolist() == [[pytest.approx(70 - 70 / 5 / 10)] * 2]
 
 
 def test_the_field_of_config_json_is_all_a_folder_needs(tmp_path):
-    """Released processor files do not name the grid, so config.json alone decides."""
+    """What config.json says wins over processor files, which released folders have without the field."""
     pointer = pointer_with("5x5")
     pointer.model.save_pretrained(tmp_path)
     pointer.processor.save_pretrained(tmp_path)
     settings = json.loads((tmp_path / "processor_config.json").read_text())
-    settings.pop("patch_location", None)
+    settings["patch_location"] = "3x3"
     (tmp_path / "processor_config.json").write_text(json.dumps(settings))
 
     loaded = load(tmp_path)
     assert loaded.model.config.patch_location == loaded.processor.patch_location == "5x5"
-    assert loaded.model.model.point_predictor.location.projection.weight.shape[0] == 25
+    location = loaded.model.model.point_predictor.location
+    assert location is not None and location.projection.weight.shape[0] == 25
     image = picture(60, 90)
     here, there = (p.point(image, "the cats", max_new_tokens=STEPS) for p in (pointer, loaded))
-    assert len(here.points) and here.points.triples.tolist() == there.points.triples.tolist()
+    assert len(here.points) and triples_of(here).tolist() == triples_of(there).tolist()
     assert here.points.xy.tolist() == there.points.xy.tolist()
+
+
+def test_model_and_processor_must_agree():
+    processor = toy_processor(patch_location="3x3")
+    with pytest.raises(CheckpointError, match="5x5"):
+        Pointer(model_for(processor, "5x5"), processor)

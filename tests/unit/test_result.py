@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def metadata_of(sizes, timestamps=None):
     return PointingMetadata(np.array(pooling), np.array(indexable), maps, sizes, timestamps)
 
 
-def result_of(triples, sizes=((40, 20),), timestamps=None, patch=None, subpatch=None, as_list=False):
+def result_of(triples, sizes=((40, 20),), timestamps=None, patch=None, subpatch=None, as_list=False) -> Any:
     metadata = metadata_of(list(sizes), timestamps)
     triples = np.array(triples, dtype=int).reshape(-1, 3)
     group, xy = triples_to_points(triples, metadata)

@@ -1,0 +1,149 @@
+"""What the documents say: their Python runs, their commands and files exist, their table is that of the zoo."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+import shutil
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from molmopoint.checkpoints import ZooEntry, list_models
+from molmopoint.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = {
+    'pip install -e . && molmopoint point examples/images/shapes.png "the red circles" --out points.png',
+    'pip install -e ".[test]" && pytest',
+}
+
+_FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^()\s]+)\)")
+
+
+class Block(NamedTuple):
+    """One fenced block; `reason` says why it is not run."""
+
+    language: str
+    code: str
+    reason: str | None
+    line: int
+
+
+def blocks(document: Path) -> list[Block]:
+    text = document.read_text(encoding="utf-8")
+    return [
+        Block(found["language"], found["code"], found["reason"], text.count("\n", 0, found.start("code")) + 1)
+        for found in _FENCE.finditer(text)
+    ]
+
+
+def name(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture
+def beside_the_examples(tmp_path, monkeypatch):
+    """A folder to write into, where the paths of the documents exist."""
+    shutil.copytree(ROOT / "examples" / "images", tmp_path / "examples" / "images")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+@pytest.mark.usefixtures("beside_the_examples")
+def test_python_runs(document):
+    """The blocks of a document run one after the other; those not run must at least be Python."""
+    namespace: dict[str, object] = {"__name__": "__document__"}
+    for block in blocks(document):
+        if block.language != "python":
+            continue
+        tree = ast.parse("\n" * (block.line - 1) + block.code, filename=name(document))
+        if block.reason is None:
+            exec(compile(tree, name(document), "exec"), namespace)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_links_lead_to_files(document):
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in _LINK.findall(text):
+        path, _, anchor = target.partition("#")
+        if path.startswith("https://"):
+            continue
+        file = (document.parent / path).resolve() if path else document
+        assert file.exists(), f"{name(document)} links to {target}, which is not there"
+        assert file.is_relative_to(ROOT)
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{name(document)} links to {target}, which has no such heading"
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    found = [(name(document), block) for document in DOCUMENTS for block in blocks(document) if block.language == "bash"]
+    return [
+        (where, command) for where, block in found for line in block.code.splitlines() for command in line.split(" && ") if line.strip()
+    ]
+
+
+@pytest.mark.parametrize(("where", "command"), shell_lines())
+def test_commands_exist(where, command):
+    words = shlex.split(command, comments=True)
+    if words[0] == "molmopoint":
+        program = typer.main.get_command(app)
+        assert words[1] in program.commands, f"{where}: no command {words[1]!r}"
+        options = {option for parameter in program.commands[words[1]].params for option in parameter.opts}
+        assert {word for word in words[2:] if word.startswith("-")} <= options
+    elif words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(f"{words[2]}.__main__") or importlib.util.find_spec(words[2]), f"{where}: no module {words[2]}"
+    elif words[0] == "python":
+        assert (ROOT / words[1]).is_file(), f"{where}: no file {words[1]}"
+    elif words[0] == "pip":
+        extras = re.findall(r"\[(\w+)\]", command)
+        assert all(f'"{extra}"' in (ROOT / "setup.py").read_text() for extra in extras)
+    else:
+        assert words[0] == "pytest", f"{where}: the tests do not know the command {words[0]!r}"
+
+
+def test_readme_has_the_two_commands():
+    lines = {line for block in blocks(ROOT / "README.md") if block.language == "bash" for line in block.code.splitlines()}
+    assert lines >= COMMANDS
+
+
+@pytest.mark.usefixtures("beside_the_examples")
+def test_the_first_command_points():
+    arguments = next(shlex.split(command) for command in sorted(COMMANDS) if "molmopoint" in command)
+    call = arguments[arguments.index("molmopoint") + 1 :]
+    done = CliRunner().invoke(app, [*call, "--max-new-tokens", "256"])
+    assert done.exit_code == 0, done.output
+    assert Path("points.png").is_file()
+
+
+def zoo_row(entry: ZooEntry) -> str:
+    parameters = "not counted"
+    if entry.parameters is not None:
+        unit, letter = (10**9, "B") if entry.parameters >= 10**9 else (10**6, "M")
+        parameters = f"{entry.parameters / unit:.1f} {letter}"
+    scores = "; ".join(f"{score.benchmark} {score.value}" for score in entry.scores) or "see its model card"
+    weights = f"`{entry.hub_id}`" if entry.hub_id else "in this package"
+    return f"| `{entry.name}` | {weights} | {parameters} | {', '.join(entry.modalities)} | {entry.licence} | {scores} |"
+
+
+def test_the_table_is_that_of_the_zoo():
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if re.match(r"\| `[a-z0-9-]+` \|", line)]
+    assert rows == [zoo_row(entry) for entry in list_models()]
+
+
+def test_the_four_files_to_read_first_are_modules():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\d\. \[([\w/]+)\.py\]", text, flags=re.MULTILINE)
+    assert len(listed) == 4
+    for path in listed:
+        import_module(("" if path.startswith("molmopoint/") else "molmopoint.") + path.replace("/", "."))
