@@ -1,6 +1,6 @@
 """What turns hidden states into choices. Torch only; every size is given, so that each head runs on five vectors."""
 
-from molmopoint.heads.grounding import GroundingHeads, GroundingState, SelectionLogits
+from molmopoint.heads.grounding import ALL_STAGES, GroundingHeads, GroundingState, SelectionLogits, Stages
 from molmopoint.heads.location import LocationHead
 from molmopoint.heads.norm import RMSNorm
 from molmopoint.heads.patch import PatchHead, patch_scale
@@ -8,12 +8,14 @@ from molmopoint.heads.rotary import rotate
 from molmopoint.heads.subpatch import SubpatchHead
 
 __all__ = [
+    "ALL_STAGES",
     "GroundingHeads",
     "GroundingState",
     "LocationHead",
     "PatchHead",
     "RMSNorm",
     "SelectionLogits",
+    "Stages",
     "SubpatchHead",
     "patch_scale",
     "rotate",

@@ -83,11 +83,28 @@ class GroundingState:
         return features * (patches >= 0).unsqueeze(-1)
 
 
-class SelectionLogits(NamedTuple):
-    """Unmasked float32 scores of one decode step: patches (B, P + 1), slots (B, K), locations (B, L)."""
+class Stages(NamedTuple):
+    """From what some row of a batch chooses next; the logits of the other stages need not be computed.
 
-    patch: Tensor
-    subpatch: Tensor
+    Attributes:
+        words: words and patches, which belong to the same step.
+        slots: slots of the patch that was selected last.
+        locations: cells of the ViT patch that was selected last.
+    """
+
+    words: bool = True
+    slots: bool = True
+    locations: bool = True
+
+
+ALL_STAGES = Stages()
+
+
+class SelectionLogits(NamedTuple):
+    """Unmasked float32 scores of one decode step: patches (B, P + 1), slots (B, K), locations (B, L); None where not needed."""
+
+    patch: Tensor | None
+    subpatch: Tensor | None
     location: Tensor | None
 
 
@@ -112,22 +129,27 @@ class GroundingHeads(nn.Module):
         self.subpatch = SubpatchHead(hidden_size, vit_feature_dim, embed_dim)
         self.location = LocationHead(hidden_size, num_locations) if num_locations else None
 
-    def step(self, hidden: Tensor, state: GroundingState, *, normed_location: bool) -> SelectionLogits:
+    def step(
+        self, hidden: Tensor, state: GroundingState, *, normed_location: bool, stages: Stages = ALL_STAGES
+    ) -> SelectionLogits:
         """Scores of every selection a row could make next.
 
         Args:
             hidden: (B, H) hidden state of the last token, before the final norm.
             state: of the same rows, `selected_patch` up to date.
             normed_location: whether the location head reads the normed state, as in training.
+            stages: what is needed.
 
         Returns:
             Unmasked and, for patches, unscaled scores.
         """
         normed = self.norm(hidden)
-        selected = state.selected_patch
-        rows = torch.arange(len(hidden), device=hidden.device)
-        positions = state.positions_of(rows, selected)
-        patch = self.patch(normed.unsqueeze(1), positions.unsqueeze(1), state.patch_keys).squeeze(1)
-        subpatch = self.subpatch(normed, state.vit_features_of(state.selected_slots))
-        location = self.location(normed if normed_location else hidden) if self.location is not None else None
+        patch = subpatch = location = None
+        if stages.words:
+            positions = state.positions_of(torch.arange(len(hidden), device=hidden.device), state.selected_patch)
+            patch = self.patch(normed.unsqueeze(1), positions.unsqueeze(1), state.patch_keys).squeeze(1)
+        if stages.slots:
+            subpatch = self.subpatch(normed, state.vit_features_of(state.selected_slots))
+        if stages.locations and self.location is not None:
+            location = self.location(normed if normed_location else hidden)
         return SelectionLogits(patch, subpatch, location)

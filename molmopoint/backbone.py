@@ -19,7 +19,7 @@ from transformers.models.molmo2.modeling_molmo2 import Molmo2PreTrainedModel, Mo
 
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFeatures, join_tables, tapped_features
-from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm
+from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
 from molmopoint.key_map import register_converters, to_released
 from molmopoint.load_checks import check_loading_info, verify_checkpoint_files
 from molmopoint.rows import PatchHistory, RowLayout, check_image_tokens, lay_out
@@ -222,36 +222,46 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         )
         return layout, state
 
-    def embed(self, input_ids: Tensor, selections: Tensor, state: GroundingState, layout: RowLayout | None) -> Tensor:
-        """Embeddings (B, S, H) of plain ids, with image features at image tokens and the chosen features at grounding tokens.
-
-        In cached steps (`layout` None) the patch of a SUBPATCH token is the row's `selected_patch`; in a prompt it is read
-        off the row.
-        """
-        config = self.config
-        ids = input_ids
-        if config.share_low_res_embedding:
-            ids = torch.where(ids == config.image_non_indexable_patch_id, config.image_patch_id, ids)
-        embeddings = self.language_model.embed_tokens(ids)
-        is_patch = (input_ids == config.patch_token_id) & (selections >= 0)
-        is_slot = (input_ids == config.subpatch_token_id) & (selections >= 0)
-        if layout is None:
-            rows = torch.arange(len(ids), device=ids.device)
-            chosen = torch.where(is_patch[:, 0], selections[:, 0], NO_SELECTION)
-            added = state.image_features_of(rows, chosen).to(embeddings)
-            slots = state.selected_slots.gather(1, selections.clamp(min=0, max=state.pooling.shape[1] - 1))[:, 0]
-            subpatch = self.build_vit_embedding(state.vit_features_of(slots)).to(embeddings) * is_slot
-            return embeddings + (added + subpatch).unsqueeze(1)
+    def embed(self, input_ids: Tensor, selections: Tensor, state: GroundingState, layout: RowLayout) -> Tensor:
+        """Embeddings (B, S, H) of plain ids, with image features at image tokens and the chosen features at grounding tokens."""
+        embeddings = self._embed_tokens(input_ids)
+        is_patch, is_slot = ((input_ids == t) & (selections >= 0) for t in (self.config.patch_token_id, self.config.subpatch_token_id))
         table = state.table_rows[layout.rows, layout.patches] if layout.max_patches else layout.rows
         embeddings = embeddings.index_put((layout.rows, layout.columns), state.image_features[table].to(embeddings), accumulate=True)
         rows, columns = is_patch.nonzero(as_tuple=True)
         features = state.image_features_of(rows, selections[rows, columns])
         embeddings = embeddings.index_put((rows, columns), features.to(embeddings), accumulate=True)
         rows, columns = is_slot.nonzero(as_tuple=True)
-        patches = PatchHistory.of(input_ids, selections, config).selection[rows, columns]
+        patches = PatchHistory.of(input_ids, selections, self.config).selection[rows, columns]
         slots = state.slots_of(rows, patches).gather(1, selections[rows, columns].unsqueeze(1)).squeeze(1)
         subpatch = self.build_vit_embedding(state.vit_features_of(slots))
         return embeddings.index_put((rows, columns), subpatch.to(embeddings), accumulate=True)
+
+    def embed_step(self, input_ids: Tensor, selections: Tensor, state: GroundingState, stages: Stages) -> Tensor:
+        """The same for one new token per row (B, 1, H), whose patch, if any, is the state's `selected_patch`.
+
+        Args:
+            input_ids: (B, 1).
+            selections: (B, 1).
+            state: with the selections of these tokens.
+            stages: what comes next: without slots no row was fed a patch, without locations none was fed a slot.
+        """
+        embeddings = self._embed_tokens(input_ids)
+        if stages.slots:
+            fed = torch.where(input_ids == self.config.patch_token_id, selections, NO_SELECTION)[:, 0]
+            rows = torch.arange(len(fed), device=fed.device)
+            embeddings = embeddings + state.image_features_of(rows, fed).to(embeddings).unsqueeze(1)
+        if stages.locations or self.point_predictor.location is None:
+            is_slot = (input_ids == self.config.subpatch_token_id) & (selections >= 0)
+            slots = state.selected_slots.gather(1, selections.clamp(min=0, max=state.pooling.shape[1] - 1))
+            embeddings = embeddings + self.build_vit_embedding(state.vit_features_of(slots)).to(embeddings) * is_slot.unsqueeze(-1)
+        return embeddings
+
+    def _embed_tokens(self, input_ids: Tensor) -> Tensor:
+        config = self.config
+        if config.share_low_res_embedding:
+            input_ids = torch.where(input_ids == config.image_non_indexable_patch_id, config.image_patch_id, input_ids)
+        return self.language_model.embed_tokens(input_ids)
 
     def remember(self, hidden: Tensor, layout: RowLayout, state: GroundingState, last_patch: Tensor) -> GroundingState:
         """Fills in the patch keys (B, P, E) from the hidden states (B, S, H) of a prompt."""

@@ -23,7 +23,7 @@ from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
 from molmopoint.generation import GroundedGenerationMixin
-from molmopoint.heads import GroundingState
+from molmopoint.heads import ALL_STAGES, GroundingState, Stages
 from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
 from molmopoint.rows import PatchHistory, check_selections, split_extended
 from molmopoint.tokens import NO_SELECTION
@@ -94,6 +94,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         past_key_values: Cache | None = None,
         visual_features: VisualFeatures | None = None,
         grounding_state: GroundingState | None = None,
+        stages: Stages = ALL_STAGES,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         weight_pointing_losses: bool = False,
@@ -124,6 +125,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             past_key_values: cache; together with `grounding_state` the call is a cached step of one token per row.
             visual_features: instead of pixels, what `get_visual_features` returned.
             grounding_state: what the prompt pass returned.
+            stages: in cached steps, which logits to compute; the others are None.
             use_cache: whether a prompt makes a cache.
             logits_to_keep: compute vocabulary logits only for the last positions; 0 = all.
             weight_pointing_losses: weight pointing losses like their text tokens; released models did not.
@@ -136,7 +138,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             GroundingError: a selection that names no place of its row.
         """
         if grounding_state is not None:
-            return self._step(input_ids, selection_ids, attention_mask, position_ids, past_key_values, grounding_state)
+            return self._step(input_ids, selection_ids, attention_mask, position_ids, past_key_values, grounding_state, stages)
         if past_key_values is not None and past_key_values.get_seq_length() > 0:
             raise ValueError("expected the grounding_state of the prompt together with its cache; pass both, as `generate` does")
         _check_aligned(
@@ -192,6 +194,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         position_ids: Tensor | None,
         past: Cache | None,
         state: GroundingState,
+        stages: Stages,
     ) -> MolmoPointOutput:
         """One new token per row over a cache."""
         if past is None or input_ids.shape[1] != 1:
@@ -204,19 +207,21 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         if position_ids is None:
             seen = past.get_seq_length() + 1 if attention_mask is None else attention_mask.sum(1, keepdim=True)
             position_ids = torch.as_tensor(seen, device=input_ids.device).expand(len(input_ids), 1) - 1
-        token, selection = input_ids[:, 0], selection_ids[:, 0]
-        feeds_patch = (token == self.config.patch_token_id) & (selection != NO_SELECTION)
-        state = state.after(torch.where(feeds_patch, selection.clamp(min=NO_SELECTION), state.selected_patch))
+        if stages.slots:  # else no row was fed a patch
+            token, selection = input_ids[:, 0], selection_ids[:, 0]
+            feeds_patch = (token == self.config.patch_token_id) & (selection != NO_SELECTION)
+            state = state.after(torch.where(feeds_patch, selection.clamp(min=NO_SELECTION), state.selected_patch))
         text = self.model.language_model
-        embeddings = self.model.embed(input_ids, selection_ids, state, None)
+        embeddings = self.model.embed_step(input_ids, selection_ids, state, stages)
         mask = attention_mask
         if mask is None or mask.ndim == 2:
             key_mask = None if mask is None else mask.bool()
             mask = step_mask(key_mask, past, text.config._attn_implementation or "sdpa", embeddings.dtype)
         hidden = text.run_layers(embeddings, mask, position_ids, past)
-        chosen = self.model.point_predictor.step(hidden[:, 0], state, normed_location=self.config.location_input == "normed")
+        normed_location = self.config.location_input == "normed"
+        chosen = self.model.point_predictor.step(hidden[:, 0], state, normed_location=normed_location, stages=stages)
         return MolmoPointOutput(
-            logits=self.lm_head(text.norm(hidden)),
+            logits=self.lm_head(text.norm(hidden)) if stages.words else None,
             past_key_values=past,
             patch_logits=chosen.patch,
             subpatch_logits=chosen.subpatch,

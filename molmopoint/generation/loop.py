@@ -26,7 +26,7 @@ from molmopoint.attention import step_mask
 from molmopoint.config import MolmoPointConfig
 from molmopoint.generation.output import GroundedGenerateOutput
 from molmopoint.generation.rules import Choice, DecodingRules, Limits, read_prompt
-from molmopoint.heads import GroundingState, SelectionLogits
+from molmopoint.heads import ALL_STAGES, GroundingState, SelectionLogits, Stages
 from molmopoint.rows import check_image_tokens, join_extended, lay_out, split_extended
 
 WARPERS = (
@@ -137,8 +137,10 @@ def decode(
     position, implementation = position_ids[:, -1:], model.model.language_model.config._attn_implementation or "sdpa"
     dtype = model.dtype
     unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
-    finished = False
-    while model._has_unfinished_sequences(finished, synced_gpus, device=input_ids.device):
+    stages: Stages | None = ALL_STAGES
+    # A compiled step is one graph for all stages, and sharded ranks have to run the same layers.
+    is_selective = step is model and not synced_gpus
+    while model._has_unfinished_sequences(stages is None, synced_gpus, device=input_ids.device):
         if outputs is None:
             position = position + 1
             key_mask = None if mask is None else mask[:, : answer.length]
@@ -149,12 +151,13 @@ def decode(
                 position_ids=position,
                 past_key_values=cache,
                 grounding_state=state,
+                stages=stages if stages is not None and is_selective else ALL_STAGES,
             )
             state = outputs.grounding_state
         scores = SelectionLogits(outputs.patch_logits, outputs.subpatch_logits, outputs.location_logits)
-        text = outputs.logits[:, -1].float()
+        text = None if outputs.logits is None else outputs.logits[:, -1].float()
         outputs = None
-        if synced_gpus and finished:
+        if stages is None:
             continue
         choice = rules.choose(text, scores, state, answer.plain[:, : answer.length], logits_processor, warpers)
         choice = choice.only(unfinished, answer.padding)
@@ -164,7 +167,7 @@ def decode(
         unfinished = unfinished & ~ended
         if streamer is not None:
             streamer.put(extended.cpu())
-        finished = not bool(unfinished.any())
+        stages = rules.stages(unfinished)
     if streamer is not None:
         streamer.end()
     return answer.result(cache, state)

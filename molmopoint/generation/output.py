@@ -23,23 +23,31 @@ class GroundedGenerateOutput(ModelOutput):
         sequences: (B, S + new) prompt and answer as extended ids.
         selection_probabilities: (B, new) float32 probability of each selection under the masks in force at temperature 1;
             NaN where a token selects nothing.
-        patch_distributions: one (B, P + 1) float16 tensor per new token, the last column no-more-points.
-        subpatch_distributions: one (B, K) float16 tensor per new token.
+        patch_distributions: one (B, P + 1) float16 tensor per new token, the last column no-more-points; None where no row could
+            select a patch.
+        subpatch_distributions: one (B, K) float16 tensor per new token; None where no row selected a slot.
         past_key_values: the cache.
         grounding_state: what the prompts kept.
     """
 
     sequences: Tensor = UNSET
     selection_probabilities: Tensor = UNSET
-    patch_distributions: tuple[Tensor, ...] = UNSET
-    subpatch_distributions: tuple[Tensor, ...] = UNSET
+    patch_distributions: tuple[Tensor | None, ...] = UNSET
+    subpatch_distributions: tuple[Tensor | None, ...] = UNSET
     past_key_values: Cache = UNSET
     grounding_state: GroundingState = UNSET
 
     def patch_distribution(self, row: int, step: int) -> Tensor:
         """(P,) float32: over the row's own image tokens, as the PATCH token at new-token index `step` chose from it."""
-        return self.patch_distributions[step][row, : int(self.grounding_state.num_patches[row])].float()
+        return _row_of(self.patch_distributions, row, step, "PATCH")[: int(self.grounding_state.num_patches[row])].float()
 
     def subpatch_distribution(self, row: int, step: int) -> Tensor:
         """(K,) float32: over the row's own slots, as the SUBPATCH token at new-token index `step` chose from it."""
-        return self.subpatch_distributions[step][row, : int(self.grounding_state.num_slots[row])].float()
+        return _row_of(self.subpatch_distributions, row, step, "SUBPATCH")[: int(self.grounding_state.num_slots[row])].float()
+
+
+def _row_of(distributions: tuple[Tensor | None, ...], row: int, step: int, kind: str) -> Tensor:
+    found = distributions[step]
+    if found is None:
+        raise ValueError(f"expected a step at which the row selects with a {kind} token, got step {step}; read them off `sequences`")
+    return found[row]

@@ -2,7 +2,7 @@
 
 Letters: B rows, P image tokens per row (padded), K slots per image token, L location cells, V + A vocabulary.
 
-Nothing here grows with the answer and nothing waits for the device; only the prompt is read on the host, once.
+Nothing here grows with the answer. Only the prompt is read on the host, once, and after each step which stages come next.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from torch import Tensor
 
 from molmopoint.config import MolmoPointConfig
 from molmopoint.grammar import GroundingGrammar, State, Symbol
-from molmopoint.heads import GroundingState, SelectionLogits, patch_scale
+from molmopoint.heads import GroundingState, SelectionLogits, Stages, patch_scale
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 
 Processors = Callable[..., Any]
 """A `LogitsProcessorList`: from ids and scores to scores."""
 
 # Plain integers: tensors compare with members of an enumeration at twice the cost.
-FREE, PATCH, SUBPATCH = int(State.FREE), int(Symbol.PATCH), int(Symbol.SUBPATCH)
-NO_STAGE = 3
+FREE, PATCH_CHOSEN, SUBPATCH_CHOSEN, CLOSED = (int(state) for state in State)
+PATCH, SUBPATCH = int(Symbol.PATCH), int(Symbol.SUBPATCH)
+ENDED = -1
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,16 @@ class Limits:
 
 
 class Choice(NamedTuple):
-    """One token per row, all (B,): plain id, selection, and the selection's probability (NaN without one)."""
+    """One token per row, all (B,): plain id, selection, and the selection's probability (NaN without one).
+
+    The distributions over patches (B, P + 1) and slots (B, K) are None where no row chose from them.
+    """
 
     tokens: Tensor
     selections: Tensor
     probabilities: Tensor
-    patch_distribution: Tensor
-    subpatch_distribution: Tensor
+    patch_distribution: Tensor | None
+    subpatch_distribution: Tensor | None
 
     def only(self, unfinished: Tensor, padding: Tensor | int) -> Choice:
         """The same, with padding in rows that have ended (`unfinished` is (B,) boolean)."""
@@ -64,9 +68,8 @@ class Choice(NamedTuple):
 
     def compact(self) -> Choice:
         """The same, with distributions in half precision: they are kept for every token."""
-        return self._replace(
-            patch_distribution=self.patch_distribution.half(), subpatch_distribution=self.subpatch_distribution.half()
-        )
+        patch, subpatch = (None if d is None else d.half() for d in (self.patch_distribution, self.subpatch_distribution))
+        return self._replace(patch_distribution=patch, subpatch_distribution=subpatch)
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,7 @@ class DecodingRules:
         grammar = GroundingGrammar(config.num_locations > 0)
         table = [[grammar.next_state(s, symbol) for symbol in Symbol] for s in State]
         self.table = torch.tensor([[s if n is None else n for n in row] for s, row in zip(State, table, strict=True)], device=device)
-        # What each grammar state selects (column of the stages in `choose`), as which symbol, with which token.
-        self.stages = torch.tensor([NO_STAGE, 1, 2, NO_STAGE], device=device)
+        # What a selection is in each grammar state, and the only token there is.
         self.symbols = torch.tensor([Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION, Symbol.TEXT], device=device)
         self.forced_tokens = torch.tensor([-1, config.subpatch_token_id, config.location_token_id, -1], device=device)
         self.patch_token_id = config.patch_token_id
@@ -151,7 +153,7 @@ class DecodingRules:
 
     def choose(
         self,
-        text: Tensor,
+        text: Tensor | None,
         selection: SelectionLogits,
         state: GroundingState,
         ids: Tensor,
@@ -161,39 +163,56 @@ class DecodingRules:
         """One token per row: first whether to point, then where.
 
         Args:
-            text: (B, V + A) float32 logits; changed in place.
-            selection: unmasked selection logits of the same step.
+            text: (B, V + A) float32 logits; changed in place. None where no row chooses words.
+            selection: unmasked selection logits of the same step; None where no row chooses from them.
             state: `selected_patch` is the patch whose slots are scored.
             ids: (B, so far) plain ids, for processors that look at them.
             processors: of the text stage.
             warpers: of the selection stage when sampling; None for greedy decoding.
         """
-        patch_scores, has_place = self._patch_scores(selection.patch)
-        tokens = self._text_stage(text, has_place, ids, processors, warpers is not None)
-        slot_scores = self._slot_scores(selection.subpatch, state)
-        picks = [_pick(scores, warpers) for scores in (patch_scores, slot_scores)]
-        picks.append(_pick(selection.location, warpers) if selection.location is not None else picks[1])
-        starts_point = (self.grammar == FREE) & (tokens == self.patch_token_id)
-        # Column of the stage that counts: 0 patch, 1 slot, 2 location, 3 none.
-        stage = self.stages[self.grammar].masked_fill(starts_point, 0).unsqueeze(1)
-        patch = picks[0].index.masked_fill(picks[0].index == len(self.patch_ids), NO_MORE_POINTS)
-        chosen = torch.stack([patch, picks[1].index, picks[2].index, self.nothing], 1).gather(1, stage).squeeze(1)
-        odds = torch.stack([*(pick.probability for pick in picks), self.no_odds], 1).gather(1, stage).squeeze(1)
-        return Choice(tokens, chosen, odds, picks[0].distribution, picks[1].distribution)
+        tokens, chosen, odds = self.forced_tokens[self.grammar], self.nothing, self.no_odds
+        patch = slot = None
+        if text is not None and selection.patch is not None:
+            scores, has_place = self._patch_scores(selection.patch)
+            tokens = self._text_stage(text, has_place, ids, processors, warpers is not None)
+            patch, here = _pick(scores, warpers), (self.grammar == FREE) & (tokens == self.patch_token_id)
+            place = patch.index.masked_fill(patch.index == len(self.patch_ids), NO_MORE_POINTS)
+            chosen, odds = torch.where(here, place, chosen), torch.where(here, patch.probability, odds)
+        if selection.subpatch is not None:
+            slot, here = _pick(self._slot_scores(selection.subpatch, state), warpers), self.grammar == PATCH_CHOSEN
+            chosen, odds = torch.where(here, slot.index, chosen), torch.where(here, slot.probability, odds)
+        if selection.location is not None:
+            cell, here = _pick(selection.location, warpers), self.grammar == SUBPATCH_CHOSEN
+            chosen, odds = torch.where(here, cell.index, chosen), torch.where(here, cell.probability, odds)
+        return Choice(tokens, chosen, odds, None if patch is None else patch.distribution, None if slot is None else slot.distribution)
+
+    def stages(self, unfinished: Tensor) -> Stages | None:
+        """What the next step has to compute, None if all rows have ended: the one thing a step waits for.
+
+        Args:
+            unfinished: (B,) True where a row goes on.
+        """
+        states = set(self.grammar.masked_fill(~unfinished, ENDED).tolist()) - {ENDED}
+        if not states:
+            return None
+        return Stages(words=not states.isdisjoint((FREE, CLOSED)), slots=PATCH_CHOSEN in states, locations=SUBPATCH_CHOSEN in states)
 
     def advance(self, choice: Choice, state: GroundingState) -> None:
         """Takes note of what was chosen; `state` is that of the step that chose it."""
         symbol = self.symbols[self.grammar].masked_fill(choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS)
         symbol = symbol.masked_fill(choice.selections == NO_SELECTION, Symbol.TEXT)
-        is_patch, is_slot = symbol == PATCH, symbol == SUBPATCH
-        self.slot = self.slot.masked_fill(is_patch & (choice.selections != self.patch), NO_SELECTION)
-        self.patch = torch.where(is_patch, choice.selections, self.patch)
-        self.slot = torch.where(is_slot, choice.selections, self.slot)
-        self.has_points = self.has_points | is_patch
-        self.num_points = self.num_points + is_patch
+        if choice.patch_distribution is not None:
+            is_patch = symbol == PATCH
+            self.slot = self.slot.masked_fill(is_patch & (choice.selections != self.patch), NO_SELECTION)
+            self.patch = torch.where(is_patch, choice.selections, self.patch)
+            self.has_points = self.has_points | is_patch
+            self.num_points = self.num_points + is_patch
+        if choice.subpatch_distribution is not None:
+            is_slot = symbol == SUBPATCH
+            self.slot = torch.where(is_slot, choice.selections, self.slot)
+            # Where a slot was chosen, the state's selected patch is the one it was chosen in.
+            self.first_patch = torch.where(is_slot, self._first_patch(state.selected_slots), self.first_patch)
         self.grammar = self.table[self.grammar, symbol]
-        # Where a slot was chosen, the state's selected patch is the one it was chosen in.
-        self.first_patch = torch.where(is_slot, self._first_patch(state.selected_slots), self.first_patch)
         self.is_first = False
 
     def _first_patch(self, slots: Tensor) -> Tensor:
@@ -244,5 +263,10 @@ class _Pick(NamedTuple):
 def _pick(scores: Tensor, warpers: Processors | None) -> _Pick:
     """Chooses a column per row; probabilities are those before the warpers, at temperature 1."""
     distribution = scores.softmax(-1)
-    index = scores.argmax(-1) if warpers is None else torch.multinomial(warpers(None, scores).softmax(-1), 1).squeeze(1)
+    if warpers is None:
+        index = scores.argmax(-1)
+    else:
+        # A low temperature drives rows in which nothing may be chosen to infinity; they stay even, and nobody reads their choice.
+        warped = warpers(None, scores).clamp(min=torch.finfo(scores.dtype).min)
+        index = torch.multinomial(warped.softmax(-1), 1).squeeze(1)
     return _Pick(index, distribution.gather(1, index.unsqueeze(1)).squeeze(1), distribution)

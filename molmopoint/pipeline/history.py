@@ -1,7 +1,7 @@
-"""Earlier turns of a conversation, re-written for a new input.
+"""Earlier turns of a conversation as messages.
 
-An extended id means a place of one input only. So the points of an earlier answer travel as places in pixels and become
-triples of the new input, whatever its crops are; its words stay as they were.
+An extended id means a place of one input only. So the points of an earlier answer travel in pixels, and the processor makes
+them selections of the new input, whatever its crops are; its words stay as they were.
 """
 
 from __future__ import annotations
@@ -10,24 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from molmopoint.decoding import read_answer
 from molmopoint.errors import ProcessingError
-from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.points import Points
-from molmopoint.processing.answers import (
-    TURN_END,
-    TURN_START,
-    EncodedText,
-    PointList,
-    encode_answer,
-    grounding_token_ids,
-    write_answer,
-)
-from molmopoint.processing.literal import literal_text
-from molmopoint.tokens import ExtendedVocabulary, Kind
 
 Turn: TypeAlias = PointingResult | tuple[str, Points | str]
 """One earlier turn: a result, or the request with its points or its plain answer."""
@@ -57,60 +43,43 @@ def as_turns(history: Sequence[Turn] | PointingResult | None) -> list[tuple[str,
     return turns
 
 
-def encode_turn(
-    prompt: str, answer: PointingResult | Points | str, next_prompt: str, metadata: PointingMetadata, tokenizer: Any, vocabulary_start: int
-) -> list[int]:
-    """Ids from the start of an earlier answer to the header of the next one, points as extended ids of the new input.
+def conversation(kind: str, count: int, turns: Sequence[tuple[str, PointingResult | Points | str]], prompt: str) -> list[dict[str, Any]]:
+    """Messages for the chat template: the pictures, earlier turns, and the request.
 
     Args:
-        prompt: request of the earlier turn.
-        answer: its answer.
-        next_prompt: request of the turn after it.
-        metadata: of the new input.
-        tokenizer: of the model.
-        vocabulary_start: first id of the extended vocabulary.
-
-    Source: chat template of the released model, without its stray space before earlier assistant headers, which training
-        does not have.
-
-    Raises:
-        GroundingError: a point names no picture of the new input.
+        kind: "image" or "video".
+        count: how many of them.
+        turns: what `as_turns` returned.
+        prompt: the request to answer.
     """
+    prompts = [*(request for request, _ in turns), prompt]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": kind}] * count + [{"type": "text", "text": prompts[0]}]}
+    ]
+    for (request, answer), following in zip(turns, prompts[1:], strict=True):
+        messages.append({"role": "assistant", "content": _parts_of(request, answer)})
+        messages.append({"role": "user", "content": [{"type": "text", "text": following}]})
+    return messages
+
+
+def _parts_of(request: str, answer: PointingResult | Points | str) -> list[dict[str, Any]]:
+    """An earlier answer as parts of a message: words, and points in pixels."""
     if isinstance(answer, PointingResult):
-        pieces = _pieces_of_result(answer, metadata)
-    elif isinstance(answer, Points):
-        label = next((label for label in answer.labels or () if label), prompt)
-        pieces = [PointList.from_points(answer, metadata, label)] if len(answer) else list(write_answer((), label))
-    else:
-        pieces = [answer]
-    ids = _extend(encode_answer(pieces, tokenizer), metadata, grounding_token_ids(tokenizer), vocabulary_start)
-    literal = literal_text(tokenizer)
-    turn = f"{TURN_END}\n{TURN_START}user\n{literal.escape(next_prompt)}{TURN_END}\n{TURN_START}assistant\n"
-    return ids + literal.encode(turn)
+        return _parts_of_result(answer)
+    if isinstance(answer, Points):
+        label = next((label for label in answer.labels or () if label), request)
+        return [{"type": "points", "points": answer, "label": label}]
+    return [{"type": "text", "text": answer}]
 
 
-def _pieces_of_result(result: PointingResult, metadata: PointingMetadata) -> list[str | PointList]:
-    """The words of a result, and its point lists moved to the new input; points that named no place are gone."""
-    pieces: list[str | PointList] = []
+def _parts_of_result(result: PointingResult) -> list[dict[str, Any]]:
+    """The words of a result and its point lists; points that named no place are gone."""
+    parts: list[dict[str, Any]] = []
     end = 0
     for match in _LIST.finditer(result.raw_text):
         label = match[3] or ""
         points = read_answer(match[2], result.metadata, 0).points
-        pieces.append(_PLACE.sub("", result.raw_text[end : match.start()]))
-        if len(points):
-            written = PointList.from_points(points, metadata, label)
-            pieces.append(PointList(written.triples, written.object_ids, label, "tracks" if match[1] == "tracks" else "points"))
-        else:
-            pieces.append(label)
+        parts.append({"type": "text", "text": _PLACE.sub("", result.raw_text[end : match.start()])})
+        parts.append({"type": "points", "points": points, "label": label} if len(points) else {"type": "text", "text": label})
         end = match.end()
-    return [*pieces, _PLACE.sub("", result.raw_text[end:])]
-
-
-def _extend(text: EncodedText, metadata: PointingMetadata, grounding_ids: Sequence[int], start: int) -> list[int]:
-    """Ids with every grounding token replaced by the extended id of what it selects."""
-    vocabulary = ExtendedVocabulary(start, metadata.num_patches, metadata.num_slots, metadata.num_locations)
-    kinds = dict(zip(grounding_ids, (Kind.PATCH, Kind.SUBPATCH, Kind.LOCATION), strict=True))
-    return [
-        vocabulary.encode(kinds[token_id], selection) if token_id in kinds else token_id
-        for token_id, selection in zip(np.asarray(text.ids).tolist(), np.asarray(text.selections).tolist(), strict=True)
-    ]
+    return [*parts, {"type": "text", "text": _PLACE.sub("", result.raw_text[end:])}]

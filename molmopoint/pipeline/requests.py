@@ -21,13 +21,12 @@ from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
-from molmopoint.pipeline.history import Turn, as_turns, encode_turn
+from molmopoint.pipeline.history import Turn, as_turns, conversation
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
 from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.literal import literal_text
 from molmopoint.processing.pictures import load_picture
-from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, VIDEO_PLACEHOLDER
+from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, NO_SELECTION, VIDEO_PLACEHOLDER
 from molmopoint.video import Clip
 
 POINT_LIST_START = f"<points{LIST_OPENING}"
@@ -43,7 +42,8 @@ class Request:
 
     Attributes:
         prompt: the request as it is sent.
-        input_ids: (S,) ids, those of earlier points extended.
+        input_ids: (S,) plain ids.
+        selection_ids: (S,) what the grounding tokens of earlier answers select, -1 elsewhere.
         mm_token_type_ids: (S,) 1 at vision tokens.
         visual: the pictures or the clip.
         answer_start: beginning of the answer that is given and not generated; it opens a point list.
@@ -52,6 +52,7 @@ class Request:
 
     prompt: str
     input_ids: Tensor
+    selection_ids: Tensor
     mm_token_type_ids: Tensor
     visual: VisualInput
     answer_start: str = ""
@@ -73,7 +74,6 @@ class RequestBuilder:
 
     def __init__(self, processor: MolmoPointProcessor, config: MolmoPointConfig) -> None:
         self._processor = processor
-        self._vocabulary_start = config.extended_start
         self._max_length = config.text_config.max_position_embeddings
 
     def about_pictures(self, image: Any, prompt: str, options: AnswerOptions, history: Sequence[Turn] | None = None) -> Request:
@@ -148,30 +148,18 @@ class RequestBuilder:
         if single and not visual.metadata.num_patches:
             raise ProcessingError("expected a picture for single=True, got a request of text alone")
         answer_start = POINT_LIST_START if single else ""
-        turns = as_turns(history)
-        prompts = [turn_prompt for turn_prompt, _ in turns] + [prompt]
-        ids = self._first_turn(visual, prompts[0])
-        for (turn_prompt, answer), next_prompt in zip(turns, prompts[1:], strict=True):
-            ids += encode_turn(turn_prompt, answer, next_prompt, visual.metadata, self._processor.tokenizer, self._vocabulary_start)
-        ids += self._processor.tokenizer.encode(answer_start, add_special_tokens=False)
+        messages = conversation("video" if visual.metadata.is_video else "image", len(visual.spans), as_turns(history), prompt)
+        rendered, earlier = self._processor.render_chat(messages, add_generation_prompt=True)
+        ids, selections = self._processor.encode_chat(rendered, visual.spans, earlier, visual.metadata)
+        ids += (opening := self._processor.tokenizer.encode(answer_start, add_special_tokens=False))
+        selections += [NO_SELECTION] * len(opening)
         if len(ids) >= self._max_length:
             raise ProcessingError(
                 f"expected a request of fewer than {self._max_length} tokens, pictures included, got {len(ids)}; "
                 "shorten the prompt or the history, or pass fewer pictures or a smaller max_crops"
             )
         types = self._processor.create_mm_token_type_ids([ids])[0]
-        return Request(prompt, torch.tensor(ids), torch.tensor(types), visual, answer_start, features)
-
-    def _first_turn(self, visual: VisualInput, prompt: str) -> list[int]:
-        """Ids of the pictures and the first request, up to the header of its answer."""
-        kind = "video" if visual.metadata.is_video else "image"
-        content = [{"type": kind} for _ in visual.spans] + [{"type": "text", "text": prompt}]
-        text = self._processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        placeholder = self._processor.video_token if kind == "video" else self._processor.image_token
-        for span in visual.spans:  # user text is escaped, so every placeholder is one of ours
-            text = text.replace(placeholder, span, 1)
-        opening = self._opening()
-        return literal_text(self._processor.tokenizer).encode(text if text.startswith(opening) else opening + text)
+        return Request(prompt, torch.tensor(ids), torch.tensor(selections), torch.tensor(types), visual, answer_start, features)
 
     def _opening(self) -> str:
         """The token every row starts with."""
@@ -187,7 +175,7 @@ def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
         pad_token_id: id of padding.
 
     Returns:
-        `input_ids`, `attention_mask` and `mm_token_type_ids` (B, S), `open_list` (B,), and the pixels and pooling tables of all
+        `input_ids`, `selection_ids`, `attention_mask` and `mm_token_type_ids` (B, S), `open_list` (B,), and the pixels and pooling tables of all
         rows, absolute over the call.
     """
     longest = max(len(request.input_ids) for request in requests)
@@ -197,6 +185,7 @@ def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
 
     batch: dict[str, Any] = {
         "input_ids": padded([request.input_ids for request in requests], pad_token_id),
+        "selection_ids": padded([request.selection_ids for request in requests], NO_SELECTION),
         "attention_mask": padded([torch.ones_like(request.input_ids) for request in requests], 0),
         "mm_token_type_ids": padded([request.mm_token_type_ids for request in requests], 0),
         "open_list": torch.tensor([bool(request.answer_start) for request in requests]),

@@ -70,7 +70,14 @@ def _prepare_message(message: Any, escape: Callable[[str], str], earlier: list[E
             parts.append({**part, "text": _literal(part["text"], escape, answers)})
         else:
             parts.append(part)
-    return {**message, "content": parts}
+    return {**message, "content": _in_one_piece(parts) if answers else parts}
+
+
+def _in_one_piece(parts: list[Any]) -> list[Any]:
+    """Parts of an answer as one, because templates put spaces between parts and an answer with points has none there."""
+    if not all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts):
+        return parts
+    return [{"type": "text", "text": "".join(part["text"] for part in parts)}]
 
 
 def _literal(text: str, escape: Callable[[str], str], answer: bool) -> str:

@@ -230,8 +230,46 @@ class MolmoPointProcessor(Molmo2Processor):
             if not kwargs.get("tokenize"):
                 raise ProcessingError("expected tokenize=True for messages with points, got tokenize=False; text cannot hold selections")
             processor_kwargs["earlier_points"] = prepared.earlier
+        return self._render(prepared.messages, chat_template, processor_kwargs=processor_kwargs, **kwargs)
+
+    def render_chat(self, conversation: Sequence[Mapping[str, Any]], **kwargs: Any) -> tuple[str, list[EarlierPoints]]:
+        """The text of one conversation, literal and with marks for points of earlier answers, and those points.
+
+        Args:
+            conversation: messages with role and content.
+            **kwargs: as in `apply_chat_template`.
+
+        Raises:
+            ProcessingError: as in `apply_chat_template`.
+        """
+        prepared = prepare_messages(conversation, self.escape_user_text)
+        return self._render(prepared.messages, None, **kwargs), prepared.earlier[0]
+
+    def encode_chat(
+        self, rendered: str, spans: Sequence[str], earlier: Sequence[EarlierPoints], metadata: PointingMetadata
+    ) -> tuple[list[int], list[int]]:
+        """Ids and selections (S,) of a rendered conversation about pictures that were processed before.
+
+        Args:
+            rendered: what `render_chat` returned.
+            spans: text of the image tokens for each placeholder, in order.
+            earlier: the points it returned.
+            metadata: of the pictures.
+        """
+        bos = self.tokenizer.bos_token or self.tokenizer.eos_token
+        text, selected = write_earlier_points(
+            rendered if rendered.startswith(bos) else bos + rendered, earlier, metadata, self.escape_user_text
+        )
+        placeholder = self.video_token if metadata.is_video else self.image_token
+        pieces = text.split(placeholder)  # user text is escaped, so every placeholder is the template's
+        if len(pieces) - 1 != len(spans):
+            raise ProcessingError(f"expected a chat template with a placeholder for each of {len(spans)} pictures, got {len(pieces) - 1}")
+        ids = literal_text(self.tokenizer).encode(pieces[0] + "".join(span + piece for span, piece in zip(spans, pieces[1:], strict=True)))
+        return ids, place_selections([ids], [selected], grounding_token_ids(self.tokenizer))[0].tolist()
+
+    def _render(self, messages: Any, chat_template: str | None, **kwargs: Any) -> Any:
         try:
-            return super().apply_chat_template(prepared.messages, chat_template, processor_kwargs=processor_kwargs, **kwargs)
+            return super().apply_chat_template(messages, chat_template, **kwargs)
         except TemplateError as error:
             raise ProcessingError(f"expected messages that the chat template accepts, got: {error}; check roles and their order") from error
 

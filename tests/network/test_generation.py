@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import pytest
 import torch
 from tiny import END_OF_TURN, Rows, batch_of, random_model
+from transformers.generation.streamers import BaseStreamer
 
 from molmopoint.errors import GroundingError
 from molmopoint.grammar import GroundingGrammar, Symbol
+from molmopoint.heads import ALL_STAGES, Stages
 from molmopoint.rows import split_extended
 from molmopoint.tokens import NO_MORE_POINTS
 
@@ -228,3 +231,50 @@ def test_what_cannot_be_done_says_so():
     short = {**inputs, "image_token_pooling": inputs["image_token_pooling"][:-1]}
     with pytest.raises(ValueError, match="image tokens"):
         generate(model, short)
+
+
+@pytest.mark.parametrize("rows", [[["image"]], MIX])
+def test_steps_compute_only_what_some_row_chooses_from(rows):
+    """What generation leaves out changes neither the answer nor what it says of its selections."""
+    model = random_model(10)
+    with torch.no_grad():
+        model.lm_head.weight[model.config.patch_token_id] *= 6
+    inputs = batch_of(Rows(model.config, 10).prompts(rows), model.config)
+    lean = generate(model, inputs, return_dict_in_generate=True)
+    asked, forward = [], model.forward
+
+    @wraps(forward)
+    def everything(**arguments):
+        asked.append(arguments.pop("stages", ALL_STAGES))
+        return forward(**arguments)
+
+    model.forward = everything
+    full = generate(model, inputs, return_dict_in_generate=True)
+    assert torch.equal(lean.sequences, full.sequences)
+    assert torch.allclose(lean.selection_probabilities, full.selection_probabilities, atol=1e-6, equal_nan=True)
+    slots_only = Stages(words=False, slots=True, locations=False)
+    assert (slots_only in asked) == (len(rows) == 1)
+    for step, stages in enumerate(asked):
+        if not stages.words:
+            with pytest.raises(ValueError, match="PATCH"):
+                lean.patch_distribution(0, step)
+        if stages == slots_only:
+            assert torch.equal(lean.subpatch_distribution(0, step), full.subpatch_distribution(0, step))
+
+
+def test_a_streamer_sees_the_prompt_and_every_token():
+    class Heard(BaseStreamer):
+        parts: list[torch.Tensor] = []
+        ended = False
+
+        def put(self, value):
+            self.parts.append(value)
+
+        def end(self):
+            self.ended = True
+
+    model, heard = random_model(0), Heard()
+    inputs = batch_of(Rows(model.config).prompts([["image"]]), model.config)
+    out = generate(model, inputs, 10, streamer=heard)
+    assert torch.equal(torch.cat([heard.parts[0][0], *heard.parts[1:]]), out[0])
+    assert heard.ended

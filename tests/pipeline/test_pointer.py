@@ -10,8 +10,10 @@ from toy_pointer import STEPS, toy_pointer
 from toy_processor import frames, noise, picture
 
 from molmopoint.errors import GroundingError, ProcessingError
+from molmopoint.pipeline.history import as_turns, conversation
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.points import Point
+from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +156,17 @@ def test_earlier_turns_are_written_for_the_new_input(pointer):
     first = next(r for r in (ask(pointer, image) for image in PICTURES) if len(r.points))
     image = first.displayed.pictures[0]
     same = pointer._builder.about_pictures(image, "a dog", AnswerOptions(), [("Point to the cats", first.points)])
-    start = pointer.model.config.extended_start
-    extended = [i - start for i in same.input_ids.tolist() if i >= start]
-    vocabulary = first.metadata
-    slots = vocabulary.num_patches + 1
-    triples = [[p, slots + s, slots + vocabulary.num_slots + c] for p, s, c in sorted(first.points.triples.tolist())]
-    assert extended == [*(n for triple in triples for n in triple), vocabulary.num_patches]
+    selected = [selection for selection in same.selection_ids.tolist() if selection != NO_SELECTION]
+    assert selected == [*(n for triple in sorted(first.points.triples.tolist()) for n in triple), NO_MORE_POINTS]
+    # The whole conversation about the same pictures, through the processor, has the same ids.
+    messages = conversation("image", 1, as_turns([("Point to the cats", first.points)]), "Point to a dog")
+    messages[0]["content"][0] = {"type": "image", "image": image}
+    whole = pointer.processor.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
+    )
+    again = pointer._builder.about_pictures(image, "Point to a dog", AnswerOptions(), [("Point to the cats", first.points)])
+    assert whole["input_ids"][0].tolist() == again.input_ids.tolist()
+    assert whole["selection_ids"][0].tolist() == again.selection_ids.tolist()
     for history in ([first], [("Point to the cats", first.points), ("Is it red?", "No <POINT_1 >.")], first):
         assert ask(pointer, image, "a dog", history=history).prompt == "Point to a dog"
         assert ask(pointer, image, "a dog", history=history, max_crops=1).image_sizes == first.image_sizes
