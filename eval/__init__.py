@@ -1,4 +1,1 @@
-"""Measuring models: how fast they are and what they need.
-
-    python -m molmopoint.eval.speed
-"""
+"""Measuring models. `python -m molmopoint.eval.speed`: how fast they are and what they need."""

@@ -87,6 +87,8 @@ def step_mask(key_mask: Tensor | None, past: Cache, implementation: str, dtype: 
     Returns:
         None where every key is seen, a (B, keys) mask for flash attention, else (B, 1, 1, keys).
     """
+    if key_mask is None and not past.is_compileable:
+        return None
     length, start = past.get_mask_sizes(1, 0)
     filled = None
     if past.is_compileable:
@@ -98,8 +100,6 @@ def step_mask(key_mask: Tensor | None, past: Cache, implementation: str, dtype: 
         if keys.shape[1] < length:
             keys = torch.nn.functional.pad(keys, (0, length - keys.shape[1]), value=False)
         filled = keys if filled is None else filled & keys
-    if filled is None:
-        return None
     if implementation.startswith(FLASH_PREFIX):
         return filled
     filled = filled[:, None, None, :]

@@ -214,7 +214,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         text = self.model.language_model
         embeddings = self.model.embed_step(input_ids, selection_ids, state, stages)
         mask = attention_mask
-        if mask is None or mask.ndim == 2:
+        if past.is_compileable if mask is None else mask.ndim == 2:
             key_mask = None if mask is None else mask.bool()
             mask = step_mask(key_mask, past, text.config._attn_implementation or "sdpa", embeddings.dtype)
         hidden = text.run_layers(embeddings, mask, position_ids, past)

@@ -130,13 +130,28 @@ def split_extended(input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, co
     return plain, selections
 
 
-def join_extended(token_ids: Tensor, selections: Tensor, num_patches: Tensor, num_slots: Tensor, config: MolmoPointConfig) -> Tensor:
-    """Folds plain ids and selections, both (B,), into extended ids (B,); the reverse of `split_extended`."""
-    first_slot = config.extended_start + num_patches + 1
-    patch = torch.where(selections == NO_MORE_POINTS, first_slot - 1, config.extended_start + selections)
-    extended = torch.where(token_ids == config.subpatch_token_id, first_slot + selections, patch)
-    extended = torch.where(token_ids == config.location_token_id, first_slot + num_slots + selections, extended)
-    return torch.where(selections == NO_SELECTION, token_ids, extended)
+class ExtendedIds:
+    """Folds plain ids and selections into extended ids; the reverse of `split_extended`.
+
+    Args:
+        config: supplies the plain ids and the start.
+        num_patches: (B,) P of each row.
+        num_slots: (B,) K of each row.
+    """
+
+    def __init__(self, config: MolmoPointConfig, num_patches: Tensor, num_slots: Tensor) -> None:
+        self.subpatch_token_id, self.location_token_id = config.subpatch_token_id, config.location_token_id
+        self.first_patch = torch.full_like(num_patches, config.extended_start)
+        self.no_more_points = self.first_patch + num_patches
+        self.first_slot = self.no_more_points + 1
+        self.first_location = self.first_slot + num_slots
+
+    def join(self, token_ids: Tensor, selections: Tensor) -> Tensor:
+        """Extended ids (B,) of plain ids (B,) and selections (B,)."""
+        first = torch.where(token_ids == self.subpatch_token_id, self.first_slot, self.first_patch)
+        first = torch.where(token_ids == self.location_token_id, self.first_location, first)
+        extended = torch.where(selections == NO_MORE_POINTS, self.no_more_points, first + selections)
+        return torch.where(selections == NO_SELECTION, token_ids, extended)
 
 
 @dataclass(frozen=True)

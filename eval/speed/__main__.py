@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
@@ -21,9 +20,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_
 
 @app.command(epilog=EPILOG)
 def speed(
-    models: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(NAMES)}. By default nano, 0.1b, and 8b where there is a GPU.")] = None,
-    change: Annotated[str, typer.Option("--set", help="Changes of the setting, such as device=cuda,dtype=bfloat16,attn=eager,threads=2,cache=static.")] = "",
-    versus: Annotated[str, typer.Option("--vs", help="Measure a second setting turn by turn with the first: what it changes, as in --set.")] = "",
+    models: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(NAMES)}. By default nano, 0.1b, and 8b where there is a GPU.")
+    ] = None,
+    change: Annotated[
+        str, typer.Option("--set", help="Changes of the setting, such as device=cuda,dtype=bfloat16,attn=eager,threads=2,cache=static.")
+    ] = "",
+    versus: Annotated[
+        str, typer.Option("--vs", help="Measure a second setting turn by turn with the first: what it changes, as in --set.")
+    ] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 5,
     steps: Annotated[int, typer.Option(min=8, help="Decode steps per turn.")] = 32,
     batch: Annotated[str, typer.Option(help="Rows per call.")] = "1,4,8",
@@ -63,8 +68,8 @@ def examine(pairs: dict[str, list[Setting]], plan: Plan, *, frames: int, with_co
     clips = []
     if with_memory and frames:
         threads = next(iter(pairs.values()))[0].threads
-        for dtype in ("float32", "bfloat16"):
-            clips.append(memory.measure_in_child({"model": "toy", "setting": Setting(dtype=dtype, threads=threads).to_dict(), "frames": frames}))
+        settings = [Setting(dtype=dtype, threads=threads) for dtype in ("float32", "bfloat16")]
+        clips = [memory.measure_in_child({"model": "toy", "setting": setting.to_dict(), "frames": frames}) for setting in settings]
     return {"machine": report.machine(max(devices, key=lambda device: device.startswith("cuda"))), "models": models, "clips": clips}
 
 
@@ -91,7 +96,7 @@ def _memory(name: str, settings: list[Setting], plan: Plan) -> list[dict[str, An
     cases = []
     for label, setting in zip(("first", "second"), settings, strict=False):
         for batch in plan.batches:
-            case = {"model": name, "setting": replace(setting).to_dict(), "batch": batch, "size": plan.prompt_size}
+            case = {"model": name, "setting": setting.to_dict(), "batch": batch, "size": plan.prompt_size}
             cases.append({"batch": batch, "setting": label, **memory.measure_in_child(case)})
     return cases
 

@@ -9,7 +9,7 @@ Letters: P image tokens per row, K slots per image token.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,10 +70,24 @@ def points_per_cycle(subject: Subject) -> int:
     return 3 + (subject.model.config.num_locations > 0)
 
 
-def answer(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, *, pointing: bool) -> StepClock:
-    """Lets `generate` write a forced answer of `steps` tokens after the first one, and times it."""
+def answer(
+    subject: Subject,
+    setting: Setting,
+    inputs: dict[str, Any],
+    steps: int,
+    *,
+    pointing: bool,
+    between: Callable[[], object] = lambda: None,
+) -> StepClock:
+    """Lets `generate` write a forced answer of `steps` tokens after the first one, and times it; `between` runs after each token."""
     wishes = _Wishes(subject.model, points_per_cycle(subject) if pointing else 0)
-    clock = StepClock(setting, wishes.next_word)
+
+    def prepare(tokens: int) -> None:
+        wishes.next_word(tokens)
+        if tokens:
+            between()
+
+    clock = StepClock(setting, prepare)
     with torch.inference_mode(), wishes.granted():
         subject.model.generate(
             **inputs,
@@ -89,16 +103,25 @@ def answer(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: in
     return clock
 
 
-def answer_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, *, pointing: bool) -> Turn:
-    """Seconds of the prompt and per step; with points, also per point (its digit included)."""
-    clock = answer(subject, setting, inputs, steps, pointing=pointing)
-    if not pointing:
-        return {"prefill": clock.first, "text step": statistics.median(clock.steps)}
+def text_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int) -> Turn:
+    """Seconds of the prompt, and per step of a text."""
+    clock = answer(subject, setting, inputs, steps, pointing=False)
+    return {"prefill": clock.first, "text step": statistics.median(clock.steps)}
+
+
+def points_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, bare: BareText) -> Turn:
+    """Seconds per grounding step, per point (its digit included), and per step of the bare text model, step by step in turns."""
+    bare.start()
+    clock = answer(subject, setting, inputs, steps, pointing=True, between=bare.step)
     # Step i makes token i + 1, so that a cycle of steps ends with the PATCH token of the next point.
     cycle = points_per_cycle(subject)
     groups = [clock.steps[i : i + cycle] for i in range(0, len(clock.steps) - cycle + 1, cycle)]
     grounding = [step for group in groups for step in (*group[: cycle - 2], group[-1])]
-    return {"pointing step": statistics.median(grounding), "point": statistics.median(sum(group) for group in groups)}
+    return {
+        "pointing step": statistics.median(grounding),
+        "point": statistics.median(sum(group) for group in groups),
+        "bare text step": statistics.median(bare.seconds),
+    }
 
 
 class BareText:
@@ -118,20 +141,24 @@ class BareText:
         model = subject.model
         self.text, self.head = model.model.language_model, model.lm_head
         self.setting, self.length = setting, length
-        self.tokens = torch.full((batch, 1), WORD, device=model.device)
         self.cache = DynamicCache(config=model.config.text_config)
+        self.word = self.tokens = torch.full((batch, 1), WORD, device=model.device)
+        self.answer: list[Tensor] = []
+        self.seconds: list[float] = []
         with torch.inference_mode():
-            self.text(input_ids=self.tokens.expand(batch, length), past_key_values=self.cache, use_cache=True)
+            self.text(input_ids=self.word.expand(batch, length), past_key_values=self.cache, use_cache=True)
 
-    def turn(self, steps: int) -> Turn:
-        """Seconds per step, of `steps` steps from the same start."""
+    def start(self) -> None:
+        """Goes back to the prompt."""
         if self.cache.get_seq_length() > self.length:
             self.cache.crop(self.length - self.cache.get_seq_length())  # negative: so many tokens off the end
-        tokens, times, answer = self.tokens, [now(self.setting)], []
+        self.tokens, self.answer, self.seconds = self.word, [], []
+
+    def step(self) -> None:
+        """One more token per row."""
+        began = now(self.setting)
         with torch.inference_mode():
-            for _ in range(steps):
-                hidden = self.text(input_ids=tokens, past_key_values=self.cache, use_cache=True).last_hidden_state
-                tokens = self.head(hidden)[:, -1:].float().argmax(-1)
-                answer.append(tokens.cpu())
-                times.append(now(self.setting))
-        return {"bare text step": statistics.median(b - a for a, b in zip(times, times[1:], strict=False))}
+            hidden = self.text(input_ids=self.tokens, past_key_values=self.cache, use_cache=True).last_hidden_state
+            self.tokens = self.head(hidden)[:, -1:].float().argmax(-1)
+            self.answer.append(self.tokens.cpu())
+        self.seconds.append(now(self.setting) - began)

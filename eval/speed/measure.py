@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
+        """Whether the median is within the limit."""
         return self.ratio.median <= self.limit
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,12 +66,10 @@ def measure(subjects: Sequence[tuple[Subject, Setting]], plan: Plan) -> tuple[li
     """Times all phases of one model in one or two settings, and checks the first one."""
     rows: list[Row] = []
     for phase, unit, make in (("preprocessing", "ms/MP", phases.preprocessing_runs), ("vision", "ms", phases.vision_runs)):
-        runs = {(i, key): run for i, (subject, setting) in enumerate(subjects) for key, run in make(subject, setting, plan).items()}
-        values = interleave(_by_turn(runs), plan.repeats)
+        values = interleave(_by_turn(_runs_of(make, subjects, plan)), plan.repeats)
         merged = [_merged(values, i) for i in range(len(subjects))]
         rows += [Row(phase, name, unit, 1, tuple(m[name] for m in merged)) for name in merged[0]]
-    runs = {(i, key): run for i, (subject, setting) in enumerate(subjects) for key, run in phases.answer_runs(subject, setting, plan).items()}
-    values = interleave(_by_turn(runs), plan.repeats)
+    values = interleave(_by_turn(_runs_of(phases.answer_runs, subjects, plan)), plan.repeats)
     for index, key in [place for place in values if place[0] == 0]:
         for name in values[index, key]:
             phase = "prefill" if name == "prefill" else "decode"
@@ -91,6 +90,11 @@ def checks(model: str, rows: Sequence[Row]) -> list[Check]:
         ratio = paired_ratio(steps["pointing step", 1], steps["bare text step", 1])
         found.append(Check("pointing step / bare text step", ratio, LARGEST_POINTING_RATIO[model]))
     return found
+
+
+def _runs_of(make: Callable[..., dict[Any, phases.Run]], subjects: Sequence[tuple[Subject, Setting]], plan: Plan) -> dict[Any, phases.Run]:
+    """(number of the setting, key) -> run."""
+    return {(i, key): run for i, (subject, setting) in enumerate(subjects) for key, run in make(subject, setting, plan).items()}
 
 
 def _by_turn(runs: dict[tuple[int, Any], Any]) -> dict[tuple[int, Any], Any]:

@@ -35,6 +35,7 @@ class Subject:
 
     @property
     def num_parameters(self) -> int:
+        """Of the whole model."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from molmopoint.eval.speed.answers import BareText, answer_turn
+from molmopoint.eval.speed.answers import BareText, points_turn, text_turn
 from molmopoint.eval.speed.models import Subject
 from molmopoint.eval.speed.prompts import picture, picture_prompt
 from molmopoint.eval.speed.settings import Setting
@@ -76,19 +76,19 @@ def seen_prompt(subject: Subject, plan: Plan, batch: int) -> dict[str, Any]:
 
 
 def answer_runs(subject: Subject, setting: Setting, plan: Plan) -> dict[tuple[int, str], Run]:
-    """(rows, kind) -> prefill and decoding of points and of text, and steps of the bare text model."""
+    """(rows, kind) -> decoding of points, beside steps of the bare text model, and prefill and decoding of text."""
+
+    def points(inputs: dict[str, Any], bare: BareText) -> Turn:
+        setting.activate()
+        return points_turn(subject, setting, inputs, plan.steps, bare)
+
+    def text(inputs: dict[str, Any]) -> Turn:
+        setting.activate()
+        return text_turn(subject, setting, inputs, plan.steps)
+
     runs: dict[tuple[int, str], Run] = {}
     for batch in plan.batches:
         inputs = seen_prompt(subject, plan, batch)
         bare = BareText(subject, setting, batch, inputs["input_ids"].shape[1])
-
-        def answer(pointing: bool, inputs: dict[str, Any] = inputs) -> Turn:
-            setting.activate()
-            return answer_turn(subject, setting, inputs, plan.steps, pointing=pointing)
-
-        def step(bare: BareText = bare) -> Turn:
-            setting.activate()
-            return bare.turn(plan.steps)
-
-        runs |= {(batch, "points"): partial(answer, True), (batch, "text"): partial(answer, False), (batch, "bare"): step}
+        runs |= {(batch, "points"): partial(points, inputs, bare), (batch, "text"): partial(text, inputs)}
     return runs

@@ -47,6 +47,7 @@ class Setting:
 
     @property
     def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch has it."""
         return getattr(torch, self.dtype)
 
     def changed(self, text: str) -> Setting:

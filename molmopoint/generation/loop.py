@@ -27,7 +27,7 @@ from molmopoint.config import MolmoPointConfig
 from molmopoint.generation.output import GroundedGenerateOutput
 from molmopoint.generation.rules import Choice, DecodingRules, Limits, read_prompt
 from molmopoint.heads import ALL_STAGES, GroundingState, SelectionLogits, Stages
-from molmopoint.rows import check_image_tokens, join_extended, lay_out, split_extended
+from molmopoint.rows import ExtendedIds, check_image_tokens, lay_out, split_extended
 
 WARPERS = (
     processors.TemperatureLogitsWarper, processors.TopKLogitsWarper, processors.TopPLogitsWarper, processors.MinPLogitsWarper,
@@ -129,7 +129,8 @@ def decode(
     end_ids = generation_config._eos_token_tensor
     opened = _per_answer(open_list, len(input_ids), generation_config.num_return_sequences or 1)
     rules = _start(model.config, state, plain, selections, end_ids, Limits(max_points, single_point), opened)
-    answer = _Answer(input_ids, plain, stopping_criteria.max_length or generation_config.max_length, generation_config)
+    extended_ids = ExtendedIds(model.config, state.num_patches, state.num_slots)
+    answer = _Answer(input_ids, plain, extended_ids, stopping_criteria.max_length or generation_config.max_length, generation_config)
     warpers = LogitsProcessorList([p for p in logits_processor if isinstance(p, WARPERS)]) if generation_config.do_sample else None
     step = _step_function(model, generation_config, {"past_key_values": cache})
     if mask is not None:
@@ -162,7 +163,7 @@ def decode(
         choice = rules.choose(text, scores, state, answer.plain[:, : answer.length], logits_processor, warpers)
         choice = choice.only(unfinished, answer.padding)
         rules.advance(choice, state)
-        extended = answer.append(choice, state, model.config)
+        extended = answer.append(choice)
         ended: Any = stopping_criteria(answer.extended[:, : answer.length], None)  # pyright: ignore[reportArgumentType] (legacy types)
         unfinished = unfinished & ~ended
         if streamer is not None:
@@ -176,9 +177,11 @@ def decode(
 class _Answer:
     """Prompt and answer in buffers of their final length, so that no step copies the history."""
 
-    def __init__(self, input_ids: Tensor, plain: Tensor, capacity: int, generation_config: GenerationConfig) -> None:
+    def __init__(
+        self, input_ids: Tensor, plain: Tensor, extended_ids: ExtendedIds, capacity: int, generation_config: GenerationConfig
+    ) -> None:
         self.prompt_length = self.length = input_ids.shape[1]
-        self.capacity = capacity
+        self.capacity, self.extended_ids = capacity, extended_ids
         padding = generation_config._pad_token_tensor
         self.padding = 0 if padding is None else padding.to(input_ids.device)
         self.extended = torch.nn.functional.pad(input_ids, (0, capacity - self.length))
@@ -187,10 +190,10 @@ class _Answer:
         self.tokens = self.selections = plain[:, -1]
         self.choices: list[Choice] = []
 
-    def append(self, choice: Choice, state: GroundingState, config: MolmoPointConfig) -> Tensor:
+    def append(self, choice: Choice) -> Tensor:
         """Writes one token per row; returns the extended ids (B,)."""
         self.tokens, self.selections = choice.tokens, choice.selections
-        extended = join_extended(choice.tokens, choice.selections, state.num_patches, state.num_slots, config)
+        extended = self.extended_ids.join(choice.tokens, choice.selections)
         self.extended[:, self.length], self.plain[:, self.length] = extended, choice.tokens
         self.length += 1
         if self.detailed:

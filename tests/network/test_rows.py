@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny import tiny_config
 
 from molmopoint.errors import GroundingError
-from molmopoint.rows import PatchHistory, check_image_tokens, check_selections, join_extended, lay_out, split_extended
+from molmopoint.rows import ExtendedIds, PatchHistory, check_image_tokens, check_selections, lay_out, split_extended
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION, ExtendedVocabulary, Kind
 
 CONFIG = tiny_config()
@@ -31,7 +31,7 @@ def test_extended_ids_split_as_the_vocabulary_says_and_join_again(sizes, data):
             kind, selection = vocabulary.decode(token)
             assert (plain[b, t], selections[b, t]) == (KINDS.get(kind, token), selection)
     for t in range(length):
-        joined = join_extended(plain[:, t], selections[:, t], patches, slots, CONFIG)
+        joined = ExtendedIds(CONFIG, patches, slots).join(plain[:, t], selections[:, t])
         assert joined.tolist() == [row[t] for row in ids]
 
 

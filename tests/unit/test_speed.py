@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from molmopoint.eval.speed import memory, models, phases, prompts
 from molmopoint.eval.speed.__main__ import app
-from molmopoint.eval.speed.answers import BareText, answer, answer_turn
+from molmopoint.eval.speed.answers import BareText, answer, points_turn, text_turn
 from molmopoint.eval.speed.costs import REST, PartClock, watched
 from molmopoint.eval.speed.measure import Row, checks, measure
 from molmopoint.eval.speed.settings import Setting
@@ -53,7 +53,13 @@ def test_turns_alternate_and_warm_up_does_not_count():
 
 def test_settings():
     assert Setting().changed("dtype=bfloat16, threads=2") == Setting(dtype="bfloat16", threads=2)
-    for text, message in (("dtype=int8", "dtype"), ("speed=9", "such as"), ("threads=two", "number"), ("dtype", "such as"), ("threads=0", "1 thread")):
+    for text, message in (
+        ("dtype=int8", "dtype"),
+        ("speed=9", "such as"),
+        ("threads=two", "number"),
+        ("dtype", "such as"),
+        ("threads=0", "1 thread"),
+    ):
         with pytest.raises(ValueError, match=message):
             Setting().changed(text)
     with pytest.raises(ValueError, match="clock=wall"):
@@ -106,12 +112,12 @@ def test_answers_are_forced(toy):
 
 def test_measures_of_a_turn(toy):
     inputs = phases.seen_prompt(toy, PLAN, 1)
-    assert set(answer_turn(toy, Setting(), inputs, 8, pointing=True)) == {"pointing step", "point"}
-    assert set(answer_turn(toy, Setting(clock="processor"), inputs, 8, pointing=False)) == {"prefill", "text step"}
-    bare = BareText(toy, Setting(), 2, 20)
-    assert bare.turn(3)["bare text step"] > 0
-    bare.turn(2)
-    assert bare.cache.get_seq_length() == 22  # every turn starts where the first one did
+    assert set(text_turn(toy, Setting(clock="processor"), inputs, 8)) == {"prefill", "text step"}
+    bare = BareText(toy, Setting(), 1, 20)
+    for _ in range(2):
+        assert set(points_turn(toy, Setting(), inputs, 8, bare)) == {"pointing step", "point", "bare text step"}
+        assert len(bare.seconds) == 9
+        assert bare.cache.get_seq_length() == 29  # every turn starts where the first one did
 
 
 def test_two_settings_take_turns(toy):
