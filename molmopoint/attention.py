@@ -22,6 +22,9 @@ from transformers.configuration_utils import PreTrainedConfig
 
 FLASH_PREFIX = "flash_attention"
 
+QUERIES_PER_PASS = 2048
+"""Rows of a mask that are made at a time: of a long clip, each intermediate result would take a gigabyte."""
+
 
 @dataclass(frozen=True)
 class AttentionRule:
@@ -66,7 +69,9 @@ def prompt_mask(rule: AttentionRule, num_queries: int, implementation: str, dtyp
         )
     key = torch.arange(keys, device=device)
     row = torch.arange(rows, device=device)[:, None, None]
-    allowed = rule.allows(row, key[:num_queries, None], key[None, :]).unsqueeze(1)
+    allowed = torch.empty(rows, 1, num_queries, keys, dtype=torch.bool, device=device)
+    for queries in key[:num_queries].split(QUERIES_PER_PASS):
+        allowed[:, 0, queries[0] : queries[-1] + 1] = rule.allows(row, queries[:, None], key[None, :])
     return additive(allowed, dtype) if implementation == "eager" else allowed
 
 

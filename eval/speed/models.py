@@ -41,7 +41,7 @@ class Subject:
 
 def small_config() -> MolmoPointConfig:
     """0.1 B parameters at released crop geometry; the vocabulary is shrunk from 151 936 to 8 192 words."""
-    vision = {"hidden_size": 384, "num_attention_heads": 6, "num_key_value_heads": 6, "head_dim": 64}
+    vision: dict[str, Any] = {"hidden_size": 384, "num_attention_heads": 6, "num_key_value_heads": 6, "head_dim": 64}
     return MolmoPointConfig(
         text_config={
             "vocab_size": 8192, "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 10, "num_attention_heads": 12,
@@ -59,7 +59,7 @@ def large_config() -> MolmoPointConfig:
 
 def toy_config() -> MolmoPointConfig:
     """Released crops and pooling at toy widths: for the memory of long clips, and for tests."""
-    vision = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    vision: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
     return MolmoPointConfig(
         text_config={
             "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
