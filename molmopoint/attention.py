@@ -70,8 +70,9 @@ def prompt_mask(rule: AttentionRule, num_queries: int, implementation: str, dtyp
     key = torch.arange(keys, device=device)
     row = torch.arange(rows, device=device)[:, None, None]
     allowed = torch.empty(rows, 1, num_queries, keys, dtype=torch.bool, device=device)
-    for queries in key[:num_queries].split(QUERIES_PER_PASS):
-        allowed[:, 0, queries[0] : queries[-1] + 1] = rule.allows(row, queries[:, None], key[None, :])
+    for start in range(0, num_queries, QUERIES_PER_PASS):
+        queries = slice(start, min(start + QUERIES_PER_PASS, num_queries))
+        allowed[:, 0, queries] = rule.allows(row, key[queries, None], key[None, :])
     return additive(allowed, dtype) if implementation == "eager" else allowed
 
 
@@ -92,8 +93,6 @@ def step_mask(key_mask: Tensor | None, past: Cache, implementation: str, dtype: 
     Returns:
         None where every key is seen, a (B, keys) mask for flash attention, else (B, 1, 1, keys).
     """
-    if key_mask is None and not past.is_compileable:
-        return None
     length, start = past.get_mask_sizes(1, 0)
     filled = None
     if past.is_compileable:
@@ -105,6 +104,8 @@ def step_mask(key_mask: Tensor | None, past: Cache, implementation: str, dtype: 
         if keys.shape[1] < length:
             keys = torch.nn.functional.pad(keys, (0, length - keys.shape[1]), value=False)
         filled = keys if filled is None else filled & keys
+    if filled is None:
+        return None
     if implementation.startswith(FLASH_PREFIX):
         return filled
     filled = filled[:, None, None, :]

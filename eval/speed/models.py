@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -42,14 +43,15 @@ class Subject:
 def small_config() -> MolmoPointConfig:
     """0.1 B parameters at released crop geometry; the vocabulary is shrunk from 151 936 to 8 192 words."""
     vision: dict[str, Any] = {"hidden_size": 384, "num_attention_heads": 6, "num_key_value_heads": 6, "head_dim": 64}
-    return MolmoPointConfig(
-        text_config={
+    fields: dict[str, Any] = {
+        "text_config": {
             "vocab_size": 8192, "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 10, "num_attention_heads": 12,
             "num_key_value_heads": 4, "head_dim": 64,
         },
-        vision_config=vision | {"intermediate_size": 1536, "num_hidden_layers": 12},
-        adapter_config=vision | {"intermediate_size": 2048, "text_hidden_size": 768, "vision_feature_layer": [11, 8]},
-    )  # fmt: skip
+        "vision_config": vision | {"intermediate_size": 1536, "num_hidden_layers": 12},
+        "adapter_config": vision | {"intermediate_size": 2048, "text_hidden_size": 768, "vision_feature_layer": [11, 8]},
+    }  # fmt: skip
+    return MolmoPointConfig(**fields)
 
 
 def large_config() -> MolmoPointConfig:
@@ -60,15 +62,16 @@ def large_config() -> MolmoPointConfig:
 def toy_config() -> MolmoPointConfig:
     """Released crops and pooling at toy widths: for the memory of long clips, and for tests."""
     vision: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
-    return MolmoPointConfig(
-        text_config={
+    fields: dict[str, Any] = {
+        "text_config": {
             "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "head_dim": 16,
         },
-        vision_config=vision | {"intermediate_size": 64, "num_hidden_layers": 2},
-        adapter_config=vision | {"intermediate_size": 64, "text_hidden_size": 64, "vision_feature_layer": [1, 0]},
-        patch_embed_dim=32,
-    )  # fmt: skip
+        "vision_config": vision | {"intermediate_size": 64, "num_hidden_layers": 2},
+        "adapter_config": vision | {"intermediate_size": 64, "text_hidden_size": 64, "vision_feature_layer": [1, 0]},
+        "patch_embed_dim": 32,
+    }  # fmt: skip
+    return MolmoPointConfig(**fields)
 
 
 RANDOM: dict[str, Callable[[], MolmoPointConfig]] = {"0.1b": small_config, "8b": large_config, "toy": toy_config}

@@ -5,6 +5,8 @@ Letters: B rows, S tokens per row, N crops of the call, G ViT patches per crop, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
@@ -58,7 +60,8 @@ def clip_prompt(subject: Subject, frames: int, window: int = 3) -> dict[str, Ten
     """
     config = subject.model.config
     vision = config.vision_config
-    side = int(vision.num_position_embeddings**0.5)
+    sides: Any = vision.image_size
+    side = sides[0] // vision.patch_size
     if side % window:
         raise ValueError(f"expected a window that divides the {side} ViT patches of a side, got {window}")
     grid = torch.arange(side * side).view(side, side)

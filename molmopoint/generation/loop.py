@@ -20,6 +20,8 @@ from transformers.generation.configuration_utils import GenerationConfig, Genera
 from transformers.generation.logits_process import LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.fsdp import is_fsdp_managed_module
 from transformers.generation.utils import GenerationMixin
 
 from molmopoint.attention import step_mask
@@ -74,9 +76,16 @@ class GroundedGenerationMixin(GenerationMixin):
             )
         if not config.use_cache:
             raise ValueError("expected use_cache=True: points refer to features that are kept from the prompt")
-        # transformers hands a decoding method of one's own only the arguments that its own method lacks, so not the streamer.
-        method = partial(decode, streamer=kwargs.get("streamer"))
+        # transformers hands a decoding method of one's own only the arguments that its own method lacks: neither of these two.
+        method = partial(decode, streamer=kwargs.get("streamer"), synced_gpus=self._is_in_step(kwargs.get("synced_gpus")))
         return super().generate(inputs, generation_config=generation_config, custom_generate=method, **kwargs)
+
+    def _is_in_step(self, asked: bool | None) -> bool:
+        """Whether ranks must go on together until the last one has ended: by default where they share sharded weights."""
+        if asked is not None:
+            return asked
+        several = torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+        return several and (is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self))
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **model_kwargs: Any

@@ -175,7 +175,7 @@ def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
         pad_token_id: id of padding.
 
     Returns:
-        `input_ids`, `selection_ids`, `attention_mask` and `mm_token_type_ids` (B, S), `open_list` (B,), and the pixels and pooling tables of all
+        `input_ids`, `selection_ids`, `attention_mask` and `mm_token_type_ids` (B, S), `open_list` (B,), and the pixels and tables of all
         rows, absolute over the call.
     """
     longest = max(len(request.input_ids) for request in requests)
