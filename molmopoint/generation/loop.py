@@ -20,9 +20,9 @@ from transformers.generation.configuration_utils import GenerationConfig, Genera
 from transformers.generation.logits_process import LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
+from transformers.generation.utils import GenerationMixin
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
-from transformers.generation.utils import GenerationMixin
 
 from molmopoint.attention import step_mask
 from molmopoint.config import MolmoPointConfig

@@ -132,9 +132,19 @@ def test_single_point_in_an_open_list_comes_at_once():
         assert int(((ids == model.config.patch_token_id) & (selections >= 0)).sum()) == 1
 
 
+def choices_left(table, places, new_patch=None):
+    """What may be chosen after `places`, by the words of the contract: patches and no-more-points, or slots of `new_patch`."""
+    patch, slot = places[-1] if places else (-1, -1)
+    if new_patch is not None:
+        return [k for k, entry in enumerate(table[new_patch].tolist()) if entry >= 0 and (new_patch != patch or k > slot)]
+    indexable = range(len(table))
+    left = [p for p in indexable if p > patch or (p == patch and choices_left(table, places, patch))]
+    return left + ([len(table)] if places else [])
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_teacher_forcing_repeats_greedy_choices(seed):
-    """The training pass over a greedy answer finds every selection at the top of its masked logits."""
+    """The training pass over a greedy answer finds every selection on top of what the rules leave, with the same probability."""
     model = random_model(seed)
     with torch.no_grad():
         model.lm_head.weight[model.config.patch_token_id] *= 3
@@ -143,17 +153,32 @@ def test_teacher_forcing_repeats_greedy_choices(seed):
         out = generate(model, inputs, 60, return_dict_in_generate=True)
         labels = out.sequences.clone()
         labels[:, : len(sample["ids"])] = -100
-        passed = model(**answered(inputs, out.sequences), labels=labels)
-        odds = out.selection_probabilities[0]
+        with torch.no_grad():
+            passed = model(**answered(inputs, out.sequences), labels=labels)
         ids, selections = plain(model, out.sequences[0, len(sample["ids"]) :], sample)
-        tokens = (model.config.subpatch_token_id, model.config.location_token_id)
-        for token, logits in zip(tokens, (passed.subpatch_logits, passed.location_logits), strict=True):
-            chosen = ids == token
-            assert len(logits) == int(chosen.sum())
-            if token == model.config.location_token_id:
-                assert logits.argmax(-1).tolist() == selections[chosen].tolist()
-                assert torch.allclose(logits.softmax(-1).amax(-1), odds[chosen], atol=1e-4)
-        assert torch.isnan(odds[selections == -1]).all() and not torch.isnan(odds[selections != -1]).any()
+        table = torch.cat([table for _, (_, _, table) in sample["parts"]])
+        rows = {name: iter(getattr(passed, f"{name}_logits")) for name in ("patch", "subpatch", "location")}
+        places: list[tuple[int, int]] = []
+        new_patch = -1
+        for token, selection, probability in zip(ids.tolist(), selections.tolist(), out.selection_probabilities[0].tolist(), strict=True):
+            if selection == -1:
+                assert probability != probability, "text has no selection probability"
+                continue
+            if token == model.config.patch_token_id:
+                logits = next(rows["patch"])
+                allowed = [p for p in choices_left(table, places) if logits[p] > torch.finfo(logits.dtype).min]
+                chosen = len(table) if selection == NO_MORE_POINTS else selection
+                new_patch = selection
+            elif token == model.config.subpatch_token_id:
+                logits, allowed, chosen = next(rows["subpatch"]), choices_left(table, places, new_patch), selection
+                places.append((new_patch, selection))
+            else:
+                logits, chosen = next(rows["location"]), selection
+                allowed = list(range(len(logits)))
+            odds = logits[allowed].softmax(-1)
+            assert allowed[int(odds.argmax())] == chosen
+            assert float(odds.max()) == pytest.approx(probability, abs=1e-4)
+        assert all(next(left, None) is None for left in rows.values())
 
 
 def test_cached_steps_equal_one_pass():
