@@ -23,7 +23,7 @@ VIDEO = ["torchcodec>=0.8", "av>=14"]
 TRAIN = ["accelerate>=1.10", "peft>=0.17", "datasets>=4", "tensorboard>=2.18"]
 EVAL = ["jinja2>=3.1"]
 VIZ = ["matplotlib>=3.9"]
-TEST = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "accelerate>=1.10", "jinja2>=3.1", "av>=14"]
+TEST = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "accelerate>=1.10", "jinja2>=3.1", "jsonschema>=4.23", "av>=14"]
 DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2"]
 
 
@@ -55,6 +55,7 @@ setup(
     package_data={
         "molmopoint": ["py.typed"],
         "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*"],
+        "molmopoint.data": ["record.schema.json"],
     },
     install_requires=[
         "torch>=2.6",

@@ -51,7 +51,8 @@ def main() -> None:
         seconds = [frame / 2 for frame in range(FRAMES)]
         result = pointer.point_video(draw_clip(), arguments.phrase, timestamps=seconds, max_new_tokens=256)
 
-    print(f"{len(result.metadata.timestamps)} frames, {result.image_sizes[0][0]} x {result.image_sizes[0][1]}: {result.prompt!r}")
+    times = result.metadata.timestamps
+    print(f"{0 if times is None else len(times)} frames, {result.image_sizes[0][0]} x {result.image_sizes[0][1]}: {result.prompt!r}")
     for point in result.points:
         x, y = position(round(point.group * 2))
         truth = "" if arguments.video else f"  the circle is at ({x:.0f}, {y:.0f})"

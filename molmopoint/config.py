@@ -189,6 +189,19 @@ class MolmoPointConfig(PreTrainedConfig):
         self.tie_word_embeddings = self.text_config.tie_word_embeddings
         self.validate()
 
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What config.json says; refused unless it says that it is ours, because defaults would make an 8B model of it.
+
+        Raises:
+            ValueError: the file is of another model type, or of none.
+        """
+        fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        found = fields.get("model_type") if isinstance(fields, dict) else None
+        if found != cls.model_type:
+            raise ValueError(f"expected a config file with model_type {cls.model_type!r}, got {found!r}; pass a MolmoPoint model")
+        return fields, unused
+
     @property
     def location_grid(self) -> int:
         """Location cells per side of a ViT patch; 0 without a location head."""

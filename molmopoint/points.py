@@ -168,13 +168,19 @@ class Points(Sequence[Point]):
                 image_sizes=document["image_sizes"],
                 labels=[row["label"] for row in rows] if has_labels else None,
             )
-        except (KeyError, TypeError) as error:
+        except GroundingError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise GroundingError(f"expected a document as Points.to_dict writes it, got one without a proper {error}") from error
 
     @classmethod
     def from_json(cls, text: str) -> Points:
         """Reads what `to_json` wrote; GroundingError as in `from_dict`."""
-        return cls.from_dict(json.loads(text))
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise GroundingError(f"expected JSON as Points.to_json writes it, got: {error}") from error
+        return cls.from_dict(document)
 
     def __len__(self) -> int:
         return len(self.group)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from molmopoint.cli.data import data_app
 from molmopoint.version import __version__
 
 EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data_app)
 
 
 class Dtype(StrEnum):

@@ -73,6 +73,9 @@ class PointCommand:
         except (MolmoPointError, OSError, ImportError, RuntimeError, ValueError) as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL
+        except KeyboardInterrupt:
+            console.complain(f"interrupted while the model {self.model!r} was loaded")
+            return INTERRUPTED
         outcomes: list[Outcome] = []
         try:
             with console.quiet_stdout():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 
@@ -49,7 +50,7 @@ class MatchScores:
         return self.num_points == self.num_targets
 
 
-def match_points(xy: np.ndarray, masks: Sequence[np.ndarray]) -> MatchScores:
+def match_points(xy: ArrayLike, masks: Sequence[np.ndarray]) -> MatchScores:
     """Matches points to masks one to one.
 
     Args:
@@ -59,19 +60,19 @@ def match_points(xy: np.ndarray, masks: Sequence[np.ndarray]) -> MatchScores:
     Raises:
         ValueError: the points are not pairs, or a mask is not a boolean picture.
     """
-    xy = np.asarray(xy, dtype=np.float64)
-    if xy.size == 0:
-        xy = xy.reshape(0, 2)
-    if xy.ndim != 2 or xy.shape[1] != 2:
-        raise ValueError(f"expected points of shape (num_points, 2), got {xy.shape}; pass `result.points.xy`")
+    places = np.asarray(xy, dtype=np.float64)
+    if places.size == 0:
+        places = places.reshape(0, 2)
+    if places.ndim != 2 or places.shape[1] != 2:
+        raise ValueError(f"expected points of shape (num_points, 2), got {places.shape}; pass `result.points.xy`")
     for mask in masks:
         if np.ndim(mask) != 2 or np.asarray(mask).dtype != np.bool_:
             raise ValueError(f"expected boolean masks of shape (height, width), got {np.asarray(mask).dtype} {np.shape(mask)}")
-    hits = np.zeros((len(xy), len(masks)), dtype=bool)
+    hits = np.zeros((len(places), len(masks)), dtype=bool)
     for column, mask in enumerate(masks):
-        hits[:, column] = points_inside(xy, np.asarray(mask))
+        hits[:, column] = points_inside(places, np.asarray(mask))
     rows, columns = linear_sum_assignment(hits, maximize=True)
-    return MatchScores(int(hits[rows, columns].sum()), len(xy), len(masks))
+    return MatchScores(int(hits[rows, columns].sum()), len(places), len(masks))
 
 
 def points_inside(xy: np.ndarray, mask: np.ndarray) -> np.ndarray:

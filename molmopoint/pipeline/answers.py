@@ -45,14 +45,13 @@ class AnswerReader:
         self._vocabulary_start = vocabulary_start
         self.eos_token_ids = tuple(eos_token_ids)
 
-    def read(self, output: Any, requests: Sequence[Request], prompt_length: int, max_new_tokens: int) -> list[PointingResult]:
+    def read(self, output: Any, requests: Sequence[Request], prompt_length: int) -> list[PointingResult]:
         """One result per row of the output, in order.
 
         Args:
             output: of `model.generate(..., return_dict_in_generate=True)`.
             requests: the B requests it answers.
             prompt_length: columns of the padded prompt.
-            max_new_tokens: limit it was generated under.
         """
         answers = output.sequences[:, prompt_length:].cpu()
         probabilities = output.selection_probabilities.cpu()
@@ -60,7 +59,7 @@ class AnswerReader:
         for row, request in enumerate(requests):
             ids, ended = self.cut(answers[row])
             answer = read_answer(ids, request.metadata, self._vocabulary_start, self.decode, probabilities[row, : len(ids)])
-            truncated = answer.truncated_triple or (not ended and len(ids) >= max_new_tokens)
+            truncated = answer.truncated_triple or not ended
             raw_text = request.answer_start + self.decode(ids)
             results.append(_result(request, answer, raw_text, truncated, _distributions(output, row, answer)))
         return results

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from molmopoint.errors import ProcessingError
 from molmopoint.points import Point
 
 _PALETTE = (
@@ -41,7 +42,12 @@ def draw_points(picture: Image.Image, points: Sequence[Point], *, numbers: bool 
 
     Returns:
         An RGB picture of the same size.
+
+    Raises:
+        ProcessingError: the radius is not positive, or larger than the picture.
     """
+    if radius is not None and not 0 < radius <= max(picture.size):
+        raise ProcessingError(f"expected a radius above 0 and at most the longer side, {max(picture.size)} pixels, got {radius}")
     canvas = picture.convert("RGB").copy()
     size = radius if radius is not None else marker_radius(canvas.size, len(points))
     for point in points:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from molmopoint.checkpoints import registry
+from molmopoint.config import MolmoPointConfig
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.pointer import Pointer
@@ -43,6 +44,7 @@ def load(
     Raises:
         CheckpointError: there is no such model, the folder is incomplete, or its files do not fit each other.
     """
+    dtype = dtype if dtype is not None else kwargs.pop("torch_dtype", None)  # its name until transformers 5
     register()  # so that transformers knows the model type while it picks the tokenizer
     source, revision = locate(name_or_path, revision)
     device = _single_device(device_map)
@@ -51,11 +53,12 @@ def load(
     if dtype is None:
         dtype = default_dtype(device)
     try:
-        processor = MolmoPointProcessor.from_pretrained(source, **_processor_arguments(arguments))
+        MolmoPointConfig.from_pretrained(source, **_file_arguments(arguments))  # refuses other models before anything is built
+        processor = MolmoPointProcessor.from_pretrained(source, **_file_arguments(arguments))
         model = MolmoPointForConditionalGeneration.from_pretrained(source, dtype=dtype, **placement, **arguments)
     except MolmoPointError:
         raise
-    except (OSError, ValueError) as error:  # how transformers says that files are missing or do not fit
+    except (OSError, ValueError, KeyError) as error:  # how transformers says that files are missing or do not fit
         raise CheckpointError(f"expected a MolmoPoint model at {source!r}, got: {_first_line(error)}{_advice(source)}") from error
     if processor.chat_template is None:
         raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
@@ -130,7 +133,7 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _processor_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+def _file_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments that say where files come from; the others are the model's."""
     names = ("revision", "cache_dir", "force_download", "local_files_only", "token", "subfolder")
     return {name: arguments[name] for name in names if name in arguments}

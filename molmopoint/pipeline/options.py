@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ DEFAULT_MAX_NEW_TOKENS = 2048
 
 _SAMPLING_HINTS = frozenset({"temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"})
 """Arguments that mean nothing without sampling: whoever gives one wants to sample."""
+
+_TOPS = {"temperature": sys.float_info.max, "top_p": 1.0, "min_p": 1.0}
+"""Largest value of the arguments that transformers checks late, or not at all."""
 
 _OURS = frozenset(
     {
@@ -53,6 +57,8 @@ class AnswerOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ProcessingError(f"expected {name} to be a whole number of 1 or more{' or None' * optional}, got {value!r}")
+        if not isinstance(self.single, bool):
+            raise ProcessingError(f"expected single to be True or False, got {self.single!r}")
         object.__setattr__(self, "sampling", _checked_sampling(self.sampling))
 
     @classmethod
@@ -83,6 +89,10 @@ def _checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
             near = difflib.get_close_matches(name, [*known, *AnswerOptions.__dataclass_fields__, "history"], n=1)
             hint = f"; did you mean {near[0]}?" if near else "; see `help(molmopoint.pipeline.Pointer.point)` for the options"
             raise TypeError(f"unexpected option {name!r}{hint}")
+    for name, top in _TOPS.items():
+        value = checked.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= top):
+            raise ProcessingError(f"expected {name} to be a number in 0..{top:g}, got {value!r}")
     if checked.get("temperature") == 0:
         checked = {name: value for name, value in checked.items() if name not in _SAMPLING_HINTS} | {"do_sample": False}
     if _SAMPLING_HINTS & checked.keys():

@@ -217,7 +217,7 @@ class Pointer:
                 return_dict_in_generate=True,
                 **generate_arguments,
             )
-            return self._reader.read(output, requests, batch["input_ids"].shape[1], options.max_new_tokens)
+            return self._reader.read(output, requests, batch["input_ids"].shape[1])
 
     def _with_features(self, batch: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:
         """The batch with visual features in place of pixels; pictures that are not encoded yet are looked at now."""
@@ -236,12 +236,22 @@ class Pointer:
 
 
 def _pairs(images: Iterable[Any], prompts: str | Iterable[str]) -> Iterator[tuple[Any, str]]:
-    """Each request's image and prompt; checks that neither runs out first, without reading ahead."""
+    """Each request's image and prompt.
+
+    Raises:
+        ProcessingError: one image where several belong, or prompts that are neither text nor several texts.
+    """
     if isinstance(images, (str, Path, Image.Image, EncodedImage)) or not isinstance(images, Iterable):
         raise ProcessingError(f"expected several images, got one ({type(images).__name__}); use `point`, or pass [image]")
     if isinstance(prompts, str):
-        yield from ((image, prompts) for image in images)
-        return
+        return ((image, prompts) for image in images)
+    if not isinstance(prompts, Iterable):
+        raise ProcessingError(f"expected one prompt per image, or one text for all, got {type(prompts).__name__}")
+    return _zipped(images, prompts)
+
+
+def _zipped(images: Iterable[Any], prompts: Iterable[str]) -> Iterator[tuple[Any, str]]:
+    """Pairs in order; checks that neither runs out first, without reading ahead."""
     try:
         yield from zip(images, prompts, strict=True)
     except ValueError as error:

@@ -36,7 +36,7 @@ def complete_prompt(text: str, template: str | None = None, *, default: str = PO
         default: the template of a noun phrase when none is given.
 
     Raises:
-        ProcessingError: the text is empty, or the template has no single `{}`.
+        ProcessingError: the text is empty or no Unicode, or the template has no single `{}`.
 
     >>> complete_prompt("the red circles")
     'Point to the red circles'
@@ -49,6 +49,10 @@ def complete_prompt(text: str, template: str | None = None, *, default: str = PO
         raise ProcessingError(f"expected the prompt as text, got {type(text).__name__}; pictures come first, then the prompt")
     if not text.strip():
         raise ProcessingError("expected a prompt such as 'the red circles', got an empty one; say what to point at")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ProcessingError(f"expected a prompt of Unicode text, got half of a character ({error}); decode it as UTF-8") from error
     if template is not None:
         return fill_template(template, text)
     text = text.strip()

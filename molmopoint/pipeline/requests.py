@@ -126,7 +126,7 @@ class RequestBuilder:
         metadata = output["pointing_metadata"][0]
         # The text of a clip states times that only the processor knows, so it is read back from the ids.
         text = self._processor.tokenizer.decode(output["input_ids"][0], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        span = text.removeprefix(self._opening())
+        span = text.removeprefix(self._processor.opening)
         displayed = Displayed(clip=clip.frames if isinstance(clip, Clip) else clip, timestamps=metadata.timestamps)
         return VisualInput(metadata, _pixels_of(output), (span,), displayed)
 
@@ -160,11 +160,6 @@ class RequestBuilder:
             )
         types = self._processor.create_mm_token_type_ids([ids])[0]
         return Request(prompt, torch.tensor(ids), torch.tensor(selections), torch.tensor(types), visual, answer_start, features)
-
-    def _opening(self) -> str:
-        """The token every row starts with."""
-        tokenizer = self._processor.tokenizer
-        return tokenizer.bos_token or tokenizer.eos_token
 
 
 def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
@@ -213,12 +208,14 @@ def _picture_list(image: Any) -> list[Any]:
     """The pictures of a request: none, one, or those of a list.
 
     Raises:
-        ProcessingError: an encoded picture inside a list.
+        ProcessingError: an empty list, or an encoded picture inside one.
     """
     if image is None:
         return []
     if not isinstance(image, (list, tuple)):
         return [image]
+    if not image:
+        raise ProcessingError("expected at least one picture in the list, got none; pass None for a request of text alone")
     if any(isinstance(picture, (EncodedImage, list, tuple)) for picture in image):
         raise ProcessingError("expected a list of pictures, got one that holds lists or encoded pictures; encode the whole list at once")
     return list(image)

@@ -26,7 +26,7 @@ class PointingResult:
         text: the answer in words; a point list reads as its label.
         raw_text: the answer as generated, with `<POINT_n>` tokens; they mean something for this very request only.
         prompt: the request as it was sent.
-        truncated: the token limit cut the answer; `points` holds those that were complete.
+        truncated: a limit of tokens or time cut the answer; `points` holds those that were complete.
         invalid: triples that name no place of the pictures.
         image_sizes: (width, height) of every displayed picture; one entry for a clip.
         metadata: what turns grounding tokens of this request into pixels.

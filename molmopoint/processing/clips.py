@@ -11,7 +11,7 @@ Letters: T frames of a clip.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None) -> 
         path = Path(clip)
         return _sample_frames(_pictures_in(path), None, known, rule) if path.is_dir() else _sample_file(path, known, rule)
     if isinstance(clip, Clip):
-        return _sample_frames(clip.frames, np.asarray(clip.timestamps, dtype=np.float64), known, None)
+        return _sample_frames(clip.frames, _seconds(clip.timestamps), known, None)
     return _sample_frames(clip, None, known, rule)
 
 
@@ -191,8 +191,8 @@ def _sample_frames(
     elif timestamps is None:
         indices = keep if metadata.frames_indices is None else np.asarray(metadata.frames_indices)
         timestamps = indices / frame_rate(metadata)
-    if timestamps.shape != keep.shape or not np.isfinite(timestamps).all() or (np.diff(timestamps) < 0).any():
-        raise ProcessingError(f"expected one ascending time in seconds for each of {len(keep)} frames, got {timestamps.tolist()}")
+    if timestamps.shape != keep.shape or not np.isfinite(timestamps).all() or (np.diff(timestamps, prepend=0) < 0).any():
+        raise ProcessingError(f"expected one ascending time in seconds, from 0, for each of {len(keep)} frames, got {timestamps.tolist()}")
     first = _frames_to_tensor(frames, keep[:1])
     metadata.seconds = timestamps.tolist()
     metadata.width, metadata.height = metadata.width or first.shape[3], metadata.height or first.shape[2]
@@ -224,7 +224,16 @@ def _pictures_in(folder: Path) -> list[Path]:
     return sorted(pictures, key=lambda path: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)])
 
 
+def _seconds(timestamps: Any) -> np.ndarray:
+    try:
+        return np.asarray(timestamps, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ProcessingError(f"expected the time of each frame in seconds, got {timestamps!r:.80}; pass a list of numbers") from error
+
+
 def _checked_frames(frames: Any) -> Any:
+    if not isinstance(frames, (Sequence, np.ndarray, torch.Tensor)) or isinstance(frames, (str, bytes)):
+        raise ProcessingError(f"expected a clip (path, array, tensor, or list of frames), got {type(frames).__name__}; make a list of it")
     if isinstance(frames, (np.ndarray, torch.Tensor)) and frames.ndim != 4:
         raise ProcessingError(f"expected frames (T, height, width, 3), or a tensor (T, 3, height, width), got {tuple(frames.shape)}")
     if not len(frames):

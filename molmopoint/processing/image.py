@@ -29,6 +29,9 @@ from molmopoint.errors import ProcessingError
 from molmopoint.processing.pictures import picture_to_tensor
 from molmopoint.processing.pixels import PixelSettings, checked_crop_size, cut_into_patches, stretch
 
+MAX_CROPS = 1024
+"""Most crops of a picture: more than fit any model's positions, and few enough that looking for the best tiling stays quick."""
+
 
 class MolmoPointImageProcessorKwargs(Molmo2ImageProcessorKwargs, total=False):
     """
@@ -217,5 +220,5 @@ def _flatten(images: Any) -> Any:
 def _check_tiling(side: int, overlap_margins: Sequence[int], max_crops: int) -> None:
     if min(overlap_margins) < 0 or sum(overlap_margins) >= side:
         raise ProcessingError(f"expected overlap margins that leave a part of the {side} patches of a crop, got {list(overlap_margins)}")
-    if max_crops < 1:
-        raise ProcessingError(f"expected max_crops of at least 1, got {max_crops}; the global crop is not counted")
+    if not 1 <= max_crops <= MAX_CROPS:
+        raise ProcessingError(f"expected max_crops in 1..{MAX_CROPS}, got {max_crops}; the global crop is not counted")

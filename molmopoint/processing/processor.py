@@ -110,6 +110,11 @@ class MolmoPointProcessor(Molmo2Processor):
             raise ProcessingError("expected a tokenizer with <POINT_0> to read points, got one without; take that of a MolmoPoint model")
         return start
 
+    @property
+    def opening(self) -> str:
+        """The token every row starts with."""
+        return self.tokenizer.bos_token or self.tokenizer.eos_token
+
     @classmethod
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
@@ -174,8 +179,7 @@ class MolmoPointProcessor(Molmo2Processor):
         text_kwargs = merged["text_kwargs"]
         return_types = text_kwargs.pop("return_mm_token_type_ids", merged.get("return_mm_token_type_ids", True))
         return_offsets = text_kwargs.pop("return_text_replacement_offsets", merged.get("return_text_replacement_offsets", False))
-        bos = self.tokenizer.bos_token or self.tokenizer.eos_token
-        prompts = [prompt if prompt.startswith(bos) else bos + prompt for prompt in samples.texts]
+        prompts = [self._opened(prompt) for prompt in samples.texts]
         prompts, selections = self._with_earlier_points(prompts, earlier_points, metadata)
         prompts, offsets = self.get_text_with_replacements(prompts, picture_texts, clip_texts)
         output: dict[str, Any] = dict(self._tokenize(prompts, text_kwargs))
@@ -256,10 +260,7 @@ class MolmoPointProcessor(Molmo2Processor):
             earlier: the points it returned.
             metadata: of the pictures.
         """
-        bos = self.tokenizer.bos_token or self.tokenizer.eos_token
-        text, selected = write_earlier_points(
-            rendered if rendered.startswith(bos) else bos + rendered, earlier, metadata, self.escape_user_text
-        )
+        text, selected = write_earlier_points(self._opened(rendered), earlier, metadata, self.escape_user_text)
         placeholder = self.video_token if metadata.is_video else self.image_token
         pieces = text.split(placeholder)  # user text is escaped, so every placeholder is the template's
         if len(pieces) - 1 != len(spans):
@@ -278,7 +279,16 @@ class MolmoPointProcessor(Molmo2Processor):
         return literal_text(self.tokenizer).escape(text)
 
     def read_answer(self, answer: Any, metadata: PointingMetadata, **kwargs: Any) -> Answer:
-        """Points of an answer, given as (T,) ids after the prompt or as text, and what could not become one."""
+        """Points of an answer, given as (T,) ids after the prompt or as text, and what could not become one.
+
+        Raises:
+            ProcessingError: the metadata is not that of one sample.
+        """
+        if not isinstance(metadata, PointingMetadata):
+            raise ProcessingError(
+                f"expected the PointingMetadata of one sample, got {type(metadata).__name__}; "
+                "pass `pointing_metadata[row]` of the processor call that made the input"
+            )
         return read_answer(answer, metadata, self.extended_start, self.tokenizer.decode, **kwargs)
 
     def decode_points(self, answer: Any, metadata: PointingMetadata) -> Points:
@@ -297,6 +307,9 @@ class MolmoPointProcessor(Molmo2Processor):
         """The tokens of one clip, each frame after its time."""
         timestamps = video_inputs["video_metadata"][video_idx].timestamps
         return self.get_video_string(video_inputs["video_grids"][video_idx], timestamps)
+
+    def _opened(self, prompt: str) -> str:
+        return prompt if prompt.startswith(self.opening) else self.opening + prompt
 
     def _see_pictures(self, samples: Samples, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         pictures = samples.all_pictures

@@ -164,8 +164,8 @@ def test_a_batch_without_pictures_scores_only_no_more_points():
     heads = GroundingHeads(H, F, E, 0, THETA, 1e-6)
     state = state_of([0, 0], 2, [[], []], [-1, -1])
     scores = heads.step(torch.randn(2, H), state, normed_location=True)
-    assert scores.patch.shape == (2, 1)
-    assert scores.subpatch.shape == (2, 2)
+    assert scores.patch is not None and scores.patch.shape == (2, 1)
+    assert scores.subpatch is not None and scores.subpatch.shape == (2, 2)
     assert scores.location is None
 
 

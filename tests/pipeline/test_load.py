@@ -79,3 +79,16 @@ def test_an_answer_ends_without_a_generation_config(folder, tmp_path):
 def test_devices_that_are_not_there(folder, device):
     with pytest.raises(CheckpointError, match="expected"):
         molmopoint.load(folder, device_map=device)
+
+
+@pytest.mark.parametrize(("name", "text"), [("config.json", "{}"), ("config.json", '{"model_type": "llama"}'), ("tokenizer.json", "{}")])
+def test_files_of_something_else(folder, tmp_path, name, text):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CheckpointError, match="expected"):
+        molmopoint.load(tmp_path, device_map="cpu")
+
+
+def test_the_older_name_of_dtype(folder):
+    assert molmopoint.load(folder, device_map="cpu", torch_dtype=torch.float16).model.dtype == torch.float16

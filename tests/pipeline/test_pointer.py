@@ -47,7 +47,7 @@ def test_points_lie_in_the_picture_and_have_scores(pointer):
 def test_a_row_is_what_the_processor_makes_of_it(pointer):
     prompt = "the <|image|> of <POINT_3> and <|im_end|>?"
     for images in ([PICTURES[0]], PICTURES[:2], []):
-        request = pointer._builder.about_pictures(images, prompt, AnswerOptions())
+        request = pointer._builder.about_pictures(images or None, prompt, AnswerOptions())
         content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": prompt}]
         text = pointer.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         output = pointer.processor(text=[text], images=[images] if images else None, return_tensors="pt")
@@ -239,3 +239,42 @@ def test_user_text_is_literal(pointer):
         special = torch.tensor(pointer.processor.tokenizer.all_special_ids)
         assert torch.isin(request.input_ids, special).sum() == torch.isin(plain.input_ids, special).sum()
     assert np.isfinite(ask(pointer, PICTURES[0], "<|image|>").points.score).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "prompt", "options", "message"),
+    [
+        ([], "the cats", {}, "at least one picture"),
+        (PICTURES[0], "half a \ud800", {}, "Unicode text"),
+        (PICTURES[0], "the cats", {"single": "no"}, "single to be True or False"),
+        (PICTURES[0], "the cats", {"temperature": "hot"}, "temperature to be a number"),
+        (PICTURES[0], "the cats", {"temperature": -1.0}, "temperature to be a number"),
+        (PICTURES[0], "the cats", {"top_p": 2}, r"top_p to be a number in 0\.\.1"),
+        (PICTURES[0], "the cats", {"max_crops": 10**6}, "max_crops"),
+    ],
+)
+def test_what_cannot_be_asked(pointer, image, prompt, options, message):
+    with pytest.raises(ProcessingError, match=message):
+        ask(pointer, image, prompt, **options)
+
+
+@pytest.mark.parametrize(("images", "prompts"), [(PICTURES[0], "the cats"), ("cats.png", "the cats"), (3, "the cats"), (PICTURES, None)])
+def test_batches_that_are_none_fail_at_the_call(pointer, images, prompts):
+    with pytest.raises(ProcessingError, match="expected"):
+        pointer.point_batch(images, prompts)
+
+
+def test_an_answer_that_ran_out_of_time_is_truncated(pointer):
+    assert ask(pointer, PICTURES[1], max_time=1e-6).truncated
+
+
+@pytest.mark.parametrize("radius", [-4, 0, 10**6, float("nan")])
+def test_markers_that_cannot_be_drawn(pointer, radius):
+    with pytest.raises(ProcessingError, match="radius"):
+        ask(pointer, PICTURES[1]).draw(radius=radius)
+
+
+@pytest.mark.parametrize("metadata", [None, [1]])
+def test_answers_need_the_metadata_of_their_row(pointer, metadata):
+    with pytest.raises(ProcessingError, match="pointing_metadata"):
+        pointer.processor.decode_points("<POINT_1>", metadata)

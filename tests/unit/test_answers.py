@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,7 +29,7 @@ def byte_tokenizer():
 
 
 TOKENIZER = byte_tokenizer()
-START = TOKENIZER.convert_tokens_to_ids(point_text(0))
+START: Any = TOKENIZER.convert_tokens_to_ids(point_text(0))
 T, V, L = grounding_token_ids(TOKENIZER)
 
 
@@ -63,7 +65,7 @@ def test_styles(style, text):
 
 def test_an_unknown_style_is_named():
     with pytest.raises(ProcessingError, match="pointing, point_count"):
-        write_answer([[1, 0, 0]], "cups", "poetry")
+        write_answer([[1, 0, 0]], "cups", "poetry")  # type: ignore[arg-type]  # what is tested
 
 
 def test_tracks_are_numbered_by_first_appearance():
@@ -128,8 +130,8 @@ def test_what_is_written_can_be_read(triples, style):
     ids = [
         VOCABULARY.encode(kinds[i], s) if i in kinds else i for i, s in zip(encoded.ids.tolist(), encoded.selections.tolist(), strict=True)
     ]
-    answer = read_answer(ids, METADATA, START, TOKENIZER.decode)
-    assert answer.points.triples.tolist() == sorted(map(list, triples))
+    answer = read_answer(ids, METADATA, START, lambda ids: str(TOKENIZER.decode(ids)))
+    assert answer.points.triples is not None and answer.points.triples.tolist() == sorted(map(list, triples))
     assert answer.points.object_id.tolist() == list(range(1, len(triples) + 1))
     assert (answer.invalid, answer.truncated_triple) == (0, False)
     assert answer.labels == (("green ä cups",) if triples else ())

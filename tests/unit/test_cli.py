@@ -139,6 +139,15 @@ def test_interruption(folder, pictures, monkeypatch):
     assert run("point", pictures[0], "cats", "--model", folder, *LIMIT).exit_code == INTERRUPTED
 
 
+def test_an_interrupted_loading_says_so(pictures, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("molmopoint.pipeline.load.MolmoPointForConditionalGeneration.from_pretrained", interrupted)
+    result = run("point", pictures[0], "cats")
+    assert result.exit_code == INTERRUPTED and "interrupted while" in result.stderr
+
+
 def test_outputs_have_names_of_their_own(tmp_path):
     inputs = [Path("a/cat.png"), Path("b/cat.jpg"), Path("c/Cat.png"), Path("dog.webp")]
     assert [path.name for path in plan_outputs(tmp_path / "out", inputs)] == ["cat.png", "cat-2.png", "Cat-3.png", "dog.png"]

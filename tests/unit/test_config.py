@@ -244,3 +244,10 @@ def test_any_tapped_layers_survive(data: st.DataObject):
     assert config.adapter_config.vision_feature_layer == [layer % depth for layer in layers]
     assert config.vision_config.num_hidden_layers == max(config.adapter_config.vision_feature_layer) + 1
     assert MolmoPointConfig(**config.to_dict()) == config
+
+
+@pytest.mark.parametrize("text", ["{}", '{"model_type": "llama"}', "[]"])
+def test_files_of_other_models_are_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="expected a config file"):
+        MolmoPointConfig.from_pretrained(tmp_path)

@@ -52,6 +52,7 @@ def read(*parts, location_grid=3):
         assert other.labels == answers[0].labels
     assert answers[-1].token_positions is None
     first = answers[0]
+    assert first.points.triples is not None
     return [tuple(t) for t in first.points.triples.tolist()], first.points.object_id.tolist(), first.invalid, first.truncated_triple
 
 
@@ -68,6 +69,7 @@ def test_a_list_of_points():
     assert answer.labels == ("red cats",)
     assert answer.points.labels == ("red cats",) * 3
     assert answer.points.image_sizes == ((70, 10),)
+    assert answer.token_positions is not None
     assert [ids[i] for i in answer.token_positions[1]] == [START + 3, START + P + 1 + 1, START + P + 1 + K + 8]
 
 
@@ -111,7 +113,8 @@ def test_numbers_no_id_can_have_are_counted_in_text():
 
 def test_spaces_inside_a_triple_are_read():
     text = '<points coords="<POINT_2> <POINT_7> <POINT_13> 1<POINT_6>">a</point>'
-    assert read_answer(text, metadata(), START).points.triples.tolist() == [[2, 0, 4]]
+    triples = read_answer(text, metadata(), START).points.triples
+    assert triples is not None and triples.tolist() == [[2, 0, 4]]
 
 
 def test_closing_tags_of_points_and_tracks():

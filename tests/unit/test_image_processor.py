@@ -132,7 +132,8 @@ def test_without_normalisation_bytes_come_out() -> None:
         ({"size": {"height": 71, "width": 71}}, "multiple of patch_size 14"),
         ({"overlap_margins": [3, 2]}, "overlap margins that leave a part"),
         ({"overlap_margins": [-1, 1]}, "overlap margins that leave a part"),
-        ({"max_crops": 0}, "max_crops of at least 1, got 0"),
+        ({"max_crops": 0}, "max_crops in 1..1024, got 0"),
+        ({"max_crops": 10**6}, "max_crops in 1..1024, got 1000000"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None:

@@ -129,7 +129,7 @@ def test_trunks_come_from_the_processor():
     for kind, table in (("pixel_values", "image_token_pooling"), ("pixel_values_videos", "video_token_pooling")):
         made = Trunk.from_processor(processed(**{kind: pixels, table: pooling}))
         assert made.input_ids.tolist() == [5, 6, 7]
-        assert made.pooling.dtype == torch.int64
+        assert made.pooling is not None and made.pooling.dtype == torch.int64
     assert Trunk.from_processor(processed()).pixel_values is None
     both = {"pixel_values": pixels, "image_token_pooling": pooling, "pixel_values_videos": pixels, "video_token_pooling": pooling}
     with pytest.raises(ProcessingError, match="pictures or a clip"):

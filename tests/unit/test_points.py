@@ -145,3 +145,16 @@ def test_columns_are_checked_at_birth(changes, message):
 def test_other_documents_are_refused(document):
     with pytest.raises(GroundingError, match="expected"):
         Points.from_dict(document)
+
+
+@pytest.mark.parametrize("text", ["{", "", '{"schema_version": 1, "group_unit": "image", "points": [{"object_id": "a"}]}'])
+def test_other_text_is_refused(text):
+    with pytest.raises(GroundingError, match="expected"):
+        Points.from_json(text)
+
+
+def test_words_where_numbers_belong():
+    document = Points(*(np.array([1]) for _ in range(4))).to_dict()
+    document["points"][0]["object_id"] = "one"
+    with pytest.raises(GroundingError, match="expected a document"):
+        Points.from_dict(document)

@@ -275,8 +275,11 @@ def test_released_files_load_as_they_are(tmp_path: Path) -> None:
         ({"text": "<|video|><|video|>", "videos": [CLIP, CLIP]}, "at most one video in a sample, got 2 in sample 0"),
         ({"text": "<|image|><|video|>", "images": ONE, "videos": CLIP}, "pictures or a video in a sample, got 1 pictures and a video"),
         ({"text": "<|video|>", "videos": [frames(3)]}, "expected to know when the frames were taken"),
-        ({"text": "<|video|>", "videos": Clip(frames(3), [0.0, 1.0])}, "one ascending time in seconds for each of 3 frames"),
+        ({"text": "<|video|>", "videos": Clip(frames(3), [0.0, 1.0])}, "one ascending time in seconds, from 0, for each of 3 frames"),
         ({"text": "<|video|>", "videos": Clip(frames(2), [1.0, 0.0])}, "one ascending time"),
+        ({"text": "<|video|>", "videos": Clip(frames(2), [-1.0, 0.0])}, "one ascending time in seconds, from 0"),
+        ({"text": "<|video|>", "videos": Clip(frames(2), ["a", "b"])}, "the time of each frame in seconds"),
+        ({"text": "<|video|>", "videos": Clip(iter(frames(2)), [0.0, 1.0])}, "expected a clip"),
         ({"text": "<|video|>", "videos": Clip([], [])}, "at least one frame in a clip, got none"),
         (
             {"text": "<|video|>", "videos": Clip([picture(8, 8), picture(9, 8)], [0, 1])},

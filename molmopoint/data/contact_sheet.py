@@ -1,0 +1,194 @@
+"""One picture with a sample of rows and their points drawn in: a look at it finds what no check can.
+
+Every cell shows the pictures of a row (up to four), a marker per point, and below what is asked. A point outside is drawn as a
+cross at the edge nearest to it. PIL only, so that the sheet looks the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from molmopoint.data.records import FULL_SCALE, Record, resolve_media
+from molmopoint.errors import ProcessingError
+
+_CELL = (360, 300)
+"""Width and height of the picture part of a cell."""
+
+_CAPTION, _GAP, _HEADER = 50, 14, 46
+_SHOWN = 4
+"""Pictures of a row that are shown."""
+
+_PAPER, _FRAME, _INK, _GREY, _ALARM = (246, 246, 248), (226, 227, 232), (28, 28, 32), (110, 112, 120), (214, 20, 50)
+_COLOURS = ((230, 40, 100), (0, 122, 255), (18, 150, 84), (255, 128, 0), (142, 68, 222), (0, 150, 170))
+_SCALE = 4
+"""Markers are drawn this much larger and shrunk, because PIL draws without antialiasing."""
+
+
+def contact_sheet(
+    records: Sequence[Record],
+    root: str | os.PathLike[str],
+    *,
+    cells: int = 24,
+    columns: int = 4,
+    seed: int = 0,
+    suspects: Collection[int] = (),
+) -> Image.Image:
+    """Overlays of a sample of rows.
+
+    Args:
+        records: rows to draw from; those with pictures are shown, in their order.
+        root: folder in which relative paths begin.
+        cells: most rows shown.
+        columns: cells side by side.
+        seed: of the sample.
+        suspects: numbers of rows, such as those with faults, that fill up to half of the cells where rows must be chosen.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        ProcessingError: no row has a picture.
+    """
+    shown = [record for record in records if record.images]
+    if not shown:
+        raise ProcessingError(f"expected rows with pictures, got none in {len(records)}; clips are not drawn")
+    total = len(shown)
+    if total > cells:
+        shown = _sample(shown, cells, suspects, random.Random(seed))
+    columns = min(columns, len(shown))
+    width, height = _CELL[0] + _GAP, _CELL[1] + _CAPTION + _GAP
+    sheet = Image.new("RGB", (columns * width + _GAP, _HEADER + math.ceil(len(shown) / columns) * height + _GAP), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    title = f"{len(shown)} of {total} rows with pictures" if total > len(shown) else f"{total} row{'s' * (total != 1)} with pictures"
+    pen.text((_GAP, _HEADER / 2 + 2), title, font=_font(19), fill=_INK, anchor="lm")
+    for i, record in enumerate(shown):
+        left, top = _GAP + (i % columns) * width, _HEADER + (i // columns) * height
+        sheet.paste(_cell(record, Path(root)), (left, top))
+    return sheet
+
+
+def _sample(records: Sequence[Record], cells: int, suspects: Collection[int], rng: random.Random) -> list[Record]:
+    """A part of the rows in their order, at most half of them suspects unless there are too few others."""
+    suspicious = [i for i, record in enumerate(records) if record.row in suspects]
+    chosen = set(rng.sample(suspicious, min(len(suspicious), max(1, cells // 2))))
+    others = [i for i in range(len(records)) if i not in chosen]
+    return [records[i] for i in sorted(chosen | set(rng.sample(others, cells - len(chosen))))]
+
+
+def _cell(record: Record, root: Path) -> Image.Image:
+    """Pictures of a row with their points, and the caption."""
+    cell = Image.new("RGB", (_CELL[0], _CELL[1] + _CAPTION), _PAPER)
+    paths = resolve_media(record, root)[0]
+    shown = min(len(paths), _SHOWN)
+    across = 1 if shown == 1 else 2
+    down = math.ceil(shown / across)
+    space = (_CELL[0] - 4 * (across - 1)) // across, (_CELL[1] - 4 * (down - 1)) // down
+    outside = 0
+    for i, path in enumerate(paths[:shown]):
+        tile, lost = _tile(record, i, path, space)
+        cell.paste(tile, ((i % across) * (space[0] + 4), (i // across) * (space[1] + 4)))
+        outside += lost
+    pen = ImageDraw.Draw(cell)
+    what = (
+        record.prompt or record.label or ", ".join(dict.fromkeys(point.label for point in record.points or () if point.label)) or "caption"
+    )
+    pen.text((2, _CELL[1] + 15), _fitted(what, _font(16), _CELL[0] - 4), font=_font(16), fill=_INK, anchor="lm")
+    details = f"row {record.row} · {_answer(record)}" + (f" · {len(paths)} pictures" if len(paths) > 1 else "")
+    pen.text((2, _CELL[1] + 36), _fitted(details, _font(13), _CELL[0] - 4), font=_font(13), fill=_GREY, anchor="lm")
+    if outside:
+        pen.text((_CELL[0] - 2, _CELL[1] + 36), f"{outside} outside", font=_font(13), fill=_ALARM, anchor="rm")
+    return cell
+
+
+def _answer(record: Record) -> str:
+    """What the row answers, in a few words."""
+    if record.no_points:
+        return "nothing to point at"
+    if record.points is None:
+        return record.answer or record.caption or ""
+    count = len(record.points)
+    return f"{count} point{'s' * (count != 1)} ({record.coords})"
+
+
+def _tile(record: Record, index: int, path: Path, space: tuple[int, int]) -> tuple[Image.Image, int]:
+    """One picture with its points on a frame of (width, height), and how many points lie outside."""
+    frame = Image.new("RGB", space, _FRAME)
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGB")
+    except Exception as error:  # decoders raise nearly anything on broken files
+        reason = "no such file" if not path.is_file() else f"unreadable: {type(error).__name__}"
+        pen, middle = ImageDraw.Draw(frame), (space[0] / 2, space[1] / 2)
+        pen.text(middle, _fitted(f"{path.name}: {reason}", _font(14), space[0] - 16), font=_font(14), fill=_ALARM, anchor="mm")
+        return frame, 0
+    factor = min(space[0] / picture.width, space[1] / picture.height)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    left, top = (space[0] - size[0]) // 2, (space[1] - size[1]) // 2
+    frame.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, top))
+    points = [point for point in record.points or () if point.image == index]
+    labels = list(dict.fromkeys(point.label for point in record.points or ()))
+    full = np.full(2, FULL_SCALE[str(record.coords)]) if record.coords in FULL_SCALE else np.array(picture.size, dtype=np.float64)
+    radius, outside = _radius(space, len(points)), 0
+    for point in points:
+        share = np.array([point.x, point.y]) / full
+        lost = bool(((share < 0) | (share > 1)).any())
+        outside += lost
+        number = point.object_id if point.object_id is not None else labels.index(point.label)
+        stamp = _cross(radius) if lost else _marker(radius, _COLOURS[number % len(_COLOURS)])
+        at = np.clip(share, 0, 1) * size + (left, top)
+        if lost:  # wholly visible, at the edge nearest to it
+            at = np.clip(at, stamp.width / 2, np.array(space) - stamp.width / 2)
+        frame.paste(stamp, (round(at[0] - stamp.width / 2), round(at[1] - stamp.height / 2)), stamp)
+    return frame, outside
+
+
+def _radius(space: tuple[int, int], count: int) -> float:
+    """Radius of a marker in pixels: smaller in small tiles and in crowds."""
+    return max(2.5, 0.019 * min(space) * min(1.0, (40 / max(count, 1)) ** 0.5))
+
+
+@lru_cache(maxsize=64)
+def _marker(radius: float, colour: tuple[int, int, int]) -> Image.Image:
+    """A disc in a white and a dark ring: it stays visible on any ground, and its middle is the point."""
+    side = round(2 * (radius + 3))
+    stamp = Image.new("RGBA", (side * _SCALE, side * _SCALE), (20, 20, 24, 0))
+    pen, middle = ImageDraw.Draw(stamp), side * _SCALE / 2
+    for reach, fill in ((radius + 2.6, (20, 20, 24, 190)), (radius + 1.6, (255, 255, 255, 255)), (radius, (*colour, 255))):
+        pen.ellipse((middle - reach * _SCALE, middle - reach * _SCALE, middle + reach * _SCALE, middle + reach * _SCALE), fill=fill)
+    return stamp.resize((side, side), Image.Resampling.LANCZOS)
+
+
+@lru_cache(maxsize=8)
+def _cross(radius: float) -> Image.Image:
+    """A red cross in white, for a point that lies outside."""
+    side = round(2 * (radius + 5))
+    stamp = Image.new("RGBA", (side * _SCALE, side * _SCALE), (255, 255, 255, 0))
+    pen, low, high = ImageDraw.Draw(stamp), 2 * _SCALE, (side - 2) * _SCALE
+    for width, fill in ((5 * _SCALE, (255, 255, 255, 255)), (int(2.6 * _SCALE), (*_ALARM, 255))):
+        pen.line((low, low, high, high), fill=fill, width=width)
+        pen.line((low, high, high, low), fill=fill, width=width)
+    return stamp.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """The text on one line, cut with dots where it is too long."""
+    line = " ".join(text.split())[:400]
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(line + "...") > width:
+        line = line[:-1]
+    return line.rstrip() + "..."
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """PIL's own font: the same on every machine."""
+    return ImageFont.load_default(size=size)

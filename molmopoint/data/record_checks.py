@@ -1,0 +1,64 @@
+"""Checks of single values in a row, and the one form of what is said about a faulty one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from molmopoint.errors import ProcessingError
+
+
+def row_error(row: int, field: str | None, expected: str, got: str, remedy: str) -> ProcessingError:
+    """What is wrong where, and what to do; `field` is None where it is the whole row."""
+    place = f"row {row}" if field is None else f"row {row}, {field}"
+    return ProcessingError(f"{place}: expected {expected}, got {got}; {remedy}")
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], row: int, prefix: str) -> None:
+    """Refuses columns that are not known: a misspelt one would silently do nothing."""
+    if unknown := [name for name in given if name not in known]:
+        raise row_error(row, f"{prefix}{unknown[0]}", f"one of the columns {', '.join(known)}", repr(unknown[0]), "rename or remove it")
+
+
+def text_value(value: Any, row: int, field: str) -> str:
+    """Text that is not blank."""
+    if not isinstance(value, str) or not value.strip():
+        raise row_error(row, field, "text", repr(value), "leave the column out where there is none")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise row_error(row, field, "whole characters", ascii(value), "write emoji as UTF-8, not as half a surrogate pair")
+    return value
+
+
+def number_value(value: Any, row: int, field: str) -> float:
+    """A finite number."""
+    number = math.nan
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # JSON has integers beyond every float
+            number = float(value)
+    if not math.isfinite(number):
+        raise row_error(row, field, "a finite number", repr(value), "write a plain number such as 12.5")
+    return number
+
+
+def integer_value(value: Any, row: int, field: str, expected: str) -> int:
+    """A whole number from 0."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise row_error(row, field, expected, repr(value), "write a whole number")
+    return int(value)
+
+
+def file_value(value: Any, row: int, field: str) -> str:
+    """A path as text; also of a data set's undecoded picture column, which keeps it as {"path": ..., "bytes": None}."""
+    if isinstance(value, Mapping) and value.get("path") and value.get("bytes") is None:
+        value = value["path"]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value.strip():
+        kind = repr(value) if isinstance(value, str) else type(value).__name__
+        raise row_error(row, field, "the path of a file", kind, "save the picture or clip and write its path")
+    return value

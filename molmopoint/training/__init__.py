@@ -1,0 +1,1 @@
+"""Training: from the rows a user writes to batches, and the loop around them."""

@@ -1,0 +1,91 @@
+"""Rows on the same pictures as one message tree: grouping, shuffling, and the tree as a training row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from molmopoint.data.records import Record
+from molmopoint.geometry import PointingMetadata
+from molmopoint.processing.message_tree import IGNORED, MessageTree, TrainingRow, Trunk, Turn, build_row, encode_conversation
+from molmopoint.training.formatting import Conversation, FormattingRules, expressions, format_record
+
+
+def group_records(records: Iterable[Record], max_points: int = 60) -> list[tuple[Record, ...]]:
+    """Expressions on the same visual input together, in the order of the rows; at most `max_points` points in a group.
+
+    Rows without visual input stay alone: they share nothing. A track of more points than the limit has a group of its own.
+
+    Args:
+        records: rows in any order; those with several point labels are taken apart.
+        max_points: of a group, and of an expression.
+
+    Returns:
+        Groups in the order of their first rows.
+
+    Raises:
+        ProcessingError: an expression has too many points, see `expressions`.
+    """
+    groups: list[list[Record]] = []
+    last_of_visual: dict[tuple[tuple[str, ...], str | None], int] = {}
+    points: list[int] = []
+    for record in (part for whole in records for part in expressions(whole, max_points)):
+        count = len(record.points or ())
+        last = last_of_visual.get(record.visual) if any(record.visual) else None
+        if last is None or points[last] + count > max_points:
+            last = last_of_visual[record.visual] = len(groups)
+            groups.append([])
+            points.append(0)
+        groups[last].append(record)
+        points[last] += count
+    return [tuple(group) for group in groups]
+
+
+def format_tree(
+    group: Sequence[Record], metadata: PointingMetadata | None, rng: np.random.Generator, rules: FormattingRules | None = None
+) -> tuple[Conversation, ...]:
+    """Conversations of a group in a drawn order; every draw may give other styles, templates and another order.
+
+    Raises:
+        ProcessingError: as `format_record`, naming the row.
+    """
+    order = rng.permutation(len(group)).tolist()
+    return tuple(format_record(group[i], metadata, rng, rules) for i in order)
+
+
+def trunk_text(record: Record, image_token: str = "<|image|>", video_token: str = "<|video|>") -> str:
+    """Placeholders of the row's visual input as the chat template writes them; pictures are named where there are several."""
+    if record.video is not None:
+        return video_token
+    if len(record.images) == 1:
+        return image_token
+    return "".join(f"Image {i}{image_token}" for i in range(1, len(record.images) + 1))
+
+
+def tree_row(trunk: Trunk, conversations: Sequence[Conversation], tokenizer: Any, *, max_length: int | None = None) -> TrainingRow:
+    """A training row of a trunk and its conversations, each with the loss weighting of its own record.
+
+    Args:
+        trunk: made from `trunk_text` and the pictures of the group.
+        conversations: one or more, in the order of the branches.
+        tokenizer: of the model.
+        max_length: tokens at most; branches that do not fit are left out, the last one is cut.
+
+    Raises:
+        ProcessingError: no conversations, or not even the first one fits.
+    """
+    branches = [encode_conversation([(each.prompt, each.answer)], tokenizer) for each in conversations]
+    row = build_row(MessageTree(trunk, branches), tokenizer.eos_token_id, max_length=max_length)
+    kept = int(row.branch_ids.max()) + 1
+    weights = [each.weighting.of_branch(_num_targets(branch), kept) for each, branch in zip(conversations, branches, strict=True)]
+    per_token = torch.tensor(weights, dtype=torch.float32)[row.branch_ids.clamp(min=0)]
+    return replace(row, loss_weights=torch.where(row.shift_labels == IGNORED, 0.0, per_token))
+
+
+def _num_targets(branch: Sequence[Turn]) -> int:
+    """Answer tokens of a branch and the end of each answer."""
+    return sum(len(turn.answer) + 1 for turn in branch)

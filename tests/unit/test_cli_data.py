@@ -1,0 +1,103 @@
+"""`molmopoint data` from files to files, with exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from molmopoint.cli import app
+from molmopoint.cli.exit_codes import OK, SOME_FAILED, USAGE
+from molmopoint.data.records import read_records
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["data", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def coco(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for i in range(3):
+        Image.new("RGB", (120, 90), (40 * i, 90, 200)).save(tmp_path / "pictures" / f"{i}.png")
+    document = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(3)],
+        "categories": [{"id": 0, "name": "cup"}],
+        "annotations": [{"id": i, "image_id": i, "category_id": 0, "bbox": [10, 10, 20, 30]} for i in range(3)],
+    }
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_import_then_check(coco, tmp_path):
+    out, sheet = tmp_path / "deep" / "data.jsonl", tmp_path / "sheets" / "sheet.png"
+    result = run("import", "coco", coco, "--images", tmp_path / "pictures", "--out", out)
+    assert result.exit_code == OK and "3 rows" in result.stdout, result.output
+    first = next(read_records(out))
+    assert first.images == ("../pictures/0.png",) and [(point.x, point.y) for point in first.points or ()] == [(20, 25)]
+    result = run("check", out, "--sheet", sheet)
+    assert result.exit_code == OK and "no faults" in result.stdout and "cup 3" in result.stdout, result.output
+    with Image.open(sheet) as picture:
+        assert picture.width > 1000
+
+
+def test_options_and_what_is_left_out(tmp_path):
+    items = [{"img_filename": "a.png", "bbox": [1, 2, 4, 8], "instruction": f"click {i}"} for i in range(2)]
+    items += [{"img_filename": "a.png", "box_type": "polygon", "box_coordinates": [1, 1, 2, 2, 3, 3], "instruction": "x"}] * 5
+    path = tmp_path / "spot.json"
+    path.write_text(json.dumps(items))
+    result = run("import", "screenspot", path, "--option", "box=xywh", "--out", tmp_path / "out.jsonl")
+    assert result.exit_code == OK and "2 rows" in result.stdout and "2 more left out" in result.stderr
+    assert [point.x for record in read_records(tmp_path / "out.jsonl") for point in record.points or ()] == [3, 3]
+
+
+def test_wrong_usage(coco, tmp_path):
+    out = tmp_path / "out.jsonl"
+    for arguments, word in [
+        (("import", "voc", coco, "--out", out), "coco"),
+        (("import", "coco", coco, "--out", out, "--option", "box"), "name=value"),
+        (("import", "coco", coco, "--out", out, "--option", "box=1"), "target"),
+        (("import", "screenspot", coco, "--out", out), "'box'"),
+        (("import", "coco", tmp_path / "gone.json", "--out", out), "gone.json"),
+        (("check", tmp_path / "gone.jsonl"), "gone.jsonl"),
+        (("check", coco, "--sheet", tmp_path / "sheet.txt"), "sheet.txt"),
+    ]:
+        result = run(*arguments)
+        assert result.exit_code == USAGE and word in result.stderr, arguments
+    assert not out.exists() and not list(tmp_path.glob(".*"))
+
+
+def test_an_import_without_rows(coco, tmp_path):
+    coco.write_text(json.dumps({"images": [], "categories": [], "annotations": []}))
+    assert run("import", "coco", coco, "--out", tmp_path / "out.jsonl").exit_code == SOME_FAILED
+
+
+def test_faults_are_named_and_counted(tmp_path):
+    Image.new("RGB", (120, 90)).save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "label": f"thing {i}", "coords": "pixel", "points": [{"x": 500 + i, "y": 5}]} for i in range(6)]
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n{broken\n")
+    result = run("check", path)
+    assert result.exit_code == SOME_FAILED and "row 1: 1 of 1 points lies outside" in result.stdout and "3 more" in result.stdout
+    assert "7 faults" in result.stdout and "row 7" in result.stdout
+    assert "row 6: " in run("check", path, "--all").stdout
+    result = run("check", path, "--json", "--sheet", tmp_path / "sheet.jpg")
+    document = json.loads(result.stdout)
+    assert result.exit_code == SOME_FAILED and len(document["faults"]) == 7 and document["schema_version"] == 1
+    assert (tmp_path / "sheet.jpg").is_file()
+
+
+def test_no_sheet_of_clips(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    points = [{"x": 5, "y": 5, "t": 1.5}]
+    (tmp_path / "data.jsonl").write_text(json.dumps({"video": "a.mp4", "label": "cup", "coords": "pixel", "points": points}))
+    result = run("check", tmp_path / "data.jsonl", "--sheet", tmp_path / "sheet.png")
+    assert result.exit_code == OK and "no contact sheet" in result.stderr and not (tmp_path / "sheet.png").exists()
+
+
+def test_help_names_the_formats():
+    result = run("import", "--help")
+    assert result.exit_code == OK and "label_studio" in result.stdout
