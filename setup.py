@@ -70,6 +70,8 @@ setup(
         "scipy>=1.13",
         "typer>=0.15",
         "rich>=13.9",
+        "jinja2>=3.1",
+        "pyyaml>=6",
     ],
     extras_require={
         "flash": ["flash-attn>=2.7"],

@@ -269,7 +269,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
 
 def _check_aligned(input_ids: Tensor, **per_token: Tensor | None) -> None:
-    """Checks that everything that is given per token has the shape of the ids, and that branches come with their positions."""
+    """Checks that ids are rows, everything given per token has their shape, and branches come with their positions."""
+    if input_ids.ndim != 2 or not input_ids.shape[1]:
+        raise ValueError(f"expected input_ids of shape (rows, tokens) with one token or more, got {tuple(input_ids.shape)}")
     for name, given in per_token.items():
         if given is not None and given.shape != input_ids.shape:
             raise ValueError(f"expected {name} of shape {tuple(input_ids.shape)} like the input_ids, got {tuple(given.shape)}")

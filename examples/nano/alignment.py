@@ -59,7 +59,7 @@ class Alignment(nn.Module):
         self.key_bias = nn.Parameter(torch.full((len(self.words),), -3.0))
         pair = torch.arange(width) % (width // 2)
         self.register_buffer("still", (pair >= _STILL * width / 2).float(), persistent=False)
-        self.seen: dict[str, Tensor] = {}
+        self.seen: dict[str, Any] = {}
         head.query.register_forward_hook(lambda _, __, output: self.seen.update(query=output))
         head.key.register_forward_hook(lambda _, __, output: self.seen.update(key=output))
 
@@ -71,7 +71,8 @@ class Alignment(nn.Module):
             labels: (rows, GRID * GRID, 4) dense labels of the pictures.
             chosen: selections of all PATCH tokens, row by row.
         """
-        words, places = self.words * self.still, self.places * self.still
+        still: Any = self.still
+        words, places = self.words * still, self.places * still
         queries = torch.cat([row[: len(phrases)] for row, phrases in zip(self.seen["query"], asked, strict=True)])
         named = torch.tensor([words_of(phrase) for phrases in asked for phrase in phrases])
         query_logits = F.linear(queries.float(), words, self.query_bias)

@@ -103,7 +103,7 @@ def nano_config(settings: Settings) -> MolmoPointConfig:
         "num_attention_heads": vit_heads, "num_key_value_heads": vit_heads, "head_dim": settings.head_dim,
         "image_default_input_size": [CROP, CROP], "image_patch_size": PATCH, "image_num_pos": (CROP // PATCH) ** 2,
     }  # fmt: skip
-    return MolmoPointConfig(
+    return MolmoPointConfig(  # pyright: ignore[reportCallIssue] (the released name of the vision part)
         text_config=text, vit_config=vision, adapter_config={"vit_layers": [settings.vit_layers - 1, settings.vit_layers - 3]},
         patch_embed_dim=settings.pointing_width, patch_location=f"{LOCATIONS}x{LOCATIONS}", patch_logit_scale="dim",
     )  # fmt: skip
@@ -131,7 +131,7 @@ def write_files(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
         "use_low_res_token_for_global_crops": True, "use_single_crop_col_tokens": False, "use_single_crop_start_token": True,
         "video_use_col_tokens": False,
     }  # fmt: skip
-    end, pad = tokenizer.convert_tokens_to_ids([TURN_END, END_OF_TEXT])
+    end, pad = (tokenizer.convert_tokens_to_ids(token) for token in (TURN_END, END_OF_TEXT))
     generation = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}
     for name, content in (
         ("preprocessor_config.json", image),

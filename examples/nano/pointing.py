@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from molmopoint.data.questions import KINDS
-from molmopoint.modeling import MolmoPointForConditionalGeneration, MolmoPointOutput
+from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.processing.answers import EncodedText, encode_answer, encode_prompt, write_answer
 from molmopoint.processing.collate import collate
@@ -112,7 +112,7 @@ class Examples:
             phrases.append([wanted[i]["label"] for i in chosen for _ in range(len(wanted[i]["points"]) + 1) if wanted[i]["points"]])
         return collate(rows, self.tokenizer.pad_token_id), phrases
 
-    def _template(self, count: int, label: str, style: str) -> tuple[np.ndarray, np.ndarray]:
+    def _template(self, count: int, label: str, style: Any) -> tuple[np.ndarray, np.ndarray]:
         """Ids of an answer with `count` points, and where its grounding tokens stand."""
         encoded = encode_answer(write_answer(np.arange(3 * count).reshape(-1, 3), label, style), self.tokenizer)
         return encoded.ids, np.flatnonzero(encoded.selections != NO_SELECTION)
@@ -156,7 +156,7 @@ def selections_of(batch: dict[str, Tensor], patch_token_id: int) -> Tensor:
     return batch["selection_ids"][(batch["input_ids"] == patch_token_id) & (batch["selection_ids"] != NO_SELECTION)]
 
 
-def metrics_of(output: MolmoPointOutput, chosen: Tensor) -> dict[str, float]:
+def metrics_of(output: Any, chosen: Tensor) -> dict[str, float]:
     """Losses per target, and how often patch, end of list, slot and location are chosen right (teacher-forced)."""
     sums = output.loss_sums
     values = {"text": float(sums["text"].detach()) / float(output.weight_sum)}

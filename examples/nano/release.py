@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -21,7 +22,7 @@ def release(folder: Path, target: Path, settings: Settings, tokenizer: PreTraine
     beside the target and moved, so that a reader never meets half a model.
     """
     checkpoint = folder / "point.safetensors"
-    model = build_model(settings)
+    model: Any = build_model(settings)
     progress = load_checkpoint(checkpoint, {"model": model}) if checkpoint.exists() else {"step": 0}
     beside = target.with_name(target.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)

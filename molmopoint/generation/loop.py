@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers.generation import logits_process as processors
 from transformers.generation.configuration_utils import GenerationConfig, GenerationMode
 from transformers.generation.logits_process import LogitsProcessorList
-from transformers.generation.stopping_criteria import StoppingCriteriaList
+from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
 from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerationMixin
-from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from molmopoint.attention import step_mask
@@ -36,6 +36,9 @@ WARPERS = (
     processors.TypicalLogitsWarper, processors.EpsilonLogitsWarper, processors.EtaLogitsWarper,
 )  # fmt: skip
 """Processors that reshape a distribution whatever its classes are; they apply to both stages."""
+
+UNSUPPORTED = ("output_scores", "output_logits", "output_attentions", "output_hidden_states", "prefill_chunk_size", "token_healing")
+"""Options of transformers that would be silently left out."""
 
 PIXELS = ("pixel_values", "image_token_pooling", "pixel_values_videos", "video_token_pooling")
 SHAPES = ("image_grids", "image_num_crops", "video_grids")
@@ -62,8 +65,8 @@ class GroundedGenerationMixin(GenerationMixin):
             (B, T) ids, or a `GroundedGenerateOutput` with `return_dict_in_generate=True`.
 
         Raises:
-            NotImplementedError: beam search and assisted decoding.
-            ValueError: right padding, embeddings instead of ids, no cache.
+            NotImplementedError: beam search, assisted decoding, and options that grounded answers do not have.
+            ValueError: right padding, embeddings instead of ids, no cache, stop strings without a tokenizer.
         """
         if kwargs.get("inputs_embeds") is not None:
             raise ValueError("expected input_ids, got inputs_embeds; grounding needs to know which tokens are image tokens")
@@ -74,8 +77,14 @@ class GroundedGenerationMixin(GenerationMixin):
                 f"{mode.value} is not supported: a beam would have to carry its own point list, and nothing reorders it yet; "
                 "use greedy decoding, or sampling with num_return_sequences"
             )
-        if not config.use_cache:
-            raise ValueError("expected use_cache=True: points refer to features that are kept from the prompt")
+        _check_options(config, kwargs)
+        if config.stop_strings is not None:
+            # transformers would look for the tokenizer among the arguments it does not hand on (see below).
+            if (tokenizer := kwargs.pop("tokenizer", None)) is None:
+                raise ValueError("expected tokenizer=processor.tokenizer together with stop_strings, got no tokenizer")
+            stops = StopStringCriteria(tokenizer, config.stop_strings)
+            given = kwargs.get("stopping_criteria") or ()
+            kwargs |= {"stop_strings": None, "stopping_criteria": StoppingCriteriaList([*given, stops])}
         # transformers hands a decoding method of one's own only the arguments that its own method lacks: neither of these two.
         method = partial(decode, streamer=kwargs.get("streamer"), synced_gpus=self._is_in_step(kwargs.get("synced_gpus")))
         return super().generate(inputs, generation_config=generation_config, custom_generate=method, **kwargs)
@@ -85,7 +94,7 @@ class GroundedGenerationMixin(GenerationMixin):
         if asked is not None:
             return asked
         several = torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-        return several and (is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self))
+        return several and (is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self))  # pyright: ignore[reportArgumentType] (mixed into a module)
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **model_kwargs: Any
@@ -181,6 +190,28 @@ def decode(
     if streamer is not None:
         streamer.end()
     return answer.result(cache, state)
+
+
+def _check_options(config: GenerationConfig, kwargs: dict[str, Any]) -> None:
+    """Refuses what the loop would leave out without a word.
+
+    Raises:
+        NotImplementedError: an option of transformers that two-stage choices do not have.
+        ValueError: no cache, or a limit that is no whole number of 1 or more.
+    """
+    if not config.use_cache:
+        raise ValueError("expected use_cache=True: points refer to features that are kept from the prompt")
+    wanted = [name for name in UNSUPPORTED if getattr(config, name, None)]
+    if (config.guidance_scale or 1) != 1:
+        wanted.append("guidance_scale")
+    if wanted:
+        raise NotImplementedError(
+            f"{', '.join(wanted)} cannot be had from grounded answers; probabilities of the choices are in `selection_probabilities`, "
+            "logits and states in a forward pass over the answer"
+        )
+    limit = kwargs.get("max_points")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"expected max_points to be a whole number of 1 or more, or None, got {limit!r}")
 
 
 class _Answer:

@@ -209,9 +209,12 @@ class Pointer:
         with torch.inference_mode():
             if any(request.features is not None for request in requests):
                 batch = self._with_features(batch, requests)
+            arguments = options.generate_arguments()
+            if arguments.get("stop_strings") is not None:
+                arguments["tokenizer"] = self.processor.tokenizer
             output = self.model.generate(
                 **batch,
-                **options.generate_arguments(),
+                **arguments,
                 eos_token_id=list(self._reader.eos_token_ids),
                 pad_token_id=self.processor.tokenizer.pad_token_id,
                 return_dict_in_generate=True,

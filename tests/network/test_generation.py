@@ -303,3 +303,29 @@ def test_a_streamer_sees_the_prompt_and_every_token():
     out = generate(model, inputs, 10, streamer=heard)
     assert torch.equal(torch.cat([heard.parts[0][0], *heard.parts[1:]]), out[0])
     assert heard.ended
+
+
+@pytest.mark.parametrize("option", [{"output_scores": True}, {"output_attentions": True}, {"guidance_scale": 2.0}, {"prefill_chunk_size": 8}])
+def test_options_that_would_be_left_out_say_so(tiny_model, option):
+    inputs = batch_of(Rows(tiny_model.config).prompts([["image"]]), tiny_model.config)
+    with pytest.raises(NotImplementedError, match=next(iter(option))):
+        generate(tiny_model, inputs, **option)
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, "a"])
+def test_max_points_is_a_number(tiny_model, limit):
+    inputs = batch_of(Rows(tiny_model.config).prompts([["image"]]), tiny_model.config)
+    with pytest.raises(ValueError, match="max_points"):
+        generate(tiny_model, inputs, max_points=limit)
+
+
+def test_prompts_are_rows_of_ids(tiny_model):
+    for ids in (torch.tensor([3, 4, 5]), torch.zeros(1, 0, dtype=torch.long)):
+        with pytest.raises(ValueError, match="input_ids"):
+            tiny_model(input_ids=ids)
+
+
+def test_stop_strings_need_their_tokenizer(tiny_model):
+    inputs = batch_of(Rows(tiny_model.config).prompts([["image"]]), tiny_model.config)
+    with pytest.raises(ValueError, match="tokenizer"):
+        generate(tiny_model, inputs, stop_strings=["."])

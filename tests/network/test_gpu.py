@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def on_gpu(inputs):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_batch_is_its_rows(dtype):
-    model = random_model(0).to("cuda", dtype)
+    model: Any = random_model(0).to("cuda", dtype)
     samples = Rows(model.config).prompts(MIX, words=[3, 9, 5, 12, 4])
     batch = on_gpu(batch_of(samples, model.config))
     together = model.generate(**batch, **LIMITS)[:, batch["input_ids"].shape[1] :]
@@ -34,7 +35,7 @@ def test_a_batch_is_its_rows(dtype):
 
 
 def test_the_gpu_answers_as_the_cpu():
-    model = random_model(1)
+    model: Any = random_model(1)
     inputs = batch_of(Rows(model.config, 1).prompts(MIX), model.config)
     expected = model.generate(**inputs, **LIMITS)
     assert torch.equal(model.cuda().generate(**on_gpu(inputs), **LIMITS).cpu(), expected)
@@ -49,7 +50,7 @@ def test_backends_have_the_same_gradients(backend):
     batch = on_gpu(training_batch(config, trees, samples))
     gradients = []
     for name in ("sdpa", backend):
-        model = random_model(2).cuda().train()
+        model: Any = random_model(2).cuda().train()
         model.set_attn_implementation(name)
         model(**batch).loss.backward()
         gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
@@ -59,7 +60,7 @@ def test_backends_have_the_same_gradients(backend):
 
 def test_flash_attention_steps_answer_as_sdpa():
     assert importlib.util.find_spec("flash_attn"), "needs the extra [flash]"
-    model = random_model(3).to("cuda", torch.bfloat16)
+    model: Any = random_model(3).to("cuda", torch.bfloat16)
     inputs = on_gpu(batch_of(Rows(model.config, 3).prompts(MIX), model.config))
     expected = model.generate(**inputs, **LIMITS)
     model.set_attn_implementation({"text_config": "flash_attention_2", "vision_config": "flash_attention_2"})
@@ -68,7 +69,7 @@ def test_flash_attention_steps_answer_as_sdpa():
 
 
 def test_a_static_cache_is_compiled_and_answers_the_same():
-    model = random_model(4).cuda()
+    model: Any = random_model(4).cuda()
     inputs = on_gpu(batch_of(Rows(model.config, 4).prompts(MIX), model.config))
     expected = model.generate(**inputs, **LIMITS)
     assert torch.equal(model.generate(**inputs, **LIMITS, cache_implementation="static"), expected)

@@ -278,3 +278,10 @@ def test_markers_that_cannot_be_drawn(pointer, radius):
 def test_answers_need_the_metadata_of_their_row(pointer, metadata):
     with pytest.raises(ProcessingError, match="pointing_metadata"):
         pointer.processor.decode_points("<POINT_1>", metadata)
+
+
+def test_stop_strings_end_an_answer(pointer):
+    whole = ask(pointer, PICTURES[0])
+    stop = whole.raw_text[len(whole.raw_text) // 2 :][:1]
+    cut = ask(pointer, PICTURES[0], stop_strings=[stop])
+    assert whole.raw_text.startswith(cut.raw_text) and cut.raw_text.endswith(stop)

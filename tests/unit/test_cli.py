@@ -143,7 +143,7 @@ def test_an_interrupted_loading_says_so(pictures, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("molmopoint.pipeline.load.MolmoPointForConditionalGeneration.from_pretrained", interrupted)
+    monkeypatch.setattr("molmopoint.modeling.MolmoPointForConditionalGeneration.from_pretrained", interrupted)
     result = run("point", pictures[0], "cats")
     assert result.exit_code == INTERRUPTED and "interrupted while" in result.stderr
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -10,6 +13,8 @@ from typer.testing import CliRunner
 
 from molmopoint.cli import app
 from molmopoint.cli.exit_codes import OK, SOME_FAILED, USAGE
+from molmopoint.data import checking
+from molmopoint.data.importers import READERS, format_options
 from molmopoint.data.records import read_records
 
 
@@ -96,6 +101,24 @@ def test_no_sheet_of_clips(tmp_path):
     (tmp_path / "data.jsonl").write_text(json.dumps({"video": "a.mp4", "label": "cup", "coords": "pixel", "points": points}))
     result = run("check", tmp_path / "data.jsonl", "--sheet", tmp_path / "sheet.png")
     assert result.exit_code == OK and "no contact sheet" in result.stderr and not (tmp_path / "sheet.png").exists()
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "importing.md"
+
+
+def test_the_page_says_what_is_there():
+    """Its commands and options exist, and its tables name every format, option and kind of finding."""
+    text = PAGE.read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("molmopoint data ")]
+    assert {words[2] for words in commands} == {"import", "check"}
+    for words in commands:
+        help_text = run(words[2], "--help").stdout
+        assert all(word in help_text for word in words if word.startswith("--"))
+    for format in READERS:
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{format}`"))
+        assert all(f"`{option}=" in line for option in format_options(format) if option != "images")
+    source = Path(checking.__file__).read_text(encoding="utf-8")
+    assert all(f"`{kind}`" in text for kind in re.findall(r'\.(?:fault|note)\(\s*"(\w+)"', source))
 
 
 def test_help_names_the_formats():

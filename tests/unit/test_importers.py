@@ -106,7 +106,7 @@ def _as_text(counts):
 
 
 def test_coco_text_of_a_known_mask():
-    """A value published with the format's reference tools: a 3 x 3 picture whose middle column is set."""
+    """By hand: a 3 x 3 picture whose middle column is set."""
     assert decode_counts("333", 3, 3).tolist() == [[False, True, False]] * 3
     with pytest.raises(ProcessingError, match="pixels"):
         decode_counts("333", 3, 4)

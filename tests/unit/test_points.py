@@ -154,7 +154,7 @@ def test_other_text_is_refused(text):
 
 
 def test_words_where_numbers_belong():
-    document = Points(*(np.array([1]) for _ in range(4))).to_dict()
+    document = Points(np.array([1]), np.array([0]), np.array([2.0]), np.array([3.0])).to_dict()
     document["points"][0]["object_id"] = "one"
     with pytest.raises(GroundingError, match="expected a document"):
         Points.from_dict(document)
