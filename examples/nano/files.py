@@ -103,10 +103,10 @@ def nano_config(settings: Settings) -> MolmoPointConfig:
         "num_attention_heads": vit_heads, "num_key_value_heads": vit_heads, "head_dim": settings.head_dim,
         "image_default_input_size": [CROP, CROP], "image_patch_size": PATCH, "image_num_pos": (CROP // PATCH) ** 2,
     }  # fmt: skip
-    return MolmoPointConfig(  # pyright: ignore[reportCallIssue] (the released name of the vision part)
-        text_config=text, vit_config=vision, adapter_config={"vit_layers": [settings.vit_layers - 1, settings.vit_layers - 3]},
-        patch_embed_dim=settings.pointing_width, patch_location=f"{LOCATIONS}x{LOCATIONS}", patch_logit_scale="dim",
-    )  # fmt: skip
+    return MolmoPointConfig.from_dict({
+        "text_config": text, "vit_config": vision, "adapter_config": {"vit_layers": [settings.vit_layers - 1, settings.vit_layers - 3]},
+        "patch_embed_dim": settings.pointing_width, "patch_location": f"{LOCATIONS}x{LOCATIONS}", "patch_logit_scale": "dim",
+    })  # fmt: skip
 
 
 def write_files(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -305,11 +305,13 @@ def test_a_streamer_sees_the_prompt_and_every_token():
     assert heard.ended
 
 
-@pytest.mark.parametrize("option", [{"output_scores": True}, {"output_attentions": True}, {"guidance_scale": 2.0}, {"prefill_chunk_size": 8}])
-def test_options_that_would_be_left_out_say_so(tiny_model, option):
+@pytest.mark.parametrize(
+    ("option", "value"), [("output_scores", True), ("output_attentions", True), ("guidance_scale", 2.0), ("prefill_chunk_size", 8)]
+)
+def test_options_that_would_be_left_out_say_so(tiny_model, option, value):
     inputs = batch_of(Rows(tiny_model.config).prompts([["image"]]), tiny_model.config)
-    with pytest.raises(NotImplementedError, match=next(iter(option))):
-        generate(tiny_model, inputs, **option)
+    with pytest.raises(NotImplementedError, match=option):
+        generate(tiny_model, inputs, **{option: value})
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, "a"])

@@ -22,7 +22,8 @@ def on_gpu(inputs):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_batch_is_its_rows(dtype):
-    model: Any = random_model(0).to("cuda", dtype)
+    model: Any = random_model(0)
+    model = model.to("cuda", dtype)
     samples = Rows(model.config).prompts(MIX, words=[3, 9, 5, 12, 4])
     batch = on_gpu(batch_of(samples, model.config))
     together = model.generate(**batch, **LIMITS)[:, batch["input_ids"].shape[1] :]
@@ -50,7 +51,8 @@ def test_backends_have_the_same_gradients(backend):
     batch = on_gpu(training_batch(config, trees, samples))
     gradients = []
     for name in ("sdpa", backend):
-        model: Any = random_model(2).cuda().train()
+        model: Any = random_model(2)
+        model.cuda().train()
         model.set_attn_implementation(name)
         model(**batch).loss.backward()
         gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
@@ -60,7 +62,8 @@ def test_backends_have_the_same_gradients(backend):
 
 def test_flash_attention_steps_answer_as_sdpa():
     assert importlib.util.find_spec("flash_attn"), "needs the extra [flash]"
-    model: Any = random_model(3).to("cuda", torch.bfloat16)
+    model: Any = random_model(3)
+    model = model.to("cuda", torch.bfloat16)
     inputs = on_gpu(batch_of(Rows(model.config, 3).prompts(MIX), model.config))
     expected = model.generate(**inputs, **LIMITS)
     model.set_attn_implementation({"text_config": "flash_attention_2", "vision_config": "flash_attention_2"})
@@ -69,7 +72,8 @@ def test_flash_attention_steps_answer_as_sdpa():
 
 
 def test_a_static_cache_is_compiled_and_answers_the_same():
-    model: Any = random_model(4).cuda()
+    model: Any = random_model(4)
+    model = model.cuda()
     inputs = on_gpu(batch_of(Rows(model.config, 4).prompts(MIX), model.config))
     expected = model.generate(**inputs, **LIMITS)
     assert torch.equal(model.generate(**inputs, **LIMITS, cache_implementation="static"), expected)
