@@ -17,6 +17,7 @@ def test_a_compiled_step_gives_the_same_answers():
     everywhere = CompileConfig(fullgraph=True, mode="default")
     everywhere._compile_all_devices = True  # transformers compiles on accelerators only unless told so
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     compiled = model.generate(**inputs, **limits, cache_implementation="static", compile_config=everywhere)
     plain = model.generate(**inputs, **limits)
     assert isinstance(compiled, torch.Tensor) and isinstance(plain, torch.Tensor) and torch.equal(compiled, plain)
