@@ -175,16 +175,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             supervision = Supervision.of(input_ids, selection_ids, shift_labels, loss_weights, self.config)
             membership = Membership(examples, branches)
             return self._supervise(hidden, state, supervision, membership, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch)
-        last = self.model.point_predictor.step(hidden[:, -1], state, normed_location=self.config.location_input == "normed")
-        logits = self.lm_head(text.norm(hidden[:, -logits_to_keep:]))
-        return MolmoPointOutput(
-            logits=logits,
-            past_key_values=past_key_values,
-            patch_logits=last.patch,
-            subpatch_logits=last.subpatch,
-            location_logits=last.location,
-            grounding_state=state,
-        )
+        return self._score(hidden, logits_to_keep, past_key_values, state, ALL_STAGES)
 
     def _step(
         self,
@@ -218,10 +209,15 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             key_mask = None if mask is None else mask.bool()
             mask = step_mask(key_mask, past, text.config._attn_implementation or "sdpa", embeddings.dtype)
         hidden = text.run_layers(embeddings, mask, position_ids, past)
+        return self._score(hidden, 0, past, state, stages)
+
+    def _score(self, hidden: Tensor, logits_to_keep: int, past: Cache | None, state: GroundingState, stages: Stages) -> MolmoPointOutput:
+        """Text logits of the last positions (0 = all) of hidden states (B, S, H), and selection logits of the very last one."""
         normed_location = self.config.location_input == "normed"
-        chosen = self.model.point_predictor.step(hidden[:, 0], state, normed_location=normed_location, stages=stages)
+        chosen = self.model.point_predictor.step(hidden[:, -1], state, normed_location=normed_location, stages=stages)
+        kept = hidden[:, -logits_to_keep:]
         return MolmoPointOutput(
-            logits=self.lm_head(text.norm(hidden)) if stages.words else None,
+            logits=self.lm_head(self.model.language_model.norm(kept)) if stages.words else None,
             past_key_values=past,
             patch_logits=chosen.patch,
             subpatch_logits=chosen.subpatch,
