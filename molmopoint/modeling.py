@@ -101,6 +101,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         z_loss: float = 0.0,
         num_items_in_batch: Tensor | float | None = None,
         return_dict: bool | None = None,
+        open_list: Tensor | None = None,
     ) -> MolmoPointOutput:
         """One pass over a prompt, a training batch, or one new token per row.
 
@@ -132,6 +133,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             z_loss: factor of the squared log normaliser of the text softmax.
             num_items_in_batch: divisor of the loss; the sum of the weights of this batch if not given.
             return_dict: accepted for the trainer; the result is always an output object.
+            open_list: accepted from the processor, needed by `generate` alone.
 
         Raises:
             ValueError: arguments that do not belong together or have different shapes.

@@ -34,7 +34,7 @@ from molmopoint.processing.literal import MARK, literal_text
 from molmopoint.processing.messages import prepare_messages
 from molmopoint.processing.samples import Samples, sort_by_sample
 from molmopoint.processing.video import MolmoPointVideoProcessor
-from molmopoint.tokens import IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, VISION_TOKENS, ExtendedVocabulary, point_text
+from molmopoint.tokens import IMAGE_PATCH, IMAGE_START, LIST_OPENING, LOW_RES_PATCH, VISION_TOKENS, ExtendedVocabulary, point_text
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -160,8 +160,9 @@ class MolmoPointProcessor(Molmo2Processor):
         Returns:
             `input_ids`, `attention_mask`, `mm_token_type_ids` (1 on image tokens and the tokens around them), each (B, S);
             what the image and video processors return for the whole call, if there are pictures or clips; with points of earlier
-            answers `selection_ids` (B, S), what each grounding token selects, -1 elsewhere; and `pointing_metadata`, a list of
-            one `PointingMetadata` per sample, if asked for.
+            answers `selection_ids` (B, S), what each grounding token selects, -1 elsewhere; if a prompt ends where a point list
+            begins, `open_list` (B,), which lets `generate` start with a point there; and `pointing_metadata`, a list of one
+            `PointingMetadata` per sample, if asked for.
 
         Raises:
             ProcessingError: placeholders and pictures do not match, one of them cannot be read, or image tokens were cut off.
@@ -188,6 +189,8 @@ class MolmoPointProcessor(Molmo2Processor):
             output["mm_token_type_ids"] = self.create_mm_token_type_ids(output["input_ids"])
         if return_offsets:
             output["text_replacement_offsets"] = offsets
+        if any(opened := [prompt.endswith(LIST_OPENING) for prompt in samples.texts]):
+            output["open_list"] = opened
         if any(selections):
             output["selection_ids"] = place_selections(output["input_ids"], selections, grounding_token_ids(self.tokenizer))
         if return_pointing_metadata:

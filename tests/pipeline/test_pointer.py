@@ -13,7 +13,7 @@ from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.pipeline.history import as_turns, conversation
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.points import Point
-from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
+from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, NO_MORE_POINTS, NO_SELECTION
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +285,15 @@ def test_stop_strings_end_an_answer(pointer):
     stop = whole.raw_text[len(whole.raw_text) // 2 :][:1]
     cut = ask(pointer, PICTURES[0], stop_strings=[stop])
     assert whole.raw_text.startswith(cut.raw_text) and stop in cut.raw_text and len(cut.raw_text) < len(whole.raw_text)
+
+
+def test_a_raw_prompt_that_opens_a_list_may_start_with_a_point(pointer):
+    text = f"{IMAGE_PLACEHOLDER}Point to the cats. <points{LIST_OPENING}"
+    inputs = pointer.processor(
+        text=[text, text.removesuffix(LIST_OPENING)], images=[[PICTURES[0]], [PICTURES[1]]], padding_side="left", return_tensors="pt"
+    )
+    assert inputs["open_list"].tolist() == [True, False]
+    answers = pointer.model.generate(**inputs, max_new_tokens=1, single_point=True)[:, -1]
+    assert (answers >= pointer.model.config.extended_start).tolist() == [True, False]
+    assert pointer.model(**inputs).logits is not None
+    assert "open_list" not in pointer.processor(text=[IMAGE_PLACEHOLDER], images=[PICTURES[0]])
