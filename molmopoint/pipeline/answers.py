@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from molmopoint.decoding import Answer, read_answer
+from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.events import EventReader
 from molmopoint.pipeline.heatmaps import PointDistributions
 from molmopoint.pipeline.markup import plain_text
@@ -61,7 +62,7 @@ class AnswerReader:
             answer = read_answer(ids, request.metadata, self._vocabulary_start, self.decode, probabilities[row, : len(ids)])
             truncated = answer.truncated_triple or not ended
             raw_text = request.answer_start + self.decode(ids)
-            results.append(_result(request, answer, raw_text, truncated, _distributions(output, row, answer)))
+            results.append(_result(request, answer, raw_text, truncated, _distributions(output, row, answer, request.metadata)))
         return results
 
     def event_reader(self, request: Request) -> EventReader:
@@ -95,10 +96,12 @@ def _result(request: Request, answer: Answer, raw_text: str, truncated: bool, di
     )
 
 
-def _distributions(output: Any, row: int, answer: Answer) -> PointDistributions | None:
+def _distributions(output: Any, row: int, answer: Answer, metadata: PointingMetadata) -> PointDistributions | None:
     """The choices behind the found points, brought to the host in one transfer each."""
     if answer.token_positions is None or not len(answer.token_positions):
         return None
-    patch = [output.patch_distribution(row, int(step)) for step in answer.token_positions[:, 0]]
-    subpatch = [output.subpatch_distribution(row, int(step)) for step in answer.token_positions[:, 1]]
-    return PointDistributions(*(torch.stack(parts).to(torch.float16).cpu().numpy() for parts in (patch, subpatch)))
+    kinds = (
+        (output.patch_distributions, answer.token_positions[:, 0], metadata.num_patches),
+        (output.subpatch_distributions, answer.token_positions[:, 1], metadata.num_slots),
+    )
+    return PointDistributions(*(torch.stack([steps[i][row] for i in chosen])[:, :own].cpu().numpy() for steps, chosen, own in kinds))

@@ -20,11 +20,13 @@ from torch.nn import functional
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
 from molmopoint.errors import ProcessingError
+from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.history import Turn, as_turns, conversation
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
 from molmopoint.processing import MolmoPointProcessor
+from molmopoint.processing.collate import join_pooling
 from molmopoint.processing.pictures import load_picture
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, NO_SELECTION, VIDEO_PLACEHOLDER
 from molmopoint.video import Clip
@@ -32,8 +34,6 @@ from molmopoint.video import Clip
 POINT_LIST_START = f"<points{LIST_OPENING}"
 """How a point list begins."""
 
-PIXELS = ("pixel_values", "image_token_pooling", "pixel_values_videos", "video_token_pooling")
-"""Names of the visual tensors: pixels and pooling table of pictures, then of clips."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,19 +189,9 @@ def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
         parts = [request.visual.pixels for request in requests if pixels in request.visual.pixels]
         if parts:
             batch[pixels] = torch.cat([part[pixels] for part in parts])
-            batch[table] = _join_tables([part[table] for part in parts], [part[pixels].shape[0] * part[pixels].shape[1] for part in parts])
+            num_patches = [part[pixels].shape[0] * part[pixels].shape[1] for part in parts]
+            batch[table] = join_pooling([part[table] for part in parts], num_patches)
     return batch
-
-
-def _join_tables(tables: Sequence[Tensor], num_patches: Sequence[int]) -> Tensor:
-    """Pooling tables (P, K), each counting from 0 over its own ViT patches, as one that counts over all of them."""
-    width = max(table.shape[1] for table in tables)
-    joined, offset = [], 0
-    for table, count in zip(tables, num_patches, strict=True):
-        moved = torch.where(table >= 0, table + offset, table)
-        joined.append(functional.pad(moved, (0, width - table.shape[1]), value=-1))
-        offset += count
-    return torch.cat(joined)
 
 
 def _picture_list(image: Any) -> list[Any]:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from molmopoint.connector import VisualFeatures
 from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
+from molmopoint.processing.collate import join_pooling
 from molmopoint.processing.pictures import load_picture
 from molmopoint.video import open_video
 
@@ -98,16 +98,10 @@ def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:
     """What the model sees of several requests about pictures as one call, in order."""
     if len(parts) == 1:
         return parts[0]
-    width = max(part.pooling.shape[1] for part in parts)
-    tables, offset = [], 0
-    for part in parts:
-        moved = torch.where(part.pooling >= 0, part.pooling + offset, part.pooling)
-        tables.append(functional.pad(moved, (0, width - moved.shape[1]), value=-1))
-        offset += len(part.vit_features)
     return VisualFeatures(
         vit_features=torch.cat([part.vit_features for part in parts]),
         image_features=torch.cat([part.image_features for part in parts]),
-        pooling=torch.cat(tables),
+        pooling=join_pooling([part.pooling for part in parts], [len(part.vit_features) for part in parts]),
         num_image_rows=sum(part.num_image_rows for part in parts),
         slots=(max(part.slots[0] for part in parts), max(part.slots[1] for part in parts)),
     )

@@ -99,6 +99,22 @@ def _fill_up(column: Tensor, length: int, value: float, side: Literal["left", "r
     return pad(column, (0, missing) if side == "right" else (missing, 0), value=value)
 
 
+def join_pooling(tables: Sequence[Tensor], num_patches: Sequence[int]) -> Tensor:
+    """Pooling tables (P, K) of several samples as one (P of all, largest K), narrower ones filled up with empty slots.
+
+    Args:
+        tables: one or more, each counting from 0 over its own ViT patches.
+        num_patches: ViT patches of each sample; the result counts over all of them.
+    """
+    width = max(table.shape[1] for table in tables)
+    joined, first = [], 0
+    for table, count in zip(tables, num_patches, strict=True):
+        moved = torch.where(table >= 0, table + first, EMPTY_SLOT)
+        joined.append(pad(moved, (0, width - table.shape[1]), value=EMPTY_SLOT))
+        first += count
+    return torch.cat(joined)
+
+
 def _join_visual(rows: Sequence[TrainingRow]) -> tuple[Tensor | None, Tensor | None]:
     """All crops, and one table that numbers their ViT patches in that order; None without pictures."""
     seen = [(row.pixel_values, row.pooling) for row in rows if row.pixel_values is not None and row.pooling is not None]
@@ -106,10 +122,5 @@ def _join_visual(rows: Sequence[TrainingRow]) -> tuple[Tensor | None, Tensor | N
         return None, None
     if len(shapes := {tuple(pixels.shape[1:]) for pixels, _ in seen}) > 1:
         raise ProcessingError(f"expected crops of one size in a batch, got {sorted(shapes)}; process all samples with one processor")
-    width = max(pooling.shape[1] for _, pooling in seen)
-    tables, first = [], 0
-    for pixels, pooling in seen:
-        moved = torch.where(pooling >= 0, pooling + first, EMPTY_SLOT)
-        tables.append(pad(moved, (0, width - pooling.shape[1]), value=EMPTY_SLOT))
-        first += pixels.shape[0] * pixels.shape[1]
-    return torch.cat([pixels for pixels, _ in seen]), torch.cat(tables)
+    num_patches = [pixels.shape[0] * pixels.shape[1] for pixels, _ in seen]
+    return torch.cat([pixels for pixels, _ in seen]), join_pooling([pooling for _, pooling in seen], num_patches)
