@@ -12,35 +12,26 @@ from molmopoint.errors import CheckpointError
 from molmopoint.pipeline.load import default_dtype, locate
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("toy")
-    pointer = toy_pointer()
-    pointer.model.save_pretrained(path)
-    pointer.processor.save_pretrained(path)
-    return path
-
-
-def test_a_saved_model_points_as_before(folder):
+def test_a_saved_model_points_as_before(toy_folder):
     image = picture(60, 90)
     expected = toy_pointer().point(image, "the cats", max_new_tokens=24)
-    for name in (folder, str(folder)):
+    for name in (toy_folder, str(toy_folder)):
         result = molmopoint.load(name, device_map="cpu").point(image, "the cats", max_new_tokens=24)
         assert result.raw_text == expected.raw_text and result.points.xy.tolist() == expected.points.xy.tolist()
         assert result.points.score == pytest.approx(expected.points.score, abs=1e-5)
 
 
-def test_precision(folder):
-    assert molmopoint.load(folder, device_map="cpu").model.dtype == torch.float32
-    assert molmopoint.load(folder, dtype="bfloat16", device_map=torch.device("cpu")).model.dtype == torch.bfloat16
+def test_precision(toy_folder):
+    assert molmopoint.load(toy_folder, device_map="cpu").model.dtype == torch.float32
+    assert molmopoint.load(toy_folder, dtype="bfloat16", device_map=torch.device("cpu")).model.dtype == torch.bfloat16
     assert default_dtype(torch.device("cpu")) == torch.float32
 
 
-def test_names_are_found(folder):
+def test_names_are_found(toy_folder):
     assert locate("allenai/Some-Model", "abc") == ("allenai/Some-Model", "abc")
     assert locate("molmopoint-8b")[0] == "allenai/MolmoPoint-8B"
     assert locate("MolmoPoint-8B", "abc")[1] == "abc"
-    assert locate(folder) == (str(folder), None)
+    assert locate(toy_folder) == (str(toy_folder), None)
 
 
 @pytest.mark.parametrize(
@@ -59,16 +50,16 @@ def test_unknown_names(name, message):
 
 
 @pytest.mark.parametrize("left_out", ["model.safetensors", "tokenizer.json", "processor_config.json", "config.json", "chat_template.jinja"])
-def test_incomplete_folders(folder, tmp_path, left_out):
-    for file in folder.iterdir():
+def test_incomplete_folders(toy_folder, tmp_path, left_out):
+    for file in toy_folder.iterdir():
         if file.name != left_out:
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(CheckpointError, match="expected"):
         molmopoint.load(tmp_path)
 
 
-def test_an_answer_ends_without_a_generation_config(folder, tmp_path):
-    for file in folder.iterdir():
+def test_an_answer_ends_without_a_generation_config(toy_folder, tmp_path):
+    for file in toy_folder.iterdir():
         if file.name != "generation_config.json":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     result = molmopoint.load(tmp_path, device_map="cpu").point(picture(60, 90), "the cats", max_new_tokens=4)
@@ -76,19 +67,19 @@ def test_an_answer_ends_without_a_generation_config(folder, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["toaster", "cuda:99"])
-def test_devices_that_are_not_there(folder, device):
+def test_devices_that_are_not_there(toy_folder, device):
     with pytest.raises(CheckpointError, match="expected"):
-        molmopoint.load(folder, device_map=device)
+        molmopoint.load(toy_folder, device_map=device)
 
 
 @pytest.mark.parametrize(("name", "text"), [("config.json", "{}"), ("config.json", '{"model_type": "llama"}'), ("tokenizer.json", "{}")])
-def test_files_of_something_else(folder, tmp_path, name, text):
-    for file in folder.iterdir():
+def test_files_of_something_else(toy_folder, tmp_path, name, text):
+    for file in toy_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / name).write_text(text)
     with pytest.raises(CheckpointError, match="expected"):
         molmopoint.load(tmp_path, device_map="cpu")
 
 
-def test_the_older_name_of_dtype(folder):
-    assert molmopoint.load(folder, device_map="cpu", torch_dtype=torch.float16).model.dtype == torch.float16
+def test_the_older_name_of_dtype(toy_folder):
+    assert molmopoint.load(toy_folder, device_map="cpu", torch_dtype=torch.float16).model.dtype == torch.float16

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from toy_pointer import toy_pointer
 from toy_processor import picture
 from typer.testing import CliRunner
 
@@ -21,16 +20,6 @@ from molmopoint.points import Points
 from molmopoint.version import __version__
 
 LIMIT = ("--max-new-tokens", "24")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A saved toy model."""
-    path = tmp_path_factory.mktemp("toy")
-    pointer = toy_pointer()
-    pointer.model.save_pretrained(path)
-    pointer.processor.save_pretrained(path)
-    return str(path)
 
 
 @pytest.fixture
@@ -45,9 +34,9 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_one_picture(folder, pictures, tmp_path):
+def test_one_picture(toy_folder, pictures, tmp_path):
     out = tmp_path / "points.jpg"
-    result = run("point", pictures[0], "the cats", "--model", folder, "--out", out, "--heatmap", "--json", *LIMIT)
+    result = run("point", pictures[0], "the cats", "--model", toy_folder, "--out", out, "--heatmap", "--json", *LIMIT)
     assert result.exit_code == OK, result.stderr
     document = json.loads(result.stdout)
     answer = document["results"][0]
@@ -57,12 +46,12 @@ def test_one_picture(folder, pictures, tmp_path):
         assert drawn.size == (90, 60) and drawn.format == "JPEG"
 
 
-def test_for_people(folder, pictures):
-    result = run("point", pictures[0], "the cats", "--model", folder, "--single", *LIMIT)
+def test_for_people(toy_folder, pictures):
+    result = run("point", pictures[0], "the cats", "--model", toy_folder, "--single", *LIMIT)
     assert result.exit_code == OK and "one.png: 1 point" in result.stdout and "score" in result.stdout
 
 
-def test_good_pictures_survive_broken_ones(folder, tmp_path):
+def test_good_pictures_survive_broken_ones(toy_folder, tmp_path):
     names = [f"good{i}.png" for i in range(20)]
     for i, name in enumerate(names):
         picture(40, 50, seed=i).save(tmp_path / name)
@@ -71,7 +60,7 @@ def test_good_pictures_survive_broken_ones(folder, tmp_path):
     everything = [*names[:7], "cut.png", *names[7:12], "gone.png", *names[12:], "text.jpg"]
     out = tmp_path / "many"
     paths = [tmp_path / name for name in everything]
-    result = run("point", *paths, "cats", "--model", folder, "--out", out, "--json", "--max-new-tokens", 4)
+    result = run("point", *paths, "cats", "--model", toy_folder, "--out", out, "--json", "--max-new-tokens", 4)
     assert result.exit_code == SOME_FAILED
     answers = json.loads(result.stdout)["results"]
     assert [Path(answer["images"][0]).name for answer in answers] == everything
@@ -81,13 +70,13 @@ def test_good_pictures_survive_broken_ones(folder, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
 
 
-def test_together(folder, pictures, tmp_path):
-    result = run("point", *pictures, "the cats", "--model", folder, "--together", "--out", tmp_path / "all", "--json", *LIMIT)
+def test_together(toy_folder, pictures, tmp_path):
+    result = run("point", *pictures, "the cats", "--model", toy_folder, "--together", "--out", tmp_path / "all", "--json", *LIMIT)
     assert result.exit_code == OK, result.stderr
     (answer,) = json.loads(result.stdout)["results"]
     assert answer["images"] == pictures and len(answer["points"]["image_sizes"]) == 3
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["one.png", "three.png", "two.png"]
-    result = run("point", *pictures, tmp_path / "gone.png", "the cats", "--model", folder, "--together", *LIMIT)
+    result = run("point", *pictures, tmp_path / "gone.png", "the cats", "--model", toy_folder, "--together", *LIMIT)
     assert result.exit_code == SOME_FAILED and "gone.png" in result.stderr
 
 
@@ -125,18 +114,18 @@ def test_models_that_cannot_be_loaded(pictures, tmp_path):
     assert result.exit_code == NO_MODEL and "toaster" in result.stderr
 
 
-def test_unwritable_output_is_named(folder, pictures, tmp_path):
+def test_unwritable_output_is_named(toy_folder, pictures, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    result = run("point", pictures[0], "cats", "--model", folder, "--out", tmp_path / "file" / "out.png", *LIMIT)
+    result = run("point", pictures[0], "cats", "--model", toy_folder, "--out", tmp_path / "file" / "out.png", *LIMIT)
     assert result.exit_code == SOME_FAILED and "could not be written" in result.stderr
 
 
-def test_interruption(folder, pictures, monkeypatch):
+def test_interruption(toy_folder, pictures, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("molmopoint.pipeline.answers.AnswerReader.read", interrupt)
-    assert run("point", pictures[0], "cats", "--model", folder, *LIMIT).exit_code == INTERRUPTED
+    assert run("point", pictures[0], "cats", "--model", toy_folder, *LIMIT).exit_code == INTERRUPTED
 
 
 def test_an_interrupted_loading_says_so(pictures, monkeypatch):
