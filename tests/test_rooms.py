@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS_OUTSIDE = ("heads", "eval", "checkpoints")
 
-BASICS = {"errors", "tokens", "grammar", "key_map", "load_checks", "points", "geometry", "config", "heads", "video", "decoding"}
+BASICS = {"errors", "tokens", "grammar", "key_map", "load_checks", "points", "geometry", "config", "heads", "video", "decoding", "drawing"}
 NETWORK = {"attention", "backbone", "connector", "generation", "losses", "rows", "saving", "modeling"}
 ABOVE = {"processing", "data", "metrics", "checkpoints", "registration"}
 # Every room but `heads` may also import `errors`, and every module its own room.
@@ -28,6 +28,7 @@ DOORS: dict[str, set[str]] = {
     "heads": set(),
     "points": set(),
     "geometry": {"points"},
+    "drawing": {"points"},
     "config": {"tokens", "released_config"},
     "attention": set(),
     "rows": {"config", "tokens"},

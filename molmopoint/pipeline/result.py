@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from molmopoint.drawing import draw_heatmap, draw_points
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.geometry import PointingMetadata
-from molmopoint.pipeline.drawing import draw_heatmap, draw_points
 from molmopoint.pipeline.heatmaps import PointDistributions, spread_over_picture
 from molmopoint.pipeline.visual import Displayed
 from molmopoint.points import Points

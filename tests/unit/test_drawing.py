@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from molmopoint.pipeline.drawing import colour_of, draw_heatmap, draw_points, marker_radius
+from molmopoint.drawing import colour_of, draw_heatmap, draw_points, marker_radius
 from molmopoint.points import Point
 
 
