@@ -30,15 +30,11 @@ from molmopoint.errors import ProcessingError
 from molmopoint.processing.collate import collate, pack
 from molmopoint.processing.message_tree import TrainingRow
 from molmopoint.training.packing import ExampleSize, Packer, PackingLimits, Waiting
+from molmopoint.training.resharing import reshare
+from molmopoint.training.run_dataset import ORIGINS, PROGRESS
 from molmopoint.training.sampling import Draw, DrawOrder, Share, ShareSampler, check_order
 
 logger = logging.getLogger(__name__)
-
-PROGRESS = "progress"
-"""Key of a batch from `PackCollator` under which the positions lie: no argument of the model, take it out first."""
-
-ORIGINS = "origins"
-"""Key of a batch under which the (source, row) of every example lies, pack by pack: take it out as well."""
 
 SOURCE_IDS = "source_ids"
 """Key of a batch under which the source of every token lies, (B, S) with -1 at padding: no argument of the model either."""
@@ -163,6 +159,20 @@ class PackedDataset(IterableDataset):
         worker = (first + (0 if info is None else info.id)) % num_workers
         return iter(_ShareReader(self, worker, num_workers, self._used.get(worker)))
 
+    @property
+    def ends(self) -> bool:
+        """Whether the order has an end."""
+        return self.order.end is not None
+
+    @property
+    def passes(self) -> float:
+        """Passes over the data so far."""
+        return max((progress.next_draw for progress in self._used.values()), default=0) / sum(self.order.sizes)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the packs depend on; goes into JSON."""
+        return {"order": self.order.fingerprint(), "limits": asdict(self.limits)}
+
     def record(self, progress: Sequence[Progress]) -> None:
         """Notes that the packs of these positions were trained on; in the training process, batch by batch in order."""
         for step in progress:
@@ -173,8 +183,7 @@ class PackedDataset(IterableDataset):
     def state_dict(self) -> dict[str, Any]:
         """The position of this rank after everything recorded; goes into JSON."""
         return {
-            "order": self.order.fingerprint(),
-            "limits": asdict(self.limits),
+            **self.fingerprint(),
             "rank": self.rank,
             "num_ranks": self.num_ranks,
             "last_worker": self._last_worker,
@@ -199,6 +208,14 @@ class PackedDataset(IterableDataset):
         self._used = {position["worker"]: _progress(position) for position in state["workers"]}
         self._last_worker = state["last_worker"]
         self._skipped = {(row["source"], row["index"]): SkippedExample(**row) for row in state["skipped"]}
+
+    def go_to(self, states: Sequence[Mapping[str, Any]], num_workers: int) -> None:
+        """As `load_state_dict`, from the states of all ranks; with other ranks or workers what is left is dealt out anew."""
+        same = all(position["num_workers"] == num_workers for state in states for position in state["workers"])
+        if len(states) != self.num_ranks or not same:
+            logger.warning("another number of processes or loader workers than before: the rows that are left come in another order")
+            states = reshare(states, self.num_ranks, num_workers)
+        self.load_state_dict(states[self.rank])
 
     def _check_workers(self, num_workers: int) -> None:
         for progress in self._used.values():

@@ -3,14 +3,13 @@
 | file | content |
 | --- | --- |
 | trained.safetensors | parameters that train, and buffers; the frozen ones come with the model the run was started from |
-| position-RANK.json | `PackedDataset.state_dict` of each process |
+| position-RANK.json | `state_dict` of the data of each process |
 | run.json | what the run was told; another recipe or other data is another run |
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,11 +20,8 @@ from torch import Tensor, nn
 
 from molmopoint.errors import TrainingError
 from molmopoint.training.checkpoint_folders import differences
-from molmopoint.training.packed_dataset import PackedDataset
 from molmopoint.training.recipe import Recipe
-from molmopoint.training.resharing import reshare
-
-logger = logging.getLogger(__name__)
+from molmopoint.training.run_dataset import RunDataset
 
 WEIGHTS, RUN = "trained.safetensors", "run.json"
 
@@ -62,12 +58,11 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     model.load_state_dict(saved, strict=False)
 
 
-def run_identity(recipe: Recipe, dataset: PackedDataset, steps: int, identity: Mapping[str, Any]) -> dict[str, Any]:
+def run_identity(recipe: Recipe, dataset: RunDataset, steps: int, identity: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same when a run goes on; goes into JSON."""
     told = {name: value for name, value in asdict(recipe).items() if name not in _FREE}
     told["data"].pop("workers")
-    data = {"order": dataset.order.fingerprint(), "limits": asdict(dataset.limits)}
-    return json.loads(json.dumps({"recipe": told, "steps": steps, "data": data, **identity}))
+    return json.loads(json.dumps({"recipe": told, "steps": steps, "data": dataset.fingerprint(), **identity}))
 
 
 def check_identity(folder: Path, now: Mapping[str, Any]) -> None:
@@ -83,7 +78,7 @@ def check_identity(folder: Path, now: Mapping[str, Any]) -> None:
         )
 
 
-def load_position(dataset: PackedDataset, folder: Path, num_workers: int) -> None:
+def load_position(dataset: RunDataset, folder: Path, num_workers: int) -> None:
     """Puts the data where the checkpoint is; with another number of processes or workers, what is left is dealt out anew.
 
     Raises:
@@ -91,9 +86,4 @@ def load_position(dataset: PackedDataset, folder: Path, num_workers: int) -> Non
     """
     files = sorted(folder.glob("position-*.json"), key=lambda file: int(file.stem.partition("-")[2]))
     states = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    workers = max(num_workers, 1)
-    same = all(position["num_workers"] == workers for state in states for position in state["workers"])
-    if len(states) != dataset.num_ranks or not same:
-        logger.warning("another number of processes or loader workers than before: the rows that are left come in another order")
-        states = reshare(states, dataset.num_ranks, workers)
-    dataset.load_state_dict(states[dataset.rank])
+    dataset.go_to(states, max(num_workers, 1))
