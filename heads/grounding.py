@@ -129,9 +129,7 @@ class GroundingHeads(nn.Module):
         self.subpatch = SubpatchHead(hidden_size, vit_feature_dim, embed_dim)
         self.location = LocationHead(hidden_size, num_locations) if num_locations else None
 
-    def step(
-        self, hidden: Tensor, state: GroundingState, *, normed_location: bool, stages: Stages = ALL_STAGES
-    ) -> SelectionLogits:
+    def step(self, hidden: Tensor, state: GroundingState, *, normed_location: bool, stages: Stages = ALL_STAGES) -> SelectionLogits:
         """Scores of every selection a row could make next.
 
         Args:

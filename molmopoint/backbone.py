@@ -17,6 +17,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.models.molmo2.modeling_molmo2 import Molmo2PreTrainedModel, Molmo2TextModel
 
+from molmopoint.cache_name import CACHE
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFeatures, join_tables, tapped_features
 from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
@@ -114,9 +115,7 @@ class MolmoPointTextModel(Molmo2TextModel):
         }
         hidden = embeddings
         for layer, kind in zip(self.layers, self.rope_types, strict=True):
-            hidden = layer(
-                hidden, attention_mask=mask, position_ids=position_ids, past_key_values=past, position_embeddings=rotations[kind]
-            )
+            hidden = layer(hidden, attention_mask=mask, position_ids=position_ids, position_embeddings=rotations[kind], **{CACHE: past})
         return hidden.to(embeddings.device)
 
 

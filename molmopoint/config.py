@@ -123,7 +123,7 @@ class MolmoPointConfig(PreTrainedConfig):
         "image_high_res_id": "image_patch_id",
         "vit_config": "vision_config",
     }
-    keys_to_ignore_at_inference = ["past_key_values", "grounding_state", "loss_sums", "weight_sum"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values", "grounding_state", "loss_sums", "weight_sum"]
 
     # Annotated as what they are once built; dicts and null are accepted and turned into these.
     text_config: Molmo2TextConfig = UNSET

@@ -20,6 +20,7 @@ from transformers.utils.generic import ModelOutput
 
 from molmopoint.attention import AttentionRule, honouring_mask, prompt_mask, recomputes_activations, step_mask
 from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
+from molmopoint.cache_name import either
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
 from molmopoint.generation import GroundedGenerationMixin
@@ -42,18 +43,23 @@ class MolmoPointOutput(ModelOutput):
         patch_logits, subpatch_logits, location_logits: with labels one row per supervised selection (row-major); in cached
             steps (B, P + 1), (B, K), (B, L). Float32; the patch logits of steps are unscaled and unmasked.
         grounding_state: what the prompt keeps for later steps.
-        past_key_values: the cache.
+        cache: keys and values of the text model; also readable as `past_key_values`.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
-    past_key_values: Cache | None = None
+    cache: Cache | None = None
     loss_sums: dict[str, Tensor] | None = None
     weight_sum: Tensor | None = None
     patch_logits: Tensor | None = None
     subpatch_logits: Tensor | None = None
     location_logits: Tensor | None = None
     grounding_state: GroundingState | None = None
+
+    @property
+    def past_key_values(self) -> Cache | None:
+        """The cache."""
+        return self.cache
 
 
 class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGenerationMixin):
@@ -91,6 +97,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         pixel_values_videos: Tensor | None = None,
         video_token_pooling: Tensor | None = None,
         video_grids: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         visual_features: VisualFeatures | None = None,
         grounding_state: GroundingState | None = None,
@@ -123,7 +130,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             pixel_values_videos: (frames, G, patch values) of all clips.
             video_token_pooling: (T_v, K_v) their pooling table, absolute over the call.
             video_grids: accepted from the processor, not needed here.
-            past_key_values: cache; together with `grounding_state` the call is a cached step of one token per row.
+            cache: keys and values so far; together with `grounding_state` the call is a cached step of one token per row.
+            past_key_values: the same under its older name.
             visual_features: instead of pixels, what `get_visual_features` returned.
             grounding_state: what the prompt pass returned.
             stages: in cached steps, which logits to compute; the others are None.
@@ -139,9 +147,10 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             ValueError: arguments that do not belong together or have different shapes.
             GroundingError: a selection that names no place of its row.
         """
+        cache = either(cache, past_key_values)
         if grounding_state is not None:
-            return self._step(input_ids, selection_ids, attention_mask, position_ids, past_key_values, grounding_state, stages)
-        if past_key_values is not None and past_key_values.get_seq_length() > 0:
+            return self._step(input_ids, selection_ids, attention_mask, position_ids, cache, grounding_state, stages)
+        if cache is not None and cache.get_seq_length() > 0:
             raise ValueError("expected the grounding_state of the prompt together with its cache; pass both, as `generate` does")
         _check_aligned(
             input_ids, selection_ids=selection_ids, labels=labels, shift_labels=shift_labels, loss_weights=loss_weights,
@@ -159,16 +168,16 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         branches = torch.full_like(input_ids, -1) if branch_ids is None else branch_ids
         if position_ids is None:
             position_ids = (examples >= 0).long().cumsum(1).sub(1).clamp(min=0)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config.text_config)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config.text_config)
 
         embeddings = self.model.embed(input_ids, selection_ids, state, layout)
         text = self.model.language_model
         with honouring_mask(text.config, recomputed=recomputes_activations(self)) as backend:
             parts = ((examples, -1), (branches, -1), (vision, False))
-            rule = AttentionRule(*(_to_cache(part, past_key_values, fill) for part, fill in parts))
+            rule = AttentionRule(*(_to_cache(part, cache, fill) for part, fill in parts))
             mask = prompt_mask(rule, input_ids.shape[1], backend, embeddings.dtype)
-            hidden = text.run_layers(embeddings, mask, position_ids, past_key_values)
+            hidden = text.run_layers(embeddings, mask, position_ids, cache)
         history = PatchHistory.of(input_ids, selection_ids, self.config)
         state = self.model.remember(hidden, layout, state, history.selection[:, -1])
         shift_labels = _shift(labels) if shift_labels is None and labels is not None else shift_labels
@@ -177,7 +186,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             supervision = Supervision.of(input_ids, selection_ids, shift_labels, loss_weights, self.config)
             membership = Membership(examples, branches)
             return self._supervise(hidden, state, supervision, membership, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch)
-        return self._score(hidden, logits_to_keep, past_key_values, state, ALL_STAGES)
+        return self._score(hidden, logits_to_keep, cache, state, ALL_STAGES)
 
     def _step(
         self,
@@ -220,7 +229,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         kept = hidden[:, -logits_to_keep:]
         return MolmoPointOutput(
             logits=self.lm_head(self.model.language_model.norm(kept)) if stages.words else None,
-            past_key_values=past,
+            cache=past,
             patch_logits=chosen.patch,
             subpatch_logits=chosen.subpatch,
             location_logits=chosen.location,

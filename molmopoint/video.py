@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -32,16 +32,25 @@ _TIME_TOLERANCE = 1e-6
 """Seconds by which a frame may start late; sums of times in binary floating point are off by less."""
 
 
-class Clip(NamedTuple):
-    """Decoded frames and their times.
+class Clip:
+    """Decoded frames and their times; unpacks into the two. No tuple or dataclass: transformers takes those in messages apart.
 
     Attributes:
         frames: (T, height, width, 3) uint8, or a list of T pictures.
         timestamps: (T,) seconds.
     """
 
-    frames: Any
-    timestamps: Any
+    __slots__ = ("frames", "timestamps")
+
+    def __init__(self, frames: Any, timestamps: Any) -> None:
+        self.frames, self.timestamps = frames, timestamps
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.frames
+        yield self.timestamps
+
+    def __repr__(self) -> str:
+        return f"Clip({len(self.frames)} frames, {len(self.timestamps)} timestamps)"
 
 
 class VideoReader(Protocol):

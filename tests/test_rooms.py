@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS_OUTSIDE = ("heads", "eval", "checkpoints")
 
 BASICS = {"errors", "tokens", "grammar", "key_map", "load_checks", "points", "geometry", "config", "heads", "video", "decoding", "drawing"}
-NETWORK = {"attention", "backbone", "connector", "generation", "losses", "rows", "saving", "modeling"}
+NETWORK = {"attention", "cache_name", "backbone", "connector", "generation", "losses", "rows", "saving", "modeling"}
 ABOVE = {"processing", "data", "metrics", "checkpoints", "registration"}
 # Every room but `heads` may also import `errors`, and every module its own room.
 DOORS: dict[str, set[str]] = {
@@ -30,13 +30,14 @@ DOORS: dict[str, set[str]] = {
     "geometry": {"points"},
     "drawing": {"points"},
     "config": {"tokens", "released_config"},
+    "cache_name": set(),
     "attention": set(),
     "rows": {"config", "tokens"},
     "connector": {"config", "tokens"},
     "losses": {"config", "tokens", "heads", "rows"},
-    "generation": {"config", "tokens", "grammar", "heads", "rows", "attention"},
+    "generation": {"cache_name", "config", "tokens", "grammar", "heads", "rows", "attention"},
     "saving": {"config", "key_map"},
-    "backbone": {"config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
+    "backbone": {"cache_name", "config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
     "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving"},
     "decoding": {"tokens", "grammar", "geometry", "points"},
     "video": set(),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
+from molmopoint.cache_name import CACHE
 from molmopoint.eval.speed.models import Subject
 from molmopoint.eval.speed.prompts import WORD
 from molmopoint.eval.speed.settings import Setting
@@ -146,7 +147,7 @@ class BareText:
         self.answer: list[Tensor] = []
         self.seconds: list[float] = []
         with torch.inference_mode():
-            self.text(input_ids=self.word.expand(batch, length), past_key_values=self.cache, use_cache=True)
+            self.text(input_ids=self.word.expand(batch, length), use_cache=True, **{CACHE: self.cache})
 
     def start(self) -> None:
         """Goes back to the prompt."""
@@ -158,7 +159,7 @@ class BareText:
         """One more token per row."""
         began = now(self.setting)
         with torch.inference_mode():
-            hidden = self.text(input_ids=self.tokens, past_key_values=self.cache, use_cache=True).last_hidden_state
+            hidden = self.text(input_ids=self.tokens, use_cache=True, **{CACHE: self.cache}).last_hidden_state
             self.tokens = self.head(hidden)[:, -1:].float().argmax(-1)
             self.answer.append(self.tokens.cpu())
         self.seconds.append(now(self.setting) - began)

@@ -153,6 +153,8 @@ def _line_middles(ring: np.ndarray) -> np.ndarray:
     places = []
     for y in lines:
         crossing = (ay > y) != (by > y)
+        if not crossing.any():  # heights so near each other that their mean is one of them
+            continue
         xs = np.sort(ax[crossing] + (y - ay[crossing]) / (by[crossing] - ay[crossing]) * (bx[crossing] - ax[crossing]))
         widest = int(np.argmax(xs[1::2] - xs[::2]))
         places.append((float(xs[2 * widest] + xs[2 * widest + 1]) / 2, float(y)))

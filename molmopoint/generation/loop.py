@@ -25,6 +25,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from molmopoint.attention import step_mask
+from molmopoint.cache_name import CACHE
 from molmopoint.config import MolmoPointConfig
 from molmopoint.generation.output import GroundedGenerateOutput
 from molmopoint.generation.rules import Choice, DecodingRules, Limits, read_prompt
@@ -139,8 +140,9 @@ def decode(
     if mask is not None and not bool(mask[:, -1].all()):
         raise ValueError('expected left padding, got a prompt that ends in padding; pass padding_side="left" to the processor')
     model_kwargs.pop("logits_to_keep", None)
-    outputs = model(input_ids=input_ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=1, **model_kwargs)
-    state, cache = outputs.grounding_state, outputs.past_key_values
+    given = model_kwargs.pop(CACHE, None)
+    outputs = model(input_ids=input_ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=1, cache=given, **model_kwargs)
+    state, cache = outputs.grounding_state, outputs.cache
     plain, selections = input_ids, model_kwargs.get("selection_ids")
     if selections is None:
         plain, selections = split_extended(input_ids, state.num_patches, state.num_slots, model.config)
@@ -150,7 +152,7 @@ def decode(
     extended_ids = ExtendedIds(model.config, state.num_patches, state.num_slots)
     answer = _Answer(input_ids, plain, extended_ids, stopping_criteria.max_length or generation_config.max_length, generation_config)
     warpers = LogitsProcessorList([p for p in logits_processor if isinstance(p, WARPERS)]) if generation_config.do_sample else None
-    step = _step_function(model, generation_config, {"past_key_values": cache})
+    step = _step_function(model, generation_config, {CACHE: cache})
     if mask is not None:
         mask = torch.nn.functional.pad(mask.bool(), (0, answer.capacity - mask.shape[1]), value=True)
     position, implementation = position_ids[:, -1:], model.model.language_model.config._attn_implementation or "sdpa"
@@ -168,7 +170,7 @@ def decode(
                 selection_ids=answer.selections[:, None],
                 attention_mask=step_mask(key_mask, cache, implementation, dtype),
                 position_ids=position,
-                past_key_values=cache,
+                cache=cache,
                 grounding_state=state,
                 stages=stages if stages is not None and is_selective else ALL_STAGES,
             )
@@ -250,7 +252,7 @@ class _Answer:
             selection_probabilities=torch.stack([choice.probabilities for choice in self.choices], 1),
             patch_distributions=tuple(choice.patch_distribution for choice in self.choices),
             subpatch_distributions=tuple(choice.subpatch_distribution for choice in self.choices),
-            past_key_values=cache,
+            cache=cache,
             grounding_state=state,
         )
 

@@ -26,7 +26,7 @@ class GroundedGenerateOutput(ModelOutput):
         patch_distributions: one (B, P + 1) float16 tensor per new token, the last column no-more-points; None where no row could
             select a patch.
         subpatch_distributions: one (B, K) float16 tensor per new token; None where no row selected a slot.
-        past_key_values: the cache.
+        cache: keys and values of the text model; also readable as `past_key_values`.
         grounding_state: what the prompts kept.
     """
 
@@ -34,8 +34,13 @@ class GroundedGenerateOutput(ModelOutput):
     selection_probabilities: Tensor = UNSET
     patch_distributions: tuple[Tensor | None, ...] = UNSET
     subpatch_distributions: tuple[Tensor | None, ...] = UNSET
-    past_key_values: Cache = UNSET
+    cache: Cache = UNSET
     grounding_state: GroundingState = UNSET
+
+    @property
+    def past_key_values(self) -> Cache:
+        """The cache."""
+        return self.cache
 
     def patch_distribution(self, row: int, step: int) -> Tensor:
         """(P,) float32: over the row's own image tokens, as the PATCH token at new-token index `step` chose from it."""

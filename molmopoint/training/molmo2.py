@@ -25,6 +25,7 @@ from transformers import Cache, Molmo2ForConditionalGeneration
 from transformers.utils.generic import ModelOutput
 
 from molmopoint.attention import AttentionRule, honouring_mask, prompt_mask, recomputes_activations
+from molmopoint.cache_name import CACHE, either
 from molmopoint.losses import TextSupervision, text_loss
 from molmopoint.processing.message_tree import TRUNK
 from molmopoint.saving import save_whole
@@ -82,6 +83,7 @@ class Molmo2ForTraining(Molmo2ForConditionalGeneration):
         pixel_values_videos: Tensor | None = None,
         video_token_pooling: Tensor | None = None,
         video_grids: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
@@ -110,7 +112,8 @@ class Molmo2ForTraining(Molmo2ForConditionalGeneration):
             pixel_values_videos: as from the processor; in batches of the collator, frames are crops among the others.
             video_token_pooling: belongs to them.
             video_grids: belongs to them.
-            past_key_values: of the native forward, without labels only.
+            cache: of the native forward, without labels only.
+            past_key_values: the same under its older name.
             inputs_embeds: the same.
             use_cache: the same.
             logits_to_keep: the same.
@@ -131,7 +134,7 @@ class Molmo2ForTraining(Molmo2ForConditionalGeneration):
             "video_token_pooling": video_token_pooling, "video_grids": video_grids, **native,
         }  # fmt: skip
         if shift_labels is None:
-            cached = {"past_key_values": past_key_values, "inputs_embeds": inputs_embeds, "use_cache": use_cache}
+            cached = {CACHE: either(cache, past_key_values), "inputs_embeds": inputs_embeds, "use_cache": use_cache}
             return super().forward(attention_mask=attention_mask, logits_to_keep=logits_to_keep, **given, **cached)
         for name in ("input_ids", "position_ids", "mm_token_type_ids"):
             if given[name] is None:

@@ -57,7 +57,7 @@ def test_merging_keeps_the_logits_and_leaves_nothing_behind():
     merge_adapters(model)
     join_output_rows(model)
     assert {name for name, _ in model.named_parameters()} == names and not hasattr(model, "peft_config")
-    torch.testing.assert_close(logits_of(model), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits_of(model), wanted, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(logits_of(plain), wanted)
 
 

@@ -84,6 +84,9 @@ def test_slivers_and_thousands_of_corners():
     x, y = polygon_interior([sliver])
     assert signed_distance(np.array([[x, y]]), sliver)[0] > 0
     star = circle(1.0, 2000) * np.where(np.arange(2000) % 2, 0.6, 1.0)[:, None]
+    # The mean of the heights 500 and the number before it is one of them, so no line runs between.
+    flat = np.array([(0.0, 0.0), (0.0, 500.0), (0.1, np.nextafter(500.0, 0.0))])
+    assert signed_distance(np.array([polygon_interior([flat])]), flat)[0] > 0
     assert polygon_interior([star]) == pytest.approx((0, 0), abs=0.03)
 
 
