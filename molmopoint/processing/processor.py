@@ -169,7 +169,7 @@ class MolmoPointProcessor(Molmo2Processor):
         """
         samples = sort_by_sample(text, images, videos, self.image_token, self.video_token)
         try:
-            merged = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+            merged = self._merge_kwargs(self.valid_processor_kwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         except StrictDataclassError as error:
             raise ProcessingError(f"expected settings of the types that transformers documents, got: {error}") from error
         pictures, picture_texts = self._see_pictures(samples, merged["images_kwargs"])
