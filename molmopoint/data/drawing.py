@@ -91,7 +91,7 @@ def draw_shape(shape: str, x: float, y: float, size: float, tilt: float = 0.0, u
 
 
 def paint(picture: np.ndarray, stamp: Stamp, colour: np.ndarray) -> np.ndarray:
-    """Blends a stamp that lies inside the picture into it, in place.
+    """Blends the part of a stamp that lies inside the picture into it, in place.
 
     Args:
         picture: (height, width, 3) int32, changed.
@@ -111,11 +111,12 @@ def paint(picture: np.ndarray, stamp: Stamp, colour: np.ndarray) -> np.ndarray:
 
 
 def clip_stamp(stamp: Stamp, height: int, width: int) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """The part of a stamp that lies in the picture, and where that is."""
+    """The part of a stamp that lies in the picture, empty where none does, and where that is."""
     rows, cols = stamp.coverage.shape
-    top, left = max(stamp.top, 0), max(stamp.left, 0)
-    bottom, right = min(stamp.top + rows, height), min(stamp.left + cols, width)
-    part = stamp.coverage[top - stamp.top : bottom - stamp.top, left - stamp.left : right - stamp.left]
+    top, left = min(max(stamp.top, 0), height), min(max(stamp.left, 0), width)
+    bottom, right = max(min(stamp.top + rows, height), top), max(min(stamp.left + cols, width), left)
+    row, col = top - stamp.top, left - stamp.left
+    part = stamp.coverage[max(row, 0) : max(row, 0) + bottom - top, max(col, 0) : max(col, 0) + right - left]
     return part, (slice(top, bottom), slice(left, right))
 
 

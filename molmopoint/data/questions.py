@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -25,7 +26,8 @@ ABSENT = 0.22
 """Share of questions that try to ask for something absent (a size or place may find everything present)."""
 
 PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in (*SHAPES, "object")}
-_EVERYTHING = ("objects", "things", "shapes")
+EVERYTHING = ("objects", "things", "shapes")
+"""Words that name any object."""
 
 _CLEAR_SIZE = 1.2
 """The largest is at least this many times the next (nominal sides)."""
@@ -93,46 +95,116 @@ class Query:
 
 
 @dataclass(frozen=True)
-class _Asker:
-    """Draws questions about one scene; methods return None where chance proposed an unclear question."""
+class Named:
+    """A noun phrase, and what it names.
+
+    Attributes:
+        phrase: as a user types it, "all the red circles".
+        label: as an answer repeats it, "red circles".
+        chosen: the objects it names, empty if there is no such thing.
+        held_out: it names a pair of colour and shape that was never trained.
+    """
+
+    phrase: str
+    label: str
+    chosen: tuple[Any, ...]
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Namer:
+    """Finds words for objects by their look, present or absent; methods return None where there is no such object.
+
+    Args:
+        rng: source of chance.
+        objects: what can be seen; anything with a colour and a shape.
+        hidden: pairs of colour and shape that mark a phrase as held out.
+        allow_hidden: whether an absent pair may be one of them.
+    """
 
     rng: np.random.Generator
-    objects: Sequence[SceneObject]
-    size: tuple[int, int]
+    objects: Sequence[Any]
     hidden: Collection[tuple[str, str]]
     allow_hidden: bool
+
+    def pick(self, options: Sequence[_T]) -> _T:
+        """One of the options."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def named(self, kind: str, absent: bool) -> Named | None:
+        """A phrase by "colour", by "shape", or by "both"."""
+        words = self.words(kind, absent)
+        return self.phrase(*words) if words else None
+
+    def words(self, kind: str, absent: bool) -> tuple[str | None, str | None] | None:
+        """Colour and shape that the kind asks for."""
+        return {"colour": self._colour, "shape": self._shape, "both": self._pair}[kind](absent)
+
+    def phrase(self, colour: str | None, shape: str | None, only_plural: bool = False) -> Named:
+        """Words around a colour, a shape or both."""
+        chosen = tuple(item for item in self.objects if colour in (None, item.colour) and shape in (None, item.shape))
+        front = f"{colour} " if colour else ""
+        plural = front + (PLURALS[shape] if shape else self.pick(EVERYTHING))
+        held_out = (colour, shape) in self.hidden
+        if shape and not only_plural and len(chosen) < 2 and self.rng.random() < 0.4:
+            return Named(f"the {front}{shape}", front + shape, chosen, held_out)
+        if shape and not only_plural and self.rng.random() < 0.15:
+            return Named(f"{self.pick(('every', 'each'))} {front}{shape}", front + shape, chosen, held_out)
+        return Named(self.determine(plural), plural, chosen, held_out)
+
+    def determine(self, plural: str) -> str:
+        """A plural behind some determiner, or bare."""
+        return self.pick(("the {}", "the {}", "all {}", "all the {}", "{}")).format(plural)
+
+    def _colour(self, absent: bool) -> tuple[str, None] | None:
+        present = {item.colour for item in self.objects}
+        options = [name for name in COLOURS if (name in present) != absent]
+        return (self.pick(options), None) if options else None
+
+    def _shape(self, absent: bool) -> tuple[None, str] | None:
+        present = {item.shape for item in self.objects}
+        options = [name for name in SHAPES if (name in present) != absent]
+        return (None, self.pick(options)) if options else None
+
+    def _pair(self, absent: bool) -> tuple[str, str] | None:
+        """A colour and a shape; an absent pair is made of words that are there in half of the cases."""
+        present = sorted({(item.colour, item.shape) for item in self.objects})
+        if not absent:
+            return self.pick(present)
+        near = self.rng.random() < 0.5
+        colours = sorted({colour for colour, _ in present}) if near else list(COLOURS)
+        shapes = sorted({shape for _, shape in present}) if near else list(SHAPES)
+        pair = (self.pick(colours), self.pick(shapes))
+        return None if pair in present or (pair in self.hidden and not self.allow_hidden) else pair
+
+
+@dataclass(frozen=True)
+class _Asker(Namer):
+    """Draws questions about one scene; methods return None where chance proposed an unclear question."""
+
+    size: tuple[int, int]
     makers: dict[str, Callable[[bool], Query | None]] = field(init=False)
 
     def __post_init__(self) -> None:
-        makers = {"colour": self.colour, "shape": self.shape, "both": self.both}
+        makers: dict[str, Callable[[bool], Query | None]] = {kind: partial(self.by_look, kind) for kind in ("colour", "shape", "both")}
         object.__setattr__(self, "makers", makers | {"size": self.by_size, "position": self.by_place, "count": self.count})
 
     def draw(self, kind: str) -> Query | None:
         return self.makers[kind](self.rng.random() < ABSENT)
 
-    def pick(self, options: Sequence[_T]) -> _T:
-        return options[int(self.rng.integers(len(options)))]
-
-    def colour(self, absent: bool) -> Query | None:
-        words = self._colour(absent)
-        return self._plain("colour", *words) if words else None
-
-    def shape(self, absent: bool) -> Query | None:
-        words = self._shape(absent)
-        return self._plain("shape", *words) if words else None
-
-    def both(self, absent: bool) -> Query | None:
-        pair = self._pair(absent)
-        return self._plain("both", *pair) if pair else None
+    def by_look(self, kind: str, absent: bool) -> Query | None:
+        named = self.named(kind, absent)
+        return named and self._query(named.phrase, kind, named.label, named.chosen, named.held_out)
 
     def count(self, absent: bool) -> Query | None:
         draw = self.rng.random()
-        pair = self._pair(absent) if draw < 0.6 else self._colour(absent) if draw < 0.8 else self._shape(absent)
-        if pair is None:
+        words = self.words("both" if draw < 0.6 else "colour" if draw < 0.8 else "shape", absent)
+        if words is None:
             return None
-        query = self._plain("count", *pair)
-        question = self.pick(("How many {} are there?", "How many {} can you see?", "Count the {}."))
-        return Query(question.format(query.label), query.targets, "count", query.label, "point_count", query.held_out)
+        named = self.phrase(*words, only_plural=True)
+        question = self.pick(("How many {} are there?", "How many {} can you see?", "Count the {}.")).format(named.label)
+        targets = tuple(Target(item.x, item.y, item.mask) for item in named.chosen)
+        return Query(question, targets, "count", named.label, "point_count", named.held_out)
 
     def by_size(self, absent: bool) -> Query | None:
         """Superlatives ("the largest star") and names ("the big stars")."""
@@ -147,7 +219,7 @@ class _Asker:
         chosen = [item for item in among if item.size_name == name]
         if bool(chosen) == absent:
             return None
-        return self._query(self._determine(f"{word} {plural}"), "size", f"{word} {plural}", chosen)
+        return self._query(self.determine(f"{word} {plural}"), "size", f"{word} {plural}", chosen)
 
     def by_place(self, absent: bool) -> Query | None:
         """Extremes ("the leftmost star") and halves ("the stars in the top half")."""
@@ -176,42 +248,6 @@ class _Asker:
         name = self.pick(SHAPES) if absent and self.rng.random() < 0.4 else self.pick(present)
         return name, PLURALS[name], [item for item in self.objects if item.shape == name]
 
-    def _colour(self, absent: bool) -> tuple[str, None] | None:
-        present = {item.colour for item in self.objects}
-        options = [name for name in COLOURS if (name in present) != absent]
-        return (self.pick(options), None) if options else None
-
-    def _shape(self, absent: bool) -> tuple[None, str] | None:
-        present = {item.shape for item in self.objects}
-        options = [name for name in SHAPES if (name in present) != absent]
-        return (None, self.pick(options)) if options else None
-
-    def _pair(self, absent: bool) -> tuple[str, str] | None:
-        """A colour and a shape; an absent pair is made of words that are there in half of the cases."""
-        present = sorted({(item.colour, item.shape) for item in self.objects})
-        if not absent:
-            return self.pick(present)
-        near = self.rng.random() < 0.5
-        colours = sorted({colour for colour, _ in present}) if near else list(COLOURS)
-        shapes = sorted({shape for _, shape in present}) if near else list(SHAPES)
-        pair = (self.pick(colours), self.pick(shapes))
-        return None if pair in present or (pair in self.hidden and not self.allow_hidden) else pair
-
-    def _plain(self, kind: str, colour: str | None, shape: str | None) -> Query:
-        """A question by colour, shape or both."""
-        chosen = [item for item in self.objects if colour in (None, item.colour) and shape in (None, item.shape)]
-        front = f"{colour} " if colour else ""
-        plural = front + (PLURALS[shape] if shape else self.pick(_EVERYTHING))
-        held_out = (colour, shape) in self.hidden
-        if shape and kind != "count" and len(chosen) < 2 and self.rng.random() < 0.4:
-            return self._query(f"the {front}{shape}", kind, front + shape, chosen, held_out)
-        if shape and kind != "count" and self.rng.random() < 0.15:
-            return self._query(f"{self.pick(('every', 'each'))} {front}{shape}", kind, front + shape, chosen, held_out)
-        return self._query(self._determine(plural), kind, plural, chosen, held_out)
-
-    def _determine(self, plural: str) -> str:
-        return self.pick(("the {}", "the {}", "all {}", "all the {}", "{}")).format(plural)
-
     def _place(self, item: SceneObject) -> tuple[float, float]:
         return item.x / self.size[0], item.y / self.size[1]
 
@@ -238,7 +274,7 @@ def ask(
         hidden: pairs of colour and shape that mark a question as held out.
         allow_hidden: whether an absent pair may be one of them.
     """
-    asker = _Asker(rng, objects, size, hidden, allow_hidden)
+    asker = _Asker(rng, objects, hidden, allow_hidden, size)
     kinds, edges = list(KINDS), np.cumsum(list(KINDS.values()))
     queries: dict[str, Query] = {}
     while len(queries) < number:

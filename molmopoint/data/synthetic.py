@@ -1,4 +1,4 @@
-"""Synthetic pictures of coloured shapes, with questions and the points that answer them.
+"""Synthetic pictures and clips of coloured shapes, with questions and the points that answer them; of clips see `clips`.
 
 A scene is a picture of 3 to 12 shapes and a handful of questions. The distribution is part of the contract of the
 embedded model (its scores are scores on this distribution), so it changes only together with that model.
@@ -16,28 +16,23 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from molmopoint.data.drawing import COLOURS, SAMPLES, SHAPES, Stamp, clip_stamp, draw_background, draw_shape, paint
+from molmopoint.data.clip_questions import ClipObject, ClipQuery
+from molmopoint.data.clips import SyntheticClip, sample_clip
+from molmopoint.data.drawing import SAMPLES, Stamp, clip_stamp, draw_background, draw_shape, paint
+from molmopoint.data.looks import FRAME_SIDES, HELD_OUT_PAIRS, SIZE_BANDS, draw_palette, shade
 from molmopoint.data.questions import Query, SceneObject, Target, ask
-
-HELD_OUT_PAIRS = frozenset(
-    {("red", "star"), ("green", "triangle"), ("blue", "heart"), ("yellow", "square"), ("purple", "cross"), ("black", "circle")}
-)
-"""Pairs of colour and shape that no training scene shows or asks for: about a tenth of the 64."""
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 12
 MAX_COVERED = 0.4
 """How much of a shape others may cover; the pixels around the point itself always stay visible."""
 
-SIZE_BANDS = {"small": (0.10, 0.13), "medium": (0.15, 0.18), "big": (0.21, 0.28)}
-"""Nominal sizes as parts of the picture's short side; the gaps keep "big" and "small" from being a matter of taste."""
-
 NUM_QUERIES = 5
-_SIDES = (144, 169)
-_MIN_CONTRAST = 70
-_JITTER = 16
 _TRIES = 40
 
-__all__ = ["HELD_OUT_PAIRS", "Query", "Scene", "SceneObject", "Target", "sample_scene"]
+__all__ = [
+    "HELD_OUT_PAIRS", "SIZE_BANDS", "ClipObject", "ClipQuery", "Query", "Scene", "SceneObject", "SyntheticClip", "Target",
+    "sample_clip", "sample_scene",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,9 +73,9 @@ def sample_scene(rng: np.random.Generator, held_out: bool = True, num_queries: i
             uses False, and then no picture shows such a pair and no question names one.
         num_queries: how many questions to ask.
     """
-    height, width = (int(side) for side in rng.integers(*_SIDES, size=2))
+    height, width = (int(side) for side in rng.integers(*FRAME_SIDES, size=2))
     picture, ends = draw_background(rng, height, width)
-    placed = _place_objects(rng, height, width, _palette(rng, ends), held_out)
+    placed = _place_objects(rng, height, width, draw_palette(rng, ends), held_out)
     masks: list[np.ndarray] = []
     for item in placed:
         mask = paint(picture, item.stamp, item.rgb)
@@ -92,16 +87,6 @@ def sample_scene(rng: np.random.Generator, held_out: bool = True, num_queries: i
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     queries = ask(rng, objects, (width, height), num_queries, HELD_OUT_PAIRS, held_out)
     return Scene(image, objects, queries)
-
-
-def _palette(rng: np.random.Generator, ends: np.ndarray) -> tuple[list[str], list[str]]:
-    """Colours that stand out from the ground, and shapes; few of each, so that things repeat."""
-    visible = [name for name, rgb in COLOURS.items() if np.abs(np.array(rgb) - ends).max(axis=1).min() >= _MIN_CONTRAST]
-    num_colours = int(rng.integers(2, 6))
-    num_shapes = int(rng.integers(2, 6))
-    colours = [visible[i] for i in rng.permutation(len(visible))[:num_colours]]
-    shapes = [SHAPES[i] for i in rng.permutation(len(SHAPES))[:num_shapes]]
-    return colours, shapes
 
 
 def _place_objects(
@@ -152,5 +137,4 @@ def _candidate(rng: np.random.Generator, height: int, width: int, palette: tuple
     y = round((margin + (height - 2 * margin) * float(rng.random())) * 8) / 8
     tilt = 0.1 * (2 * float(rng.random()) - 1)
     stamp = draw_shape(shape, x, y, side, tilt, upright=shape == "rectangle" and rng.random() < 0.5)
-    rgb = np.clip(np.array(COLOURS[colour]) + rng.integers(-_JITTER, _JITTER + 1, size=3), 0, 255).astype(np.int32)
-    return _Placed(colour, shape, size, size_name, x, y, stamp, rgb)
+    return _Placed(colour, shape, size, size_name, x, y, stamp, shade(rng, colour))
