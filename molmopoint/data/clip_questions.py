@@ -183,7 +183,7 @@ def _by_motion(namer: Namer, absent: bool) -> Named | None:
 
 
 def _of_one(text: str) -> str:
-    """ "the {} that move left" about a single object: "the {} that moves left"."""
+    """What is said of several objects, said of one: "{} that moves left"."""
     for verb in ("move", "stay", "enter", "leave"):
         text = text.replace(f"that {verb}", f"that {verb}s")
     return text
