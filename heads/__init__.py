@@ -6,6 +6,7 @@ from molmopoint.heads.norm import RMSNorm
 from molmopoint.heads.patch import PatchHead, patch_scale
 from molmopoint.heads.rotary import rotate
 from molmopoint.heads.subpatch import SubpatchHead
+from molmopoint.heads.value import ValueHead
 
 __all__ = [
     "ALL_STAGES",
@@ -17,6 +18,7 @@ __all__ = [
     "SelectionLogits",
     "Stages",
     "SubpatchHead",
+    "ValueHead",
     "patch_scale",
     "rotate",
 ]

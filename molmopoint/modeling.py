@@ -26,7 +26,7 @@ from molmopoint.connector import VisualFeatures
 from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.heads import ALL_STAGES, GroundingState, Stages
 from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
-from molmopoint.rows import PatchHistory, check_selections, split_extended
+from molmopoint.rows import PatchHistory, RowLayout, check_selections, split_extended
 from molmopoint.tokens import NO_SELECTION
 
 
@@ -60,6 +60,18 @@ class MolmoPointOutput(ModelOutput):
     def past_key_values(self) -> Cache | None:
         """The cache."""
         return self.cache
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What the text model made of a prompt: hidden states (B, S, H) before the final norm, and the bookkeeping of its rows."""
+
+    hidden: Tensor
+    input_ids: Tensor
+    selection_ids: Tensor
+    layout: RowLayout
+    state: GroundingState
+    membership: Membership
 
 
 class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGenerationMixin):
@@ -157,36 +169,81 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             attention_mask=attention_mask, position_ids=position_ids, example_ids=example_ids, branch_ids=branch_ids,
             mm_token_type_ids=mm_token_type_ids,
         )  # fmt: skip
-        if visual_features is None:
-            pixels = (pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
-            given = any(p is not None for p in pixels)
-            visual_features = self.model.get_visual_features(*pixels) if given else self.model.no_visual_features(input_ids.device)
+        pixels = (pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config.text_config)
+        prompt = self._read(
+            input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids, cache,
+        )  # fmt: skip
+        input_ids, selection_ids, hidden = prompt.input_ids, prompt.selection_ids, prompt.hidden
+        history = PatchHistory.of(input_ids, selection_ids, self.config)
+        state = self.model.remember(hidden, prompt.layout, prompt.state, history.selection[:, -1])
+        shift_labels = _shift(labels) if shift_labels is None and labels is not None else shift_labels
+        if shift_labels is not None:
+            shift_labels, _ = split_extended(shift_labels, state.num_patches, state.num_slots, self.config)
+            supervision = Supervision.of(input_ids, selection_ids, shift_labels, loss_weights, self.config)
+            return self._supervise(
+                hidden, state, supervision, prompt.membership, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch
+            )
+        return self._score(hidden, logits_to_keep, cache, state, ALL_STAGES)
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        selection_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        example_ids: Tensor | None = None,
+        branch_ids: Tensor | None = None,
+        mm_token_type_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_token_pooling: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        video_token_pooling: Tensor | None = None,
+        visual_features: VisualFeatures | None = None,
+    ) -> Tensor:
+        """States (B, S, H) after the final norm; no logits of any kind are computed. Arguments as in `forward`."""
+        _check_aligned(
+            input_ids, selection_ids=selection_ids, attention_mask=attention_mask, position_ids=position_ids, example_ids=example_ids,
+            branch_ids=branch_ids, mm_token_type_ids=mm_token_type_ids,
+        )  # fmt: skip
+        pixels = (pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
+        prompt = self._read(
+            input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids
+        )
+        return self.model.language_model.norm(prompt.hidden)
+
+    def _read(
+        self,
+        input_ids: Tensor,
+        selection_ids: Tensor | None,
+        visual: VisualFeatures | tuple[Tensor | None, ...],
+        mm_token_type_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        example_ids: Tensor | None,
+        branch_ids: Tensor | None,
+        position_ids: Tensor | None,
+        past: Cache | None = None,
+    ) -> _Prompt:
+        """Runs the text model over a prompt or a batch of rows, given what is seen as features or as pixels and tables."""
+        if isinstance(visual, tuple):
+            given = any(part is not None for part in visual)
+            visual = self.model.get_visual_features(*visual) if given else self.model.no_visual_features(input_ids.device)
         vision = mm_token_type_ids == 1 if mm_token_type_ids is not None else self._vision_tokens(input_ids)
-        layout, state = self.model.begin(input_ids, visual_features.to(input_ids.device), example_ids, vision)
+        layout, state = self.model.begin(input_ids, visual.to(input_ids.device), example_ids, vision)
         input_ids, selection_ids = self._plain(input_ids, selection_ids, state)
         examples = _single_example(input_ids, attention_mask) if example_ids is None else example_ids
         branches = torch.full_like(input_ids, -1) if branch_ids is None else branch_ids
         if position_ids is None:
             position_ids = (examples >= 0).long().cumsum(1).sub(1).clamp(min=0)
-        if use_cache and cache is None:
-            cache = DynamicCache(config=self.config.text_config)
-
         embeddings = self.model.embed(input_ids, selection_ids, state, layout)
         text = self.model.language_model
         with honouring_mask(text.config, recomputed=recomputes_activations(self)) as backend:
             parts = ((examples, -1), (branches, -1), (vision, False))
-            rule = AttentionRule(*(_to_cache(part, cache, fill) for part, fill in parts))
+            rule = AttentionRule(*(_to_cache(part, past, fill) for part, fill in parts))
             mask = prompt_mask(rule, input_ids.shape[1], backend, embeddings.dtype)
-            hidden = text.run_layers(embeddings, mask, position_ids, cache)
-        history = PatchHistory.of(input_ids, selection_ids, self.config)
-        state = self.model.remember(hidden, layout, state, history.selection[:, -1])
-        shift_labels = _shift(labels) if shift_labels is None and labels is not None else shift_labels
-        if shift_labels is not None:
-            shift_labels, _ = split_extended(shift_labels, state.num_patches, state.num_slots, self.config)
-            supervision = Supervision.of(input_ids, selection_ids, shift_labels, loss_weights, self.config)
-            membership = Membership(examples, branches)
-            return self._supervise(hidden, state, supervision, membership, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch)
-        return self._score(hidden, logits_to_keep, cache, state, ALL_STAGES)
+            hidden = text.run_layers(embeddings, mask, position_ids, past)
+        return _Prompt(hidden, input_ids, selection_ids, layout, state, Membership(examples, branches))
 
     def _step(
         self,

@@ -1,8 +1,7 @@
 """Training transformers' own Molmo2 on packed rows of message trees.
 
-The native network is used as it is. What training needs beside it is here: the mask of packed rows and branches, which the
-native forward takes as given, a weighted loss with the divisor of the whole step, and pictures of all rows in one flat list.
-The batches are those of `PackCollator`, and the result has the fields that the trainer reads from a MolmoPoint:
+The native network is used as it is (see `molmopoint.molmo2`). What training needs beside it is here: a weighted loss with the
+divisor of the whole step. The batches are those of `PackCollator`, and the result has the fields that the trainer reads from a MolmoPoint:
 
     model = Molmo2ForTraining.from_pretrained("allenai/Molmo2-4B", dtype=torch.float32)
     collator = PackCollator(NO_PATCH_TOKEN, tokenizer.pad_token_id)
@@ -15,7 +14,6 @@ Letters: B rows, S tokens per row, R supervised positions, P image tokens, K slo
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,21 +22,12 @@ from torch import Tensor
 from transformers import Cache, Molmo2ForConditionalGeneration
 from transformers.utils.generic import ModelOutput
 
-from molmopoint.attention import AttentionRule, honouring_mask, prompt_mask, recomputes_activations
 from molmopoint.cache_name import CACHE, either
 from molmopoint.losses import TextSupervision, text_loss
-from molmopoint.processing.message_tree import TRUNK
-from molmopoint.saving import save_whole
+from molmopoint.molmo2 import hidden_states, one_grid, save_native
 
-MODEL_TYPE = "molmo2"
 NO_PATCH_TOKEN = -1
 """For `PackCollator`: no token of a Molmo2 selects a place."""
-
-
-def is_molmo2(config: Any) -> bool:
-    """Whether a config (object or the fields of a config.json) is that of a Molmo2, which answers with text coordinates."""
-    found = config.get("model_type") if isinstance(config, dict) else getattr(config, "model_type", None)
-    return found == MODEL_TYPE
 
 
 @dataclass
@@ -127,7 +116,7 @@ class Molmo2ForTraining(Molmo2ForConditionalGeneration):
             ValueError: labels or branches without what belongs to them.
         """
         if pixel_values is not None and image_grids is None and image_token_pooling is not None:
-            image_grids = _one_grid(image_token_pooling)
+            image_grids = one_grid(image_token_pooling)
         given = {
             "input_ids": input_ids, "position_ids": position_ids, "mm_token_type_ids": mm_token_type_ids, "pixel_values": pixel_values,
             "image_token_pooling": image_token_pooling, "image_grids": image_grids, "pixel_values_videos": pixel_values_videos,
@@ -139,40 +128,13 @@ class Molmo2ForTraining(Molmo2ForConditionalGeneration):
         for name in ("input_ids", "position_ids", "mm_token_type_ids"):
             if given[name] is None:
                 raise ValueError(f"expected {name} with shift_labels, got None; pass the batch of PackCollator")
-        rule = _rule(given, attention_mask, example_ids, branch_ids)
-        blank = self._blank_features() if pixel_values is None and pixel_values_videos is None else None
-        text = self.model.language_model
-        with honouring_mask(text.config, recomputed=recomputes_activations(self)) as backend:
-            ready = attention_mask is not None and attention_mask.ndim == 4
-            mask = attention_mask if ready else prompt_mask(rule, rule.examples.shape[1], backend, self.dtype)
-            hidden = self.model(attention_mask=mask, use_cache=False, **given).last_hidden_state
-        if blank is not None:
-            hidden = hidden + 0.0 * blank.sum().to(hidden.dtype)
+        hidden = hidden_states(self, attention_mask=attention_mask, example_ids=example_ids, branch_ids=branch_ids, **given)
         return self._supervise(hidden, TextSupervision.of_labels(shift_labels, loss_weights), z_loss, num_items_in_batch)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Writes a native Molmo2, whole or not at all.
-
-        Weights have the native names, which the native class reads as well as the released ones: transformers cannot write
-        the latter, it would cut the two unequal parts of the input table in half.
-        """
-
-        def write(folder: str) -> None:
-            parent = super(Molmo2ForTraining, self)
-            parent.save_pretrained(folder, *args, **{**kwargs, "save_original_format": False})
-            self.config.architectures = [Molmo2ForConditionalGeneration.__name__]
-            self.config.save_pretrained(folder)
-
-        save_whole(save_directory, write)
-
-    def _blank_features(self) -> Tensor:
-        """Features (1, H) of an empty crop that no token looks at: every weight gets a gradient, and sharded ranks stay in step."""
-        vision: Any = self.config.vision_config
-        device = self.lm_head.weight.device
-        pixels = torch.zeros(1, vision.num_position_embeddings, vision.num_channels * vision.patch_size**2, device=device, dtype=self.dtype)
-        pooling = torch.zeros(1, 1, device=device, dtype=torch.long)
-        seen: Any = self.model.get_image_features(pixels, pooling, _one_grid(pooling))
-        return seen.pooler_output[0]
+        """Writes a native Molmo2 with native names, whole or not at all."""
+        save: Any = super().save_pretrained
+        save_native(self, save_directory, lambda folder, **given: save(folder, *args, **given), **kwargs)
 
     def _supervise(
         self, hidden: Tensor, supervision: TextSupervision, z_loss: float, num_items: Tensor | float | None
@@ -183,18 +145,3 @@ class Molmo2ForTraining(Molmo2ForConditionalGeneration):
         weight_sum = supervision.weights.sum()
         divisor = weight_sum.clamp(min=torch.finfo(weight_sum.dtype).tiny) if num_items is None else num_items
         return Molmo2TrainingOutput(torch.stack(list(sums.values())).sum() / divisor, logits, sums, weight_sum)
-
-
-def _one_grid(pooling: Tensor) -> Tensor:
-    """Grid (1, 4) that counts all image tokens of a call as those of one picture: the native forward only cuts by it and joins."""
-    return torch.tensor([[len(pooling), 1, 0, 0]])
-
-
-def _rule(given: Mapping[str, Any], attention_mask: Tensor | None, example_ids: Tensor | None, branch_ids: Tensor | None) -> AttentionRule:
-    """Who may look at whom; without example ids every row is one example."""
-    ids = given["input_ids"]
-    if example_ids is None:
-        padded = attention_mask is not None and attention_mask.ndim == 2
-        example_ids = attention_mask.to(ids.dtype) - 1 if padded else torch.zeros_like(ids)  # type: ignore[union-attr]
-    branches = torch.full_like(ids, TRUNK) if branch_ids is None else branch_ids
-    return AttentionRule(example_ids, branches, given["mm_token_type_ids"] == 1)
