@@ -173,7 +173,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config.text_config)
         prompt = self._read(
-            input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids, cache,
+            input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids,
+            cache,
         )  # fmt: skip
         input_ids, selection_ids, hidden = prompt.input_ids, prompt.selection_ids, prompt.hidden
         history = PatchHistory.of(input_ids, selection_ids, self.config)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS_OUTSIDE = ("heads", "eval", "checkpoints")
 
 BASICS = {"errors", "tokens", "grammar", "key_map", "load_checks", "points", "geometry", "config", "heads", "video", "decoding", "drawing"}
-NETWORK = {"attention", "cache_name", "backbone", "connector", "generation", "losses", "rows", "saving", "modeling"}
+NETWORK = {"attention", "cache_name", "backbone", "connector", "generation", "losses", "rows", "saving", "adapters", "modeling", "molmo2"}
 ABOVE = {"processing", "data", "metrics", "checkpoints", "registration"}
 # Every room but `heads` may also import `errors`, and every module its own room.
 DOORS: dict[str, set[str]] = {
@@ -38,7 +38,9 @@ DOORS: dict[str, set[str]] = {
     "generation": {"cache_name", "config", "tokens", "grammar", "heads", "rows", "attention"},
     "saving": {"config", "key_map"},
     "backbone": {"cache_name", "config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
-    "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving"},
+    "adapters": {"saving"},
+    "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving", "adapters", "molmo2"},
+    "molmo2": {"attention", "saving"},
     "decoding": {"tokens", "grammar", "geometry", "points"},
     "video": set(),
     "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},
@@ -46,7 +48,7 @@ DOORS: dict[str, set[str]] = {
     "metrics": {"points"},
     "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing"},
     "registration": {"config", "modeling", "processing"},
-    "reward": {"modeling", "processing", "checkpoints", "heads"},
+    "reward": {"modeling", "molmo2", "adapters", "saving", "processing", "tokens", "checkpoints", "heads"},
     "pipeline": BASICS | NETWORK | ABOVE,
     "training": BASICS | NETWORK | ABOVE | {"reward"},
     "eval": BASICS | NETWORK | ABOVE | {"reward", "pipeline", "training"},

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from molmopoint.adapters import merge_adapters, save_adapters
 from molmopoint.saving import save_whole
-from molmopoint.training.lora import merge_adapters, save_adapters
 from molmopoint.training.parameters import join_output_rows
 from molmopoint.training.run_data import RunData
 

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 from tiny import Rows, batch_of, random_model
 
+from molmopoint.adapters import merge_adapters, save_adapters
 from molmopoint.errors import RecipeError
 from molmopoint.training.finetune import make_trainable
-from molmopoint.training.lora import add_adapters, copy_trained, gather_trained, merge_adapters, quantised, save_adapters
+from molmopoint.training.lora import add_adapters, copy_trained, gather_trained, quantised
 from molmopoint.training.parameters import group_of, is_adapter, join_output_rows
 from molmopoint.training.recipe import Lora
 from molmopoint.training.recipe_files import load_recipe
