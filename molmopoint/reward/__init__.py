@@ -1,0 +1,18 @@
+"""One network that judges all answers to a question in one pass."""
+
+from molmopoint.reward.model import RewardModel, RewardOutput
+from molmopoint.reward.rows import PromptPart, RewardRow, RowBuilder, collate
+from molmopoint.reward.separator import add_separator
+from molmopoint.reward.settings import SEPARATOR, RewardSettings
+
+__all__ = [
+    "SEPARATOR",
+    "PromptPart",
+    "RewardModel",
+    "RewardOutput",
+    "RewardRow",
+    "RewardSettings",
+    "RowBuilder",
+    "add_separator",
+    "collate",
+]

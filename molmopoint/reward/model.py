@@ -1,0 +1,211 @@
+"""A network that reads a prompt and all its answers in one pass and gives every answer a score.
+
+    backbone -> states after the final norm -> the states of each answer -> value head -> scores
+
+Letters: B rows, S tokens, N answers per row (padded), H text width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Molmo2ForConditionalGeneration
+from transformers.utils.generic import ModelOutput
+
+from molmopoint.adapters import put_adapters
+from molmopoint.errors import CheckpointError
+from molmopoint.heads import ValueHead
+from molmopoint.modeling import MolmoPointForConditionalGeneration
+from molmopoint.molmo2 import hidden_states, is_molmo2, one_grid
+from molmopoint.reward.separator import fit_table, mean_row
+from molmopoint.reward.settings import RewardSettings
+
+ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Layers of the text model that get adapters in the published recipe, under their native names."""
+
+Backbone = MolmoPointForConditionalGeneration | Molmo2ForConditionalGeneration
+
+
+@dataclass
+class RewardOutput(ModelOutput):
+    """What a pass returns.
+
+    Attributes:
+        scores: (B, N) float32, higher is better; minus infinity where a row has no answer. They compare answers of one list, and mean
+            nothing across lists.
+    """
+
+    scores: Tensor | None = None
+
+
+class RewardModel(nn.Module):
+    """A backbone with a value head.
+
+    The row of the separator in the input table is a parameter of its own, `separator`, and starts as the mean of the vocabulary: so
+    it can be trained alone and stored without the table.
+
+    Args:
+        backbone: a MolmoPoint, or transformers' Molmo2.
+        settings: how rows are laid out and answers scored.
+        separator_id: of the tokenizer, see `molmopoint.reward.separator`.
+
+    Raises:
+        CheckpointError: the backbone is of another family, or has no row for the separator.
+    """
+
+    def __init__(self, backbone: Backbone, settings: RewardSettings, separator_id: int) -> None:
+        super().__init__()
+        if not isinstance(backbone, (MolmoPointForConditionalGeneration, Molmo2ForConditionalGeneration)):
+            raise CheckpointError(f"expected a MolmoPoint or a Molmo2 as backbone, got {type(backbone).__name__}; load one of them")
+        fit_table(backbone, separator_id)
+        width = backbone.config.text_config.hidden_size
+        self.backbone = backbone
+        self.settings = settings
+        self.separator_id = separator_id
+        scale = width**-0.5 if settings.scale else 1.0
+        self.value = ValueHead(width * settings.vectors_per_answer, settings.head_width, settings.activation, scale).to(backbone.device)
+        self.separator = nn.Parameter(mean_row(backbone).float(), requires_grad=False)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        response_positions: Tensor,
+        response_starts: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        example_ids: Tensor | None = None,
+        branch_ids: Tensor | None = None,
+        mm_token_type_ids: Tensor | None = None,
+        selection_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_token_pooling: Tensor | None = None,
+    ) -> RewardOutput:
+        """Scores of all answers. `molmopoint.reward.rows.collate` makes the arguments.
+
+        Args:
+            input_ids: (B, S).
+            response_positions: (B, N) int64 last token of each answer, -1 where there is none.
+            response_starts: (B, N) first token of each answer; needed for every pooling but "last".
+            attention_mask: (B, S) 0 at padding.
+            position_ids: (B, S); they go on from the trunk in every branch. Counted from the mask if there are no branches.
+            example_ids: (B, S) packed example, -1 for padding; one per row if not given.
+            branch_ids: (B, S) branch of each token, -1 for the trunk.
+            mm_token_type_ids: (B, S) 1 at vision tokens.
+            selection_ids: (B, S) what grounding tokens of earlier answers select; a Molmo2 has none.
+            pixel_values: (crops and frames, G, patch values) of all rows.
+            image_token_pooling: (image tokens of all rows, slots) numbered over the call, -1 for an empty slot.
+
+        Raises:
+            ValueError: positions of another shape, outside the row, or starts missing.
+        """
+        self._check_places(input_ids, response_positions, response_starts)
+        if position_ids is None:
+            if branch_ids is not None:
+                raise ValueError("expected position_ids together with branch_ids, got none; use those of `collate`")
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            position_ids = mask.long().cumsum(1).sub(1).clamp(min=0)
+        types = torch.zeros_like(input_ids) if mm_token_type_ids is None else mm_token_type_ids
+        rows = {
+            "input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids, "example_ids": example_ids,
+            "branch_ids": branch_ids, "mm_token_type_ids": types, "pixel_values": pixel_values, "image_token_pooling": image_token_pooling,
+        }  # fmt: skip
+        with self._separator_in_place():
+            hidden = self._states(rows, selection_ids)
+        places = response_positions.to(hidden.device)
+        starts = None if response_starts is None else response_starts.to(hidden.device)
+        scores = self.value(self._pool(hidden, places, starts).to(self.separator.device))
+        return RewardOutput(scores.masked_fill(places.to(scores.device) < 0, -torch.inf))
+
+    def add_adapters(self, *, rank: int = 128, alpha: float = 16, dropout: float = 0.05, targets: tuple[str, ...] = ADAPTED) -> None:
+        """Puts adapters on the text model and freezes all else but the head; the defaults are those of the published recipe.
+
+        Raises:
+            RecipeError: peft is missing, or there are no layers of such names.
+        """
+        self.backbone.requires_grad_(False)
+        put_adapters(self.backbone, targets, rank=rank, alpha=alpha, dropout=dropout)
+
+    @property
+    def config(self) -> Any:
+        """Config of the backbone."""
+        return self.backbone.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the head is."""
+        return self.separator.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the backbone; the head is always float32."""
+        return self.backbone.dtype
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Computes activations of the backbone a second time instead of keeping them."""
+        self.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keeps activations again."""
+        self.backbone.gradient_checkpointing_disable()
+
+    def _states(self, rows: dict[str, Any], selection_ids: Tensor | None) -> Tensor:
+        """States (B, S, H) of the backbone after its final norm."""
+        backbone: Any = self.backbone
+        if not is_molmo2(backbone.config):
+            return backbone.hidden_states(selection_ids=selection_ids, **rows)
+        pooling = rows["image_token_pooling"]
+        return hidden_states(backbone, **rows, image_grids=None if pooling is None else one_grid(pooling))
+
+    @contextmanager
+    def _separator_in_place(self) -> Iterator[None]:
+        """While this lasts, the input table gives the separator its own row; the table may be another one the next time."""
+        table: nn.Module = self.backbone.get_input_embeddings()
+        handle = table.register_forward_hook(self._put_separator)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _put_separator(self, _table: nn.Module, arguments: tuple[Any, ...], rows: Tensor) -> Tensor:
+        """Input rows (B, S, H) with that of the separator in its place."""
+        is_separator = (arguments[0] == self.separator_id).unsqueeze(-1)
+        return torch.where(is_separator, self.separator.to(rows), rows)
+
+    def _pool(self, hidden: Tensor, places: Tensor, starts: Tensor | None) -> Tensor:
+        """Vectors (B, N, H or 2 H) of the answers; places (B, N) of answers that are not there give any."""
+        pooling = self.settings.pooling
+        if pooling == "last" or starts is None:
+            return _at(hidden, places)
+        if pooling == "response_mean":
+            token = torch.arange(hidden.shape[1], device=hidden.device)
+            inside = (token >= starts.unsqueeze(-1)) & (token <= places.unsqueeze(-1))
+            weights = inside.float() / inside.sum(-1, keepdim=True).clamp(min=1)
+            return weights @ hidden.float()
+        first, last = _at(hidden, starts), _at(hidden, places)
+        if pooling == "first":
+            return first
+        if pooling == "first_last_concat":
+            return torch.cat([first, last], -1)
+        return last + first if pooling == "first_last_add" else last - first
+
+    def _check_places(self, input_ids: Tensor, positions: Tensor, starts: Tensor | None) -> None:
+        if positions.ndim != 2 or len(positions) != len(input_ids):
+            raise ValueError(f"expected response_positions (rows, answers) for {len(input_ids)} rows, got {tuple(positions.shape)}")
+        if starts is None and self.settings.pooling != "last":
+            raise ValueError(f"expected response_starts for pooling {self.settings.pooling}, got none; use those of `collate`")
+        if starts is not None and starts.shape != positions.shape:
+            raise ValueError(f"expected response_starts of shape {tuple(positions.shape)}, got {tuple(starts.shape)}")
+        if positions.device.type == "cpu" and positions.numel():  # on a GPU the look would wait for it
+            low, high, length = int(positions.min()), int(positions.max()), input_ids.shape[1]
+            if low < -1 or high >= length:
+                raise ValueError(f"expected response_positions in -1..{length - 1}, got {low}..{high}; pass those of the same rows")
+
+
+def _at(hidden: Tensor, places: Tensor) -> Tensor:
+    """States (B, N, H) at places (B, N); those of absent answers are any."""
+    return hidden.gather(1, places.clamp(min=0).unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))

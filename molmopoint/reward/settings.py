@@ -1,0 +1,151 @@
+"""What a reward model was trained with, and must be read with: the layout of its rows, and the shape of its head.
+
+Two files say it: ours, `reward_config.json`, and that of the authors' models, `reward_model_config.json`, which leaves out the scale
+and the layout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from molmopoint.errors import CheckpointError
+from molmopoint.heads.value import Activation
+
+SEPARATOR = "<|resp_sep|>"
+"""Token between two answers."""
+
+CONFIG_FILE, AUTHORS_CONFIG_FILE = "reward_config.json", "reward_model_config.json"
+FORMAT_VERSION = 1
+
+Layout = Literal["assistant", "user"]
+Attention = Literal["causal", "block"]
+Pooling = Literal["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "layout": get_args(Layout),
+    "attention": get_args(Attention),
+    "pooling": get_args(Pooling),
+    "activation": get_args(Activation),
+}
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How answers are laid out and scored.
+
+    Attributes:
+        layout: "assistant" puts the answers into the assistant's turn, as the published training does; "user" behind the prompt in
+            the user's turn, as the published example of inference does.
+        attention: "causal" lets every answer see those before it, as published; "block" none, so that each is judged alone, behind a
+            prompt that is read once.
+        pooling: which states of an answer make its vector: the last one, the first one, both side by side, their sum, the last minus
+            the first, or the mean of all.
+        head_width: hidden layer of the head; None for a plain linear one.
+        activation: of the head.
+        scale: divide the scores by the root of the width of the text model.
+
+    Raises:
+        CheckpointError: a value out of range.
+    """
+
+    layout: Layout = "assistant"
+    attention: Attention = "causal"
+    pooling: Pooling = "last"
+    head_width: int | None = 1024
+    activation: Activation = "silu"
+    scale: bool = True
+
+    def __post_init__(self) -> None:
+        for name, options in _CHOICES.items():
+            if getattr(self, name) not in options:
+                raise CheckpointError(f"expected {name} {' or '.join(options)}, got {getattr(self, name)!r}; correct the reward settings")
+        if self.head_width is not None and (type(self.head_width) is not int or self.head_width < 1):
+            raise CheckpointError(f"expected a head_width of 1 or more, or None, got {self.head_width!r}; correct the reward settings")
+        if type(self.scale) is not bool:
+            raise CheckpointError(f"expected scale True or False, got {self.scale!r}; correct the reward settings")
+
+    @property
+    def vectors_per_answer(self) -> int:
+        """Width of the head's input in widths of the text model."""
+        return 2 if self.pooling == "first_last_concat" else 1
+
+
+@dataclass(frozen=True)
+class StoredReward:
+    """What `reward_config.json` says.
+
+    Attributes:
+        settings: of the model.
+        separator_id: id of the separator token.
+        base: name, hub id or folder of the model below the adapters; None where the weights lie in the same folder.
+        base_revision: commit of the base on the hub.
+    """
+
+    settings: RewardSettings
+    separator_id: int
+    base: str | None = None
+    base_revision: str | None = None
+
+    def write(self, folder: str | Path) -> None:
+        """Writes the file."""
+        document = {
+            "format_version": FORMAT_VERSION,
+            "base": self.base,
+            "base_revision": self.base_revision,
+            "separator": SEPARATOR,
+            "separator_id": self.separator_id,
+            **asdict(self.settings),
+        }
+        (Path(folder) / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, file: Path) -> StoredReward:
+        """Reads the file.
+
+        Raises:
+            CheckpointError: it is no such file, or one of another version.
+        """
+        document = read_object(file)
+        if (version := document.get("format_version")) != FORMAT_VERSION:
+            raise CheckpointError(f"expected format_version {FORMAT_VERSION} in {file}, got {version!r}; use a matching molmopoint")
+        names = [field.name for field in fields(RewardSettings)]
+        if missing := [name for name in (*names, "separator_id") if name not in document]:
+            raise CheckpointError(f"expected {', '.join(missing)} in {file}, got a file without; save the model again")
+        settings = RewardSettings(**{name: document[name] for name in names})
+        return cls(settings, int(document["separator_id"]), document.get("base"), document.get("base_revision"))
+
+
+def authors_settings(document: Mapping[str, Any]) -> RewardSettings:
+    """Settings from the fields of the authors' file. It names neither scale nor layout: both are those of their training.
+
+    Raises:
+        CheckpointError: an unknown kind of head, or a value out of range.
+    """
+    kind = document.get("value_head_type", "linear")
+    if kind not in ("linear", "mlp"):
+        raise CheckpointError(f"expected value_head_type linear or mlp, got {kind!r}; this head is not known")
+    width = document.get("value_head_hidden_dim") or document.get("value_head_input_dim")
+    if kind == "mlp" and width is None:
+        raise CheckpointError(f"expected value_head_hidden_dim for an mlp head in {AUTHORS_CONFIG_FILE}, got none; add it")
+    activation = str(document.get("value_head_activation") or "selu").lower()
+    pooling = document.get("resp_repr_mode", "last")
+    return RewardSettings(pooling=pooling, head_width=width if kind == "mlp" else None, activation=activation)  # type: ignore[arg-type]
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"expected a JSON object in {file}, got: {error}; copy the file again") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"expected a JSON object in {file}, got {type(document).__name__}; copy the file again")
+    return document

@@ -1,0 +1,144 @@
+"""Rows of answers and their scores, for both families: who sees whom, where answers are read, and that batches are their rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import pytest
+import torch
+from tiny_reward import FAMILIES, random_reward
+from toy_processor import frames, picture
+from torch.nn import functional
+
+from molmopoint.reward import RewardModel, RowBuilder, collate
+from molmopoint.reward.settings import SEPARATOR
+from molmopoint.video import Clip
+
+ANSWERS = ("Two cats.", "a dog\nand a bird", "There is nothing to be seen here.", "No")
+PAD = 0
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def causal(request: pytest.FixtureRequest) -> Any:
+    return reward_of(request.param)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def block(request: pytest.FixtureRequest) -> Any:
+    return reward_of(request.param, attention="block")
+
+
+def reward_of(family: Any, **settings: Any) -> tuple[RewardModel, RowBuilder]:
+    model, processor = random_reward(family, **settings)
+    return model, RowBuilder(processor, model.settings)
+
+
+def scores_of(model: RewardModel, *rows: Any, side: Literal["left", "right"] = "right") -> torch.Tensor:
+    with torch.no_grad():
+        scores = model(**collate(rows, PAD, side)).scores
+    assert scores is not None and scores.dtype == torch.float32
+    return scores
+
+
+def score(reward: Any, answers: Any, **prompt: Any) -> torch.Tensor:
+    model, builder = reward
+    return scores_of(model, builder.row(builder.prompt(**{"prompt": "What is there?", **prompt}), answers))[0]
+
+
+def test_in_causal_attention_an_answer_is_judged_by_those_before_it_alone(causal: Any):
+    seen = {"images": picture(70, 120)}
+    before = score(causal, ANSWERS, **seen)
+    after = score(causal, [*ANSWERS[:2], "Something else, and much longer.", ANSWERS[3]], **seen)
+    torch.testing.assert_close(before[:2], after[:2], atol=1e-5, rtol=1e-5)
+    assert (before[2:] - after[2:]).abs().min() > 1e-3
+    assert len(set(before.tolist())) == len(ANSWERS)
+
+
+def test_in_block_attention_permuted_answers_have_permuted_scores(block: Any):
+    seen = {"images": [picture(70, 120), picture(70, 70, 1)]}
+    scores = score(block, ANSWERS, **seen)
+    order = [2, 0, 3, 1]
+    torch.testing.assert_close(score(block, [ANSWERS[i] for i in order], **seen), scores[order], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["assistant", "user"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_block_attention_is_every_answer_alone(family: Any, layout: str):
+    together = score(reward_of(family, attention="block", layout=layout), ANSWERS, images=picture(70, 120))
+    single = reward_of(family, layout=layout)
+    alone = torch.cat([score(single, [answer], images=picture(70, 120)) for answer in ANSWERS])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_several_orders_in_one_row_are_each_order_alone(causal: Any):
+    model, builder = causal
+    prompt = builder.prompt("What is there?", picture(70, 120))
+    orders = [[0, 1, 2, 3], [1, 2, 3, 0], [3, 1]]
+    scores = scores_of(model, builder.row(prompt, ANSWERS, orders))[0]
+    alone = [scores_of(model, builder.row(prompt, [ANSWERS[i] for i in order]))[0] for order in orders]
+    torch.testing.assert_close(scores, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["causal", "block"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_batch_of_many_kinds_is_its_rows_alone(family: Any, attention: str):
+    model, builder = reward_of(family, attention=attention)
+    clip = Clip(frames(3, 70, 70), [0.0, 0.5, 1.0])
+    prompts = [builder.prompt("Two and two?"), builder.prompt("What?", picture(70, 120)), builder.prompt("When?", videos=clip)]
+    rows = [builder.row(prompts[0], ANSWERS[:2]), builder.row(prompts[1], ANSWERS), builder.row(prompts[2], ANSWERS[1:])]
+    for side in ("left", "right"):
+        batch = scores_of(model, *rows, side=side)
+        for row, scores in zip(rows, batch, strict=True):
+            count = len(row.response_positions)
+            torch.testing.assert_close(scores[:count], scores_of(model, row)[0], atol=1e-5, rtol=1e-5)
+            assert (scores[count:] == -torch.inf).all()
+
+
+def test_a_new_head_gives_every_answer_the_same_chance():
+    model, processor = random_reward()
+    builder = RowBuilder(processor, model.settings)
+    model.value.reset_parameters()
+    for count in range(2, 9):
+        scores = scores_of(model, builder.row(builder.prompt("What?"), [f"Answer {i}" for i in range(count)]))
+        assert float(functional.cross_entropy(scores, torch.tensor([0]))) == pytest.approx(math.log(count), abs=1e-2)
+
+
+def test_absent_answers_get_no_gradient():
+    model, processor = random_reward()
+    builder = RowBuilder(processor, model.settings)
+    rows = [builder.row(builder.prompt("What?"), ANSWERS[:count]) for count in (2, 4)]
+    scores = model(**collate(rows, PAD)).scores
+    scores.retain_grad()
+    loss = functional.cross_entropy(scores, torch.tensor([1, 0]), reduction="none")
+    loss.sum().backward()
+    torch.testing.assert_close(loss[0], -functional.logsigmoid(scores[0, 1] - scores[0, 0]))
+    assert (scores.grad[0, 2:] == 0).all() and (scores.grad[0, :2] != 0).all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.value.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_separator_that_somebody_typed_is_text(family: Any):
+    model, builder = reward_of(family)
+    answers = [f"one {SEPARATOR} two", SEPARATOR, "<|im_end|>three <im_patch><|image|>"]
+    row = builder.row(builder.prompt(f"What is {SEPARATOR}?", picture(70, 120)), answers)
+    assert int((row.input_ids == builder.separator_id).sum()) == 2
+    assert scores_of(model, row).shape == (1, 3)
+    text = builder.processor.tokenizer.decode(row.input_ids)
+    assert text.count(SEPARATOR) == 5
+
+
+@pytest.mark.parametrize("layout", ["assistant", "user"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ids_are_those_of_the_whole_text(family: Any, layout: Any):
+    _, builder = reward_of(family, layout=layout)
+    tokenizer = builder.processor.tokenizer
+    joined = f"\n\n{SEPARATOR}\n\n".join(ANSWERS)
+    middle = f"\n\n{joined}<|im_end|>\n" if layout == "user" else f"<|im_end|>\n<|im_start|>assistant\n{joined}<|im_end|>\n"
+    row = builder.row(builder.prompt("What?"), ANSWERS)
+    whole = f"<|im_end|><|im_start|>user\nWhat?{middle}"
+    assert row.input_ids.tolist() == tokenizer.encode(whole, add_special_tokens=False)
+    separators = (row.input_ids == builder.separator_id).nonzero()[:, 0]
+    assert row.response_positions.tolist() == [*(separators - 1).tolist(), len(row) - 1]
+    for start, answer in zip(row.response_starts.tolist(), ANSWERS, strict=True):
+        assert tokenizer.decode(row.input_ids[start:]).startswith(answer)
