@@ -8,8 +8,8 @@ from typing import Any, Literal
 import pytest
 import torch
 from tiny_reward import FAMILIES, random_reward
-from toy_processor import frames, picture
 from torch.nn import functional
+from toy_processor import frames, picture
 
 from molmopoint.reward import RewardModel, RowBuilder, collate
 from molmopoint.reward.settings import SEPARATOR
