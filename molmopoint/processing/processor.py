@@ -46,8 +46,6 @@ class MolmoPointProcessor(Molmo2Processor):
     special tokens and `<POINT_n>` in it have their meaning. `apply_chat_template` takes user text literally instead.
     """
 
-    text_kwargs = {"padding": True}
-
     def __init__(
         self,
         image_processor: Any = None,
@@ -168,6 +166,8 @@ class MolmoPointProcessor(Molmo2Processor):
             ProcessingError: placeholders and pictures do not match, one of them cannot be read, or image tokens were cut off.
         """
         samples = sort_by_sample(text, images, videos, self.image_token, self.video_token)
+        if "padding" not in (kwargs.get("text_kwargs") or {}):
+            kwargs.setdefault("padding", True)
         try:
             merged = self._merge_kwargs(self.valid_processor_kwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
         except StrictDataclassError as error:
