@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from molmopoint.processing import MolmoPointImageProcessor, MolmoPointProcessor, MolmoPointVideoProcessor
     from molmopoint.registration import register
     from molmopoint.tokens import NO_MORE_POINTS
+    from molmopoint.tracks import Track, Tracks
 
 __all__ = [
     "NO_MORE_POINTS",
@@ -35,6 +36,8 @@ __all__ = [
     "Pointer",
     "PointingResult",
     "Points",
+    "Track",
+    "Tracks",
     "__version__",
     "checkpoints",
     "errors",
@@ -46,6 +49,8 @@ _HOMES = {
     "NO_MORE_POINTS": "molmopoint.tokens",
     "Point": "molmopoint.points",
     "Points": "molmopoint.points",
+    "Track": "molmopoint.tracks",
+    "Tracks": "molmopoint.tracks",
     "Pointer": "molmopoint.pipeline",
     "PointingResult": "molmopoint.pipeline",
     "load": "molmopoint.pipeline",

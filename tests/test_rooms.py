@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS_OUTSIDE = ("heads", "eval", "checkpoints")
 
-BASICS = {"errors", "tokens", "grammar", "key_map", "load_checks", "points", "geometry", "config", "heads", "video", "decoding", "drawing"}
+BASICS = {
+    "errors", "tokens", "grammar", "key_map", "load_checks", "points", "tracks", "geometry", "config", "heads", "video", "decoding",
+    "drawing",
+}  # fmt: skip
 NETWORK = {"attention", "cache_name", "backbone", "connector", "generation", "losses", "rows", "saving", "adapters", "modeling", "molmo2"}
 ABOVE = {"processing", "data", "metrics", "checkpoints", "registration"}
 # Every room but `heads` may also import `errors`, and every module its own room.
@@ -27,6 +30,7 @@ DOORS: dict[str, set[str]] = {
     "released_config": set(),
     "heads": set(),
     "points": set(),
+    "tracks": {"points"},
     "geometry": {"points"},
     "drawing": {"points"},
     "config": {"tokens", "released_config"},
