@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from molmopoint.points import Point, Points
     from molmopoint.processing import MolmoPointImageProcessor, MolmoPointProcessor, MolmoPointVideoProcessor
     from molmopoint.registration import register
+    from molmopoint.reward import Judge, RewardModel, load_reward
     from molmopoint.tokens import NO_MORE_POINTS
     from molmopoint.tracks import Track, Tracks
 
 __all__ = [
     "NO_MORE_POINTS",
+    "Judge",
     "MolmoPointConfig",
     "MolmoPointForConditionalGeneration",
     "MolmoPointImageProcessor",
@@ -36,24 +38,29 @@ __all__ = [
     "Pointer",
     "PointingResult",
     "Points",
+    "RewardModel",
     "Track",
     "Tracks",
     "__version__",
     "checkpoints",
     "errors",
     "load",
+    "load_reward",
     "register",
 ]
 
 _HOMES = {
     "NO_MORE_POINTS": "molmopoint.tokens",
+    "Judge": "molmopoint.reward",
     "Point": "molmopoint.points",
     "Points": "molmopoint.points",
     "Track": "molmopoint.tracks",
     "Tracks": "molmopoint.tracks",
     "Pointer": "molmopoint.pipeline",
     "PointingResult": "molmopoint.pipeline",
+    "RewardModel": "molmopoint.reward",
     "load": "molmopoint.pipeline",
+    "load_reward": "molmopoint.reward",
     "register": "molmopoint.registration",
 }
 _REGISTERED_HOMES = {

@@ -52,7 +52,7 @@ DOORS: dict[str, set[str]] = {
     "metrics": {"points"},
     "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing"},
     "registration": {"config", "modeling", "processing"},
-    "reward": {"modeling", "molmo2", "adapters", "saving", "processing", "tokens", "checkpoints", "heads"},
+    "reward": {"modeling", "molmo2", "adapters", "saving", "load_checks", "processing", "tokens", "checkpoints", "heads", "registration"},
     "pipeline": BASICS | NETWORK | ABOVE,
     "training": BASICS | NETWORK | ABOVE | {"reward"},
     "eval": BASICS | NETWORK | ABOVE | {"reward", "pipeline", "training"},

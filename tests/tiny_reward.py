@@ -38,8 +38,8 @@ def random_backbone(family: Family, seed: int = 0) -> Any:
     tokenizer = reward_processor(family).tokenizer
     text = {
         "vocab_size": tokenizer.convert_tokens_to_ids(IMAGE_START), "additional_vocab_size": len(RELEASED_TOKENS) + len(FILLERS),
-        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-        "max_position_embeddings": 2048,
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 8, "max_position_embeddings": 2048,
     }  # fmt: skip
     return random_model(seed, text_config=text)
 

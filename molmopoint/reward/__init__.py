@@ -1,5 +1,7 @@
 """One network that judges all answers to a question in one pass."""
 
+from molmopoint.reward.judge import Judge
+from molmopoint.reward.load import load_reward
 from molmopoint.reward.model import RewardModel, RewardOutput
 from molmopoint.reward.rows import PromptPart, RewardRow, RowBuilder, collate
 from molmopoint.reward.separator import add_separator
@@ -7,6 +9,7 @@ from molmopoint.reward.settings import SEPARATOR, RewardSettings
 
 __all__ = [
     "SEPARATOR",
+    "Judge",
     "PromptPart",
     "RewardModel",
     "RewardOutput",
@@ -15,4 +18,5 @@ __all__ = [
     "RowBuilder",
     "add_separator",
     "collate",
+    "load_reward",
 ]

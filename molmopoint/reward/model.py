@@ -9,21 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import Molmo2ForConditionalGeneration
 from transformers.utils.generic import ModelOutput
 
-from molmopoint.adapters import put_adapters
+from molmopoint.adapters import load_adapters, merge_stored_adapters, put_adapters
+from molmopoint.checkpoints import registry
+from molmopoint.checkpoints.locating import locate
+from molmopoint.checkpoints.placing import place
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import ValueHead
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.molmo2 import hidden_states, is_molmo2, one_grid
-from molmopoint.reward.separator import fit_table, mean_row
-from molmopoint.reward.settings import RewardSettings
+from molmopoint.processing import MolmoPointProcessor
+from molmopoint.reward.files import find_reward, load_backbone, load_processor, write_reward
+from molmopoint.reward.separator import add_separator, fit_table, mean_row
+from molmopoint.reward.settings import RewardSettings, StoredReward
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Layers of the text model that get adapters in the published recipe, under their native names."""
@@ -67,6 +73,8 @@ class RewardModel(nn.Module):
         self.backbone = backbone
         self.settings = settings
         self.separator_id = separator_id
+        self.base: str | None = None
+        self.base_revision: str | None = None
         scale = width**-0.5 if settings.scale else 1.0
         self.value = ValueHead(width * settings.vectors_per_answer, settings.head_width, settings.activation, scale).to(backbone.device)
         self.separator = nn.Parameter(mean_row(backbone).float(), requires_grad=False)
@@ -129,6 +137,94 @@ class RewardModel(nn.Module):
         """
         self.backbone.requires_grad_(False)
         put_adapters(self.backbone, targets, rank=rank, alpha=alpha, dropout=dropout)
+
+    @classmethod
+    def from_base(
+        cls, name_or_path: str | Path, settings: RewardSettings | None = None, *, device_map: Any = None, dtype: Any = None, **kwargs: Any
+    ) -> tuple[RewardModel, MolmoPointProcessor]:
+        """A new reward model on a model of the zoo, the hub or a folder, and its processor, which knows the separator.
+
+        Args:
+            name_or_path: of a MolmoPoint or a Molmo2.
+            settings: of the reward model; those of the published one by default.
+            device_map: as in `molmopoint.load`.
+            dtype: as in `molmopoint.load`.
+            **kwargs: further arguments of `from_pretrained`.
+
+        Raises:
+            CheckpointError: there is no such model, or it is of another family.
+        """
+        source, revision = locate(name_or_path, kwargs.pop("revision", None))
+        placement = place(device_map, dtype, revision=revision, **kwargs)
+        backbone = load_backbone(source, placement)
+        processor = load_processor(source, is_molmo2(backbone.config), **placement.file_arguments)
+        model = cls(backbone, settings or RewardSettings(), add_separator(processor.tokenizer))
+        is_folder = Path(source).is_dir() and registry.find(str(name_or_path)) is None
+        model.base, model.base_revision = str(Path(source).resolve()) if is_folder else str(name_or_path), revision
+        return model.eval(), processor
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        adapters: Literal["merge", "keep"] = "merge",
+        device_map: Any = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> tuple[RewardModel, MolmoPointProcessor]:
+        """A stored reward model, ours or the authors', and its processor.
+
+        Args:
+            name_or_path: name of the zoo, hub id or folder.
+            adapters: "merge" adds them to the weights; "keep" leaves them apart, so that they can be trained further (needs peft).
+            device_map: as in `molmopoint.load`.
+            dtype: as in `molmopoint.load`.
+            **kwargs: further arguments of `from_pretrained`; `layout` and `attention` read it in another way than it was trained in.
+
+        Raises:
+            CheckpointError: there is no such model, it is no reward model, or its files do not fit each other.
+        """
+        changes = {name: value for name in ("layout", "attention") if (value := kwargs.pop(name, None)) is not None}
+        where = {name: kwargs[name] for name in ("cache_dir", "token", "local_files_only", "force_download") if name in kwargs}
+        found = find_reward(name_or_path, kwargs.pop("revision", None), **where)
+        placement = place(device_map, dtype, revision=found.base_revision, **kwargs)
+        backbone = load_backbone(found.base, placement)
+        processor = load_processor(found.processor_source, is_molmo2(backbone.config), **where)
+        separator_id = add_separator(processor.tokenizer)
+        if found.separator_id not in (None, separator_id):
+            raise CheckpointError(
+                f"expected the separator as token {found.separator_id}, as {found.path} says, got {separator_id}; "
+                "use the base it was made from"
+            )
+        if found.has_adapters:
+            (merge_stored_adapters if adapters == "merge" else load_adapters)(backbone, found.path)
+        row = _stored_separator(backbone, separator_id)
+        model = cls(backbone, replace(found.settings, **changes), separator_id)
+        model._take({"separator": row} | found.tensors, found.path)
+        model.base, model.base_revision = found.base_name, found.base_revision
+        return model.eval(), processor
+
+    def save_pretrained(self, folder: str | Path, processor: MolmoPointProcessor | None = None, *, merged: bool = False) -> None:
+        """Writes head, separator and adapters, a few megabytes beside the name of the base; or with `merged` a whole model.
+
+        Args:
+            folder: where to; files appear when all of them are written.
+            processor: written too. Without one, a small folder uses that of its base.
+            merged: add the adapters to the weights, in this object as well, and write all of them under their released names.
+
+        Raises:
+            CheckpointError: the base has no name, so that nobody could find it again.
+        """
+        if self.base is None and not merged:
+            raise CheckpointError("expected the name of the base, got a model that was made in memory; set `base`, or pass merged=True")
+        if merged:
+            table = self.backbone.get_input_embeddings().weight
+            with torch.no_grad():
+                table[self.separator_id] = self.separator.to(table)
+        stored = StoredReward(self.settings, self.separator_id, None if merged else self.base, None if merged else self.base_revision)
+        tensors = {f"value.{name}": tensor for name, tensor in self.value.state_dict().items()} | {"separator": self.separator}
+        write_reward(folder, stored, tensors, self.backbone, processor)
 
     @property
     def config(self) -> Any:
@@ -193,6 +289,24 @@ class RewardModel(nn.Module):
             return torch.cat([first, last], -1)
         return last + first if pooling == "first_last_add" else last - first
 
+    def _take(self, tensors: dict[str, Tensor], source: Path) -> None:
+        """Copies stored tensors of head and separator.
+
+        Raises:
+            CheckpointError: others than these, or of other shapes.
+        """
+        own = {f"value.{name}": tensor for name, tensor in self.value.state_dict().items()} | {"separator": self.separator}
+        shapes = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (own, tensors))
+        wanted, given = shapes
+        if wanted != given:
+            odd = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))[0]
+            raise CheckpointError(
+                f"expected {odd} of shape {wanted.get(odd)} in {source}, got {given.get(odd)}; use the config that was saved with this head"
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(tensors[name])
+
     def _check_places(self, input_ids: Tensor, positions: Tensor, starts: Tensor | None) -> None:
         if positions.ndim != 2 or len(positions) != len(input_ids):
             raise ValueError(f"expected response_positions (rows, answers) for {len(input_ids)} rows, got {tuple(positions.shape)}")
@@ -204,6 +318,12 @@ class RewardModel(nn.Module):
             low, high, length = int(positions.min()), int(positions.max()), input_ids.shape[1]
             if low < -1 or high >= length:
                 raise ValueError(f"expected response_positions in -1..{length - 1}, got {low}..{high}; pass those of the same rows")
+
+
+def _stored_separator(backbone: Any, separator_id: int) -> Tensor:
+    """Row (H,) of the separator as it is stored; zeros where there is none, as the authors fill their table up."""
+    table: Tensor = backbone.get_input_embeddings().weight.detach()
+    return table[separator_id].clone() if separator_id < len(table) else torch.zeros_like(table[0])
 
 
 def _at(hidden: Tensor, places: Tensor) -> Tensor:

@@ -44,6 +44,10 @@ _ANSWERS_MARK = "\ufdd2"
 """Stands for the answers while the chat template is rendered. A noncharacter, which Unicode keeps out of text."""
 
 
+_Branch = tuple[list[int], list[int], list[int]]
+"""Ids, and the first and the last place of each answer in them."""
+
+
 @dataclass(frozen=True, eq=False)
 class PromptPart:
     """What all answers share.
@@ -161,16 +165,32 @@ class RowBuilder:
         Raises:
             ProcessingError: an answer is no text or empty, or the row is longer than `max_length`.
         """
-        responses = check_answers(responses)
         orders = [range(len(responses))] if orders is None else orders
+        row, count = self.longest_row(prompt, responses, orders)
+        if count < len(orders):
+            raise self._too_long(prompt, None, [self._encode(answer) for answer in responses])
+        return row
+
+    def longest_row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]]) -> tuple[RewardRow, int]:
+        """A row of the first lists, as many as fit, and how many these are. Arguments and errors as in `row`."""
+        responses = check_answers(responses)
         last = [self._encode(answer) for answer in responses]
-        if self.settings.attention == "block":
-            branches = [self._branch([last[number]], prompt.ending) for order in orders for number in order]
-        else:
-            followed = [self._encode(answer, GLUE) for answer in responses]
-            branches = [self._branch([*(followed[i] for i in order[:-1]), last[order[-1]]], prompt.ending) for order in orders]
-        self._check_length(len(prompt), [len(ids) for ids, _, _ in branches], last)
-        return _join(prompt, branches)
+        followed = last if self.settings.attention == "block" else [self._encode(answer, GLUE) for answer in responses]
+        branches: list[_Branch] = []
+        length, count = len(prompt), 0
+        for order in orders:
+            if self.settings.attention == "block":
+                added = [self._branch([last[number]], prompt.ending) for number in order]
+            else:
+                added = [self._branch([*(followed[number] for number in order[:-1]), last[order[-1]]], prompt.ending)]
+            length += sum(len(ids) for ids, _, _ in added)
+            if self.max_length is not None and length > self.max_length:
+                break
+            branches += added
+            count += 1
+        if not count:
+            raise self._too_long(prompt, length, last)
+        return _join(prompt, branches), count
 
     def length(self, prompt: PromptPart, responses: Sequence[str]) -> int:
         """Tokens of the row of these answers in one list."""
@@ -180,7 +200,7 @@ class RowBuilder:
         glued = [len(self._encode(answer, GLUE)) + 1 + len(self._glue) for answer in responses[:-1]]
         return len(prompt) + sum(glued) + ends[-1] + len(prompt.ending)
 
-    def _branch(self, answers: Sequence[list[int]], ending: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    def _branch(self, answers: Sequence[list[int]], ending: Sequence[int]) -> _Branch:
         """Ids of answers in a row, and where each one starts and ends in them; all but the last have glue behind them."""
         ids: list[int] = []
         starts, ends = [], []
@@ -211,14 +231,12 @@ class RowBuilder:
         literal = literal_text(self.processor.tokenizer)
         return literal.encode(literal.escape(text) + glue)
 
-    def _check_length(self, trunk: int, branches: Sequence[int], answers: Sequence[list[int]]) -> None:
-        total = trunk + sum(branches)
-        if self.max_length is not None and total > self.max_length:
-            lengths = ", ".join(str(len(answer)) for answer in answers)
-            raise ProcessingError(
-                f"expected at most {self.max_length} tokens, got {total}: {trunk} of the prompt with its pictures, answers of {lengths}; "
-                "shorten them, pass fewer answers, fewer or smaller pictures, or a larger max_length"
-            )
+    def _too_long(self, prompt: PromptPart, total: int | None, answers: Sequence[list[int]]) -> ProcessingError:
+        lengths = ", ".join(str(len(answer)) for answer in answers)
+        return ProcessingError(
+            f"expected at most {self.max_length} tokens, got {'more' if total is None else total}: {len(prompt)} of the prompt with its "
+            f"pictures, answers of {lengths}; shorten them, pass fewer answers, fewer or smaller pictures, or a larger max_length"
+        )
 
 
 def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal["left", "right"] = "right") -> dict[str, Tensor]:
@@ -262,7 +280,7 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
     return batch
 
 
-def _join(prompt: PromptPart, branches: Sequence[tuple[list[int], list[int], list[int]]]) -> RewardRow:
+def _join(prompt: PromptPart, branches: Sequence[_Branch]) -> RewardRow:
     trunk = len(prompt)
     parts, positions, numbers, starts, ends = [prompt.input_ids], [torch.arange(trunk)], [torch.full((trunk,), TRUNK)], [], []
     place = trunk

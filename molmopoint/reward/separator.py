@@ -1,8 +1,8 @@
 """The token between two answers: its place in the tokenizer and in the input table.
 
-Released tokenizers have fillers, tokens nobody writes, whose rows of the table are unused; the first one takes the name of the
-separator. Where there is none, the token goes behind all others; the input table of a Molmo2, which has rows of its own behind
-the vocabulary, grows if it must. The output table never changes: a separator is never predicted.
+In the tokenizer of a MolmoPoint the ids behind the table stand for places, so one of its fillers, tokens nobody writes, whose rows
+are unused, takes the name of the separator. In that of a Molmo2 the token goes behind all others, as in the authors' models; the
+input table grows if it must. The output table never changes: a separator is never predicted.
 
 Letters: V rows of the vocabulary, H text width.
 """
@@ -21,6 +21,7 @@ from transformers import AddedToken
 from molmopoint.errors import CheckpointError
 from molmopoint.molmo2 import is_molmo2
 from molmopoint.reward.settings import SEPARATOR
+from molmopoint.tokens import point_text
 
 _FILLER = re.compile(r"<EXTRA_TOKENS_POINT_\d+>|\|<UNUSED_\d+>\||\|<EXTRA_TOKENS_\d+>\|")
 
@@ -38,7 +39,7 @@ def add_separator(tokenizer: Any) -> int:
     if backend is None:
         raise CheckpointError(f"expected a fast tokenizer, got {type(tokenizer).__name__}; load the one of the model")
     fillers = [(number, name) for name, number in tokenizer.get_added_vocab().items() if _FILLER.fullmatch(name)]
-    if not fillers:
+    if point_text(0) not in known or not fillers:
         tokenizer.add_tokens([AddedToken(SEPARATOR, special=True, normalized=False)], special_tokens=True)
     else:
         tokenizer._tokenizer = _renamed(backend, min(fillers)[0])

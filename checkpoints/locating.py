@@ -1,0 +1,77 @@
+"""From what a user names to the files of a model, and to the family it belongs to."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from transformers import PretrainedConfig
+
+from molmopoint.checkpoints import registry
+from molmopoint.errors import CheckpointError
+
+Family = Literal["molmo_point", "molmo2"]
+"""Model types of the families: MolmoPoint points with grounding tokens, Molmo2 with coordinates as text."""
+
+_TITLES: dict[Family, str] = {"molmo_point": "MolmoPoint", "molmo2": "Molmo2"}
+
+
+def locate(name_or_path: str | Path, revision: str | None = None) -> tuple[str, str | None]:
+    """Folder or hub id, and revision, of what a user named.
+
+    Raises:
+        CheckpointError: the name is no zoo entry, folder or hub id; near matches are named.
+    """
+    name = str(name_or_path)
+    folder = Path(name).expanduser()
+    if isinstance(name_or_path, Path) or folder.is_dir() or name.startswith((".", "~")) or folder.is_absolute():
+        _check_folder(folder)
+        return str(folder), None
+    entry = registry.find(name)
+    if entry is not None:
+        return registry.resolve(name), revision or entry.revision
+    if name.count("/") == 1 and all(name.split("/")):
+        return name, revision
+    names = registry.names()
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the zoo has {', '.join(names)}"
+    raise CheckpointError(f"expected a name of the zoo, a hub id (owner/name) or a folder, got {name!r}; {hint}")
+
+
+def family_of(source: str, **where: Any) -> Family:
+    """The family of a checkpoint, read from its config.json.
+
+    Args:
+        source: folder or hub id, as `locate` returns it.
+        **where: `revision`, `cache_dir`, `token` and the other arguments of `from_pretrained` that say where files come from.
+
+    Raises:
+        CheckpointError: there is no such model, or it is of another family.
+    """
+    try:
+        fields, _ = PretrainedConfig.get_config_dict(source, **where)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(f"expected a model with a config.json at {source!r}, got: {reason}; check the name or folder") from error
+    found = str(fields.get("model_type"))
+    for family in get_args(Family):
+        if found == family:
+            return family
+    known = " or ".join(f"{title} (model_type {kind!r})" for kind, title in _TITLES.items())
+    raise CheckpointError(f"expected a checkpoint of {known}, got model_type {found!r} at {source!r}; choose one of these families")
+
+
+def title_of(family: Family) -> str:
+    """Name of a family for people."""
+    return _TITLES[family]
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CheckpointError(f"expected a model folder at {str(folder)!r}, found {'a file' if folder.exists() else 'nothing'} there")
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"expected a model folder with config.json, weights and tokenizer, got {str(folder)!r} without config.json; "
+            "pass the folder that `save_pretrained` wrote"
+        )

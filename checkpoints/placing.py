@@ -1,0 +1,87 @@
+"""Where a model goes, and in which precision."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from molmopoint.errors import CheckpointError
+
+_STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Values of `device_map` that spread a model over devices."""
+
+_FILE_ARGUMENTS = ("revision", "cache_dir", "force_download", "local_files_only", "token", "subfolder")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How `from_pretrained` is called, and what is left to do afterwards.
+
+    Attributes:
+        arguments: of `from_pretrained`.
+        move_to: the device the loaded model is moved to; None where transformers puts it in place.
+    """
+
+    arguments: dict[str, Any]
+    move_to: torch.device | None
+
+    @property
+    def file_arguments(self) -> dict[str, Any]:
+        """The arguments that say where files come from; the others are the model's."""
+        return {name: self.arguments[name] for name in _FILE_ARGUMENTS if name in self.arguments}
+
+
+def place(device_map: Any, dtype: torch.dtype | str | None, **arguments: Any) -> Placement:
+    """The placement a user asked for: by default the GPU if there is one, else the CPU.
+
+    Args:
+        device_map: one device ("cuda:1"), or as in transformers ("auto", which needs accelerate).
+        dtype: of the weights, as in transformers; bfloat16 on a GPU and float32 on the CPU if not given.
+        **arguments: further arguments of `from_pretrained`; those that are None are left out.
+
+    Raises:
+        CheckpointError: no such device exists here.
+    """
+    device = single_device(device_map)
+    given = {name: value for name, value in arguments.items() if value is not None}
+    given["dtype"] = default_dtype(device) if dtype is None else dtype
+    if device is not None and not _loads_directly(device, given):
+        return Placement(given, device)
+    return Placement({**given, "device_map": device or device_map}, None)
+
+
+def default_dtype(device: torch.device | None) -> torch.dtype:
+    """bfloat16 on a GPU that has it (and where several devices share the model), float32 elsewhere.
+
+    Args:
+        device: the one device of the model; None if there are several.
+    """
+    on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
+    return torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def single_device(device_map: Any) -> torch.device | None:
+    """The one device that is meant: the GPU or the CPU if none is named; None for a strategy or a table of modules.
+
+    Raises:
+        CheckpointError: no such device exists here.
+    """
+    if device_map is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(device_map, dict) or device_map in _STRATEGIES:
+        return None
+    try:
+        device = torch.device(device_map)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"expected a device such as 'cpu' or 'cuda:0', or a device map, got {device_map!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"expected one of {torch.cuda.device_count()} GPUs, got {str(device)!r}; see `molmopoint doctor`")
+    return device
+
+
+def _loads_directly(device: torch.device, arguments: dict[str, Any]) -> bool:
+    """Whether transformers should put the weights on the device itself; that needs accelerate, which is optional."""
+    return "quantization_config" in arguments or (device.type != "cpu" and importlib.util.find_spec("accelerate") is not None)
