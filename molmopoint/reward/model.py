@@ -69,7 +69,8 @@ class RewardModel(nn.Module):
         if not isinstance(backbone, (MolmoPointForConditionalGeneration, Molmo2ForConditionalGeneration)):
             raise CheckpointError(f"expected a MolmoPoint or a Molmo2 as backbone, got {type(backbone).__name__}; load one of them")
         fit_table(backbone, separator_id)
-        width = backbone.config.text_config.hidden_size
+        text: Any = backbone.config.text_config
+        width = text.hidden_size
         self.backbone = backbone
         self.settings = settings
         self.separator_id = separator_id
