@@ -18,17 +18,23 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from molmopoint.eval.passes import ScoredPass
+
+Need = Literal["points", "scores"]
+"""What a benchmark asks a model for: to point, or to score responses."""
+
 
 @dataclass(frozen=True)
 class Source:
     """Where the data is published.
 
     Attributes:
-        repo: data set on the hub; None for data that is made here.
+        repo: data set on the hub; None for data that is made here or published elsewhere.
         revision: pinned commit; None where nobody could look it up, which every report says.
         patterns: files of the repository that are needed.
         note: what has to be fetched from elsewhere, such as videos, and how the folder must look.
         licence: as the publisher names it.
+        address: of data that is published elsewhere, to be fetched by hand.
     """
 
     repo: str | None
@@ -36,6 +42,7 @@ class Source:
     patterns: tuple[str, ...] = ()
     note: str = ""
     licence: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,13 @@ class Asking:
     """How the model is asked.
 
     Attributes:
-        max_new_tokens: of an answer.
+        max_new_tokens: of an answer; 0 where responses are scored and nothing is written.
         single: exactly one point.
         max_crops: per picture; None as the processor says.
         template: prompt template; None as the item's prompt is, sent as `"{}"`.
         fps: frames per second of clips.
         max_frames: of clips.
+        orders: in how many orders responses are scored; None for as many as there are responses.
     """
 
     max_new_tokens: int
@@ -57,6 +65,7 @@ class Asking:
     template: str | None = None
     fps: float = 2.0
     max_frames: int = 384
+    orders: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ class Item:
             several groups.
         cluster: items of one cluster are not independent (same picture, same video); intervals resample clusters.
         image_sizes: (width, height) of the displayed pictures or of the clip, where the data says so.
+        responses: to the prompt, to be scored; empty where the model answers itself.
     """
 
     item_id: str
@@ -100,6 +110,7 @@ class Item:
     categories: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     cluster: str = ""
     image_sizes: tuple[tuple[int, int], ...] = ()
+    responses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,7 @@ class Answer:
         truncated: cut by the limit of tokens.
         invalid: points that name no place.
         image_sizes: (width, height) the pixels belong to.
+        passes: scores of the item's responses, in each order they were shown in.
     """
 
     xy: np.ndarray
@@ -153,6 +165,7 @@ class Answer:
     truncated: bool = False
     invalid: int = 0
     image_sizes: tuple[tuple[int, int], ...] = ()
+    passes: tuple[ScoredPass, ...] = ()
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -225,6 +238,7 @@ class Benchmark(ABC):
 
     Attributes:
         name: on the command line.
+        needs: a model that points, or one that scores responses.
         title: as its authors write it, with the paper.
         version: of this file's rules; raise it when scores may change.
         source: where the data is.
@@ -234,11 +248,13 @@ class Benchmark(ABC):
             `headline_of` where rules differ in it.
         metrics: of the table, the headline first.
         views: groupings of the table.
+        shares: numbers of `judge` whose means stand below the table.
         expects_one: whether more than one point is reported as a fault of the answer.
         flaws: names of the reference's flaws that `ref_compat` repeats.
     """
 
     name: ClassVar[str]
+    needs: ClassVar[Need] = "points"
     title: ClassVar[str]
     version: ClassVar[int] = 1
     source: ClassVar[Source]
@@ -247,6 +263,7 @@ class Benchmark(ABC):
     headline: ClassVar[tuple[str, str | None]]
     metrics: ClassVar[tuple[Metric, ...]]
     views: ClassVar[tuple[View, ...]] = ()
+    shares: ClassVar[tuple[str, ...]] = ()
     expects_one: ClassVar[bool] = False
     flaws: ClassVar[tuple[str, ...]] = ()
 
@@ -277,6 +294,18 @@ class Benchmark(ABC):
             answer: to it. An item whose model or media failed is not judged by this; it is wrong.
             rule: one of `rules`.
             ref_compat: repeat the reference's flaws, named in `flaws`.
+        """
+
+    def judge_together(  # noqa: B027 - most benchmarks judge every item alone
+        self, items: Sequence[Item], answers: Mapping[str, Answer], scores: dict[str, dict[str, float]], rule: str
+    ) -> None:
+        """Adds numbers to `scores` that take several items, such as "all pairs of a question right".
+
+        Args:
+            items: that were asked.
+            answers: by item id; items whose model or media failed have none.
+            scores: what `judge` said, by item id.
+            rule: one of `rules`.
         """
 
     def shown_truth(self, item: Item) -> ShownTruth | None:

@@ -31,8 +31,8 @@ def find_parquet(folder: Path, split: str) -> list[Path]:
     return sorted(found)
 
 
-def read_rows(files: Sequence[Path], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows as Python values, of the named columns only.
+def read_rows(files: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows as Python values, of the named columns only, or of all.
 
     Raises:
         EvaluationError: a file is broken or has no such columns.
@@ -82,7 +82,7 @@ def keep_picture(cell: Mapping[str, Any] | None, folder: Path) -> Path | None:
     return target
 
 
-def _batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Any]:
+def _batches(files: Sequence[Path], columns: Sequence[str] | None) -> Iterator[Any]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -91,10 +91,10 @@ def _batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[Any]:
     for path in files:
         try:
             with ParquetFile(path) as file:
-                if absent := sorted(set(columns) - set(file.schema_arrow.names)):
+                if absent := sorted(set(columns or ()) - set(file.schema_arrow.names)):
                     names = ", ".join(file.schema_arrow.names)
                     raise EvaluationError(f"expected the columns {', '.join(absent)} in {path}, got {names}; is this the right data set?")
-                yield from file.iter_batches(batch_size=_ROWS, columns=list(columns))
+                yield from file.iter_batches(batch_size=_ROWS, columns=None if columns is None else list(columns))
         except (ArrowException, OSError) as error:
             raise EvaluationError(f"expected a whole parquet file, got {path} ({error}); download it again") from error
 

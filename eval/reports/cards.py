@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from molmopoint.eval.benchmark import Answer, Benchmark, Item, ShownTruth, Target
-from molmopoint.eval.reports.faults import find_faults
+from molmopoint.eval.reports.faults import Finding, find_faults
+from molmopoint.eval.reports.responses import ShownResponse, reward_faults, shown_responses
 from molmopoint.eval.reports.thumbnails import Thumbnails
 from molmopoint.eval.runner.records import Prediction
 
@@ -90,6 +91,7 @@ class Card:
         text: the answer in words, or as it was generated.
         error: of the model or the media.
         drawings: pictures, or frames at predicted and at true moments.
+        responses: that were scored, the best first; empty where the model answered itself.
     """
 
     item_id: str
@@ -105,6 +107,7 @@ class Card:
     text: str
     error: str | None
     drawings: tuple[Drawing, ...]
+    responses: tuple[ShownResponse, ...] = ()
 
 
 def verdict_of(value: float) -> Verdict:
@@ -135,7 +138,7 @@ def card_of(
     else:
         drawings = _frames(benchmark, item, answer, truth, sizes, thumbnails)
     size = (drawings[0].width, drawings[0].height) if drawings else None
-    found = find_faults(answer, truth, size)
+    found = Finding(reward_faults(answer), None) if item.responses else find_faults(answer, truth, size)
     return Card(
         item_id=item.item_id,
         prompt=prediction.prompt if prediction is not None and prediction.prompt else item.prompt,
@@ -150,6 +153,7 @@ def card_of(
         text="" if prediction is None else prediction.raw_text or prediction.text,
         error=None if prediction is None else prediction.error,
         drawings=drawings,
+        responses=shown_responses(item, answer),
     )
 
 
@@ -199,6 +203,9 @@ def _frames(
 ) -> tuple[Drawing, ...]:
     """Moments of points and targets, a few spread over all of them."""
     assert item.clip is not None, "only items with a clip have frames"
+    if item.responses:
+        strip = thumbnails.strip(item.clip, replace(benchmark.asking, max_frames=_MOST_FRAMES))
+        return tuple(_drawing(f"{moment:g} s", stored.key, stored.size, None, None, (moment, 0)) for moment, stored in strip)
     predicted = set() if answer is None else {round(float(moment), 3) for moment in answer.group}
     true = set() if truth is None else {round(target.group, 3) for target in truth.targets}
     moments = sorted(predicted | true) or [0.0]

@@ -74,9 +74,9 @@ def _title(summary: Summary) -> str:
 
 def _caption(summary: Summary) -> str:
     rates = "; ".join(f"{name.replace('_', ' ')} {percent(rate)} %" for name, rate in summary.rates.items())
-    mended = "".join(f"\nmended: {count} x {kind}" for kind, count in summary.coverage.warnings.items())
+    mended = [f"mended: {count} x {kind}" for kind, count in summary.coverage.warnings.items()]
     items = f"items: {summary.coverage}; headline if missing ones were wrong: {percent(summary.missing_is_wrong)}"
-    return escape(f"{items}\n{rates}{mended}\npercent, with 95 % intervals")
+    return escape("\n".join(line for line in (items, rates, *mended, "percent, with 95 % intervals") if line))
 
 
 def _cell(cells: Sequence[Cell], metric: str, summary: Summary) -> str:

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from molmopoint.eval.benchmark import Benchmark, Item, Items
 from molmopoint.eval.reports.cards import VERDICTS, Card, card_of
 from molmopoint.eval.reports.faults import FAULTS
+from molmopoint.eval.reports.responses import REWARD_FAULTS
 from molmopoint.eval.reports.summary import Summary
 from molmopoint.eval.reports.tables import percent, with_interval
 from molmopoint.eval.reports.thumbnails import SIDE, SMALL_SIDE, Thumbnails
@@ -77,7 +78,9 @@ def write_gallery(
     if thumbnails.without_room:
         notes.append(f"{thumbnails.without_room} pictures are left out to keep the page small.")
     page = _environment().get_template("gallery.html.jinja")
-    replace_text(path, page.render(**_facts(summary, items, cards, notes), pictures=thumbnails.data, metric=metric))
+    points = benchmark.needs == "points"
+    facts = _facts(summary, items, cards, notes) | {"points": points, "faults": FAULTS if points else REWARD_FAULTS}
+    replace_text(path, page.render(**facts, pictures=thumbnails.data, metric=metric))
 
 
 def _facts(summary: Summary, items: Items, cards: Sequence[Card], notes: Sequence[str]) -> dict[str, Any]:
@@ -89,7 +92,6 @@ def _facts(summary: Summary, items: Items, cards: Sequence[Card], notes: Sequenc
         "cards": cards,
         "notes": notes,
         "verdicts": VERDICTS,
-        "faults": FAULTS,
         "groups": {key: _counted(cards, key) for key in keys},
         "missing": items.missing[:_MOST_MISSING],
         "num_missing": len(items.missing),

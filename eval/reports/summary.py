@@ -77,7 +77,7 @@ class Summary:
         cells: all numbers, the headline's metric first.
         coverage: how much was scored.
         rates: shares of the scored items whose answer has no point, more points than the task wants, was cut, or had points
-            without a place.
+            without a place; and means of the benchmark's `shares`.
     """
 
     task: str
@@ -137,7 +137,8 @@ def summarise(
         missing_is_wrong=_with_zeros(headline, len(items.missing)),
         cells=tuple(cells),
         coverage=Coverage(total, len(judged), failed, dict(reasons), dict(items.warnings)),
-        rates=_rates([answers[item.item_id] for item in judged if item.item_id in answers], len(judged), benchmark.expects_one),
+        rates=_rates([answers[item.item_id] for item in judged if item.item_id in answers], len(judged), benchmark)
+        | _shares(benchmark, judged, scores),
     )
 
 
@@ -203,13 +204,18 @@ def _with_zeros(headline: Cell, missing: int) -> float:
     return headline.value * headline.n / (headline.n + missing) if headline.n else math.nan
 
 
-def _rates(answers: Sequence[Answer], judged: int, expects_one: bool) -> dict[str, float]:
-    if not judged:
+def _rates(answers: Sequence[Answer], judged: int, benchmark: Benchmark) -> dict[str, float]:
+    if not judged or benchmark.needs != "points":
         return {}
     empty = judged - sum(len(answer) > 0 for answer in answers)
     rates = {"without_points": empty / judged}
-    if expects_one:
+    if benchmark.expects_one:
         rates["several_points"] = sum(len(answer) > 1 for answer in answers) / judged
     rates["truncated"] = sum(answer.truncated for answer in answers) / judged
     rates["with_invalid_points"] = sum(answer.invalid > 0 for answer in answers) / judged
     return rates
+
+
+def _shares(benchmark: Benchmark, judged: Sequence[Item], scores: Scores) -> dict[str, float]:
+    cells = {name: cell_of(Metric(name, "mean"), judged, scores) for name in benchmark.shares}
+    return {name: cell.value for name, cell in cells.items() if cell.n}

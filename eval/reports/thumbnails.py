@@ -81,13 +81,17 @@ class Thumbnails:
 
     def frames(self, clip: Clip, asking: Asking, moments: Sequence[float]) -> list[Stored]:
         """The frames of a clip that are nearest to some moments; placeholders if it cannot be read."""
-        try:
-            frames, times = cut_clip(clip, asking)
-        except (OSError, ValueError, ImportError, RuntimeError, MolmoPointError) as error:
-            logger.debug("no frames of %s: %s", clip.path, error)
+        frames, times = _cut(clip, asking)
+        if not len(frames):
             return [Stored(None, None)] * len(moments)
         nearest = [int(np.abs(np.array(times) - moment).argmin()) for moment in moments]
         return [self._store(Image.fromarray(frames[i]), self._side) for i in nearest]
+
+    def strip(self, clip: Clip, asking: Asking) -> list[tuple[float, Stored]]:
+        """All frames that `asking` cuts from a clip, with their seconds; one placeholder if it cannot be read."""
+        frames, times = _cut(clip, asking)
+        stored = [(time, self._store(Image.fromarray(frame), self._side)) for frame, time in zip(frames, times, strict=True)]
+        return stored or [(0.0, Stored(None, None))]
 
     def _open(self, path: Path) -> Stored:
         try:
@@ -111,3 +115,12 @@ class Thumbnails:
         key = f"p{len(self.data)}"
         self.data[key] = address
         return Stored(key, size)
+
+
+def _cut(clip: Clip, asking: Asking) -> tuple[np.ndarray, list[float]]:
+    """Frames of a clip and their seconds; none if it cannot be read."""
+    try:
+        return cut_clip(clip, asking)
+    except (OSError, ValueError, ImportError, RuntimeError, MolmoPointError) as error:
+        logger.debug("no frames of %s: %s", clip.path, error)
+        return np.empty((0, 0, 0, 3), dtype=np.uint8), []

@@ -29,7 +29,7 @@ class Data:
         items: of the benchmark.
         folder: they were read from.
         origin: for people: folder, or data set and commit.
-        digest: of all item ids and prompts; two runs with one digest asked the same.
+        digest: of all item ids, prompts and responses; two runs with one digest asked the same.
     """
 
     items: Items
@@ -50,8 +50,11 @@ def open_data(benchmark: Benchmark, place: str | Path | None, work: Path, *, wit
     Raises:
         EvaluationError: the folder is not there or not this benchmark's, or the data is not on the hub.
     """
-    if str(place) == FIXTURE or (place is None and benchmark.source.repo is None):
+    source = benchmark.source
+    if str(place) == FIXTURE or (place is None and source.repo is None and not source.address):
         folder, origin = _write_fixture(benchmark, work / FIXTURE), "made items"
+    elif place is None and source.repo is None:
+        raise EvaluationError(f"expected a folder with the data of {benchmark.name}, which is not on the hub; {_how_to_get(benchmark)}")
     elif place is None:
         folder, origin = _from_hub(benchmark)
     else:
@@ -142,12 +145,13 @@ def _write_fixture(benchmark: Benchmark, folder: Path) -> Path:
 
 def _how_to_get(benchmark: Benchmark) -> str:
     source = benchmark.source
-    where = f"fetch https://huggingface.co/datasets/{source.repo}" if source.repo else "see the benchmark's file"
+    address = f"https://huggingface.co/datasets/{source.repo}" if source.repo else source.address
+    where = f"fetch {address}" if address else "see the benchmark's file"
     return f"{where} and pass its folder with --data, or try --data {FIXTURE}" + (f" ({source.note})" if source.note else "")
 
 
 def _digest(items: Sequence[Item]) -> str:
     hashed = hashlib.sha256()
     for item in items:
-        hashed.update(f"{item.item_id}\0{item.prompt}\0".encode())
+        hashed.update("".join(f"{text}\0" for text in (item.item_id, item.prompt, *item.responses)).encode())
     return hashed.hexdigest()[:16]

@@ -26,6 +26,7 @@ from molmopoint.eval.runner.data import Data, choose
 from molmopoint.eval.runner.predict import Asker, Progress
 from molmopoint.eval.runner.profile import Profile
 from molmopoint.eval.runner.records import Prediction, PredictionWriter, merge, read_predictions
+from molmopoint.eval.runner.rewards import Judge, RewardAsker, check_judge
 from molmopoint.pipeline import Pointer
 from molmopoint.version import __version__
 
@@ -52,11 +53,13 @@ class Place:
 
 def settings_of(benchmark: Benchmark, asking: Asking, data: Data, model: Mapping[str, Any]) -> dict[str, Any]:
     """Whatever changes answers: which model, which items, how they are asked."""
-    return {"task": benchmark.name, "task_version": benchmark.version, "data": data.digest, "asking": asdict(asking), **model}
+    # Folders of before there were orders go on.
+    asked = {name: value for name, value in asdict(asking).items() if name != "orders" or value is not None}
+    return {"task": benchmark.name, "task_version": benchmark.version, "data": data.digest, "asking": asked, **model}
 
 
 def predict(
-    pointer: Pointer,
+    asked: Pointer | Judge,
     benchmark: Benchmark,
     data: Data,
     folder: Path,
@@ -72,7 +75,7 @@ def predict(
     """Asks every item of this process's share that has no answer yet.
 
     Args:
-        pointer: the model.
+        asked: the model: one that points, or for reward benchmarks one that scores responses.
         benchmark: the items'.
         data: the items.
         folder: of the run; claimed for these settings.
@@ -85,8 +88,9 @@ def predict(
         progress: is told of every batch, first of the items that were done before.
 
     Raises:
-        EvaluationError: the folder holds answers made under other settings.
+        EvaluationError: the folder holds answers made under other settings, or the model is of the other kind.
     """
+    check_judge(asked, benchmark)
     place, profile = place or Place(), profile or Profile()
     about = {"library": __version__, "origin": data.origin, "items": len(data.items.found), "world": place.world}
     manifest.claim(folder, settings_of(benchmark, asking, data, model), about)
@@ -94,7 +98,8 @@ def predict(
     left = unanswered(folder, wanted)
     report = progress or _silent
     report(len(wanted) - len(left))
-    asker = Asker(pointer, benchmark.name, benchmark.version, asking, batch_size=batch_size, rank=place.rank, profile=profile)
+    kind: Any = RewardAsker if benchmark.needs == "scores" else Asker
+    asker = kind(asked, benchmark.name, benchmark.version, asking, batch_size=batch_size, rank=place.rank, profile=profile)
     name = "predictions.jsonl" if place.world == 1 else f"predictions.{place.rank}.jsonl"
     with PredictionWriter(folder / name) as writer:
         for batch in asker.ask(left):
@@ -144,6 +149,7 @@ def score(
     scores = judge_all(benchmark, asked, answers, rule, ref_compat=ref_compat)
     failed = [item.item_id for item in asked if predictions[item.item_id].error is not None]
     scores |= {item_id: dict.fromkeys(scores[item_id], 0.0) for item_id in failed}
+    benchmark.judge_together(asked, answers, scores, rule)
     extra: tuple[Metric, ...] = ()
     if segmenter is not None:
         from molmopoint.eval.runner.segmentation import METRICS, add_segmentation
@@ -155,12 +161,21 @@ def score(
 
 
 def write_report(
-    folder: Path, summary: Summary, scores: Mapping[str, Mapping[str, float]], data: Data, about: Mapping[str, Any] | None = None
+    folder: Path,
+    summary: Summary,
+    scores: Mapping[str, Mapping[str, float]],
+    data: Data,
+    about: Mapping[str, Any] | None = None,
+    *,
+    predictions: Mapping[str, Prediction] | None = None,
 ) -> None:
-    """Tables, metrics and numbers per item; every file beside and renamed, so that a reader never sees half of one."""
-    clusters = {item.item_id: item.cluster for item in data.items.found}
+    """Tables, metrics and numbers per item; every file beside and renamed, so that a reader never sees half of one.
+
+    With the predictions of a reward benchmark, the lines of `items.jsonl` also have the ranks, and orders and scores of every pass.
+    """
+    by_id = {item.item_id: item for item in data.items.found}
     lines = [
-        json.dumps({"item_id": item_id, "cluster": clusters.get(item_id, ""), "scores": numbers}, ensure_ascii=False)
+        json.dumps(_line(by_id.get(item_id), item_id, numbers, (predictions or {}).get(item_id)), ensure_ascii=False)
         for item_id, numbers in sorted(scores.items())
     ]
     missing = [json.dumps({"item_id": each.item_id, "missing": each.reason, "detail": each.detail}) for each in data.items.missing]
@@ -170,6 +185,13 @@ def write_report(
     replace_text(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     replace_text(folder / "table.md", markdown(summary))
     replace_text(folder / "table.csv", csv_text(summary))
+
+
+def _line(item: Item | None, item_id: str, numbers: Mapping[str, float], prediction: Prediction | None) -> dict[str, Any]:
+    line: dict[str, Any] = {"item_id": item_id, "cluster": item.cluster if item else "", "scores": numbers}
+    if item is not None and prediction is not None and prediction.passes:
+        line |= {"ranks": item.truth, "passes": [asdict(each) for each in prediction.passes]}
+    return line
 
 
 def replace_text(path: Path, text: str) -> None:

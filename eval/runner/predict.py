@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -74,7 +74,7 @@ class Asker:
                 for batch in self._timed_batches(answers, items[done:]):
                     done += len(batch)
                     yield batch
-            except _FAULTS:
+            except FAULTS:
                 for item in items[done : done + self.batch_size]:
                     start = time.perf_counter()
                     yield [self._prediction(item, self._one(item), time.perf_counter() - start)]
@@ -98,7 +98,7 @@ class Asker:
             video, timestamps = cut_clip(item.clip, self.asking)
             options = {name: value for name, value in self._options().items() if name != "max_crops"}
             return self.pointer.point_video(video, item.prompt, timestamps=timestamps, **options)
-        except _FAULTS as error:
+        except FAULTS as error:
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 torch.cuda.empty_cache()
             return error
@@ -115,8 +115,7 @@ class Asker:
     def _prediction(self, item: Item, answer: Answered, latency: float) -> Prediction:
         common: dict[str, Any] = {"item_id": item.item_id, "task": self.task, "task_version": self.version, "rank": self.rank}
         if isinstance(answer, Exception):
-            reason = f"{type(answer).__name__}: {answer}"[:_REASON]
-            return Prediction(**common, prompt=item.prompt, finish_reason="error", error=reason, latency=latency)
+            return failed_prediction({**common, "prompt": item.prompt}, answer, latency)
         times = answer.metadata.timestamps
         return Prediction(
             **common,
@@ -132,12 +131,23 @@ class Asker:
         )
 
 
-_FAULTS = (ValueError, OSError, RuntimeError)
+FAULTS = (ValueError, OSError, RuntimeError)
 """What may be wrong with one item: its media (the library's errors are ValueErrors), or memory. Other errors are faults of the
 program and end the run; the answers so far are on the disk."""
 
 _REASON = 500
 """Characters kept of an error."""
+
+
+def failed_prediction(common: Mapping[str, Any], error: Exception, latency: float) -> Prediction:
+    """What is stored of an item whose model or media failed.
+
+    Args:
+        common: what all predictions have.
+        error: why.
+        latency: seconds until then.
+    """
+    return Prediction(**common, finish_reason="error", error=f"{type(error).__name__}: {error}"[:_REASON], latency=latency)
 
 
 def _media(item: Item) -> Any:

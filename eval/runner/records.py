@@ -19,6 +19,7 @@ import numpy as np
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer
+from molmopoint.eval.passes import ScoredPass
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Prediction:
         latency: seconds of the model for the batch, divided by its items.
         error: message, where media or model failed; such items are asked again.
         rank: of the process.
+        passes: of a reward model: the scores of the item's responses, in each order they were shown in.
     """
 
     item_id: str
@@ -83,6 +85,7 @@ class Prediction:
     error: str | None = None
     rank: int = 0
     schema_version: int = field(default=1)
+    passes: tuple[ScoredPass, ...] = ()
 
     def answer(self) -> Answer:
         """What is judged: points that are places, others counted."""
@@ -95,12 +98,16 @@ class Prediction:
             truncated=self.finish_reason == "length",
             invalid=self.invalid + len(self.points) - len(good),
             image_sizes=self.image_sizes,
+            passes=self.passes,
         )
 
 
 def to_line(prediction: Prediction) -> str:
     """One line of JSON; numbers that are none become null."""
-    return json.dumps(_finite(asdict(prediction)), ensure_ascii=False, separators=(",", ":")) + "\n"
+    fields = asdict(prediction)
+    if not prediction.passes:
+        del fields["passes"]  # of models that point
+    return json.dumps(_finite(fields), ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def from_fields(fields: Mapping[str, Any]) -> Prediction:
@@ -113,8 +120,9 @@ def from_fields(fields: Mapping[str, Any]) -> Prediction:
         points = tuple(_point(point) for point in fields["points"])
         sizes = tuple((int(width), int(height)) for width, height in fields.get("image_sizes", ()))
         times = fields.get("timestamps")
-        rest = {key: value for key, value in fields.items() if key not in ("points", "image_sizes", "timestamps")}
-        return Prediction(**rest, points=points, image_sizes=sizes, timestamps=None if times is None else tuple(times))
+        passes = tuple(read_pass(each) for each in fields.get("passes", ()))
+        rest = {key: value for key, value in fields.items() if key not in ("points", "image_sizes", "timestamps", "passes")}
+        return Prediction(**rest, points=points, image_sizes=sizes, timestamps=None if times is None else tuple(times), passes=passes)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvaluationError(
             f"expected a stored prediction with item_id, task, task_version, prompt and points, got {str(dict(fields))[:200]} "
@@ -184,12 +192,28 @@ def merge(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
         before = merged.get(prediction.item_id)
         if before is None or before.error is not None:
             merged[prediction.item_id] = prediction
-        elif prediction.error is None and (prediction.points, prediction.raw_text) != (before.points, before.raw_text):
+        elif prediction.error is None and _content(prediction) != _content(before):
             raise EvaluationError(
                 f"expected one answer per item, got two different ones for {prediction.item_id!r}; "
                 "the files of two runs lie in one folder, choose another --out"
             )
     return dict(sorted(merged.items()))
+
+
+def read_pass(fields: Mapping[str, Any]) -> ScoredPass:
+    """The pass of a parsed line.
+
+    Raises:
+        ValueError: no order of the responses, or no finite score for each.
+    """
+    found = ScoredPass(tuple(int(i) for i in fields["order"]), tuple(float(score) for score in fields["scores"]))
+    if sorted(found.order) != list(range(len(found.scores))) or not all(map(math.isfinite, found.scores)):
+        raise ValueError(f"a pass has an order of its responses and a finite score for each, not {dict(fields)}")
+    return found
+
+
+def _content(prediction: Prediction) -> tuple[object, ...]:
+    return prediction.points, prediction.raw_text, prediction.passes
 
 
 def _cut_broken_end(path: Path) -> None:

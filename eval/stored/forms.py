@@ -1,7 +1,8 @@
 """Stored answers of any model as predictions of ours, so that one program judges them all.
 
 A line of another model's file is a JSON object with `item_id` and `text`; `image_sizes` ([[width, height], ...]) where the
-benchmark does not know them; `truncated` where known. Our own lines hold points and need nothing.
+benchmark does not know them; `truncated` where known. Our own lines hold points or scores and need nothing. For lines of reward
+models see `reward_scores.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from molmopoint.eval.runner.evaluate import stored
 from molmopoint.eval.runner.records import PredictedPoint, Prediction, complete_lines, merge, read_predictions
 from molmopoint.eval.stored.picture_sizes import sizes_of
 from molmopoint.eval.stored.plain_answers import Space, check_space, json_points, plain_points, to_pixels
+from molmopoint.eval.stored.reward_scores import from_scores
 from molmopoint.processing.text_answers import read_text_answer
 
-FORMS = ("ours", "molmo", "molmo2", "qwen", "plain")
-"""`molmo` and `molmo2` are read by one grammar, whose forms tell their own space; `qwen` and `plain` need --coords."""
+FORMS = ("ours", "molmo", "molmo2", "qwen", "plain", "scores")
+"""`molmo` and `molmo2` are read by one grammar, whose forms tell their own space; `qwen` and `plain` need --coords;
+`scores` is for reward benchmarks."""
 
 _BARE: dict[str, Callable[[str], list[tuple[float, float]]]] = {"qwen": json_points, "plain": plain_points}
 
@@ -42,15 +45,22 @@ def read_stored(
     """
     if form not in FORMS:
         raise EvaluationError(f"expected --form to be one of {', '.join(FORMS)}, got {form!r}")
+    if (form == "scores") != (benchmark.needs == "scores") and form != "ours":
+        raise EvaluationError(
+            f"expected --form ours or {_other_form(benchmark)} for {benchmark.name}, which wants {benchmark.needs}, got {form}"
+        )
     if not path.exists():
         raise EvaluationError(f"expected stored answers at {path}, found nothing; check the path")
     if form == "ours":
         found = stored(path) if path.is_dir() else merge(read_predictions(path))
         _check_task(found, benchmark, path)
+        _check_passes(found, items, path)
+    elif form == "scores":
+        found = from_scores(_lines(path, "scores", list), {item.item_id: item for item in items}, benchmark)
     else:
         space = check_space(coords) if form in _BARE else None
         by_id = {item.item_id: item for item in items}
-        found = merge(_from_text(fields, by_id, benchmark, form, space) for fields in _lines(path))
+        found = merge(_from_text(fields, by_id, benchmark, form, space) for fields in _lines(path, "text", str))
     if strangers := sorted(found.keys() - {item.item_id for item in items}):
         raise EvaluationError(
             f"expected ids of items of {benchmark.name}, got {len(strangers)} others, such as {strangers[0]!r}; "
@@ -61,15 +71,19 @@ def read_stored(
     return found
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _other_form(benchmark: Benchmark) -> str:
+    return "scores" if benchmark.needs == "scores" else "one of molmo, molmo2, qwen, plain"
+
+
+def _lines(path: Path, column: str, kind: type) -> list[dict[str, Any]]:
     lines = []
     for number, line in enumerate(complete_lines(path), 1):
         try:
             fields = json.loads(line)
         except ValueError as error:
             raise EvaluationError(f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error})") from error
-        if not isinstance(fields, dict) or not isinstance(fields.get("text"), str) or not isinstance(fields.get("item_id"), str):
-            raise EvaluationError(f'expected {{"item_id": ..., "text": ...}} in line {number} of {path}, got {line[:120]!r}')
+        if not isinstance(fields, dict) or not isinstance(fields.get(column), kind) or not isinstance(fields.get("item_id"), str):
+            raise EvaluationError(f'expected {{"item_id": ..., "{column}": ...}} in line {number} of {path}, got {line[:120]!r}')
         lines.append(fields)
     return lines
 
@@ -115,3 +129,14 @@ def _check_task(found: Mapping[str, Prediction], benchmark: Benchmark, path: Pat
     others = {prediction.task for prediction in found.values()} - {benchmark.name}
     if others:
         raise EvaluationError(f"expected answers to {benchmark.name} in {path}, got some to {', '.join(sorted(others))}")
+
+
+def _check_passes(found: Mapping[str, Prediction], items: Sequence[Item], path: Path) -> None:
+    """Refuses scores of another number of responses than the items have: of another version of the data."""
+    for item in items:
+        passes = found[item.item_id].passes if item.item_id in found else ()
+        if wrong := next((each for each in passes if len(each.scores) != len(item.responses)), None):
+            raise EvaluationError(
+                f"expected {len(item.responses)} scores for {item.item_id!r} in {path}, got {len(wrong.scores)}; "
+                "were they made on another version of the data?"
+            )

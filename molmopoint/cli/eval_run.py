@@ -33,7 +33,8 @@ def list_benchmarks() -> int:
     for name in benchmark_names():
         benchmark = find_benchmark(name)
         rules = f"  [dim]rules: {', '.join(benchmark.rules)}[/]" if len(benchmark.rules) > 1 else ""
-        paper.print(f"[bold]{name}[/]  {escape(benchmark.title)}{rules}")
+        kind = "  [dim]reward[/]" if benchmark.needs == "scores" else ""
+        paper.print(f"[bold]{name}[/]  {escape(benchmark.title)}{kind}{rules}")
     return OK
 
 
@@ -80,7 +81,7 @@ class Judging:
                 f"expected answers to items of {benchmark.name}, got none of its {len(data.items.found)} ids; "
                 "check that --data is what the answers are about"
             )
-        write_report(folder, summary, scores, data, about)
+        write_report(folder, summary, scores, data, about, predictions=predictions)
         write_gallery(folder / "gallery.html", benchmark, data.items, scores, predictions, summary)
         paper = console.findings()
         paper.print(summary_table(summary))
@@ -152,9 +153,19 @@ class EvalCommand(Judging):
         found = [find_benchmark(name) for name in self.tasks]
         for benchmark in found:
             rule_of(benchmark, self.rule)
+            self._check_changes(benchmark)
         if self.data not in (None, "fixture") and len(found) > 1:
             raise EvaluationError("expected one benchmark with --data FOLDER, got several; call the command once for each")
         return found
+
+    def _check_changes(self, benchmark: Benchmark) -> None:
+        """Refuses settings that would change nothing."""
+        theirs = ("orders",) if benchmark.needs == "scores" else ("max_crops", "max_new_tokens", "single")
+        given = [name for name, value in self.changes.items() if value is not None and name not in theirs]
+        if given:
+            options = ", ".join("--" + name.replace("_", "-") for name in given)
+            ours = ", ".join("--" + name.replace("_", "-") for name in theirs)
+            raise EvaluationError(f"expected of {ours} for {benchmark.name}, which wants {benchmark.needs}, got {options}; leave it out")
 
     def _load(self) -> Any:
         from transformers.utils import logging

@@ -64,6 +64,10 @@ def eval_command(
             show_default=False,
         ),
     ] = None,
+    orders: Annotated[
+        int | None,
+        typer.Option(min=1, help="Orders in which a reward model sees the responses; by default one per response.", show_default=False),
+    ] = None,
     rule: Rule = None,
     ref_compat: RefCompat = False,
     published: Published = False,
@@ -99,7 +103,7 @@ def eval_command(
         out=out,
         limit=limit,
         batch_size=batch_size,
-        changes={"max_crops": max_crops, "max_new_tokens": max_new_tokens, "single": single},
+        changes={"max_crops": max_crops, "max_new_tokens": max_new_tokens, "single": single, "orders": orders},
         rule=rule,
         ref_compat=ref_compat,
         published=published,
@@ -118,7 +122,8 @@ def score_command(
     form: Annotated[
         str,
         typer.Option(
-            help="What the answers are: [bold]ours[/bold], or a text form of another model: molmo, molmo2, qwen, plain.",
+            help="What the answers are: [bold]ours[/bold], a text form of another model (molmo, molmo2, qwen, plain), "
+            "or [bold]scores[/bold] of a reward model.",
         ),
     ] = "ours",
     coords: Annotated[
@@ -135,13 +140,15 @@ def score_command(
 ) -> None:
     """Judge stored answers, ours or any model's, without running a model.
 
-    A line of another model's file has [bold]item_id[/bold] and [bold]text[/bold].
+    A line of another model's file has [bold]item_id[/bold] and [bold]text[/bold], or for reward benchmarks [bold]scores[/bold].
 
     [bold]Examples[/bold]
 
       molmopoint score point_bench evaluation/point_bench --rule official
 
       molmopoint score screenspot_v2 qwen.jsonl --form qwen --coords pixel --data ~/ScreenSpot-v2
+
+      molmopoint score vl_rewardbench judge.jsonl --form scores --data ~/VL-RewardBench --compare
     """
     from molmopoint.cli.eval_run import ScoreCommand
 

@@ -15,7 +15,7 @@ const cards = [...main.children].map((element, place) => ({
   groups: JSON.parse(element.dataset.groups),
   value: Number(element.dataset.value),
   distance: element.dataset.distance === "" ? null : Number(element.dataset.distance),
-  text: [...element.querySelectorAll(".prompt, .error, summary, pre")].map((part) => part.textContent).join("\n").toLowerCase(),
+  text: [...element.querySelectorAll(".prompt, .response, .error, summary, pre")].map((part) => part.textContent).join("\n").toLowerCase(),
 }));
 let visible = cards;
 
@@ -108,7 +108,7 @@ function keep(filters) {
 function restore() {
   const words = new URLSearchParams(location.hash.slice(1));
   searchBox.value = words.get("text") || "";
-  form.elements.sort.value = words.get("sort") in orders ? words.get("sort") : "data";
+  form.elements.sort.value = [...form.elements.sort.options].some((option) => option.value === words.get("sort")) ? words.get("sort") : "data";
   for (const select of form.querySelectorAll("select[data-key]")) {
     const wanted = words.get(`group:${select.dataset.key}`) || "";
     select.value = [...select.options].some((option) => option.value === wanted) ? wanted : "";

@@ -1,0 +1,70 @@
+"""Multimodal RewardBench: which of two responses about a picture is better; about 5,000 pairs. Source: arXiv 2502.14191.
+
+The headline is the mean over all pairs, as published. Reasoning is also shown as math and coding, safety as bias and toxicity, told
+apart by the id as the authors do. The pictures of Hateful Memes are not given away, so tables have fewer pairs than the paper.
+
+See `layouts/preferences.py` for the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from molmopoint.errors import EvaluationError
+from molmopoint.eval.benchmark import Items, Source, View
+from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.preference_rows import Media, add_preference
+from molmopoint.eval.layouts.preferences import PairBenchmark
+
+FILE = "all_data.json"
+CATEGORIES = ("correctness", "preference", "knowledge", "reasoning", "safety", "vqa")
+PARTS = ("reasoning, math", "reasoning, coding", "safety, bias", "safety, toxicity")
+_ADVICE = (
+    "clone github.com/facebookresearch/multimodal_rewardbench, run scripts/0_download_data.py there, and pass the clone or its folder data"
+)
+_NEEDED = ("ID", "Text", "Image", "Output1", "Output2", "Better", "Category")
+_BETTER = {"Output1": (1, 2), "Output2": (2, 1)}
+
+
+class MultimodalRewardBench(PairBenchmark):
+    """See the module."""
+
+    name = "multimodal_rewardbench"
+    title = "Multimodal RewardBench (arXiv 2502.14191)"
+    source = Source(
+        None,
+        note=_ADVICE,
+        licence="CC-BY-NC; pictures as their sources say",
+        address="https://github.com/facebookresearch/multimodal_rewardbench",
+    )
+    views = (View(("category",), macro=True, order=CATEGORIES), View(("part",), order=PARTS))
+
+    def read(self, folder: Path) -> Items:
+        """Reads the list of all pairs."""
+        place = folder if (folder / FILE).is_file() else folder / "data"
+        rows, media, collected = json_rows(place / FILE, _ADVICE), Media(place), ItemCollector()
+        names = {name for row in rows for name in row}
+        if absent := [name for name in _NEEDED if name not in names]:
+            raise EvaluationError(f"expected the columns {', '.join(absent)} in {place / FILE}, got {', '.join(sorted(names))}; {_ADVICE}")
+        for row in rows:
+            key, ranks = text_of(row, "ID"), _BETTER.get(text_of(row, "Better"))
+            pictures = media.pictures(row.get("Image"))
+            if not pictures:
+                collected.miss(collected.name(key), "names no picture")
+                continue
+            responses = (row.get("Output1"), row.get("Output2"))
+            add_preference(collected, key, text_of(row, "Text"), responses, ranks, pictures=pictures, categories=_categories(key, row))
+        return collected.items()
+
+
+def _categories(key: str, row: Mapping[str, Any]) -> dict[str, str]:
+    written = text_of(dict(row), "Category").lower()
+    category = next((name for name in CATEGORIES if name in written), written or "unknown")
+    start = key.lower()
+    if category == "reasoning":
+        return {"category": category, "part": "reasoning, math" if start.startswith("math") else "reasoning, coding"}
+    if category == "safety":
+        return {"category": category, "part": "safety, bias" if start.startswith("pairs") else "safety, toxicity"}
+    return {"category": category}

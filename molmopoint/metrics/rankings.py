@@ -1,0 +1,123 @@
+"""How well scores of N responses agree with the ranks that people gave them.
+
+Legend: N responses, K passes over the same responses in different orders. Scores: higher is better. Ranks: 1 is best, equal ranks
+are ties. Both are by response, never by slot, whatever order a model saw them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import rankdata
+
+
+def chosen(scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(..., N) bool: the responses with the highest score; several where they are exactly equal.
+
+    Args:
+        scores: (..., N).
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    return values == values.max(axis=-1, keepdims=True)
+
+
+def best_of_n(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> float:
+    """Whether the best response is chosen; of k responses with the same highest score, the share that is best.
+
+    Args:
+        scores: (N,).
+        ranks: (N,); with several responses of the best rank, any of them is right.
+
+    Source: RewardBench 2 gives 1/k where the best response is among k tied ones.
+    """
+    given = _checked_ranks(scores, ranks)
+    return float((given == given.min())[chosen(scores)].mean())
+
+
+def pair_accuracy(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> float:
+    """Share of the pairs of different rank whose better response has the strictly higher score; NaN without such pairs.
+
+    Args:
+        scores: (N,).
+        ranks: (N,).
+    """
+    given = _checked_ranks(scores, ranks)
+    better, worse = np.nonzero(given[:, None] < given[None, :])
+    values = np.asarray(scores, dtype=np.float64)
+    return float((values[better] > values[worse]).mean()) if len(better) else float("nan")
+
+
+def kendall_tau_b(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> float:
+    """Kendall's tau-b between scores and ranks: 1 the same order, -1 the reverse, 0 where all scores are equal.
+
+    Args:
+        scores: (N,).
+        ranks: (N,); NaN if all are equal.
+    """
+    given = _checked_ranks(scores, ranks)
+    values = np.asarray(scores, dtype=np.float64)
+    ours, theirs = np.sign(values[:, None] - values[None, :]), np.sign(given[None, :] - given[:, None])
+    return _correlation(ours.ravel(), theirs.ravel())
+
+
+def spearman(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> float:
+    """Spearman's correlation between scores and ranks, ties at their mean rank; 0 where all scores are equal.
+
+    Args:
+        scores: (N,).
+        ranks: (N,); NaN if all are equal.
+    """
+    given = _checked_ranks(scores, ranks)
+    ours, theirs = rankdata(np.asarray(scores, dtype=np.float64)), rankdata(-given)
+    return _correlation(ours - ours.mean(), theirs - theirs.mean())
+
+
+def mean_scores(passes: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """(N,) scores over all passes. A pass only says how its responses compare, so its own mean is taken off first.
+
+    Args:
+        passes: (K, N).
+    """
+    values = np.asarray(passes, dtype=np.float64)
+    return (values - values.mean(axis=-1, keepdims=True)).mean(axis=0)
+
+
+def order_consistency(passes: Sequence[Sequence[float]] | np.ndarray) -> float:
+    """Share of the pairs of passes that choose the same response; NaN for fewer than two passes.
+
+    Args:
+        passes: (K, N).
+    """
+    choices = chosen(passes)
+    first, second = np.triu_indices(len(choices), k=1)
+    return float((choices[first] == choices[second]).all(axis=-1).mean()) if len(first) else float("nan")
+
+
+def slot_shares(passes: Sequence[Sequence[float]] | np.ndarray, orders: Sequence[Sequence[int]]) -> np.ndarray:
+    """(N,) how often the response in each slot is chosen; a tie is shared. Without a bias it is 1/N everywhere.
+
+    That holds where every response has stood in every slot, as in cyclic shifts.
+
+    Args:
+        passes: (K, N) scores by response.
+        orders: (K, N) response in each slot.
+    """
+    choices = chosen(passes)
+    shares = choices / choices.sum(axis=-1, keepdims=True)
+    return np.take_along_axis(shares, np.asarray(orders), axis=-1).mean(axis=0)
+
+
+def _correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Of two centred vectors; NaN if the truth has no direction, 0 if we have none."""
+    if not theirs.any():
+        return float("nan")
+    if not ours.any():
+        return 0.0
+    return float(np.clip((ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum()), -1, 1))
+
+
+def _checked_ranks(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> np.ndarray:
+    if len(scores) != len(ranks) or not len(ranks):
+        raise ValueError(f"expected one score per rank, got {len(scores)} scores and {len(ranks)} ranks")
+    return np.asarray(ranks)

@@ -1,0 +1,223 @@
+"""Runs of reward benchmarks: killed, failing, in batches, of the wrong kind, from stored scores, and on the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reward_judges import FirstIsBetter, LongerIsBetter
+from typer.testing import CliRunner
+
+from molmopoint.cli import app
+from molmopoint.errors import EvaluationError
+from molmopoint.eval.reports.gallery import write_gallery
+from molmopoint.eval.runner.data import open_data
+from molmopoint.eval.runner.evaluate import predict, score, stored
+from molmopoint.eval.runner.records import from_fields, read_predictions, to_line
+from molmopoint.eval.runner.registry import find_benchmark
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from reward_judges import LongerIsBetter
+from molmopoint.eval.runner.data import open_data
+from molmopoint.eval.runner.evaluate import predict
+from molmopoint.eval.runner.registry import find_benchmark
+
+class Killed(LongerIsBetter):
+    def score(self, prompt, responses, images=None, videos=None):
+        if len(self.calls) == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(prompt, responses, images, videos)
+
+work, benchmark = Path(sys.argv[1]), find_benchmark("vl_rewardbench")
+data = open_data(benchmark, "fixture", work)
+predict(Killed(), benchmark, data, work / "run", asking=benchmark.asking, model={"model": "longer"}, batch_size=2)
+"""
+
+
+def scored(judge: LongerIsBetter, folder: Path, name: str = "vl_rewardbench", batch_size: int = 8) -> tuple:
+    benchmark = find_benchmark(name)
+    data = open_data(benchmark, "fixture", folder)
+    predict(judge, benchmark, data, folder / "run", asking=benchmark.asking, model={"model": "longer"}, batch_size=batch_size)
+    predictions = stored(folder / "run")
+    return benchmark, data, predictions, *score(benchmark, data, predictions, "each")
+
+
+class Interrupted(LongerIsBetter):
+    """Somebody presses Ctrl-C at the sixth call."""
+
+    def score(self, prompt, responses, images=None, videos=None):
+        if len(self.calls) == 5:
+            raise KeyboardInterrupt
+        return super().score(prompt, responses)
+
+
+def test_interrupted_and_called_again_it_repeats_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        scored(Interrupted(), tmp_path, batch_size=2)
+    judge = LongerIsBetter()
+    *_, predictions, summary, _ = scored(judge, tmp_path)
+    assert len(judge.calls) == 2 * 2 and len(predictions) == 4 and summary.headline.value == 1
+
+
+@pytest.mark.slow
+def test_killed_and_called_again_it_loses_and_repeats_nothing(tmp_path):
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    file = tmp_path / "run" / "predictions.jsonl"
+    assert len(list(read_predictions(file))) == 2
+    with file.open("ab") as broken:
+        broken.write(b'{"item_id": "half of a li')
+    judge = LongerIsBetter()
+    *_, predictions, summary, _ = scored(judge, tmp_path)
+    assert len(judge.calls) == 2 * 2, "two of four items were left"
+    assert len(list(read_predictions(file))) == len(predictions) == 4 and summary.headline.value == 1
+
+
+class Batched(LongerIsBetter):
+    """Takes several calls at once."""
+
+    sizes: tuple[int, ...] = ()
+
+    def score_batch(self, prompts, responses, images=None, videos=None):
+        assert images is not None and videos is not None and len(prompts) == len(responses) == len(images) == len(videos)
+        assert len({(each is None, other is None) for each, other in zip(images, videos, strict=True)}) == 1, "one kind of media"
+        self.sizes += (len(prompts),)
+        return [self.score(*call) for call in zip(prompts, responses, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("vl_rewardbench", (4, 4)), ("mm_rlhf_rewardbench", (4, 2, 2, 2)), ("mr2bench_image", (4, 4, 4, 4, 3))]
+)
+def test_passes_of_an_item_stay_together_in_batches(name, sizes, tmp_path):
+    judge = Batched()
+    *_, summary, _ = scored(judge, tmp_path, name, batch_size=4)
+    assert judge.sizes == sizes and summary.headline.value == 1
+
+
+class Failing(LongerIsBetter):
+    """Fails on one question in a way of its own."""
+
+    def __init__(self, fault) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def score(self, prompt, responses, images=None, videos=None):
+        scores = super().score(prompt, responses)
+        if prompt == self.calls[0][0]:
+            return self.fault(scores)
+        return scores
+
+
+def _memory(scores):
+    raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (_memory, "out of memory"),
+        (lambda scores: scores[:-1], "one per response"),
+        (lambda scores: [float("nan"), *scores[1:]], "finite"),
+        (lambda scores: [float("inf"), *scores[1:]], "finite"),
+    ],
+)
+def test_an_item_that_fails_is_wrong_and_the_others_are_scored(fault, message, tmp_path):
+    _, data, predictions, summary, scores = scored(Failing(fault), tmp_path)
+    errors = [each.error for each in predictions.values() if each.error]
+    assert errors and all(message in error for error in errors)
+    assert summary.coverage.failed == len(errors) and len(scores) == len(data.items.found)
+    assert sum(numbers["correct"] for numbers in scores.values()) == len(scores) - len(errors)
+    *_, summary, _ = scored(LongerIsBetter(), tmp_path)
+    assert summary.coverage.failed == 0, "failed items are tried again"
+
+
+def test_models_of_the_wrong_kind_are_refused(nano, tmp_path):
+    for name, model in (("vl_rewardbench", nano), ("screenspot_v2", LongerIsBetter())):
+        benchmark = find_benchmark(name)
+        data = open_data(benchmark, "fixture", tmp_path)
+        with pytest.raises(EvaluationError, match=f"expected a .* for {name}"):
+            predict(model, benchmark, data, tmp_path / name, asking=benchmark.asking, model={})
+        assert not (tmp_path / name).exists()
+
+
+def test_lines_come_back(tmp_path):
+    *_, predictions, _, _ = scored(LongerIsBetter(), tmp_path)
+    for prediction in predictions.values():
+        assert from_fields(json.loads(to_line(prediction))) == prediction and len(prediction.passes) == 2
+    fields = json.loads(to_line(prediction))
+    for broken in ({"order": [0, 0], "scores": [1, 2]}, {"order": [0, 1], "scores": [1, None]}, {"order": [0, 1]}):
+        with pytest.raises(EvaluationError, match="stored prediction"):
+            from_fields(fields | {"passes": [broken]})
+
+
+def run(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [*map(str, words)])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def test_stored_scores_are_judged_by_every_rule(tmp_path):
+    scored(FirstIsBetter(), tmp_path)
+    for rule in ("each", "mean", "every"):
+        run("score", "vl_rewardbench", tmp_path / "run", "--data", "fixture", "--rule", rule, "--out", tmp_path / rule, "--compare")
+        metrics = json.loads((tmp_path / rule / "vl_rewardbench" / "metrics.json").read_text())
+        assert metrics["headline"]["value"] == (0.5 if rule == "each" else 0)
+    assert "there are some by --rule each" in run(
+        "score", "vl_rewardbench", tmp_path / "run", "--data", "fixture", "--rule", "mean", "--out", tmp_path / "again", "--compare"
+    )
+
+
+def test_scores_of_other_models(tmp_path):
+    items = open_data(find_benchmark("vl_rewardbench"), "fixture", tmp_path).items.found
+    lines = [{"item_id": item.item_id, "scores": [-rank for rank in item.truth]} for item in items]
+    lines += [{"item_id": items[0].item_id, "scores": list(items[0].truth), "order": [1, 0]}]
+    file = tmp_path / "judge.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ("score", "vl_rewardbench", file, "--data", "fixture", "--out", tmp_path)
+    run(*words, "--form", "scores")
+    judged = {
+        line["item_id"]: line["scores"]["correct"]
+        for line in map(json.loads, (tmp_path / "vl_rewardbench" / "items.jsonl").read_text().splitlines())
+        if "scores" in line
+    }
+    assert judged == {item.item_id: 0.5 if item is items[0] else 1 for item in items}
+    for line, message in (
+        ({"scores": [1, 2, 3]}, "expected 2 scores"),
+        ({"scores": [1, None]}, "finite scores"),
+        ({"scores": [1, 2], "order": [1, 1]}, "order of the responses"),
+        ({"text": "the first"}, '"scores"'),
+    ):
+        file.write_text(json.dumps({"item_id": items[0].item_id, **line}) + "\n")
+        assert message in run(*words, "--form", "scores", code=2)
+    assert "--form ours or scores" in run(*words, "--form", "molmo2", code=2)
+    assert "one of molmo" in run("score", "screenspot_v2", file, "--data", "fixture", "--form", "scores", "--out", tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("vl_rewardbench", "--max-crops", 8), "--orders for vl_rewardbench"),
+        (("screenspot_v2", "--orders", 2), "got --orders"),
+    ],
+)
+def test_settings_that_change_nothing_are_refused(words, message, tmp_path):
+    assert message in run("eval", *words, "--data", "fixture", "--out", tmp_path, code=2)
+
+
+def test_the_page_shows_responses(tmp_path):
+    benchmark, data, predictions, summary, scores = scored(FirstIsBetter(), tmp_path, "mm_rlhf_rewardbench")
+    write_gallery(tmp_path / "gallery.html", benchmark, data.items, scores, predictions, summary)
+    page = (tmp_path / "gallery.html").read_text()
+    assert page.count('<li class="') == 2 * len(scores) and "chosen in 1 of 2 orders" in page
+    assert page.count('<span class="fault">order decides</span>') == len(scores)
+    assert "near miss" not in page.split("<script")[0] and "farthest" not in page.split("<script")[0]
+    assert page.count("<figure") == sum(len(item.images) or 3 for item in data.items.found), "a clip is a strip of frames"
