@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 
-def chosen(scores: Sequence[float] | np.ndarray) -> np.ndarray:
+def chosen(scores: ArrayLike) -> np.ndarray:
     """(..., N) bool: the responses with the highest score; several where they are exactly equal.
 
     Args:
@@ -22,7 +23,7 @@ def chosen(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     return values == values.max(axis=-1, keepdims=True)
 
 
-def best_of_n(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> float:
+def best_of_n(scores: ArrayLike, ranks: Sequence[int]) -> float:
     """Whether the best response is chosen; of k responses with the same highest score, the share that is best.
 
     Args:
@@ -35,7 +36,7 @@ def best_of_n(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> flo
     return float((given == given.min())[chosen(scores)].mean())
 
 
-def pair_accuracy(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> float:
+def pair_accuracy(scores: ArrayLike, ranks: Sequence[int]) -> float:
     """Share of the pairs of different rank whose better response has the strictly higher score; NaN without such pairs.
 
     Args:
@@ -48,7 +49,7 @@ def pair_accuracy(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) ->
     return float((values[better] > values[worse]).mean()) if len(better) else float("nan")
 
 
-def kendall_tau_b(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> float:
+def kendall_tau_b(scores: ArrayLike, ranks: Sequence[int]) -> float:
     """Kendall's tau-b between scores and ranks: 1 the same order, -1 the reverse, 0 where all scores are equal.
 
     Args:
@@ -61,7 +62,7 @@ def kendall_tau_b(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) ->
     return _correlation(ours.ravel(), theirs.ravel())
 
 
-def spearman(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> float:
+def spearman(scores: ArrayLike, ranks: Sequence[int]) -> float:
     """Spearman's correlation between scores and ranks, ties at their mean rank; 0 where all scores are equal.
 
     Args:
@@ -73,7 +74,7 @@ def spearman(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> floa
     return _correlation(ours - ours.mean(), theirs - theirs.mean())
 
 
-def mean_scores(passes: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+def mean_scores(passes: ArrayLike) -> np.ndarray:
     """(N,) scores over all passes. A pass only says how its responses compare, so its own mean is taken off first.
 
     Args:
@@ -83,7 +84,7 @@ def mean_scores(passes: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
     return (values - values.mean(axis=-1, keepdims=True)).mean(axis=0)
 
 
-def order_consistency(passes: Sequence[Sequence[float]] | np.ndarray) -> float:
+def order_consistency(passes: ArrayLike) -> float:
     """Share of the pairs of passes that choose the same response; NaN for fewer than two passes.
 
     Args:
@@ -94,7 +95,7 @@ def order_consistency(passes: Sequence[Sequence[float]] | np.ndarray) -> float:
     return float((choices[first] == choices[second]).all(axis=-1).mean()) if len(first) else float("nan")
 
 
-def slot_shares(passes: Sequence[Sequence[float]] | np.ndarray, orders: Sequence[Sequence[int]]) -> np.ndarray:
+def slot_shares(passes: ArrayLike, orders: ArrayLike) -> np.ndarray:
     """(N,) how often the response in each slot is chosen; a tie is shared. Without a bias it is 1/N everywhere.
 
     That holds where every response has stood in every slot, as in cyclic shifts.
@@ -117,7 +118,7 @@ def _correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.clip((ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum()), -1, 1))
 
 
-def _checked_ranks(scores: Sequence[float] | np.ndarray, ranks: Sequence[int]) -> np.ndarray:
-    if len(scores) != len(ranks) or not len(ranks):
-        raise ValueError(f"expected one score per rank, got {len(scores)} scores and {len(ranks)} ranks")
+def _checked_ranks(scores: ArrayLike, ranks: Sequence[int]) -> np.ndarray:
+    if np.shape(scores) != (len(ranks),) or not len(ranks):
+        raise ValueError(f"expected one score per rank, got scores of shape {np.shape(scores)} and {len(ranks)} ranks")
     return np.asarray(ranks)

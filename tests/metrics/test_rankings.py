@@ -88,5 +88,5 @@ def test_consistency_and_slots():
 
 def test_lengths_must_agree():
     for judge in (best_of_n, pair_accuracy, kendall_tau_b, spearman):
-        with pytest.raises(ValueError, match="2 scores and 3 ranks"):
+        with pytest.raises(ValueError, match=r"shape \(2,\) and 3 ranks"):
             judge([1, 2], [1, 2, 3])
