@@ -47,7 +47,8 @@ class RewardBenchmark(Benchmark):
     """
 
     needs: ClassVar[Need] = "scores"
-    asking: ClassVar[Asking] = Asking(max_new_tokens=0)
+    # Files are read as the model was made for; of folders of frames, the reward model's authors take 16 at most.
+    asking: ClassVar[Asking] = Asking(max_new_tokens=0, max_frames=16)
     rules = ("each", "mean", "every")
     judgings: ClassVar[dict[str, Judging]]
 

@@ -53,8 +53,6 @@ def open_data(benchmark: Benchmark, place: str | Path | None, work: Path, *, wit
     source = benchmark.source
     if str(place) == FIXTURE or (place is None and source.repo is None and not source.address):
         folder, origin = _write_fixture(benchmark, work / FIXTURE), "made items"
-    elif place is None and source.repo is None:
-        raise EvaluationError(f"expected a folder with the data of {benchmark.name}, which is not on the hub; {_how_to_get(benchmark)}")
     elif place is None:
         folder, origin = _from_hub(benchmark)
     else:
@@ -108,6 +106,8 @@ def _from_hub(benchmark: Benchmark) -> tuple[Path, str]:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     source = benchmark.source
+    if source.repo is None:
+        raise EvaluationError(f"expected a folder with the data of {benchmark.name}, which is not on the hub; {_how_to_get(benchmark)}")
     try:
         # The hub's files are addressed by their hashes, and a file whose size or hash differs is fetched again.
         folder = snapshot_download(source.repo, repo_type="dataset", revision=source.revision, allow_patterns=list(source.patterns) or None)

@@ -26,7 +26,7 @@ from molmopoint.eval.runner.data import Data, choose
 from molmopoint.eval.runner.predict import Asker, Progress
 from molmopoint.eval.runner.profile import Profile
 from molmopoint.eval.runner.records import Prediction, PredictionWriter, merge, read_predictions
-from molmopoint.eval.runner.rewards import Judge, RewardAsker, check_judge
+from molmopoint.eval.runner.rewards import RewardAsker, Scorer, check_judge
 from molmopoint.pipeline import Pointer
 from molmopoint.version import __version__
 
@@ -59,7 +59,7 @@ def settings_of(benchmark: Benchmark, asking: Asking, data: Data, model: Mapping
 
 
 def predict(
-    asked: Pointer | Judge,
+    asked: Pointer | Scorer,
     benchmark: Benchmark,
     data: Data,
     folder: Path,

@@ -10,20 +10,21 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Asking, Benchmark, Item
 from molmopoint.eval.passes import ScoredPass, orders_of
+from molmopoint.eval.runner.clips import cut_clip
 from molmopoint.eval.runner.predict import FAULTS, failed_prediction
 from molmopoint.eval.runner.profile import Profile
 from molmopoint.eval.runner.records import Prediction
+from molmopoint.video import Clip as Frames
 
 
-@runtime_checkable
-class Judge(Protocol):
+class Scorer(Protocol):
     """What scores responses."""
 
     def score(self, prompt: Any, responses: Sequence[str], images: Any = None, videos: Any = None) -> Sequence[float]:
@@ -33,7 +34,7 @@ class Judge(Protocol):
             prompt: what they answer.
             responses: in the order they are shown in.
             images: paths of the pictures the prompt is about, or None.
-            videos: path of the video file or folder of frames the prompt is about, in a list, or None.
+            videos: path of the video file the prompt is about, or its frames and times as a `molmopoint.video.Clip`, in a list; or None.
         """
         ...
 
@@ -74,7 +75,7 @@ class RewardAsker:
         judge: the reward model.
         task: name of the benchmark.
         version: of its file.
-        asking: how many orders.
+        asking: how many orders, and how many frames of folders of frames.
         batch_size: passes per run of the model, if it takes several; an item's passes stay together, and clips go one item at a time.
         rank: of this process.
         profile: is told where the time goes.
@@ -82,7 +83,7 @@ class RewardAsker:
 
     def __init__(
         self,
-        judge: Judge,
+        judge: Scorer,
         task: str,
         version: int,
         asking: Asking,
@@ -143,8 +144,8 @@ class RewardAsker:
         """By slot."""
         batched = getattr(self.judge, "score_batch", None)
         if batched is None:
-            return [self.judge.score(call.item.prompt, call.responses, **_media(call.item)) for call in calls]
-        media = [_media(call.item) for call in calls]
+            return [self.judge.score(call.item.prompt, call.responses, **media_of(call.item, self.asking)) for call in calls]
+        media = [media_of(call.item, self.asking) for call in calls]
         return batched(
             [call.item.prompt for call in calls],
             [call.responses for call in calls],
@@ -160,8 +161,13 @@ def _is_text(item: Item) -> bool:
     return item.clip is None and not item.images
 
 
-def _media(item: Item) -> dict[str, Any]:
-    return {"images": list(item.images) or None, "videos": None if item.clip is None else [item.clip.path]}
+def media_of(item: Item, asking: Asking) -> dict[str, Any]:
+    """What `Scorer.score` gets of an item: `images` and `videos`. A file is opened by the model; a part of one, or frames, here."""
+    clip = item.clip
+    if clip is None:
+        return {"images": list(item.images) or None, "videos": None}
+    whole_file = not clip.path.is_dir() and clip.start is None and clip.end is None
+    return {"images": None, "videos": [clip.path if whole_file else Frames(*cut_clip(clip, asking))]}
 
 
 def _checked(call: _Call, scores: Any) -> ScoredPass:

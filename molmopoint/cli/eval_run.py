@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from molmopoint.cli import console
 from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, EvaluationError, MolmoPointError
-from molmopoint.eval.benchmark import Asking, Benchmark
+from molmopoint.eval.benchmark import Asking, Benchmark, Need
 from molmopoint.eval.reports.console import comparison_table, published_table, summary_table
 from molmopoint.eval.reports.gallery import write_gallery
 from molmopoint.eval.reports.runs import read_run
@@ -25,6 +25,9 @@ from molmopoint.eval.runner.profile import Profile
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 from molmopoint.eval.stored.forms import read_stored
+
+_EMBEDDED: Mapping[Need, str] = {"points": "nano", "scores": "nano-reward"}
+"""Models to begin with."""
 
 
 def list_benchmarks() -> int:
@@ -106,7 +109,7 @@ class EvalCommand(Judging):
     """One call of `eval`; `run` does everything and returns the exit code."""
 
     tasks: Sequence[str] = ()
-    model: str = "nano"
+    model: str | None = None
     revision: str | None = None
     device: str | None = None
     dtype: str | None = None
@@ -132,12 +135,12 @@ class EvalCommand(Judging):
             return USAGE
         try:
             with console.quiet_stdout():
-                pointer = self._load()
+                asked = self._load(benchmarks)
         except (CheckpointError, OSError, ImportError, RuntimeError, ValueError) as error:
-            console.complain(f"the model {self.model!r} could not be loaded: {error}")
+            console.complain(f"the model {self._name(benchmarks)!r} could not be loaded: {error}")
             return NO_MODEL
         try:
-            return max([self._evaluate(pointer, benchmark, data, profile, place) for benchmark, data, profile in read], default=OK)
+            return max([self._evaluate(asked, benchmark, data, profile, place) for benchmark, data, profile in read], default=OK)
         except KeyboardInterrupt:
             console.complain("interrupted; the same command goes on where it was")
             return INTERRUPTED
@@ -151,6 +154,9 @@ class EvalCommand(Judging):
         if not self.tasks:
             raise EvaluationError("expected one or more benchmarks, got none; `molmopoint eval --list` tells the names")
         found = [find_benchmark(name) for name in self.tasks]
+        if len({benchmark.needs for benchmark in found}) > 1:
+            names = ", ".join(f"{benchmark.name} wants {benchmark.needs}" for benchmark in found)
+            raise EvaluationError(f"expected benchmarks for one kind of model, got several kinds ({names}); call the command once for each")
         for benchmark in found:
             rule_of(benchmark, self.rule)
             self._check_changes(benchmark)
@@ -167,33 +173,46 @@ class EvalCommand(Judging):
             ours = ", ".join("--" + name.replace("_", "-") for name in theirs)
             raise EvaluationError(f"expected of {ours} for {benchmark.name}, which wants {benchmark.needs}, got {options}; leave it out")
 
-    def _load(self) -> Any:
+    def _name(self, benchmarks: Sequence[Benchmark]) -> str:
+        return self.model or _EMBEDDED[benchmarks[0].needs]
+
+    def _load(self, benchmarks: Sequence[Benchmark]) -> Any:
+        """A model of the kind that the benchmarks need.
+
+        Raises:
+            CheckpointError: there is none of that name, or it is of the other kind.
+        """
         from transformers.utils import logging
 
         from molmopoint.pipeline import load
+        from molmopoint.reward import load_reward
+        from molmopoint.reward.settings import CONFIG_FILE
 
         logging.disable_progress_bar()
         local = os.environ.get("LOCAL_RANK")
         device = self.device or (f"cuda:{local}" if local is not None and _has_gpu() else None)
-        with console.notes().status(f"Loading {escape(self.model)} ..."):
-            return load(self.model, dtype=self.dtype, device_map=device, revision=self.revision)
+        name, rewards = self._name(benchmarks), benchmarks[0].needs == "scores"
+        if not rewards and (Path(name).expanduser() / CONFIG_FILE).is_file():
+            raise CheckpointError(f"expected a model that points for {benchmarks[0].name}, got the reward model in {name}; choose another")
+        with console.notes().status(f"Loading {escape(name)} ..."):
+            return (load_reward if rewards else load)(name, dtype=self.dtype, device_map=device, revision=self.revision)
 
-    def _evaluate(self, pointer: Any, benchmark: Benchmark, data: Data, profile: Profile, place: Place) -> int:
+    def _evaluate(self, asked: Any, benchmark: Benchmark, data: Data, profile: Profile, place: Place) -> int:
         folder = self.out / benchmark.name
-        self._predict(pointer, benchmark, data, folder, place, profile)
+        self._predict(asked, benchmark, data, folder, place, profile)
         _wait_for_all(place)
         if place.rank:
             return OK
         with profile.phase("judge and report"):
-            asked = {item.item_id for item in choose(data.items.found, self.limit)}
-            predictions = {item_id: prediction for item_id, prediction in stored(folder).items() if item_id in asked}
-            code = self.report(benchmark, data, folder, predictions, {"profile": profile.to_dict(), "model": self.model})
+            chosen = {item.item_id for item in choose(data.items.found, self.limit)}
+            predictions = {item_id: prediction for item_id, prediction in stored(folder).items() if item_id in chosen}
+            code = self.report(benchmark, data, folder, predictions, {"profile": profile.to_dict(), "model": self._name([benchmark])})
         if self.profile:
             for phase, seconds in profile.to_dict().items():
                 console.notes().print(f"  {phase:<18}{seconds:9.2f} s")
         return code
 
-    def _predict(self, pointer: Any, benchmark: Benchmark, data: Data, folder: Path, place: Place, profile: Profile) -> None:
+    def _predict(self, asked: Any, benchmark: Benchmark, data: Data, folder: Path, place: Place, profile: Profile) -> None:
         notes = console.notes()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
         wanted = choose(data.items.found, self.limit)[place.rank :: place.world]
@@ -201,12 +220,12 @@ class EvalCommand(Judging):
         with Progress(*columns, console=notes, transient=True, disable=hidden) as progress, console.quiet_stdout():
             bar = progress.add_task(benchmark.name, total=len(wanted))
             predict(
-                pointer,
+                asked,
                 benchmark,
                 data,
                 folder,
                 asking=self._asking(benchmark),
-                model=self._model(pointer),
+                model=self._model(asked, benchmark),
                 limit=self.limit,
                 batch_size=self.batch_size,
                 place=place,
@@ -217,11 +236,18 @@ class EvalCommand(Judging):
     def _asking(self, benchmark: Benchmark) -> Asking:
         return replace(benchmark.asking, **{name: value for name, value in self.changes.items() if value is not None})
 
-    def _model(self, pointer: Any) -> dict[str, Any]:
+    def _model(self, asked: Any, benchmark: Benchmark) -> dict[str, Any]:
         """What the manifest says about the model: whatever changes answers."""
-        config = pointer.model.config
-        commit = getattr(config, "_commit_hash", None)
-        return {"model": self.model, "revision": commit or self.revision, "dtype": str(pointer.model.dtype).removeprefix("torch.")}
+        commit = getattr(asked.model.config, "_commit_hash", None)
+        about = {
+            "model": self._name([benchmark]),
+            "revision": commit or self.revision,
+            "dtype": str(asked.model.dtype).removeprefix("torch."),
+        }
+        if benchmark.needs == "scores":
+            settings = asked.model.settings
+            about |= {"layout": settings.layout, "attention": settings.attention, "max_responses": asked.max_responses}
+        return about
 
 
 @dataclass

@@ -35,7 +35,16 @@ def eval_command(
         list[str] | None,
         typer.Argument(metavar="TASK...", help="Names ([bold]--list[/bold] tells them), or Python files.", show_default=False),
     ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Name of the zoo, hub id, or folder.", rich_help_panel="Model")] = "nano",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Name of the zoo, hub id, or folder; by default the embedded one. Reward benchmarks take a reward model.",
+            rich_help_panel="Model",
+            show_default=False,
+        ),
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel="Model", show_default=False)
     ] = None,
@@ -88,6 +97,8 @@ def eval_command(
       molmopoint eval screenspot_pro --model allenai/MolmoPoint-GUI-8B --max-crops 64 --data ~/ScreenSpot-Pro --compare
 
       molmopoint eval point_bench --data fixture
+
+      molmopoint eval vl_rewardbench --model ~/my-reward-model --compare
     """
     from molmopoint.cli.eval_run import EvalCommand, list_benchmarks
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from reward_judges import FirstIsBetter, LongerIsBetter
+from tiny_reward import random_reward
 from typer.testing import CliRunner
 
 from molmopoint.cli import app
@@ -20,6 +21,8 @@ from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.runner.evaluate import predict, score, stored
 from molmopoint.eval.runner.records import from_fields, read_predictions, to_line
 from molmopoint.eval.runner.registry import find_benchmark
+from molmopoint.eval.runner.rewards import media_of
+from molmopoint.reward import load_reward
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLED = """
@@ -221,3 +224,37 @@ def test_the_page_shows_responses(tmp_path):
     assert page.count('<span class="fault">order decides</span>') == len(scores)
     assert "near miss" not in page.split("<script")[0] and "farthest" not in page.split("<script")[0]
     assert page.count("<figure") == sum(len(item.images) or 3 for item in data.items.found), "a clip is a strip of frames"
+
+
+@pytest.fixture(scope="module")
+def reward_folder(tmp_path_factory) -> Path:
+    """A tiny reward model with random weights, with its backbone."""
+    model, processor = random_reward()
+    folder = tmp_path_factory.mktemp("reward") / "model"
+    model.save_pretrained(folder, processor, merged=True)
+    return folder
+
+
+def test_a_reward_model_through_the_command_line(reward_folder, tmp_path):
+    words = ("eval", "mm_rlhf_rewardbench", "--model", reward_folder, "--data", "fixture", "--out", tmp_path)
+    output = run(*words, "--compare")
+    assert "correct" in output and "this run" in output
+    folder = tmp_path / "mm_rlhf_rewardbench"
+    manifest = json.loads((folder / "manifest.json").read_text())["settings"]
+    assert (manifest["layout"], manifest["attention"]) == ("assistant", "causal")
+    judge, benchmark = load_reward(reward_folder), find_benchmark("mm_rlhf_rewardbench")
+    items = {item.item_id: item for item in open_data(benchmark, "fixture", tmp_path).items.found}
+    for item_id, prediction in stored(folder).items():
+        item = items[item_id]
+        for each in prediction.passes:
+            alone = judge.score(item.prompt, [item.responses[i] for i in each.order], **media_of(item, benchmark.asking))
+            assert [each.scores[i] for i in each.order] == pytest.approx(alone, abs=1e-4)
+    run(*words)
+    assert len(list(read_predictions(folder / "predictions.jsonl"))) == 5, "no item is asked twice"
+
+
+def test_one_kind_of_model_at_a_time(reward_folder, tmp_path):
+    common = ("--data", "fixture", "--out", tmp_path)
+    assert "one kind of model" in run("eval", "vl_rewardbench", "screenspot_v2", *common, code=2)
+    assert "could not be loaded" in run("eval", "vl_rewardbench", "--model", "nano", *common, code=3)
+    assert "got the reward model in" in run("eval", "screenspot_v2", "--model", reward_folder, *common, code=3)
