@@ -30,3 +30,7 @@ class EvaluationError(MolmoPointError):
 
 class TrainingError(MolmoPointError):
     """A training run that cannot start, go on or be saved."""
+
+
+class InputWarning(UserWarning):
+    """Input that is used, but not as it came: of a damaged video, for example, only the good part."""

@@ -10,8 +10,8 @@ Letters: T frames of a clip.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,38 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.pictures import is_picture, load_picture, picture_to_tensor
-from molmopoint.video import Clip, SampleMode, open_video, sample_indices, sample_times
+from molmopoint.processing.frames import as_seconds, checked_frames, checked_times, frames_to_tensor, pictures_in, unequal
+from molmopoint.processing.pictures import is_picture
+from molmopoint.video import Clip, SampleMode, check_frame_count, check_part, end_of_part, open_video, sample_indices, sample_times
 
 FRAMES_AT_ONCE = 16
 """Frames that are decoded and stretched together; more do not run faster and take more memory."""
 
-_PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+PIXELS_AT_ONCE = 2**25
+"""Their pixels, where frames are large: 16 of 1920 x 1080, 4 of 3840 x 2160."""
+
+_ROUNDING = 1e-6
+"""Of a frame, by which a product of seconds and a rate may be off."""
 
 
 @dataclass(frozen=True)
 class FrameRule:
-    """Which frames to look at; the fields are the arguments of `molmopoint.video.sample_times`."""
+    """Which frames to look at.
+
+    Attributes:
+        max_frames, max_fps, mode, sampling_fps: as in `molmopoint.video.sample_times`.
+        start, end: seconds of the part to look at; times count from its start. No end means that of the clip.
+    """
 
     max_frames: int
     max_fps: float | None
     mode: SampleMode
     sampling_fps: int
+    start: float = 0.0
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        check_part(self.start, self.end)
 
     def indices(self, num_frames: int, fps: float) -> np.ndarray:
         """(T,) int64 indices of frames in memory."""
@@ -54,9 +69,11 @@ class ClipMetadata(VideoMetadata):
 
     Attributes:
         seconds: (T,) time of each frame that the model sees.
+        notes: what is wrong with the clip, where a part of it is used all the same.
     """
 
     seconds: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def timestamps(self) -> list[float]:
@@ -64,25 +81,80 @@ class ClipMetadata(VideoMetadata):
         return self.seconds
 
 
-@dataclass(frozen=True)
 class SampledClip:
-    """The frames to look at, read only when they are needed.
+    """The chosen frames of one clip, read only when they are needed.
 
-    Attributes:
-        count: T.
-        read: uint8 (n, 3, height, width) of the frames from a start to a stop.
-        device: where to put them; None leaves them on the CPU.
+    Args:
+        metadata: what is known of the clip.
+        shown: how a person can see the frames again: a file, or the T frames themselves.
     """
 
-    count: int
-    read: Callable[[int, int], torch.Tensor]
-    device: Any = None
+    def __init__(self, metadata: ClipMetadata, shown: Any) -> None:
+        self.metadata, self.shown = metadata, shown
+        self.device: Any = None
+        """Where to put the frames; None leaves them on the CPU."""
+
+    @property
+    def count(self) -> int:
+        """T."""
+        return len(self.metadata.seconds)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """uint8 (n, 3, height, width) of the frames from a start to a stop."""
+        raise NotImplementedError
+
+    def shorten(self) -> bool:
+        """Chooses the frames again if the clip turned out to be shorter, and says so; whether it did."""
+        return False
 
     def chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Place and frames of each chunk."""
-        for start in range(0, self.count, FRAMES_AT_ONCE):
-            place = slice(start, min(start + FRAMES_AT_ONCE, self.count))
+        """Place and frames of each chunk; large frames come in smaller ones."""
+        pixels = (self.metadata.width or 1) * (self.metadata.height or 1)
+        at_once = max(1, min(FRAMES_AT_ONCE, PIXELS_AT_ONCE // pixels))
+        for start in range(0, self.count, at_once):
+            place = slice(start, min(start + at_once, self.count))
             yield place, self.read(place.start, place.stop).to(self.device)
+
+
+class _FileClip(SampledClip):
+    def __init__(self, path: Path, known: Mapping[str, Any], rule: FrameRule) -> None:
+        self._reader, self._rule, self._name = open_video(path), rule, str(path)
+        width, height = self._reader.size
+        known = {"width": known.get("width") or width, "height": known.get("height") or height}
+        super().__init__(ClipMetadata(total_num_frames=0, fps=self._reader.frame_rate, **known), path)
+        self._plan()
+
+    def _plan(self) -> None:
+        duration = end_of_part(self._reader, self._name, self._rule.start, self._rule.end) - self._rule.start
+        times = self._rule.times(duration, self._reader.frame_rate)
+        self._times, self._planned = times + self._rule.start, self._reader.duration
+        metadata = self.metadata
+        metadata.total_num_frames, metadata.duration = round(duration * self._reader.frame_rate), duration
+        metadata.seconds = times.tolist()
+        metadata.notes = [] if self._reader.note is None else [self._reader.note]
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        return torch.from_numpy(self._reader.frames_at(self._times[start:stop])).permute(0, 3, 1, 2)
+
+    def shorten(self) -> bool:
+        shorter = self._reader.duration < self._planned
+        if shorter:
+            self._plan()
+        return shorter
+
+
+class _FramesClip(SampledClip):
+    def __init__(self, frames: Any, keep: np.ndarray, metadata: ClipMetadata, shown: Any) -> None:
+        super().__init__(metadata, shown)
+        self._frames, self._keep = frames, keep
+        self._shape = frames_to_tensor(frames, keep[:1]).shape[2:]
+        metadata.width, metadata.height = metadata.width or self._shape[1], metadata.height or self._shape[0]
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        chunk = frames_to_tensor(self._frames, self._keep[start:stop])
+        if chunk.shape[2:] != self._shape:
+            raise ProcessingError(unequal({tuple(self._shape[::-1]), tuple(chunk.shape[:1:-1])}))
+        return chunk
 
 
 def flatten_videos(videos: Any) -> Iterator[Any]:
@@ -91,7 +163,7 @@ def flatten_videos(videos: Any) -> Iterator[Any]:
     Raises:
         ProcessingError: something is no clip.
     """
-    if isinstance(videos, (str, Path, Clip)) or (isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 4):
+    if isinstance(videos, (str, Path, Clip, SampledClip)) or (isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 4):
         yield videos
     elif isinstance(videos, (list, tuple)):
         if videos and all(is_picture(frame) for frame in videos):
@@ -121,8 +193,8 @@ def metadata_per_clip(video_metadata: Any, count: int) -> list[dict[str, Any]]:
     return [{name: item[name] for name in names if name in item} for item in flat]
 
 
-def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None) -> tuple[SampledClip, ClipMetadata]:
-    """Chooses the frames of one clip.
+def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None) -> SampledClip:
+    """Chooses the frames of one clip, and reads none, or one.
 
     Args:
         clip: as `flatten_videos` yields it.
@@ -132,12 +204,20 @@ def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None) -> 
     Raises:
         ProcessingError: the clip cannot be read, or has no frames or no times.
     """
-    if isinstance(clip, (str, Path)):
-        path = Path(clip)
-        return _sample_frames(_pictures_in(path), None, known, rule) if path.is_dir() else _sample_file(path, known, rule)
+    if isinstance(clip, SampledClip):
+        return clip
     if isinstance(clip, Clip):
-        return _sample_frames(clip.frames, _seconds(clip.timestamps), known, None)
-    return _sample_frames(clip, None, known, rule)
+        return _sample_frames(clip.frames, as_seconds(clip.timestamps), known, None)
+    if not isinstance(clip, (str, Path)):
+        return _sample_frames(clip, None, known, rule)
+    if (path := Path(clip)).is_dir():
+        return _sample_frames(pictures_in(path), None, known, rule)
+    if rule is None:
+        raise ProcessingError(
+            f"expected do_sample_frames=True to read {str(path)!r}, got False; a file is read at the times the model was trained on, "
+            "so pass num_frames and max_fps, or frames with their times"
+        )
+    return _FileClip(clip if isinstance(clip, Path) else Path(clip), known, rule)
 
 
 def frame_rate(metadata: VideoMetadata) -> float:
@@ -154,56 +234,25 @@ def frame_rate(metadata: VideoMetadata) -> float:
     return float(metadata.fps)
 
 
-def _sample_file(path: Path, known: Mapping[str, Any], rule: FrameRule | None) -> tuple[SampledClip, ClipMetadata]:
-    if rule is None:
-        raise ProcessingError(
-            f"expected do_sample_frames=True to read {str(path)!r}, got False; a file is read at the times the model was trained on, "
-            "so pass num_frames and max_fps, or frames with their times"
-        )
-    reader = open_video(path)
-    times = rule.times(reader.duration, reader.frame_rate)
-    metadata = ClipMetadata(
-        total_num_frames=round(reader.duration * reader.frame_rate),
-        fps=reader.frame_rate,
-        duration=reader.duration,
-        width=known.get("width") or reader.size[0],
-        height=known.get("height") or reader.size[1],
-        seconds=times.tolist(),
-    )
-
-    def read(start: int, stop: int) -> torch.Tensor:
-        return torch.from_numpy(reader.frames_at(times[start:stop])).permute(0, 3, 1, 2)
-
-    return SampledClip(len(times), read), metadata
-
-
-def _sample_frames(
-    frames: Any, timestamps: np.ndarray | None, known: Mapping[str, Any], rule: FrameRule | None
-) -> tuple[SampledClip, ClipMetadata]:
-    frames = _checked_frames(frames)
+def _sample_frames(frames: Any, timestamps: np.ndarray | None, known: Mapping[str, Any], rule: FrameRule | None) -> SampledClip:
+    frames = checked_frames(frames)
     count = len(frames)
     metadata = ClipMetadata(**{"total_num_frames": count, **known})
     keep = np.arange(count)
     if rule is not None:
-        keep = rule.indices(count, frame_rate(metadata))
+        rate = frame_rate(metadata)
+        inside = keep[(keep >= rule.start * rate - _ROUNDING) & (keep <= (math.inf if rule.end is None else rule.end * rate + _ROUNDING))]
+        if not len(inside):
+            raise ProcessingError(f"expected a part within 0..{count / rate:g} seconds, got {rule.start:g}..{rule.end}; it has no frame")
+        keep = inside[rule.indices(len(inside), rate)]
         metadata.frames_indices = keep.tolist()
-        timestamps = keep / frame_rate(metadata)
+        timestamps = np.maximum(keep / rate - rule.start, 0.0)
     elif timestamps is None:
         indices = keep if metadata.frames_indices is None else np.asarray(metadata.frames_indices)
         timestamps = indices / frame_rate(metadata)
-    if timestamps.shape != keep.shape or not np.isfinite(timestamps).all() or (np.diff(timestamps, prepend=0) < 0).any():
-        raise ProcessingError(f"expected one ascending time in seconds, from 0, for each of {len(keep)} frames, got {timestamps.tolist()}")
-    first = _frames_to_tensor(frames, keep[:1])
-    metadata.seconds = timestamps.tolist()
-    metadata.width, metadata.height = metadata.width or first.shape[3], metadata.height or first.shape[2]
-
-    def read(start: int, stop: int) -> torch.Tensor:
-        chunk = _frames_to_tensor(frames, keep[start:stop])
-        if chunk.shape[2:] != first.shape[2:]:
-            raise ProcessingError(_unequal({tuple(first.shape[:1:-1]), tuple(chunk.shape[:1:-1])}))
-        return chunk
-
-    return SampledClip(len(keep), read), metadata
+    metadata.seconds = checked_times(timestamps, len(keep)).tolist()
+    check_frame_count(len(keep))
+    return _FramesClip(frames, keep, metadata, frames if len(keep) == count else [frames[i] for i in keep.tolist()])
 
 
 def _flatten_metadata(metadata: Any) -> Iterator[Mapping[str, Any]]:
@@ -214,40 +263,3 @@ def _flatten_metadata(metadata: Any) -> Iterator[Mapping[str, Any]]:
             yield from _flatten_metadata(item)
     else:
         raise ProcessingError(f"expected video_metadata as VideoMetadata or dict, got {type(metadata).__name__}")
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder; numbers in names count as numbers, so frame 10 follows frame 9."""
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in _PICTURE_SUFFIXES]
-    if not pictures:
-        raise ProcessingError(f"expected pictures in the folder {str(folder)!r}, got none of {', '.join(sorted(_PICTURE_SUFFIXES))}")
-    return sorted(pictures, key=lambda path: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)])
-
-
-def _seconds(timestamps: Any) -> np.ndarray:
-    try:
-        return np.asarray(timestamps, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ProcessingError(f"expected the time of each frame in seconds, got {timestamps!r:.80}; pass a list of numbers") from error
-
-
-def _checked_frames(frames: Any) -> Any:
-    if not isinstance(frames, (Sequence, np.ndarray, torch.Tensor)) or isinstance(frames, (str, bytes)):
-        raise ProcessingError(f"expected a clip (path, array, tensor, or list of frames), got {type(frames).__name__}; make a list of it")
-    if isinstance(frames, (np.ndarray, torch.Tensor)) and frames.ndim != 4:
-        raise ProcessingError(f"expected frames (T, height, width, 3), or a tensor (T, 3, height, width), got {tuple(frames.shape)}")
-    if not len(frames):
-        raise ProcessingError("expected at least one frame in a clip, got none; check the video or the list of frames")
-    return frames.movedim(3, 1) if isinstance(frames, torch.Tensor) and frames.shape[1] != 3 and frames.shape[3] == 3 else frames
-
-
-def _frames_to_tensor(frames: Any, indices: np.ndarray) -> torch.Tensor:
-    """uint8 (n, 3, height, width) of some frames; all must have one size."""
-    read = [picture_to_tensor(load_picture(frames[i]) if isinstance(frames[i], Path) else frames[i]) for i in indices.tolist()]
-    if len(shapes := {tuple(frame.shape[:0:-1]) for frame in read}) > 1:
-        raise ProcessingError(_unequal(shapes))
-    return torch.stack(read)
-
-
-def _unequal(sizes: set[tuple[int, ...]]) -> str:
-    return f"expected frames of one size, got (width, height) {sorted(sizes)}; resize them to the size of the video"

@@ -5,8 +5,8 @@ Letters: N frames of the call, G ViT patches per frame, K slots per image token,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -17,7 +17,7 @@ from transformers.models.molmo2.image_processing_molmo2 import arange_for_poolin
 from transformers.models.molmo2.video_processing_molmo2 import Molmo2VideoProcessor, Molmo2VideoProcessorKwargs
 from transformers.video_utils import VideoMetadata
 
-from molmopoint.errors import ProcessingError
+from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.processing.clips import (
     ClipMetadata,
     FrameRule,
@@ -28,6 +28,7 @@ from molmopoint.processing.clips import (
     sample_clip,
 )
 from molmopoint.processing.pixels import PixelSettings, checked_crop_size, cut_into_patches, stretch
+from molmopoint.video import DamagedVideoError
 
 
 class MolmoPointVideoProcessorKwargs(Molmo2VideoProcessorKwargs, total=False):
@@ -104,6 +105,8 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         max_fps: float | None = None,
         frame_sample_mode: Any = None,
         sampling_fps: int | None = None,
+        start: float = 0.0,
+        end: float | None = None,
         **kwargs: Any,
     ) -> FrameRule:
         return FrameRule(
@@ -111,7 +114,28 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
             max_fps=fps or max_fps or self.max_fps,
             mode=frame_sample_mode or self.frame_sample_mode,
             sampling_fps=sampling_fps or self.sampling_fps,
+            start=start,
+            end=end,
         )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of image tokens of a frame."""
+        rows, cols = (-(-(side // self.patch_size) // window) for side, window in zip(_sides(self.size), self.pooling_size, strict=True))
+        return rows, cols
+
+    def sample(self, clip: Any, known: Mapping[str, Any] | None = None, **settings: Any) -> SampledClip:
+        """Chooses the frames of a clip and reads none of them yet; the result can be passed to the processor in place of the clip.
+
+        Args:
+            clip: see `molmopoint.processing.clips`.
+            known: what is known of it, by the names of `video_metadata`.
+            **settings: `num_frames`, `max_fps`, `frame_sample_mode`, `sampling_fps`, and the `start` and `end` of a part in seconds.
+
+        Raises:
+            ProcessingError: the clip cannot be read, has no frames or no times, or the settings do not fit each other.
+        """
+        return sample_clip(clip, known or {}, self._rule(**settings))
 
     def _decode_and_sample_videos(
         self, videos: Any, video_metadata: Any, do_sample_frames: bool | None = None, sample_indices_fn: Any = None
@@ -123,10 +147,12 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         rule = self._rule(**sample_indices_fn.keywords) if do_sample_frames else None
         known = metadata_per_clip(video_metadata, len(clips))
         sampled = [sample_clip(clip, metadata, rule) for clip, metadata in zip(clips, known, strict=True)]
-        return [clip for clip, _ in sampled], [metadata for _, metadata in sampled]
+        return sampled, [clip.metadata for clip in sampled]
 
     def _prepare_input_videos(self, videos: list[SampledClip], device: Any = None, **kwargs: Any) -> list[SampledClip]:
-        return [replace(clip, device=device) for clip in videos]
+        for clip in videos:
+            clip.device = device
+        return videos
 
     def _preprocess(
         self,
@@ -139,18 +165,29 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
     ) -> BatchFeature:
         crop_size, settings = checked_crop_size(size, patch_size), PixelSettings.of(kwargs)
         side = crop_size // patch_size
-        starts = np.cumsum([0, *(clip.count for clip in videos)]).tolist()
-        device = videos[0].device
-        frames_NGv = torch.empty(starts[-1], side**2, 3 * patch_size**2, device=device)
-        for clip, clip_start in zip(videos, starts, strict=False):
-            for place, frames in clip.chunks():
-                stretched = stretch(self, frames.contiguous().float(), (crop_size, crop_size), settings)
-                cut_into_patches(stretched, crop_size, crop_size, patch_size, frames_NGv[clip_start:][place])
+        frames_NGv = self._patches(videos, crop_size, patch_size, settings)
         table, rows, cols = arange_for_pooling(torch.arange(side**2).view(side, side), *pooling_size)
-        offsets = torch.arange(starts[-1]).view(-1, 1, 1) * side**2
+        offsets = torch.arange(len(frames_NGv)).view(-1, 1, 1) * side**2
         output = {
             "pixel_values_videos": frames_NGv,
-            "video_token_pooling": torch.where(table >= 0, table + offsets, -1).view(-1, table.shape[1]).to(device),
-            "video_grids": torch.tensor([(clip.count, rows, cols) for clip in videos], device=device),
+            "video_token_pooling": torch.where(table >= 0, table + offsets, -1).view(-1, table.shape[1]).to(frames_NGv.device),
+            "video_grids": torch.tensor([(clip.count, rows, cols) for clip in videos], device=frames_NGv.device),
         }
         return BatchFeature(output, tensor_type=return_tensors, skip_tensor_conversion=["video_metadata"])
+
+    def _patches(self, videos: list[SampledClip], crop_size: int, patch_size: int, settings: PixelSettings) -> torch.Tensor:
+        """(N, G, values) of all clips; a damaged one is shortened to its good part, with a warning."""
+        starts = np.cumsum([0, *(clip.count for clip in videos)]).tolist()
+        frames_NGv = torch.empty(starts[-1], (crop_size // patch_size) ** 2, 3 * patch_size**2, device=videos[0].device)
+        try:
+            for clip, clip_start in zip(videos, starts, strict=False):
+                for place, frames in clip.chunks():
+                    stretched = stretch(self, frames.contiguous().float(), (crop_size, crop_size), settings)
+                    cut_into_patches(stretched, crop_size, crop_size, patch_size, frames_NGv[clip_start:][place])
+        except DamagedVideoError:
+            if not any(clip.shorten() for clip in videos):
+                raise
+            return self._patches(videos, crop_size, patch_size, settings)
+        for note in (note for clip in videos for note in clip.metadata.notes):
+            warnings.warn(note, InputWarning, stacklevel=2)
+        return frames_NGv

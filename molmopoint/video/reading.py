@@ -1,0 +1,153 @@
+"""Opening videos, and reading the frames of one that a model is to see.
+
+Letters: T frames that are read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from molmopoint.errors import InputWarning, ProcessingError
+from molmopoint.video.animations import open_animation
+from molmopoint.video.av_reader import AvReader, import_av
+from molmopoint.video.clip import Clip, DamagedVideoError, VideoReader
+from molmopoint.video.sampling import SampleMode, sample_times
+from molmopoint.video.torchcodec_reader import TorchcodecReader, torchcodec_decoder
+
+MAX_CLIP_PIXELS = 2**32
+"""Most pixels that `read_video` holds at once, over all frames: 12 GiB, or 2,000 frames of 1920 x 1080."""
+
+_T = TypeVar("_T")
+_ADDRESS = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]+:/|data:)")
+
+
+def open_video(path: str | Path) -> VideoReader:
+    """Opens a video file with torchcodec, or with PyAV where torchcodec cannot be loaded or cannot read it; animated pictures with Pillow.
+
+    Raises:
+        ProcessingError: the file is missing, no video, or empty; its frames are too large; or no decoder is installed.
+    """
+    name = str(path)
+    if _ADDRESS.match(name):
+        raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
+    if not Path(path).is_file():
+        kind = "a folder" if Path(path).is_dir() else "none"
+        raise ProcessingError(f"expected a video file at {name!r}, found {kind}; check the path")
+    if (animation := open_animation(Path(path))) is not None:
+        return animation
+
+    def instead() -> VideoReader | None:
+        return None if import_av() is None else AvReader(path)
+
+    try:
+        decoder = torchcodec_decoder(path)
+        return AvReader(path) if decoder is None else TorchcodecReader(path, decoder, instead)
+    except ProcessingError:
+        if (other := instead()) is None:
+            raise
+        return other
+
+
+def read_video(
+    path: str | Path,
+    max_frames: int = 384,
+    max_fps: float | None = 2.0,
+    mode: SampleMode = "uniform_last_frame",
+    *,
+    sampling_fps: int = 2,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Clip:
+    """Reads the frames of a video that the model is to see.
+
+    Only the frames asked for are kept: T times width times height times 3 bytes. Of a damaged file the part before the
+    damage is read, with an `InputWarning`.
+
+    Args:
+        path: of the video file, or of an animated picture.
+        max_frames: as in `sample_times`.
+        max_fps: as in `sample_times`.
+        mode: as in `sample_times`.
+        sampling_fps: as in `sample_times`.
+        start: second at which the part to read begins; times count from here.
+        end: second at which it ends; None for the end of the video.
+
+    Returns:
+        `frames`, (T, height, width, 3) uint8, and `timestamps`, (T,) seconds.
+
+    Raises:
+        ProcessingError: the file cannot be read, the part lies outside of it, or the frames are more than `MAX_CLIP_PIXELS`.
+    """
+    reader = open_video(path)
+
+    def read() -> Clip:
+        stop = end_of_part(reader, str(path), start, end)
+        times = sample_times(stop - start, max_frames, max_fps, mode, frame_rate=reader.frame_rate, sampling_fps=sampling_fps)
+        if (pixels := len(times) * reader.size[0] * reader.size[1]) > MAX_CLIP_PIXELS:
+            raise ProcessingError(
+                f"expected a clip of at most {MAX_CLIP_PIXELS:,} pixels over all frames, got {pixels:,} in {len(times)} frames of "
+                f"{reader.size[0]} x {reader.size[1]}; read fewer frames or a part, or let the processor read the file, piece by piece"
+            )
+        return Clip(reader.frames_at(times + start), times)
+
+    clip = until_undamaged(reader, read)
+    tell(reader)
+    return clip
+
+
+def read_frames(path: str | Path, times: np.ndarray) -> np.ndarray:
+    """(T, height, width, 3) uint8, the frames of a file on screen at (T,) ascending seconds, of whatever can be read."""
+    reader = open_video(path)
+    return until_undamaged(reader, lambda: reader.frames_at(times))
+
+
+def check_part(start: float, end: float | None) -> None:
+    """Refuses what cannot be a part of any video.
+
+    Raises:
+        ProcessingError: the start is no moment from 0 on, or the end does not lie after it.
+    """
+    if not (math.isfinite(start) and start >= 0) or not (end is None or end > start):
+        raise ProcessingError(f"expected a part of a video, start 0 or later and end after it, in seconds, got {start}..{end}")
+
+
+def end_of_part(reader: VideoReader, name: str, start: float, end: float | None) -> float:
+    """Second at which a part of a video ends that begins at `start`.
+
+    Raises:
+        ProcessingError: it does not begin in the video.
+    """
+    check_part(start, end)
+    if start and not start < reader.duration:  # a video of one frame may have no duration at all
+        raise ProcessingError(
+            f"expected a part of {name!r} within 0..{reader.duration:g} seconds, got {start:g}..{'its end' if end is None else f'{end:g}'}"
+        )
+    return reader.duration if end is None else min(end, reader.duration)
+
+
+def until_undamaged(reader: VideoReader, read: Callable[[], _T]) -> _T:
+    """What reading gives, once a damaged reader has shortened itself to what can be read.
+
+    Raises:
+        ProcessingError: nothing can be read.
+    """
+    while True:
+        before = reader.duration
+        try:
+            return read()
+        except DamagedVideoError:
+            if not reader.duration < before:
+                raise
+
+
+def tell(reader: VideoReader) -> None:
+    """Warns of what is wrong with a file."""
+    if reader.note is not None:
+        warnings.warn(reader.note, InputWarning, stacklevel=3)

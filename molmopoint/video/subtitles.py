@@ -1,0 +1,104 @@
+"""Subtitles: read from files, and written as the model was trained to see them, after the frames.
+
+FFmpeg, by way of PyAV, reads SubRip (.srt), WebVTT (.vtt), ASS and the subtitles inside of video files.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from molmopoint.errors import ProcessingError
+from molmopoint.video.av_reader import import_av
+
+REACH = 1.0
+"""Seconds from a frame that is seen up to which subtitles are kept, as in training."""
+
+_OVERRIDES = re.compile(r"\{\\[^}]*\}")
+"""Styles and places of ASS, which SubRip files use too."""
+
+
+class Cue(NamedTuple):
+    """One subtitle.
+
+    Attributes:
+        start, end: seconds.
+        text: what is said.
+    """
+
+    start: float
+    end: float
+    text: str
+
+
+def as_cues(subtitles: str | Path | Iterable[tuple[float, float, str]]) -> list[Cue]:
+    """The cues of a file, or those given, in order.
+
+    Args:
+        subtitles: a file with subtitles, or (start, end, text) in seconds.
+
+    Raises:
+        ProcessingError: the file cannot be read, or has no subtitles; PyAV is not installed; or a cue is none.
+    """
+    if isinstance(subtitles, (str, Path)):
+        return sorted(_read(Path(subtitles)))
+    if not isinstance(subtitles, Iterable):
+        raise ProcessingError(f"expected subtitles as a file or a list of (start, end, text), got {type(subtitles).__name__}")
+    return sorted(_checked(cue) for cue in subtitles)
+
+
+def subtitle_text(cues: Sequence[Cue], timestamps: Sequence[float], start: float = 0.0) -> str:
+    """What the model reads after the frames of a clip: the cues near a frame, a line each; nothing if there are none.
+
+    Args:
+        cues: with the times of the video.
+        timestamps: (T,) seconds of the frames, counted from the start of the clip.
+        start: second of the video at which the clip starts.
+
+    Source: Molmo2; only cues within a second of a frame that is seen were kept in training.
+    """
+    shifted = [Cue(max(cue.start - start, 0.0), cue.end - start, cue.text) for cue in cues]
+    near = [cue for cue in shifted if cue.end >= 0 and any(cue.start - REACH <= t <= cue.end + REACH for t in timestamps)]
+    lines = "".join(f"{cue.start:.1f} - {cue.end:.1f} {cue.text}\n" for cue in near)
+    return f"subtitle\n{lines}" if lines else ""
+
+
+def _read(path: Path) -> Iterator[Cue]:
+    if not path.is_file():
+        raise ProcessingError(f"expected a file with subtitles at {str(path)!r}, found none; check the path, or pass (start, end, text)")
+    if (av := import_av()) is None:
+        raise ProcessingError(
+            'expected PyAV to read subtitles, found none; install the extra with pip install "molmopoint[video]", or pass (start, end, text)'
+        )
+    name = repr(str(path))
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.subtitles:
+                raise ProcessingError(f"expected subtitles in {name}, got none; pass an .srt or .vtt file, or (start, end, text)")
+            stream = container.streams.subtitles[0]
+            for packet in container.demux(stream):
+                if packet.size and packet.pts is not None and (text := _plain(packet)):
+                    start = float(packet.pts * packet.time_base)
+                    yield Cue(start, start + float((packet.duration or 0) * packet.time_base), text)
+    except (av.error.FFmpegError, OSError, UnicodeDecodeError) as error:
+        raise ProcessingError(f"expected subtitles in {name}, got: {error}; save them as .srt or .vtt in UTF-8") from error
+
+
+def _plain(packet: Any) -> str:
+    """Its words on one line; pictures of words, as on DVDs, have none."""
+    parts = [part.dialogue.decode("utf-8", "replace") for part in packet.decode() if part.type == b"ass"]
+    return " ".join(_OVERRIDES.sub("", " ".join(parts)).split())
+
+
+def _checked(cue: Any) -> Cue:
+    try:
+        start, end, text = cue
+        start, end = float(start), float(end)
+    except (TypeError, ValueError) as error:
+        raise ProcessingError(f"expected a subtitle as (start, end, text) in seconds, got {cue!r:.80}") from error
+    if not isinstance(text, str) or not (math.isfinite(start) and math.isfinite(end) and start <= end):
+        raise ProcessingError(f"expected a subtitle as (start, end, text) with start before end, got {cue!r:.80}")
+    return Cue(start, end, " ".join(text.split()))

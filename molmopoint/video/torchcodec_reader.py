@@ -1,0 +1,135 @@
+"""Reading with torchcodec, which needs FFmpeg's libraries on the machine. It turns rotated videos upright by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from molmopoint.errors import ProcessingError
+from molmopoint.video.clip import (
+    TIME_TOLERANCE,
+    DamagedVideoError,
+    VideoReader,
+    average_rate,
+    check_frame_size,
+    cut_off_note,
+    damage_note,
+    unreadable,
+)
+
+if TYPE_CHECKING:
+    from torchcodec.decoders._video_decoder import VideoDecoder
+
+_FAILURES = (RuntimeError, ValueError, IndexError)
+_NO_TIME = 1e9
+"""Seconds from which on the start of a stream is none: the cover of a record has no time."""
+
+
+def torchcodec_decoder(path: str | Path) -> VideoDecoder | None:
+    """A decoder; None where torchcodec is missing, too old to turn videos, or without FFmpeg, which some versions notice only here.
+
+    Raises:
+        ProcessingError: it cannot read the file.
+    """
+    try:
+        from torchcodec.decoders import VideoDecoder  # type: ignore[reportPrivateImportUsage]
+
+        decoder = VideoDecoder(str(path), dimension_order="NHWC", seek_mode="exact")
+    except (ImportError, OSError):
+        return None
+    except _FAILURES as error:
+        if "libtorchcodec" in str(error):
+            return None
+        raise ProcessingError(unreadable(repr(str(path)), error)) from error
+    return decoder if hasattr(decoder.metadata, "rotation") else None
+
+
+class TorchcodecReader:
+    """A `VideoReader` by torchcodec.
+
+    Args:
+        path: of the file.
+        decoder: of the file.
+        instead: another reader of the file, if there is one; it is asked where this one fails.
+
+    Raises:
+        ProcessingError: the file has no frames.
+    """
+
+    def __init__(self, path: str | Path, decoder: VideoDecoder, instead: Callable[[], VideoReader | None] = lambda: None) -> None:
+        self._decoder, self._name, self._ask_instead = decoder, repr(str(path)), instead
+        self._other: VideoReader | None = None
+        metadata = decoder.metadata
+        begin, end, self._count = metadata.begin_stream_seconds, metadata.end_stream_seconds, metadata.num_frames or 0
+        if not self._count or begin is None or end is None or abs(begin) > _NO_TIME:
+            raise ProcessingError(f"expected a video stream with frames in {self._name}, got none; record or export it again")
+        self._begin, self._end, self._singly = begin, end, False
+        self.frame_rate = average_rate(self._count, self.duration)
+        self.size = (int(metadata.width or 0), int(metadata.height or 0))
+        self._total = self.duration * max((metadata.num_frames_from_header or 0) / self._count, 1.0)
+        self._note = cut_off_note(self._name, self.duration, self._total)
+        if metadata.num_frames_from_header is None and (other := instead()) is not None:
+            self._note = other.note  # some formats do not count their frames
+        check_frame_size(self.size, self._name)
+
+    @property
+    def duration(self) -> float:
+        """Seconds that can be read."""
+        return float(self._end - self._begin) if self._other is None else self._other.duration
+
+    @property
+    def note(self) -> str | None:
+        """What is wrong with the file."""
+        return self._note if self._other is None else self._other.note
+
+    def frames_at(self, times: np.ndarray) -> np.ndarray:
+        """As `VideoReader` says."""
+        seconds = np.asarray(times, dtype=np.float64) + self._begin + TIME_TOLERANCE
+        if not self._singly:
+            try:
+                return self._together(seconds)
+            except _FAILURES:
+                self._other, self._singly = self._ask_instead(), True
+        return self._one_by_one(seconds) if self._other is None else self._other.frames_at(times)
+
+    def _together(self, seconds: np.ndarray) -> np.ndarray:
+        inside = seconds[seconds < self._end]
+        parts = [self._decoder.get_frames_played_at(inside.tolist()).data.numpy()] if len(inside) else []
+        if len(inside) < len(seconds):
+            last = self._decoder.get_frame_at(self._count - 1).data.numpy()
+            parts.append(np.repeat(last[None], len(seconds) - len(inside), axis=0))
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _one_by_one(self, seconds: np.ndarray) -> np.ndarray:
+        """Slower, and tells where the damage begins."""
+        frames, good = [], self._begin
+        for second in seconds.tolist():
+            try:
+                frame = self._decoder.get_frame_played_at(min(second, self._end - TIME_TOLERANCE))
+            except _FAILURES as error:
+                self._shorten(good, error)
+            frames.append(frame.data.numpy())
+            good = frame.pts_seconds + frame.duration_seconds
+        return np.stack(frames)
+
+    def _shorten(self, good: float, reason: Exception) -> NoReturn:
+        """Ends the video where the frames after a good one cannot be decoded any more."""
+        while good < self._end and (end := self._end_of_frame(good + TIME_TOLERANCE)) is not None and end > good:
+            good = end
+        good = min(good, self._end - 1 / self.frame_rate)
+        if good <= self._begin:
+            raise ProcessingError(unreadable(self._name, reason)) from reason
+        self._end = good
+        self._note = damage_note(self._name, self.duration, self._total)
+        raise DamagedVideoError(f"expected a video that can be read to its end, but {self._note}") from reason
+
+    def _end_of_frame(self, second: float) -> float | None:
+        """When the frame on screen goes, None if it cannot be decoded."""
+        try:
+            frame = self._decoder.get_frame_played_at(second)
+        except _FAILURES:
+            return None
+        return frame.pts_seconds + frame.duration_seconds
