@@ -1,9 +1,10 @@
-"""The command line: `python -m molmopoint.eval.speed`."""
+"""The command line: `python -m molmopoint.eval.speed`, and `python -m molmopoint.eval.speed video` for what has a module of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+from importlib import import_module
 from typing import Annotated, Any
 
 import torch
@@ -14,7 +15,13 @@ from molmopoint.eval.speed.models import NAMES, Subject, build, default_setting
 from molmopoint.eval.speed.phases import Plan
 from molmopoint.eval.speed.settings import Setting
 
-EPILOG = "Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error."
+EPILOG = (
+    "`packing`, `scoring` and `video` as first argument measure these. "
+    "Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error."
+)
+MODULES = ("packing", "scoring", "video")
+"""What is measured by a module of this folder, with options of its own."""
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
@@ -101,5 +108,14 @@ def _memory(name: str, settings: list[Setting], plan: Plan) -> list[dict[str, An
     return cases
 
 
+def main(arguments: list[str]) -> None:
+    """Runs the measurement that the first argument names, or that of models."""
+    name, command = arguments[:1], "python -m molmopoint.eval.speed"
+    if name and name[0] in MODULES:
+        import_module(f"molmopoint.eval.speed.{name[0]}").app(arguments[1:], prog_name=f"{command} {name[0]}")
+    else:
+        app(arguments, prog_name=command)
+
+
 if __name__ == "__main__":
-    app(prog_name="python -m molmopoint.eval.speed")
+    main(sys.argv[1:])

@@ -49,8 +49,7 @@ def print_tables(document: dict[str, Any]) -> None:
         console.print(f"\n[bold]{entry['name']}[/], {entry['parameters'] / 1e6:.1f} M parameters; {' [bold]vs[/] '.join(settings)}")
         console.print(_times(entry["rows"], two=len(settings) == 2))
         for check in entry["checks"]:
-            verdict = "[green]holds[/]" if check["holds"] else "[red]fails[/]"
-            console.print(f"{check['name']}: {_range(check['ratio'])} (limit {check['limit']}) {verdict}")
+            print_check(console, check)
         if entry["costs"]:
             console.print(_costs(entry["costs"]))
         if entry["memory"]:
@@ -63,8 +62,8 @@ def _times(rows: list[dict[str, Any]], *, two: bool) -> Table:
     names = ["median (quartiles)", *(["second", "ratio"] if two else [])]
     table = Table("phase", "measure", "rows", "unit", *names, title="times")
     for row in rows:
-        more = [_range(row["second"]), _range(row["ratio"])] if two else []
-        table.add_row(row["phase"], row["measure"], str(row["batch"]), row["unit"], _range(row["first"]), *more)
+        more = [in_range(row["second"]), in_range(row["ratio"])] if two else []
+        table.add_row(row["phase"], row["measure"], str(row["batch"]), row["unit"], in_range(row["first"]), *more)
     return table
 
 
@@ -93,7 +92,14 @@ def _print_clip(console: Console, clip: dict[str, Any]) -> None:
     console.print(", ".join(f"{name} {size:.2f} MB" for name, size in clip["state_mb"].items()))
 
 
-def _range(summary: dict[str, float]) -> str:
+def print_check(console: Console, check: dict[str, Any]) -> None:
+    """A ratio and whether it is within its limit."""
+    verdict = "[green]holds[/]" if check["holds"] else "[red]fails[/]"
+    console.print(f"{check['name']}: {in_range(check['ratio'])} (limit {check['limit']}) {verdict}")
+
+
+def in_range(summary: dict[str, float]) -> str:
+    """Median and quartiles."""
     return f"{summary['median']:.3g} ({summary['low']:.3g} to {summary['high']:.3g})"
 
 

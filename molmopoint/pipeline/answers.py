@@ -93,6 +93,7 @@ def _result(request: Request, answer: Answer, raw_text: str, truncated: bool, di
         metadata=request.metadata,
         displayed=request.visual.displayed,
         distributions=distributions,
+        notes=request.visual.notes,
     )
 
 

@@ -14,6 +14,7 @@ from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.answers import AnswerReader, count_of
 from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
+from molmopoint.pipeline.clips import ClipOptions
 from molmopoint.pipeline.history import Turn
 from molmopoint.pipeline.options import DEFAULT_MAX_NEW_TOKENS, AnswerOptions
 from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, complete_prompt
@@ -175,23 +176,40 @@ class Pointer:
         prompt: str,
         *,
         timestamps: Sequence[float] | None = None,
+        frame_rate: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        max_frames: int | None = None,
+        max_fps: float | None = None,
+        subtitles: str | Path | Sequence[tuple[float, float, str]] | None = None,
         history: Sequence[Turn] | None = None,
         **options: Any,
     ) -> PointingResult:
-        """Points in a clip; each point's `group` is its time in seconds.
+        """Points in a clip; each point's `group` is its time in seconds from the start of the clip.
 
         Args:
-            video: a file, or frames: an array (T, H, W, 3) or a list of pictures of one size.
+            video: a file (a video, or an animated GIF, WebP or PNG), a folder of pictures, or frames: an array (T, H, W, 3) or a
+                list of pictures of one size.
             prompt: as in `point`.
-            timestamps: (T,) seconds of given frames, rising; needed for frames, not allowed for a file.
+            timestamps: (T,) seconds of given frames, rising; needed for frames without a frame rate, not allowed for a file.
+            frame_rate: frames a second that given frames were taken with; then they are chosen as those of a file are.
+            start: second at which the part to look at begins.
+            end: second at which it ends; None for the end of the video.
+            max_frames: most frames to look at; None for the checkpoint's number, and for all frames with timestamps.
+            max_fps: most frames to look at in a second; None as for `max_frames`.
+            subtitles: a file with subtitles (.srt, .vtt, or a video that has some), or (start, end, text) in seconds of the video.
             history: earlier turns about the same clip.
             **options: as in `point`, without `max_crops`.
 
+        Returns:
+            As `point`; `notes` tells if only a part of a damaged video was used.
+
         Raises:
-            ProcessingError: the video cannot be read, or frames come without timestamps.
+            ProcessingError: the video cannot be read, frames come without times, or the frames do not fit the model.
         """
         settings = AnswerOptions.of(**options)
-        request = self._builder.about_video(video, complete_prompt(prompt, settings.template), timestamps, settings, history)
+        clip_options = ClipOptions(timestamps, frame_rate, start, end, max_frames, max_fps, subtitles)
+        request = self._builder.about_video(video, complete_prompt(prompt, settings.template), clip_options, settings, history)
         return self._answer([request], settings)[0]
 
     def encode(self, image: Any, *, max_crops: int | None = None) -> EncodedImage:

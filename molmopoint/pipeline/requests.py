@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from molmopoint.connector import VisualFeatures
 from molmopoint.errors import ProcessingError
 from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
+from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames
 from molmopoint.pipeline.history import Turn, as_turns, conversation
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
@@ -29,7 +29,6 @@ from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.collate import join_pooling
 from molmopoint.processing.pictures import load_picture
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, NO_SELECTION, VIDEO_PLACEHOLDER
-from molmopoint.video import Clip
 
 POINT_LIST_START = f"<points{LIST_OPENING}"
 """How a point list begins."""
@@ -89,7 +88,7 @@ class RequestBuilder:
         return self.ask(self.see(image, options.max_crops), prompt, options.single, history)
 
     def about_video(
-        self, video: Any, prompt: str, timestamps: Sequence[float] | None, options: AnswerOptions, history: Sequence[Turn] | None = None
+        self, video: Any, prompt: str, clip_options: ClipOptions, options: AnswerOptions, history: Sequence[Turn] | None = None
     ) -> Request:
         """A request about a clip.
 
@@ -98,7 +97,7 @@ class RequestBuilder:
         """
         if options.max_crops is not None:
             raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")
-        return self.ask(self.watch(video, timestamps), prompt, options.single, history)
+        return self.ask(self.watch(video, clip_options), prompt, options.single, history)
 
     def see(self, image: Any, max_crops: int | None) -> VisualInput:
         """Pictures as model input."""
@@ -118,16 +117,22 @@ class RequestBuilder:
         displayed = Displayed(pictures, as_list=as_list)
         return VisualInput(output["pointing_metadata"][0], _pixels_of(output), spans, displayed)
 
-    def watch(self, video: Any, timestamps: Sequence[float] | None) -> VisualInput:
-        """A clip as model input."""
-        clip = _clip_of(video, timestamps)
+    def watch(self, video: Any, options: ClipOptions) -> VisualInput:
+        """A clip as model input; subtitles follow its frames.
+
+        Raises:
+            ProcessingError: the clip cannot be read, or has more frames than the model has positions, which is told before any work.
+        """
+        cues = options.cues()
+        clip = choose_frames(self._processor, video, options)
+        check_budget(self._processor, clip, self._max_length)
         output = self._processor(text=[VIDEO_PLACEHOLDER], videos=[clip], return_tensors="pt", return_pointing_metadata=True)
         metadata = output["pointing_metadata"][0]
-        # The text of a clip states times that only the processor knows, so it is read back from the ids.
-        text = self._processor.tokenizer.decode(output["input_ids"][0], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        span = text.removeprefix(self._processor.opening)
-        displayed = Displayed(clip=clip.frames if isinstance(clip, Clip) else clip, timestamps=metadata.timestamps)
-        return VisualInput(metadata, _pixels_of(output), (span,), displayed)
+        times = clip.metadata.timestamps
+        span = self._processor.get_video_string(output["video_grids"][0], times)
+        span += self._processor.escape_user_text(options.subtitle_text(cues, times))
+        displayed = Displayed(clip=clip.shown, timestamps=metadata.timestamps, start=options.start)
+        return VisualInput(metadata, _pixels_of(output), (span,), displayed, tuple(clip.metadata.notes))
 
     def ask(
         self,
@@ -208,27 +213,6 @@ def _picture_list(image: Any) -> list[Any]:
     if any(isinstance(picture, (EncodedImage, list, tuple)) for picture in image):
         raise ProcessingError("expected a list of pictures, got one that holds lists or encoded pictures; encode the whole list at once")
     return list(image)
-
-
-def _clip_of(video: Any, timestamps: Sequence[float] | None) -> str | Path | Clip:
-    """A file, or frames with their times.
-
-    Raises:
-        ProcessingError: frames without times, or a file with times.
-    """
-    if isinstance(video, Clip):
-        return video
-    if isinstance(video, (str, Path)):
-        if timestamps is not None:
-            raise ProcessingError("expected no timestamps with a video file, got some; they are read from the file")
-        if not Path(video).is_file():
-            raise ProcessingError(
-                f"expected a video file at {str(video)!r}, found {'a folder' if Path(video).exists() else 'nothing'} there"
-            )
-        return video
-    if timestamps is None:
-        raise ProcessingError("expected timestamps with the frames of a clip, got none; pass timestamps=[seconds of each frame]")
-    return Clip(video, timestamps)
 
 
 def _pixels_of(output: Any) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ class PointingResult:
         metadata: what turns grounding tokens of this request into pixels.
         displayed: the pictures or the clip, for `draw`.
         distributions: the choices behind the points, for `heatmap`.
+        notes: what was wrong with the input, where a part of it was used all the same, such as a damaged video.
     """
 
     points: Points
@@ -44,6 +45,7 @@ class PointingResult:
     metadata: PointingMetadata = field(repr=False)
     displayed: Displayed = field(default_factory=Displayed, repr=False)
     distributions: PointDistributions | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         found = f"{len(self.points)} point{'' if len(self.points) == 1 else 's'}"
@@ -105,4 +107,5 @@ class PointingResult:
             "truncated": self.truncated,
             "invalid": self.invalid,
             "points": self.points.to_dict(),
+            "notes": list(self.notes),
         }

@@ -17,7 +17,7 @@ from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
 from molmopoint.processing.collate import join_pooling
 from molmopoint.processing.pictures import load_picture
-from molmopoint.video import open_video
+from molmopoint.video import read_frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +29,14 @@ class Displayed:
         clip: a video file, or (T, ...) frames; None for pictures.
         timestamps: (T,) seconds of the frames of a clip.
         as_list: they came as a list.
+        start: second of a video file from which the timestamps count.
     """
 
     pictures: tuple[Image.Image, ...] = ()
     clip: str | Path | np.ndarray | Sequence[Any] | None = None
     timestamps: np.ndarray | None = None
     as_list: bool = False
+    start: float = 0.0
 
     @property
     def many(self) -> bool:
@@ -48,7 +50,7 @@ class Displayed:
         shown = np.flatnonzero(np.isin(self.timestamps, points.group))
         times = self.timestamps[shown]
         if isinstance(self.clip, (str, Path)):
-            frames = list(open_video(self.clip).frames_at(times)) if len(times) else []
+            frames = list(read_frames(self.clip, times + self.start)) if len(times) else []
         else:
             frames = [self.clip[int(i)] for i in shown]
         return [(float(time), load_picture(frame)) for time, frame in zip(times, frames, strict=True)]
@@ -63,12 +65,14 @@ class VisualInput:
         pixels: tensors for `get_visual_features`, on the CPU; empty without pictures.
         spans: text of the image tokens that stands for each placeholder.
         displayed: the same as people see it.
+        notes: what is wrong with it, where a part of it is used all the same.
     """
 
     metadata: PointingMetadata
     pixels: Mapping[str, Tensor] = field(repr=False)
     spans: tuple[str, ...] = field(repr=False)
     displayed: Displayed = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -194,7 +194,9 @@ class MolmoPointProcessor(Molmo2Processor):
         if any(selections):
             output["selection_ids"] = place_selections(output["input_ids"], selections, grounding_token_ids(self.tokenizer))
         if return_pointing_metadata:
-            output["pointing_metadata"] = [self._checked_metadata(known) for known in metadata]
+            for known in metadata:
+                self.check_places(known.num_patches, known.num_slots)
+            output["pointing_metadata"] = metadata
         hidden = {"patch_maps", "image_sizes"} | (set() if kwargs.get("return_metadata") else {"video_metadata"})
         output |= {name: value for name, value in (pictures | clips).items() if name not in hidden}
         skip = [*self.skip_tensor_conversion, "pointing_metadata"]
@@ -376,12 +378,20 @@ class MolmoPointProcessor(Molmo2Processor):
         found = self.tokenizer.convert_tokens_to_ids(point_text(n))
         return None if found == self.tokenizer.unk_token_id else found
 
-    def _checked_metadata(self, metadata: PointingMetadata) -> PointingMetadata:
-        vocabulary = ExtendedVocabulary(0, metadata.num_patches, metadata.num_slots, metadata.num_locations)
+    def check_places(self, num_patches: int, num_slots: int) -> None:
+        """Refuses a sample with more places than the tokenizer has names for.
+
+        Args:
+            num_patches: image tokens of the sample.
+            num_slots: ViT patches per image token.
+
+        Raises:
+            ProcessingError: there are more.
+        """
+        vocabulary = ExtendedVocabulary(0, num_patches, num_slots, self.location_grid**2)
         if self._id_of_place(vocabulary.size - 1) is None:
             names = sum(1 for name in self.tokenizer.get_added_vocab() if re.fullmatch(r"<POINT_\d+>", name))
             raise ProcessingError(
                 f"expected at most {names} places, as many as the tokenizer has names for, got {vocabulary.size}; "
-                "lower max_crops or num_frames, or pass fewer pictures"
+                "lower max_crops or the number of frames, or pass fewer pictures"
             )
-        return metadata

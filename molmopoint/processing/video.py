@@ -121,7 +121,8 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of image tokens of a frame."""
-        rows, cols = (-(-(side // self.patch_size) // window) for side, window in zip(_sides(self.size), self.pooling_size, strict=True))
+        side = checked_crop_size(self.size, self.patch_size) // self.patch_size
+        rows, cols = (-(-side // window) for window in self.pooling_size)
         return rows, cols
 
     def sample(self, clip: Any, known: Mapping[str, Any] | None = None, **settings: Any) -> SampledClip:

@@ -38,8 +38,8 @@ def open_video(path: str | Path) -> VideoReader:
     if _ADDRESS.match(name):
         raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
     if not Path(path).is_file():
-        kind = "a folder" if Path(path).is_dir() else "none"
-        raise ProcessingError(f"expected a video file at {name!r}, found {kind}; check the path")
+        kind = "a folder" if Path(path).is_dir() else "nothing"
+        raise ProcessingError(f"expected a video file at {name!r}, found {kind} there; check the path")
     if (animation := open_animation(Path(path))) is not None:
         return animation
 

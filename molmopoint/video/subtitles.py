@@ -70,9 +70,7 @@ def _read(path: Path) -> Iterator[Cue]:
     if not path.is_file():
         raise ProcessingError(f"expected a file with subtitles at {str(path)!r}, found none; check the path, or pass (start, end, text)")
     if (av := import_av()) is None:
-        raise ProcessingError(
-            'expected PyAV to read subtitles, found none; install the extra with pip install "molmopoint[video]", or pass (start, end, text)'
-        )
+        raise ProcessingError('expected PyAV to read subtitles, found none; pip install "molmopoint[video]", or pass (start, end, text)')
     name = repr(str(path))
     try:
         with av.open(str(path)) as container:

@@ -7,14 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from films import COUNT, FPS, greys, write_film, write_sound
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from molmopoint.errors import ProcessingError
 from molmopoint.video import Clip, open_video, read_video, reading, sample_indices, sample_times
 from molmopoint.video.torchcodec_reader import torchcodec_decoder
-
-FPS, COUNT = 10, 35
 
 
 @pytest.mark.parametrize(
@@ -109,19 +108,6 @@ def test_rules_refuse(call, message):
         call()
 
 
-def write_film(path: Path, codec: str, count: int = COUNT) -> Path:
-    """Frame i is grey 7 * i all over."""
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=FPS)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 20_000_000
-        for i in range(count):
-            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 7 * i, dtype=np.uint8), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
-    return path
-
-
 @pytest.fixture(scope="module", params=["mpeg4", "libx264"])
 def film(request, tmp_path_factory) -> Path:
     return write_film(tmp_path_factory.mktemp("film") / f"{request.param}.mp4", request.param)
@@ -135,11 +121,6 @@ def decoder(request, film, monkeypatch) -> str:
     elif torchcodec_decoder(film) is None:
         pytest.skip("torchcodec cannot be loaded here")
     return request.param
-
-
-def greys(frames: np.ndarray) -> list[int]:
-    """Which frame each of these is."""
-    return np.rint(frames[:, 24, 32].mean(axis=1) / 7).astype(int).tolist()
 
 
 def test_the_frame_on_screen(decoder, film):
@@ -178,15 +159,9 @@ def test_parts_outside(film, start, end):
 
 
 def test_what_is_no_video(decoder, film, tmp_path):
-    av = pytest.importorskip("av")
     (tmp_path / "words.mp4").write_text("no film")
     (tmp_path / "empty.mp4").touch()
-    with av.open(str(tmp_path / "sound.wav"), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), dtype=np.int16), format="s16", layout="mono")
-        sound.sample_rate = 8000
-        container.mux(stream.encode(sound))
-        container.mux(stream.encode())
+    write_sound(tmp_path / "sound.wav")
     (tmp_path / "cut.mp4").write_bytes(film.read_bytes()[:400])
     for name in ("words.mp4", "empty.mp4", "sound.wav", "cut.mp4"):
         with pytest.raises(ProcessingError, match=name):

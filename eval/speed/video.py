@@ -1,0 +1,198 @@
+"""How long it takes to see a video: `python -m molmopoint.eval.speed video`.
+
+Decoding: the frames of a long clip that a model is to see, as the processor reads them, against the same library asked for the
+same frames directly. Vision: ViT and connector, per frame.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from molmopoint.errors import EvaluationError
+from molmopoint.eval.speed import report
+from molmopoint.eval.speed.measure import Check
+from molmopoint.eval.speed.models import build
+from molmopoint.eval.speed.prompts import clip_prompt
+from molmopoint.eval.speed.settings import Setting
+from molmopoint.eval.speed.timing import Summary, Turn, interleave, paired_ratio, seconds_of
+from molmopoint.processing.clips import FRAMES_AT_ONCE
+from molmopoint.video import VideoReader, open_video, sample_times
+from molmopoint.video.av_reader import AvReader, import_av
+from molmopoint.video.torchcodec_reader import torchcodec_decoder
+
+LARGEST_DECODING_RATIO = 1.3
+"""Largest cost of reading the frames of a clip, in plain decodings of them by the same library."""
+
+MODELS = ("nano", "0.1b")
+Run = Callable[[], Turn]
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+@dataclass(frozen=True)
+class Film:
+    """A clip to decode: H.264, gradients that move below noise.
+
+    Attributes:
+        seconds: its length.
+        size: (width, height).
+        rate: frames a second.
+        num_frames: most frames to look at.
+    """
+
+    seconds: int = 60
+    size: tuple[int, int] = (1920, 1080)
+    rate: int = 30
+    num_frames: int = 384
+
+    def write(self, path: Path) -> None:
+        """Encodes it, with a key frame every 250 frames, as encoders do when they are not told."""
+        if (av := import_av()) is None:
+            raise EvaluationError('expected PyAV to make a video, got none; pip install "molmopoint[video]"')
+        width, height = self.size
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=self.rate, options={"preset": "veryfast", "g": "250"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for planes in self._frames():
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+            container.mux(stream.encode())
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        """(height * 3 / 2, width) uint8 planes."""
+        rng = np.random.default_rng(0)
+        width, height = self.size
+        noise = rng.integers(0, 12, (4, height * 3 // 2, width), dtype=np.uint8)
+        slope = (np.arange(4 * width) * 190 // (4 * width)).astype(np.uint8)
+        wave = np.concatenate([slope, slope[::-1]])
+        for i in range(self.seconds * self.rate):
+            shift = 7 * i % (6 * width)
+            yield noise[i % 4] + wave[None, shift : shift + width] + (np.arange(height * 3 // 2)[:, None] * 40 // height).astype(np.uint8)
+
+
+def decoding_runs(path: Path, film: Film, setting: Setting) -> dict[tuple[str, str], Run]:
+    """(library, "ours" or "plain") -> run; seconds per frame that is looked at."""
+    times = sample_times(AvReader(path).duration, film.num_frames)
+    works: dict[tuple[str, str], Callable[[], object]] = {
+        ("PyAV", "ours"): partial(_ours, partial(AvReader, path), film),
+        ("PyAV", "plain"): partial(_plain_av, path, times),
+    }
+    if torchcodec_decoder(path) is not None:
+        works["torchcodec", "ours"] = partial(_ours, partial(open_video, path), film)
+        works["torchcodec", "plain"] = partial(_plain_torchcodec, path, times)
+
+    def run(work: Callable[[], object]) -> Turn:
+        setting.activate()
+        return {"frame": seconds_of(work, setting) / len(times)}
+
+    return {key: partial(run, work) for key, work in works.items()}
+
+
+def _ours(opened: Callable[[], VideoReader], film: Film) -> None:
+    """What the processor does with a file, without what it does with the frames."""
+    reader = opened()
+    times = sample_times(reader.duration, film.num_frames, frame_rate=reader.frame_rate)
+    for start in range(0, len(times), FRAMES_AT_ONCE):
+        reader.frames_at(times[start : start + FRAMES_AT_ONCE])
+
+
+def _plain_torchcodec(path: Path, times: np.ndarray) -> None:
+    decoder = torchcodec_decoder(path)
+    assert decoder is not None
+    last = decoder.metadata.end_stream_seconds or 0.0
+    inside = np.minimum(times, last - 1e-3).tolist()
+    for start in range(0, len(inside), FRAMES_AT_ONCE):
+        decoder.get_frames_played_at(inside[start : start + FRAMES_AT_ONCE])
+
+
+def _plain_av(path: Path, times: np.ndarray) -> None:
+    av: Any = import_av()
+    wanted = iter(times.tolist())
+    moment = next(wanted)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for frame in container.decode(stream):
+            if frame.time >= moment - 1e-6:
+                frame.to_ndarray(format="rgb24")
+                moment = next(wanted, float("inf"))
+
+
+def vision_runs(names: tuple[str, ...], setting: Setting, frames: int = 8) -> dict[tuple[str, str], Run]:
+    """(model, "vision") -> run of ViT and connector; seconds per frame."""
+
+    def run(model: Any, pixels: dict[str, Any]) -> Turn:
+        setting.activate()
+        with torch.inference_mode():
+            return {"frame": seconds_of(lambda: model.get_visual_features(**pixels), setting) / frames}
+
+    runs: dict[tuple[str, str], Run] = {}
+    for name in names:
+        subject = build(name, setting)
+        inputs = clip_prompt(subject, frames)
+        pixels = {key: inputs[key] for key in ("pixel_values_videos", "video_token_pooling")}
+        runs[name, "vision"] = partial(run, subject.model, pixels)
+    return runs
+
+
+def measure(film: Film, names: tuple[str, ...], setting: Setting, repeats: int) -> dict[str, Any]:
+    """Measures everything; the document that is printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        film.write(path)
+        seconds = {key: values["frame"] for key, values in interleave(decoding_runs(path, film, setting), repeats).items()}
+    seconds |= {key: values["frame"] for key, values in interleave(vision_runs(names, setting), repeats).items()}
+    checks = [
+        Check(
+            f"{library}: reading / plain decoding",
+            paired_ratio(seconds[library, "ours"], seconds[library, "plain"]),
+            LARGEST_DECODING_RATIO,
+        )
+        for library, kind in seconds
+        if kind == "ours"
+    ]
+    rows = [{"what": what, "kind": kind, "ms_per_frame": Summary.of(values).to_dict(1e3)} for (what, kind), values in seconds.items()]
+    return {"machine": report.machine(setting.device), "setting": setting.to_dict(), "rows": rows, "checks": [c.to_dict() for c in checks]}
+
+
+@app.command(epilog="Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error.")
+def video(
+    models: Annotated[list[str] | None, typer.Argument(help=f"Whose vision is timed; by default {' and '.join(MODELS)}.")] = None,
+    change: Annotated[str, typer.Option("--set", help="Changes of the setting, such as threads=2,clock=processor.")] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 3,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of the clip, 1920 x 1080 with 30 frames a second.")] = 60,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")] = False,
+) -> None:
+    """Times reading a long clip, and ViT and connector per frame."""
+    try:
+        setting = Setting().changed(change) if change else Setting()
+        with contextlib.redirect_stdout(sys.stderr):
+            document = measure(Film(seconds=seconds), tuple(models or MODELS), setting, repeats)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if json_output:
+        report.print_json(document)
+    else:
+        _print(document)
+
+
+def _print(document: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(", ".join(f"{name} {value}" for name, value in document["machine"].items()))
+    table = Table("what", "kind", "ms per frame, median (quartiles)", title="a clip")
+    for row in document["rows"]:
+        table.add_row(row["what"], row["kind"], report.in_range(row["ms_per_frame"]))
+    console.print(table)
+    for check in document["checks"]:
+        report.print_check(console, check)
