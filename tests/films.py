@@ -29,10 +29,11 @@ def write_film(
     *,
     size: tuple[int, int] = SIZE,
     milliseconds: Sequence[int] | None = None,
+    noisy: bool = False,
     container_options: dict[str, str] | None = None,
     **options: str,
 ) -> Path:
-    """A video with a frame at each of some times, or `FPS` a second; the last one is shown for 100 ms."""
+    """A video with a frame at each of some times, or `FPS` a second; the last one is shown for 100 ms. Noise takes more bytes."""
     av = pytest.importorskip("av")
     times = list(milliseconds) if milliseconds is not None else [1000 * i // FPS for i in range(count)]
     lengths = dict(zip(times, np.diff([*times, times[-1] + 100]).tolist(), strict=True))
@@ -47,7 +48,10 @@ def write_film(
                 container.mux(packet)
 
         for i, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture_of(i, size), format="rgb24")
+            picture = picture_of(i, size)
+            if noisy:
+                picture[: size[1] // 2] = np.random.default_rng(i).integers(0, 256, (size[1] // 2, size[0], 3))
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if milliseconds is not None:
                 frame.pts, frame.time_base = time, Fraction(1, 1000)
             mux(stream.encode(frame))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from molmopoint.errors import ProcessingError
-from molmopoint.video.clip import TIME_TOLERANCE, average_rate, damage_note, unreadable
+from molmopoint.video.clip import TIME_TOLERANCE, average_rate, check_frame_size, damage_note, unreadable
 
 _MOVING = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _STILL = frozenset({"JPEG", "BMP", "TIFF"})
@@ -31,6 +31,7 @@ class AnimationReader:
     """
 
     def __init__(self, path: Path, durations: list[float], size: tuple[int, int], count: int) -> None:
+        check_frame_size(size, repr(str(path)))
         self._path, self.size = path, size
         self._ends = np.cumsum([_USUAL if duration <= _SHORTEST else duration for duration in durations]) / 1000
         self.duration = float(self._ends[-1])
