@@ -148,11 +148,12 @@ def vision_runs(names: tuple[str, ...], setting: Setting, frames: int = 8) -> di
 
 def measure(film: Film, names: tuple[str, ...], setting: Setting, repeats: int) -> dict[str, Any]:
     """Measures everything; the document that is printed."""
+    vision = vision_runs(names, setting)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         film.write(path)
         seconds = {key: values["frame"] for key, values in interleave(decoding_runs(path, film, setting), repeats).items()}
-    seconds |= {key: values["frame"] for key, values in interleave(vision_runs(names, setting), repeats).items()}
+    seconds |= {key: values["frame"] for key, values in interleave(vision, repeats).items()}
     checks = [
         Check(
             f"{library}: reading / plain decoding",

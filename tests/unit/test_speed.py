@@ -8,8 +8,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from molmopoint.eval.speed import memory, models, phases, prompts
-from molmopoint.eval.speed.__main__ import app
+from molmopoint.eval.speed import memory, models, phases, prompts, video
+from molmopoint.eval.speed.__main__ import app, main
 from molmopoint.eval.speed.answers import BareText, answer, points_turn, text_turn
 from molmopoint.eval.speed.costs import REST, PartClock, watched
 from molmopoint.eval.speed.measure import Row, checks, measure
@@ -188,3 +188,14 @@ def test_wrong_usage_is_named():
         done = run(*arguments)
         assert done.exit_code == 2
         assert "expected" in done.output
+
+
+def test_reading_a_clip(capsys):
+    pytest.importorskip("av")
+    document = video.measure(video.Film(seconds=2, size=(64, 48)), ("toy",), Setting(), repeats=1)
+    assert {(row["what"], row["kind"]) for row in document["rows"]} >= {("PyAV", "ours"), ("PyAV", "plain"), ("toy", "vision")}
+    assert all(row["ms_per_frame"]["median"] > 0 for row in document["rows"])
+    assert document["checks"][0]["limit"] == 1.3
+    with pytest.raises(SystemExit) as caught:
+        main(["video", "none", "--seconds", "1"])
+    assert caught.value.code == 2 and "expected a model of nano" in capsys.readouterr().err
