@@ -126,7 +126,7 @@ def _part_of(clip: Clip, options: ClipOptions) -> Clip:
     if not len(keep):
         raise ProcessingError(f"expected a part within 0..{times[-1]:g} seconds, got {options.start:g}..{options.end}; it has no frame")
     if options.max_frames is not None or options.max_fps is not None:
-        length = times[keep[-1]] - times[keep[0]]
+        length = float(times[keep[-1]] - times[keep[0]])
         wanted = times[keep[0]] + sample_times(length, options.max_frames or len(keep), options.max_fps)
         keep = np.unique(keep[np.searchsorted(times[keep], wanted + 1e-6, side="right") - 1])
     if len(keep) == len(frames) and not options.start:

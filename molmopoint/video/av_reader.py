@@ -67,7 +67,7 @@ class AvReader:
             raise ProcessingError(f"expected frames in the video {self._name}, got none; record or export it again")
         self._pts = np.array([packet.pts for packet in shown], dtype=np.int64)
         self._seconds = (self._pts - self._pts[0]) * base.numerator / base.denominator
-        self.size = stored[::-1] if self._turn % 2 else stored
+        self.size = (stored[1], stored[0]) if self._turn % 2 else stored
         self.duration = float((max(packet.pts + packet.length for packet in shown) - shown[0].pts) * base)
         self.frame_rate = average_rate(len(shown), self.duration)
         self._total = self.duration + missing

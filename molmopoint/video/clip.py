@@ -51,14 +51,25 @@ class Clip:
 class VideoReader(Protocol):
     """An open video file. Its first frame is at second 0, wherever the file starts to count."""
 
-    duration: float
-    """Seconds from the first frame to the end of the last one that can be read."""
-    frame_rate: float
-    """Average frames a second."""
-    size: tuple[int, int]
-    """Width and height in pixels, as displayed."""
-    note: str | None
-    """What is wrong with the file, where a part of it can be used all the same."""
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last one that can be read."""
+        ...
+
+    @property
+    def frame_rate(self) -> float:
+        """Average frames a second."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as displayed."""
+        ...
+
+    @property
+    def note(self) -> str | None:
+        """What is wrong with the file, where a part of it can be used all the same."""
+        ...
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """(T, height, width, 3) uint8, the frame on screen at each of (T,) ascending times; the last one from the end on.
