@@ -19,7 +19,7 @@ FOLDERS = {"molmopoint": "molmopoint", **ROOMS}
 # A set, because the links list the rooms a second time.
 PACKAGES = {*FOLDERS} | {f"{package}.{name}" for package, folder in FOLDERS.items() for name in find_packages(folder)}
 
-VIDEO = ["torchcodec>=0.8", "av>=14"]
+VIDEO = ["torchcodec>=0.11", "av>=14"]  # older torchcodec does not turn rotated videos, and PyAV reads instead
 TRAIN = ["accelerate>=1.10", "peft>=0.17", "datasets>=4", "tensorboard>=2.18"]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]

@@ -121,7 +121,8 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of image tokens of a frame."""
-        side = checked_crop_size(self.size, self.patch_size) // self.patch_size
+        size: Any = self.size  # the base class says it is a dict, and makes a SizeDict of it
+        side = checked_crop_size(size, self.patch_size) // self.patch_size
         rows, cols = (-(-side // window) for window in self.pooling_size)
         return rows, cols
 

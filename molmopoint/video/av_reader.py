@@ -173,7 +173,7 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
         others = " and ".join([*sorted({stream.type for stream in container.streams} - {"video"}), *covers]) or "nothing"
         raise ProcessingError(f"expected a video stream in {name}, got none, only {others}; pass a video file")
     best = container.streams.best("video")
-    return best if best in moving else moving[0]
+    return next((stream for stream in moving if best is not None and stream.index == best.index), moving[0])
 
 
 def _first_look(av: ModuleType, path: str, failures: tuple[type[Exception], ...]) -> tuple[tuple[int, int], int]:
