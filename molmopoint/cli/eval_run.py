@@ -186,13 +186,13 @@ class EvalCommand(Judging):
 
         from molmopoint.pipeline import load
         from molmopoint.reward import load_reward
-        from molmopoint.reward.settings import CONFIG_FILE
+        from molmopoint.reward.settings import AUTHORS_CONFIG_FILE, CONFIG_FILE
 
         logging.disable_progress_bar()
         local = os.environ.get("LOCAL_RANK")
         device = self.device or (f"cuda:{local}" if local is not None and _has_gpu() else None)
         name, rewards = self._name(benchmarks), benchmarks[0].needs == "scores"
-        if not rewards and (Path(name).expanduser() / CONFIG_FILE).is_file():
+        if not rewards and any((Path(name).expanduser() / file).is_file() for file in (CONFIG_FILE, AUTHORS_CONFIG_FILE)):
             raise CheckpointError(f"expected a model that points for {benchmarks[0].name}, got the reward model in {name}; choose another")
         with console.notes().status(f"Loading {escape(name)} ..."):
             return (load_reward if rewards else load)(name, dtype=self.dtype, device_map=device, revision=self.revision)

@@ -257,4 +257,8 @@ def test_one_kind_of_model_at_a_time(reward_folder, tmp_path):
     common = ("--data", "fixture", "--out", tmp_path)
     assert "one kind of model" in run("eval", "vl_rewardbench", "screenspot_v2", *common, code=2)
     assert "could not be loaded" in run("eval", "vl_rewardbench", "--model", "nano", *common, code=3)
-    assert "got the reward model in" in run("eval", "screenspot_v2", "--model", reward_folder, *common, code=3)
+    authors = tmp_path / "authors"
+    authors.mkdir()
+    (authors / "reward_model_config.json").write_text("{}")
+    for folder in (reward_folder, authors):
+        assert "got the reward model in" in run("eval", "screenspot_v2", "--model", folder, *common, code=3)
