@@ -16,10 +16,10 @@ from molmopoint.eval.speed.phases import Plan
 from molmopoint.eval.speed.settings import Setting
 
 EPILOG = (
-    "`packing`, `scoring` and `video` as first argument measure these. "
+    "`packing`, `reward`, `scoring` and `video` as first argument measure these. "
     "Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error."
 )
-MODULES = ("packing", "scoring", "video")
+MODULES = ("packing", "reward", "scoring", "video")
 """What is measured by a module of this folder, with options of its own."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})

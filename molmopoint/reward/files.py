@@ -214,12 +214,13 @@ def _load_molmo2(source: str, placement: Placement) -> Molmo2ForConditionalGener
     arguments = dict(placement.arguments)
     if Path(source).is_dir():
         verify_checkpoint_files(source)
-        config = Molmo2Config.from_pretrained(source)
+        config: Any = Molmo2Config.from_pretrained(source)
         if (added := _added_rows(Path(source), config)) is not None:
             config.text_config.additional_vocab_size = added
             arguments["config"] = config
     settings = {"use_safetensors": True, "ignore_mismatched_sizes": True, **arguments, "output_loading_info": True}
-    model, info = Molmo2ForConditionalGeneration.from_pretrained(source, **settings)
+    loaded: Any = Molmo2ForConditionalGeneration.from_pretrained(source, **settings)
+    model, info = loaded
     check_loading_info({**info, "unexpected_keys": ()}, source)  # it would fill missing ones at random
     return model
 

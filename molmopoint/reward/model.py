@@ -220,7 +220,7 @@ class RewardModel(nn.Module):
         if self.base is None and not merged:
             raise CheckpointError("expected the name of the base, got a model that was made in memory; set `base`, or pass merged=True")
         if merged:
-            table = self.backbone.get_input_embeddings().weight
+            table: Any = self.backbone.get_input_embeddings().weight
             with torch.no_grad():
                 table[self.separator_id] = self.separator.to(table)
         stored = StoredReward(self.settings, self.separator_id, None if merged else self.base, None if merged else self.base_revision)

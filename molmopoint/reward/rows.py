@@ -44,7 +44,7 @@ _ANSWERS_MARK = "\ufdd2"
 """Stands for the answers while the chat template is rendered. A noncharacter, which Unicode keeps out of text."""
 
 
-_Branch = tuple[list[int], list[int], list[int]]
+Branch = tuple[list[int], list[int], list[int]]
 """Ids, and the first and the last place of each answer in them."""
 
 
@@ -116,7 +116,7 @@ class RowBuilder:
         self.settings = settings
         self.max_length = max_length
         self.separator_id = add_separator(processor.tokenizer)
-        self._glue = self._encode(GLUE)
+        self._between = (self.separator_id, *self._encode(GLUE))
 
     def prompt(self, prompt: Prompt, images: Any = None, videos: Any = None, **media: Any) -> PromptPart:
         """The part all answers share.
@@ -176,13 +176,14 @@ class RowBuilder:
         responses = check_answers(responses)
         last = [self._encode(answer) for answer in responses]
         followed = last if self.settings.attention == "block" else [self._encode(answer, GLUE) for answer in responses]
-        branches: list[_Branch] = []
+        branches: list[Branch] = []
         length, count = len(prompt), 0
         for order in orders:
             if self.settings.attention == "block":
-                added = [self._branch([last[number]], prompt.ending) for number in order]
+                added = [branch_of([last[number]], (), prompt.ending) for number in order]
             else:
-                added = [self._branch([*(followed[number] for number in order[:-1]), last[order[-1]]], prompt.ending)]
+                answers = [*(followed[number] for number in order[:-1]), last[order[-1]]]
+                added = [branch_of(answers, self._between, prompt.ending)]
             length += sum(len(ids) for ids, _, _ in added)
             if self.max_length is not None and length > self.max_length:
                 break
@@ -190,28 +191,15 @@ class RowBuilder:
             count += 1
         if not count:
             raise self._too_long(prompt, length, last)
-        return _join(prompt, branches), count
+        return join_branches(prompt, branches), count
 
     def length(self, prompt: PromptPart, responses: Sequence[str]) -> int:
         """Tokens of the row of these answers in one list."""
         ends = [len(self._encode(answer)) for answer in responses]
         if self.settings.attention == "block":
             return len(prompt) + sum(ends) + len(prompt.ending) * len(ends)
-        glued = [len(self._encode(answer, GLUE)) + 1 + len(self._glue) for answer in responses[:-1]]
+        glued = [len(self._encode(answer, GLUE)) + len(self._between) for answer in responses[:-1]]
         return len(prompt) + sum(glued) + ends[-1] + len(prompt.ending)
-
-    def _branch(self, answers: Sequence[list[int]], ending: Sequence[int]) -> _Branch:
-        """Ids of answers in a row, and where each one starts and ends in them; all but the last have glue behind them."""
-        ids: list[int] = []
-        starts, ends = [], []
-        for answer in answers[:-1]:
-            starts.append(len(ids))
-            ids += answer
-            ends.append(len(ids) - 1)
-            ids += [self.separator_id, *self._glue]
-        starts.append(len(ids))
-        ids += [*answers[-1], *ending]
-        return ids, starts, [*ends, len(ids) - 1]
 
     def _with_mark(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Messages with a mark where the answers go; no other text has one."""
@@ -280,7 +268,28 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
     return batch
 
 
-def _join(prompt: PromptPart, branches: Sequence[_Branch]) -> RewardRow:
+def branch_of(answers: Sequence[Sequence[int]], between: Sequence[int], ending: Sequence[int]) -> Branch:
+    """One list of answers.
+
+    Args:
+        answers: ids of each, all but the last with the glue behind it.
+        between: separator and the glue behind it.
+        ending: behind the last answer, which is read at its end.
+    """
+    ids: list[int] = []
+    starts, ends = [], []
+    for answer in answers[:-1]:
+        starts.append(len(ids))
+        ids += answer
+        ends.append(len(ids) - 1)
+        ids += between
+    starts.append(len(ids))
+    ids += [*answers[-1], *ending]
+    return ids, starts, [*ends, len(ids) - 1]
+
+
+def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
+    """The row of a prompt and its branches, which do not see each other."""
     trunk = len(prompt)
     parts, positions, numbers, starts, ends = [prompt.input_ids], [torch.arange(trunk)], [torch.full((trunk,), TRUNK)], [], []
     place = trunk
@@ -298,8 +307,8 @@ def _join(prompt: PromptPart, branches: Sequence[_Branch]) -> RewardRow:
         mm_token_type_ids=pad(prompt.mm_token_type_ids, (0, added)),
         position_ids=torch.cat(positions),
         branch_ids=torch.cat(numbers),
-        response_starts=torch.tensor(starts),
-        response_positions=torch.tensor(ends),
+        response_starts=torch.tensor(starts, dtype=torch.long),
+        response_positions=torch.tensor(ends, dtype=torch.long),
         pixel_values=prompt.pixel_values,
         pooling=prompt.pooling,
     )

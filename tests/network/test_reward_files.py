@@ -76,7 +76,7 @@ def test_a_merged_folder_gives_the_same_scores_and_needs_no_base(base: Path, tmp
     judge = molmopoint.load_reward(tmp_path, device_map="cpu")
     np.testing.assert_allclose(scores(judge), expected, atol=1e-5)
     assert judge.processor.tokenizer.convert_tokens_to_ids(SEPARATOR) == model.separator_id
-    table = judge.model.backbone.get_input_embeddings().weight
+    table: Any = judge.model.backbone.get_input_embeddings().weight
     torch.testing.assert_close(table[model.separator_id].detach(), model.separator.detach())
     judge.model.save_pretrained(tmp_path / "again", judge.processor, merged=True)
     np.testing.assert_allclose(scores(molmopoint.load_reward(tmp_path / "again", device_map="cpu")), expected, atol=1e-5)
@@ -116,13 +116,14 @@ def test_a_molmopoint_without_a_filler_is_refused():
 
 def test_the_table_of_a_molmo2_grows_by_the_mean_and_its_output_stays():
     tokenizer = molmo2_processor().tokenizer
-    backbone = random_molmo2(text_config={**random_molmo2().config.text_config.to_dict(), "additional_vocab_size": 11})
+    text: Any = random_molmo2().config.text_config
+    backbone: Any = random_molmo2(text_config={**text.to_dict(), "additional_vocab_size": 11})
     rows, head = backbone.get_input_embeddings().weight.detach().clone(), backbone.lm_head.weight.detach().clone()
     model = RewardModel(backbone, RewardSettings(), add_separator(tokenizer))
-    table = model.backbone.get_input_embeddings().weight
+    table: Any = backbone.get_input_embeddings().weight
     assert model.separator_id == len(rows) == len(table) - 1 and model.config.text_config.additional_vocab_size == 12
     torch.testing.assert_close(table[-1], rows[: model.config.text_config.vocab_size].mean(0))
-    assert torch.equal(table[:-1], rows) and torch.equal(model.backbone.lm_head.weight, head)
+    assert torch.equal(table[:-1], rows) and torch.equal(backbone.lm_head.weight, head)
 
 
 # The authors' two files
@@ -265,3 +266,15 @@ def test_the_head_is_exact_in_half_precision_models():
     assert head.to(torch.bfloat16)(vectors.bfloat16()).dtype == torch.float32
     assert expected.abs().max() < 0.01
     assert sum(p.numel() for p in ValueHead(2560).parameters()) == 2_623_489
+
+
+def test_tables_under_released_names_may_have_fewer_rows_than_the_config_says(tmp_path: Path):
+    authors_folder(tmp_path)
+    expected = molmopoint.load_reward(tmp_path, device_map="cpu").score("What?", ANSWERS)
+    tensors = load_file(tmp_path / "model.safetensors")
+    table = tensors.pop("model.language_model.embed_tokens.weight")
+    vocabulary = random_molmo2().config.text_config.vocab_size  # type: ignore[union-attr]
+    tensors["model.transformer.wte.embedding"] = table[:vocabulary].contiguous()
+    tensors["model.transformer.wte.new_embedding"] = table[vocabulary:].contiguous()
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    np.testing.assert_allclose(molmopoint.load_reward(tmp_path, device_map="cpu").score("What?", ANSWERS), expected, atol=1e-6)

@@ -142,3 +142,42 @@ def test_ids_are_those_of_the_whole_text(family: Any, layout: Any):
     assert row.response_positions.tolist() == [*(separators - 1).tolist(), len(row) - 1]
     for start, answer in zip(row.response_starts.tolist(), ANSWERS, strict=True):
         assert tokenizer.decode(row.input_ids[start:]).startswith(answer)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pooling", ["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"])
+def test_vectors_of_answers_are_those_of_the_published_poolings(family: Any, pooling: Any):
+    model, builder = reward_of(family, pooling=pooling)
+    row = builder.row(builder.prompt("What?", picture(70, 120)), ANSWERS)
+    seen: dict[str, torch.Tensor] = {}
+    hook = model.backbone.model.language_model.norm if family == "molmopoint" else model.backbone.model.language_model
+    handle = hook.register_forward_hook(lambda _m, _a, out: seen.update(hidden=out if isinstance(out, torch.Tensor) else out[0]))
+    scores = scores_of(model, row)[0]
+    handle.remove()
+    states = [seen["hidden"][0, a : b + 1] for a, b in zip(row.response_starts, row.response_positions, strict=True)]
+    vectors = {
+        "last": lambda h: h[-1],
+        "first": lambda h: h[0],
+        "first_last_concat": lambda h: torch.cat([h[0], h[-1]]),
+        "first_last_add": lambda h: h[0] + h[-1],
+        "first_last_sub": lambda h: h[-1] - h[0],
+        "response_mean": lambda h: h.mean(0),
+    }[pooling]
+    with torch.no_grad():
+        expected = model.value(torch.stack([vectors(h) for h in states]))
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_places_that_do_not_fit_are_refused():
+    model, builder = reward_of("molmopoint", pooling="first")
+    batch = collate([builder.row(builder.prompt("What?"), ANSWERS)], PAD)
+    places = batch["response_positions"]
+    for change, message in (
+        ({"response_positions": places + 1}, r"expected response_positions in -1\.\.\d+, got \d+\.\.\d+"),
+        ({"response_positions": places[0]}, r"expected response_positions \(rows, answers\) for 1 rows, got \(4,\)"),
+        ({"response_starts": None}, "expected response_starts for pooling first, got none"),
+        ({"response_starts": places[:, :2]}, r"expected response_starts of shape \(1, 4\), got \(1, 2\)"),
+        ({"position_ids": None}, "expected position_ids together with branch_ids"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model(**{**batch, **change})

@@ -94,11 +94,11 @@ def test_a_batch_gives_the_scores_of_each_alone(family: Any, attention: Any):
     images = [None, [picture(70, 120), picture(70, 70, 1)], None, picture(140, 70)]
     videos = [None, None, CLIP, None]
     answers = [ANSWERS[:2], ANSWERS, ANSWERS[1:], ANSWERS[::-1]]
-    prompts = ["One?", "Two?", "Three?", [{"role": "user", "content": "Four?"}]]
+    prompts: Any = ["One?", "Two?", "Three?", [{"role": "user", "content": "Four?"}]]
     together = judge.score_batch(prompts, answers, images, videos, batch_size=3, permutations=2)
     assert [len(scores) for scores in together] == [2, 4, 3, 4]
     for scores, *request in zip(together, prompts, answers, images, videos, strict=True):
-        np.testing.assert_allclose(scores, judge.score(*request, permutations=2), atol=1e-5)
+        np.testing.assert_allclose(scores, judge.score(*request, permutations=2), atol=1e-5)  # type: ignore[arg-type]
 
 
 def test_a_prompt_as_messages_is_the_prompt_as_text(judge: Judge):
@@ -125,7 +125,7 @@ def test_system_and_earlier_turns_count(judge: Judge):
 
 def test_layouts_differ():
     scores = [judge_of(layout=layout).score("What?", ANSWERS) for layout in ("assistant", "user")]
-    assert np.abs(np.subtract(*scores)).min() > 1e-4
+    assert np.abs(np.subtract(scores[0], scores[1])).min() > 1e-4
 
 
 def test_lists_that_do_not_fit_into_one_row_are_spread_over_several(judge: Judge):

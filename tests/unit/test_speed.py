@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from molmopoint.eval.speed import memory, models, phases, prompts, video
+from molmopoint.eval.speed import memory, models, phases, prompts, reward, video
 from molmopoint.eval.speed.__main__ import app, main
 from molmopoint.eval.speed.answers import BareText, answer, points_turn, text_turn
 from molmopoint.eval.speed.costs import REST, PartClock, watched
@@ -199,3 +199,31 @@ def test_reading_a_clip(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["video", "none", "--seconds", "1"])
     assert caught.value.code == 2 and "expected a model of nano" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("case", [reward.Case("picture", (200, 150), 0, 7), reward.Case("text", None, 30, 12)])
+def test_answers_judged_apart_have_the_same_scores_in_every_way(toy, case):
+    model = reward.RewardModel(toy.model, reward.RewardSettings(), reward.SEPARATOR).eval()
+    scorer = reward.scorer_of(toy, model, case, 3)
+    with torch.inference_mode():
+        expected = scorer.separate()
+        for way in (scorer.batched, scorer.cached, scorer.apart):
+            torch.testing.assert_close(way(), expected, atol=1e-6, rtol=1e-4)
+        joint = scorer.joint()
+    torch.testing.assert_close(joint[0], expected[0], atol=1e-6, rtol=1e-4)
+    assert not torch.allclose(joint[1:], expected[1:], atol=1e-6)
+
+
+def test_the_promise_of_counting_tokens_is_that_of_the_fact_sheet():
+    found = [round(reward.promised(prompt, answer, count), 2) for prompt, answer in ((4096, 50), (512, 512)) for count in (2, 4, 8)]
+    assert found == [1.98, 3.86, 7.38, 1.33, 1.6, 1.78]
+
+
+def test_the_program_that_judges(toy):
+    cases = [reward.Case(reward.CHECKED[0], None, 20, 4), reward.Case("text", None, 12, 9)]
+    document = json.loads(json.dumps(reward.examine(toy, Setting(), 1, (2, 4), cases)))
+    assert [(row["case"], row["answers"]) for row in document["rows"]] == [(case.name, count) for case in cases for count in (2, 4)]
+    assert all(set(row["gain"]) == set(reward.BASELINES) for row in document["rows"])
+    assert len(document["checks"]) == 1
+    reward.print_tables(document)
+    assert CliRunner().invoke(reward.app, ["toy", "--counts", "two"]).exit_code == 2
