@@ -151,6 +151,94 @@ def point(
 
 
 @app.command(epilog=EPILOG, no_args_is_help=True)
+def track(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)],
+    prompt: Annotated[
+        str,
+        typer.Argument(metavar="PROMPT", help="What to track: a noun phrase ('the red car') or a request.", show_default=False),
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="Name of the zoo, hub id, or folder.", rich_help_panel="Model")] = "nano",
+    device: Annotated[
+        str | None,
+        typer.Option(help="Such as cpu or cuda. By default a GPU if there is one.", rich_help_panel="Model", show_default=False),
+    ] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="Precision; by default bfloat16 on a GPU and float32 elsewhere.", rich_help_panel="Model", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Annotated video: .mp4, .mov, .mkv or .avi. Needs PyAV.", rich_help_panel="Output", show_default=False
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Picture of some moments with the objects drawn in.", rich_help_panel="Output", show_default=False)
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Table: one line per object and moment.", rich_help_panel="Output", show_default=False)
+    ] = None,
+    mot: Annotated[
+        Path | None, typer.Option(help="MOTChallenge file, points as boxes of size zero.", rich_help_panel="Output", show_default=False)
+    ] = None,
+    coco: Annotated[
+        Path | None, typer.Option(help="COCO file with videos and keypoints.", rich_help_panel="Output", show_default=False)
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.", rich_help_panel="Output")
+    ] = False,
+    fps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Points per second and object to ask for.", rich_help_panel="Request", show_default=False),
+    ] = None,
+    interpolate: Annotated[
+        float | None,
+        typer.Option(help="Points per second to fill in between those of the answer.", rich_help_panel="Request", show_default=False),
+    ] = None,
+    max_gap: Annotated[
+        float | None,
+        typer.Option(help="Seconds beyond which a gap is not filled (needs --interpolate).", rich_help_panel="Request", show_default=False),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.", rich_help_panel="Request")] = 4096,
+    template: Annotated[
+        str | None, typer.Option(help="Where the prompt goes, as in 'Follow {}'.", rich_help_panel="Request", show_default=False)
+    ] = None,
+) -> None:
+    """Follow objects through a video.
+
+    Clips of any length: what the model cannot see at once is seen in windows, and objects keep their numbers.
+
+    [bold]Examples[/bold]
+
+      molmopoint track street.mp4 "the red car" --out tracked.mp4 --csv tracks.csv
+
+      molmopoint track match.mp4 "the players in white" --fps 2 --interpolate 25 --max-gap 1 --mot players.txt
+    """
+    from molmopoint.cli.track import TrackCommand
+
+    files = {form: path for form, path in (("csv", csv), ("mot", mot), ("coco", coco)) if path is not None}
+    command = TrackCommand(
+        video=video,
+        prompt=prompt,
+        model=model,
+        device=device,
+        dtype=None if dtype is None else dtype.value,
+        out=out,
+        sheet=sheet,
+        files=files,
+        json_output=json_output,
+        request={
+            "fps": fps,
+            "interpolate": False if interpolate is None else interpolate,
+            "max_gap": max_gap,
+            "max_new_tokens": max_new_tokens,
+            "template": template,
+        },
+    )
+    raise typer.Exit(command.run())
+
+
+@app.command(epilog=EPILOG, no_args_is_help=True)
 def finetune(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL file, see docs/data_format.md.", show_default=False)],
     out: Annotated[

@@ -4,6 +4,7 @@ from molmopoint.pipeline.load import load
 from molmopoint.pipeline.pointer import Pointer
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.streaming import AnswerStream
+from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.visual import EncodedImage
 
-__all__ = ["AnswerStream", "EncodedImage", "Pointer", "PointingResult", "load"]
+__all__ = ["AnswerStream", "EncodedImage", "Pointer", "PointingResult", "TrackingResult", "load"]

@@ -21,6 +21,9 @@ from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, complete_prompt
 from molmopoint.pipeline.requests import PIXELS, Request, RequestBuilder, collate
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.streaming import AnswerStream
+from molmopoint.pipeline.track_options import Ground, TrackOptions
+from molmopoint.pipeline.track_result import TrackingResult
+from molmopoint.pipeline.tracking import Tracker, as_clip
 from molmopoint.pipeline.visual import EncodedImage, join_features
 from molmopoint.processing import MolmoPointProcessor
 
@@ -53,6 +56,7 @@ class Pointer:
         # Released folders may lack a generation config; the answer ends with the token that ends every turn.
         eos_token_ids = _ids_of(model.generation_config.eos_token_id) or _ids_of(tokenizer.eos_token_id)
         self._reader = AnswerReader(tokenizer, model.config.extended_start, eos_token_ids)
+        self._tracker = Tracker(self._builder, processor, model.config.text_config.max_position_embeddings, self._answer)
 
     def __repr__(self) -> str:
         name = self.model.config.name_or_path or type(self.model).__name__
@@ -211,6 +215,78 @@ class Pointer:
         clip_options = ClipOptions(timestamps, frame_rate, start, end, max_frames, max_fps, subtitles)
         request = self._builder.about_video(video, complete_prompt(prompt, settings.template), clip_options, settings, history)
         return self._answer([request], settings)[0]
+
+    def track(
+        self,
+        video: Any,
+        prompt: str,
+        *,
+        timestamps: Sequence[float] | None = None,
+        fps: int | None = None,
+        ground: Ground | None = None,
+        point: tuple[float, float] | None = None,
+        time: float = 0.0,
+        interpolate: float | bool = False,
+        max_gap: float | None = None,
+        **options: Any,
+    ) -> TrackingResult:
+        """Follows objects through a clip of any length.
+
+        Args:
+            video: a file, a `molmopoint.video.Clip`, or frames: an array (T, H, W, 3) or a list of pictures of one size.
+            prompt: a noun phrase ("the red cars"), which becomes "Track the red cars", or a request, which is sent as it is.
+            timestamps: (T,) seconds of given frames, rising; needed for frames, not allowed for a file.
+            fps: points per second and object, a whole number, which is asked for in the prompt; the model may see more frames. None
+                leaves it to the model.
+            ground: "start_end" asks for the first and the last place of each object only.
+            point: (x, y) in pixels: follows the object there, which `prompt` names.
+            time: second of the clip at which `point` is.
+            interpolate: points per second to fill in between those of the answer; True for the rate of the video.
+            max_gap: seconds without a point beyond which an object counts as gone and nothing is filled in.
+            **options: as in `point`, without `single`, `max_crops` and `history`.
+
+        Returns:
+            Tracks with one number per object, the answer in words, and what went wrong, if anything. A clip with more frames than
+            the model takes is seen in windows that share some frames, and objects are linked by their places there.
+
+        Raises:
+            ProcessingError: the video or the prompt cannot be used, or options do not fit each other.
+        """
+        asked = {"fps": fps, "ground": ground, "point": point, "time": time, "interpolate": interpolate, "max_gap": max_gap}
+        settings = TrackOptions.of(**asked, **options)
+        (result,) = self._tracker.run([(as_clip(video, timestamps), prompt)], settings, batch_size=1, on_error="raise")
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def track_batch(
+        self,
+        videos: Iterable[Any],
+        prompts: str | Iterable[str],
+        *,
+        batch_size: int = 2,
+        on_error: OnError = "raise",
+        watch: Watch | None = None,
+        **options: Any,
+    ) -> Iterator[TrackingResult | Exception]:
+        """Tracks in many clips, in order, while the next ones are being prepared.
+
+        Args:
+            videos: files or `molmopoint.video.Clip`s; may be a generator.
+            prompts: one per clip, or one for all.
+            batch_size: windows (whole clips, where they are short enough) per run of the model; a batch gives the answers of its rows.
+            on_error: as in `point_batch`.
+            watch: as in `point_batch`.
+            **options: as in `track`, for all clips, without `timestamps`.
+
+        Yields:
+            The result of each clip; with `on_error="yield"` an exception for a clip that cannot be asked about.
+
+        Raises:
+            ProcessingError: as in `track`; or there are more or fewer prompts than clips.
+        """
+        settings = TrackOptions.of(**options)
+        return self._tracker.run(_pairs(videos, prompts), settings, batch_size=batch_size, on_error=on_error, watch=watch)
 
     def encode(self, image: Any, *, max_crops: int | None = None) -> EncodedImage:
         """Looks at a picture, or a list of pictures, once, for any number of prompts.

@@ -155,6 +155,15 @@ class Tracks(Sequence[Track]):
         part = self.where((self.time >= start) & (self.time <= end))
         return replace(part, moments=self.moments[(self.moments >= start) & (self.moments <= end)])
 
+    def shifted(self, seconds: float) -> Tracks:
+        """The same at later times, such as those of the file that a clip was cut from; times are rounded to microseconds.
+
+        Raises:
+            GroundingError: a time becomes negative.
+        """
+        frame = None if self.frame is None or self.fps is None else self.frame + round(seconds * self.fps)
+        return replace(self, time=np.round(self.time + seconds, 6), moments=np.round(self.moments + seconds, 6), frame=frame)
+
     def renumbered(self, numbers: Mapping[int, int]) -> Tracks:
         """The same with other numbers for objects; those that are not named keep theirs.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from molmopoint.data.records import TRACK_STYLES, Record
+from molmopoint.processing.track_requests import tagged
 
 UNTAGGED = frozenset({
     "a_okvqa_mc", "ai2_diagram", "ai2_diagram_no_letter", "correction_qa", "cosyn_point", "demo", "long_caption", "mantis_instruct_mc",
@@ -19,13 +20,6 @@ UNTAGGED = frozenset({
     "video_short_caption", "video_transcript",
 })  # fmt: skip
 """Styles of text rows that fine-tuning leaves out of the prompt. Source: chat template of the released models."""
-
-TRACK_TAGS = {
-    "track": "video_point_track_per_frame",
-    "track_start_end": "video_point_ground_start_end",
-    "track_from_point": "video_single_point_track_per_frame",
-}
-"""Published names of the track styles. Only the last two are written in front of prompts after pre-training."""
 
 _NUMBER_LEFT_OUT, _NOISE, _CHARACTERS = 0.1, 25.0, 15
 _WITHOUT_LENGTH = frozenset({"text_sft"})
@@ -50,7 +44,7 @@ _POINT_TAGS = {
 def tagged_points(record: Record, style: str, request: str) -> str:
     """A pre-training request for points: `style: label`, or the row's own prompt behind the tag of questions."""
     if style in TRACK_STYLES:
-        return f"{TRACK_TAGS[style]}: {request}"
+        return tagged(style, request)
     medium = "video" if record.video is not None else "images" if len(record.images) > 1 else "image"
     if medium == "image" and style == "pointing" and record.prompt is not None:
         return f"cosyn_point: {request}"

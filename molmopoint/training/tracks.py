@@ -8,8 +8,9 @@ import numpy as np
 
 from molmopoint.data.record_checks import row_error
 from molmopoint.data.records import Record, to_pixels
+from molmopoint.processing.track_requests import tagged, written_start
 from molmopoint.training.rules import FormattingRules, TrackStyle
-from molmopoint.training.tags import TRACK_TAGS, tagged_points
+from molmopoint.training.tags import tagged_points
 from molmopoint.training.templates import draw_from_point_prompt, draw_start_end_prompt, draw_track_prompt
 from molmopoint.training.writers import Answer, PointWriter
 
@@ -75,7 +76,7 @@ def format_track(record: Record, label: str, writer: PointWriter, rng: np.random
         track = track[_ends(track)]
     elif style == "track_from_point":
         start = _draw_start(track, rng)
-        query = _written_point(track, start, writer.image_sizes[0], label)
+        query = written_start(track.times[start], track.xy[start], writer.image_sizes[0], label)
         track = track[(track.objects == track.objects[start]) & (track.times > track.times[start])]
     request = _request(record, style, label, rate, query, rng, rules)
     return request, writer.tracks(track.times, track.xy, track.objects.tolist(), label) if len(track) else (NO_TRACKS,)
@@ -97,9 +98,9 @@ def _request(
     if rules.requests == "tags" and style != "track_from_point":
         return tagged_points(record, style, record.prompt or label)
     if style == "track_from_point":
-        return f"{TRACK_TAGS[style]}: {draw_from_point_prompt(query, rate, rng)}"
+        return tagged(style, draw_from_point_prompt(query, rate, rng))
     if style == "track_start_end":
-        return f"{TRACK_TAGS[style]}: {record.prompt or draw_start_end_prompt(label, rng)}"
+        return tagged(style, record.prompt or draw_start_end_prompt(label, rng))
     return record.prompt or draw_track_prompt(label, rate, rng)
 
 
@@ -139,12 +140,3 @@ def _draw_start(track: _Track, rng: np.random.Generator) -> int:
     if rng.random() < _FIRST_VISIBLE:
         return int(places[0])
     return int(places[int(rng.integers(max(len(places) - 1, 1)))])
-
-
-def _written_point(track: _Track, start: int, size: tuple[int, int], label: str) -> str:
-    """A point as text in the request: seconds, object 1, thousandths of width and height.
-
-    Source: the text form of Molmo2, which the published training uses in these requests.
-    """
-    x, y = (f"{round(1000 * at / side):03d}" for at, side in zip(track.xy[start].tolist(), size, strict=True))
-    return f'<points coords="{track.times[start]:.1f} 1 {x} {y}">{label}</points>'

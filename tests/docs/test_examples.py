@@ -20,6 +20,8 @@ RUNS = {
     "several_images.py": "several/third_*.png",
     "point_in_video.py": None,
     "point_on_screen.py": None,
+    "track_in_video.py": "tracked_strip.png",
+    "export_tracks.py": None,
     "make_images.py": "pictures/shapes*.png",
     "write_a_benchmark.py": "shapes/*.png",
 }

@@ -1,0 +1,127 @@
+"""`molmopoint track`: one clip, one prompt, tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from molmopoint.cli import console
+from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.files import write_picture
+from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.pipeline import Pointer, TrackingResult, load
+from molmopoint.pipeline.prompts import complete_prompt
+from molmopoint.pipeline.track_options import TrackOptions
+from molmopoint.pipeline.video_writing import check_video_path
+
+
+@dataclass
+class TrackCommand:
+    """One call of the command; `run` does everything and returns the exit code.
+
+    Attributes:
+        files: where to write the tracks, by their form: "csv", "mot" and "coco".
+        request: options of `Pointer.track`.
+    """
+
+    video: Path
+    prompt: str
+    model: str = "nano"
+    device: str | None = None
+    dtype: str | None = None
+    out: Path | None = None
+    sheet: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    json_output: bool = False
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Tracks, writes what was asked for, and returns the exit code."""
+        try:
+            self._check_usage()
+        except MolmoPointError as error:
+            console.complain(error)
+            return USAGE
+        try:
+            with console.quiet_stdout():
+                pointer = self._load()
+        except (MolmoPointError, OSError, ImportError, RuntimeError, ValueError) as error:
+            console.complain(f"the model {self.model!r} could not be loaded: {error}")
+            return NO_MODEL
+        except KeyboardInterrupt:
+            console.complain(f"interrupted while the model {self.model!r} was loaded")
+            return INTERRUPTED
+        try:
+            with console.quiet_stdout(), console.notes().status(f"Tracking in {escape(self.video.name)} ..."):
+                result = pointer.track(self.video, self.prompt, **self.request)
+                written = list(self._write(result))
+        except KeyboardInterrupt:
+            console.complain("interrupted")
+            return INTERRUPTED
+        except (MolmoPointError, OSError, RuntimeError) as error:
+            console.complain(f"{self.video}: {error}")
+            return SOME_FAILED
+        self._report(result, written)
+        return OK
+
+    def _check_usage(self) -> None:
+        """Raises a MolmoPointError where options do not fit, before anything is loaded."""
+        complete_prompt(self.prompt, self.request.get("template"))
+        TrackOptions.of(**self.request)
+        if self.out is not None:
+            check_video_path(self.out)
+            if self.out.resolve() == self.video.resolve():
+                raise ProcessingError(f"expected --out beside the video, got {str(self.out)!r}, which is the video; choose another name")
+        if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+            raise ProcessingError(f"expected --sheet to end in .png or .jpg, got {self.sheet.name!r}")
+
+    def _load(self) -> Pointer:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        with console.notes().status(f"Loading {escape(self.model)} ..."):
+            return load(self.model, dtype=self.dtype, device_map=self.device)
+
+    def _write(self, result: TrackingResult) -> Iterator[Path]:
+        """Writes every file that was asked for, and names it."""
+        for form, path in self.files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            result.tracks.save(path, form)
+            yield path
+        if self.sheet is not None:
+            write_picture(result.contact_sheet(), self.sheet)
+            yield self.sheet
+        if self.out is not None:
+            result.draw(self.out)
+            yield self.out
+
+    def _report(self, result: TrackingResult, written: list[Path]) -> None:
+        """The answer on stdout, as JSON or for people."""
+        if self.json_output:
+            files = [str(path) for path in written]
+            console.print_json({"model": self.model, "video": str(self.video), **result.to_dict(), "written": files})
+            return
+        paper = console.findings()
+        for line in _lines(self.video, result):
+            paper.print(line)
+        for path in written:
+            paper.print(f"  written to {escape(str(path))}")
+
+
+def _lines(video: Path, result: TrackingResult) -> Iterator[str]:
+    """The answer for people, as rich markup."""
+    objects = f"{len(result)} object{'s' * (len(result) != 1)}"
+    windows = f", in {len(result.answers)} windows" if len(result.answers) > 1 else ""
+    yield f"[bold]{escape(str(video))}[/]: {objects}{windows}  [dim]{escape(' '.join(result.text.split()))}[/]"
+    for track in result.tracks:
+        first, last = track.xy[0], track.xy[-1]
+        places = f"({first[0]:.1f}, {first[1]:.1f}) to ({last[0]:.1f}, {last[1]:.1f})"
+        yield f"  [bold]{track.object_id:>3}[/]  {len(track):4d} points  {track.start:7.2f} to {track.end:7.2f} s  {places}"
+    if result.truncated:
+        yield "  [yellow]cut by the token limit; raise --max-new-tokens[/]"
+    if result.invalid:
+        yield f"  [yellow]{result.invalid} of the answer's points name no place and are left out[/]"

@@ -1,0 +1,160 @@
+"""Tracks on a clip: an annotated video, and a contact sheet.
+
+Letters: T frames.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from molmopoint.drawing import colour_of, draw_points, marker_radius
+from molmopoint.errors import ProcessingError
+from molmopoint.pipeline.video_writing import check_video_path, write_video
+from molmopoint.pipeline.visual import Displayed
+from molmopoint.processing.pictures import load_picture
+from molmopoint.tracks import TrackPoint, Tracks
+from molmopoint.video import open_video
+
+_READ_AT_ONCE = 16
+_HIDDEN_RADIUS = 0.6
+"""Radius of the marker of an object that is out of sight, as a part of the usual one."""
+
+_LARGER = 1.5
+"""How much larger markers are on the small pictures of a sheet."""
+
+_PAPER, _INK, _GAP, _CAPTION, _HEADER = (246, 246, 248), (28, 28, 32), 10, 22, 34
+
+
+def draw_video(
+    displayed: Displayed, tracks: Tracks, path: str | os.PathLike[str], *, trail: float, numbers: bool, max_gap: float | None
+) -> None:
+    """Writes an annotated video; see `TrackingResult.draw`."""
+    target = check_video_path(path)
+    _check_trail(trail)
+    times, rate = _frame_times(displayed)
+    places = _Places(tracks, times, trail, max_gap)
+    frames = (places.draw(frame, i, numbers=numbers) for i, frame in enumerate(_frames(displayed, times)))
+    write_video(frames, rate, target)
+
+
+def draw_sheet(displayed: Displayed, tracks: Tracks, title: str, *, cells: int, columns: int, width: int, trail: float) -> Image.Image:
+    """One picture of evenly spaced moments; see `TrackingResult.contact_sheet`."""
+    for name, value in (("cells", cells), ("columns", columns), ("width", width)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ProcessingError(f"expected {name} to be a whole number of 1 or more, got {value!r}")
+    _check_trail(trail)
+    seen = np.asarray(displayed.timestamps, dtype=np.float64)
+    chosen = np.unique(np.linspace(0, len(seen) - 1, min(cells, len(seen))).round().astype(np.int64))
+    frames = [load_picture(frame) for frame in _frames(displayed, seen[chosen], chosen)]
+    # Small first, then drawn on: markers keep their size and stay sharp.
+    height = max(1, round(width * frames[0].height / frames[0].width))
+    factors = width / frames[0].width, height / frames[0].height
+    places = _Places(replace(tracks, x=tracks.x * factors[0], y=tracks.y * factors[1]), seen, trail, None)
+    shrunk = [frame.convert("RGB").resize((width, height), Image.Resampling.LANCZOS) for frame in frames]
+    pictures = [places.draw(frame, i, larger=_LARGER) for i, frame in zip(chosen.tolist(), shrunk, strict=True)]
+    columns = min(columns, len(pictures))
+    across, down = width + _GAP, height + _CAPTION + _GAP
+    sheet = Image.new("RGB", (columns * across + _GAP, _HEADER + math.ceil(len(pictures) / columns) * down + _GAP), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_GAP, _HEADER / 2 + 2), _shortened(title, sheet.width - 2 * _GAP), font=_font(16), fill=_INK, anchor="lm")
+    for place, (i, picture) in enumerate(zip(chosen.tolist(), pictures, strict=True)):
+        left, top = _GAP + place % columns * across, _HEADER + place // columns * down
+        sheet.paste(picture, (left, top))
+        pen.text((left + 2, top + height + _CAPTION / 2), f"{seen[i]:.1f} s", font=_font(13), fill=_INK, anchor="lm")
+    return sheet
+
+
+class _Places:
+    """Where everything is at the times of frames.
+
+    Args:
+        tracks: of the clip.
+        times: (T,) seconds of the frames, ascending.
+        trail: seconds of the trails.
+        max_gap: seconds without a point beyond which an object is not drawn.
+    """
+
+    def __init__(self, tracks: Tracks, times: np.ndarray, trail: float, max_gap: float | None) -> None:
+        # The points themselves belong to the trails, also where no frame is at their time.
+        filled = tracks.interpolated(times=np.union1d(times, tracks.time), max_gap=max_gap)
+        self._times, self._trail = times, trail
+        self._max_gap = max_gap
+        self._lines = list(filled)
+        self._here: dict[float, tuple[TrackPoint, ...]] = dict(filled.by_moment())
+
+    def draw(self, frame: Any, i: int, *, numbers: bool = True, larger: float = 1.0) -> Image.Image:
+        """Frame `i` with trails below markers, which may be larger than usual."""
+        picture = load_picture(frame).convert("RGB")
+        time = float(self._times[i])
+        points = self._here.get(time, ())
+        radius = larger * marker_radius(picture.size, len(points))
+        pen = ImageDraw.Draw(picture)
+        for track in self._lines:
+            self._draw_trail(pen, track.time, track.xy, time, colour_of(track.object_id), radius)
+        hidden = [point for point in points if not point.visible]
+        shown = [point for point in points if point.visible]
+        picture = draw_points(picture, hidden, numbers=False, radius=max(2.0, radius * _HIDDEN_RADIUS))
+        return draw_points(picture, shown, numbers=numbers, radius=radius)
+
+    def _draw_trail(
+        self, pen: ImageDraw.ImageDraw, seconds: np.ndarray, xy: np.ndarray, time: float, colour: tuple[int, int, int], radius: float
+    ) -> None:
+        part = slice(*np.searchsorted(seconds, [time - self._trail, time + 1e-6]))
+        if not (part.stop < len(seconds) or time - seconds[-1] <= self._trail):
+            return
+        breaks = [] if self._max_gap is None else (np.flatnonzero(np.diff(seconds[part]) > self._max_gap + 1e-6) + 1).tolist()
+        for piece in np.split(xy[part], breaks):
+            line = [tuple(place) for place in piece.tolist()]
+            if len(line) > 1:
+                pen.line(line, fill=(255, 255, 255), width=max(3, round(radius * 0.7)), joint="curve")
+                pen.line(line, fill=colour, width=max(1, round(radius * 0.4)), joint="curve")
+
+
+def _frame_times(displayed: Displayed) -> tuple[np.ndarray, float]:
+    """(T,) times of all frames that are drawn, and frames per second of the drawing."""
+    if isinstance(displayed.clip, (str, Path)):
+        reader = open_video(displayed.clip)
+        count = max(1, round(reader.duration * reader.frame_rate))
+        return np.arange(count) / reader.frame_rate, reader.frame_rate
+    times = np.asarray(displayed.timestamps, dtype=np.float64)
+    steps = np.diff(times)
+    return times, 1 / max(float(np.median(steps)), 1e-3) if len(steps) else 1.0
+
+
+def _frames(displayed: Displayed, times: np.ndarray, chosen: Sequence[int] | np.ndarray | None = None) -> Iterator[Any]:
+    """The frames at given times: of a file some at a time, of frames in memory those with the chosen numbers, or all."""
+    if isinstance(displayed.clip, (str, Path)):
+        reader = open_video(displayed.clip)
+        for start in range(0, len(times), _READ_AT_ONCE):
+            yield from reader.frames_at(times[start : start + _READ_AT_ONCE])
+        return
+    clip: Any = displayed.clip
+    for i in range(len(times)) if chosen is None else chosen:
+        yield clip[int(i)]
+
+
+def _check_trail(trail: float) -> None:
+    if isinstance(trail, bool) or not isinstance(trail, (int, float)) or not (math.isfinite(trail) and trail >= 0):
+        raise ProcessingError(f"expected trail to be 0 or more seconds, got {trail!r}")
+
+
+def _shortened(text: str, width: float) -> str:
+    """The text on one line, cut with dots where it is too long."""
+    line = " ".join(text.split())[:300]
+    if _font(16).getlength(line) <= width:
+        return line
+    while line and _font(16).getlength(line + "...") > width:
+        line = line[:-1]
+    return line.rstrip() + "..."
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)

@@ -1,0 +1,101 @@
+"""Clips in windows: as many frames as the model takes at a time, with a part shared by each window and the next.
+
+Letters: T frames of a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molmopoint.errors import ProcessingError
+from molmopoint.pipeline.clips import ClipOptions
+from molmopoint.video import Clip
+
+_SHARED_ANSWERS = 3
+"""Moments asked for that a window shares with the next at least: one of them may be wrong or hidden."""
+
+_SHARED_PART = 8
+"""A window shares this part of its frames, where that is more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A part of a clip that the model looks at in one request.
+
+    Attributes:
+        video: a file, or a `Clip` whose times count from the start of the window.
+        options: which part of a file, and how often to look.
+        start: seconds from the start of the clip to that of the window.
+    """
+
+    video: Any
+    options: ClipOptions = field(default_factory=ClipOptions)
+    start: float = 0.0
+
+
+def plan_windows(count: int, limit: int, step: int) -> list[slice]:
+    """Which of T frames each window has.
+
+    Args:
+        count: T.
+        limit: most frames of a window.
+        step: frames from one moment that is asked for to the next; windows begin at such moments.
+
+    Raises:
+        ProcessingError: the limit has no room for shared moments and new ones.
+
+    >>> plan_windows(10, 16, 1)
+    [slice(0, 10, None)]
+    >>> plan_windows(10, 6, 1)
+    [slice(0, 6, None), slice(3, 9, None), slice(6, 10, None)]
+    """
+    if count <= limit:
+        return [slice(0, count)]
+    shared = max(_SHARED_ANSWERS, limit // _SHARED_PART // step) * step
+    stride = (limit - shared) // step * step
+    if stride < 1:
+        raise ProcessingError(
+            f"expected room for more than {shared} frames in a window, because so many are shared with the next one, got {limit}; "
+            "ask for more points per second, pass a shorter clip, or a smaller max_new_tokens"
+        )
+    last = -(-(count - limit) // stride) * stride
+    return [slice(start, min(start + limit, count)) for start in range(0, last + 1, stride)]
+
+
+def sampling_rate(fps: int | None, usual: float) -> float:
+    """Frames per second to look at: as usual, or the smallest multiple of the points asked for that is no less.
+
+    A model may see more frames than it is asked to point in, and does so in training; it can not point in frames it does not see.
+
+    >>> sampling_rate(1, 2.0), sampling_rate(3, 2.0), sampling_rate(None, 2.0)
+    (2.0, 3.0, 2.0)
+    """
+    return usual if fps is None else float(fps * -(-usual // fps))
+
+
+def frames_per_answer(fps: int | None, times: np.ndarray) -> int:
+    """Frames from one moment that is asked for to the next, for (T,) times of frames."""
+    if fps is None or len(times) < 2:
+        return 1
+    return max(1, round(1 / (fps * max(float(np.median(np.diff(times))), 1e-6))))
+
+
+def windows_of_frames(frames: Any, times: np.ndarray, parts: Sequence[slice]) -> list[Window]:
+    """Windows of frames in memory and their times, by the parts that `plan_windows` made; times count from the start of each."""
+    return [Window(Clip(frames[part], times[part] - times[part.start]), ClipOptions(), float(times[part.start])) for part in parts]
+
+
+def windows_of_file(path: str | Path, times: np.ndarray, parts: Sequence[slice], rate: float) -> list[Window]:
+    """Windows of a file that is looked at `rate` times a second at (T,) times; each is read when it is its turn."""
+    windows = []
+    for part in parts:
+        start = float(times[part.start])
+        end = float(times[part.stop - 1]) if part.stop < len(times) else None
+        options = ClipOptions(start=start, end=end, max_fps=rate, max_frames=part.stop - part.start)
+        windows.append(Window(path, options, start))
+    return windows
