@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tiny import random_model
+from tiny_molmo2 import molmo2_processor, random_molmo2
 from toy_pointer import toy_pointer
 
 from molmopoint.modeling import MolmoPointForConditionalGeneration
@@ -24,4 +25,13 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pointer = toy_pointer()
     pointer.model.save_pretrained(path)
     pointer.processor.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def molmo2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved tiny Molmo2 with the files of transformers' own processor; nobody writes into it."""
+    path = tmp_path_factory.mktemp("molmo2")
+    random_molmo2().save_pretrained(path)
+    molmo2_processor().save_pretrained(path)
     return path

@@ -151,6 +151,75 @@ def point(
 
 
 @app.command(epilog=EPILOG, no_args_is_help=True)
+def ask(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[FILE]... QUESTION",
+            help="Pictures, or one video, or nothing; then the question, which is sent exactly as it is.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Name of the zoo ([bold]molmopoint zoo[/bold] lists them), hub id, or folder.", rich_help_panel="Model"
+        ),
+    ] = "nano",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as cpu, cuda, cuda:1 or auto. By default a GPU if there is one.", rich_help_panel="Model", show_default=False
+        ),
+    ] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="Precision; by default bfloat16 on a GPU and float32 elsewhere.", rich_help_panel="Model", show_default=False),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on stdout when the answer is whole.", rich_help_panel="Output")
+    ] = False,
+    max_crops: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most crops per picture: more see smaller things and take longer.", rich_help_panel="Request", show_default=False
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of the answer.", rich_help_panel="Request")] = 2048,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Sample instead of taking the likeliest words.", rich_help_panel="Request", show_default=False),
+    ] = None,
+) -> None:
+    """Ask a question about pictures, a video, or nothing; the answer is printed while it is written.
+
+    Several pictures are one question about all of them.
+
+    [bold]Examples[/bold]
+
+      molmopoint ask street.jpg "What is the weather like?" --model allenai/Molmo2-4B
+
+      molmopoint ask clip.mp4 "What happens after the goal?" --model allenai/Molmo2-8B
+
+      molmopoint ask "What is a grounding token?" --model molmo2-4b
+    """
+    from molmopoint.cli.ask import AskCommand
+
+    command = AskCommand(
+        files=[Path(name) for name in words[:-1]],
+        question=words[-1],
+        model=model,
+        device=device,
+        dtype=None if dtype is None else dtype.value,
+        json_output=json_output,
+        max_crops=max_crops,
+        max_new_tokens=max_new_tokens,
+        sampling={} if temperature is None else {"temperature": temperature},
+    )
+    raise typer.Exit(command.run())
+
+
+@app.command(epilog=EPILOG, no_args_is_help=True)
 def track(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)],
     prompt: Annotated[

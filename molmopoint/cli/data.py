@@ -187,8 +187,8 @@ def _load_family(model: str) -> GroundingFamily:
     Raises:
         CheckpointError: there is no such model, or it is of another family.
     """
+    from molmopoint.checkpoints.locating import locate
     from molmopoint.errors import CheckpointError
-    from molmopoint.pipeline.load import locate
     from molmopoint.processing import MolmoPointProcessor
     from molmopoint.registration import register
     from molmopoint.training.families import GroundingFamily

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from molmopoint.cli import console
 from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import check_not_overwriting, plan_outputs, write_picture
+from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.pipeline import Pointer, PointingResult, load
+from molmopoint.pipeline import Pointer, PointingResult
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.prompts import complete_prompt
 
@@ -69,8 +71,8 @@ class PointCommand:
             return USAGE
         try:
             with console.quiet_stdout():
-                pointer = self._load()
-        except (MolmoPointError, OSError, ImportError, RuntimeError, ValueError) as error:
+                pointer = load_pointer(self.model, self.dtype, self.device)
+        except LOADING_FAULTS as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL
         except KeyboardInterrupt:
@@ -108,13 +110,6 @@ class PointCommand:
         check_not_overwriting(outputs, pictures)
         return dict(zip(pictures, outputs, strict=True))
 
-    def _load(self) -> Pointer:
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        with console.notes().status(f"Loading {escape(self.model)} ..."):
-            return load(self.model, dtype=self.dtype, device_map=self.device)
-
     def _requests(self) -> list[list[Path]]:
         """The files of each request."""
         return [list(self.images)] if self.together else [[image] for image in self.images]
@@ -147,11 +142,13 @@ class PointCommand:
         """Draws an answer where that was asked for; a file that cannot be written is the outcome's error."""
         if outcome.result is None or not outputs:
             return
-        drawn = outcome.result.draw(heatmap=self.heatmap)
         try:
+            drawn = outcome.result.draw(heatmap=self.heatmap)
             for image, picture in zip(outcome.images, drawn if isinstance(drawn, list) else [drawn], strict=True):
                 write_picture(picture, outputs[image])
                 outcome.drawn.append(outputs[image])
+        except MolmoPointError as error:  # such as a heatmap of points that were written as text
+            outcome.error = str(error)
         except OSError as error:
             outcome.error = f"the drawn picture could not be written: {error}"
 
@@ -177,7 +174,8 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"[bold]{name}[/]: {found}" + (f"  [dim]{escape(result.text)}[/]" if result.text else "")
     for point in result.points:
         where = f"  picture {int(point.group) + 1}" if len(outcome.images) > 1 else ""
-        yield f"  [bold]{point.object_id:>3}[/]  x {point.x:8.1f}  y {point.y:8.1f}  score {point.score:.2f}{where}"
+        score = "" if math.isnan(point.score) else f"  score {point.score:.2f}"  # points written as text have none
+        yield f"  [bold]{point.object_id:>3}[/]  x {point.x:8.1f}  y {point.y:8.1f}{score}{where}"
     if result.truncated:
         yield "  [yellow]cut by the token limit; raise --max-new-tokens[/]"
     if result.invalid:

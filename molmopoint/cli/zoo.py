@@ -37,7 +37,8 @@ def run(json_output: bool) -> int:
     paper = console.findings()
     paper.print(table)
     paper.print(
-        "Load one with [bold]--model NAME[/], any other MolmoPoint model by its hub id or folder. --json names the source of every score."
+        "Load one with [bold]--model NAME[/], any other MolmoPoint or Molmo2 model by its hub id or folder. "
+        "--json names the source of every score."
     )
     return OK
 
@@ -45,7 +46,7 @@ def run(json_output: bool) -> int:
 def _size(entry: ZooEntry) -> str:
     """Number of parameters, short."""
     if entry.parameters is None:
-        return "small"
+        return "not counted"
     if entry.parameters >= 10**9:
         return f"{entry.parameters / 10**9:.1f} B"
     return f"{entry.parameters / 10**6:.1f} M"

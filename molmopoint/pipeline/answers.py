@@ -18,8 +18,11 @@ from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.events import EventReader
 from molmopoint.pipeline.heatmaps import PointDistributions
 from molmopoint.pipeline.markup import plain_text
+from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.requests import Request
 from molmopoint.pipeline.result import PointingResult
+from molmopoint.pipeline.text_events import TextEventReader
+from molmopoint.processing.text_answers import read_text_answer
 
 _TOTAL = re.compile(r"\A\s*(\d+)\s*\.?\s*\Z")
 
@@ -32,19 +35,42 @@ def count_of(result: PointingResult) -> int:
     return int(number[1]) if number else 0
 
 
-class AnswerReader:
-    """Turns rows of a generation output into results.
+class AnswerText:
+    """The text of answers; what both readers share.
 
     Args:
         tokenizer: gives plain ids their text.
-        vocabulary_start: first id of the extended vocabulary.
         eos_token_ids: ids that end an answer.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary_start: int, eos_token_ids: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Any, eos_token_ids: Sequence[int]) -> None:
         self._tokenizer = tokenizer
-        self._vocabulary_start = vocabulary_start
         self.eos_token_ids = tuple(eos_token_ids)
+
+    def cut(self, ids: Tensor) -> tuple[list[int], bool]:
+        """The ids of one answer (T,) before the token that ends it, and whether there is one."""
+        for position, token_id in enumerate(values := ids.tolist()):
+            if token_id in self.eos_token_ids:
+                return values[:position], True
+        return values, False
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of ids, plain or extended, without special tokens."""
+        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+class AnswerReader(AnswerText):
+    """Turns rows of a generation output with grounding tokens into results.
+
+    Args:
+        tokenizer: gives plain ids their text.
+        eos_token_ids: ids that end an answer.
+        vocabulary_start: first id of the extended vocabulary.
+    """
+
+    def __init__(self, tokenizer: Any, eos_token_ids: Sequence[int], vocabulary_start: int) -> None:
+        super().__init__(tokenizer, eos_token_ids)
+        self._vocabulary_start = vocabulary_start
 
     def read(self, output: Any, requests: Sequence[Request], prompt_length: int) -> list[PointingResult]:
         """One result per row of the output, in order.
@@ -60,34 +86,48 @@ class AnswerReader:
         for row, request in enumerate(requests):
             ids, ended = self.cut(answers[row])
             answer = read_answer(ids, request.metadata, self._vocabulary_start, self.decode, probabilities[row, : len(ids)])
-            truncated = answer.truncated_triple or not ended
             raw_text = request.answer_start + self.decode(ids)
-            results.append(_result(request, answer, raw_text, truncated, _distributions(output, row, answer, request.metadata)))
+            results.append(_result(request, answer, raw_text, ended, _distributions(output, row, answer, request.metadata)))
         return results
 
     def event_reader(self, request: Request) -> EventReader:
         """Reads the answer to one request token by token."""
         return EventReader(self.decode, request.metadata, self._vocabulary_start, request.answer_start)
 
-    def cut(self, ids: Tensor) -> tuple[list[int], bool]:
-        """The ids of one answer (T,) before the token that ends it, and whether there is one."""
-        for position, token_id in enumerate(values := ids.tolist()):
-            if token_id in self.eos_token_ids:
-                return values[:position], True
-        return values, False
 
-    def decode(self, ids: list[int]) -> str:
-        """Text of ids, plain or extended, without special tokens."""
-        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+class TextAnswerReader(AnswerText):
+    """Turns rows of a generation output in which points are text into results, without scores."""
+
+    def read(self, output: Any, requests: Sequence[Request], prompt_length: int, options: AnswerOptions) -> list[PointingResult]:
+        """One result per row of the output, in order; points beyond the limit of the options are left out."""
+        answers = output.sequences[:, prompt_length:].cpu()
+        results = []
+        for row, request in enumerate(requests):
+            ids, ended = self.cut(answers[row])
+            raw_text = request.answer_start + self.decode(ids)
+            answer = read_text_answer(raw_text, request.metadata.image_sizes, request.metadata.timestamps)
+            results.append(_result(request, answer, raw_text, ended, limit=options.point_limit))
+        return results
+
+    def event_reader(self, request: Request, options: AnswerOptions) -> TextEventReader:
+        """Reads the answer to one request token by token."""
+        return TextEventReader(self.decode, request.metadata, request.answer_start, options.point_limit)
 
 
-def _result(request: Request, answer: Answer, raw_text: str, truncated: bool, distributions: PointDistributions | None) -> PointingResult:
+def _result(
+    request: Request,
+    answer: Answer,
+    raw_text: str,
+    ended: bool,
+    distributions: PointDistributions | None = None,
+    limit: int | None = None,
+) -> PointingResult:
     return PointingResult(
-        points=answer.points,
+        points=answer.points[:limit],
         text=plain_text(raw_text),
         raw_text=raw_text,
         prompt=request.prompt,
-        truncated=truncated,
+        truncated=answer.truncated_triple or not ended,
         invalid=answer.invalid,
         image_sizes=tuple(request.metadata.image_sizes),
         metadata=request.metadata,

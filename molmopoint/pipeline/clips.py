@@ -18,6 +18,9 @@ from molmopoint.video import Clip, Cue, as_cues, check_part, sample_times, subti
 _ROOM = 256
 """Tokens that a suggested number of frames leaves for the prompt and its answer."""
 
+_ENDINGS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"})
+"""Endings of files that are clips where pictures could be meant as well."""
+
 
 @dataclass(frozen=True)
 class ClipOptions:
@@ -60,6 +63,11 @@ class ClipOptions:
     def subtitle_text(self, cues: Sequence[Cue], timestamps: Sequence[float]) -> str:
         """What the model reads of them after the frames at (T,) seconds."""
         return subtitle_text(cues, timestamps, self.start)
+
+
+def is_clip(media: Any) -> bool:
+    """Whether what may be pictures is a clip: a `Clip`, or a file whose ending says so."""
+    return isinstance(media, Clip) or (isinstance(media, (str, Path)) and Path(media).suffix.lower() in _ENDINGS)
 
 
 def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptions) -> SampledClip:

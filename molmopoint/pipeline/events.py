@@ -8,6 +8,7 @@ from dataclasses import replace
 from molmopoint.decoding import read_answer
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.markup import MarkupStripper
+from molmopoint.pipeline.pieces import PieceDecoder
 from molmopoint.points import Point
 
 
@@ -33,7 +34,7 @@ class EventReader:
         self._point_length = 3 if metadata.num_locations else 2
         self._places: list[int] = []
         self._digits: list[int] = []
-        self._text: list[int] = []
+        self._text = PieceDecoder(decode)
         self._stripper = MarkupStripper()
         self._stripper.push(answer_start)
         self._largest_id = 0
@@ -41,7 +42,7 @@ class EventReader:
     def push(self, token: int) -> Iterator[str | Point]:
         """Events that are complete with this token."""
         if token >= self._start:
-            yield from self._flush_text()
+            yield from self._words(self._text.finish())
             if self._digits or len(self._places) == self._point_length:
                 yield from self._flush_point()
             self._places.append(token)
@@ -51,16 +52,12 @@ class EventReader:
             self._digits.append(token)
         else:
             yield from self._flush_point()
-            self._text.append(token)
-            text = self._decode(self._text)
-            if not text.endswith("\ufffd"):
-                self._text.clear()
-                yield from self._words(text)
+            yield from self._words(self._text.push(token))
 
     def finish(self) -> Iterator[str | Point]:
         """What is left when the answer ends."""
         yield from self._flush_point()
-        yield from self._flush_text()
+        yield from self._words(self._text.finish())
         if words := self._stripper.finish():
             yield words
 
@@ -76,10 +73,6 @@ class EventReader:
                 number = point.object_id if numbered else self._largest_id + 1
                 self._largest_id = max(self._largest_id, number)
                 yield replace(point, object_id=number)
-
-    def _flush_text(self) -> Iterator[str]:
-        text, self._text = self._decode(self._text) if self._text else "", []
-        yield from self._words(text)
 
     def _words(self, text: str) -> Iterator[str]:
         closed = self._stripper.closed_lists

@@ -14,6 +14,7 @@ from molmopoint.decoding import read_answer
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.points import Points
+from molmopoint.processing.text_answers import read_text_answer
 
 Turn: TypeAlias = PointingResult | tuple[str, Points | str]
 """One earlier turn: a result, or the request with its points or its plain answer."""
@@ -43,7 +44,9 @@ def as_turns(history: Sequence[Turn] | PointingResult | None) -> list[tuple[str,
     return turns
 
 
-def conversation(kind: str, count: int, turns: Sequence[tuple[str, PointingResult | Points | str]], prompt: str) -> list[dict[str, Any]]:
+def conversation(
+    kind: str, count: int, turns: Sequence[tuple[str, PointingResult | Points | str]], prompt: str, *, keep_text: bool = False
+) -> list[dict[str, Any]]:
     """Messages for the chat template: the pictures, earlier turns, and the request.
 
     Args:
@@ -51,19 +54,21 @@ def conversation(kind: str, count: int, turns: Sequence[tuple[str, PointingResul
         count: how many of them.
         turns: what `as_turns` returned.
         prompt: the request to answer.
+        keep_text: whether answers with coordinates as text stay as they are, because the model writes such text itself.
     """
     prompts = [*(request for request, _ in turns), prompt]
     messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": kind}] * count + [{"type": "text", "text": prompts[0]}]}]
     for (request, answer), following in zip(turns, prompts[1:], strict=True):
-        messages.append({"role": "assistant", "content": _parts_of(request, answer)})
+        messages.append({"role": "assistant", "content": _parts_of(request, answer, keep_text)})
         messages.append({"role": "user", "content": [{"type": "text", "text": following}]})
     return messages
 
 
-def _parts_of(request: str, answer: PointingResult | Points | str) -> list[dict[str, Any]]:
+def _parts_of(request: str, answer: PointingResult | Points | str, keep_text: bool) -> list[dict[str, Any]]:
     """An earlier answer as parts of a message: words, and points in pixels."""
     if isinstance(answer, PointingResult):
-        return _parts_of_result(answer)
+        kept = keep_text and not _PLACE.search(answer.raw_text)
+        return [{"type": "text", "text": answer.raw_text}] if kept else _parts_of_result(answer)
     if isinstance(answer, Points):
         label = next((label for label in answer.labels or () if label), request)
         return [{"type": "points", "points": answer, "label": label}]
@@ -75,9 +80,15 @@ def _parts_of_result(result: PointingResult) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     end = 0
     for match in _LIST.finditer(result.raw_text):
-        label = match[3] or ""
-        points = read_answer(match[2], result.metadata, 0).points
+        label, points = match[3] or "", _points_of_list(match, result)
         parts.append({"type": "text", "text": _PLACE.sub("", result.raw_text[end : match.start()])})
         parts.append({"type": "points", "points": points, "label": label} if len(points) else {"type": "text", "text": label})
         end = match.end()
     return [*parts, {"type": "text", "text": _PLACE.sub("", result.raw_text[end:])}]
+
+
+def _points_of_list(match: re.Match[str], result: PointingResult) -> Points:
+    """Points of one list, which are grounding tokens or text."""
+    if _PLACE.search(match[2]):
+        return read_answer(match[2], result.metadata, 0).points
+    return read_text_answer(match[0], result.metadata.image_sizes, result.metadata.timestamps).points

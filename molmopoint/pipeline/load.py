@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from transformers import Molmo2ForConditionalGeneration
 
-from molmopoint.checkpoints import registry
+from molmopoint.checkpoints.locating import family_of, locate, title_of
 from molmopoint.config import MolmoPointConfig
 from molmopoint.errors import CheckpointError, MolmoPointError
+from molmopoint.load_checks import check_loading_info, verify_checkpoint_files
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.pointer import Pointer
-from molmopoint.processing import MolmoPointProcessor
+from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.registration import register
 
 _STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -52,14 +53,14 @@ def load(
     placement = {} if device is not None and not _loads_directly(device, arguments) else {"device_map": device or device_map}
     if dtype is None:
         dtype = default_dtype(device)
+    family = family_of(source, **_file_arguments(arguments))
+    read = _read_molmo2 if family == "molmo2" else _read_molmopoint
     try:
-        MolmoPointConfig.from_pretrained(source, **_file_arguments(arguments))  # refuses other models before anything is built
-        processor = MolmoPointProcessor.from_pretrained(source, **_file_arguments(arguments))
-        model = MolmoPointForConditionalGeneration.from_pretrained(source, dtype=dtype, **placement, **arguments)
+        model, processor = read(source, _file_arguments(arguments), {"dtype": dtype, **placement, **arguments})
     except MolmoPointError:
         raise
     except (OSError, ValueError, KeyError) as error:  # how transformers says that files are missing or do not fit
-        raise CheckpointError(f"expected a MolmoPoint model at {source!r}, got: {_first_line(error)}{_advice(source)}") from error
+        raise CheckpointError(f"expected a {title_of(family)} at {source!r}, got: {_first_line(error)}{_advice(source)}") from error
     if processor.chat_template is None:
         raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
     if device is not None and not placement:
@@ -67,26 +68,23 @@ def load(
     return Pointer(model.eval(), processor)
 
 
-def locate(name_or_path: str | Path, revision: str | None = None) -> tuple[str, str | None]:
-    """Folder or hub id, and revision, of what a user named.
+def _read_molmopoint(source: str, where: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, MolmoPointProcessor]:
+    """Model and processor of a MolmoPoint folder or repository."""
+    MolmoPointConfig.from_pretrained(source, **where)  # refuses what does not fit together before anything is built
+    processor = MolmoPointProcessor.from_pretrained(source, **where)
+    return MolmoPointForConditionalGeneration.from_pretrained(source, **settings), processor
 
-    Raises:
-        CheckpointError: the name is no zoo entry, folder or hub id; near matches are named.
-    """
-    name = str(name_or_path)
-    folder = Path(name).expanduser()
-    if isinstance(name_or_path, Path) or folder.is_dir() or name.startswith((".", "~")) or folder.is_absolute():
-        _check_folder(folder)
-        return str(folder), None
-    entry = registry.find(name)
-    if entry is not None:
-        return registry.resolve(name), revision or entry.revision
-    if name.count("/") == 1 and all(name.split("/")):
-        return name, revision
-    names = registry.names()
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the zoo has {', '.join(names)}"
-    raise CheckpointError(f"expected a name of the zoo, a hub id (owner/name) or a folder, got {name!r}; {hint}")
+
+def _read_molmo2(source: str, where: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, MolmoPointProcessor]:
+    """The native model of a Molmo2 folder or repository, all of whose weights were there, and our processor of its files."""
+    processor = Molmo2PointingProcessor.from_pretrained(source, **where)
+    if Path(source).is_dir() and "subfolder" not in where:
+        verify_checkpoint_files(source)
+    settings = {"use_safetensors": True, "ignore_mismatched_sizes": True, **settings, "output_loading_info": True}
+    model, info = cast(tuple[Any, dict[str, Any]], Molmo2ForConditionalGeneration.from_pretrained(source, **settings))
+    # Tensors that are left over are the native class's affair; it would fill missing ones at random.
+    check_loading_info({**info, "unexpected_keys": ()}, source)
+    return model, processor
 
 
 def default_dtype(device: torch.device | None) -> torch.dtype:
@@ -121,16 +119,6 @@ def _single_device(device_map: Any) -> torch.device | None:
 def _loads_directly(device: torch.device, arguments: dict[str, Any]) -> bool:
     """Whether transformers should put the weights on the device itself; that needs accelerate, which is optional."""
     return "quantization_config" in arguments or (device.type != "cpu" and importlib.util.find_spec("accelerate") is not None)
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise CheckpointError(f"expected a model folder at {str(folder)!r}, found {'a file' if folder.exists() else 'nothing'} there")
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"expected a model folder with config.json, weights and tokenizer, got {str(folder)!r} without config.json; "
-            "pass the folder that `save_pretrained` wrote"
-        )
 
 
 def _file_arguments(arguments: dict[str, Any]) -> dict[str, Any]:

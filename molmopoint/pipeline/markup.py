@@ -3,6 +3,11 @@
 A list is written as
 
     '<points coords="' places '">' label '</point>'      (or '<tracks'; also '</points>', '</tracks>')
+
+where places are grounding tokens or, in models without them, numbers. Older models write
+
+    '<point x="' number '" y="' number '" alt="' label '">' label '</point>'        (or '<points x1=... y1=... x2=...')
+    '<points ' time (' ' id ' ' x ' ' y)* '/>'
 """
 
 from __future__ import annotations
@@ -10,10 +15,10 @@ from __future__ import annotations
 import re
 
 _PLACE = re.compile(r"<POINT_\d+>")
-_OPENING = re.compile(r'<(?:points|tracks)\b[^<>]*?coords="')
+_OPENING = re.compile(r'<(?:points?|tracks)(?:\s+(?P<older>\d)|\b[^<>]*?(?:coords="|\b(?P<attribute>[xy]\d*\s*=\s*")))')
 _CLOSING = re.compile(r"</(?:point|track)s?>")
-_END_OF_PLACES = '">'
-_OPENED = ("<points ", "<tracks ")
+_END_OF_PLACES, _END_OF_TAG = '">', ">"
+_OPENED = ("<points ", "<point ", "<tracks ")
 _TAGS = (*_OPENED, "</points>", "</point>", "</tracks>", "</track>")
 _LONGEST_TAG = 200
 _SHORTEST_CUT = 2
@@ -25,6 +30,8 @@ def plain_text(raw_text: str) -> str:
 
     >>> plain_text('Counting the <points coords="<POINT_7><POINT_9><POINT_3>1<POINT_8>">cups</point> shows a total of 1.')
     'Counting the cups shows a total of 1.'
+    >>> plain_text('<point x="61.5" y="40.4" alt="the cup">the cup</point>')
+    'the cup'
     """
     stripper = MarkupStripper()
     return (stripper.push(_PLACE.sub("", raw_text)) + stripper.finish()).strip()
@@ -40,26 +47,23 @@ class MarkupStripper:
     def __init__(self) -> None:
         self.closed_lists = 0
         self._held = ""
-        self._among_places = False
+        self._awaited = ""  # what ends the places that the text is among
 
     def push(self, piece: str) -> str:
         """The words that are certain after this piece, which may be none."""
         self._held += piece
         words = []
         while self._held:
-            if self._among_places:
-                _, found, rest = self._held.partition(_END_OF_PLACES)
-                # Without the end in sight only a quote at the very end can still become one.
-                self._held = rest if found else '"' * self._held.endswith('"')
-                self._among_places = not found
-                if not found:
+            if self._awaited:
+                if not self._leave_places():
                     break
                 continue
             before, bracket, rest = self._held.partition("<")
             words.append(before)
             self._held = bracket + rest
             if opening := _OPENING.match(self._held):
-                self._held, self._among_places = self._held[opening.end() :], True
+                self._awaited = _END_OF_TAG if opening["older"] or opening["attribute"] else _END_OF_PLACES
+                self._held = self._held[opening.end() :]
             elif closing := _CLOSING.match(self._held):
                 self._held = self._held[closing.end() :]
                 self.closed_lists += 1
@@ -74,7 +78,17 @@ class MarkupStripper:
         """What was held back because it could have become a tag, if the answer is really over."""
         held, self._held = self._held, ""
         begun = any(tag.startswith(held) or (tag in _OPENED and held.startswith(tag)) for tag in _TAGS)
-        return "" if self._among_places or (len(held) > _SHORTEST_CUT and begun) else held
+        return "" if self._awaited or (len(held) > _SHORTEST_CUT and begun) else held
+
+    def _leave_places(self) -> bool:
+        """Drops places up to their end; False where it is not in sight."""
+        _, found, rest = self._held.partition(self._awaited)
+        if found:
+            self._held, self._awaited = rest, ""
+            return True
+        # Only the beginning of the end at the very end can still become one.
+        self._held = '"' * (self._awaited == _END_OF_PLACES and self._held.endswith('"'))
+        return False
 
     def _may_become_tag(self) -> bool:
         """Whether more text could turn what is held into a tag."""

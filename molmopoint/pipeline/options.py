@@ -67,15 +67,26 @@ class AnswerOptions:
         own = {name: options.pop(name) for name in cls.__dataclass_fields__ if name in options}
         return cls(**own, sampling=options)
 
+    @property
+    def point_limit(self) -> int | None:
+        """Most points of the answer; None for no limit."""
+        return 1 if self.single else self.max_points
+
     def generate_arguments(self) -> dict[str, Any]:
-        """Keywords for `model.generate`."""
-        return {
-            "do_sample": False,
-            **self.sampling,
-            "max_new_tokens": self.max_new_tokens,
-            "max_points": self.max_points,
-            "single_point": self.single,
-        }
+        """Keywords for `model.generate` that every family knows."""
+        return {"do_sample": False, **self.sampling, "max_new_tokens": self.max_new_tokens}
+
+
+def question_options(options: Mapping[str, Any]) -> AnswerOptions:
+    """Options of a plain question, from the keywords of a call.
+
+    Raises:
+        TypeError: an option that is for points.
+    """
+    for name in ("max_points", "single", "template"):
+        if name in options:
+            raise TypeError(f"unexpected option {name!r} for a plain question, which is sent as it is; use `point` to point")
+    return AnswerOptions.of(**options, template="{}")
 
 
 def _checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:

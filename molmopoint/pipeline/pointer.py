@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from molmopoint.errors import CheckpointError, ProcessingError
-from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.pipeline.answers import AnswerReader, count_of
+from molmopoint.errors import ProcessingError
+from molmopoint.pipeline.answers import count_of
 from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
 from molmopoint.pipeline.clips import ClipOptions
+from molmopoint.pipeline.families import family_of
 from molmopoint.pipeline.history import Turn
 from molmopoint.pipeline.options import DEFAULT_MAX_NEW_TOKENS, AnswerOptions
 from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, complete_prompt
-from molmopoint.pipeline.requests import PIXELS, Request, RequestBuilder, collate
+from molmopoint.pipeline.requests import Request, RequestBuilder
 from molmopoint.pipeline.result import PointingResult
-from molmopoint.pipeline.streaming import AnswerStream
+from molmopoint.pipeline.streaming import AnswerStream, TextStream
 from molmopoint.pipeline.track_options import Ground, TrackOptions
 from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.tracking import Tracker, as_clip
-from molmopoint.pipeline.visual import EncodedImage, join_features
+from molmopoint.pipeline.visual import EncodedImage
 from molmopoint.processing import MolmoPointProcessor
+
+Stream = TypeVar("Stream", AnswerStream, TextStream)
 
 
 class Pointer:
@@ -36,26 +37,18 @@ class Pointer:
     sent literally: text that looks like a special token stays text.
 
     Args:
-        model: in evaluation mode, on its device.
-        processor: of the same checkpoint.
+        model: a MolmoPoint, or transformers' own Molmo2; in evaluation mode, on its device.
+        processor: of the same checkpoint, `MolmoPointProcessor` or `Molmo2PointingProcessor`.
 
     Raises:
-        CheckpointError: model and processor divide a ViT patch into different location cells.
+        CheckpointError: model and processor do not belong together.
     """
 
-    def __init__(self, model: MolmoPointForConditionalGeneration, processor: MolmoPointProcessor) -> None:
-        if processor.location_grid != model.config.location_grid:
-            raise CheckpointError(
-                f"expected a processor with {model.config.patch_location} location cells as the model has, got {processor.patch_location}; "
-                "load both from the same folder, or set patch_location alike"
-            )
+    def __init__(self, model: Any, processor: MolmoPointProcessor) -> None:
         self.model = model
         self.processor = processor
+        self._family = family_of(model, processor)
         self._builder = RequestBuilder(processor, model.config)
-        tokenizer = processor.tokenizer
-        # Released folders may lack a generation config; the answer ends with the token that ends every turn.
-        eos_token_ids = _ids_of(model.generation_config.eos_token_id) or _ids_of(tokenizer.eos_token_id)
-        self._reader = AnswerReader(tokenizer, model.config.extended_start, eos_token_ids)
         self._tracker = Tracker(self._builder, processor, model.config.text_config.max_position_embeddings, self._answer)
 
     def __repr__(self) -> str:
@@ -168,11 +161,38 @@ class Pointer:
         history = options.pop("history", None)
         settings = AnswerOptions.of(**options)
         request = self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings, history)
+        return self._stream(AnswerStream, request, settings)
 
-        def generate(watcher: StoppingCriteria) -> PointingResult:
-            return self._answer([request], settings, stopping_criteria=StoppingCriteriaList([watcher]))[0]
+    def ask(self, image: Any, question: str, *, video: Any = None, history: Sequence[Turn] | None = None, **options: Any) -> str:
+        """Answers a question in words; the question is sent exactly as it is.
 
-        return AnswerStream(generate, self._reader.event_reader(request), self._reader.eos_token_ids)
+        Args:
+            image: a picture, a list of pictures, what `encode` returned, or None; or a video file (by its ending) or a `Clip`.
+            question: what to ask.
+            video: a clip as in `point_video`, in place of the image, which is then None.
+            history: earlier turns about the same pictures or clip; a pair of a question and its answer for a plain one.
+            **options: `max_new_tokens`, `max_crops` and arguments of `generate` as in `point`; for a clip `timestamps`, `start`, `end`
+                and the others of `point_video`.
+
+        Returns:
+            The answer. Where the model points in it, the label of the list stands for the points.
+
+        Raises:
+            ProcessingError: as in `point` and `point_video`; or both pictures and a clip.
+        """
+        request, settings = self._builder.question(image, question, options, video=video, history=history)
+        return self._answer([request], settings)[0].text
+
+    def ask_stream(
+        self, image: Any, question: str, *, video: Any = None, history: Sequence[Turn] | None = None, **options: Any
+    ) -> TextStream:
+        """Yields the answer to a question piece by piece; arguments as in `ask`.
+
+        Returns:
+            An iterator of `str`. Once it is exhausted its `result` holds the whole answer, points included.
+        """
+        request, settings = self._builder.question(image, question, options, video=video, history=history)
+        return self._stream(TextStream, request, settings)
 
     def point_video(
         self,
@@ -301,42 +321,19 @@ class Pointer:
         visual = self._builder.see(image, max_crops)
         if not visual.pixels:
             raise ProcessingError("expected a picture to encode, got none; requests of text alone need no encoding")
-        with torch.inference_mode():
-            return EncodedImage(visual, self.model.get_visual_features(**self._on_device(visual.pixels)), max_crops)
+        return EncodedImage(visual, self._family.encode(visual), max_crops)
+
+    def _stream(self, kind: type[Stream], request: Request, options: AnswerOptions) -> Stream:
+        """The answer to one request while it is being generated."""
+
+        def generate(watcher: StoppingCriteria) -> PointingResult:
+            return self._answer([request], options, stopping_criteria=StoppingCriteriaList([watcher]))[0]
+
+        return kind(generate, self._family.events(request, options), self._family.eos_token_ids)
 
     def _answer(self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any) -> list[PointingResult]:
         """Runs the model on one batch."""
-        batch = self._on_device(collate(requests, self.processor.tokenizer.pad_token_id))
-        with torch.inference_mode():
-            if any(request.features is not None for request in requests):
-                batch = self._with_features(batch, requests)
-            arguments = options.generate_arguments()
-            if arguments.get("stop_strings") is not None:
-                arguments["tokenizer"] = self.processor.tokenizer
-            output = self.model.generate(
-                **batch,
-                **arguments,
-                eos_token_id=list(self._reader.eos_token_ids),
-                pad_token_id=self.processor.tokenizer.pad_token_id,
-                return_dict_in_generate=True,
-                **generate_arguments,
-            )
-            return self._reader.read(output, requests, batch["input_ids"].shape[1])
-
-    def _with_features(self, batch: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:
-        """The batch with visual features in place of pixels; pictures that are not encoded yet are looked at now."""
-        features = [
-            request.features or self.model.get_visual_features(**self._on_device(request.visual.pixels))
-            for request in requests
-            if request.visual.pixels
-        ]
-        text = {name: tensor for name, tensor in batch.items() if name not in PIXELS}
-        return {**text, "visual_features": join_features(features)}
-
-    def _on_device(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Copies tensors to the model's device, without waiting where the device allows it."""
-        device = self.model.device
-        return {name: value.to(device, non_blocking=True) if hasattr(value, "to") else value for name, value in tensors.items()}
+        return self._family.answer(requests, options, **generate_arguments)
 
 
 def _pairs(images: Iterable[Any], prompts: str | Iterable[str]) -> Iterator[tuple[Any, str]]:
@@ -362,9 +359,3 @@ def _zipped(images: Iterable[Any], prompts: Iterable[str]) -> Iterator[tuple[Any
         if "zip()" not in str(error):
             raise
         raise ProcessingError(f"expected one prompt per image, or one text for all: {error}") from error
-
-
-def _ids_of(token_ids: int | Sequence[int] | None) -> tuple[int, ...]:
-    if token_ids is None:
-        return ()
-    return (token_ids,) if isinstance(token_ids, int) else tuple(token_ids)

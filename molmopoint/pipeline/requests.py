@@ -8,7 +8,7 @@ Letters: B rows, S tokens, N crops or frames of the call, G ViT patches per crop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from molmopoint.config import MolmoPointConfig
-from molmopoint.connector import VisualFeatures
 from molmopoint.errors import ProcessingError
 from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
-from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames
+from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames, is_clip
 from molmopoint.pipeline.history import Turn, as_turns, conversation
-from molmopoint.pipeline.options import AnswerOptions
+from molmopoint.pipeline.options import AnswerOptions, question_options
+from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.collate import join_pooling
@@ -45,7 +44,7 @@ class Request:
         mm_token_type_ids: (S,) 1 at vision tokens.
         visual: the pictures or the clip.
         answer_start: beginning of the answer that is given and not generated; it opens a point list.
-        features: what the model has seen of them, if they are encoded.
+        features: what the model has seen of them, if they are encoded; None if not.
     """
 
     prompt: str
@@ -54,7 +53,7 @@ class Request:
     mm_token_type_ids: Tensor
     visual: VisualInput
     answer_start: str = ""
-    features: VisualFeatures | None = field(default=None, repr=False)
+    features: Any = field(default=None, repr=False)
 
     @property
     def metadata(self) -> PointingMetadata:
@@ -70,7 +69,7 @@ class RequestBuilder:
         config: of the model.
     """
 
-    def __init__(self, processor: MolmoPointProcessor, config: MolmoPointConfig) -> None:
+    def __init__(self, processor: MolmoPointProcessor, config: Any) -> None:
         self._processor = processor
         self._max_length = config.text_config.max_position_embeddings
 
@@ -98,6 +97,26 @@ class RequestBuilder:
         if options.max_crops is not None:
             raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")
         return self.ask(self.watch(video, clip_options), prompt, options.single, history)
+
+    def question(
+        self, image: Any, question: str, options: Mapping[str, Any], *, video: Any = None, history: Sequence[Turn] | None = None
+    ) -> tuple[Request, AnswerOptions]:
+        """A plain question about pictures, a clip, or nothing, and how it is answered.
+
+        Raises:
+            ProcessingError: as `about_pictures` and `about_video`; or both pictures and a clip, or options of a clip without one.
+        """
+        if video is not None and image is not None:
+            raise ProcessingError("expected pictures or a video, got both; a question is about one of them")
+        of_clip = {name: value for name, value in options.items() if name in ClipOptions.__dataclass_fields__}
+        settings = question_options({name: value for name, value in options.items() if name not in of_clip})
+        prompt = complete_prompt(question, settings.template)
+        clip = image if is_clip(image) else video
+        if clip is not None:
+            return self.about_video(clip, prompt, ClipOptions(**of_clip), settings, history), settings
+        if of_clip:
+            raise ProcessingError(f"expected a video with {', '.join(of_clip)}, got none; pass video=...")
+        return self.about_pictures(image, prompt, settings, history), settings
 
     def see(self, image: Any, max_crops: int | None) -> VisualInput:
         """Pictures as model input."""
@@ -140,7 +159,7 @@ class RequestBuilder:
         prompt: str,
         single: bool = False,
         history: Sequence[Turn] | None = None,
-        features: VisualFeatures | None = None,
+        features: Any = None,
     ) -> Request:
         """One row: the pictures, earlier turns, and the prompt, ready for an answer.
 
@@ -152,7 +171,8 @@ class RequestBuilder:
         if single and not visual.metadata.num_patches:
             raise ProcessingError("expected a picture for single=True, got a request of text alone")
         answer_start = POINT_LIST_START if single else ""
-        messages = conversation("video" if visual.metadata.is_video else "image", len(visual.spans), as_turns(history), prompt)
+        kind = "video" if visual.metadata.is_video else "image"
+        messages = conversation(kind, len(visual.spans), as_turns(history), prompt, keep_text=self._processor.points_are_text)
         rendered, earlier = self._processor.render_chat(messages, add_generation_prompt=True)
         ids, selections = self._processor.encode_chat(rendered, visual.spans, earlier, visual.metadata)
         ids += (opening := self._processor.tokenizer.encode(answer_start, add_special_tokens=False))

@@ -22,12 +22,14 @@ class PointingResult:
 
     Attributes:
         points: where, in pixels of the displayed pictures, with object ids and scores. A score is the product of the
-            probabilities of the point's patch, subpatch and location among the choices left: 0..1, uncalibrated.
+            probabilities of the point's patch, subpatch and location among the choices left: 0..1, uncalibrated. NaN where
+            the model writes coordinates as text.
         text: the answer in words; a point list reads as its label.
-        raw_text: the answer as generated, with `<POINT_n>` tokens; they mean something for this very request only.
+        raw_text: the answer as generated, with `<POINT_n>` tokens, which mean something for this very request only, or with
+            coordinates as text.
         prompt: the request as it was sent.
         truncated: a limit of tokens or time cut the answer; `points` holds those that were complete.
-        invalid: triples that name no place of the pictures.
+        invalid: triples, or coordinates, that name no place of the pictures.
         image_sizes: (width, height) of every displayed picture; one entry for a clip.
         metadata: what turns grounding tokens of this request into pixels.
         displayed: the pictures or the clip, for `draw`.
@@ -90,7 +92,10 @@ class PointingResult:
             GroundingError: there is no point `i`, or the points did not come from a model's choice.
         """
         if self.distributions is None or self.points.triples is None:
-            raise GroundingError("expected points that a model has just chosen, got points without distributions; ask the model again")
+            raise GroundingError(
+                "expected points that a model has just chosen, got points without distributions; ask the model again, "
+                "a MolmoPoint if this one writes coordinates as text"
+            )
         if not -len(self.points) <= i < len(self.points):
             raise GroundingError(f"expected the index of one of {len(self.points)} points, got {i}")
         i %= len(self.points)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from molmopoint.pipeline.events import EventReader
+from molmopoint.pipeline.family import Events
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.points import Point
 
@@ -33,7 +33,7 @@ class AnswerStream(Iterator["str | Point"]):
     def __init__(
         self,
         generate: Callable[[StoppingCriteria], PointingResult],
-        events: EventReader,
+        events: Events,
         eos_token_ids: tuple[int, ...],
     ) -> None:
         self.result: PointingResult | None = None
@@ -80,6 +80,36 @@ class AnswerStream(Iterator["str | Point"]):
             self._tokens.put(_END)
         except BaseException as error:  # handed to whoever iterates: a thread has nobody else to tell
             self._tokens.put(error)
+
+
+class TextStream(Iterator[str]):
+    """Pieces of an answer in words; see `AnswerStream`, whose points are left out here."""
+
+    def __init__(
+        self,
+        generate: Callable[[StoppingCriteria], PointingResult],
+        events: Events,
+        eos_token_ids: tuple[int, ...],
+    ) -> None:
+        self._events = AnswerStream(generate, events, eos_token_ids)
+
+    @property
+    def result(self) -> PointingResult | None:
+        """The whole answer, once the stream is exhausted."""
+        return self._events.result
+
+    def __next__(self) -> str:
+        return next(event for event in self._events if isinstance(event, str))
+
+    def close(self) -> None:
+        """Stops the generation after the token in work."""
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _TokenWatcher(StoppingCriteria):

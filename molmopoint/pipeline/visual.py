@@ -81,12 +81,12 @@ class EncodedImage:
 
     Attributes:
         visual: the pictures as model input.
-        features: what the model sees, on its device.
+        features: what the model sees, on its device; each family has its own form.
         max_crops: option it was made with.
     """
 
     visual: VisualInput = field(repr=False)
-    features: VisualFeatures = field(repr=False)
+    features: Any = field(repr=False)
     max_crops: int | None = None
 
     @property

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from molmopoint.geometry import NO_LOCATION, PointingMetadata
 from molmopoint.points import Points
 from molmopoint.processing.answers import NOTHING_THERE, PointList
 from molmopoint.tokens import LOCATION, NO_MORE_POINTS, NO_SELECTION, PATCH, SUBPATCH
+
+_Written = TypeVar("_Written")
 
 LIST_MARK = "\ufdd1"
 """Where a rendered prompt wants the next earlier point list; a noncharacter, like `literal.MARK`."""
@@ -38,10 +40,32 @@ class EarlierPoints:
     label: str
 
 
+def fill_marks(
+    prompt: str, earlier: Sequence[EarlierPoints], write: Callable[[EarlierPoints], _Written]
+) -> tuple[list[str], list[_Written]]:
+    """The stretches of a rendered prompt around its marks, and what belongs between them.
+
+    Args:
+        prompt: with one `LIST_MARK` per list.
+        earlier: the lists in the order of the marks.
+        write: writes one list.
+
+    Raises:
+        ProcessingError: the numbers of marks and lists differ.
+    """
+    stretches = prompt.split(LIST_MARK)
+    if len(stretches) - 1 != len(earlier):
+        raise ProcessingError(
+            f"expected a place in the prompt for each of {len(earlier)} earlier point lists, got {len(stretches) - 1}; "
+            "pass points as parts of assistant messages to apply_chat_template"
+        )
+    return stretches, [write(entry) for entry in earlier]
+
+
 def write_earlier_points(
     prompt: str, earlier: Sequence[EarlierPoints], metadata: PointingMetadata, escape: Callable[[str], str]
 ) -> tuple[str, list[int]]:
-    """Writes the point lists of one sample into its rendered prompt.
+    """Writes the point lists of one sample into its rendered prompt, as grounding tokens.
 
     Args:
         prompt: with one `LIST_MARK` per list.
@@ -56,16 +80,10 @@ def write_earlier_points(
         ProcessingError: the numbers of marks and lists differ.
         GroundingError: a point lies in no picture of the sample.
     """
-    parts = prompt.split(LIST_MARK)
-    if len(parts) - 1 != len(earlier):
-        raise ProcessingError(
-            f"expected a place in the prompt for each of {len(earlier)} earlier point lists, got {len(parts) - 1}; "
-            "pass points as parts of assistant messages to apply_chat_template"
-        )
-    text, selections = parts[0], []
-    for entry, following in zip(earlier, parts[1:], strict=True):
-        written, selected = _write_list(entry, metadata, escape)
-        text += written + following
+    stretches, written = fill_marks(prompt, earlier, lambda entry: _write_list(entry, metadata, escape))
+    text, selections = stretches[0], []
+    for (list_text, selected), following in zip(written, stretches[1:], strict=True):
+        text += list_text + following
         selections += selected
     return text, selections
 

@@ -46,6 +46,9 @@ class MolmoPointProcessor(Molmo2Processor):
     special tokens and `<POINT_n>` in it have their meaning. `apply_chat_template` takes user text literally instead.
     """
 
+    points_are_text = False
+    """Whether answers name places by coordinates as text; else by grounding tokens."""
+
     def __init__(
         self,
         image_processor: Any = None,
@@ -192,7 +195,7 @@ class MolmoPointProcessor(Molmo2Processor):
         if any(opened := [prompt.endswith(LIST_OPENING) for prompt in samples.texts]):
             output["open_list"] = opened
         if any(selections):
-            output["selection_ids"] = place_selections(output["input_ids"], selections, grounding_token_ids(self.tokenizer))
+            output["selection_ids"] = self._placed(output["input_ids"], selections)
         if return_pointing_metadata:
             for known in metadata:
                 self.check_places(known.num_patches, known.num_slots)
@@ -265,13 +268,13 @@ class MolmoPointProcessor(Molmo2Processor):
             earlier: the points it returned.
             metadata: of the pictures.
         """
-        text, selected = write_earlier_points(self._opened(rendered), earlier, metadata, self.escape_user_text)
+        text, selected = self._with_lists(self._opened(rendered), earlier, metadata)
         placeholder = self.video_token if metadata.is_video else self.image_token
         pieces = text.split(placeholder)  # user text is escaped, so every placeholder is the template's
         if len(pieces) - 1 != len(spans):
             raise ProcessingError(f"expected a chat template with a placeholder for each of {len(spans)} pictures, got {len(pieces) - 1}")
         ids = literal_text(self.tokenizer).encode(pieces[0] + "".join(span + piece for span, piece in zip(spans, pieces[1:], strict=True)))
-        return ids, place_selections([ids], [selected], grounding_token_ids(self.tokenizer))[0].tolist()
+        return ids, self._placed([ids], [selected])[0].tolist()
 
     def _render(self, messages: Any, chat_template: str | None, **kwargs: Any) -> Any:
         try:
@@ -349,8 +352,16 @@ class MolmoPointProcessor(Molmo2Processor):
         if len(earlier) != len(prompts):
             raise ProcessingError(f"expected earlier_points for each of {len(prompts)} samples, got {len(earlier)} lists; pass [] for none")
         rows = zip(prompts, earlier, metadata, strict=True)
-        written = [write_earlier_points(prompt, lists, known, self.escape_user_text) for prompt, lists, known in rows]
+        written = [self._with_lists(prompt, lists, known) for prompt, lists, known in rows]
         return [prompt for prompt, _ in written], [selected for _, selected in written]
+
+    def _with_lists(self, prompt: str, earlier: Sequence[EarlierPoints], metadata: PointingMetadata) -> tuple[str, list[int]]:
+        """The rendered prompt of a sample with its earlier point lists, and what their grounding tokens select."""
+        return write_earlier_points(prompt, earlier, metadata, self.escape_user_text)
+
+    def _placed(self, input_ids: Any, selections: Sequence[Sequence[int]]) -> np.ndarray:
+        """`selection_ids` (B, S) of rows and what their grounding tokens select."""
+        return place_selections(input_ids, selections, grounding_token_ids(self.tokenizer))
 
     def _tokenize(self, prompts: list[str], kwargs: dict[str, Any]) -> Mapping[str, Any]:
         if not any(MARK in prompt for prompt in prompts):

@@ -77,7 +77,7 @@ def read_text_answer(
         raise GroundingError(f"expected one (width, height) for a clip, got {len(image_sizes)}; pass that of its frames")
     tags = _tags(text)
     form = _form_of(text, tags)
-    reader = _Reader(form)
+    reader = TextReader(form)
     if form in _READERS:
         for tag in tags:
             _READERS[form](reader, tag)
@@ -100,18 +100,21 @@ class _Tag:
     ends_text: bool
 
 
-_OPENING = re.compile(r"<(?:points?|tracks)\b")
-_COORDS = re.compile(r'<(points?|tracks)\b(?:[^<>"]|"[^"]*")*?\scoords\s*=\s*"')
-_COORDS_END = re.compile(r'["<>]|\Z')
+TAG_OPENING = re.compile(r"<(?:points?|tracks)\b")
+COORDS = re.compile(r'<(points?|tracks)\b(?:[^<>"]|"[^"]*")*?\scoords\s*=\s*"')
+COORDS_END = re.compile(r'["<>]')
+SEPARATOR = re.compile(r"[\t:;,]")
+"""The marks of a list of `TextForm.COORDS`, for those who follow an answer while it is written."""
+
 _BLOCK = re.compile(r"<(?:points|tracks)\s+(?=[0-9])([0-9.\s]*)")
 _ATTRIBUTES = re.compile(r"<points?\b[^<>]*\b[xy][0-9]*\s*=\s*\"")
 _ATTRIBUTE = re.compile(r"\b([A-Za-z]+)([0-9]{0,6})\s*=\s*\"([^\"<>]*)(\"?)")
 _LABEL = re.compile(r"[^<>]*(?<!/)>(.*?)</(?:point|track)s?>", re.DOTALL)
-_SEPARATOR = re.compile(r"[\t:;,]")
 
 _KEY = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,9})?")
 _ID = re.compile(r"[0-9]{1,18}")
-_INTEGER = re.compile(r"[0-9]{3,4}")
+INTEGER = re.compile(r"[0-9]{3,4}")
+"""A coordinate of `TextForm.COORDS`."""
 _PERCENT = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,9})?")
 
 _DECIMAL = r"[0-9]{1,3}\.[0-9]{1,9}"
@@ -125,12 +128,12 @@ _UNTAGGED = {
 
 
 def _tags(text: str) -> list[_Tag]:
-    starts = [match.start() for match in _OPENING.finditer(text)]
+    starts = [match.start() for match in TAG_OPENING.finditer(text)]
     return [_Tag(text[start:end], end == len(text)) for start, end in zip(starts, [*starts[1:], len(text)], strict=False)]
 
 
 def _form_of(text: str, tags: Sequence[_Tag]) -> TextForm | None:
-    tagged = ((TextForm.COORDS, _COORDS), (TextForm.BLOCKS, _BLOCK), (TextForm.ATTRIBUTES, _ATTRIBUTES))
+    tagged = ((TextForm.COORDS, COORDS), (TextForm.BLOCKS, _BLOCK), (TextForm.ATTRIBUTES, _ATTRIBUTES))
     for form, pattern in tagged:
         if any(pattern.match(tag.text) for tag in tags):
             return form
@@ -149,7 +152,7 @@ class _Found:
 
 
 @dataclass
-class _Reader:
+class TextReader:
     """Collects the points of an answer of one form."""
 
     form: TextForm | None
@@ -219,23 +222,24 @@ class _Reader:
         return TextAnswer(points, self.invalid, self.truncated, tuple(self.labels), None, self.form)
 
 
-def _read_coords(reader: _Reader, tag: _Tag) -> None:
-    opening = _COORDS.match(tag.text)
+def _read_coords(reader: TextReader, tag: _Tag) -> None:
+    opening = COORDS.match(tag.text)
     if opening is None:
         return
     first = len(reader.found)
-    end = next(match.start() for match in _COORDS_END.finditer(tag.text, opening.end()))
+    ending = COORDS_END.search(tag.text, opening.end())
+    end = ending.start() if ending else len(tag.text)
     value = tag.text[opening.end() : end]
-    units = [unit.split() for unit in _SEPARATOR.split(value)]
+    units = [unit.split() for unit in SEPARATOR.split(value)]
     if tag.ends_text and end == len(tag.text):
         units[-1], reader.truncated = _without_cut(units[-1], open_end=not value[-1:].isspace())
     seen: set[tuple[float, int]] | None = set() if opening[1] == "tracks" else None
     for unit in units:
-        reader.read_unit(unit, _INTEGER, seen)
+        reader.read_unit(unit, INTEGER, seen)
     reader.close(first, tag.text[end:])
 
 
-def _read_block(reader: _Reader, tag: _Tag) -> None:
+def _read_block(reader: TextReader, tag: _Tag) -> None:
     block = _BLOCK.match(tag.text)
     if block is None:
         return
@@ -249,7 +253,7 @@ def _read_block(reader: _Reader, tag: _Tag) -> None:
     reader.close(first, tag.text[block.end() :])
 
 
-def _read_attributes(reader: _Reader, tag: _Tag) -> None:
+def _read_attributes(reader: TextReader, tag: _Tag) -> None:
     if not _ATTRIBUTES.match(tag.text):
         return
     first, end = len(reader.found), 0

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from molmopoint.errors import GroundingError
+from molmopoint.points import Points
 from molmopoint.processing.answers import Style, frame_answer
 
 FULL_SCALE = 1000
@@ -81,6 +82,24 @@ def text_tracks(seconds: Any, xy: Any, objects: Sequence[Hashable], image_sizes:
         number = numbers.setdefault(objects[i], len(numbers) + 1)
         points.setdefault((written[i][0], number), written[i])
     return _write_list("tracks", [(points[place], place[1]) for place in sorted(points)], label)
+
+
+def text_list(points: Points, image_sizes: Sequence[tuple[int, int]], label: str, *, is_video: bool) -> str:
+    """Points of an answer as a list; equal object ids at several times of a clip make them tracks.
+
+    Args:
+        points: one or more, in pixels.
+        image_sizes: as for `text_answer`.
+        label: what they are.
+        is_video: whether their groups are seconds.
+
+    Raises:
+        GroundingError: as `text_points`.
+    """
+    group = points.group.astype(np.float64 if is_video else np.int64)
+    if is_video and len(set(points.object_id.tolist())) < len(points):
+        return text_tracks(group, points.xy, points.object_id.tolist(), image_sizes, label)
+    return text_points(group, points.xy, image_sizes, label)
 
 
 def _written(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]]) -> list[tuple[float, int, int]]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig
 from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 
 from molmopoint.checkpoints import registry
+from molmopoint.checkpoints.locating import family_of, locate
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.processing import MolmoPointProcessor
@@ -20,9 +20,6 @@ from molmopoint.training.molmo2 import Molmo2ForTraining
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.recipe_files import recipe_names
 from molmopoint.training.text_coordinates import TextFamily
-
-FAMILIES = {"molmo_point": "MolmoPoint", "molmo2": "Molmo2"}
-"""Model types that can be fine-tuned."""
 
 EAGER_TOKENS = 2048
 """Longest packed row for plain attention on a processor: longer ones would need too much memory for their scores."""
@@ -45,8 +42,8 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
         CheckpointError: there is no such model, it is of another family, or its tokenizer lacks the special tokens.
     """
     register()
-    source, revision = _locate(model)
-    family = _family_of(source, revision)
+    source, revision = locate(model)
+    family = family_of(source, revision=revision)
     try:
         at: dict[str, Any] = {"revision": revision}
         settings: dict[str, Any] = {**at, "dtype": torch.float32, **quantised(recipe)}
@@ -70,32 +67,3 @@ def attention_of(recipe: Recipe) -> str:
     Measured with the embedded model, rows of 161 tokens and bfloat16 on one core: backward 0.26 s with SDPA, 0.16 s without.
     """
     return "sdpa" if torch.accelerator.is_available() or recipe.data.max_tokens > EAGER_TOKENS else "eager"
-
-
-def _locate(model: str | Path) -> tuple[str, str | None]:
-    """Folder or hub id, and revision."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return str(folder), None
-    entry = registry.find(str(model))
-    if entry is not None:
-        return registry.resolve(entry.name), entry.revision
-    if str(model).count("/") == 1 and not str(model).startswith((".", "/", "~")):
-        return str(model), None
-    raise CheckpointError(
-        f"expected a name of the zoo ({', '.join(registry.names())}), a hub id (owner/name) or a folder, got {str(model)!r}; check the name"
-    )
-
-
-def _family_of(source: str, revision: str | None) -> str:
-    """The model type of a checkpoint."""
-    try:
-        fields, _ = PretrainedConfig.get_config_dict(source, revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"expected a model with a config.json at {source!r}, got: {reason}; check the name or folder") from error
-    found = str(fields.get("model_type"))
-    if found not in FAMILIES:
-        known = " or ".join(f"{name} (model_type {kind!r})" for kind, name in FAMILIES.items())
-        raise CheckpointError(f"expected a checkpoint of {known}, got model_type {found!r} at {source!r}; choose one of these families")
-    return found

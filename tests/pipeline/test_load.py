@@ -8,8 +8,9 @@ from toy_pointer import toy_pointer
 from toy_processor import picture
 
 import molmopoint
+from molmopoint.checkpoints.locating import locate
 from molmopoint.errors import CheckpointError
-from molmopoint.pipeline.load import default_dtype, locate
+from molmopoint.pipeline.load import default_dtype
 
 
 def test_a_saved_model_points_as_before(toy_folder):

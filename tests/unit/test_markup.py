@@ -27,13 +27,23 @@ PLACES = "<POINT_7><POINT_101><POINT_106>1<POINT_100>"
         (f'<points coords="{PLACES}">cups</po', "cups"),
         ("1 < 2 and <b>bold</b>", "1 < 2 and <b>bold</b>"),  # other brackets are text
         (f'<points coords="{PLACES}">a "b" c</point>', 'a "b" c'),
+        ('There are 2 <points coords="1 1 100 200;2 2 300 400">cats</points>.', "There are 2 cats."),  # coordinates as text
+        ('<tracks coords="0.0 1 100 200', ""),
+        ('The <point x="61.5" y="40.4" alt="the cup">cup</point> here', "The cup here"),  # older models
+        ('<points x1="61.5" y1="40.4" x2="3" y2="4" alt="cups">cups</points>', "cups"),
+        ("Seen <points 0.5 1 12.5 40.0 2 13.0 41.0/> and <points 1.0 1 1.0 2.0 />.", "Seen  and ."),
+        ("<points 0.5 1 12", ""),
+        ("a <point of> view", "a <point of> view"),
     ],
 )
 def test_plain_text(raw, words):
     assert plain_text(raw) == words
 
 
-@given(st.lists(st.sampled_from(['<points coords="', '">', "</point>", "cups", " ", "<", "1", '"', "<po", "ints"]), max_size=12), st.data())
+PARTS = ['<points coords="', '">', "</point>", "cups", " ", "<", "1", '"', "<po", "ints", " x1=", "<points 0"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12), st.data())
 def test_pieces_give_the_words_of_the_whole(parts, data):
     raw = "".join(parts)
     stripper, words, rest = MarkupStripper(), "", raw

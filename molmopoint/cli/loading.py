@@ -1,0 +1,27 @@
+"""Loading the model of a command."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from molmopoint.cli import console
+from molmopoint.errors import MolmoPointError
+from molmopoint.pipeline import Pointer, load
+
+LOADING_FAULTS = (MolmoPointError, OSError, ImportError, RuntimeError, ValueError)
+"""What loading may raise where a name, a file or a device is not what it should be."""
+
+
+def load_pointer(model: str, dtype: str | None, device: str | None) -> Pointer:
+    """The model, with a note on stderr while it loads.
+
+    Args:
+        model: zoo name, hub id or folder.
+        dtype: precision, None for the default.
+        device: None for the default.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with console.notes().status(f"Loading {escape(model)} ..."):
+        return load(model, dtype=dtype, device_map=device)
