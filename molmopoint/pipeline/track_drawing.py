@@ -19,6 +19,7 @@ from molmopoint.drawing import colour_of, draw_points, marker_radius
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.video_writing import check_video_path, write_video
 from molmopoint.pipeline.visual import Displayed
+from molmopoint.points import Point
 from molmopoint.processing.pictures import load_picture
 from molmopoint.tracks import TrackPoint, Tracks
 from molmopoint.video import open_video
@@ -99,8 +100,7 @@ class _Places:
         pen = ImageDraw.Draw(picture)
         for track in self._lines:
             self._draw_trail(pen, track.time, track.xy, time, colour_of(track.object_id), radius)
-        hidden = [point for point in points if not point.visible]
-        shown = [point for point in points if point.visible]
+        hidden, shown = ([Point(p.object_id, p.time, p.x, p.y) for p in points if p.visible is seen] for seen in (False, True))
         picture = draw_points(picture, hidden, numbers=False, radius=max(2.0, radius * _HIDDEN_RADIUS))
         return draw_points(picture, shown, numbers=numbers, radius=radius)
 
