@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from molmopoint.processing import MolmoPointImageProcessor, MolmoPointProcessor, MolmoPointVideoProcessor
     from molmopoint.registration import register
     from molmopoint.reward import Judge, RewardModel, load_reward
+    from molmopoint.segmentation import Mask, Masks, Segmenter, load_segmenter
     from molmopoint.tokens import NO_MORE_POINTS
     from molmopoint.tracks import Track, Tracks
 
 __all__ = [
     "NO_MORE_POINTS",
     "Judge",
+    "Mask",
+    "Masks",
     "MolmoPointConfig",
     "MolmoPointForConditionalGeneration",
     "MolmoPointImageProcessor",
@@ -39,6 +42,7 @@ __all__ = [
     "PointingResult",
     "Points",
     "RewardModel",
+    "Segmenter",
     "Track",
     "Tracks",
     "__version__",
@@ -46,10 +50,13 @@ __all__ = [
     "errors",
     "load",
     "load_reward",
+    "load_segmenter",
     "register",
 ]
 
 _HOMES = {
+    "Mask": "molmopoint.segmentation",
+    "Masks": "molmopoint.segmentation",
     "NO_MORE_POINTS": "molmopoint.tokens",
     "Judge": "molmopoint.reward",
     "Point": "molmopoint.points",
@@ -61,6 +68,8 @@ _HOMES = {
     "RewardModel": "molmopoint.reward",
     "load": "molmopoint.pipeline",
     "load_reward": "molmopoint.reward",
+    "Segmenter": "molmopoint.segmentation",
+    "load_segmenter": "molmopoint.segmentation",
     "register": "molmopoint.registration",
 }
 _REGISTERED_HOMES = {
@@ -70,7 +79,7 @@ _REGISTERED_HOMES = {
     "MolmoPointProcessor": "molmopoint.processing",
     "MolmoPointVideoProcessor": "molmopoint.processing",
 }
-_ROOMS = ("checkpoints", "data", "errors", "eval", "heads", "metrics", "pipeline", "processing", "reward", "training")
+_ROOMS = ("checkpoints", "data", "errors", "eval", "heads", "metrics", "pipeline", "processing", "reward", "segmentation", "training")
 
 
 def __getattr__(name: str) -> Any:

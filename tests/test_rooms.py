@@ -18,7 +18,7 @@ BASICS = {
     "drawing",
 }  # fmt: skip
 NETWORK = {"attention", "cache_name", "backbone", "connector", "generation", "losses", "rows", "saving", "adapters", "modeling", "molmo2"}
-ABOVE = {"processing", "data", "metrics", "checkpoints", "registration"}
+ABOVE = {"processing", "data", "metrics", "segmentation", "checkpoints", "registration"}
 # Every room but `heads` may also import `errors`, and every module its own room.
 DOORS: dict[str, set[str]] = {
     "version": set(),
@@ -50,6 +50,7 @@ DOORS: dict[str, set[str]] = {
     "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},
     "data": {"points", "geometry"},
     "metrics": {"points"},
+    "segmentation": {"points", "drawing", "metrics", "processing", "video"},
     "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing"},
     "registration": {"config", "modeling", "processing"},
     "reward": {"modeling", "molmo2", "adapters", "saving", "load_checks", "processing", "tokens", "checkpoints", "heads", "registration"},

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from molmopoint.eval.layouts.coco_masks import decode_mask, fingerprint
 from molmopoint.eval.layouts.mask_files import read_mask
+from molmopoint.metrics.coco_masks import decode_mask, fingerprint
 
 ANNOTATIONS = "Annotations"
 

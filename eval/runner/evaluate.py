@@ -139,7 +139,7 @@ def score(
         predictions: by item id.
         rule: of judging.
         ref_compat: repeat the reference's flaws.
-        segmenter: a `segmenting.Segmenter` that adds J&F to tracking benchmarks; it needs the clips.
+        segmenter: what `molmopoint.load_segmenter` returns, for J&F beside tracking scores; it needs the clips.
 
     Returns:
         The summary, and the numbers of every scored item.

@@ -12,8 +12,9 @@ from molmopoint.errors import EvaluationError, ProcessingError
 from molmopoint.eval.benchmark import Answer, Asking, Item, Metric
 from molmopoint.eval.layouts.sizes import in_size
 from molmopoint.eval.runner.clips import cut_clip
-from molmopoint.eval.segmenting import Segmenter, segmentation_scores, true_masks
+from molmopoint.eval.segmenting import segmentation_scores, true_masks, united_masks
 from molmopoint.metrics.tracking import TrueTracks, at_frames
+from molmopoint.segmentation import Segmenter
 
 METRICS = (
     Metric("jf_when_asked", "mean", title="J&F at the moments asked for"),
@@ -42,7 +43,9 @@ def segmentation_of(item: Item, answer: Answer, segmenter: Segmenter) -> dict[st
     truth = item.truth
     frames, _ = cut_clip(item.clip, Asking(max_new_tokens=1, fps=truth.fps, max_frames=_ALL_FRAMES))
     xy, _ = in_size(answer, truth.size)
-    scores = segmentation_scores(segmenter.masks(frames, at_frames(xy, answer.group, answer.object_id, truth.fps)), true_masks(truth))
+    true = true_masks(truth)
+    found = segmenter.follow_clicks(frames, at_frames(xy, answer.group, answer.object_id, truth.fps))
+    scores = segmentation_scores(united_masks(found, true), true)
     return {"jf_when_asked": scores.jf, "j_when_asked": scores.j, "f_when_asked": scores.f}
 
 

@@ -89,6 +89,16 @@ def point(
     heatmap: Annotated[
         bool, typer.Option("--heatmap", help="Also show where else the model looked (needs --out).", rich_help_panel="Output")
     ] = False,
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            "--masks",
+            metavar="SEGMENTER",
+            help="Outline what was pointed at, with a SAM 2: facebook/sam2.1-hiera-large, or a folder (needs --out or --json).",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.", rich_help_panel="Output")
     ] = False,
@@ -139,6 +149,7 @@ def point(
         json_output=json_output,
         together=together,
         batch_size=batch_size,
+        segmenter=masks,
         request={
             "single": single,
             "max_points": max_points,

@@ -99,9 +99,9 @@ class Judging:
         """The segmenter, if one is wanted."""
         if self.segmenter is None:
             return None
-        from molmopoint.eval.segmenting import Segmenter
+        from molmopoint.segmentation import load_segmenter
 
-        return Segmenter.load(self.segmenter, device="cuda" if _has_gpu() else "cpu")
+        return load_segmenter(self.segmenter)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import Pointer, PointingResult
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.prompts import complete_prompt
+from molmopoint.segmentation import Masks, Segmenter, load_segmenter
 
 _PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -32,18 +33,21 @@ class Outcome:
         result: the answer, or None.
         error: why there is no answer, or why it could not be drawn.
         drawn: files that were written.
+        masks: around the points, if they were asked for.
     """
 
     images: Sequence[Path]
     result: PointingResult | None = None
     error: str | None = None
     drawn: list[Path] = field(default_factory=list)
+    masks: Masks | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""
         answer = {} if self.result is None else self.result.to_dict()
         files = {"images": [str(image) for image in self.images], "drawn": [str(path) for path in self.drawn]}
-        return {**files, "error": self.error, **answer}
+        outlines = {} if self.masks is None else {"masks": self.masks.to_dict()["masks"]}
+        return {**files, "error": self.error, **answer, **outlines}
 
 
 @dataclass
@@ -60,6 +64,7 @@ class PointCommand:
     json_output: bool = False
     together: bool = False
     batch_size: int = 8
+    segmenter: str | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self) -> int:
@@ -72,8 +77,10 @@ class PointCommand:
         try:
             with console.quiet_stdout():
                 pointer = load_pointer(self.model, self.dtype, self.device)
+                segmenter = self._load_segmenter(pointer)
         except LOADING_FAULTS as error:
-            console.complain(f"the model {self.model!r} could not be loaded: {error}")
+            names = " or ".join(repr(name) for name in (self.model, self.segmenter) if name is not None)
+            console.complain(f"the model {names} could not be loaded: {error}")
             return NO_MODEL
         except KeyboardInterrupt:
             console.complain(f"interrupted while the model {self.model!r} was loaded")
@@ -82,6 +89,7 @@ class PointCommand:
         try:
             with console.quiet_stdout():
                 for outcome in self._answers(pointer):
+                    self._segment(outcome, segmenter)
                     self._draw(outcome, outputs)
                     outcomes.append(outcome)
                     if outcome.error is not None:
@@ -101,6 +109,8 @@ class PointCommand:
             raise ProcessingError(f"expected the prompt after the pictures, got the picture {self.prompt!r}; say what to point at")
         complete_prompt(self.prompt, self.request.get("template"))
         AnswerOptions.of(**self.request)
+        if self.segmenter is not None and (self.heatmap or not (self.out or self.json_output)):
+            raise ProcessingError("expected --out or --json together with --masks, and no --heatmap; say where the masks go")
         if self.out is None:
             if self.heatmap:
                 raise ProcessingError("expected --out together with --heatmap; say where to draw it")
@@ -109,6 +119,12 @@ class PointCommand:
         outputs = plan_outputs(self.out, pictures)
         check_not_overwriting(outputs, pictures)
         return dict(zip(pictures, outputs, strict=True))
+
+    def _load_segmenter(self, pointer: Pointer) -> Segmenter | None:
+        if self.segmenter is None:
+            return None
+        with console.notes().status(f"Loading {escape(self.segmenter)} ..."):
+            return load_segmenter(self.segmenter, device=pointer.model.device)
 
     def _requests(self) -> list[list[Path]]:
         """The files of each request."""
@@ -138,12 +154,22 @@ class PointCommand:
                 else:
                     yield Outcome(files, result=answer)
 
+    def _segment(self, outcome: Outcome, segmenter: Segmenter | None) -> None:
+        """Adds masks where they were asked for; a failure, such as of memory, is the outcome's error."""
+        if outcome.result is None or segmenter is None:
+            return
+        try:
+            outcome.masks = outcome.result.masks(segmenter)
+        except (MolmoPointError, RuntimeError) as error:
+            outcome.error = f"the masks could not be drawn: {error}"
+
     def _draw(self, outcome: Outcome, outputs: Mapping[Path, Path]) -> None:
         """Draws an answer where that was asked for; a file that cannot be written is the outcome's error."""
         if outcome.result is None or not outputs:
             return
+        result, masks = outcome.result, outcome.masks
         try:
-            drawn = outcome.result.draw(heatmap=self.heatmap)
+            drawn = result.draw(heatmap=self.heatmap) if masks is None else masks.draw(points=result.points)
             for image, picture in zip(outcome.images, drawn if isinstance(drawn, list) else [drawn], strict=True):
                 write_picture(picture, outputs[image])
                 outcome.drawn.append(outputs[image])

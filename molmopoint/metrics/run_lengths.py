@@ -95,6 +95,17 @@ class MaskIndex:
         here = slice(*np.searchsorted(self.starts, self.first_pixels[number : number + 2]))
         return int((self.ends[here] - self.starts[here]).sum())
 
+    def box(self, number: int) -> tuple[int, int, int, int] | None:
+        """Left, upper, right and lower edge of a mask in pixels, the last two behind its last pixel; None where it is empty."""
+        here = slice(*np.searchsorted(self.starts, self.first_pixels[number : number + 2]))
+        first, last = self.starts[here] - self.first_pixels[number], self.ends[here] - self.first_pixels[number] - 1
+        if not len(first):
+            return None
+        width = int(self.sizes[number, 0])
+        goes_on = last // width > first // width  # a run over the end of a row touches both edges
+        left, right = np.where(goes_on, 0, first % width).min(), np.where(goes_on, width - 1, last % width).max()
+        return int(left), int(first[0] // width), int(right) + 1, int(last[-1] // width) + 1
+
     def save(self, path: Path) -> None:
         """Writes the index, beside and renamed."""
         path = Path(path)

@@ -14,6 +14,8 @@ from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.heatmaps import PointDistributions, spread_over_picture
 from molmopoint.pipeline.visual import Displayed
 from molmopoint.points import Points
+from molmopoint.segmentation import Masks, Segmenter
+from molmopoint.segmentation.segmenter import check_segmenter
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,34 @@ class PointingResult:
         times = self.metadata.timestamps
         picture = int(group) if times is None else int(np.abs(times - group).argmin())
         return spread_over_picture(self.distributions, i, int(self.points.triples[i, 0]), self.metadata, picture)
+
+    def masks(self, segmenter: Segmenter, *, negative_others: bool = False, multimask: bool = True, fps: float | None = None) -> Masks:
+        """Outlines: one mask per point of pictures; one mask per object and frame of a clip.
+
+        Args:
+            segmenter: what `molmopoint.load_segmenter` returned.
+            negative_others: points of the nearest other objects of the same picture or frame say "not here".
+            multimask: for pictures, the best of three masks by what the segmenter expects of them.
+            fps: for a clip in a file, frames per second to draw on; more are easier to follow. By default the frames the model saw.
+
+        Returns:
+            `Masks` of the displayed pictures; none if there are no points.
+
+        Raises:
+            ProcessingError: the request had no picture, `fps` is not for it, or the segmenter is something else.
+            CheckpointError: a clip, and a segmenter for pictures only.
+        """
+        check_segmenter(segmenter)
+        if not self.image_sizes:
+            raise ProcessingError("expected a request with a picture to draw masks on, got one of text alone")
+        if self.displayed.clip is not None:
+            return self.displayed.follow(segmenter, self.points, fps, negative_others=negative_others)
+        if fps is not None:
+            raise ProcessingError("expected no fps for pictures, got one; it is for clips")
+        pictures = self.displayed.pictures
+        return segmenter.segment(
+            list(pictures) if self.displayed.as_list else pictures[0], self.points, negative_others=negative_others, multimask=multimask
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, ready for JSON."""

@@ -17,6 +17,7 @@ from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
 from molmopoint.processing.collate import join_pooling
 from molmopoint.processing.pictures import load_picture
+from molmopoint.segmentation import Masks, Segmenter
 from molmopoint.video import read_frames
 
 
@@ -42,6 +43,14 @@ class Displayed:
     def many(self) -> bool:
         """Whether drawing gives a list: for a list of pictures and for a clip."""
         return self.as_list or self.clip is not None
+
+    def follow(self, segmenter: Segmenter, points: Points, fps: float | None, **options: Any) -> Masks:
+        """Masks of the clip around points, on the frames the model saw, or on those of its file at `fps`."""
+        assert self.timestamps is not None, "a clip has times"
+        if fps is None:
+            return segmenter.follow(self.clip, points, timestamps=self.timestamps, start=self.start, **options)
+        # The last moment a model sees is that of the end, where the last frame is still on screen.
+        return segmenter.follow(self.clip, points, fps=fps, start=self.start, end=self.start + float(self.timestamps[-1]), **options)
 
     def with_groups(self, points: Points) -> list[tuple[int | float, Image.Image]]:
         """Group and picture of everything there is to draw on: all pictures, or the frames of the clip that have points."""

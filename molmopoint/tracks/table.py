@@ -236,6 +236,34 @@ class Tracks(Sequence[Track]):
             labels={number: label for number, label in (self.labels or {}).items() if number in ids},
         )
 
+    def masks(
+        self,
+        segmenter: Any,
+        video: Any,
+        *,
+        timestamps: Sequence[float] | np.ndarray | None = None,
+        fps: float | None = None,
+        negative_others: bool = False,
+    ) -> Any:
+        """`Masks`: one per object and frame; every point in sight is a click.
+
+        Args:
+            segmenter: what `molmopoint.load_segmenter` returned.
+            video: the file, or its frames: (T, height, width, 3) uint8 or a list of pictures.
+            timestamps: (T,) seconds of the frames; of a file the moments to look at, by default those of these tracks.
+            fps: frames per second of a file to look at instead.
+            negative_others: points of the nearest other objects of the same frame say "not here".
+
+        Raises:
+            ProcessingError: the video cannot be read.
+            GroundingError: the segmenter is something else, or a point lies outside of the frames.
+        """
+        if not hasattr(segmenter, "follow"):
+            raise GroundingError(f"expected what molmopoint.load_segmenter returns, got {type(segmenter).__name__}; load a segmenter first")
+        moments = self.moments if timestamps is None and fps is None and len(self.moments) else timestamps
+        points = self.where(self.visible).to_points()
+        return segmenter.follow(video, points, timestamps=moments, fps=fps, negative_others=negative_others)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON: unknown scores are None. `from_dict` reads it back."""
         columns = Columns(self.object_id, self.time, self.x, self.y, self.visible, self.score, self.frame)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Item
 from molmopoint.eval.fixtures import molmo2_video_point, moving_shapes
-from molmopoint.eval.layouts.coco_masks import decode_mask, fingerprint
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.tasks.molmo2_video_point import OTHER_SIZE, UNREADABLE, Molmo2VideoPoint, _Truth
+from molmopoint.metrics.coco_masks import decode_mask, fingerprint
 from molmopoint.metrics.run_lengths import MaskIndex
 
 WHOLE = np.ones((10, 10), dtype=bool)

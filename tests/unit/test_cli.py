@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_sam2 import tiny_sam2, tiny_sam2_processor
 from toy_processor import picture
 from typer.testing import CliRunner
 
@@ -44,6 +45,25 @@ def test_one_picture(toy_folder, pictures, tmp_path):
     assert Points.from_dict(answer["points"]).image_sizes == ((90, 60),)
     with Image.open(out) as drawn:
         assert drawn.size == (90, 60) and drawn.format == "JPEG"
+
+
+def test_masks(toy_folder, pictures, tmp_path):
+    segmenter, out = tmp_path / "sam2", tmp_path / "masks"
+    tiny_sam2().save_pretrained(segmenter)
+    tiny_sam2_processor().save_pretrained(segmenter)
+    result = run(
+        "point", *pictures[:2], "the cats", "--model", toy_folder, "--masks", segmenter, "--out", out, "--json", "--single", *LIMIT
+    )
+    assert result.exit_code == OK, result.stderr
+    answers = json.loads(result.stdout)["results"]
+    assert all(len(answer["masks"]) == len(answer["points"]["points"]) for answer in answers) and any(answer["masks"] for answer in answers)
+    sizes = [each["mask"]["size"] for answer in answers for each in answer["masks"]]
+    assert {tuple(size) for size in sizes} <= {(60, 90), (70, 90)} | {(90, 60), (90, 70)}
+    assert sorted(path.name for path in out.iterdir()) == ["one.png", "two.png"]
+    without = run("point", pictures[0], "the cats", "--model", toy_folder, "--masks", segmenter, *LIMIT)
+    assert without.exit_code == USAGE and "--json together with --masks" in without.stderr
+    missing = run("point", pictures[0], "the cats", "--model", toy_folder, "--masks", tmp_path / "none", "--json", *LIMIT)
+    assert missing.exit_code == NO_MODEL and "SAM 2" in missing.stderr
 
 
 def test_for_people(toy_folder, pictures):

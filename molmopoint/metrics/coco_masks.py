@@ -1,6 +1,7 @@
 """Masks as run-lengths of COCO: {"size": [height, width], "counts": text, bytes, or a list of numbers}.
 
-Read here and not by pycocotools, which fills what broken run-lengths leave open with whatever is in memory.
+Read here and not by pycocotools, which fills what broken run-lengths leave open with whatever is in memory; written here, so that
+masks need no other package.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ def decode_mask(run_lengths: Any) -> np.ndarray | None:
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[::-1]).T
 
 
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """The run-lengths of a mask (height, width) bool, with a text as counts: what pycocotools writes, ready for JSON."""
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(flat, prepend=False))
+    lengths = np.diff(edges, prepend=0, append=flat.size)
+    return {"size": [int(side) for side in mask.shape], "counts": _packed(lengths)}
+
+
 def fingerprint(masks: Iterable[Any]) -> str:
     """Tells sets of run-lengths apart without decoding them."""
     hashed = hashlib.sha256()
@@ -39,6 +48,21 @@ def fingerprint(masks: Iterable[Any]) -> str:
         counts = each.get("counts") if isinstance(each, Mapping) else None
         hashed.update((counts if isinstance(counts, bytes) else repr(counts).encode()) + b"\0")
     return hashed.hexdigest()[:16]
+
+
+def _packed(lengths: np.ndarray) -> str:
+    """The text that `_unpacked` reads."""
+    values = lengths.copy()
+    values[3:] -= lengths[1:-2]
+    codes = bytearray()
+    for value in values.tolist():
+        more = True
+        while more:
+            bits = value & (_MORE - 1)
+            value >>= _BITS
+            more = value != (-1 if bits & _SIGN else 0)
+            codes.append(_FIRST_CHARACTER + bits + _MORE * more)
+    return codes.decode("ascii")
 
 
 def _unpacked(counts: str | bytes) -> np.ndarray:

@@ -1,0 +1,163 @@
+"""Points in, masks out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from molmopoint.errors import CheckpointError, GroundingError, ProcessingError
+from molmopoint.metrics.tracking import PredictedTracks
+from molmopoint.points import Points
+from molmopoint.segmentation.clips import FrameMask, follow_objects
+from molmopoint.segmentation.faces import still_model_of
+from molmopoint.segmentation.masks import Mask, Masks
+from molmopoint.segmentation.pictures import masks_in_picture, prompt_of
+from molmopoint.segmentation.sources import ClipFrames, PictureList
+
+
+class Segmenter:
+    """Draws masks around points, in pictures and clips. `molmopoint.load_segmenter` makes one.
+
+    Args:
+        model: `Sam2VideoModel`, which does both, or `Sam2Model`, which does pictures; used where and as precise as it is.
+        processor: of the model.
+
+    Raises:
+        CheckpointError: the model is of another class.
+    """
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model.eval(), processor
+        self._still_model = still_model_of(model)
+
+    def __repr__(self) -> str:
+        name = self.model.config.name_or_path or type(self.model).__name__
+        return f"Segmenter({name!r}, device={str(self.model.device)!r}, dtype={str(self.model.dtype).removeprefix('torch.')!r})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def segment(self, images: Any, points: Points, *, negative_others: bool = False, multimask: bool = True) -> Masks:
+        """One mask per point of pictures, in the order of the points.
+
+        Args:
+            images: a picture, or a list of pictures; a point's `group` is the index of its picture.
+            points: in pixels of the displayed pictures.
+            negative_others: points of the nearest other objects of the picture say "not here"; helps where objects touch.
+            multimask: the best of three masks, by what the segmenter expects of them; else the one it would rather give.
+
+        Raises:
+            ProcessingError: a picture cannot be read.
+            GroundingError: points of a clip, or points outside of their picture.
+        """
+        many = isinstance(images, (list, tuple))
+        source = PictureList(images if many else [images], many=many)
+        sizes = [picture.size for picture in source.loaded]
+        if len(points) and points.is_video:
+            raise GroundingError("expected points of pictures, got points with seconds as groups; use `follow` for a clip")
+        if len(points) and points.group.max() >= len(sizes):
+            raise GroundingError(f"expected a picture for every group, got {len(sizes)} pictures and group {points.group.max()}")
+        _check_inside(points.xy, np.array(sizes).reshape(-1, 2)[points.group.astype(np.int64)])
+        order: list[int] = []
+        rows = self._segmented(source, points, order, negative_others=negative_others, multimask=multimask)
+        return Masks.collect(rows, video=False, image_sizes=sizes, source=source)[np.argsort(order)]
+
+    def follow(
+        self,
+        clip: Any,
+        points: Points,
+        *,
+        timestamps: Sequence[float] | np.ndarray | None = None,
+        fps: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        negative_others: bool = False,
+    ) -> Masks:
+        """One mask per object and frame of a clip, by object and time; empty where the object is not to be seen.
+
+        Args:
+            clip: a file, or frames: (T, height, width, 3) uint8 or a list of pictures of one size.
+            points: with seconds as groups; each is a click at the frame nearest to its time. Points of one object share an id.
+            timestamps: (T,) rising seconds of the frames; of a file the moments to look at, by default those of the points.
+            fps: frames per second of a file to look at instead, the moments of the points among them.
+            start: second of a file from which all times count.
+            end: second of a file at which looking with `fps` ends.
+            negative_others: as in `segment`, for the points of the same frame.
+
+        Raises:
+            CheckpointError: the model is for pictures only.
+            ProcessingError: the clip cannot be read, or frames come without times or with `fps`.
+            GroundingError: points of pictures, or outside of the frame.
+        """
+        if len(points) and not points.is_video:
+            raise GroundingError("expected points of a clip, with seconds as groups, got indices of pictures; use `segment` for pictures")
+        frames = _frames_of(clip, points, timestamps, fps, (start, end))
+        _check_inside(points.xy, np.array(frames.size))
+        clicks = PredictedTracks(points.xy, frames.nearest(points.group), points.object_id)
+        rows = (
+            Mask(found.object_id, frames.times[found.frame].item(), found.mask, found.score)
+            for found in self.follow_clicks(frames, clicks, negative_others=negative_others)
+        )
+        masks = Masks.collect(rows, video=True, image_sizes=[frames.size], source=frames)
+        return masks[np.lexsort((masks.group, masks.object_id))]
+
+    def follow_clicks(self, frames: Any, clicks: PredictedTracks, *, negative_others: bool = False) -> Iterator[FrameMask]:
+        """The same by numbers of frames, one mask at a time; see `clips.follow_objects`."""
+        if not hasattr(self.model, "propagate_in_video_iterator"):
+            raise CheckpointError(
+                f"expected a segmenter for clips, got {type(self.model).__name__}, which is for pictures; "
+                "load a checkpoint for videos, such as facebook/sam2.1-hiera-large"
+            )
+        return follow_objects(self.model, self.processor, frames, clicks, negative_others=negative_others)
+
+    def _segmented(
+        self, source: PictureList, points: Points, order: list[int], *, negative_others: bool, multimask: bool
+    ) -> Iterator[Mask]:
+        """Masks picture by picture, and in `order` the points they belong to; pictures without points are not looked at."""
+        for group in np.unique(points.group).tolist():
+            rows = np.flatnonzero(points.group == group)
+            xy, object_id = points.xy[rows], points.object_id[rows]
+            prompts = [prompt_of(xy[i : i + 1], xy[object_id != object_id[i]] if negative_others else None) for i in range(len(rows))]
+            for i, mask, score in masks_in_picture(self._still_model, self.processor, source.loaded[group], prompts, multimask=multimask):
+                order.append(int(rows[i]))
+                yield Mask(int(object_id[i]), group, mask, score)
+
+
+def check_segmenter(segmenter: Any) -> Segmenter:
+    """The segmenter itself.
+
+    Raises:
+        ProcessingError: it is something else.
+    """
+    if not isinstance(segmenter, Segmenter):
+        raise ProcessingError(f"expected what molmopoint.load_segmenter returns, got {type(segmenter).__name__}; load a segmenter first")
+    return segmenter
+
+
+def _frames_of(clip: Any, points: Points, timestamps: Any, fps: float | None, part: tuple[float, float | None]) -> ClipFrames:
+    """The frames to look at; see `Segmenter.follow`."""
+    if fps is not None:
+        if timestamps is not None:
+            raise ProcessingError("expected timestamps or fps, got both; pass one of them")
+        return ClipFrames.at_rate(clip, fps, points.group, *part)
+    if timestamps is not None:
+        return ClipFrames(clip, timestamps, part[0])
+    if not isinstance(clip, (str, Path)):
+        raise ProcessingError("expected timestamps with frames, got none; pass the seconds of every frame")
+    return ClipFrames(clip, np.unique(points.group) if len(points) else np.zeros(1), part[0])
+
+
+def _check_inside(xy: np.ndarray, sizes: np.ndarray) -> None:
+    """Raises GroundingError where one of (n, 2) points lies outside of its picture of (n, 2) or (2,) width and height."""
+    outside = ((xy < 0) | (xy > sizes)).any(axis=1)
+    if outside.any():
+        number = int(np.flatnonzero(outside)[0])
+        x, y = xy[number]
+        width, height = np.broadcast_to(sizes, xy.shape)[number]
+        raise GroundingError(f"expected points within their picture of {width} x {height} pixels, got point {number} at ({x:g}, {y:g})")
