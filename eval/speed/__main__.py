@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -40,7 +41,9 @@ def speed(
     steps: Annotated[int, typer.Option(min=8, help="Decode steps per turn.")] = 32,
     batch: Annotated[str, typer.Option(help="Rows per call.")] = "1,4,8",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    frames: Annotated[int, typer.Option(min=0, help="Frames of the clip whose memory is measured; 0 for none.")] = 384,
+    frames: Annotated[
+        str, typer.Option(help="Frames of the clips whose prompt pass and memory are measured, at toy width; 0 for none.")
+    ] = "128,384",
     with_memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory, in fresh processes.")] = True,
     with_costs: Annotated[bool, typer.Option("--costs/--no-costs", help="Find the three largest costs of each phase.")] = True,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")] = False,
@@ -50,7 +53,8 @@ def speed(
         plan = Plan(batches=tuple(int(part) for part in batch.split(",")), steps=steps, repeats=repeats)
         pairs = {name: settings_of(name, threads, change, versus) for name in models or default_models()}
         with contextlib.redirect_stdout(sys.stderr):
-            document = examine(pairs, plan, frames=frames, with_costs=with_costs, with_memory=with_memory)
+            counts = [int(part) for part in frames.split(",")]
+            document = examine(pairs, plan, frames=counts, with_costs=with_costs, with_memory=with_memory)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     (report.print_json if json_output else report.print_tables)(document)
@@ -68,15 +72,16 @@ def settings_of(name: str, threads: int, change: str, versus: str) -> list[Setti
     return [first, first.changed(versus)] if versus else [first]
 
 
-def examine(pairs: dict[str, list[Setting]], plan: Plan, *, frames: int, with_costs: bool, with_memory: bool) -> dict[str, Any]:
+def examine(pairs: dict[str, list[Setting]], plan: Plan, *, frames: Sequence[int], with_costs: bool, with_memory: bool) -> dict[str, Any]:
     """Measures everything; the document that `report` prints."""
     models = [_examine_model(name, settings, plan, with_costs=with_costs, with_memory=with_memory) for name, settings in pairs.items()]
     devices = [setting.device for settings in pairs.values() for setting in settings]
     clips = []
-    if with_memory and frames:
-        threads = next(iter(pairs.values()))[0].threads
-        settings = [Setting(dtype=dtype, threads=threads) for dtype in ("float32", "bfloat16")]
-        clips = [memory.measure_in_child({"model": "toy", "setting": setting.to_dict(), "frames": frames}) for setting in settings]
+    if with_memory:
+        first = next(iter(pairs.values()))[0]
+        settings = [Setting(dtype=dtype, threads=first.threads, clock=first.clock) for dtype in ("float32", "bfloat16")]
+        cases = [{"model": "toy", "setting": setting.to_dict(), "frames": count} for count in frames if count > 0 for setting in settings]
+        clips = [memory.measure_in_child(case) for case in cases]
     return {"machine": report.machine(max(devices, key=lambda device: device.startswith("cuda"))), "models": models, "clips": clips}
 
 

@@ -22,6 +22,7 @@ from molmopoint.eval.speed.answers import answer, points_per_cycle
 from molmopoint.eval.speed.models import Subject, build
 from molmopoint.eval.speed.prompts import clip_prompt, picture_prompt
 from molmopoint.eval.speed.settings import Setting
+from molmopoint.eval.speed.timing import now
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
@@ -75,19 +76,21 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
     setting.activate()
     subject = build(case["model"], setting)
     if "frames" in case:
-        return _clip_case(subject, case["frames"])
+        return _clip_case(subject, setting, case["frames"])
     inputs = picture_prompt(subject, case["batch"], *case["size"])
     meter = PeakMeter(subject.model.device)
     answer(subject, setting, inputs, POINTS * points_per_cycle(subject), pointing=True)
     return {"baseline_mb": meter.baseline / MB, "above_mb": (meter.peak() - meter.baseline) / MB}
 
 
-def _clip_case(subject: Subject, frames: int) -> dict[str, Any]:
-    """A prompt with a long clip: peak, and the tensors that later steps keep."""
+def _clip_case(subject: Subject, setting: Setting, frames: int) -> dict[str, Any]:
+    """A prompt with a long clip, its vision included: time of one pass, peak, and the tensors that later steps keep."""
     inputs = clip_prompt(subject, frames)
     meter = PeakMeter(subject.model.device)
     with torch.inference_mode():
+        start = now(setting)
         output = subject.model(**inputs, use_cache=True, logits_to_keep=1)
+        seconds = now(setting) - start
     peak = meter.peak()
     tensors = {name: value for name, value in vars(output.grounding_state).items() if isinstance(value, Tensor)}
     vit = tensors["vit_features"]
@@ -99,6 +102,7 @@ def _clip_case(subject: Subject, frames: int) -> dict[str, Any]:
     return {
         "frames": frames,
         "tokens": inputs["input_ids"].shape[1],
+        "prefill_s": seconds,
         "baseline_mb": meter.baseline / MB,
         "above_mb": (peak - meter.baseline) / MB,
         "state_mb": {name: value.numel() * value.element_size() / MB for name, value in tensors.items()},

@@ -85,9 +85,10 @@ def _memory(cases: list[dict[str, Any]]) -> Table:
 def _print_clip(console: Console, clip: dict[str, Any]) -> None:
     held, dtype = clip["vit_features_held_once"], clip["vit_features_in_compute_dtype"]
     console.print(
-        f"\n[bold]clip of {clip['frames']} frames[/] at toy width, {clip['tokens']} tokens: peak {clip['above_mb']:.0f} MB above "
-        f"{clip['baseline_mb']:.0f} MB; ViT features held once: {'yes' if held else '[red]no[/]'}; in compute dtype "
-        f"({clip['vit_features_dtype']}): {'yes' if dtype else '[red]no[/]'}"
+        f"\n[bold]clip of {clip['frames']} frames[/] at toy width, {clip['tokens']} tokens: one pass {clip['prefill_s']:.1f} s; "
+        f"peak {clip['above_mb']:.0f} MB above {clip['baseline_mb']:.0f} MB; "
+        f"ViT features held once: {'yes' if held else '[red]no[/]'}; in compute dtype ({clip['vit_features_dtype']}): "
+        f"{'yes' if dtype else '[red]no[/]'}"
     )
     console.print(", ".join(f"{name} {size:.2f} MB" for name, size in clip["state_mb"].items()))
 
