@@ -128,7 +128,10 @@ class Tracker:
             error = next((each for each in held if isinstance(each, Exception)), None)
             found = [each for each in held if isinstance(each, PointingResult)]
             held = []
-            yield error if error is not None or not isinstance(plan, _Plan) else _result(plan, found, options)
+            if error is not None:
+                yield error
+            elif isinstance(plan, _Plan):
+                yield _result(plan, found, options)
 
     def _plan(self, video: Any, prompt: str, options: TrackOptions) -> _Plan:
         """How one clip is shown and asked about.
@@ -137,8 +140,9 @@ class Tracker:
             ProcessingError: it is no clip, or cannot be asked about so.
         """
         _check_is_clip(video)
-        plan = self._plan_frames if isinstance(video, Clip) else self._plan_file
-        return plan(video, prompt, options)
+        if isinstance(video, Clip):
+            return self._plan_frames(video, prompt, options)
+        return self._plan_file(video, prompt, options)
 
     def _plan_file(self, path: str | Path, prompt: str, options: TrackOptions) -> _Plan:
         reader = open_video(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,8 @@ def test_drawings(tmp_path):
     grey = np.full((11, 64, 96, 3), 128, dtype=np.uint8)
     write_video([Image.fromarray(frame) for frame in grey], 10, tmp_path / "grey.mp4")
     columns = {"object_id": [1, 1, 1, 2, 2], "time": [0, 0.5, 1, 0, 1], "x": [10, 40, 70, 20, 20], "y": [20, 20, 20, 50, 50]}
-    tracks = Tracks(**{name: np.array(column) for name, column in columns.items()})
+    arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
+    tracks = Tracks(**arrays)
     displayed = Displayed(clip=tmp_path / "grey.mp4", timestamps=np.array([0.0, 0.5, 1.0]))
     result = TrackingResult(tracks, "", "", "Track it", False, 0, (96, 64), (), displayed)
     result.draw(tmp_path / "new" / "tracked.mp4")

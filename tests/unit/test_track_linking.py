@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from molmopoint.tracks import Tracks
 from molmopoint.tracks.linking import link
 
 
-def tracks_of(rows, moments=None):
+def tracks_of(rows: Any, moments: Any = None) -> Tracks:
     ids, times, xs, ys = (np.array([row[i] for row in rows]) for i in range(4))
     return Tracks(ids, times, xs, ys, moments=moments)
 
@@ -83,7 +85,7 @@ def test_a_far_pair_never_displaces_a_near_one():
 
 
 def test_labels_and_empty_windows():
-    named = Tracks(*(np.array([value]) for value in (1, 0.0, 5, 5)), labels={1: "cat"}, moments=np.array([0.0, 1.0]))
+    named = replace(tracks_of([(1, 0.0, 5, 5)], [0.0, 1.0]), labels={1: "cat"})
     nothing = Tracks.empty(moments=[1.0, 2.0])
     joined = link([named, nothing, tracks_of([(1, 2, 5, 5)], [2.0, 3.0])], reach=10)
     assert joined.labels == {1: "cat"} and joined.object_ids == (1, 2) and joined.moments.tolist() == [0, 1, 2, 3]
