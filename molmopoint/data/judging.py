@@ -1,0 +1,211 @@
+"""Questions about synthetic pictures with four answers of graded quality: what the embedded reward model learns from.
+
+    judgement = sample_judgement(np.random.default_rng([31, 0]))
+    judgement.image, judgement.prompt, judgement.responses, judgement.rankings
+
+Three kinds: counts ("How many red circles are there?"), colours ("What colour is the leftmost star?") and positions ("Where is the
+blue heart?"). One answer is right. The others are near or far: a count by how much it is off, a colour by whether anything in the
+picture has it, a position by how many of its two directions are wrong. Wording is drawn answer by answer, so it tells nothing.
+
+The pictures are those of `synthetic`; what a judgement is made of is part of the contract of the embedded reward model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from molmopoint.data.drawing import COLOURS
+from molmopoint.data.questions import PLURALS, SceneObject
+from molmopoint.data.synthetic import Scene, sample_scene
+
+KINDS = ("count", "colour", "position")
+"""What is asked, each as likely; counts stand in where a scene has no clear question of the drawn kind."""
+
+NUM_RESPONSES = 4
+
+_SPOILED = 0.3
+"""How likely the last answer is no answer to the question at all."""
+
+_SHORT = 12
+"""Characters up to which half an answer may still be one."""
+
+_CLEAR_STEP = 0.06
+"""The leftmost is at least this part of the picture's width further left than the next."""
+
+_CLEAR_HALF = 0.05
+"""Nothing that a place is asked of lies this close to a middle line, as part of the side."""
+
+_EXTREMES = (("leftmost", 0, 1), ("rightmost", 0, -1), ("topmost", 1, 1), ("lowest", 1, -1))
+_SIDES = (("left", "right"), ("top", "bottom"))
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class SceneQuestion:
+    """A question about a scene, with what tells right from wrong.
+
+    Attributes:
+        kind: one of `KINDS`.
+        prompt: the question.
+        noun: what it asks about, plural for counts.
+        answers: values from best to worst, such as 3, "red" or "top left"; the first one is right.
+        rankings: of the answers, 1 is best, ties share a rank and the next one counts them ("1, 2, 2, 4").
+    """
+
+    kind: str
+    prompt: str
+    noun: str
+    answers: tuple[int | str, ...]
+    rankings: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A picture, a question, and answers of known quality.
+
+    Attributes:
+        image: RGB.
+        prompt: the question.
+        responses: four answers, from best to worst.
+        rankings: of the responses, 1 is best, ties share a rank.
+        kind: one of `KINDS`.
+    """
+
+    image: Image.Image
+    prompt: str
+    responses: tuple[str, ...]
+    rankings: tuple[int, ...]
+    kind: str
+
+
+def sample_judgement(rng: np.random.Generator, held_out: bool = True) -> Judgement:
+    """Draws one judgement.
+
+    Args:
+        rng: everything random comes from here, so a named seed names a judgement.
+        held_out: allow the pairs of colour and shape that `synthetic` keeps for its own test; training uses False.
+    """
+    return judge_scene(rng, sample_scene(rng, held_out, num_queries=0))
+
+
+def judge_scene(rng: np.random.Generator, scene: Scene) -> Judgement:
+    """A question about a scene that is there already, with its answers."""
+    question = ask_about(rng, scene)
+    responses = [write_answer(rng, question.kind, answer, question.noun) for answer in question.answers]
+    rankings = list(question.rankings)
+    if rng.random() < _SPOILED:
+        responses[-1] = _spoiled(rng, question)
+        rankings[-1] = NUM_RESPONSES
+    return Judgement(scene.image, question.prompt, tuple(responses), tuple(rankings), question.kind)
+
+
+def ask_about(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
+    """A question about a scene whose answer is clear."""
+    makers: dict[str, Callable[[np.random.Generator, Scene], SceneQuestion | None]] = {"colour": _colour, "position": _position}
+    kind = _pick(rng, KINDS)
+    question = makers[kind](rng, scene) if kind in makers else None
+    return question or _count(rng, scene)
+
+
+def write_answer(rng: np.random.Generator, kind: str, answer: int | str, noun: str) -> str:
+    """A value as a sentence, in a wording drawn from those of its kind."""
+    if kind == "count":
+        verb, number = ("is", "1") if answer == 1 else ("are", str(answer or "none"))
+        return _pick(rng, (f"There {verb} {number}.", f"I see {number}.", f"{number.capitalize()}."))
+    if kind == "colour":
+        return _pick(rng, (f"It is {answer}.", f"The {noun} is {answer}.", f"{str(answer).capitalize()}."))
+    return _pick(rng, (f"It is in the {answer}.", f"The {noun} is in the {answer}.", f"In the {answer}."))
+
+
+def _count(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
+    """How many there are; now and then none. The right number is no more likely in the middle of the four than at their ends."""
+    seen = sorted({(item.colour, item.shape) for item in scene.objects})
+    colour, shape = _pick(rng, seen)
+    form = int(rng.integers(4))
+    if form == 0:
+        colour = _pick(rng, sorted(COLOURS))  # of another colour: often there are none
+    members = [item for item in scene.objects if (form == 1 or item.colour == colour) and (form == 2 or item.shape == shape)]
+    noun = PLURALS[shape] if form == 1 else f"{colour} {PLURALS['object' if form == 2 else shape]}"
+    below = int(rng.integers(min(len(members), NUM_RESPONSES - 1) + 1))
+    numbers = [len(members) - below + i for i in range(NUM_RESPONSES)]
+    numbers.sort(key=lambda number: abs(number - len(members)))
+    return SceneQuestion("count", f"How many {noun} are there?", noun, tuple(numbers), _ranks([abs(n - len(members)) for n in numbers]))
+
+
+def _colour(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
+    """The colour of one object; None where only one colour is there, or no object can be told from the others."""
+    found = _told_apart(rng, scene)
+    present = sorted({item.colour for item in scene.objects})
+    if found is None or len(present) < 2:
+        return None
+    noun, item = found
+    other = _pick(rng, [colour for colour in present if colour != item.colour])
+    absent = [colour for colour in COLOURS if colour not in present]
+    strangers = [absent[i] for i in rng.permutation(len(absent))[: NUM_RESPONSES - 2]]
+    if len(strangers) < NUM_RESPONSES - 2:
+        return None
+    return SceneQuestion("colour", f"What colour is the {noun}?", noun, (item.colour, other, *strangers), (1, 2, 3, 3))
+
+
+def _position(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
+    """The quarter that an object lies in; None where no object is the only one of its kind and clear of the middle lines."""
+    looks = [(item.colour, item.shape) for item in scene.objects]
+    clear = [item for item, look in zip(scene.objects, looks, strict=True) if looks.count(look) == 1 and _is_off_middle(item, scene)]
+    if not clear:
+        return None
+    item = _pick(rng, clear)
+    right, down = (place > 0.5 for place in _place(item, scene))
+    places = [f"{_SIDES[1][down != flip_y]} {_SIDES[0][right != flip_x]}" for flip_x, flip_y in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    if rng.random() < 0.5:
+        places[1], places[2] = places[2], places[1]
+    noun = f"{item.colour} {item.shape}"
+    return SceneQuestion("position", f"Where is the {noun}?", noun, tuple(places), (1, 2, 2, 4))
+
+
+def _told_apart(rng: np.random.Generator, scene: Scene) -> tuple[str, SceneObject] | None:
+    """An object that a phrase without its colour names: the only one of its shape, or the outermost of several."""
+    shape = _pick(rng, sorted({item.shape for item in scene.objects}))
+    members = [item for item in scene.objects if item.shape == shape]
+    if len(members) == 1:
+        return shape, members[0]
+    word, axis, sign = _pick(rng, _EXTREMES)
+    ranked = sorted(members, key=lambda item: sign * _place(item, scene)[axis])
+    if abs(_place(ranked[1], scene)[axis] - _place(ranked[0], scene)[axis]) < _CLEAR_STEP:
+        return None
+    return f"{word} {shape}", ranked[0]
+
+
+def _spoiled(rng: np.random.Generator, question: SceneQuestion) -> str:
+    """What is no answer: one to another question, two answers at once, or half a sentence."""
+    other = _pick(rng, [kind for kind in KINDS if kind != question.kind])
+    value: int | str = int(rng.integers(7))
+    if other != "count":
+        value = _pick(rng, sorted(COLOURS)) if other == "colour" else f"{_pick(rng, _SIDES[1])} {_pick(rng, _SIDES[0])}"
+    stray = write_answer(rng, other, value, "object")
+    first, last = (write_answer(rng, question.kind, answer, question.noun) for answer in (question.answers[0], question.answers[-1]))
+    half = first[: len(first) // 2].rstrip() if len(first) > _SHORT else stray
+    return _pick(rng, (stray, half, f"{first} {last}", f"{last} {first}"))
+
+
+def _ranks(distances: Sequence[int]) -> tuple[int, ...]:
+    """Competition ranks of ascending distances."""
+    return tuple(1 + sum(other < distance for other in distances) for distance in distances)
+
+
+def _is_off_middle(item: SceneObject, scene: Scene) -> bool:
+    return all(abs(place - 0.5) >= _CLEAR_HALF for place in _place(item, scene))
+
+
+def _place(item: SceneObject, scene: Scene) -> tuple[float, float]:
+    """Where it is, x and y as parts of the picture's sides."""
+    return item.x / scene.image.width, item.y / scene.image.height
+
+
+def _pick(rng: np.random.Generator, options: Sequence[_T]) -> _T:
+    return options[int(rng.integers(len(options)))]
