@@ -70,3 +70,20 @@ def file_value(value: Any, row: int, field: str) -> str:
         kind = repr(value) if isinstance(value, str) else type(value).__name__
         raise row_error(row, field, "the path of a file", kind, "save the picture or clip and write its path")
     return value
+
+
+def media_columns(given: Mapping[str, Any], row: int) -> tuple[tuple[str | EmbeddedPicture, ...], str | None]:
+    """The pictures and the file of the clip."""
+    kinds = [name for name in ("image", "images", "video") if name in given]
+    if len(kinds) > 1:
+        raise row_error(row, kinds[1], "one of image, images and video", " and ".join(kinds), "write two rows, or use images")
+    if not kinds:
+        return (), None
+    if kinds == ["images"]:
+        images = given["images"]
+        if isinstance(images, str) or not isinstance(images, Sequence) or not images:
+            raise row_error(row, "images", "a list of one or more files", repr(images), "write one picture as image")
+        return tuple(picture_value(image, row, f"images[{i}]") for i, image in enumerate(images)), None
+    if kinds == ["image"]:
+        return (picture_value(given["image"], row, "image"),), None
+    return (), file_value(given["video"], row, "video")

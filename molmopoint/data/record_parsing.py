@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from molmopoint.data.embedded import EmbeddedPicture
-from molmopoint.data.record_checks import file_value, integer_value, number_value, picture_value, refuse_unknown, row_error, text_value
+from molmopoint.data.record_checks import integer_value, media_columns, number_value, refuse_unknown, row_error, text_value
 from molmopoint.data.record_types import (
     COLUMNS,
     POINT_COLUMNS,
@@ -37,7 +37,7 @@ def parse_record(fields: Mapping[str, Any], row: int) -> Record:
     refuse_unknown(fields, COLUMNS, row, "")
     given = {name: value for name, value in fields.items() if value is not None}
     texts: dict[str, Any] = {name: text_value(given[name], row, name) for name in TEXT_FIELDS if name in given}
-    images, video = _visual(given, row)
+    images, video = media_columns(given, row)
     if "turns" in given and given["turns"] != []:  # data sets with one schema for all rows write an empty list
         return _conversation(given, row, Record(row, images, video, source=texts.get("source"), weight=_weight(given, row)))
     no_points = given.get("no_points", False)
@@ -75,23 +75,6 @@ def record_fields(record: Record) -> dict[str, Any]:
     columns |= {"coords": record.coords, "no_points": record.no_points or None}
     columns |= {name: getattr(record, name) for name in ("answer", "caption", "style", "source", "weight")}
     return {name: value for name, value in columns.items() if value is not None}
-
-
-def _visual(given: Mapping[str, Any], row: int) -> tuple[tuple[str | EmbeddedPicture, ...], str | None]:
-    """The pictures and the file of the clip."""
-    kinds = [name for name in ("image", "images", "video") if name in given]
-    if len(kinds) > 1:
-        raise row_error(row, kinds[1], "one of image, images and video", " and ".join(kinds), "write two rows, or use images")
-    if not kinds:
-        return (), None
-    if kinds == ["images"]:
-        images = given["images"]
-        if isinstance(images, str) or not isinstance(images, Sequence) or not images:
-            raise row_error(row, "images", "a list of one or more files", repr(images), "write one picture as image")
-        return tuple(picture_value(image, row, f"images[{i}]") for i, image in enumerate(images)), None
-    if kinds == ["image"]:
-        return (picture_value(given["image"], row, "image"),), None
-    return (), file_value(given["video"], row, "video")
 
 
 def _weight(given: Mapping[str, Any], row: int) -> float | None:
