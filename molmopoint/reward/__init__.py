@@ -1,5 +1,6 @@
 """One network that judges all answers to a question in one pass."""
 
+from molmopoint.reward.grpo import RewardFunction
 from molmopoint.reward.judge import Judge
 from molmopoint.reward.load import load_reward
 from molmopoint.reward.model import RewardModel, RewardOutput
@@ -11,6 +12,7 @@ __all__ = [
     "SEPARATOR",
     "Judge",
     "PromptPart",
+    "RewardFunction",
     "RewardModel",
     "RewardOutput",
     "RewardRow",
