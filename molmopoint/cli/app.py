@@ -364,6 +364,47 @@ def finetune(
     raise typer.Exit(FinetuneCommand(data, model, out, recipe, change or [], held_out, replay, json_output).run())
 
 
+@app.command("finetune-reward", epilog=EPILOG, no_args_is_help=True)
+def finetune_reward(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL file, see docs/reward_training.md.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder of the run; the model goes to OUT/model. The same command again goes on.", show_default=False
+        ),
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="Backbone: name of the zoo, hub id, or folder.")] = "nano",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A name of the package, or a TOML file. By default that of the model, else the published one.", show_default=False
+        ),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in --set reward.loss=plackett_luce.", show_default=False),
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(help="A JSONL file to score on. By default a part is held out.", show_default=False)
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Train a reward model on answers that were ranked, compared or scored.
+
+    All answers to a request are judged in one pass. Accuracy on held-out requests is measured before, during and after training, and
+    the best model is kept.
+
+    [bold]Examples[/bold]
+
+      molmopoint finetune-reward preferences.jsonl --out judge
+
+      molmopoint finetune-reward preferences.jsonl --model allenai/Molmo2-4B --out judge --set epochs=1
+    """
+    from molmopoint.cli.finetune_reward import FinetuneRewardCommand
+
+    raise typer.Exit(FinetuneRewardCommand(data, model, out, recipe, change or [], held_out, json_output).run())
+
+
 app.command("eval", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.eval_command)
 app.command("score", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.score_command)
 

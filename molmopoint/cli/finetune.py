@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,31 +45,23 @@ class FinetuneCommand:
 
     def run(self) -> int:
         """Trains; returns the exit code."""
+        return run_training(self._train)
+
+    def _train(self) -> int:
         from molmopoint.training.finetune import finetune
 
-        notes = console.notes()
-        try:
-            with console.quiet_stdout():
-                result = finetune(
-                    self.data,
-                    self.model,
-                    self.out,
-                    self.recipe,
-                    overrides=self.changes,
-                    held_out=self.held_out,
-                    replay=self.replay,
-                    watch=_watch,
-                    say=notes.print,
-                )
-        except CheckpointError as error:
-            console.complain(error)
-            return NO_MODEL
-        except (MolmoPointError, OSError) as error:
-            console.complain(error)
-            return USAGE
-        except KeyboardInterrupt:
-            notes.print("stopped; the same command again goes on from the last checkpoint")
-            return INTERRUPTED
+        with console.quiet_stdout():
+            result = finetune(
+                self.data,
+                self.model,
+                self.out,
+                self.recipe,
+                overrides=self.changes,
+                held_out=self.held_out,
+                replay=self.replay,
+                watch=watch,
+                say=console.notes().print,
+            )
         if os.environ.get("RANK", "0") == "0":
             self._report(result)
         return SOME_FAILED if result.skipped else OK
@@ -89,26 +81,41 @@ class FinetuneCommand:
                 }
             )
             return
-        if table := _table(result):
+        if table := score_columns(result.scores_before, result.scores_after):
             console.findings().print(table)
         notes = f", {len(result.skipped)} examples skipped" if result.skipped else ""
         console.findings().print(f"{result.steps} steps{notes}; the model is in {result.folder / 'model'}", markup=False)
 
 
-def _table(result: FinetuneResult) -> Any:
-    """Scores side by side; None where nothing was held out."""
+def run_training(train: Callable[[], int]) -> int:
+    """Runs a training command; errors of the user are told in a line and become exit codes."""
+    try:
+        return train()
+    except CheckpointError as error:
+        console.complain(error)
+        return NO_MODEL
+    except (MolmoPointError, OSError) as error:
+        console.complain(error)
+        return USAGE
+    except KeyboardInterrupt:
+        console.notes().print("stopped; the same command again goes on from the last checkpoint")
+        return INTERRUPTED
+
+
+def score_columns(before: Mapping[str, float], after: Mapping[str, float]) -> Any:
+    """A table of scores side by side; None where nothing was held out."""
     from rich.table import Table
 
-    if not result.scores_after and not result.scores_before:
+    if not after and not before:
         return None
     table = Table("held-out score", "before", "after")
-    for name in {**result.scores_before, **result.scores_after}:
-        values = (result.scores_before.get(name), result.scores_after.get(name))
+    for name in {**before, **after}:
+        values = (before.get(name), after.get(name))
         table.add_row(name.replace("_", " "), *("-" if value is None else f"{value:.3f}" for value in values))
     return table
 
 
-def _watch(iterable: Iterable[Any], title: str) -> Iterator[Any]:
+def watch(iterable: Iterable[Any], title: str) -> Iterator[Any]:
     """A progress bar on stderr, on a terminal."""
     from rich.progress import track
 

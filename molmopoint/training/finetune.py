@@ -32,11 +32,10 @@ from molmopoint.training.recipe_files import load_recipe, recipe_to_dict
 from molmopoint.training.run_data import RunData, load_run_data
 from molmopoint.training.run_folder import RunFolder, identity_of
 from molmopoint.training.run_length import count_steps
+from molmopoint.training.run_setup import DTYPES, find_processes, in_words, name_of, scores_before
 from molmopoint.training.sampling import DrawOrder
 from molmopoint.training.scoring import HeldOutScore
 from molmopoint.training.start import default_recipe, load_start
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,11 @@ def finetune(
         TrainingError: a folder of another run, a loss that is not finite, or a checkpoint that cannot be written.
     """
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_recipe(model), overrides)
+    if settings.reward is not None:
+        raise RecipeError("expected a recipe for pointing, got one with a table [reward]; use finetune-reward, or another recipe")
     folder = RunFolder(Path(out))
     identity = identity_of(settings, model, {"train": data, "held_out": held_out, "replay": replay})
-    processes = _processes(settings, folder.path)
+    processes = find_processes(settings, folder.path)
     if processes.should_save:
         folder.check(identity)
     run_data = load_run_data(data, held_out, replay, settings, watch)
@@ -100,8 +101,8 @@ def finetune(
     if processes.should_save:
         folder.claim(identity)
     score = HeldOutScore(run_data.score, family, settings.scoring, DTYPES[settings.dtype]) if run_data.score else None
-    before = _scores_before(folder, score, network.to(processes.device), processes.should_save)
-    say(_in_words("before", before))
+    before = scores_before(folder, score, network.to(processes.device), processes.should_save)
+    say(in_words("before", before))
     trainer = _trainer(network, family, run_data, settings, folder, score, processes)
     trainer.train()
     trainer.load_best()
@@ -114,27 +115,6 @@ def finetune(
         export_model(network, family.processor, folder.model, card, adapter=adapter, dtype=DTYPES[settings.dtype])
         folder.write("result.json", {"before": before, "after": after, "steps": result.steps, "skipped": len(result.skipped)})
     return result
-
-
-def _processes(recipe: Recipe, folder: Path) -> Any:
-    """Processes and device, as torchrun or accelerate set them up."""
-    try:
-        from molmopoint.training.arguments import training_arguments
-
-        return training_arguments(recipe, folder, 1)
-    except ImportError as error:
-        raise RecipeError(f'expected accelerate for training, got: {error}; pip install "molmopoint[train]"') from error
-
-
-def _scores_before(folder: RunFolder, score: HeldOutScore | None, network: nn.Module, main: bool) -> dict[str, float]:
-    """Scores of the model as it comes; a run that goes on reads them."""
-    known = folder.read("before.json")
-    if known is not None or score is None:
-        return known or {}
-    scores = score(network)
-    if main:
-        folder.write("before.json", scores)
-    return scores
 
 
 def _trainer(
@@ -192,17 +172,9 @@ def _card(data: Rows, model: str | Path, replay: Rows | None, recipe: Recipe, ru
     return CARD.format(
         base=base,
         example=run_data.labels[0] if run_data.labels else "the red circles",
-        data=describe_data(_name_of(data), run_data, None if replay is None else _name_of(replay)),
+        data=describe_data(name_of(data), run_data, None if replay is None else name_of(replay)),
         steps=result.steps,
         recipe=json.dumps(recipe_to_dict(recipe), indent=2),
         tolerance=recipe.scoring.tolerance,
         scores=score_table(result.scores_before, result.scores_after),
     )
-
-
-def _name_of(rows: Rows) -> str:
-    return Path(rows).name if isinstance(rows, str | Path) else "a data set"
-
-
-def _in_words(when: str, scores: dict[str, float]) -> str:
-    return f"{when}: " + (", ".join(f"{name} {value:.3f}" for name, value in scores.items()) or "nothing is held out")

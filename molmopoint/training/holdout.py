@@ -9,11 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
-from molmopoint.data.records import Record
+
+class _HasMedia(Protocol):
+    @property
+    def media(self) -> tuple[str, ...]: ...
 
 
-def split_records(records: Sequence[Record], part: float, seed: int = 0) -> tuple[list[Record], list[Record]]:
+Row = TypeVar("Row", bound=_HasMedia)
+"""A row that names what it is about."""
+
+
+def split_records(records: Sequence[Row], part: float, seed: int = 0) -> tuple[list[Row], list[Row]]:
     """Rows to train on, and rows that are held out, both in their old order.
 
     Rows that share a picture or clip, even through others, stay together. Rows without visual input are trained on.
@@ -37,7 +45,7 @@ def split_records(records: Sequence[Record], part: float, seed: int = 0) -> tupl
     return [r for r, out in zip(records, apart, strict=True) if not out], [r for r, out in zip(records, apart, strict=True) if out]
 
 
-def _clusters(records: Iterable[Record]) -> list[set[str]]:
+def _clusters(records: Iterable[_HasMedia]) -> list[set[str]]:
     """Files that occur together, directly or through others."""
     parent: dict[str, str] = {}
 

@@ -1,7 +1,8 @@
-"""AdamW in four groups, each with its own peak, warm-up and clip.
+"""AdamW in groups, each with its own peak, warm-up and clip.
 
 With s the step from 1, w the warm-up, S all steps and f the floor, the rate of a group is `peak * s / w` for s <= w, then
 `peak * (f + (1 - f) * (1 + cos(pi * (s - w) / (S - w))) / 2)`, and `f * peak` after S. Source: public Molmo2 training code.
+The linear schedule goes from the peak at the first step behind the warm-up to `f * peak` behind the last one.
 """
 
 from __future__ import annotations
@@ -62,11 +63,23 @@ def build_optimiser(model: nn.Module, recipe: Recipe) -> AdamW:
 def build_schedule(optimiser: Optimizer, recipe: Recipe, steps: int) -> LambdaLR:
     """Rates for `steps` steps; call `step` on it after each step of the optimiser."""
     warmups = {name: getattr(recipe.groups, name).warmup for name in GROUPS}
-    factors = [_factor(warmups[group["name"]], recipe.optimiser.floor, steps) for group in optimiser.param_groups]
+    make = _linear if recipe.optimiser.shape == "linear" else _cosine
+    factors = [make(warmups[group["name"]], recipe.optimiser.floor, steps) for group in optimiser.param_groups]
     return LambdaLR(optimiser, factors)
 
 
-def _factor(warmup: float, floor: float, steps: int) -> Callable[[int], float]:
+def _linear(warmup: float, floor: float, steps: int) -> Callable[[int], float]:
+    rising = round(warmup * steps) if warmup < 1 else round(warmup)
+
+    def factor(done: int) -> float:
+        if done < rising:
+            return (done + 1) / rising
+        return floor + (1 - floor) * max(steps - done, 0) / max(steps - rising, 1)
+
+    return factor
+
+
+def _cosine(warmup: float, floor: float, steps: int) -> Callable[[int], float]:
     rising = round(warmup * steps) if warmup < 1 else round(warmup)
 
     def factor(done: int) -> float:
@@ -80,8 +93,12 @@ def _factor(warmup: float, floor: float, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def clip_groups(optimiser: Optimizer) -> dict[str, Tensor]:
+def clip_groups(optimiser: Optimizer, *, together: bool = False) -> dict[str, Tensor]:
     """Scales the gradients of each group down to its own limit; nothing is sent to the host.
+
+    Args:
+        optimiser: over `parameter_groups`.
+        together: scale all of them by the norm of everything, to the smallest limit.
 
     Returns:
         L2 norm of each group before, a float32 scalar on the device; 0 for a group without gradients. The same on all ranks.
@@ -91,11 +108,12 @@ def clip_groups(optimiser: Optimizer) -> dict[str, Tensor]:
     for group in optimiser.param_groups:
         members.setdefault(group["name"], []).extend(p for p in group["params"] if p.grad is not None)
         limits[group["name"]] = group["clip"]
-    norms = {}
+    norms = {name: _norm(parameters) for name, parameters in members.items()}
+    whole = torch.linalg.vector_norm(torch.stack(list(norms.values()))) if together else None
     for name, parameters in members.items():
-        norms[name] = norm = _norm(parameters)
+        limit, norm = (limits[name], norms[name]) if whole is None else (min(limits.values()), whole)
         for same_kind in _kinds(parameters):
-            clip_grads_with_norm_(same_kind, limits[name], norm)
+            clip_grads_with_norm_(same_kind, limit, norm)
     return norms
 
 

@@ -6,6 +6,7 @@
 | connector | pooling and projector; the added rows of the input table and of an untied output table |
 | llm | text model without those rows, its output rows and its adapters |
 | point | grounding heads, and the map of ViT features into the text model |
+| value | head of a reward model, and its separator |
 | frozen | rows of the text model in the input table; if tied, they are its output rows too |
 
 The tables have to be split first, by `split_output_rows`. Names are those of MolmoPoint and of native Molmo2 models, with or
@@ -36,6 +37,7 @@ _RULES = (
     (r"point_predictor|build_vit_embedding", "point"),
     (r"connector|multi_modal_projector", "connector"),
     (rf"language_model|{HEAD}", "llm"),
+    (r"value|separator", "value"),
 )
 _PATTERNS = tuple((re.compile(rf"(^|\.)({names})(\.|$)"), group) for names, group in _RULES)
 _ADAPTER = re.compile(r"(^|\.)lora_")

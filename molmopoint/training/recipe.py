@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-GROUPS = ("vit", "connector", "llm", "point")
+GROUPS = ("vit", "connector", "llm", "point", "value")
 """Groups of parameters with a peak, a warm-up and a clip of their own; see `parameters.group_of`."""
 
 
@@ -37,12 +37,14 @@ class Groups:
         connector: pooling and projector, and the new token rows of the embedding and of an untied head.
         llm: text model without those rows; its base embedding table never trains.
         point: grounding heads, and the map of ViT features into the text model.
+        value: head of a reward model, and its separator.
     """
 
     vit: GroupSettings = GroupSettings(5e-6)
     connector: GroupSettings = GroupSettings(5e-6)
     llm: GroupSettings = GroupSettings(1e-5)
     point: GroupSettings = GroupSettings(1e-4)
+    value: GroupSettings = GroupSettings(1e-4)
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,17 @@ class Optimiser:
         betas: decay of both moments.
         eps: added to the root of the second moment.
         weight_decay: of matrices; norms, biases and embeddings never decay.
-        floor: part of the peak that the cosine ends at.
+        floor: part of the peak that the schedule ends at.
+        shape: of the way down, after the warm-up.
+        clip_together: scale all groups by one norm, to the smallest of their limits, instead of each by its own.
     """
 
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-6
     weight_decay: float = 0.0
     floor: float = 0.1
+    shape: Literal["cosine", "linear"] = "cosine"
+    clip_together: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,37 @@ class Logging:
 
 
 @dataclass(frozen=True)
+class Reward:
+    """What a reward model is and learns from, see `reward.losses` and `molmopoint.reward`.
+
+    Attributes:
+        loss: of the scores of one list of answers.
+        layout: whose turn the answers are in.
+        attention: whether an answer sees those before it.
+        pooling: which states of an answer are read.
+        head_width: hidden layer of the head; None for a plain linear one.
+        activation: of the head.
+        train_separator: train the vector of the token between answers too; the published training does not.
+        vision_tokens: of a row at most.
+        margin: tokens of a row that stay free.
+        crops: tiles of a picture beside its overview, tried in turn until a row fits.
+        frames: of a clip; halved until a row fits.
+    """
+
+    loss: Literal["ce", "ce_soft", "plackett_luce", "pairwise"] = "ce"
+    layout: Literal["assistant", "user"] = "assistant"
+    attention: Literal["causal", "block"] = "causal"
+    pooling: Literal["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"] = "last"
+    head_width: int | None = 1024
+    activation: Literal["silu", "selu", "gelu", "relu", "tanh"] = "silu"
+    train_separator: bool = False
+    vision_tokens: int = 16384
+    margin: int = 256
+    crops: tuple[int, ...] = (8, 4, 2, 1)
+    frames: int = 128
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A training run.
 
@@ -196,6 +233,7 @@ class Recipe:
         z_loss: coefficient of the squared log-partition of the text loss.
         weight_pointing_losses: multiply selection losses by the weights of their tokens; the published training does not.
         residual_dropout: in the text model.
+        reward: settings of a reward model; None trains pointing.
     """
 
     steps: int | None = None
@@ -212,6 +250,7 @@ class Recipe:
     groups: Groups = field(default_factory=Groups)
     optimiser: Optimiser = field(default_factory=Optimiser)
     lora: Lora | None = None
+    reward: Reward | None = None
     data: Data = field(default_factory=Data)
     augmentation: Augmentation = field(default_factory=Augmentation)
     scoring: Scoring = field(default_factory=Scoring)

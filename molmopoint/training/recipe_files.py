@@ -17,7 +17,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from molmopoint.errors import RecipeError
-from molmopoint.training.recipe import Recipe
+from molmopoint.training.recipe import GROUPS, Recipe
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 """The recipes that come with the package."""
@@ -188,8 +188,8 @@ _PART = ("a part from 0 to below 1", lambda value: 0 <= value < 1)
 _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "steps": _POSITIVE, "epochs": _POSITIVE, "accumulation": _POSITIVE, "seed": _NOT_NEGATIVE, "z_loss": _NOT_NEGATIVE,
     "residual_dropout": _PART,
-    **{f"groups.{group}.{name}": _NOT_NEGATIVE for group in ("vit", "connector", "llm", "point") for name in ("peak", "warmup")},
-    **{f"groups.{group}.clip": _POSITIVE for group in ("vit", "connector", "llm", "point")},
+    **{f"groups.{group}.{name}": _NOT_NEGATIVE for group in GROUPS for name in ("peak", "warmup")},
+    **{f"groups.{group}.clip": _POSITIVE for group in GROUPS},
     "optimiser.eps": _POSITIVE, "optimiser.weight_decay": _NOT_NEGATIVE,
     "optimiser.floor": ("a part from 0 to 1", lambda value: 0 <= value <= 1),
     "optimiser.betas": ("two parts from 0 to below 1", lambda value: all(0 <= beta < 1 for beta in value)),
@@ -198,6 +198,8 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **{f"data.{name}": _POSITIVE for name in ("max_tokens", "max_crops", "crops_per_image", "pool", "max_stay", "rows", "max_points")},
     **{f"data.{name}": _NOT_NEGATIVE for name in ("crop_weight", "workers", "seed", "held_out")},
     "data.replay": _PART,
+    "reward.head_width": _POSITIVE, "reward.vision_tokens": _POSITIVE, "reward.margin": _NOT_NEGATIVE, "reward.frames": _POSITIVE,
+    "reward.crops": ("one or more numbers above 0", lambda value: value and min(value) > 0),
     "augmentation.mirror": ("a part from 0 to 1", lambda value: 0 <= value <= 1),
     "augmentation.turn": ("degrees from 0 to 180", lambda value: 0 <= value <= 180),
     "augmentation.crop": _PART, "augmentation.light": _NOT_NEGATIVE,

@@ -58,7 +58,7 @@ class Metrics(Protocol):
         ...
 
     def line(self, steps: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The figures since the last line, of all processes, with "loss", "bad" (losses that are not finite) and "flops_per_s"."""
+        """The figures since the last line, of all processes, with "loss" and "bad", losses that are not finite."""
         ...
 
 
@@ -118,6 +118,11 @@ class RunTrainer(Trainer):
         """What a micro-batch counts for in the loss of a step, float32; the loss is a sum over it divided by the sum of these."""
         raise NotImplementedError("expected a trainer that says what its batches weigh; use PointingTrainer or RewardTrainer")
 
+    @property
+    def items_per_batch(self) -> int:
+        """Items of the data that the loader puts into a micro-batch: its rows, unless the data makes whole batches."""
+        return self.recipe.data.rows
+
     def count(self, batch: Mapping[str, Any]) -> None:
         """Notes a micro-batch while it is on the host; nothing by default."""
 
@@ -160,7 +165,7 @@ class RunTrainer(Trainer):
         rows: Any = self.dataset
         return DataLoader(
             rows,
-            batch_size=self.recipe.data.rows,
+            batch_size=self.items_per_batch,
             num_workers=workers,
             collate_fn=self.data_collator,
             pin_memory=self.args.device.type == "cuda",
@@ -218,7 +223,7 @@ class RunTrainer(Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Clips group by group; the norm of everything is for the log."""
-        norms = clip_groups(self.optimizer)
+        norms = clip_groups(self.optimizer, together=self.recipe.optimiser.clip_together)
         rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         self._pace = {f"lr/{name}": rate for name, rate in rates.items()} | {f"grad_norm/{name}": norm for name, norm in norms.items()}
         return torch.linalg.vector_norm(torch.stack([norm.to(self.args.device) for norm in norms.values()]))
@@ -248,7 +253,7 @@ class RunTrainer(Trainer):
         pace = {"grad_norm": grad_norm, **self._pace}
         line |= {name: float(value) for name, value in pace.items() if value is not None}
         line["skipped"] = len(self.dataset.skipped)
-        device, flops = self.args.device, line.pop("flops_per_s")
+        device, flops = self.args.device, line.pop("flops_per_s", 0.0)
         if device.type == "cuda":
             line["memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
             if (peak := peak_flops(device)) is not None:

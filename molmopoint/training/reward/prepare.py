@@ -1,0 +1,149 @@
+"""From a row of preferences to a row of the model, its answers in an order of their own every time it is read.
+
+A row must fit the budget whole, because an answer that is cut off is another answer. What may give way is the picture: with fewer
+tiles, or the clip with fewer frames. A row that still does not fit is refused, and skipped and counted by the data.
+
+Source: arXiv 2604.10966, public training code, for the numbers of tiles and the limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from molmopoint.data.embedded import EmbeddedPicture
+from molmopoint.data.preferences import PreferenceRecord
+from molmopoint.errors import ProcessingError
+from molmopoint.reward.rows import PromptPart, RewardRow, RowBuilder, collate
+from molmopoint.training.reward.dataset import PreparedBatch
+from molmopoint.training.reward.losses import ABSENT
+from molmopoint.training.run_dataset import ORIGINS, PROGRESS
+from molmopoint.training.sampling import Draw
+
+RANKS, BEST = "ranks", "best"
+"""Keys of a batch under which the ranks (B, N) and the place of a best answer (B,) lie: no arguments of the model."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a row may cost.
+
+    Attributes:
+        max_tokens: of a row.
+        vision_tokens: image and frame tokens of a row.
+        margin: tokens of a row that stay free.
+        crops: tiles of a picture beside its overview, tried in turn.
+        frames: of a clip; halved until the row fits.
+    """
+
+    max_tokens: int
+    vision_tokens: int
+    margin: int
+    crops: tuple[int, ...]
+    frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class RankedRow:
+    """A row with what is known of its answers.
+
+    Attributes:
+        row: the row of the model.
+        ranks: (N,) of its answers in the order they stand in, 1 is best.
+        best: place of the answer that counts as the best one.
+    """
+
+    row: RewardRow
+    ranks: Tensor
+    best: int
+
+
+class PreferencePreparer:
+    """Makes the row of a draw; depends on the draw alone, and is sent to loader workers.
+
+    Args:
+        records: rows of the data.
+        folder: where their relative paths begin.
+        builder: of rows.
+        budget: of a row.
+    """
+
+    def __init__(self, records: Sequence[PreferenceRecord], folder: Path, builder: RowBuilder, budget: Budget) -> None:
+        self.records = records
+        self.folder = folder
+        self.builder = builder
+        self.budget = budget
+
+    def __call__(self, draw: Draw) -> RankedRow:
+        """The answers in a random order; of answers tied for the best rank a random one counts as the best.
+
+        Raises:
+            ProcessingError: a picture or clip is broken, or the row does not fit.
+        """
+        record, rng = self.records[draw.index], draw.generator()
+        order = rng.permutation(len(record.responses)).tolist()
+        best = record.best[int(rng.integers(len(record.best)))]
+        row = self.builder.row(self.prompt(record), [record.responses[i] for i in order])
+        return RankedRow(row, torch.tensor([record.rankings[i] for i in order]), order.index(best))
+
+    def prompt(self, record: PreferenceRecord) -> PromptPart:
+        """The prompt with as much of its picture or clip as fits beside all answers.
+
+        Raises:
+            ProcessingError: as for a draw.
+        """
+        pictures = [image.open() if isinstance(image, EmbeddedPicture) else self.folder / image for image in record.images]
+        clip = None if record.video is None else self.folder / record.video
+        vision = total = 0
+        for settings in self._attempts(record):
+            made = self.builder.prompt(record.prompt, pictures or None, None if clip is None else str(clip), **settings)
+            vision, total = int(made.mm_token_type_ids.sum()), self.builder.length(made, record.responses)
+            if vision <= self.budget.vision_tokens and total <= self.budget.max_tokens - (self.budget.margin if vision else 0):
+                return made
+        raise ProcessingError(
+            f"row {record.row}: expected at most {self.budget.max_tokens} tokens, {self.budget.vision_tokens} of them of pictures, got "
+            f"{total} and {vision} with the fewest crops or frames; shorten the answers, or raise data.max_tokens"
+        )
+
+    def _attempts(self, record: PreferenceRecord) -> Iterator[dict[str, Any]]:
+        """Settings of the processor, from the most to the fewest tokens."""
+        if record.images:
+            yield from ({"max_crops": crops} for crops in self.budget.crops)
+        elif record.video is not None:
+            frames = self.budget.frames
+            while frames:
+                yield {"num_frames": frames}
+                frames //= 2
+        else:
+            yield {}
+
+
+class PreferenceCollator:
+    """Prepared rows to a batch: the arguments of the model's forward pass, `RANKS`, `BEST`, `PROGRESS` and `ORIGINS`.
+
+    Args:
+        pad_token_id: id at padding.
+    """
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, batches: Sequence[PreparedBatch]) -> dict[str, Any]:
+        """Inputs of `RewardModel.forward` for the rows of one or more batches."""
+        rows = [row for batch in batches for row in batch.rows]
+        origins = [(draw.source, draw.index) for batch in batches for draw in batch.draws]
+        return {**join_rows(rows, self.pad_token_id), PROGRESS: [batch.progress for batch in batches], ORIGINS: origins}
+
+
+def join_rows(rows: Sequence[RankedRow], pad_token_id: int) -> dict[str, Tensor]:
+    """Inputs of the model, with ranks (B, N) and the best place (B,)."""
+    batch = collate([row.row for row in rows], pad_token_id)
+    width = batch["response_positions"].shape[1]
+    ranks = torch.stack([pad(row.ranks, (0, width - len(row.ranks)), value=ABSENT) for row in rows])
+    return {**batch, RANKS: ranks, BEST: torch.tensor([row.best for row in rows])}
