@@ -21,6 +21,7 @@ PACKAGES = {*FOLDERS} | {f"{package}.{name}" for package, folder in FOLDERS.item
 
 VIDEO = ["torchcodec>=0.11", "av>=14"]  # older torchcodec does not turn rotated videos, and PyAV reads instead
 TRAIN = ["accelerate>=1.10", "peft>=0.17", "datasets>=4", "tensorboard>=2.18"]
+RL = ["trl>=1.16,<2", *TRAIN]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
 TEST = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "jsonschema>=4.23", "av>=14", *TRAIN, *EVAL]
@@ -55,7 +56,7 @@ setup(
     package_data={
         "molmopoint": ["py.typed"],
         "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*"],
-        "molmopoint.data": ["record.schema.json"],
+        "molmopoint.data": ["*.schema.json"],
         "molmopoint.eval.reports": ["published.json", "templates/*"],
         "molmopoint.training": ["recipes/*.toml"],
     },
@@ -79,11 +80,12 @@ setup(
         "flash": ["flash-attn>=2.7"],
         "video": VIDEO,
         "train": TRAIN,
+        "rl": RL,
         "eval": EVAL,
         "viz": VIZ,
         "test": TEST,
         "dev": DEV + TEST,
-        "all": sorted({*VIDEO, *TRAIN, *EVAL, *VIZ, *TEST, *DEV}),  # without flash-attn, which needs a compiler
+        "all": sorted({*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *TEST, *DEV}),  # without flash-attn, which needs a compiler
     },
     entry_points={
         "console_scripts": ["molmopoint=molmopoint.cli:main"],
