@@ -12,8 +12,9 @@ from rich.markup import escape
 from molmopoint.cli import console
 from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import write_picture
+from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.pipeline import Pointer, TrackingResult, load
+from molmopoint.pipeline import TrackingResult
 from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.pipeline.track_options import TrackOptions
 from molmopoint.pipeline.video_writing import check_video_path
@@ -48,8 +49,8 @@ class TrackCommand:
             return USAGE
         try:
             with console.quiet_stdout():
-                pointer = self._load()
-        except (MolmoPointError, OSError, ImportError, RuntimeError, ValueError) as error:
+                pointer = load_pointer(self.model, self.dtype, self.device)
+        except LOADING_FAULTS as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL
         except KeyboardInterrupt:
@@ -78,13 +79,6 @@ class TrackCommand:
                 raise ProcessingError(f"expected --out beside the video, got {str(self.out)!r}, which is the video; choose another name")
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise ProcessingError(f"expected --sheet to end in .png or .jpg, got {self.sheet.name!r}")
-
-    def _load(self) -> Pointer:
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        with console.notes().status(f"Loading {escape(self.model)} ..."):
-            return load(self.model, dtype=self.dtype, device_map=self.device)
 
     def _write(self, result: TrackingResult) -> Iterator[Path]:
         """Writes every file that was asked for, and names it."""

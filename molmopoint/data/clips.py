@@ -150,7 +150,7 @@ def _followable(owners: np.ndarray, number: int, xy: np.ndarray) -> bool:
 def _inside(owners: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """(T,) bool: the pixels around the point lie in the picture."""
     place, (height, width) = np.floor(xy), owners.shape[1:]
-    return ((place >= _AROUND) & (place < np.array([width, height]) - _AROUND)).all(axis=1)
+    return np.all((place >= _AROUND) & (place < np.array([width, height]) - _AROUND), axis=1)
 
 
 def _visible(owners: np.ndarray, number: int, xy: np.ndarray) -> np.ndarray:

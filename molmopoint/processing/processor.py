@@ -172,7 +172,11 @@ class MolmoPointProcessor(Molmo2Processor):
         if "padding" not in (kwargs.get("text_kwargs") or {}):
             kwargs.setdefault("padding", True)
         try:
-            merged = self._merge_kwargs(self.valid_processor_kwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+            merged = self._merge_kwargs(
+                self.valid_processor_kwargs,  # pyright: ignore[reportArgumentType] (older transformers need it; newer take any)
+                tokenizer_init_kwargs=self.tokenizer.init_kwargs,
+                **kwargs,
+            )
         except StrictDataclassError as error:
             raise ProcessingError(f"expected settings of the types that transformers documents, got: {error}") from error
         pictures, picture_texts = self._see_pictures(samples, merged["images_kwargs"])

@@ -9,8 +9,8 @@ from toy_processor import picture
 
 import molmopoint
 from molmopoint.checkpoints.locating import locate
+from molmopoint.checkpoints.placing import default_dtype
 from molmopoint.errors import CheckpointError
-from molmopoint.pipeline.load import default_dtype
 
 
 def test_a_saved_model_points_as_before(toy_folder):

@@ -48,17 +48,17 @@ def test_masks_of_a_picture(pointer, segmenter):
     assert len(result.points)
     masks = result.masks(segmenter)
     assert len(masks) == len(result.points) and masks.object_id.tolist() == result.points.object_id.tolist()
-    assert masks[0].mask.shape == (60, 90) and masks.draw().size == (90, 60)
+    drawn = masks.draw()
+    assert isinstance(drawn, Image.Image) and drawn.size == (90, 60) and masks[0].mask.shape == (60, 90)
     assert result.masks(segmenter, negative_others=True, multimask=False).image_sizes == ((90, 60),)
 
 
 def test_masks_of_several_pictures(pointer, segmenter):
     result = with_points(pointer.point([noise(90, 60), noise(40, 50)], "dots", max_new_tokens=STEPS), points((1, 1, 5, 5), (1, 0, 5, 5)))
     masks = result.masks(segmenter)
-    assert [each.mask.shape for each in masks] == [(50, 40), (60, 90)] and [picture.size for picture in masks.draw()] == [
-        (90, 60),
-        (40, 50),
-    ]
+    assert [each.mask.shape for each in masks] == [(50, 40), (60, 90)]
+    drawn = masks.draw()
+    assert isinstance(drawn, list) and [picture.size for picture in drawn] == [(90, 60), (40, 50)]
 
 
 def test_masks_of_a_clip(pointer, segmenter, clip):
@@ -67,7 +67,7 @@ def test_masks_of_a_clip(pointer, segmenter, clip):
     result = with_points(asked, points((4, float(times[1]), 20, 20), (4, float(times[2]), 30, 20), (6, float(times[0]), 60, 50)))
     masks = result.masks(segmenter)
     assert masks.object_id.tolist() == [4] * len(times) + [6] * len(times) and masks.at(times[0]).object_id.tolist() == [4, 6]
-    assert masks[0].mask.shape == (64, 96) and len(masks.draw()) == len(times)
+    assert masks[0].mask.shape == (64, 96) and len(list(masks.drawn())) == len(times)
     every_frame = result.masks(segmenter, fps=moving_shapes.FPS)
     assert 12 <= len(every_frame.of_object(4)) <= 12 + len(times) and set(result.points.group) <= set(every_frame.group)
     assert len(np.unique(every_frame.group)) == len(every_frame.of_object(6))

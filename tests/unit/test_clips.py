@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +144,6 @@ def test_any_number_of_frames_at_any_rate(seed: int, num_frames: int, fps: float
 
 
 @pytest.mark.parametrize("arguments", [{"num_frames": 1}, {"num_frames": 0}, {"fps": 0.0}, {"fps": float("nan")}])
-def test_clips_in_which_nothing_can_move_are_refused(arguments: dict[str, float]) -> None:
+def test_clips_in_which_nothing_can_move_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ProcessingError, match="two or more frames"):
         sample_clip(np.random.default_rng(0), **arguments)

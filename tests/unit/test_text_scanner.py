@@ -72,7 +72,8 @@ def test_lists_there_and_back_in_pieces(places, width):
 
 
 def test_object_ids_that_repeat_in_time_are_tracks():
-    points = Points(*map(np.array, ([4, 4, 9], [0.0, 0.5, 0.5], [100.0, 200.0, 300.0], [50.0, 50.0, 60.0])))
+    group, x, y = np.array([[0.0, 0.5, 0.5], [100.0, 200.0, 300.0], [50.0, 50.0, 60.0]])
+    points = Points(np.array([4, 4, 9]), group, x, y)
     text = text_list(points, SIZES[:1], "dogs", is_video=True)
     assert text == '<tracks coords="0.0 1 100 100;0.5 1 200 100 2 300 120">dogs</tracks>'
     answer = read_text_answer(text, SIZES[:1], [0.0, 0.5])
