@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.track_drawing import draw_sheet, draw_video
 from molmopoint.pipeline.visual import Displayed
+from molmopoint.segmentation import Masks, Segmenter
+from molmopoint.segmentation.segmenter import check_segmenter
 from molmopoint.tracks import Tracks
 
 
@@ -80,6 +83,25 @@ class TrackingResult:
         """
         return draw_sheet(self.displayed, self.tracks, self.prompt, cells=cells, columns=columns, width=width, trail=trail)
 
+    def masks(self, segmenter: Segmenter, *, negative_others: bool = False, fps: float | None = None) -> Masks:
+        """Outlines: one mask per object and frame; every point in sight is a click.
+
+        Args:
+            segmenter: what `molmopoint.load_segmenter` returned.
+            negative_others: points of the nearest other objects of the same frame say "not here".
+            fps: for a file, frames per second to draw on; more are easier to follow. By default the frames the model saw, and then
+                an object has one click at most in a frame, the nearest in time.
+
+        Raises:
+            ProcessingError: `fps` is not for this clip, or the segmenter is something else.
+            CheckpointError: the segmenter is for pictures only.
+        """
+        check_segmenter(segmenter)
+        clicks = self.tracks.where(self.tracks.visible)
+        if fps is None:
+            clicks = _one_per_frame(clicks, np.asarray(self.displayed.timestamps, dtype=np.float64))
+        return self.displayed.follow(segmenter, clicks.to_points(), fps, negative_others=negative_others)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, ready for JSON."""
         return {
@@ -91,3 +113,16 @@ class TrackingResult:
             "windows": len(self.answers),
             "tracks": self.tracks.to_dict(),
         }
+
+
+def _one_per_frame(tracks: Tracks, times: np.ndarray) -> Tracks:
+    """Of the points that are nearest to one of (T,) frames, the nearest of each object: filled-in points lie between frames, too."""
+    distance = np.abs(tracks.time[:, None] - times)
+    frame = distance.argmin(axis=1)
+    order = np.lexsort((distance.min(axis=1), frame, tracks.object_id))
+    pairs = np.stack([tracks.object_id, frame], axis=1)[order]
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+    keep = np.zeros(len(order), dtype=bool)
+    keep[order[is_first]] = True
+    return tracks.where(keep)

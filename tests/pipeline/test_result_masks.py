@@ -15,6 +15,7 @@ from molmopoint.eval.fixtures import moving_shapes
 from molmopoint.pipeline import Pointer, PointingResult
 from molmopoint.points import Points
 from molmopoint.segmentation import Segmenter
+from molmopoint.tracks import Tracks
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,31 @@ def test_masks_of_frames(pointer, segmenter):
     assert result.masks(segmenter).group.tolist() == times
     with pytest.raises(ProcessingError, match="frames in memory"):
         result.masks(segmenter, fps=2)
+
+
+def test_masks_of_tracks(pointer, segmenter, clip):
+    asked = pointer.track(clip, "dots", max_new_tokens=STEPS)
+    times = asked.displayed.timestamps
+    rows = {
+        "object_id": [4, 4, 6],
+        "time": times[[0, 2, 1]],
+        "x": [20.0, 30.0, 60.0],
+        "y": [20.0, 20.0, 50.0],
+        "visible": [True, True, False],
+    }
+    tracks = Tracks(**{name: np.array(column) for name, column in rows.items()}, size=(96, 64))
+    masks = replace(asked, tracks=tracks).masks(segmenter)
+    assert masks.object_id.tolist() == [4] * len(times), "a place that is only inferred is no click"
+    assert masks.group.tolist() == list(times) and masks[0].mask.shape == (64, 96)
+    same = tracks.masks(segmenter, clip, timestamps=times)
+    assert all(np.array_equal(one.mask, other.mask) for one, other in zip(masks, same, strict=True))
+    filled = replace(asked, tracks=tracks.interpolated(12)).masks(segmenter)
+    assert filled.of_object(4).group.tolist() == list(times)
+    assert len(replace(asked, tracks=tracks).masks(segmenter, fps=moving_shapes.FPS)) > len(masks)
+    none = replace(asked, tracks=Tracks.empty(size=(96, 64)))
+    assert len(none.masks(segmenter)) == len(none.masks(segmenter, fps=4)) == 0
+    with pytest.raises(ProcessingError, match="load_segmenter"):
+        asked.masks("facebook/sam2.1-hiera-large")  # type: ignore[arg-type]
 
 
 def test_no_points_no_masks(pointer, segmenter, clip):
