@@ -352,3 +352,26 @@ def test_the_processor_alone_reads_and_writes_points(pointer):
     assert "selection_ids" not in output
     ids = processor.tokenizer.encode('<points coords="1 1 100 300">cat</points>', add_special_tokens=False)
     assert places(processor.decode_points(ids, metadata)) == places(processor.decode_points(np.array(ids), metadata)) == [(1, 0, 20, 45)]
+
+
+def test_written_tracks_keep_their_numbers(pointer):
+    """Numbers need not begin at 1, and an object may come later or be missing in between."""
+    answer = '<tracks coords="0.0 3 100 100 7 500 100;0.5 3 150 100;1.0 3 200 100 7 600 300 9 900 900">dog</tracks>'
+    with dictated(pointer, answer):
+        result = pointer.track(frames(3, 50, 70), "the dogs", timestamps=TIMES, fps=2)
+    assert result.prompt == "Track the dogs at 2 FPS" and result.tracks.object_ids == (3, 7, 9) and not result.invalid
+    assert result.raw_text == answer and result.tracks.moments.tolist() == TIMES and result.tracks.size == (70, 50)
+    assert result.tracks.track(7).xy == pytest.approx(np.array([[35, 5], [42, 15]])) and result.tracks.track(7).time.tolist() == [0, 1]
+    assert [track.label for track in result.tracks] == ["dog"] * 3
+
+
+def test_written_tracks_of_two_windows_are_linked(pointer, monkeypatch):
+    """The second window counts its objects anew: its 1 is the 2 of the first, by the place at the shared moments."""
+    monkeypatch.setattr(pointer.processor.video_processor, "num_frames", 5)
+    first = ";".join(f"{t / 2:.1f} 1 100 {100 + 50 * t} 2 800 {100 + 50 * t}" for t in range(5))
+    second = ";".join(f"{t / 2:.1f} 1 800 {200 + 50 * t}" for t in range(5))
+    with dictated(pointer, f'<tracks coords="{first}">cat</tracks>', f'<tracks coords="{second}">cat</tracks>'):
+        (result,) = pointer.track_batch([Clip(frames(7, 50, 70), np.arange(7) / 2)], "the cats", batch_size=2)
+    assert len(result.answers) == 2 and result.tracks.object_ids == (1, 2)
+    assert result.tracks.track(1).end == 2.0 and result.tracks.track(2).time.tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+    assert result.tracks.track(2).y == pytest.approx(50 * np.arange(100, 401, 50) / 1000)

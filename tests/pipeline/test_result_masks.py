@@ -85,15 +85,9 @@ def test_masks_of_frames(pointer, segmenter):
 
 def test_masks_of_tracks(pointer, segmenter, clip):
     asked = pointer.track(clip, "dots", max_new_tokens=STEPS)
-    times = asked.displayed.timestamps
-    rows = {
-        "object_id": [4, 4, 6],
-        "time": times[[0, 2, 1]],
-        "x": [20.0, 30.0, 60.0],
-        "y": [20.0, 20.0, 50.0],
-        "visible": [True, True, False],
-    }
-    tracks = Tracks(**{name: np.array(column) for name, column in rows.items()}, size=(96, 64))
+    times = np.asarray(asked.displayed.timestamps)
+    x, y = np.array([[20.0, 30.0, 60.0], [20.0, 20.0, 50.0]])
+    tracks = Tracks(np.array([4, 4, 6]), times[[0, 2, 1]], x, y, np.array([True, True, False]), size=(96, 64))
     masks = replace(asked, tracks=tracks).masks(segmenter)
     assert masks.object_id.tolist() == [4] * len(times), "a place that is only inferred is no click"
     assert masks.group.tolist() == list(times) and masks[0].mask.shape == (64, 96)
