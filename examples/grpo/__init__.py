@@ -1,0 +1,1 @@
+"""Parts of `grpo_with_reward.py`."""
