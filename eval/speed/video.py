@@ -1,7 +1,8 @@
 """How long it takes to see a video: `python -m molmopoint.eval.speed video`.
 
 Decoding: the frames of a long clip that a model is to see, as the processor reads them, against the same library asked for the
-same frames directly. Vision: ViT and connector, per frame.
+same frames directly. Vision: ViT and connector, per frame. Tracking with nano: a clip that fits into one window of the model, and a
+longer one in windows that share frames, in which objects keep their numbers.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from molmopoint.data.clips import sample_clip
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.speed import report
 from molmopoint.eval.speed.measure import Check
@@ -28,8 +30,9 @@ from molmopoint.eval.speed.models import build
 from molmopoint.eval.speed.prompts import clip_prompt
 from molmopoint.eval.speed.settings import Setting
 from molmopoint.eval.speed.timing import Summary, Turn, interleave, paired_ratio, seconds_of
+from molmopoint.pipeline import Pointer, load
 from molmopoint.processing.clips import FRAMES_AT_ONCE
-from molmopoint.video import VideoReader, open_video, sample_times
+from molmopoint.video import Clip, VideoReader, open_video, sample_times
 from molmopoint.video.av_reader import AvReader, import_av
 from molmopoint.video.torchcodec_reader import torchcodec_decoder
 
@@ -37,6 +40,12 @@ LARGEST_DECODING_RATIO = 1.3
 """Largest cost of reading the frames of a clip, in plain decodings of them by the same library."""
 
 MODELS = ("nano", "0.1b")
+TRACKED_WINDOWS = 4
+"""Length of the longer clip that is tracked, in windows without shared frames."""
+
+TRACKED_TOKENS = 128
+"""Tokens that are written about each window: about 30 points."""
+
 Run = Callable[[], Turn]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -92,11 +101,7 @@ def decoding_runs(path: Path, film: Film, setting: Setting) -> dict[tuple[str, s
         works["torchcodec", "ours"] = partial(_ours, partial(open_video, path), film)
         works["torchcodec", "plain"] = partial(_plain_torchcodec, path, times)
 
-    def run(work: Callable[[], object]) -> Turn:
-        setting.activate()
-        return {"frame": seconds_of(work, setting) / len(times)}
-
-    return {key: partial(run, work) for key, work in works.items()}
+    return {key: partial(_per_frame, work, len(times), setting) for key, work in works.items()}
 
 
 def _ours(opened: Callable[[], VideoReader], film: Film) -> None:
@@ -146,14 +151,40 @@ def vision_runs(names: tuple[str, ...], setting: Setting, frames: int = 8) -> di
     return runs
 
 
+def tracking_runs(setting: Setting) -> dict[tuple[str, str], Run]:
+    """("nano", "tracking in n windows") -> run of `Pointer.track` on frames in memory; seconds per frame of the clip.
+
+    Answers have one length, whatever they say, so that only the frames differ.
+    """
+    pointer = load("nano", dtype=setting.torch_dtype, device_map=setting.device, attn_implementation=setting.attn)
+    limit = int(pointer.processor.video_processor.num_frames)
+    runs: dict[tuple[str, str], Run] = {}
+    for frames in (limit, TRACKED_WINDOWS * limit):
+        clip = sample_clip(np.random.default_rng(0), frames, num_queries=1)
+        work = partial(_tracked, pointer, Clip(clip.frames, clip.timestamps))
+        windows = work()
+        runs["nano", f"tracking, {frames} frames in {windows} window{'s' * (windows > 1)}"] = partial(_per_frame, work, frames, setting)
+    return runs
+
+
+def _tracked(pointer: Pointer, clip: Clip) -> int:
+    """Tracks, and tells in how many windows."""
+    return len(pointer.track(clip, "the shapes", max_new_tokens=TRACKED_TOKENS, min_new_tokens=TRACKED_TOKENS).answers)
+
+
+def _per_frame(work: Callable[[], object], frames: int, setting: Setting) -> Turn:
+    setting.activate()
+    return {"frame": seconds_of(work, setting) / frames}
+
+
 def measure(film: Film, names: tuple[str, ...], setting: Setting, repeats: int) -> dict[str, Any]:
     """Measures everything; the document that is printed."""
-    vision = vision_runs(names, setting)
+    network = vision_runs(names, setting) | (tracking_runs(setting) if "nano" in names else {})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         film.write(path)
         seconds = {key: values["frame"] for key, values in interleave(decoding_runs(path, film, setting), repeats).items()}
-    seconds |= {key: values["frame"] for key, values in interleave(vision, repeats).items()}
+    seconds |= {key: values["frame"] for key, values in interleave(network, repeats).items()}
     checks = [
         Check(
             f"{library}: reading / plain decoding",
@@ -175,7 +206,7 @@ def video(
     seconds: Annotated[int, typer.Option(min=1, help="Length of the clip, 1920 x 1080 with 30 frames a second.")] = 60,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")] = False,
 ) -> None:
-    """Times reading a long clip, and ViT and connector per frame."""
+    """Times reading a long clip, ViT and connector per frame, and tracking in windows."""
     try:
         setting = Setting().changed(change) if change else Setting()
         with contextlib.redirect_stdout(sys.stderr):
