@@ -92,7 +92,7 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
     if options.timestamps is not None:
         video = Clip(video, options.timestamps)
     if isinstance(video, Clip):
-        return sample(_part_of(video, options))
+        return sample(part_of(video, options))
     if options.frame_rate is None:
         raise ProcessingError(
             "expected timestamps with the frames of a clip, got none; pass timestamps=[seconds of each frame], "
@@ -126,8 +126,12 @@ def check_budget(processor: MolmoPointProcessor, clip: SampledClip, max_length: 
     processor.check_places(clip.count * rows * cols, window[0] * window[1])
 
 
-def _part_of(clip: Clip, options: ClipOptions) -> Clip:
-    """The frames of a clip with times that are asked for: those within the part, and of them as few as the limits say."""
+def part_of(clip: Clip, options: ClipOptions) -> Clip:
+    """The frames of a clip with times that are asked for: those within the part, and of them as few as the limits say.
+
+    Raises:
+        ProcessingError: there are none, or times do not fit them.
+    """
     frames = checked_frames(clip.frames)
     times = checked_times(as_seconds(clip.timestamps), len(frames))
     keep = np.flatnonzero((times >= options.start) & (times <= (np.inf if options.end is None else options.end)))

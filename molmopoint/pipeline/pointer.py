@@ -20,9 +20,10 @@ from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, complete_prompt
 from molmopoint.pipeline.requests import Request, RequestBuilder
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.streaming import AnswerStream, TextStream
+from molmopoint.pipeline.track_clips import as_clip
 from molmopoint.pipeline.track_options import Ground, TrackOptions
 from molmopoint.pipeline.track_result import TrackingResult
-from molmopoint.pipeline.tracking import Tracker, as_clip
+from molmopoint.pipeline.tracking import Tracker
 from molmopoint.pipeline.visual import EncodedImage
 from molmopoint.processing import MolmoPointProcessor
 
@@ -242,6 +243,11 @@ class Pointer:
         prompt: str,
         *,
         timestamps: Sequence[float] | None = None,
+        frame_rate: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        max_fps: float | None = None,
+        subtitles: str | Path | Sequence[tuple[float, float, str]] | None = None,
         fps: int | None = None,
         ground: Ground | None = None,
         point: tuple[float, float] | None = None,
@@ -253,9 +259,16 @@ class Pointer:
         """Follows objects through a clip of any length.
 
         Args:
-            video: a file, a `molmopoint.video.Clip`, or frames: an array (T, H, W, 3) or a list of pictures of one size.
+            video: a file, a `molmopoint.video.Clip`, a folder of pictures, or frames: an array (T, H, W, 3) or a list of pictures
+                of one size.
             prompt: a noun phrase ("the red cars"), which becomes "Track the red cars", or a request, which is sent as it is.
-            timestamps: (T,) seconds of given frames, rising; needed for frames, not allowed for a file.
+            timestamps: (T,) seconds of given frames, rising; needed for frames without a frame rate, not allowed for a file.
+            frame_rate: frames a second that given frames were taken with; then they are chosen as those of a file are.
+            start: second at which the part to look at begins; all times of the tracks, and `time`, count from here.
+            end: second at which it ends; None for the end of the video.
+            max_fps: most frames to look at in a second; None for the checkpoint's number (more where `fps` asks for more), and
+                for all frames with timestamps.
+            subtitles: as in `point_video`; each window reads those of its time.
             fps: points per second and object, a whole number, which is asked for in the prompt; the model may see more frames. None
                 leaves it to the model.
             ground: "start_end" asks for the first and the last place of each object only.
@@ -272,8 +285,9 @@ class Pointer:
         Raises:
             ProcessingError: the video or the prompt cannot be used, or options do not fit each other.
         """
+        part = {"frame_rate": frame_rate, "start": start, "end": end, "max_fps": max_fps, "subtitles": subtitles}
         asked = {"fps": fps, "ground": ground, "point": point, "time": time, "interpolate": interpolate, "max_gap": max_gap}
-        settings = TrackOptions.of(**asked, **options)
+        settings = TrackOptions.of(**part, **asked, **options)
         (result,) = self._tracker.run([(as_clip(video, timestamps), prompt)], settings, batch_size=1, on_error="raise")
         if isinstance(result, Exception):
             raise result

@@ -122,7 +122,8 @@ def _frame_times(displayed: Displayed) -> tuple[np.ndarray, float]:
     """(T,) times of all frames that are drawn, and frames per second of the drawing."""
     if isinstance(displayed.clip, (str, Path)):
         reader = open_video(displayed.clip)
-        count = max(1, round(reader.duration * reader.frame_rate))
+        end = reader.duration if displayed.end is None else min(displayed.end, reader.duration)
+        count = max(1, round((end - displayed.start) * reader.frame_rate))
         return np.arange(count) / reader.frame_rate, reader.frame_rate
     times = np.asarray(displayed.timestamps, dtype=np.float64)
     steps = np.diff(times)
@@ -134,7 +135,7 @@ def _frames(displayed: Displayed, times: np.ndarray, chosen: Sequence[int] | np.
     if isinstance(displayed.clip, (str, Path)):
         reader = open_video(displayed.clip)
         for start in range(0, len(times), _READ_AT_ONCE):
-            yield from reader.frames_at(times[start : start + _READ_AT_ONCE])
+            yield from reader.frames_at(displayed.start + times[start : start + _READ_AT_ONCE])
         return
     clip: Any = displayed.clip
     for i in range(len(times)) if chosen is None else chosen:

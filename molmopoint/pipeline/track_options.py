@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from molmopoint.errors import ProcessingError
+from molmopoint.pipeline.clips import ClipOptions
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.processing.track_requests import tagged, written_start
@@ -16,6 +17,8 @@ TRACKING_MAX_NEW_TOKENS = 4096
 """Tokens of an answer: enough for about 800 points."""
 
 _START_END_TEMPLATE = "Find the first and last visible position of {} in the video."
+
+_CLIP_OPTIONS = ("frame_rate", "start", "end", "max_fps", "subtitles")
 
 Ground = Literal["start_end"]
 
@@ -31,6 +34,7 @@ class TrackOptions:
         time: seconds of `point`.
         interpolate: points per second to fill in, True for the rate of the video, False for none.
         max_gap: seconds beyond which a gap is not filled.
+        clip: what of the video is looked at.
         answer: as for every request.
     """
 
@@ -40,6 +44,7 @@ class TrackOptions:
     time: float = 0.0
     interpolate: float | bool = False
     max_gap: float | None = None
+    clip: ClipOptions = field(default_factory=ClipOptions)
     answer: AnswerOptions = field(default_factory=AnswerOptions)
 
     def __post_init__(self) -> None:
@@ -51,6 +56,9 @@ class TrackOptions:
             raise ProcessingError("expected ground alone, got it with fps or point; the first and last places have no rate")
         if not isinstance(self.interpolate, bool) and not _positive(self.interpolate):
             raise ProcessingError(f"expected interpolate to be points per second above 0, True or False, got {self.interpolate!r}")
+        for name, limit in (("max_fps", self.clip.max_fps), ("frame_rate", self.clip.frame_rate)):
+            if self.fps is not None and limit is not None and self.fps > limit:
+                raise ProcessingError(f"expected fps of at most {name}={limit:g}, got {self.fps}; points lie in frames that are seen")
         check_max_gap(self.max_gap)
         if self.max_gap is not None and self.interpolate is False:
             raise ProcessingError("expected interpolate together with max_gap, got max_gap alone; no gap is filled without it")
@@ -63,7 +71,8 @@ class TrackOptions:
     def of(cls, **options: Any) -> TrackOptions:
         """Options as they arrive as keywords of a call; what is no field here is one of an answer."""
         own = {name: options.pop(name) for name in cls.__dataclass_fields__ if name in options}
-        return cls(**own, answer=AnswerOptions.of(**{"max_new_tokens": TRACKING_MAX_NEW_TOKENS, **options}))
+        of_clip = {name: options.pop(name) for name in _CLIP_OPTIONS if name in options}
+        return cls(**own, clip=ClipOptions(**of_clip), answer=AnswerOptions.of(**{"max_new_tokens": TRACKING_MAX_NEW_TOKENS, **options}))
 
     def _check_start(self) -> None:
         if isinstance(self.time, bool) or not isinstance(self.time, (int, float)) or not (math.isfinite(self.time) and self.time >= 0):

@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
 from molmopoint.pipeline.requests import Request, RequestBuilder
 from molmopoint.pipeline.result import PointingResult
+from molmopoint.pipeline.track_clips import check_is_clip, in_memory
 from molmopoint.pipeline.track_options import TrackOptions
 from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.visual import Displayed
 from molmopoint.pipeline.windows import Window, frames_per_answer, plan_windows, sampling_rate, windows_of_file, windows_of_frames
-from molmopoint.processing.frames import pictures_in
 from molmopoint.processing.pictures import load_picture
 from molmopoint.tracks import Tracks
 from molmopoint.tracks.linking import link
-from molmopoint.video import Clip, open_video, sample_times
+from molmopoint.video import Clip, Cue, end_of_part, open_video, sample_times, subtitle_text
 
 LINK_REACH = 0.1
 """Part of the diagonal within which two windows mean the same object."""
@@ -139,33 +138,38 @@ class Tracker:
         Raises:
             ProcessingError: it is no clip, or cannot be asked about so.
         """
-        _check_is_clip(video)
-        if isinstance(video, Clip):
-            return self._plan_frames(video, prompt, options)
-        return self._plan_file(video, prompt, options)
+        check_is_clip(video, options.clip)
+        if isinstance(video, (str, Path)) and not Path(video).is_dir():
+            return self._plan_file(video, prompt, options)
+        usual = float(self._processor.video_processor.max_fps or options.clip.frame_rate or 1.0)
+        rate = sampling_rate(options.fps, usual, options.clip.max_fps)
+        return self._plan_frames(in_memory(video, options.clip, rate), prompt, options)
 
     def _plan_file(self, path: str | Path, prompt: str, options: TrackOptions) -> _Plan:
         reader = open_video(path)
         settings = self._processor.video_processor
+        part = options.clip
         usual = float(settings.max_fps or reader.frame_rate)
-        rate = sampling_rate(options.fps, usual)
+        rate = sampling_rate(options.fps, usual, part.max_fps)
         if options.fps is not None and options.fps > math.ceil(reader.frame_rate):
             raise ProcessingError(f"expected fps of at most {math.ceil(reader.frame_rate)}, as the video has, got {options.fps}")
-        times = sample_times(reader.duration, math.ceil(reader.duration * rate) + 2, rate)
-        parts = plan_windows(len(times), self._frame_limit(rate, options), frames_per_answer(options.fps, times))
-        windows = windows_of_file(path, times, parts, rate)
-        displayed = Displayed(clip=path, timestamps=times)
-        return self._planned(prompt, options, windows, displayed, times, reader.size, options.fps or usual, reader.frame_rate)
+        length = end_of_part(reader, str(path), part.start, part.end) - part.start
+        times = sample_times(length, math.ceil(length * rate) + 2, rate)
+        cues = part.cues()
+        parts = self._parts(times, rate, options, cues)
+        windows = windows_of_file(path, times, parts, replace(part, max_fps=rate), cues)
+        displayed = Displayed(clip=path, timestamps=times, start=part.start, end=part.end)
+        return self._planned(prompt, options, windows, displayed, times, reader.size, options.fps or rate, reader.frame_rate)
 
     def _plan_frames(self, clip: Clip, prompt: str, options: TrackOptions) -> _Plan:
         frames = clip.frames
         times = np.asarray(clip.timestamps, dtype=np.float64)
         if times.ndim != 1 or len(times) != len(frames) or not len(times):
             raise ProcessingError(f"expected one time in seconds for each of one frame or more, got {times.shape} for {len(frames)} frames")
-        step = frames_per_answer(options.fps, times)
         rate = 1 / max(float(np.median(np.diff(times))), 1e-6) if len(times) > 1 else 1.0
-        parts = plan_windows(len(times), self._frame_limit(rate, options), step)
-        windows = windows_of_frames(frames, times, parts)
+        cues = options.clip.cues()
+        parts = self._parts(times, rate, options, cues)
+        windows = windows_of_frames(frames, times, parts, cues, options.clip.start)
         displayed = Displayed(clip=frames, timestamps=times)
         return self._planned(prompt, options, windows, displayed, times, load_picture(frames[0]).size, options.fps, None)
 
@@ -192,31 +196,26 @@ class Tracker:
             start = float(times[np.abs(times - options.time).argmin()])
         return _Plan(options.request(prompt, size, start), windows, displayed, size, rate, fps, start)
 
-    def _frame_limit(self, rate: float, options: TrackOptions) -> int:
-        """Most frames of a window: as many as the processor takes, and as the model has positions for, answer included."""
+    def _parts(self, times: np.ndarray, rate: float, options: TrackOptions, cues: Sequence[Cue]) -> list[slice]:
+        """Which frames each window has; there is room for the subtitles of each."""
+        step = frames_per_answer(options.fps, times)
+        parts = plan_windows(len(times), self._frame_limit(rate, options, 0), step)
+        if not cues:
+            return parts
+        texts = (self._processor.escape_user_text(subtitle_text(cues, times[part].tolist(), options.clip.start)) for part in parts)
+        longest = max(len(self._processor.tokenizer.encode(text, add_special_tokens=False)) for text in texts)
+        return plan_windows(len(times), self._frame_limit(rate, options, longest), step)
+
+    def _frame_limit(self, rate: float, options: TrackOptions, subtitles: int) -> int:
+        """Most frames of a window: as many as the processor takes, and as the model has positions for, answer and subtitles included."""
         settings = self._processor.video_processor
         rows, cols = settings.grid
         seconds = len(f"{settings.num_frames / rate:.1f}")
         # A frame is its image tokens, the tokens around them, and its time, digit by digit, with a space.
         per_frame = rows * cols + 2 + seconds + 1
         answer = min(options.answer.max_new_tokens, _ROOM_FOR_ANSWER, self._max_length // _PART_FOR_ANSWER)
-        room = self._max_length - answer - _ROOM_FOR_PROMPT
+        room = self._max_length - answer - _ROOM_FOR_PROMPT - subtitles
         return max(1, min(settings.num_frames, room // per_frame))
-
-
-def as_clip(video: Any, timestamps: Sequence[float] | None) -> Any:
-    """Frames with their times as one thing; files as they are.
-
-    Raises:
-        ProcessingError: times of a file, which has its own.
-    """
-    if timestamps is None:
-        return video
-    if isinstance(video, (str, Path)) and Path(video).is_dir():
-        return Clip(pictures_in(Path(video)), timestamps)
-    if isinstance(video, (str, Path, Clip)):
-        raise ProcessingError("expected no timestamps with a video file or a Clip, got some; they have their own")
-    return Clip(video, timestamps)
 
 
 def _result(plan: _Plan, answers: Sequence[PointingResult], options: TrackOptions) -> TrackingResult:
@@ -266,14 +265,3 @@ def _with_start(tracks: Tracks, point: tuple[float, float], seconds: float) -> T
     columns = {"object_id": number, "time": seconds, "x": point[0], "y": point[1], "visible": True, "score": np.nan}
     added = {name: np.append(getattr(tracks, name), value) for name, value in columns.items()}
     return replace(tracks, **added, moments=np.union1d(tracks.moments, [seconds]))
-
-
-def _check_is_clip(video: Any) -> None:
-    """Raises ProcessingError for what is clearly no clip."""
-    if isinstance(video, Image.Image) or (hasattr(video, "ndim") and video.ndim < 4):
-        raise ProcessingError(f"expected a video, got a picture ({type(video).__name__}); use `point` for pictures")
-    if not isinstance(video, (str, Path, Clip)):
-        raise ProcessingError(
-            f"expected a video file, or a molmopoint.video.Clip of frames and their times, got {type(video).__name__}; "
-            "pass timestamps=[seconds of each frame] with frames"
-        )

@@ -31,6 +31,7 @@ class Displayed:
         timestamps: (T,) seconds of the frames of a clip.
         as_list: they came as a list.
         start: second of a video file from which the timestamps count.
+        end: second of a video file at which the part that is drawn ends; None for its end.
     """
 
     pictures: tuple[Image.Image, ...] = ()
@@ -38,6 +39,7 @@ class Displayed:
     timestamps: np.ndarray | None = None
     as_list: bool = False
     start: float = 0.0
+    end: float | None = None
 
     @property
     def many(self) -> bool:

@@ -6,7 +6,7 @@ Letters: T frames of a clip.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.video import Clip
+from molmopoint.video import Clip, Cue
 
 _SHARED_ANSWERS = 3
 """Moments asked for that a window shares with the next at least: one of them may be wrong or hidden."""
@@ -67,14 +67,20 @@ def plan_windows(count: int, limit: int, step: int) -> list[slice]:
     return [slice(start, min(start + limit, count)) for start in range(0, last + 1, stride)]
 
 
-def sampling_rate(fps: int | None, usual: float) -> float:
+def sampling_rate(fps: int | None, usual: float, limit: float | None = None) -> float:
     """Frames per second to look at: as usual, or the smallest multiple of the points asked for that is no less.
+
+    A limit takes the place of the usual rate, and then the largest multiple that is no more.
 
     A model may see more frames than it is asked to point in, and does so in training; it can not point in frames it does not see.
 
     >>> sampling_rate(1, 2.0), sampling_rate(3, 2.0), sampling_rate(None, 2.0)
     (2.0, 3.0, 2.0)
+    >>> sampling_rate(None, 2.0, 0.5), sampling_rate(2, 2.0, 5.0)
+    (0.5, 4.0)
     """
+    if limit is not None:
+        return float(limit if fps is None else fps * max(limit // fps, 1))
     return usual if fps is None else float(fps * -(-usual // fps))
 
 
@@ -85,17 +91,40 @@ def frames_per_answer(fps: int | None, times: np.ndarray) -> int:
     return max(1, round(1 / (fps * max(float(np.median(np.diff(times))), 1e-6))))
 
 
-def windows_of_frames(frames: Any, times: np.ndarray, parts: Sequence[slice]) -> list[Window]:
-    """Windows of frames in memory and their times, by the parts that `plan_windows` made; times count from the start of each."""
-    return [Window(Clip(frames[part], times[part] - times[part.start]), ClipOptions(), float(times[part.start])) for part in parts]
+def windows_of_frames(
+    frames: Any, times: np.ndarray, parts: Sequence[slice], cues: Sequence[Cue] = (), offset: float = 0.0
+) -> list[Window]:
+    """Windows of frames in memory and their times, by the parts that `plan_windows` made; times count from the start of each.
 
-
-def windows_of_file(path: str | Path, times: np.ndarray, parts: Sequence[slice], rate: float) -> list[Window]:
-    """Windows of a file that is looked at `rate` times a second at (T,) times; each is read when it is its turn."""
+    Args:
+        frames: T of them.
+        times: (T,) seconds.
+        parts: frames of each window.
+        cues: subtitles, in seconds of the whole video.
+        offset: second of the whole video from which the times count.
+    """
     windows = []
     for part in parts:
         start = float(times[part.start])
-        end = float(times[part.stop - 1]) if part.stop < len(times) else None
-        options = ClipOptions(start=start, end=end, max_fps=rate, max_frames=part.stop - part.start)
-        windows.append(Window(path, options, start))
+        near = [(max(cue.start - offset - start, 0.0), cue.end - offset - start, cue.text) for cue in cues if cue.end > offset + start]
+        windows.append(Window(Clip(frames[part], times[part] - times[part.start]), ClipOptions(subtitles=near or None), start))
+    return windows
+
+
+def windows_of_file(path: str | Path, times: np.ndarray, parts: Sequence[slice], options: ClipOptions, cues: Sequence[Cue]) -> list[Window]:
+    """Windows of a file that is looked at at (T,) times from the start of a part; each is read when it is its turn.
+
+    Args:
+        path: of the file.
+        times: (T,) seconds from the start of the part.
+        parts: frames of each window.
+        options: the part, and how often to look.
+        cues: subtitles, in seconds of the whole video.
+    """
+    windows = []
+    for part in parts:
+        start = float(times[part.start])
+        end = options.start + float(times[part.stop - 1]) if part.stop < len(times) else options.end
+        seen = replace(options, start=options.start + start, end=end, max_frames=part.stop - part.start, subtitles=list(cues) or None)
+        windows.append(Window(path, seen, start))
     return windows

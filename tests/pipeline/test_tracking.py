@@ -110,6 +110,55 @@ def test_long_clips_are_seen_in_windows(short, video):
             short.track(video, "the cats", **options, **LIMIT)
 
 
+SUBTITLES = [(0.0, 0.8, "Hello"), (1.2, 1.9, "a cat"), (3.4, 3.9, "Bye")]
+
+
+@pytest.mark.parametrize(
+    "part", [{"start": 1.0, "end": 3.0}, {"start": 2.5}, {"end": 1.0, "max_fps": 5}, {"start": 1.0, "subtitles": SUBTITLES}]
+)
+def test_a_part_of_a_file(pointer, video, part):
+    result = pointer.track(video, "the cats", **part, **LIMIT)
+    same = pointer.point_video(video, "the cats", template="Track {}", **part, **LIMIT)
+    length, rate = part.get("end", 4.0) - part.get("start", 0.0), part.get("max_fps", 2)
+    assert result.tracks.moments.tolist() == pytest.approx(np.linspace(0, length, round(length * rate) + 1))
+    assert result.raw_text == same.raw_text and rows(result.tracks) == rows(Tracks.from_points(same.points))
+
+
+def test_a_part_in_windows(short, video, tmp_path):
+    """Times count from the start of the part, and each window reads its own subtitles, from a file as from memory."""
+    part = {"start": 0.5, "subtitles": SUBTITLES}
+    result = short.track(video, "the cats", **part, **LIMIT)
+    assert len(result.answers) == 3 and result.tracks.moments.tolist() == pytest.approx(np.linspace(0, 3.5, 8))
+    clip = Clip(open_video(video).frames_at(np.linspace(0, 4, 9)), np.linspace(0, 4, 9))
+    in_memory = short.track(clip, "the cats", **part, **LIMIT)
+    assert in_memory.raw_text == result.raw_text and rows(in_memory.tracks) == rows(result.tracks)
+    assert short.track(clip, "the cats", start=0.5, **LIMIT).raw_text != result.raw_text
+    (again,) = short.track_batch([video], "the cats", **part, **LIMIT)
+    assert rows(again.tracks) == rows(result.tracks)
+    cut = short.track(video, "the cats", start=1.0, end=2.5, **LIMIT)
+    cut.draw(tmp_path / "part.mp4")
+    assert open_video(tmp_path / "part.mp4").duration == pytest.approx(1.5, abs=0.11)
+
+
+def test_a_folder_of_pictures(pointer, tmp_path):
+    for i, frame in enumerate(frames(11, 40, 40)):
+        Image.fromarray(frame).save(tmp_path / f"{i}.png")
+    for part in ({}, {"start": 0.5}, {"max_fps": 5}):
+        result = pointer.track(tmp_path, "the cats", frame_rate=10, **part, **LIMIT)
+        same = pointer.point_video(tmp_path, "the cats", template="Track {}", frame_rate=10, **part, **LIMIT)
+        assert result.raw_text == same.raw_text and result.tracks.moments.tolist() == same.metadata.timestamps.tolist()
+    times = np.arange(11) / 10
+    result = pointer.track(tmp_path, "the cats", timestamps=times, end=0.4, **LIMIT)
+    assert result.tracks.moments.tolist() == times[:5].tolist() and result.contact_sheet().width
+    for options, message in (
+        ({}, "frame_rate="),
+        ({"timestamps": times, "frame_rate": 10}, "no frame_rate"),
+        ({"frame_rate": 0}, "frame_rate"),
+    ):
+        with pytest.raises(ProcessingError, match=message):
+            pointer.track(tmp_path, "the cats", **options)
+
+
 def test_a_batch_is_its_clips(short, video, tmp_path):
     clips = [video, Clip(frames(5, 50, 70), TIMES), tmp_path / "gone.mp4", Clip(frames(3, 40, 40), TIMES[:3])]
     prompts = ["the cats", "a dog", "a dog", "a dog on a chair"]
@@ -184,6 +233,12 @@ def test_drawings_of_frames_in_memory(pointer, tmp_path):
         ({"single": True}, "single"),
         ({"max_crops": 2}, "max_crops"),
         ({"timestamps": [1.0]}, "no timestamps"),
+        ({"frame_rate": 10}, "no frame_rate"),
+        ({"start": 9}, "within 0..4"),
+        ({"start": 2, "end": 1}, "end after it"),
+        ({"max_fps": 0}, "max_fps"),
+        ({"max_fps": 1, "fps": 2}, "max_fps=1"),
+        ({"start": 3, "point": (3, 3), "time": 2}, "within the clip"),
     ],
 )
 def test_options_that_do_not_fit(pointer, video, options, message):
