@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny import random_model
 from tiny_molmo2 import molmo2_processor, random_molmo2
 from toy_pointer import toy_pointer
 
 from molmopoint.modeling import MolmoPointForConditionalGeneration
+
+# Time says nothing on a busy machine, so no property fails for it. What hypothesis sets on a CI machine stays.
+settings.register_profile("molmopoint", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("molmopoint")
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def boxes(*corners: tuple[float, ...], count: int | None = None, moment: float =
 # Outlines
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_an_outline_encloses_exactly_the_pixels_of_its_mask(height, width, seed):
     mask = np.random.default_rng(seed).random((height, width)) < 0.5

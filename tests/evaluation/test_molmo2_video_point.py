@@ -93,7 +93,7 @@ def test_another_folder_is_refused(tmp_path):
         Molmo2VideoPoint().read(tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([0.0, 0.03, 0.5, 1.0]), st.integers(0, 1000))
 def test_run_lengths_as_pycocotools_writes_them(height, width, share, seed):
     mask = np.random.default_rng(seed).random((height, width)) < share

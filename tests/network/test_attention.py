@@ -30,7 +30,7 @@ def rule_of(rows):
     return AttentionRule(examples, branches, vision.bool())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 9).flatmap(lambda n: st.lists(st.lists(TOKEN, min_size=n, max_size=n), min_size=1, max_size=3)))
 def test_the_predicate_is_the_rule(rows):
     mask = prompt_mask(rule_of(rows), len(rows[0]), "sdpa", torch.float32)

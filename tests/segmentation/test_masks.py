@@ -50,7 +50,7 @@ def masks(draw: st.DrawFn) -> np.ndarray:
     return np.random.default_rng(draw(st.integers(0, 1000))).random((height, width)) < share
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(masks())
 def test_run_lengths_are_those_of_pycocotools(mask):
     written = encode_mask(mask)
@@ -58,7 +58,7 @@ def test_run_lengths_are_those_of_pycocotools(mask):
     assert written == json.loads(json.dumps(written)) and is_mask(written, mask)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(masks(), min_size=1, max_size=4))
 def test_boxes_and_areas_are_those_of_the_pixels(several):
     found = Masks.collect([Mask(1, 0, mask, 1.0) for mask in several], video=False, image_sizes=[several[0].shape[::-1]])

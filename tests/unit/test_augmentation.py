@@ -44,7 +44,7 @@ def scenes(draw):
     return marked(width, height, draw(st.lists(places, max_size=5, unique=True)))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(example=scenes(), seed=st.integers(0, 10_000))
 def test_points_stay_on_what_they_point_at(example, seed):
     changed = augment(example, GEOMETRY, np.random.default_rng(seed))

@@ -69,7 +69,7 @@ def plain_ids(text: str) -> list[int]:
     return Tokenizer.from_str(json.dumps(backend)).encode(text).ids
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.one_of(st.sampled_from([*NAMES, "<", "|", "<|", "<|im", "age|>", "<POINT_", "3>", MARK, "the <im", " "]), st.text(max_size=4)),

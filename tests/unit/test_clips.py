@@ -132,7 +132,7 @@ def test_training_clips_hide_the_held_out_pairs() -> None:
         assert not any(phrase in query.prompt or query.held_out for query in clip.queries for phrase in phrases)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), num_frames=st.integers(2, 24), fps=st.sampled_from([0.5, 1.0, 2.0, 6.0, 29.97]))
 def test_any_number_of_frames_at_any_rate(seed: int, num_frames: int, fps: float) -> None:
     clip = sample_clip(np.random.default_rng(seed), num_frames, fps, num_queries=3)

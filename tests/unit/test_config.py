@@ -232,7 +232,7 @@ def test_saving_checks_what_was_changed(tmp_path):
         config.save_pretrained(tmp_path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_any_tapped_layers_survive(data: st.DataObject):
     depth = data.draw(st.integers(1, 30))

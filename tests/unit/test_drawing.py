@@ -61,7 +61,7 @@ def test_white_digits_are_readable_on_every_colour():
     st.integers(1, 80),
     st.lists(st.tuples(st.integers(0, 5000), st.floats(-20, 100), st.floats(-20, 100)), max_size=5),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_size_and_place_can_be_drawn(width, height, places):
     picture = Image.new("RGB", (width, height), "navy")
     assert draw_points(picture, [Point(i, 0, x, y) for i, x, y in places]).size == (width, height)

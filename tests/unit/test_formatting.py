@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from toy_processor import frames, picture, toy_processor
 
@@ -80,7 +80,6 @@ def point_list(conversation):
 
 
 @pytest.mark.parametrize("coords", ["pixel", *FULL_SCALE])
-@settings(deadline=None)  # the first picture of a size is cut and encoded
 @given(
     size=st.tuples(st.integers(8, 300), st.integers(8, 300)),
     max_crops=st.integers(1, 6),

@@ -40,7 +40,7 @@ def test_defaults_are_the_released_values() -> None:
     assert set(out) == {"pixel_values", "image_token_pooling", "image_grids", "image_num_crops"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SIZES)
 def test_equals_the_native_processor(hw: tuple[int, int]) -> None:
     native = Molmo2ImageProcessor(**TOY, image_mean=HALF, image_std=HALF)(picture(*hw), return_tensors="pt")
@@ -62,7 +62,7 @@ def test_the_number_of_threads_changes_nothing(threads: None) -> None:
     assert torch.equal(outputs[0], outputs[2])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SIZES, st.sampled_from([[1, 1], [0, 1], [2, 0]]), st.sampled_from([[2, 2], [3, 3], [1, 2]]))
 def test_patch_map_and_pooling_table_agree(hw: tuple[int, int], margins: list[int], window: list[int]) -> None:
     ours = MolmoPointImageProcessor(size=SIZE, overlap_margins=margins, pooling_size=window, max_crops=6)

@@ -84,7 +84,7 @@ def test_coco_leaves_out_what_would_be_incomplete(tmp_path):
     assert set(records) == {"plate"} and "area" in skipped[0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
 def test_coco_text_masks(height, width, seed):
     mask = np.random.default_rng(seed).random((height, width)) < 0.4

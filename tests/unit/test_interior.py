@@ -19,7 +19,7 @@ def circle(radius, corners=48, centre=(0.0, 0.0)):
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + centre
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays(bool, st.tuples(st.integers(1, 24), st.integers(1, 24))))
 def test_masks_hold_their_point(mask):
     if not mask.any():
@@ -30,7 +30,7 @@ def test_masks_hold_their_point(mask):
     assert mask[int(y), int(x)] and x % 1 == 0.5 and y % 1 == 0.5
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(st.floats(-500, 500), st.floats(-500, 500)), min_size=3, max_size=12), st.sampled_from([1e-3, 1.0, 20.0]))
 def test_polygons_hold_their_point(corners, scale):
     """Any polygon, crossing itself or not, in pixels or from 0 to 1: inside by a rule written a second time."""

@@ -62,7 +62,7 @@ def test_fused_order():
     assert halves["model.transformer.blocks.0.mlp.ff_proj.weight"][:, 0].tolist() == [0.0] * 3 + [1.0] * 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(base=st.integers(1, 300), additional=st.integers(1, 200), with_head=st.booleans())
 def test_tables_are_cut_where_the_config_says(base: int, additional: int, with_head: bool):
     config = tiny_config()

@@ -36,7 +36,6 @@ def total(sizes: list[ExampleSize], pack: tuple[int, ...] | list[int]) -> tuple[
 
 
 @given(st.lists(SIZES, max_size=60), st.integers(1, 9), st.integers(0, 9), st.booleans(), st.integers(40, 90))
-@settings(deadline=None)
 def test_everything_comes_once_and_no_limit_is_passed(sizes, pool_size, patience, alone, max_tokens):
     limits = PackingLimits(max_tokens, 6, pool_size, max_stay=pool_size + patience, alone_at_max_crops=alone)
     packs, stays = run(sizes, limits)
@@ -52,7 +51,7 @@ def test_everything_comes_once_and_no_limit_is_passed(sizes, pool_size, patience
 
 
 @given(st.lists(st.builds(ExampleSize, st.integers(1, 3000), st.integers(0, 1200)), max_size=25), st.integers(3000, 9000))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_limits_that_are_no_multiple_of_their_unit_hold(sizes, max_tokens):
     limits = PackingLimits(max_tokens, 1201, 5, max_stay=7)
     packs, _ = run(sizes, limits)
@@ -70,7 +69,6 @@ def test_lengths_are_rounded_up():
 
 
 @given(st.lists(SIZES, min_size=1, max_size=8), st.integers(0, 50), st.integers(6, 14), st.data())
-@settings(deadline=None)
 def test_the_subset_is_the_best_of_all(sizes, crop_weight, max_crops, data):
     limits = PackingLimits(100, max_crops, crop_weight=crop_weight)
     required = data.draw(st.none() | st.integers(0, len(sizes) - 1))

@@ -124,7 +124,7 @@ def test_points_there_and_back() -> None:
             assert PROCESSOR.decode_points(form, known) == read.points
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=5))
 def test_any_mixture(shape: list[tuple[int, bool]]) -> None:
     """Random batches: every row has the image tokens and metadata of its own pictures."""

@@ -102,7 +102,7 @@ def test_heatmap_splits_the_chosen_patch_by_slots_and_others_evenly():
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_heatmap_keeps_the_probability_of_its_picture(width, height, seed):
     rng = np.random.default_rng(seed)
     patch = rng.dirichlet(np.ones(4))[None, :4] * np.array([0, 1, 1, 0])[None]

@@ -18,7 +18,6 @@ SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
 
 @given(SIZES, st.integers(1, 3), st.integers(0, 5), st.integers(1, 3), st.integers(1, 3))
-@settings(deadline=None)
 def test_all_shares_together_draw_every_row_once_per_epoch(sizes, epochs, seed, num_ranks, num_workers):
     order = DrawOrder(sizes, seed=seed, epochs=epochs)
     shares = [Share.of(rank, num_ranks, worker, num_workers) for rank in range(num_ranks) for worker in range(num_workers)]
@@ -69,7 +68,7 @@ def test_randomness_of_an_example_follows_its_row_and_epoch():
 
 
 @given(st.integers(0, 30), st.sampled_from([None, (1.0, 2.0)]), st.integers(0, 2))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_resuming_continues_with_the_same_rows(stop, rates, index):
     order = DrawOrder([8, 30], rates, seed=5)
     sampler = ShareSampler(order, Share(index, 3))

@@ -126,7 +126,7 @@ def test_one_tenth_of_the_pairs_is_held_out() -> None:
     assert 0.08 < share < 0.12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.sampled_from(drawing.SHAPES),
     x=st.floats(20, 44),

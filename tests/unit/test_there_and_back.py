@@ -72,7 +72,7 @@ places = st.tuples(st.floats(0, 1), st.floats(0, 1))
 pictures = st.lists(st.sampled_from(SHAPES), min_size=2, max_size=3).map(tuple)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(sizes=pictures, max_crops=st.sampled_from([1, 4]), at=st.lists(st.tuples(st.integers(0, 2), places), min_size=1, max_size=8))
 def test_several_pictures(sizes, max_crops, at):
     numbered = [(i % len(sizes), share) for i, share in at]
@@ -81,7 +81,7 @@ def test_several_pictures(sizes, max_crops, at):
     assert there_and_back(record, seen(sizes, max_crops), sizes) == [i for i, _ in numbered]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(size=st.sampled_from([(120, 80), (20, 300), (300, 9)]), at=st.lists(st.tuples(st.integers(0, 2), places), min_size=1, max_size=8))
 def test_clips(size, at):
     points = tuple(RecordPoint(x * size[0], y * size[1], t=frame / 2) for frame, (x, y) in at)

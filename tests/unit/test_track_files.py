@@ -50,14 +50,14 @@ def all_tracks(draw):
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(all_tracks())
 def test_plain_form_there_and_back(tracks):
     assert Tracks.from_json(tracks.to_json()) == tracks
     json.loads(tracks.to_json(), parse_constant=pytest.fail)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(all_tracks(), st.sampled_from([("json", {}), ("coco", {}), ("coco", {"box": (8, 5.5)})]))
 def test_json_and_coco_keep_everything(tmp_path_factory, tracks, form):
     path = tmp_path_factory.mktemp("tracks") / "tracks.json"
@@ -66,7 +66,7 @@ def test_json_and_coco_keep_everything(tmp_path_factory, tracks, form):
     assert Tracks.load(path, form[0]) == tracks
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(all_tracks())
 def test_csv_keeps_every_row(tmp_path_factory, tracks):
     path = tmp_path_factory.mktemp("tracks") / "tracks.csv"
@@ -75,7 +75,7 @@ def test_csv_keeps_every_row(tmp_path_factory, tracks):
     assert Tracks.load(path, size=tracks.size, fps=tracks.fps) == with_rows
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(all_tracks(), st.sampled_from([(0, 0), (6, 3)]))
 def test_mot_keeps_frames_and_places(tmp_path_factory, tracks, box):
     path = tmp_path_factory.mktemp("tracks") / "tracks.txt"

@@ -45,7 +45,7 @@ def test_the_model_sees_the_frames_it_is_asked_for():
     assert frames_per_answer(4, np.arange(9) / 2) == 1 and frames_per_answer(1, np.zeros(1)) == 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 5), st.integers(12, 60), st.integers(6, 20), st.integers(0, 2**32 - 1))
 def test_objects_keep_their_numbers(objects, count, limit, seed):
     """Objects that are far apart and always in sight come out of noisy windows, numbered anew in each, as they were."""

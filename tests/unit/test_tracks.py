@@ -128,7 +128,7 @@ def tracks_of(rows, step=0.25):
     return Tracks(ids, steps * step, xs, ys, size=(100, 100))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(clips, st.sampled_from([1, 4, 8, 12, 29.97]), st.sampled_from([None, 0, 0.5, 3]))
 def test_filling_keeps_objects_and_adds_nothing_outside(rows, fps, max_gap):
     tracks = tracks_of(rows)
@@ -146,7 +146,7 @@ def test_filling_keeps_objects_and_adds_nothing_outside(rows, fps, max_gap):
             assert not far.any() or max_gap is not None
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(clips)
 def test_at_agrees_with_filling(rows):
     tracks = tracks_of(rows)
@@ -156,7 +156,7 @@ def test_at_agrees_with_filling(rows):
         np.testing.assert_allclose([p.x for p in tracks.at(time)], [p.x for p in points])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(clips)
 def test_points_there_and_back(rows):
     tracks = tracks_of(rows)
