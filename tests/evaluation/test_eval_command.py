@@ -72,6 +72,7 @@ def test_a_run_writes_everything(whole):
     assert "of 30 items" in (whole / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_killed_and_called_again_it_loses_and_repeats_nothing(scenes, whole, tmp_path):
     words = ("eval", "synthetic", "--data", scenes, "--out", tmp_path, "--batch-size", "1")
     file = tmp_path / "synthetic" / "predictions.jsonl"

@@ -165,6 +165,6 @@ HOSTILE = [
 def test_hostile_text_takes_linear_time(start: str):
     for piece in HOSTILE:
         text = start + piece * (30_000 // len(piece))
-        begun = time.perf_counter()
+        begun = time.process_time()
         read_text_answer(text, ONE)
-        assert time.perf_counter() - begun < 1.0, piece  # quadratic time would be more than ten seconds
+        assert time.process_time() - begun < 1.0, piece  # quadratic time would be more than ten seconds
