@@ -28,6 +28,22 @@ FORMS = ("ours", "molmo", "molmo2", "qwen", "plain", "scores")
 _BARE: dict[str, Callable[[str], list[tuple[float, float]]]] = {"qwen": json_points, "plain": plain_points}
 
 
+def check_stored(path: Path, benchmark: Benchmark, form: str) -> None:
+    """Refuses what can be seen before the benchmark is read, which may take long.
+
+    Raises:
+        EvaluationError: no such file, or a form that is not known or not for this benchmark.
+    """
+    if form not in FORMS:
+        raise EvaluationError(f"expected --form to be one of {', '.join(FORMS)}, got {form!r}")
+    if (form == "scores") != (benchmark.needs == "scores") and form != "ours":
+        raise EvaluationError(
+            f"expected --form ours or {_other_form(benchmark)} for {benchmark.name}, which wants {benchmark.needs}, got {form}"
+        )
+    if not path.exists():
+        raise EvaluationError(f"expected stored answers at {path}, found nothing; check the path")
+
+
 def read_stored(
     path: Path, items: Sequence[Item], benchmark: Benchmark, *, form: str = "ours", coords: str | None = None
 ) -> dict[str, Prediction]:
@@ -43,14 +59,7 @@ def read_stored(
     Raises:
         EvaluationError: no such file, a form or space that is not known, a line that cannot be read, ids that no item has.
     """
-    if form not in FORMS:
-        raise EvaluationError(f"expected --form to be one of {', '.join(FORMS)}, got {form!r}")
-    if (form == "scores") != (benchmark.needs == "scores") and form != "ours":
-        raise EvaluationError(
-            f"expected --form ours or {_other_form(benchmark)} for {benchmark.name}, which wants {benchmark.needs}, got {form}"
-        )
-    if not path.exists():
-        raise EvaluationError(f"expected stored answers at {path}, found nothing; check the path")
+    check_stored(path, benchmark, form)
     if form == "ours":
         found = stored(path) if path.is_dir() else merge(read_predictions(path))
         _check_task(found, benchmark, path)

@@ -24,7 +24,7 @@ from molmopoint.eval.runner.evaluate import Place, predict, score, stored, write
 from molmopoint.eval.runner.profile import Profile
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
-from molmopoint.eval.stored.forms import read_stored
+from molmopoint.eval.stored.forms import check_stored, read_stored
 
 _EMBEDDED: Mapping[Need, str] = {"points": "nano", "scores": "nano-reward"}
 """Models to begin with."""
@@ -266,6 +266,7 @@ class ScoreCommand(Judging):
         try:
             benchmark = find_benchmark(self.task)
             rule_of(benchmark, self.rule)
+            check_stored(self.predictions, benchmark, self.form)
             folder = self.out / benchmark.name
             data = open_data(benchmark, self.data, self.out, with_media=False)
             predictions = read_stored(self.predictions, data.items.found, benchmark, form=self.form, coords=self.coords)

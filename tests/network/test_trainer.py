@@ -54,7 +54,7 @@ def assert_equal(one, other):
         assert torch.equal(one[name], other[name]), name
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_stops_anywhere_goes_on_bit_by_bit(tmp_path, workers):
     recipe = replace(RECIPE, accumulation=2, data=replace(RECIPE.data, workers=workers))
     through = tiny_trainer(tmp_path / "through", recipe, score=lambda model: {"score": torch.rand(()).item()})

@@ -150,9 +150,10 @@ def test_parts_do_not_count_twice(toy):
     assert not head._forward_hooks
 
 
-def test_memory_of_a_clip():
+@pytest.mark.parametrize("measured", [memory.run_case, pytest.param(memory.measure_in_child, marks=pytest.mark.slow)])
+def test_memory_of_a_clip(measured):
     case = {"model": "toy", "setting": Setting(dtype="bfloat16").to_dict(), "frames": 2}
-    found = memory.measure_in_child(case)
+    found = measured(case)
     assert found["vit_features_held_once"] and found["prefill_s"] > 0
     assert found["vit_features_in_compute_dtype"]
     assert found["state_mb"]["vit_features"] == pytest.approx(2 * 729 * 64 * 2 / 1e6)
