@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-OTHERS = {"train_nano.py", "evaluate_nano.py", "sample_efficiency.py", "own_data.py"}
+OTHERS = {"train_nano.py", "train_nano_reward.py", "evaluate_nano.py", "sample_efficiency.py", "own_data.py"}
 """They train and score the embedded model, which takes longer than a test may."""
 
 RUNS = {
