@@ -48,7 +48,7 @@ def test_an_object_is_written_once_at_a_time():
 
 
 SIDE = st.integers(1, 5000)
-FRACTION = st.floats(0, 1)
+FRACTION = st.floats(0, 1).filter(lambda share: abs(1000 * share % 1 - 0.5) > 1e-6)  # a half may be rounded either way
 PLACES = st.lists(st.tuples(st.integers(0, 3), FRACTION, FRACTION), min_size=1)
 
 
