@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-OTHERS = {"train_nano.py", "train_nano_reward.py", "evaluate_nano.py", "sample_efficiency.py", "own_data.py"}
+OTHERS = {
+    "train_nano.py", "train_nano_reward.py", "grpo_with_reward.py", "evaluate_nano.py", "sample_efficiency.py", "own_data.py",
+}  # fmt: skip
 """They train and score the embedded model, which takes longer than a test may."""
 
 RUNS = {
