@@ -1,9 +1,12 @@
-"""Scores a model on unseen synthetic scenes: `python examples/evaluate_nano.py [--model nano] [--out scores.json]`.
+"""Scores a model on unseen synthetic scenes and clips: `python examples/evaluate_nano.py [--model nano] [--out scores.json]`.
 
 Scene i is drawn from the named seed [20260, i], so everyone scores the same pictures and questions. A point is right if
 it lies in the visible mask of a target that no other point was matched with; a question whose answer is "there are none"
 counts 1 for an empty answer and 0 otherwise. F1 is averaged over questions. Questions that name a pair of colour and
 shape that was never trained are part of the total and shown apart as well.
+
+Clip i, 8 frames at 2 a second, is drawn from [20261, i]; how its answers are scored is told in `nano/clip_scores.py`. Every
+second request for tracks names the rate. `--clips 0` leaves the clips out, `--scenes 0` the pictures.
 """
 
 from __future__ import annotations
@@ -20,13 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from nano.clip_scores import score_answer, table_of_clips
 
 import molmopoint
-from molmopoint.data.synthetic import Query, Scene, sample_scene
+from molmopoint.data.synthetic import Query, Scene, SyntheticClip, sample_clip, sample_scene
 from molmopoint.metrics import MatchScores, match_points
 
 SEED = 20_260
 NUM_SCENES = 300
+CLIP_SEED = 20_261
+NUM_CLIPS = 200
+CLIP_FPS = 2
 
 
 def groups_of(query: Query) -> list[str]:
@@ -65,26 +72,57 @@ def evaluate(pointer: Any, scenes: list[Scene], batch_size: int) -> dict[str, di
     )
 
 
+def evaluate_clips(pointer: Any, clips: list[SyntheticClip]) -> dict[str, dict[str, dict[str, float]]]:
+    """Asks every question of every clip, by style of the request."""
+    scores, tracks = [], 0
+    for clip in clips:
+        for query in clip.queries:
+            tracks += query.style == "track"
+            request = query.request(CLIP_FPS if tracks % 2 else None)
+            answer = pointer.point_video(clip.frames, request, timestamps=clip.timestamps.tolist())
+            scores.append((query, score_answer(clip, query, answer.points)))
+    return table_of_clips(scores)
+
+
+def show(table: dict[str, dict[str, float]], width: int = 15) -> None:
+    """Prints a table, a line per group of questions."""
+    for name, row in table.items():
+        numbers = (f"{key} {value:.3f}" if isinstance(value, float) else f"{value:5}" for key, value in row.items())
+        print(f"{name:{width}} " + "  ".join(numbers), flush=True)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     parser.add_argument("--scenes", type=int, default=NUM_SCENES)
+    parser.add_argument("--clips", type=int, default=NUM_CLIPS)
     parser.add_argument("--batch-size", type=int, default=25)
     parser.add_argument("--out", type=Path, help="also write the scores as JSON here")
     arguments = parser.parse_args()
-    start = time.perf_counter()
     pointer = molmopoint.load(arguments.model)
+    start = time.perf_counter()
     scenes = [sample_scene(np.random.default_rng([SEED, i])) for i in range(arguments.scenes)]
-    table = evaluate(pointer, scenes, arguments.batch_size)
-    for name, row in table.items():
-        print(f"{name:15} " + "  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{value:5}" for key, value in row.items()))
+    table = evaluate(pointer, scenes, arguments.batch_size) if scenes else {}
+    show(table)
+    of_scenes = time.perf_counter() - start
+    clips = [sample_clip(np.random.default_rng([CLIP_SEED, i]), fps=CLIP_FPS) for i in range(arguments.clips)]
+    of_clips = evaluate_clips(pointer, clips) if clips else {}
+    for style, rows in of_clips.items():
+        print(f"clips, {style}")
+        show(rows)
     report = {
         "model": arguments.model,
         "seed": SEED,
         "scenes": arguments.scenes,
         "scores": table,
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(of_scenes, 1),
+        "clips": {
+            "seed": CLIP_SEED,
+            "clips": arguments.clips,
+            "scores": of_clips,
+            "seconds": round(time.perf_counter() - start - of_scenes, 1),
+        },
         "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
         "versions": {"molmopoint": molmopoint.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
     }

@@ -1,8 +1,7 @@
 """Points in a clip: `python examples/point_in_video.py [clip.mp4]`.
 
 Without a file it draws a clip itself: a red circle that crosses the picture. Reading files needs the extra `[video]`. The
-embedded model has never seen a clip in training, so with it only the form of the answer is worth a look; use a video model of the
-zoo for more.
+embedded model knows clips of coloured shapes; use a video model of the zoo for more.
 """
 
 from __future__ import annotations

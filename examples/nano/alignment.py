@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from molmopoint.data.drawing import COLOURS, SHAPES
 from molmopoint.data.questions import PLURALS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
+from molmopoint.tokens import NO_SELECTION
 from nano.settings import GRID
 
 _WINDOW = 2
@@ -48,48 +49,73 @@ def words_at(labels: Tensor) -> Tensor:
 
 
 class Alignment(nn.Module):
-    """The vectors of the words, and a look at what the patch head computes."""
+    """The vectors of the words, and a look at what the patch head computes.
 
-    def __init__(self, model: MolmoPointForConditionalGeneration) -> None:
+    Args:
+        model: whose patch head is watched.
+        num_words: W, words that questions and keys can say.
+        num_places: places that a point can have in one input.
+    """
+
+    def __init__(self, model: MolmoPointForConditionalGeneration, num_words: int, num_places: int) -> None:
         super().__init__()
         head = model.model.point_predictor.patch
         width = model.config.patch_embed_dim
-        self.words = nn.Parameter(torch.randn(len(COLOURS) + len(SHAPES), width) * width**-0.5)
-        self.places = nn.Parameter(torch.randn((GRID // _WINDOW) ** 2, width) * width**-0.5)
-        self.query_bias = nn.Parameter(torch.full((len(self.words),), -2.0))
-        self.key_bias = nn.Parameter(torch.full((len(self.words),), -3.0))
+        self.words = nn.Parameter(torch.randn(num_words, width) * width**-0.5)
+        self.places = nn.Parameter(torch.randn(num_places, width) * width**-0.5)
+        self.query_bias = nn.Parameter(torch.full((num_words,), -2.0))
+        self.key_bias = nn.Parameter(torch.full((num_words,), -3.0))
         pair = torch.arange(width) % (width // 2)
         self.register_buffer("still", (pair >= _STILL * width / 2).float(), persistent=False)
         self.seen: dict[str, Any] = {}
         head.query.register_forward_hook(lambda _, __, output: self.seen.update(query=output))
         head.key.register_forward_hook(lambda _, __, output: self.seen.update(key=output))
 
-    def loss(self, asked: Sequence[Sequence[str]], labels: Tensor, chosen: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Loss of the pass that was just made.
+    def queries(self, counts: Sequence[int]) -> Tensor:
+        """(Q, E): what the last pass asked with, without padding; `counts` are the PATCH tokens of each row."""
+        return torch.cat([row[:count] for row, count in zip(self.seen["query"], counts, strict=True)]).float()
+
+    def loss_of_pictures(self, asked: Sequence[Sequence[str]], labels: Tensor, chosen: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a pass over pictures that was just made.
 
         Args:
             asked: per row, the phrase behind each of its PATCH tokens, in order.
             labels: (rows, GRID * GRID, 4) dense labels of the pictures.
             chosen: selections of all PATCH tokens, row by row.
         """
-        still: Any = self.still
-        words, places = self.words * still, self.places * still
-        queries = torch.cat([row[: len(phrases)] for row, phrases in zip(self.seen["query"], asked, strict=True)])
+        queries = self.queries([len(phrases) for phrases in asked])
         named = torch.tensor([words_of(phrase) for phrases in asked for phrase in phrases])
-        query_logits = F.linear(queries.float(), words, self.query_bias)
-        keys = self.seen["key"].unflatten(0, (len(asked), 2, -1)).float()
         there = words_at(labels).unsqueeze(1).expand(-1, 2, -1, -1)
+        keys = self.seen["key"].float().view(*there.shape[:3], -1)
+        tiles = len(self.places)
+        own = torch.arange(tiles).repeat(len(asked))
+        return self.loss(queries, named, keys, there, (chosen - tiles).clamp(min=NO_SELECTION), keys[:, 1].flatten(0, 1), own)
+
+    def loss(
+        self, queries: Tensor, named: Tensor, keys: Tensor, there: Tensor, chosen: Tensor, placed_keys: Tensor, places: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a pass.
+
+        Args:
+            queries: (Q, E).
+            named: (Q, W) 1 where the question says the word.
+            keys: (..., E).
+            there: (..., W) 1 where the image token shows what the word means.
+            chosen: (Q,) place of the next point, negative at the end of a list.
+            placed_keys: (P, E) keys that have places.
+            places: (P,) those places.
+        """
+        still: Any = self.still
+        words, vectors = self.words * still, self.places * still
+        query_logits = F.linear(queries, words, self.query_bias)
         key_logits = F.linear(keys, words, self.key_bias)
-        key_loss = F.binary_cross_entropy_with_logits(key_logits, there, pos_weight=torch.tensor(3.0))
-        loss = F.binary_cross_entropy_with_logits(query_logits, named) + 5 * key_loss
+        key_loss = F.binary_cross_entropy_with_logits(key_logits, there.float(), pos_weight=torch.tensor(3.0))
+        loss = F.binary_cross_entropy_with_logits(query_logits, named.float()) + 5 * key_loss
         goes_on = chosen >= 0
-        next_place = F.linear(queries[goes_on].float(), places)
-        own_place = F.linear(keys[:, 1], places)
-        here = torch.arange(len(places)).repeat(len(asked))
-        wanted = chosen[goes_on] - len(places)
-        loss = loss + 0.3 * F.cross_entropy(next_place, wanted) + 0.3 * F.cross_entropy(own_place.flatten(0, 1), here)
+        next_place = F.linear(queries[goes_on], vectors)
+        loss = loss + 0.3 * F.cross_entropy(next_place, chosen[goes_on]) + 0.3 * F.cross_entropy(F.linear(placed_keys, vectors), places)
         right = ((query_logits > 0) == (named > 0)).all(1).float().mean()
         full = there.amax(-1) > 0
         found = ((key_logits > 0) == (there > 0)).all(-1)[full].float().mean()
-        placed = (next_place.argmax(-1) == wanted).float().mean()
+        placed = (next_place.argmax(-1) == chosen[goes_on]).float().mean()
         return loss, {"query_words": float(right), "key_words": float(found), "query_place": float(placed)}

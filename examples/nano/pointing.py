@@ -25,7 +25,7 @@ from molmopoint.processing.answers import EncodedText, encode_answer, encode_pro
 from molmopoint.processing.collate import collate
 from molmopoint.processing.message_tree import MessageTree, Trunk, Turn, build_row
 from molmopoint.tokens import IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START, NO_MORE_POINTS, NO_SELECTION
-from nano.alignment import Alignment
+from nano.alignment import Alignment, words_of
 from nano.cache import load_shard, patchify, shard_paths
 from nano.dense import DenseHead, DenseModel, dense_loss
 from nano.files import nano_config
@@ -177,7 +177,7 @@ def train_pointing(folder: Path, settings: Settings, examples: Examples, steps: 
     for config in (model.config.text_config, model.config.vision_config):
         config._attn_implementation = LEAN_ATTENTION
     vision, dense = model.model.vision_tower, DenseHead(model.config.vit_feature_dim)
-    alignment = Alignment(model)
+    alignment = Alignment(model, len(words_of("")), _POOLED**2)
     modules = {"model": model, "dense": dense, "alignment": alignment}
     rates = [
         (vision, settings.point_vit_rate),
@@ -208,7 +208,7 @@ def train_pointing(folder: Path, settings: Settings, examples: Examples, steps: 
                 aside, seen = dense_loss(dense(features), tensors["labels"][index])
             fading = max(0.0, 1 - step / (settings.alignment_until * steps))
             chosen = selections_of(batch, model.config.patch_token_id)
-            push, spoken = alignment.loss(phrases, tensors["labels"][index], chosen)
+            push, spoken = alignment.loss_of_pictures(phrases, tensors["labels"][index], chosen)
             (output.loss + settings.dense_part * aside + settings.alignment_part * fading * push).backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
             optimiser.step()

@@ -16,14 +16,15 @@ from nano.settings import Settings
 
 
 def release(folder: Path, target: Path, settings: Settings, tokenizer: PreTrainedTokenizerFast) -> dict:
-    """Writes the model of `folder` to `target`; returns the progress of its training.
+    """Writes the model of the latest stage in `folder` to `target`; returns the progress of its training.
 
     The weights are stored in bfloat16, the precision of the matrix products they were trained with. Files are written
     beside the target and moved, so that a reader never meets half a model.
     """
-    checkpoint = folder / "point.safetensors"
     model: Any = build_model(settings)
-    progress = load_checkpoint(checkpoint, {"model": model}) if checkpoint.exists() else {"step": 0}
+    stages = (("clip.safetensors", "averaged"), ("point.safetensors", "model"))
+    done = [(folder / file, name) for file, name in stages if (folder / file).exists()]
+    progress = load_checkpoint(done[0][0], {done[0][1]: model}) if done else {"step": 0}
     beside = target.with_name(target.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(beside)

@@ -41,6 +41,18 @@ class Settings:
         dense_part: weight of the first stage's loss in the second one.
         alignment_part: weight of the push in `alignment` when the second stage starts.
         alignment_until: part of the second stage after which it has faded out.
+        shard_clips: clips per file of the cache.
+        cached_clip_queries: questions asked of each clip and direction in the cache.
+        clip_branches: questions of one clip in a training example.
+        clip_batch: clips per step of the third stage.
+        replayed: scenes beside them.
+        replay_part: weight of their loss.
+        clip_rate: peak learning rate of the third stage; the vision transformer is left alone.
+        clip_lesson: part of the third stage that asks for looks only.
+        clip_alignment_until: as `alignment_until`, of the third stage.
+        motion_part: weight of the loss of velocities.
+        loudest: mean length of image features beyond which the connector is made quieter.
+        averaged: how much of the moving average of the weights stays per step of the third stage.
         warmup: steps of linear warm-up.
         weight_decay: of all matrices.
         clip: largest gradient norm.
@@ -69,6 +81,18 @@ class Settings:
     dense_part: float = 0.05
     alignment_part: float = 1.0
     alignment_until: float = 0.45
+    shard_clips: int = 250
+    cached_clip_queries: int = 8
+    clip_branches: int = 5
+    clip_batch: int = 8
+    replayed: int = 10
+    replay_part: float = 1.0
+    clip_rate: float = 1e-3
+    clip_lesson: float = 0.06
+    clip_alignment_until: float = 0.85
+    motion_part: float = 1.0
+    loudest: float = 1500.0
+    averaged: float = 0.99
     warmup: int = 200
     weight_decay: float = 0.05
     clip: float = 1.0
