@@ -15,14 +15,14 @@ import molmopoint
 from molmopoint.data.clips import SyntheticClip, sample_clip
 from molmopoint.pipeline import TrackingResult
 
-SEED = 2
+SEED = 6
 
 
 def draw_clip() -> tuple[SyntheticClip, int]:
-    """A clip of four seconds, and the number of one of its questions that asks to track something that is there."""
+    """A clip of four seconds, and the number of its question that asks to track the most objects."""
     clip = sample_clip(np.random.default_rng(SEED))
-    tracked = [i for i, query in enumerate(clip.queries) if query.style != "pointing" and query.targets]
-    return clip, tracked[0] if tracked else 0
+    tracked = [i for i, query in enumerate(clip.queries) if query.style != "pointing"]
+    return clip, max(tracked, key=lambda i: len(clip.queries[i].targets))
 
 
 def compare(result: TrackingResult, clip: SyntheticClip, number: int) -> None:
