@@ -33,7 +33,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(data: Path, model: Path, out: Path, *more: str, recipe: str = "full", changes: tuple[str, ...] = SMALL):
     sets = [part for change in changes for part in ("--set", change)]
-    return CliRunner().invoke(app, ["finetune", str(data), "--model", str(model), "--out", str(out), "--recipe", recipe, *sets, *more])
+    words = ["finetune", str(data), "--model", str(model), "--out", str(out), "--recipe", recipe, *sets, *more]
+    return CliRunner(env={"COLUMNS": "1000"}).invoke(app, words)  # no name is cut in two, however long the path before it
 
 
 def stored(folder: Path) -> dict[str, torch.Tensor]:
