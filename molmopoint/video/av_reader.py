@@ -156,7 +156,9 @@ def _scan(container: InputContainer, stream: VideoStream, failures: tuple[type[E
     except failures:
         pass  # the good part is used
     claimed = (container.duration or 0) / 1e6  # some formats count it from the first frame, others from 0
-    return packets, max(claimed - max(ends.values(), default=0.0), 0.0)
+    # AVI files tell how many frames there should be, but their duration is made up from the size of what is there.
+    unseen = (stream.frames - len(packets)) / float(stream.average_rate) if stream.average_rate else 0.0
+    return packets, max(claimed - max(ends.values(), default=0.0), unseen, 0.0)
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
