@@ -14,6 +14,7 @@ from molmopoint.errors import CheckpointError, MolmoPointError
 
 if TYPE_CHECKING:
     from molmopoint.training.finetune import FinetuneResult
+    from molmopoint.training.reward.finetune import RewardResult
 
 _SHOWN = 5
 """Skipped examples that are written out."""
@@ -62,29 +63,7 @@ class FinetuneCommand:
                 watch=watch,
                 say=console.notes().print,
             )
-        if os.environ.get("RANK", "0") == "0":
-            self._report(result)
-        return SOME_FAILED if result.skipped else OK
-
-    def _report(self, result: FinetuneResult) -> None:
-        """Scores before and after, and what was skipped."""
-        for skipped in result.skipped[:_SHOWN]:
-            console.notes().print(f"skipped example {skipped.index}: {skipped.reason}", markup=False)
-        if self.json_output:
-            console.print_json(
-                {
-                    "model": str(result.folder / "model"),
-                    "steps": result.steps,
-                    "scores_before": result.scores_before,
-                    "scores_after": result.scores_after,
-                    "skipped": len(result.skipped),
-                }
-            )
-            return
-        if table := score_columns(result.scores_before, result.scores_after):
-            console.findings().print(table)
-        notes = f", {len(result.skipped)} examples skipped" if result.skipped else ""
-        console.findings().print(f"{result.steps} steps{notes}; the model is in {result.folder / 'model'}", markup=False)
+        return report(result, "example", json_output=self.json_output)
 
 
 def run_training(train: Callable[[], int]) -> int:
@@ -100,6 +79,31 @@ def run_training(train: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         console.notes().print("stopped; the same command again goes on from the last checkpoint")
         return INTERRUPTED
+
+
+def report(result: FinetuneResult | RewardResult, unit: str, *, json_output: bool, **more: Any) -> int:
+    """Tells scores before and after and what was skipped, on the main process; returns the exit code of the run.
+
+    Args:
+        result: of the run.
+        unit: what is counted as skipped, in the singular.
+        json_output: print the result as JSON.
+        **more: what the JSON tells beside.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        for skipped in result.skipped[:_SHOWN]:
+            console.notes().print(f"skipped {unit} {skipped.index}: {skipped.reason}", markup=False)
+        if json_output:
+            scores = {"scores_before": result.scores_before, "scores_after": result.scores_after}
+            console.print_json(
+                {"model": str(result.folder / "model"), "steps": result.steps, **more, **scores, "skipped": len(result.skipped)}
+            )
+        else:
+            if table := score_columns(result.scores_before, result.scores_after):
+                console.findings().print(table)
+            notes = f", {len(result.skipped)} {unit}s skipped" if result.skipped else ""
+            console.findings().print(f"{result.steps} steps{notes}; the model is in {result.folder / 'model'}", markup=False)
+    return SOME_FAILED if result.skipped else OK
 
 
 def score_columns(before: Mapping[str, float], after: Mapping[str, float]) -> Any:

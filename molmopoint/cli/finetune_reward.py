@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import OK, SOME_FAILED
-from molmopoint.cli.finetune import run_training, score_columns, watch
-
-if TYPE_CHECKING:
-    from molmopoint.training.reward.finetune import RewardResult
-
-_SHOWN = 5
-"""Skipped rows that are written out."""
+from molmopoint.cli.finetune import report, run_training, watch
 
 
 @dataclass(frozen=True)
@@ -58,27 +49,4 @@ class FinetuneRewardCommand:
                 watch=watch,
                 say=console.notes().print,
             )
-        if os.environ.get("RANK", "0") == "0":
-            self._report(result)
-        return SOME_FAILED if result.skipped else OK
-
-    def _report(self, result: RewardResult) -> None:
-        """Scores before and after, and what was skipped."""
-        for skipped in result.skipped[:_SHOWN]:
-            console.notes().print(f"skipped row {skipped.index}: {skipped.reason}", markup=False)
-        if self.json_output:
-            console.print_json(
-                {
-                    "model": str(result.folder / "model"),
-                    "steps": result.steps,
-                    "data": result.data,
-                    "scores_before": result.scores_before,
-                    "scores_after": result.scores_after,
-                    "skipped": len(result.skipped),
-                }
-            )
-            return
-        if table := score_columns(result.scores_before, result.scores_after):
-            console.findings().print(table)
-        notes = f", {len(result.skipped)} rows skipped" if result.skipped else ""
-        console.findings().print(f"{result.steps} steps{notes}; the model is in {result.folder / 'model'}", markup=False)
+        return report(result, "row", json_output=self.json_output, data=result.data)
