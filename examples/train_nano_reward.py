@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nano_reward.training import train
 
 import molmopoint
 from molmopoint.data.judging import Judgement, judge_scene, sample_judgement
 from molmopoint.data.synthetic import sample_scene
-from molmopoint.training.reward.finetune import finetune_reward
 
 TRAIN_SEED, TEST_SEED = 32_000, 32_001
 """First parts of the seeds of pictures; no other pictures of the project have them."""
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=("data", "train", "measure", "release"))
     parser.add_argument("--folder", type=Path, required=True, help="data, checkpoints and scores live here")
-    parser.add_argument("--pictures", type=int, default=6000, help="pictures to draw")
+    parser.add_argument("--pictures", type=int, default=10_000, help="pictures to draw")
     parser.add_argument("--questions", type=int, default=6, help="questions about each picture")
     parser.add_argument("--number", type=int, default=500, help="unseen questions to judge")
     parser.add_argument("--model", help="reward model to measure; by default the trained one")
@@ -110,8 +110,7 @@ def main() -> None:
     if arguments.stage == "data":
         print(write_data(arguments.folder, arguments.pictures, arguments.questions))
     elif arguments.stage == "train":
-        data = arguments.folder / "data.jsonl"
-        print(finetune_reward(data, "nano", run, "nano-reward", overrides=arguments.changes, say=print).scores_after)
+        print(json.dumps(train(arguments.folder / "data.jsonl", run, arguments.changes), indent=2))
     elif arguments.stage == "measure":
         scores = measure(arguments.model or model, arguments.number)
         (arguments.folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")

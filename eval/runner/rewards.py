@@ -1,14 +1,15 @@
 """Has a reward model score the responses of a benchmark's items, in every order, and writes it down as soon as it is there.
 
 A judge is anything with `score(prompt, responses, images=None, videos=None)`, one number per response, higher is better;
-`molmopoint.load_reward` gives one. With `score_batch` as well, several calls go through the model together.
+`molmopoint.load_reward` gives one. With `score_batch` as well, several calls go through the model together; with `score_orders_batch`,
+all orders of an item do, so that its pictures are read once.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -127,7 +128,7 @@ class RewardAsker:
         calls = [call for item in items for call in self._calls(item)]
         try:
             with self.profile.phase("model"):
-                scored = [_checked(call, scores) for call, scores in zip(calls, self._scores(calls), strict=True)]
+                scored = [_checked(call, scores) for call, scores in zip(calls, self._scores(items, calls), strict=True)]
         except FAULTS as error:
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 torch.cuda.empty_cache()
@@ -140,18 +141,17 @@ class RewardAsker:
             passes.setdefault(call.item.item_id, []).append(each)
         return [Prediction(**self._common(item), passes=tuple(passes[item.item_id]), latency=latency) for item in items]
 
-    def _scores(self, calls: Sequence[_Call]) -> list[Sequence[float]]:
-        """By slot."""
-        batched = getattr(self.judge, "score_batch", None)
-        if batched is None:
-            return [self.judge.score(call.item.prompt, call.responses, **media_of(call.item, self.asking)) for call in calls]
-        media = [media_of(call.item, self.asking) for call in calls]
-        return batched(
-            [call.item.prompt for call in calls],
-            [call.responses for call in calls],
-            images=[each["images"] for each in media],
-            videos=[each["videos"] for each in media],
-        )
+    def _scores(self, items: Sequence[Item], calls: Sequence[_Call]) -> list[Sequence[float]]:
+        """Of each call, by slot."""
+        media = {item.item_id: media_of(item, self.asking) for item in items}
+        if (in_orders := getattr(self.judge, "score_orders_batch", None)) is not None:
+            orders = [[call.order for call in self._calls(item)] for item in items]
+            of_items = in_orders([item.prompt for item in items], [item.responses for item in items], orders, **_columns(media.values()))
+            return [scores for of_item in of_items for scores in of_item]
+        if (batched := getattr(self.judge, "score_batch", None)) is not None:
+            of_calls = _columns(media[call.item.item_id] for call in calls)
+            return batched([call.item.prompt for call in calls], [call.responses for call in calls], **of_calls)
+        return [self.judge.score(call.item.prompt, call.responses, **media[call.item.item_id]) for call in calls]
 
     def _common(self, item: Item) -> dict[str, Any]:
         return {"item_id": item.item_id, "task": self.task, "task_version": self.version, "rank": self.rank, "prompt": item.prompt}
@@ -168,6 +168,12 @@ def media_of(item: Item, asking: Asking) -> dict[str, Any]:
         return {"images": list(item.images) or None, "videos": None}
     whole_file = not clip.path.is_dir() and clip.start is None and clip.end is None
     return {"images": None, "videos": [clip.path if whole_file else Frames(*cut_clip(clip, asking))]}
+
+
+def _columns(media: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    """`images` and `videos` of several."""
+    rows = list(media)
+    return {name: [each[name] for each in rows] for name in ("images", "videos")}
 
 
 def _checked(call: _Call, scores: Any) -> ScoredPass:

@@ -56,6 +56,7 @@ class SceneQuestion:
         noun: what it asks about, plural for counts.
         answers: values from best to worst, such as 3, "red" or "top left"; the first one is right.
         rankings: of the answers, 1 is best, ties share a rank and the next one counts them ("1, 2, 2, 4").
+        objects: what it asks about; empty where the right number is none.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class SceneQuestion:
     noun: str
     answers: tuple[int | str, ...]
     rankings: tuple[int, ...]
+    objects: tuple[SceneObject, ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Judgement:
         responses: four answers, from best to worst.
         rankings: of the responses, 1 is best, ties share a rank.
         kind: one of `KINDS`.
+        points: (n, 2) float64 x and y in pixels of what the question asks about.
     """
 
     image: Image.Image
@@ -82,6 +85,7 @@ class Judgement:
     responses: tuple[str, ...]
     rankings: tuple[int, ...]
     kind: str
+    points: np.ndarray
 
 
 def sample_judgement(rng: np.random.Generator, held_out: bool = True) -> Judgement:
@@ -102,7 +106,8 @@ def judge_scene(rng: np.random.Generator, scene: Scene) -> Judgement:
     if rng.random() < _SPOILED:
         responses[-1] = _spoiled(rng, question)
         rankings[-1] = NUM_RESPONSES
-    return Judgement(scene.image, question.prompt, tuple(responses), tuple(rankings), question.kind)
+    points = np.array([(item.x, item.y) for item in question.objects], dtype=np.float64).reshape(-1, 2)
+    return Judgement(scene.image, question.prompt, tuple(responses), tuple(rankings), question.kind, points)
 
 
 def ask_about(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
@@ -135,7 +140,8 @@ def _count(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
     below = int(rng.integers(min(len(members), NUM_RESPONSES - 1) + 1))
     numbers = [len(members) - below + i for i in range(NUM_RESPONSES)]
     numbers.sort(key=lambda number: abs(number - len(members)))
-    return SceneQuestion("count", f"How many {noun} are there?", noun, tuple(numbers), _ranks([abs(n - len(members)) for n in numbers]))
+    ranks = _ranks([abs(number - len(members)) for number in numbers])
+    return SceneQuestion("count", f"How many {noun} are there?", noun, tuple(numbers), ranks, tuple(members))
 
 
 def _colour(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
@@ -150,7 +156,7 @@ def _colour(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
     strangers = [absent[i] for i in rng.permutation(len(absent))[: NUM_RESPONSES - 2]]
     if len(strangers) < NUM_RESPONSES - 2:
         return None
-    return SceneQuestion("colour", f"What colour is the {noun}?", noun, (item.colour, other, *strangers), (1, 2, 3, 3))
+    return SceneQuestion("colour", f"What colour is the {noun}?", noun, (item.colour, other, *strangers), (1, 2, 3, 3), (item,))
 
 
 def _position(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
@@ -165,7 +171,7 @@ def _position(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
     if rng.random() < 0.5:
         places[1], places[2] = places[2], places[1]
     noun = f"{item.colour} {item.shape}"
-    return SceneQuestion("position", f"Where is the {noun}?", noun, tuple(places), (1, 2, 2, 4))
+    return SceneQuestion("position", f"Where is the {noun}?", noun, tuple(places), (1, 2, 2, 4), (item,))
 
 
 def _told_apart(rng: np.random.Generator, scene: Scene) -> tuple[str, SceneObject] | None:

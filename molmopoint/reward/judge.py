@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -22,19 +23,36 @@ MAX_RESPONSES = 4
 """Answers of one list at most; published models were evaluated with two and with four."""
 
 
+@dataclass(frozen=True)
+class _View:
+    """One set of scores that is wanted of a request.
+
+    Attributes:
+        order: which answer stands in which slot.
+        lists: slots that are judged together.
+    """
+
+    order: Sequence[int]
+    lists: list[list[int]]
+
+
+_Wanted = Callable[[int], list[_View]]
+"""What is wanted of so many answers."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """One prompt: rows to run, and which answers stand in which of their lists; equal answers that are judged alone stand once.
+    """One prompt: rows to run, and how their scores become those that are wanted; equal answers that are judged alone stand once.
 
     Attributes:
         rows: to run.
-        lists: of all rows.
-        judged: number, in the lists, of each answer.
+        views: of the answers.
+        judged: number, in the rows, of each answer that is judged alone; None where lists are judged.
     """
 
     rows: list[RewardRow]
-    lists: list[list[int]]
-    judged: list[int]
+    views: list[_View]
+    judged: list[int] | None
 
 
 class Judge:
@@ -90,7 +108,34 @@ class Judge:
             ProcessingError: no answers, an empty one or one that is no text; a picture or clip is missing or broken; or prompt and answers
                 are longer than the model reads. Nothing is ever cut.
         """
-        return self._answer([self._request(prompt, responses, images, videos, permutations, media)], 1)[0]
+        return self._answer([self._request(prompt, responses, images, videos, partial(self._averaged, permutations), media)], 1)[0][0]
+
+    def score_orders(
+        self,
+        prompt: Prompt,
+        responses: Sequence[str],
+        orders: Sequence[Sequence[int]],
+        images: Any = None,
+        videos: Any = None,
+        **media: Any,
+    ) -> list[list[float]]:
+        """Scores of the same answers in several orders, each for itself; what they are about is read once.
+
+        Args:
+            prompt: as in `score`.
+            responses: as in `score`.
+            orders: each says which answer stands first, second and so on.
+            images: as in `score`.
+            videos: as in `score`.
+            **media: as in `score`.
+
+        Returns:
+            Per order the scores by place, as `score` gives them for the answers in this order.
+
+        Raises:
+            ProcessingError: as in `score`, or an order without one of the answers.
+        """
+        return self._answer([self._request(prompt, responses, images, videos, partial(self._apart, orders), media)], 1)[0]
 
     def rank(
         self, prompt: Prompt, responses: Sequence[str], images: Any = None, videos: Any = None, *, permutations: int = 1, **media: Any
@@ -137,68 +182,108 @@ class Judge:
         Raises:
             ProcessingError: as in `score`, with the number of the request; or there are more of one thing than of another.
         """
-        columns = [prompts, responses, *(each for each in (images, videos) if each is not None)]
-        if any(isinstance(each, str) for each in columns):
-            raise ProcessingError("expected prompts and answers of several requests, got one text; use `score` for one prompt")
-        requests = iter(self._requests(columns, images is not None, permutations, media))
-        scores: list[list[float]] = []
+        wanted = partial(self._averaged, permutations)
+        asked = ((*request, wanted) for request in _together(prompts, responses, images, videos))
+        return [scores for [scores] in self._answer_batches(asked, batch_size, media)]
+
+    def score_orders_batch(
+        self,
+        prompts: Iterable[Prompt],
+        responses: Iterable[Sequence[str]],
+        orders: Iterable[Sequence[Sequence[int]]],
+        images: Iterable[Any] | None = None,
+        videos: Iterable[Any] | None = None,
+        *,
+        batch_size: int = 8,
+        **media: Any,
+    ) -> list[list[list[float]]]:
+        """`score_orders` of many prompts; arguments are those of `score_batch`, and the orders of each request.
+
+        Raises:
+            ProcessingError: as in `score_batch` and `score_orders`.
+        """
+        asked = ((*request, partial(self._apart, given)) for *request, given in _together(prompts, responses, images, videos, orders))
+        return self._answer_batches(asked, batch_size, media)
+
+    def _answer_batches(self, asked: Iterator[tuple[Any, ...]], batch_size: int, media: dict[str, Any]) -> list[list[list[float]]]:
+        """Per request and view, the scores. `asked` has the arguments of each request but the media settings."""
+        requests = self._requests(asked, media)
+        scores: list[list[list[float]]] = []
         while batch := list(islice(requests, batch_size)):
             scores += self._answer(batch, batch_size)
         return scores
 
-    def _requests(self, columns: Sequence[Iterable[Any]], has_images: bool, permutations: int, media: dict[str, Any]) -> Iterable[_Request]:
-        try:
-            for number, (prompt, answers, *about) in enumerate(zip(*columns, strict=True)):
-                images, videos = (about[0] if has_images else None), (about[-1] if len(about) > has_images else None)
-                try:
-                    yield self._request(prompt, answers, images, videos, permutations, media)
-                except ProcessingError as error:
-                    raise ProcessingError(f"request {number}: {error}") from error
-        except ValueError as error:
-            if "zip()" not in str(error):
-                raise
-            raise ProcessingError(f"expected as many lists of answers, images and videos as prompts: {error}") from error
+    def _requests(self, asked: Iterator[tuple[Any, ...]], media: dict[str, Any]) -> Iterator[_Request]:
+        for number, arguments in enumerate(asked):
+            try:
+                yield self._request(*arguments, media)
+            except ProcessingError as error:
+                raise ProcessingError(f"request {number}: {error}") from error
 
     def _request(
-        self, prompt: Prompt, responses: Sequence[str], images: Any, videos: Any, permutations: int, media: dict[str, Any]
+        self, prompt: Prompt, responses: Sequence[str], images: Any, videos: Any, wanted: _Wanted, media: dict[str, Any]
     ) -> _Request:
         """The rows of one prompt: one, unless its lists do not fit into one."""
         answers = check_answers(responses)
-        if permutations < 1:
-            raise ProcessingError(f"expected permutations of 1 or more, got {permutations}")
+        views = wanted(len(answers))
         apart = self.model.settings.attention == "block"
         unique = list(dict.fromkeys(answers)) if apart else answers
-        lists = [[number] for number in range(len(unique))] if apart else self._lists(len(answers), permutations)
+        lists = [[number] for number in range(len(unique))]
+        if not apart:
+            lists = [[view.order[slot] for slot in slots] for view in views for slots in view.lists]
         part = self.builder.prompt(prompt, images, videos, **media)
         rows, done = [], 0
         while done < len(lists):
             row, count = self.builder.longest_row(part, unique, lists[done:])
             rows.append(row)
             done += count
-        return _Request(rows, lists, [unique.index(answer) for answer in answers] if apart else list(range(len(answers))))
+        return _Request(rows, views, [unique.index(answer) for answer in answers] if apart else None)
 
-    def _lists(self, count: int, permutations: int) -> list[list[int]]:
-        """Which answers are judged together, in which order."""
-        if count > MAX_RESPONSES:
+    def _averaged(self, permutations: int, count: int) -> list[_View]:
+        """One view of the answers as they are given: the mean over so many orders of each chunk."""
+        if permutations < 1:
+            raise ProcessingError(f"expected permutations of 1 or more, got {permutations}")
+        return [
+            _View(range(count), [[chunk[i] for i in order] for chunk in self._chunks(count) for order in orders(len(chunk), permutations)])
+        ]
+
+    def _apart(self, given: Sequence[Sequence[int]], count: int) -> list[_View]:
+        """A view of each order."""
+        for order in given:
+            if sorted(order) != list(range(count)):
+                raise ProcessingError(f"expected orders of {count} answers, each of 0 to {count - 1} once, got {list(order)}")
+        return [_View(order, self._chunks(count)) for order in given]
+
+    def _chunks(self, count: int) -> list[list[int]]:
+        """Slots that are judged together."""
+        if count > self.max_responses and self.model.settings.attention == "causal":
             warnings.warn(
-                f"expected at most {MAX_RESPONSES} answers, with which reward models were evaluated, got more; "
-                f"they are judged in chunks of at most {self.max_responses} that share the first answer",
-                stacklevel=4,
+                f"expected at most {self.max_responses} answers, got more; they are judged in chunks of at most {self.max_responses} that "
+                f"share the first answer. Published reward models were evaluated with up to {MAX_RESPONSES}",
+                stacklevel=6,
             )
-        return [[chunk[i] for i in order] for chunk in chunks(count, self.max_responses) for order in orders(len(chunk), permutations)]
+        return chunks(count, self.max_responses)
 
-    def _answer(self, requests: Sequence[_Request], batch_size: int) -> list[list[float]]:
-        """Runs all rows, and puts the scores of each request together."""
+    def _answer(self, requests: Sequence[_Request], batch_size: int) -> list[list[list[float]]]:
+        """Runs all rows, and puts the scores of each view of each request together."""
         rows = [row for request in requests for row in request.rows]
         flat = [scores for start in range(0, len(rows), batch_size) for scores in self._run(rows[start : start + batch_size])]
-        results, of_rows = [], iter(flat)
-        for request in requests:
-            lists, judged = request.lists, request.judged
-            values = np.concatenate([next(of_rows)[: len(row.response_positions)] for row in request.rows])
-            if self.model.settings.attention == "causal":
-                values = combine(len(judged), lists, np.split(values, np.cumsum([len(each) for each in lists])[:-1]))
-            results.append(values[judged].tolist())
-        return results
+        of_rows = iter(flat)
+        return [self._view(request, [next(of_rows)[: len(row.response_positions)] for row in request.rows]) for request in requests]
+
+    def _view(self, request: _Request, scores: Sequence[np.ndarray]) -> list[list[float]]:
+        """Scores by slot of each view, from those of the rows."""
+        values = np.concatenate(scores)
+        if request.judged is not None:
+            by_answer = values[request.judged]
+            return [by_answer[list(view.order)].tolist() for view in request.views]
+        made, start = [], 0
+        for view in request.views:
+            ends = start + np.cumsum([len(slots) for slots in view.lists])
+            parts = [values[end - len(slots) : end] for slots, end in zip(view.lists, ends, strict=True)]
+            made.append(combine(len(view.order), view.lists, parts).tolist())
+            start = int(ends[-1])
+        return made
 
     def _run(self, rows: Sequence[RewardRow]) -> np.ndarray:
         """(rows, answers) float64."""
@@ -207,3 +292,22 @@ class Judge:
             device = self.model.backbone.device
             scores = self.model(**{name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}).scores
         return scores.double().cpu().numpy()
+
+
+def _together(prompts: Any, responses: Any, images: Any, videos: Any, *more: Any) -> Iterator[tuple[Any, ...]]:
+    """Prompt, answers, images, videos and more of each request.
+
+    Raises:
+        ProcessingError: one text instead of several, or more of one thing than of another.
+    """
+    given = [prompts, responses, images, videos, *more]
+    if any(isinstance(each, str) for each in given):
+        raise ProcessingError("expected prompts and answers of several requests, got one text; use `score` for one prompt")
+    try:
+        for row in zip(*(each for each in given if each is not None), strict=True):
+            values = iter(row)
+            yield tuple(None if each is None else next(values) for each in given)
+    except ValueError as error:
+        if "zip()" not in str(error):
+            raise
+        raise ProcessingError(f"expected as many lists of answers, images and videos as prompts: {error}") from error

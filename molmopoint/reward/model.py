@@ -22,6 +22,7 @@ from molmopoint.adapters import load_adapters, merge_stored_adapters, put_adapte
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import locate
 from molmopoint.checkpoints.placing import place
+from molmopoint.connector import VisualFeatures
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import ValueHead
 from molmopoint.modeling import MolmoPointForConditionalGeneration
@@ -44,9 +45,11 @@ class RewardOutput(ModelOutput):
     Attributes:
         scores: (B, N) float32, higher is better; minus infinity where a row has no answer. They compare answers of one list, and mean
             nothing across lists.
+        text_losses: (B,) float32 mean cross-entropy of the tokens of one answer per row; None unless asked for.
     """
 
     scores: Tensor | None = None
+    text_losses: Tensor | None = None
 
 
 class RewardModel(nn.Module):
@@ -93,6 +96,8 @@ class RewardModel(nn.Module):
         selection_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         image_token_pooling: Tensor | None = None,
+        image_features: Tensor | None = None,
+        spoken: Tensor | None = None,
     ) -> RewardOutput:
         """Scores of all answers. `molmopoint.reward.rows.collate` makes the arguments.
 
@@ -108,11 +113,14 @@ class RewardModel(nn.Module):
             selection_ids: (B, S) what grounding tokens of earlier answers select; a Molmo2 has none.
             pixel_values: (crops and frames, G, patch values) of all rows.
             image_token_pooling: (image tokens of all rows, slots) numbered over the call, -1 for an empty slot.
+            image_features: (image tokens of all rows, H) what the connector made of the pictures before, instead of pixels and table; of a
+                MolmoPoint, and not in rows whose earlier answers point.
+            spoken: (B,) int64 the answer of each row whose words are predicted, for `text_losses`; needs response_starts.
 
         Raises:
             ValueError: positions of another shape, outside the row, or starts missing.
         """
-        self._check_places(input_ids, response_positions, response_starts)
+        self._check_places(input_ids, response_positions, response_starts, spoken is not None)
         if position_ids is None:
             if branch_ids is not None:
                 raise ValueError("expected position_ids together with branch_ids, got none; use those of `collate`")
@@ -124,11 +132,16 @@ class RewardModel(nn.Module):
             "branch_ids": branch_ids, "mm_token_type_ids": types, "pixel_values": pixel_values, "image_token_pooling": image_token_pooling,
         }  # fmt: skip
         with self._separator_in_place():
-            hidden = self._states(rows, selection_ids)
+            hidden = self._states(rows, selection_ids, image_features)
         places = response_positions.to(hidden.device)
         starts = None if response_starts is None else response_starts.to(hidden.device)
         scores = self.value(self._pool(hidden, places, starts).to(self.separator.device))
-        return RewardOutput(scores.masked_fill(places.to(scores.device) < 0, -torch.inf))
+        scores = scores.masked_fill(places.to(scores.device) < 0, -torch.inf)
+        if spoken is None or starts is None:
+            return RewardOutput(scores=scores)
+        answer = spoken.to(hidden.device).unsqueeze(1)
+        text_losses = self._text_losses(hidden, rows, starts.gather(1, answer), places.gather(1, answer))
+        return RewardOutput(scores=scores, text_losses=text_losses)
 
     def add_adapters(self, *, rank: int = 128, alpha: float = 16, dropout: float = 0.05, targets: tuple[str, ...] = ADAPTED) -> None:
         """Puts adapters on the text model and freezes all else but the head; the defaults are those of the published recipe.
@@ -250,11 +263,14 @@ class RewardModel(nn.Module):
         """Keeps activations again."""
         self.backbone.gradient_checkpointing_disable()
 
-    def _states(self, rows: dict[str, Any], selection_ids: Tensor | None) -> Tensor:
+    def _states(self, rows: dict[str, Any], selection_ids: Tensor | None, image_features: Tensor | None) -> Tensor:
         """States (B, S, H) of the backbone after its final norm."""
         backbone: Any = self.backbone
         if not is_molmo2(backbone.config):
-            return backbone.hidden_states(selection_ids=selection_ids, **rows)
+            seen = None if image_features is None else _seen_before(image_features, backbone.config.vit_feature_dim)
+            return backbone.hidden_states(selection_ids=selection_ids, visual_features=seen, **rows)
+        if image_features is not None:
+            raise ValueError("expected pixel_values for a Molmo2, got image_features; only a MolmoPoint takes them")
         pooling = rows["image_token_pooling"]
         return hidden_states(backbone, **rows, image_grids=None if pooling is None else one_grid(pooling))
 
@@ -272,6 +288,20 @@ class RewardModel(nn.Module):
         """Input rows (B, S, H) with that of the separator in its place."""
         is_separator = (arguments[0] == self.separator_id).unsqueeze(-1)
         return torch.where(is_separator, self.separator.to(rows), rows)
+
+    def _text_losses(self, hidden: Tensor, rows: dict[str, Any], first: Tensor, last: Tensor) -> Tensor:
+        """(B,) mean cross-entropy of the tokens from `first` to `last` (B, 1) that follow the one before them in the row.
+
+        In block attention only the first answer stands right behind the prompt; the first tokens of the others are not predicted.
+        """
+        ids, position = rows["input_ids"], rows["position_ids"]
+        token = torch.arange(1, ids.shape[1], device=hidden.device)
+        follows = (position[:, 1:] == position[:, :-1] + 1).to(hidden.device)
+        wanted = (token >= first) & (token <= last) & follows
+        logits = self.backbone.lm_head(hidden[:, :-1][wanted]).float()
+        losses = nn.functional.cross_entropy(logits, ids[:, 1:].to(hidden.device)[wanted], reduction="none")
+        row = torch.arange(len(ids), device=hidden.device).unsqueeze(1).expand_as(wanted)[wanted]
+        return torch.zeros(len(ids), device=losses.device).index_add(0, row, losses) / wanted.sum(1).clamp(min=1)
 
     def _pool(self, hidden: Tensor, places: Tensor, starts: Tensor | None) -> Tensor:
         """Vectors (B, N, H or 2 H) of the answers; places (B, N) of answers that are not there give any."""
@@ -308,11 +338,12 @@ class RewardModel(nn.Module):
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])
 
-    def _check_places(self, input_ids: Tensor, positions: Tensor, starts: Tensor | None) -> None:
+    def _check_places(self, input_ids: Tensor, positions: Tensor, starts: Tensor | None, speaks: bool) -> None:
         if positions.ndim != 2 or len(positions) != len(input_ids):
             raise ValueError(f"expected response_positions (rows, answers) for {len(input_ids)} rows, got {tuple(positions.shape)}")
-        if starts is None and self.settings.pooling != "last":
-            raise ValueError(f"expected response_starts for pooling {self.settings.pooling}, got none; use those of `collate`")
+        if starts is None and (speaks or self.settings.pooling != "last"):
+            reason = "the words of an answer" if speaks else f"pooling {self.settings.pooling}"
+            raise ValueError(f"expected response_starts for {reason}, got none; use those of `collate`")
         if starts is not None and starts.shape != positions.shape:
             raise ValueError(f"expected response_starts of shape {tuple(positions.shape)}, got {tuple(starts.shape)}")
         if positions.device.type == "cpu" and positions.numel():  # on a GPU the look would wait for it
@@ -325,6 +356,12 @@ def _stored_separator(backbone: Any, separator_id: int) -> Tensor:
     """Row (H,) of the separator as it is stored; zeros where there is none, as the authors fill their table up."""
     table: Tensor = backbone.get_input_embeddings().weight.detach()
     return table[separator_id].clone() if separator_id < len(table) else torch.zeros_like(table[0])
+
+
+def _seen_before(image_features: Tensor, width: int) -> VisualFeatures:
+    """Features (P, H) of image tokens as the backbone takes them. ViT features (width,), which only selections need, are left out."""
+    table = torch.full((len(image_features), 1), -1, dtype=torch.long, device=image_features.device)
+    return VisualFeatures(image_features.new_zeros(1, width), image_features, table, len(image_features), (1, 0))
 
 
 def _at(hidden: Tensor, places: Tensor) -> Tensor:

@@ -59,6 +59,8 @@ class PromptPart:
         ending: ids the template puts behind the last answer.
         pixel_values: (C, G, patch values) crops or frames; None without pictures.
         pooling: (P, K) ViT patches of each image token; None without pictures.
+        image_features: (P, H) what the connector of a MolmoPoint made of the pictures; stands in for pixels and table of pictures that are
+            read again and again while vision does not change.
     """
 
     input_ids: Tensor
@@ -67,6 +69,7 @@ class PromptPart:
     ending: tuple[int, ...]
     pixel_values: Tensor | None = None
     pooling: Tensor | None = None
+    image_features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -86,6 +89,7 @@ class RewardRow:
         response_positions: (N,) last token of each answer, at which it is read.
         pixel_values: (C, G, patch values), or None.
         pooling: (P, K), or None.
+        image_features: (P, H), or None.
     """
 
     input_ids: Tensor
@@ -97,6 +101,7 @@ class RewardRow:
     response_positions: Tensor
     pixel_values: Tensor | None = None
     pooling: Tensor | None = None
+    image_features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -238,10 +243,11 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
     Returns:
         input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids and mm_token_type_ids (B, S); response_positions and
         response_starts (B, N), -1 where a row has fewer answers; and, if any row has pictures, pixel_values (C, G, patch values) and
-        image_token_pooling (P of all rows, K), numbered over the call. Frames of clips are crops among the others.
+        image_token_pooling (P of all rows, K), numbered over the call. Frames of clips are crops among the others. Or image_features
+        (P of all rows, H), if the rows have them.
 
     Raises:
-        ProcessingError: no rows.
+        ProcessingError: no rows, or features in some rows and pixels in others.
     """
     if not rows:
         raise ProcessingError("expected one or more rows for a batch, got none")
@@ -265,6 +271,11 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
     if seen:
         batch["pixel_values"] = torch.cat([pixels for pixels, _ in seen])
         batch["image_token_pooling"] = join_pooling([table for _, table in seen], [p.shape[0] * p.shape[1] for p, _ in seen])
+    features = [row.image_features for row in rows if row.image_features is not None]
+    if seen and features:
+        raise ProcessingError(f"expected features or pixels in all rows, got features in {len(features)} and pixels in {len(seen)}")
+    if features:
+        batch["image_features"] = torch.cat(features)
     return batch
 
 
@@ -311,6 +322,7 @@ def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
         response_positions=torch.tensor(ends, dtype=torch.long),
         pixel_values=prompt.pixel_values,
         pooling=prompt.pooling,
+        image_features=prompt.image_features,
     )
 
 

@@ -198,6 +198,8 @@ class Reward:
         head_width: hidden layer of the head; None for a plain linear one.
         activation: of the head.
         train_separator: train the vector of the token between answers too; the published training does not.
+        text: weight of the next-token loss on the words of a best answer, beside the loss of the scores; the published training has none.
+        train_text_head: let the output table learn along for that loss. It is of no use to a judge and is not stored with a small one.
         vision_tokens: of a row at most.
         margin: tokens of a row that stay free.
         crops: tiles of a picture beside its overview, tried in turn until a row fits.
@@ -211,6 +213,8 @@ class Reward:
     head_width: int | None = 1024
     activation: Literal["silu", "selu", "gelu", "relu", "tanh"] = "silu"
     train_separator: bool = False
+    text: float = 0.0
+    train_text_head: bool = False
     vision_tokens: int = 16384
     margin: int = 256
     crops: tuple[int, ...] = (8, 4, 2, 1)

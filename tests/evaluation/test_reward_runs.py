@@ -106,6 +106,27 @@ def test_passes_of_an_item_stay_together_in_batches(name, sizes, tmp_path):
     assert judge.sizes == sizes and summary.headline.value == 1
 
 
+class InOrders(LongerIsBetter):
+    """Takes all orders of several items at once."""
+
+    items: tuple[int, ...] = ()
+
+    def score_orders_batch(self, prompts, responses, orders, images=None, videos=None):
+        assert images is not None and videos is not None and len(prompts) == len(images) == len(videos)
+        self.items += (len(prompts),)
+        asked = zip(prompts, responses, orders, strict=True)
+        return [[self.score(prompt, [answers[i] for i in order]) for order in given] for prompt, answers, given in asked]
+
+
+@pytest.mark.parametrize(("name", "items"), [("vl_rewardbench", (2, 2)), ("mr2bench_image", (1, 1, 1, 1, 1))])
+def test_all_orders_of_an_item_are_asked_at_once(name, items, tmp_path):
+    judge = InOrders()
+    *_, predictions, summary, _ = scored(judge, tmp_path / "ours", name, batch_size=4)
+    assert judge.items == items and summary.headline.value == 1
+    *_, one_by_one, _, _ = scored(LongerIsBetter(), tmp_path / "theirs", name)
+    assert {key: each.passes for key, each in predictions.items()} == {key: each.passes for key, each in one_by_one.items()}
+
+
 class Failing(LongerIsBetter):
     """Fails on one question in a way of its own."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -11,7 +12,9 @@ from tiny_reward import FAMILIES, random_reward
 from torch.nn import functional
 from toy_processor import frames, picture
 
+from molmopoint.errors import ProcessingError
 from molmopoint.reward import RewardModel, RowBuilder, collate
+from molmopoint.reward.rows import PromptPart
 from molmopoint.reward.settings import SEPARATOR
 from molmopoint.video import Clip
 
@@ -176,8 +179,76 @@ def test_places_that_do_not_fit_are_refused():
         ({"response_positions": places + 1}, r"expected response_positions in -1\.\.\d+, got \d+\.\.\d+"),
         ({"response_positions": places[0]}, r"expected response_positions \(rows, answers\) for 1 rows, got \(4,\)"),
         ({"response_starts": None}, "expected response_starts for pooling first, got none"),
+        ({"response_starts": None, "spoken": torch.zeros(1, dtype=torch.long)}, "expected response_starts for the words of an answer"),
         ({"response_starts": places[:, :2]}, r"expected response_starts of shape \(1, 4\), got \(1, 2\)"),
         ({"position_ids": None}, "expected position_ids together with branch_ids"),
     ):
         with pytest.raises(ValueError, match=message):
             model(**{**batch, **change})
+
+
+def test_pictures_seen_before_are_judged_as_if_they_were_seen_now():
+    model, builder = reward_of("molmopoint")
+    prompts = [builder.prompt("What?", picture(70, 120)), builder.prompt("Two and two?"), builder.prompt("Where?", picture(120, 70, 1))]
+    seen = [prompt if prompt.pixel_values is None else _seen(model, prompt) for prompt in prompts]
+    scores, again = (scores_of(model, *[builder.row(prompt, ANSWERS) for prompt in part]) for part in (prompts, seen))
+    torch.testing.assert_close(scores, again, atol=1e-6, rtol=1e-6)
+    with pytest.raises(ProcessingError, match="expected features or pixels in all rows, got features in 1 and pixels in 1"):
+        collate([builder.row(prompts[0], ANSWERS), builder.row(seen[0], ANSWERS)], PAD)
+
+
+def test_molmo2_is_given_pixels():
+    model, builder = reward_of("molmo2")
+    batch = collate([builder.row(builder.prompt("What?"), ANSWERS)], PAD)
+    with pytest.raises(ValueError, match="expected pixel_values for a Molmo2, got image_features"):
+        model(**batch, image_features=torch.zeros(4, 64))
+
+
+def _seen(model: RewardModel, prompt: PromptPart) -> PromptPart:
+    backbone: Any = model.backbone
+    with torch.no_grad():
+        features = backbone.model.get_visual_features(prompt.pixel_values, prompt.pooling).image_features
+    return replace(prompt, pixel_values=None, pooling=None, image_features=features)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_text_loss_is_that_of_the_words_of_one_answer(causal: Any, side: Literal["left", "right"]):
+    model, builder = causal
+    rows = [builder.row(builder.prompt("What?", picture(70, 120)), ANSWERS), builder.row(builder.prompt("Two and two?"), ANSWERS[:2])]
+    spoken = [2, 1]
+    with torch.no_grad():
+        losses = model(**collate(rows, PAD, side), spoken=torch.tensor(spoken)).text_losses
+        for row, answer, loss in zip(rows, spoken, losses, strict=True):
+            batch = collate([row], PAD)
+            first, last = int(row.response_starts[answer]), int(row.response_positions[answer])
+            hidden = _hidden(model, batch)[0]
+            logits = model.backbone.lm_head(hidden[first - 1 : last]).float()
+            torch.testing.assert_close(loss, functional.cross_entropy(logits, row.input_ids[first : last + 1]))
+
+
+def test_in_block_attention_words_follow_those_they_can_see(block: Any):
+    """The second answer has its first token right behind the prompt, by position, but not in the row: that token is not predicted."""
+    model, builder = block
+    prompt = builder.prompt("What?", picture(70, 120))
+    row = builder.row(prompt, ANSWERS[:2])
+    with torch.no_grad():
+        batch = collate([row], PAD)
+        loss = model(**batch, spoken=torch.tensor([1])).text_losses[0]
+        first, last = int(row.response_starts[1]), int(row.response_positions[1])
+        logits = model.backbone.lm_head(_hidden(model, batch)[0, first:last]).float()
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, row.input_ids[first + 1 : last + 1]))
+
+
+def _hidden(model: RewardModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """States (B, S, H) that the scores of a batch are read from."""
+    kept: list[torch.Tensor] = []
+    pool = model._pool
+
+    def keep(hidden: torch.Tensor, *places: Any) -> torch.Tensor:
+        kept.append(hidden)
+        return pool(hidden, *places)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_pool", keep)
+        model(**batch)
+    return kept[0]

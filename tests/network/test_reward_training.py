@@ -140,6 +140,26 @@ def test_a_run_that_stops_goes_on_bit_by_bit(tmp_path):
     assert line["lr/llm"] == pytest.approx(3e-3)  # no warm-up, and then down to nothing in a line
 
 
+@pytest.mark.parametrize("learns_along", [False, True])
+def test_words_of_the_best_answer_are_learned_beside_the_scores(tmp_path, learns_along):
+    section = RECIPE.reward
+    assert section is not None
+    learned = replace(section, text=1.0, train_text_head=learns_along)
+    recipe = replace(RECIPE, steps=24, reward=learned, data=replace(RECIPE.data, rows=4), logging=replace(RECIPE.logging, every=8))
+    trainer = tiny_reward_trainer(tmp_path / "out", recipe)
+    network = trainer.model
+    table = network.backbone.lm_head.weight
+    before = table.detach().clone()
+    trainer.train()
+    lines = [line for line in read_log(tmp_path / "out" / "log.jsonl") if "loss" in line]
+    assert lines[-1]["text_loss"] < 0.95 * lines[0]["text_loss"]
+    assert torch.equal(before, table) != learns_along
+    network.base = "toy"
+    network.save_pretrained(tmp_path / "model")
+    stored = [name for file in (tmp_path / "model").glob("*.safetensors") for name in load_file(file)]
+    assert stored and not any("lm_head" in name for name in stored)
+
+
 def test_it_learns_what_is_better(tmp_path):
     faster = GroupSettings(1e-2, 0)
     recipe = replace(

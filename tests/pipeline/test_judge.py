@@ -189,6 +189,42 @@ def test_answers_longer_than_the_budget_are_never_cut(attention: Any):
         judge.score("What?", ["Yes", "no" * 50])
 
 
+@pytest.mark.parametrize("attention", ["causal", "block"])
+def test_orders_are_each_what_it_is_alone_and_the_picture_is_read_once(attention: Any):
+    judge = judge_of(attention=attention)
+    given, seen = [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]], picture(70, 120)
+    alone = [judge.score("What?", [ANSWERS[i] for i in order], seen) for order in given]
+    rows: list[int] = []
+    run = judge._run
+    judge._run = lambda batch: (rows.append(len(batch)), run(batch))[1]  # type: ignore[method-assign]
+    np.testing.assert_allclose(judge.score_orders("What?", ANSWERS, given, seen), alone, atol=1e-5)
+    assert rows == [1]
+    batch = judge.score_orders_batch(["What?", "Who?"], [ANSWERS, ANSWERS[:2]], [given, [[1, 0]]], [seen, None])
+    np.testing.assert_allclose(batch[0], alone, atol=1e-5)
+    np.testing.assert_allclose(batch[1], [judge.score("Who?", ANSWERS[1::-1])], atol=1e-5)
+
+
+def test_orders_of_long_lists_are_judged_in_chunks_that_share_their_own_first_answer(judge: Judge):
+    answers, order = [f"Answer number {i}." for i in range(6)], [4, 0, 5, 2, 1, 3]
+    with pytest.warns(UserWarning, match="expected at most 4 answers"):
+        [scores] = judge.score_orders("What?", answers, [order])
+    with pytest.warns(UserWarning, match="expected at most 4 answers"):
+        np.testing.assert_allclose(scores, judge.score("What?", [answers[i] for i in order]), atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [[0, 1], [0, 1, 1], [1, 2, 3], [0, 1, 2, 3]])
+def test_orders_that_are_none_are_refused(judge: Judge, order: list[int]):
+    with pytest.raises(ProcessingError, match="expected orders of 3 answers, each of 0 to 2 once, got"):
+        judge.score_orders("What?", ANSWERS[:3], [order])
+
+
+def test_who_raises_the_limit_is_not_warned():
+    judge = judge_of(limits={"max_responses": 6})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(judge.score("What?", [f"Answer number {i}." for i in range(6)])) == 6
+
+
 def test_odd_settings_are_refused(judge: Judge):
     with pytest.raises(ProcessingError, match="max_responses of 2 or more, got 1"):
         Judge(judge.model, judge.processor, max_responses=1)

@@ -96,7 +96,7 @@ def finetune_reward(
         folder.check(identity)
     train, kept = _split(data, held_out, settings, watch)
     say(f"trained on: {train.describe()}; held out: {len(kept.records)} rows")
-    network, builder = _network(model, settings)
+    network, builder = new_network(model, settings)
     if processes.should_save:
         folder.claim(identity)
     score = None
@@ -147,7 +147,7 @@ def _check_apart(trained: Preferences, held_out: Preferences) -> None:
             )
 
 
-def _network(model: str | Path, recipe: Recipe) -> tuple[RewardModel, RowBuilder]:
+def new_network(model: str | Path, recipe: Recipe) -> tuple[RewardModel, RowBuilder]:
     """The model that is trained, adapters in it, and what makes its rows."""
     section = reward_section(recipe)
     names = ("layout", "attention", "pooling", "head_width", "activation")
@@ -164,7 +164,7 @@ def _whole(network: Any, model: str | Path, recipe: Recipe, main: bool) -> Rewar
     if not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
         return network
     trained = gather_trained(network)
-    fresh, _ = _network(model, recipe) if main else (network, None)
+    fresh, _ = new_network(model, recipe) if main else (network, None)
     if main:
         copy_trained(trained, fresh)
     return fresh

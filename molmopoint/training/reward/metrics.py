@@ -11,7 +11,7 @@ from torch import Tensor
 
 from molmopoint.training.reward.losses import ABSENT, is_right, margins
 
-_SUMS = ("loss", "bad", "rows", "right", "margin", "lowest", "mean", "highest", "tokens", "places", "crops")
+_SUMS = ("loss", "bad", "rows", "right", "margin", "lowest", "mean", "highest", "tokens", "places", "crops", "text")
 
 
 class RewardMetrics:
@@ -38,7 +38,7 @@ class RewardMetrics:
             self._sums[name] += value
 
     @torch.no_grad()
-    def add(self, scores: Tensor, ranks: Tensor, losses: Tensor, divisor: Tensor) -> None:
+    def add(self, scores: Tensor, ranks: Tensor, losses: Tensor, divisor: Tensor, text_losses: Tensor | None = None) -> None:
         """Adds a micro-step.
 
         Args:
@@ -46,6 +46,7 @@ class RewardMetrics:
             ranks: (B, N) 0 where there is no answer.
             losses: (B,).
             divisor: rows of the step, of all processes and micro-steps.
+            text_losses: (B,) of the words of an answer, if they are learned.
         """
         absent = ranks == ABSENT
         total = losses.sum()
@@ -59,6 +60,8 @@ class RewardMetrics:
             "mean": (scores.masked_fill(absent, 0.0).sum(1) / (~absent).sum(1)).sum(),
             "highest": scores.masked_fill(absent, -torch.inf).max(1).values.sum(),
         }
+        if text_losses is not None:
+            added |= {"text": text_losses.sum(), "bad": (~torch.isfinite(total + text_losses.sum())).float()}
         for name, value in added.items():
             self._sums[name] += value
 
@@ -70,14 +73,22 @@ class RewardMetrics:
             reduce: sum over processes.
 
         Returns:
-            "loss", "bad" (micro-steps without a finite loss), "top1_accuracy", "margin" (best answer minus the best of the others),
-            "min_reward", "mean_reward" and "max_reward" of a list, "fill/tokens", and rows, tokens, crops and steps per second.
+            "loss" (of the scores), "text_loss" (of the words of an answer, 0 unless they are learned), "bad" (micro-steps without a finite
+            loss), "top1_accuracy", "margin" (best answer minus the best of the others), "min_reward", "mean_reward" and "max_reward" of a
+            list, "fill/tokens", and rows, tokens, crops and steps per second.
         """
         total: dict[str, float] = dict(zip(_SUMS, reduce(torch.stack(list(self._sums.values()))).tolist(), strict=True))
         seconds = max(time.perf_counter() - self._since, 1e-9)
         self.start()
         rows = max(total["rows"], 1.0)
-        named = {"top1_accuracy": "right", "margin": "margin", "min_reward": "lowest", "mean_reward": "mean", "max_reward": "highest"}
+        named = {
+            "text_loss": "text",
+            "top1_accuracy": "right",
+            "margin": "margin",
+            "min_reward": "lowest",
+            "mean_reward": "mean",
+            "max_reward": "highest",
+        }
         line = {"loss": total["loss"] / max(steps, 1), "bad": total["bad"], **{name: total[of] / rows for name, of in named.items()}}
         line |= {"fill/tokens": total["tokens"] / max(total["places"], 1.0), "steps_per_s": steps / seconds}
         return line | {f"{name}_per_s": total[name] / seconds for name in ("rows", "tokens", "crops")}

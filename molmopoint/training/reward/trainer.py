@@ -35,7 +35,8 @@ def reward_section(recipe: Recipe) -> Reward:
 
 
 def make_reward_trainable(model: RewardModel, recipe: Recipe) -> None:
-    """Adds the adapters of the recipe and freezes what does not train; output table and grounding heads never do.
+    """Adds the adapters of the recipe and freezes what does not train; grounding heads never do,
+    the output table only where the recipe wants it to.
 
     Raises:
         RecipeError: adapters that do not fit the model, or nothing that trains.
@@ -43,10 +44,11 @@ def make_reward_trainable(model: RewardModel, recipe: Recipe) -> None:
     if recipe.lora is not None:
         add_reward_adapters(model, recipe.lora)
     freeze(model, recipe)
+    section = reward_section(recipe)
     for name, parameter in model.named_parameters():
         unused = HEAD in name or group_of(name) == "point"
-        if unused or (name == "separator" and not reward_section(recipe).train_separator):
-            parameter.requires_grad_(False)
+        if unused or (name == "separator" and not section.train_separator):
+            parameter.requires_grad_(HEAD in name and section.train_text_head)
         if recipe.bf16_weights and not parameter.requires_grad and parameter.dtype == torch.float32:
             parameter.data = parameter.data.to(torch.bfloat16)
 
@@ -80,7 +82,8 @@ class RewardTrainer(RunTrainer):
         steps: int,
         **more: Any,
     ) -> None:
-        self.kind = reward_section(recipe).loss
+        section = reward_section(recipe)
+        self.kind, self.text_weight = section.loss, section.text
         add_residual_dropout(model, recipe.residual_dropout)
         if recipe.compile:
             compile_blocks(model)
@@ -105,10 +108,12 @@ class RewardTrainer(RunTrainer):
     ) -> Any:
         """The part of a micro-batch in the loss of the step, times the processes whose gradients are averaged."""
         ranks, best = inputs.pop(RANKS), inputs.pop(BEST)
-        output = model(**inputs)
+        output = model(**inputs, spoken=best if self.text_weight else None)
         losses = reward_losses(self.kind, output.scores, ranks, best)
         divisor = num_items_in_batch if num_items_in_batch is not None else torch.tensor(float(len(ranks)), device=losses.device)
-        self.metrics.add(output.scores.detach(), ranks, losses.detach(), divisor)
+        self.metrics.add(output.scores.detach(), ranks, losses.detach(), divisor, output.text_losses)
+        if output.text_losses is not None:
+            losses = losses + self.text_weight * output.text_losses.to(losses.device)
         loss = losses.sum() / divisor
         self.watch(loss)
         loss = loss * self.args.world_size
