@@ -17,11 +17,16 @@ Family = Literal["molmo_point", "molmo2"]
 _TITLES: dict[Family, str] = {"molmo_point": "MolmoPoint", "molmo2": "Molmo2"}
 
 
-def locate(name_or_path: str | Path, revision: str | None = None) -> tuple[str, str | None]:
+def locate(name_or_path: str | Path, revision: str | None = None, *, scores: bool = False) -> tuple[str, str | None]:
     """Folder or hub id, and revision, of what a user named.
 
+    Args:
+        name_or_path: what they named.
+        revision: branch, tag or commit on the hub.
+        scores: a reward model will do as well.
+
     Raises:
-        CheckpointError: the name is no zoo entry, folder or hub id; near matches are named.
+        CheckpointError: the name is no zoo entry, folder or hub id; near matches are named. Or it is that of a reward model.
     """
     name = str(name_or_path)
     folder = Path(name).expanduser()
@@ -30,6 +35,8 @@ def locate(name_or_path: str | Path, revision: str | None = None) -> tuple[str, 
         return str(folder), None
     entry = registry.find(name)
     if entry is not None:
+        if entry.gives == "scores" and not scores:
+            raise CheckpointError(_not_pointing(name))
         return registry.resolve(name), revision or entry.revision
     if name.count("/") == 1 and all(name.split("/")):
         return name, revision
@@ -70,8 +77,14 @@ def title_of(family: Family) -> str:
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"expected a model folder at {str(folder)!r}, found {'a file' if folder.exists() else 'nothing'} there")
+    if (folder / registry.CONFIGS["scores"]).is_file() and not (folder / "config.json").is_file():
+        raise CheckpointError(_not_pointing(str(folder)))
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"expected a model folder with config.json, weights and tokenizer, got {str(folder)!r} without config.json; "
             "pass the folder that `save_pretrained` wrote"
         )
+
+
+def _not_pointing(name: str) -> str:
+    return f"expected a model that points, got the reward model {name!r}; load it with molmopoint.load_reward"

@@ -6,13 +6,16 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import try_to_load_from_cache
 
 from molmopoint.errors import CheckpointError
 
 ROOM = Path(__file__).resolve().parent
+
+CONFIGS = {"points": "config.json", "scores": "reward_config.json"}
+"""The file that every model of a kind has."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class ZooEntry:
     """One model.
 
     Attributes:
-        name: what `molmopoint.load` takes.
+        name: what `molmopoint.load`, or `load_reward`, takes.
+        gives: "points" for a model that points, "scores" for a reward model.
         description: what it is for, in one sentence.
         hub_id: repository on the hub, None for a model that comes with the package.
         folder: folder inside this room, None for a model on the hub.
@@ -48,6 +52,7 @@ class ZooEntry:
     """
 
     name: str
+    gives: Literal["points", "scores"]
     description: str
     hub_id: str | None
     folder: str | None
@@ -67,8 +72,8 @@ class ZooEntry:
     def installed(self) -> bool:
         """Whether it can be loaded without a network."""
         if self.hub_id is None:
-            return (ROOM / str(self.folder) / "config.json").is_file()
-        return isinstance(try_to_load_from_cache(self.hub_id, "config.json", revision=self.revision), str)
+            return (ROOM / str(self.folder) / CONFIGS[self.gives]).is_file()
+        return isinstance(try_to_load_from_cache(self.hub_id, CONFIGS[self.gives], revision=self.revision), str)
 
 
 @cache
@@ -98,7 +103,7 @@ def resolve(name: str) -> str:
     if entry is None:
         raise CheckpointError(f"expected a name of the zoo ({', '.join(names())}), got {name!r}; other models load by hub id or folder")
     if entry.folder is not None and not entry.installed:
-        raise CheckpointError(f"expected the weights of {name!r} in {entry.source}, got no config.json there; install the package again")
+        raise CheckpointError(f"expected the weights of {name!r} in {entry.source}, got no {CONFIGS[entry.gives]} there; install the package again")
     return entry.source
 
 

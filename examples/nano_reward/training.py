@@ -16,6 +16,7 @@ from molmopoint.training.reward.order import ModalityOrder, modality_of
 from molmopoint.training.reward.prepare import Budget, PreferenceCollator
 from molmopoint.training.reward.scoring import JudgingScore
 from molmopoint.training.reward.trainer import RewardTrainer, reward_section
+from nano_reward.adapters import add_up_first
 from nano_reward.pictures import SeenPreparer, see_pictures
 
 BASE, RECIPE = "nano", "nano-reward"
@@ -30,6 +31,7 @@ def train(data: Path, folder: Path, changes: list[str]) -> dict[str, float]:
     recipe = load_recipe(RECIPE, changes)
     section = reward_section(recipe)
     network, builder = new_network(BASE, recipe)
+    add_up_first(network.backbone)
     read = read_preferences(data)
     names = sorted({str(record.images[0]) for record in read.records})
     features = see_pictures(data.parent / "features.pt", read.folder, names, network.backbone, builder)

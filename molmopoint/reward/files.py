@@ -35,7 +35,7 @@ from molmopoint.load_checks import INDEX_FILE, check_loading_info, verify_checkp
 from molmopoint.load_checks import WEIGHTS_FILE as MODEL_FILE
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.molmo2 import is_molmo2, save_native
-from molmopoint.processing import MolmoPointProcessor
+from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.registration import register
 from molmopoint.reward.settings import (
     AUTHORS_CONFIG_FILE,
@@ -99,7 +99,7 @@ def find_reward(name_or_path: str | Path, revision: str | None = None, **where: 
     """
     folder = Path(name_or_path).expanduser()
     if not (folder / CONFIG_FILE).is_file():
-        source, revision = locate(name_or_path, revision)
+        source, revision = locate(name_or_path, revision, scores=True)
         folder = Path(source) if Path(source).is_dir() else _downloaded(source, revision, where)
     if (folder / CONFIG_FILE).is_file():
         stored = StoredReward.read(folder / CONFIG_FILE)
@@ -145,14 +145,12 @@ def load_processor(source: str, molmo2: bool, **where: Any) -> MolmoPointProcess
     """
     register()
     try:
-        processor = MolmoPointProcessor.from_pretrained(source, **where)
+        processor = (Molmo2PointingProcessor if molmo2 else MolmoPointProcessor).from_pretrained(source, **where)
     except MolmoPointError:
         raise
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(f"expected tokenizer and processor files at {source!r}, got: {reason}; copy those of the base") from error
-    if molmo2:
-        processor.use_low_res_token_for_global_crops, processor.patch_location = False, None
     if processor.chat_template is None:
         raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
     return processor

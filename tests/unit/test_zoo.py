@@ -49,7 +49,7 @@ def test_models_that_come_with_the_package_are_there():
     for entry in checkpoints.list_models():
         if entry.folder is not None:
             assert Path(entry.source) == registry.ROOM / entry.folder
-            assert entry.installed, f"{entry.source} has no config.json"
+            assert entry.installed, f"{entry.source} has no {registry.CONFIGS[entry.gives]}"
             assert Path(checkpoints.resolve(entry.name)).is_dir()
 
 
