@@ -103,7 +103,9 @@ def resolve(name: str) -> str:
     if entry is None:
         raise CheckpointError(f"expected a name of the zoo ({', '.join(names())}), got {name!r}; other models load by hub id or folder")
     if entry.folder is not None and not entry.installed:
-        raise CheckpointError(f"expected the weights of {name!r} in {entry.source}, got no {CONFIGS[entry.gives]} there; install the package again")
+        raise CheckpointError(
+            f"expected the weights of {name!r} in {entry.source}, got no {CONFIGS[entry.gives]} there; install the package again"
+        )
     return entry.source
 
 

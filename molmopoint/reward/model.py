@@ -22,13 +22,13 @@ from molmopoint.adapters import load_adapters, merge_stored_adapters, put_adapte
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import locate
 from molmopoint.checkpoints.placing import place
-from molmopoint.connector import VisualFeatures
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import ValueHead
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.molmo2 import hidden_states, is_molmo2, one_grid
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.reward.files import find_reward, load_backbone, load_processor, write_reward
+from molmopoint.reward.reading import check_places, pool_answers, seen_before, text_losses_of
 from molmopoint.reward.separator import add_separator, fit_table, mean_row
 from molmopoint.reward.settings import RewardSettings, StoredReward
 
@@ -120,7 +120,7 @@ class RewardModel(nn.Module):
         Raises:
             ValueError: positions of another shape, outside the row, or starts missing.
         """
-        self._check_places(input_ids, response_positions, response_starts, spoken is not None)
+        check_places(input_ids, response_positions, response_starts, self.settings.pooling, speaks=spoken is not None)
         if position_ids is None:
             if branch_ids is not None:
                 raise ValueError("expected position_ids together with branch_ids, got none; use those of `collate`")
@@ -135,12 +135,13 @@ class RewardModel(nn.Module):
             hidden = self._states(rows, selection_ids, image_features)
         places = response_positions.to(hidden.device)
         starts = None if response_starts is None else response_starts.to(hidden.device)
-        scores = self.value(self._pool(hidden, places, starts).to(self.separator.device))
+        scores = self.value(pool_answers(hidden, places, starts, self.settings.pooling).to(self.separator.device))
         scores = scores.masked_fill(places.to(scores.device) < 0, -torch.inf)
         if spoken is None or starts is None:
             return RewardOutput(scores=scores)
         answer = spoken.to(hidden.device).unsqueeze(1)
-        text_losses = self._text_losses(hidden, rows, starts.gather(1, answer), places.gather(1, answer))
+        head = self.backbone.lm_head
+        text_losses = text_losses_of(head, hidden, input_ids, position_ids, starts.gather(1, answer), places.gather(1, answer))
         return RewardOutput(scores=scores, text_losses=text_losses)
 
     def add_adapters(self, *, rank: int = 128, alpha: float = 16, dropout: float = 0.05, targets: tuple[str, ...] = ADAPTED) -> None:
@@ -267,7 +268,7 @@ class RewardModel(nn.Module):
         """States (B, S, H) of the backbone after its final norm."""
         backbone: Any = self.backbone
         if not is_molmo2(backbone.config):
-            seen = None if image_features is None else _seen_before(image_features, backbone.config.vit_feature_dim)
+            seen = None if image_features is None else seen_before(image_features, backbone.config.vit_feature_dim)
             return backbone.hidden_states(selection_ids=selection_ids, visual_features=seen, **rows)
         if image_features is not None:
             raise ValueError("expected pixel_values for a Molmo2, got image_features; only a MolmoPoint takes them")
@@ -289,37 +290,6 @@ class RewardModel(nn.Module):
         is_separator = (arguments[0] == self.separator_id).unsqueeze(-1)
         return torch.where(is_separator, self.separator.to(rows), rows)
 
-    def _text_losses(self, hidden: Tensor, rows: dict[str, Any], first: Tensor, last: Tensor) -> Tensor:
-        """(B,) mean cross-entropy of the tokens from `first` to `last` (B, 1) that follow the one before them in the row.
-
-        In block attention only the first answer stands right behind the prompt; the first tokens of the others are not predicted.
-        """
-        ids, position = rows["input_ids"], rows["position_ids"]
-        token = torch.arange(1, ids.shape[1], device=hidden.device)
-        follows = (position[:, 1:] == position[:, :-1] + 1).to(hidden.device)
-        wanted = (token >= first) & (token <= last) & follows
-        logits = self.backbone.lm_head(hidden[:, :-1][wanted]).float()
-        losses = nn.functional.cross_entropy(logits, ids[:, 1:].to(hidden.device)[wanted], reduction="none")
-        row = torch.arange(len(ids), device=hidden.device).unsqueeze(1).expand_as(wanted)[wanted]
-        return torch.zeros(len(ids), device=losses.device).index_add(0, row, losses) / wanted.sum(1).clamp(min=1)
-
-    def _pool(self, hidden: Tensor, places: Tensor, starts: Tensor | None) -> Tensor:
-        """Vectors (B, N, H or 2 H) of the answers; places (B, N) of answers that are not there give any."""
-        pooling = self.settings.pooling
-        if pooling == "last" or starts is None:
-            return _at(hidden, places)
-        if pooling == "response_mean":
-            token = torch.arange(hidden.shape[1], device=hidden.device)
-            inside = (token >= starts.unsqueeze(-1)) & (token <= places.unsqueeze(-1))
-            weights = inside.float() / inside.sum(-1, keepdim=True).clamp(min=1)
-            return weights @ hidden.float()
-        first, last = _at(hidden, starts), _at(hidden, places)
-        if pooling == "first":
-            return first
-        if pooling == "first_last_concat":
-            return torch.cat([first, last], -1)
-        return last + first if pooling == "first_last_add" else last - first
-
     def _take(self, tensors: dict[str, Tensor], source: Path) -> None:
         """Copies stored tensors of head and separator.
 
@@ -338,32 +308,8 @@ class RewardModel(nn.Module):
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])
 
-    def _check_places(self, input_ids: Tensor, positions: Tensor, starts: Tensor | None, speaks: bool) -> None:
-        if positions.ndim != 2 or len(positions) != len(input_ids):
-            raise ValueError(f"expected response_positions (rows, answers) for {len(input_ids)} rows, got {tuple(positions.shape)}")
-        if starts is None and (speaks or self.settings.pooling != "last"):
-            reason = "the words of an answer" if speaks else f"pooling {self.settings.pooling}"
-            raise ValueError(f"expected response_starts for {reason}, got none; use those of `collate`")
-        if starts is not None and starts.shape != positions.shape:
-            raise ValueError(f"expected response_starts of shape {tuple(positions.shape)}, got {tuple(starts.shape)}")
-        if positions.device.type == "cpu" and positions.numel():  # on a GPU the look would wait for it
-            low, high, length = int(positions.min()), int(positions.max()), input_ids.shape[1]
-            if low < -1 or high >= length:
-                raise ValueError(f"expected response_positions in -1..{length - 1}, got {low}..{high}; pass those of the same rows")
-
 
 def _stored_separator(backbone: Any, separator_id: int) -> Tensor:
     """Row (H,) of the separator as it is stored; zeros where there is none, as the authors fill their table up."""
     table: Tensor = backbone.get_input_embeddings().weight.detach()
     return table[separator_id].clone() if separator_id < len(table) else torch.zeros_like(table[0])
-
-
-def _seen_before(image_features: Tensor, width: int) -> VisualFeatures:
-    """Features (P, H) of image tokens as the backbone takes them. ViT features (width,), which only selections need, are left out."""
-    table = torch.full((len(image_features), 1), -1, dtype=torch.long, device=image_features.device)
-    return VisualFeatures(image_features.new_zeros(1, width), image_features, table, len(image_features), (1, 0))
-
-
-def _at(hidden: Tensor, places: Tensor) -> Tensor:
-    """States (B, N, H) at places (B, N); those of absent answers are any."""
-    return hidden.gather(1, places.clamp(min=0).unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))

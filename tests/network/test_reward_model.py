@@ -14,6 +14,7 @@ from toy_processor import frames, picture
 
 from molmopoint.errors import ProcessingError
 from molmopoint.reward import RewardModel, RowBuilder, collate
+from molmopoint.reward.reading import pool_answers
 from molmopoint.reward.rows import PromptPart
 from molmopoint.reward.settings import SEPARATOR
 from molmopoint.video import Clip
@@ -242,13 +243,12 @@ def test_in_block_attention_words_follow_those_they_can_see(block: Any):
 def _hidden(model: RewardModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """States (B, S, H) that the scores of a batch are read from."""
     kept: list[torch.Tensor] = []
-    pool = model._pool
 
-    def keep(hidden: torch.Tensor, *places: Any) -> torch.Tensor:
+    def keep(hidden: torch.Tensor, *arguments: Any) -> torch.Tensor:
         kept.append(hidden)
-        return pool(hidden, *places)
+        return pool_answers(hidden, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_pool", keep)
+        patch.setattr("molmopoint.reward.model.pool_answers", keep)
         model(**batch)
     return kept[0]
