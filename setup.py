@@ -56,7 +56,7 @@ setup(
     package_dir=FOLDERS,
     package_data={
         "molmopoint": ["py.typed"],
-        "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*"],
+        "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*", "nano_reward/*"],
         "molmopoint.data": ["*.schema.json"],
         "molmopoint.eval.reports": ["published.json", "templates/*"],
         "molmopoint.training": ["recipes/*.toml"],

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from grpo.policy import new_policy, new_processor
+from grpo.policy import never_said, new_policy, new_processor
 from grpo.questions import ANCHOR, accuracy, questions
 from grpo.report import curves_of, fifths, plot
 from trl.trainer.grpo_config import GRPOConfig
@@ -57,7 +57,7 @@ def run_once(reward: str, out: Path, seed: int, format_steps: int, steps: int, p
     config = GRPOConfig(
         str(out / "grpo"), max_steps=steps, per_device_train_batch_size=GROUP * prompts, num_generations=GROUP, learning_rate=2e-4,
         lr_scheduler_type="constant", max_completion_length=24, temperature=1.0, beta=0.0, logging_steps=1, seed=seed,
-        reward_weights=[1.0, 0.0], **_ON_CPU,
+        reward_weights=[1.0, 0.0], generation_kwargs={"suppress_tokens": never_said(processor)}, **_ON_CPU,
     )  # fmt: skip
     judge = RewardFunction(reward, GROUP, anchor=ANCHOR, seed=seed, device="cpu")
     asked = questions(2_000 + seed, prompts * min(steps, 100), answered=False)

@@ -21,6 +21,7 @@ SIDE = 112
 """Pixels: larger pictures are made smaller. 16 image tokens of 28 by 28 pixels."""
 
 _SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+_END = "<|im_end|>"
 _TEMPLATE = (
     "{%- for message in messages -%}<|im_start|>{{ message['role'] }}\n"
     "{%- if message['content'] is string -%}{{ message['content'] }}"
@@ -34,7 +35,7 @@ _TEMPLATE = (
 def new_processor() -> Qwen2_5_VLProcessor:
     """Words as nano knows them, and the special tokens of Qwen."""
     file = Path(registry.resolve("nano")) / "tokenizer.json"
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token=_END, pad_token="<|endoftext|>")
     tokenizer.add_special_tokens({"additional_special_tokens": list(_SPECIAL)})
     pixels = {"shortest_edge": 28 * 28, "longest_edge": SIDE * SIDE}
     return Qwen2_5_VLProcessor(
@@ -58,7 +59,7 @@ def new_policy(processor: Any, seed: int, width: int = 96) -> Qwen2_5_VLForCondi
     text = {
         "vocab_size": len(processor.tokenizer), "hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": 4, **heads,
         "max_position_embeddings": 1024, "rope_scaling": {"type": "mrope", "mrope_section": [4, 4, 4]}, "tie_word_embeddings": True,
-        "pad_token_id": processor.tokenizer.pad_token_id, "eos_token_id": ids["<|im_end|>"], "bos_token_id": None,
+        "pad_token_id": processor.tokenizer.pad_token_id, "eos_token_id": ids[_END], "bos_token_id": None,
     }  # fmt: skip
     vision = {
         "depth": 3, "hidden_size": width, "intermediate_size": 2 * width, "num_heads": 4, "out_hidden_size": width, "patch_size": 14,
@@ -70,6 +71,11 @@ def new_policy(processor: Any, seed: int, width: int = 96) -> Qwen2_5_VLForCondi
     }  # fmt: skip
     torch.manual_seed(seed)
     policy = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **tokens))
-    policy.generation_config.eos_token_id = ids["<|im_end|>"]
+    policy.generation_config.eos_token_id = ids[_END]
     policy.generation_config.pad_token_id = processor.tokenizer.pad_token_id
     return policy
+
+
+def never_said(processor: Any) -> list[int]:
+    """Ids that stand for pictures, clips and turns; an answer with one of them could not be read again."""
+    return processor.tokenizer.convert_tokens_to_ids([token for token in _SPECIAL if token != _END])
