@@ -163,7 +163,35 @@ class VisionTower(Molmo2VisionModel):
 
 
 def tapped_features(vision_tower: VisionTower, pixels: Tensor, layers: list[int]) -> Tensor:
-    """ViT features (N, F) of crops (crops, G, patch values), a few crops at a time where that is possible."""
+    """ViT features (N, F) of crops (crops, G, patch values), a few crops at a time where that is possible.
+
+    On a processor equal crops are seen once: of a picture that is no larger than a crop, the overview and the only tile are the same. A GPU
+    would have to wait for the comparison.
+    """
+    if pixels.device.type != "cpu" or len(pixels) < 2:
+        return _features_of(vision_tower, pixels, layers)
+    firsts = _first_equal(pixels)
+    distinct, places = firsts.unique(return_inverse=True)
+    if len(distinct) == len(pixels):
+        return _features_of(vision_tower, pixels, layers)
+    features = _features_of(vision_tower, pixels[distinct], layers)
+    return features.unflatten(0, (len(distinct), -1))[places].flatten(0, 1)
+
+
+def _first_equal(crops: Tensor) -> Tensor:
+    """(n,) number of the first crop that is equal to each of crops (n, G, patch values)."""
+    known: dict[float, list[int]] = {}
+    firsts = []
+    for number, total in enumerate(crops.flatten(1).sum(1, dtype=torch.float64).tolist()):
+        same_sum = known.setdefault(total, [])
+        first = next((other for other in same_sum if torch.equal(crops[other], crops[number])), number)
+        if first == number:
+            same_sum.append(number)
+        firsts.append(first)
+    return torch.tensor(firsts)
+
+
+def _features_of(vision_tower: VisionTower, pixels: Tensor, layers: list[int]) -> Tensor:
     if torch.is_grad_enabled() or len(pixels) <= CROPS_PER_PASS or vision_tower.is_sharded:
         return vision_tower(pixels, layers)
     return torch.cat([vision_tower(part, layers) for part in pixels.split(CROPS_PER_PASS)])

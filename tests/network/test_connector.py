@@ -111,6 +111,28 @@ def test_tapped_layers_are_those_of_the_native_tower():
     assert model.config.adapter_config.vision_feature_layer == [2, 1]
 
 
+def test_equal_crops_are_seen_once():
+    torch.manual_seed(0)
+    model = random_model(0)
+    tower = model.model.vision_tower
+    crops = torch.rand(3, PATCHES_PER_CROP, PIXELS_PER_PATCH)
+    almost = crops[0].flip(0)  # the same sum, but another crop
+    pixels = torch.stack([crops[0], crops[1], crops[0], almost, crops[2], crops[1]])
+    expected = tower(pixels, [2, 1])
+    expected.square().sum().backward()
+    gradients = [parameter.grad.clone() for parameter in tower.parameters() if parameter.grad is not None]
+    tower.zero_grad()
+    seen: list[int] = []
+    tower.register_forward_pre_hook(lambda _tower, arguments: seen.append(len(arguments[0])))
+    features = tapped_features(tower, pixels, [2, 1])
+    torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
+    features.square().sum().backward()
+    again = [parameter.grad for parameter in tower.parameters() if parameter.grad is not None]
+    assert seen == [4]
+    for ours, theirs in zip(again, gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)
+
+
 def test_one_table_for_pictures_and_clips():
     images, videos = torch.tensor([[0, 1], [2, -1]]), torch.tensor([[0, 1, -1]])
     joined = join_tables(images, videos, first_frame_patch=50)
