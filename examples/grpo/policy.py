@@ -35,7 +35,8 @@ _TEMPLATE = (
 def new_processor() -> Qwen2_5_VLProcessor:
     """Words as nano knows them, and the special tokens of Qwen."""
     file = Path(registry.resolve("nano")) / "tokenizer.json"
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token=_END, pad_token="<|endoftext|>")
+    # TRL pads prompts on the left and leaves the token types to the tokenizer.
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token=_END, pad_token="<|endoftext|>", padding_side="left")
     tokenizer.add_special_tokens({"additional_special_tokens": list(_SPECIAL)})
     pixels = {"shortest_edge": 28 * 28, "longest_edge": SIDE * SIDE}
     return Qwen2_5_VLProcessor(

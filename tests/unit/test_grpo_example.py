@@ -70,7 +70,7 @@ def test_the_example_runs_in_small(example, reward_folder, tmp_path, monkeypatch
         "--steps",
         "2",
         "--prompts",
-        "2",
+        "4",
     ]
     monkeypatch.setattr(sys, "argv", ["grpo_with_reward.py", *options])
     main()
