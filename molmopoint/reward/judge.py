@@ -214,9 +214,9 @@ class Judge:
         return scores
 
     def _requests(self, asked: Iterator[tuple[Any, ...]], media: dict[str, Any]) -> Iterator[_Request]:
-        for number, arguments in enumerate(asked):
+        for number, (prompt, answers, images, videos, wanted) in enumerate(asked):
             try:
-                yield self._request(*arguments, media)
+                yield self._request(prompt, answers, images, videos, wanted, media)
             except ProcessingError as error:
                 raise ProcessingError(f"request {number}: {error}") from error
 
