@@ -2,7 +2,8 @@
 
 A tiny random vision-language model first learns the answer format from synthetic questions whose answers are right and wrong alike, and
 then by GRPO what a reward model prefers. Reward, accuracy (which the reward model is never told) and answer length are drawn beside each
-other, so that a judge that is being fooled shows: its reward rises and the accuracy does not. Runs that are complete are skipped.
+other, so that a judge that is being fooled shows: its reward rises and the accuracy does not. The last answers of each run are written
+down, to see how. Runs that are complete are skipped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo.policy import never_said, new_policy, new_processor
-from grpo.questions import ANCHOR, accuracy, questions
+from grpo.questions import ANCHOR, Accuracy, questions
 from grpo.report import curves_of, fifths, plot
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -61,9 +62,11 @@ def run_once(reward: str, out: Path, seed: int, format_steps: int, steps: int, p
     )  # fmt: skip
     judge = RewardFunction(reward, GROUP, anchor=ANCHOR, seed=seed, device="cpu")
     asked = questions(2_000 + seed, prompts * min(steps, 100), answered=False)
-    rewards: list[Any] = [judge, accuracy]
+    watched = Accuracy()
+    rewards: list[Any] = [judge, watched]
     trainer = GRPOTrainer(policy, reward_funcs=rewards, args=config, train_dataset=asked, processing_class=processor)
     trainer.train()
+    (out / "answers.json").write_text(json.dumps(watched.last, indent=1) + "\n", encoding="utf-8")
     return curves_of(trainer.state.log_history)
 
 

@@ -55,6 +55,20 @@ def is_right(answer: str, kind: str, right: str) -> bool:
     return set(re.findall(_FORMS[kind], answer.lower())) == {right}
 
 
-def accuracy(completions: Sequence[Any], kind: Sequence[str], right: Sequence[str], **_columns: Any) -> list[float]:
-    """Share of right answers, in the form of a reward function; it is watched and not learnt from."""
-    return [float(is_right(turns[0]["content"], *told)) for turns, *told in zip(completions, kind, right, strict=True)]
+class Accuracy:
+    """Share of right answers, in the form of a reward function; it is watched and not learnt from.
+
+    Attributes:
+        last: the last answers, each with the kind of question and the right value.
+    """
+
+    __name__ = "accuracy"
+
+    def __init__(self) -> None:
+        self.last: list[dict[str, str]] = []
+
+    def __call__(self, completions: Sequence[Any], kind: Sequence[str], right: Sequence[str], **_columns: Any) -> list[float]:
+        """1 for each right answer, else 0."""
+        answers = [turns[0]["content"] for turns in completions]
+        self.last = [{"kind": k, "right": r, "answer": answer} for answer, k, r in zip(answers, kind, right, strict=True)]
+        return [float(is_right(row["answer"], row["kind"], row["right"])) for row in self.last]
