@@ -133,7 +133,7 @@ class Judge:
             Per order the scores by place, as `score` gives them for the answers in this order.
 
         Raises:
-            ProcessingError: as in `score`, or an order without one of the answers.
+            ProcessingError: as in `score`, there are no orders, or one lacks an answer.
         """
         return self._answer([self._request(prompt, responses, images, videos, partial(self._apart, orders), media)], 1)[0]
 
@@ -249,6 +249,8 @@ class Judge:
 
     def _apart(self, given: Sequence[Sequence[int]], count: int) -> list[_View]:
         """A view of each order."""
+        if not given:
+            raise ProcessingError(f"expected one or more orders of {count} answers, got none")
         for order in given:
             if sorted(order) != list(range(count)):
                 raise ProcessingError(f"expected orders of {count} answers, each of 0 to {count - 1} once, got {list(order)}")

@@ -216,6 +216,8 @@ def test_orders_of_long_lists_are_judged_in_chunks_that_share_their_own_first_an
 def test_orders_that_are_none_are_refused(judge: Judge, order: list[int]):
     with pytest.raises(ProcessingError, match="expected orders of 3 answers, each of 0 to 2 once, got"):
         judge.score_orders("What?", ANSWERS[:3], [order])
+    with pytest.raises(ProcessingError, match="expected one or more orders of 3 answers, got none"):
+        judge.score_orders("What?", ANSWERS[:3], [])
 
 
 def test_who_raises_the_limit_is_not_warned():
