@@ -77,9 +77,9 @@ def title_of(family: Family) -> str:
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"expected a model folder at {str(folder)!r}, found {'a file' if folder.exists() else 'nothing'} there")
-    if (folder / registry.CONFIGS["scores"]).is_file() and not (folder / "config.json").is_file():
-        raise CheckpointError(_not_pointing(str(folder)))
-    if not (folder / "config.json").is_file():
+    if not (folder / registry.CONFIGS["points"]).is_file():
+        if (folder / registry.CONFIGS["scores"]).is_file():
+            raise CheckpointError(_not_pointing(str(folder)))
         raise CheckpointError(
             f"expected a model folder with config.json, weights and tokenizer, got {str(folder)!r} without config.json; "
             "pass the folder that `save_pretrained` wrote"

@@ -125,10 +125,11 @@ class RewardAsker:
     def _answers(self, items: Sequence[Item]) -> list[Prediction]:
         """Of one batch; if it fails as a whole, of its items one by one."""
         start = time.perf_counter()
-        calls = [call for item in items for call in self._calls(item)]
+        of_items = [self._calls(item) for item in items]
+        calls = [call for of_item in of_items for call in of_item]
         try:
             with self.profile.phase("model"):
-                scored = [_checked(call, scores) for call, scores in zip(calls, self._scores(items, calls), strict=True)]
+                scored = [_checked(call, scores) for call, scores in zip(calls, self._scores(items, of_items), strict=True)]
         except FAULTS as error:
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 torch.cuda.empty_cache()
@@ -141,13 +142,14 @@ class RewardAsker:
             passes.setdefault(call.item.item_id, []).append(each)
         return [Prediction(**self._common(item), passes=tuple(passes[item.item_id]), latency=latency) for item in items]
 
-    def _scores(self, items: Sequence[Item], calls: Sequence[_Call]) -> list[Sequence[float]]:
-        """Of each call, by slot."""
+    def _scores(self, items: Sequence[Item], of_items: Sequence[Sequence[_Call]]) -> list[Sequence[float]]:
+        """Of each call of each item, by slot."""
         media = {item.item_id: media_of(item, self.asking) for item in items}
         if (in_orders := getattr(self.judge, "score_orders_batch", None)) is not None:
-            orders = [[call.order for call in self._calls(item)] for item in items]
-            of_items = in_orders([item.prompt for item in items], [item.responses for item in items], orders, **_columns(media.values()))
-            return [scores for of_item in of_items for scores in of_item]
+            orders = [[call.order for call in calls] for calls in of_items]
+            scored = in_orders([item.prompt for item in items], [item.responses for item in items], orders, **_columns(media.values()))
+            return [scores for of_item in scored for scores in of_item]
+        calls = [call for of_item in of_items for call in of_item]
         if (batched := getattr(self.judge, "score_batch", None)) is not None:
             of_calls = _columns(media[call.item.item_id] for call in calls)
             return batched([call.item.prompt for call in calls], [call.responses for call in calls], **of_calls)

@@ -20,8 +20,8 @@ from molmopoint.checkpoints import registry
 SIDE = 112
 """Pixels: larger pictures are made smaller. 16 image tokens of 28 by 28 pixels."""
 
-_SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _END = "<|im_end|>"
+_SPECIAL = ("<|im_start|>", _END, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _TEMPLATE = (
     "{%- for message in messages -%}<|im_start|>{{ message['role'] }}\n"
     "{%- if message['content'] is string -%}{{ message['content'] }}"

@@ -254,7 +254,8 @@ class Judge:
         for order in given:
             if sorted(order) != list(range(count)):
                 raise ProcessingError(f"expected orders of {count} answers, each of 0 to {count - 1} once, got {list(order)}")
-        return [_View(order, self._chunks(count)) for order in given]
+        slots = self._chunks(count)
+        return [_View(order, slots) for order in given]
 
     def _chunks(self, count: int) -> list[list[int]]:
         """Slots that are judged together."""
@@ -262,7 +263,7 @@ class Judge:
             warnings.warn(
                 f"expected at most {self.max_responses} answers, got more; they are judged in chunks of at most {self.max_responses} that "
                 f"share the first answer. Published reward models were evaluated with up to {MAX_RESPONSES}",
-                stacklevel=6,
+                stacklevel=5,  # the line that asked this object
             )
         return chunks(count, self.max_responses)
 

@@ -70,8 +70,9 @@ def test_orders_are_averaged_without_the_mean_of_each(judge: Judge):
 
 def test_long_lists_are_judged_in_chunks_that_share_the_first_answer(judge: Judge):
     answers = [f"Answer number {i}." for i in range(6)]
-    with pytest.warns(UserWarning, match="expected at most 4 answers"):
+    with pytest.warns(UserWarning, match="expected at most 4 answers") as seen:
         scores = judge.score("What?", answers)
+    assert seen[0].filename == __file__
     expected = np.zeros(6)
     for chunk in ([0, 1, 2, 3], [0, 4, 5]):
         alone = np.array(judge.score("What?", [answers[i] for i in chunk]))
@@ -206,8 +207,9 @@ def test_orders_are_each_what_it_is_alone_and_the_picture_is_read_once(attention
 
 def test_orders_of_long_lists_are_judged_in_chunks_that_share_their_own_first_answer(judge: Judge):
     answers, order = [f"Answer number {i}." for i in range(6)], [4, 0, 5, 2, 1, 3]
-    with pytest.warns(UserWarning, match="expected at most 4 answers"):
+    with pytest.warns(UserWarning, match="expected at most 4 answers") as seen:
         [scores] = judge.score_orders("What?", answers, [order])
+    assert seen[0].filename == __file__
     with pytest.warns(UserWarning, match="expected at most 4 answers"):
         np.testing.assert_allclose(scores, judge.score("What?", [answers[i] for i in order]), atol=1e-5)
 

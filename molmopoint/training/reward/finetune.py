@@ -105,7 +105,7 @@ def finetune_reward(
         score = JudgingScore(_preparer(kept, builder, settings), scoring.examples, scoring.batch_size, dtype)
     before = scores_before(folder, score, network.to(processes.device), processes.should_save)
     say(in_words("before", before))
-    trainer = _trainer(network, builder, train, settings, folder, score, processes)
+    trainer = new_trainer(network, _preparer(train, builder, settings), settings, folder.path, score, processes)
     trainer.train()
     trainer.load_best()
     after = {} if score is None else score(trainer.model)
@@ -170,31 +170,37 @@ def _whole(network: Any, model: str | Path, recipe: Recipe, main: bool) -> Rewar
     return fresh
 
 
-def _preparer(data: Preferences, builder: RowBuilder, recipe: Recipe) -> PreferencePreparer:
+def budget_of(recipe: Recipe) -> Budget:
+    """What a row may hold."""
     section = reward_section(recipe)
     crops = section.crops if recipe.data.crops_per_image is None else (recipe.data.crops_per_image,)
-    budget = Budget(recipe.data.max_tokens, section.vision_tokens, section.margin, crops, section.frames)
-    return PreferencePreparer(data.records, data.folder, builder, budget)
+    return Budget(recipe.data.max_tokens, section.vision_tokens, section.margin, crops, section.frames)
 
 
-def _trainer(
-    network: RewardModel,
-    builder: RowBuilder,
-    data: Preferences,
-    recipe: Recipe,
-    folder: RunFolder,
-    score: JudgingScore | None,
-    processes: Any,
+def _preparer(data: Preferences, builder: RowBuilder, recipe: Recipe) -> PreferencePreparer:
+    return PreferencePreparer(data.records, data.folder, builder, budget_of(recipe))
+
+
+def new_trainer(
+    network: RewardModel, preparer: PreferencePreparer, recipe: Recipe, folder: Path, score: JudgingScore | None, processes: Any
 ) -> RewardTrainer:
-    """The trainer of a run."""
-    order = ModalityOrder([modality_of(r) for r in data.records], recipe.data.rows * processes.world_size, seed=recipe.data.seed)
-    preparer = _preparer(data, builder, recipe)
+    """The trainer of a run.
+
+    Args:
+        network: with its adapters, see `new_network`.
+        preparer: of the rows to train on.
+        recipe: of the run.
+        folder: of the run.
+        score: of the model on held-out rows.
+        processes: what `find_processes` found.
+    """
+    order = ModalityOrder([modality_of(r) for r in preparer.records], recipe.data.rows * processes.world_size, seed=recipe.data.seed)
     steps = recipe.steps or max(1, round((recipe.epochs or 1.0) * order.batches_per_epoch / recipe.accumulation))
     dataset = PreferenceDataset(
         order, preparer, rank=processes.process_index, num_ranks=processes.world_size, identity={"budget": asdict(preparer.budget)}
     )
-    collator = PreferenceCollator(builder.processor.tokenizer.pad_token_id)
-    return RewardTrainer(network, recipe, dataset, collator, folder.path, steps=steps, score=score)
+    collator = PreferenceCollator(preparer.builder.processor.tokenizer.pad_token_id)
+    return RewardTrainer(network, recipe, dataset, collator, folder, steps=steps, score=score)
 
 
 def _card(data: Rows, model: str | Path, recipe: Recipe, train: Preferences, kept: Preferences, result: RewardResult) -> str:
