@@ -6,6 +6,9 @@ Stages, in this order; every stage resumes from its checkpoint:
     vit         the vision transformer, with dense labels
     point       the whole model, with questions about pictures
     release     writes weights, tokenizer and processor files to --target
+    form-cache  draws forms without names (beside the next one, as `cache`)
+    forms       vision transformer and connector of --start, with forms to tell apart; says of known scenes what it said before
+    release     again
     clip-cache  draws clips, and what the vision transformer of --start sees in them (beside the next one, as `cache`)
     clip        the model of --start but its vision transformer, with questions about clips and, still, about pictures
     release     again
@@ -24,6 +27,8 @@ from nano.clip_examples import ClipExamples
 from nano.clip_training import train_clips
 from nano.dense import train_dense
 from nano.files import build_tokenizer, write_files
+from nano.form_training import train_forms
+from nano.forms import draw_form_shard
 from nano.pointing import Examples, train_pointing
 from nano.release import release
 from nano.running import read_progress
@@ -37,12 +42,12 @@ from molmopoint.modeling import MolmoPointForConditionalGeneration
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("cache", "vit", "point", "clip-cache", "clip", "release", "card"))
+    parser.add_argument("stage", choices=("cache", "vit", "point", "form-cache", "forms", "clip-cache", "clip", "release", "card"))
     parser.add_argument("--folder", type=Path, required=True, help="checkpoints, logs and drawn scenes live here")
     parser.add_argument("--steps", type=int, default=6000, help="optimiser steps of the stage")
     parser.add_argument("--shards", type=int, nargs=2, default=(0, 16), help="first shard to draw, and the one to stop before")
     parser.add_argument("--target", type=Path, default=Path("checkpoints/nano"), help="where `release` writes")
-    parser.add_argument("--start", type=Path, default=Path("checkpoints/nano"), help="model that the clip stages start from")
+    parser.add_argument("--start", type=Path, default=Path("checkpoints/nano"), help="model that the later stages start from")
     parser.add_argument("--scores", type=Path, help="scores for `card`")
     parser.add_argument("--remarks", default="", help="a sentence about the run for `card`: machine, hours, deviations")
     arguments = parser.parse_args()
@@ -51,6 +56,8 @@ def main() -> None:
         "cache": draw,
         "vit": train_vit,
         "point": train_point,
+        "form-cache": draw_unnamed,
+        "forms": train_sight,
         "clip-cache": draw_clips,
         "clip": train_clip,
         "release": write,
@@ -75,6 +82,18 @@ def train_point(arguments: argparse.Namespace, settings: Settings) -> None:
     train_pointing(arguments.folder, settings, Examples(tokenizer_of(arguments.folder), settings), arguments.steps, check=validate)
 
 
+def draw_unnamed(arguments: argparse.Namespace, settings: Settings) -> None:
+    """Forms."""
+    for index in range(*arguments.shards):
+        draw_form_shard(arguments.folder / "cache", index, settings)
+
+
+def train_sight(arguments: argparse.Namespace, settings: Settings) -> None:
+    """The stage of forms."""
+    examples = Examples(PreTrainedTokenizerFast.from_pretrained(arguments.start), settings)
+    train_forms(arguments.folder, arguments.start, settings, arguments.steps, check=lambda model: validate(model, examples))
+
+
 def draw_clips(arguments: argparse.Namespace, settings: Settings) -> None:
     """Clips."""
     draw_clip_shards(arguments.folder / "clips", range(*arguments.shards), settings, arguments.start)
@@ -93,9 +112,9 @@ def train_clip(arguments: argparse.Namespace, settings: Settings) -> None:
 
 def write(arguments: argparse.Namespace, settings: Settings) -> None:
     """The files."""
-    after_clips = (arguments.folder / "clip.safetensors").exists()
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start) if after_clips else tokenizer_of(arguments.folder)
-    release(arguments.folder, arguments.target, settings, tokenizer)
+    later = any((arguments.folder / f"{stage}.safetensors").exists() for stage in ("forms", "clip"))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start) if later else tokenizer_of(arguments.folder)
+    release(arguments.folder, arguments.start, arguments.target, settings, tokenizer)
 
 
 def card(arguments: argparse.Namespace, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Last stage: weights in 16 bit and all files of the released layout, ready for `molmopoint.load`."""
+"""Last of every few stages: weights in 16 bit and all files of the released layout, ready for `molmopoint.load`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from molmopoint.modeling import MolmoPointForConditionalGeneration
 from nano.files import write_files
+from nano.form_training import Sight
 from nano.pointing import build_model
 from nano.running import load_checkpoint
 from nano.settings import Settings
 
 
-def release(folder: Path, target: Path, settings: Settings, tokenizer: PreTrainedTokenizerFast) -> dict:
+def release(folder: Path, start: Path, target: Path, settings: Settings, tokenizer: PreTrainedTokenizerFast) -> dict:
     """Writes the model of the latest stage in `folder` to `target`; returns the progress of its training.
 
     The weights are stored in bfloat16, the precision of the matrix products they were trained with. Files are written
     beside the target and moved, so that a reader never meets half a model.
+
+    Args:
+        folder: of the run.
+        start: model whose sight the stage of forms trained; what that stage left alone comes from there.
+        target: folder to write to.
+        settings: of the run.
+        tokenizer: written beside the weights.
     """
-    model: Any = build_model(settings)
-    stages = (("clip.safetensors", "averaged"), ("point.safetensors", "model"))
-    done = [(folder / file, name) for file, name in stages if (folder / file).exists()]
-    progress = load_checkpoint(done[0][0], {done[0][1]: model}) if done else {"step": 0}
+    model, progress = _latest(folder, start, settings)
     beside = target.with_name(target.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(beside)
@@ -38,3 +44,14 @@ def release(folder: Path, target: Path, settings: Settings, tokenizer: PreTraine
             path.replace(target / path.name)
     beside.rmdir()
     return progress
+
+
+def _latest(folder: Path, start: Path, settings: Settings) -> tuple[Any, dict]:
+    clips, forms, points = (folder / f"{stage}.safetensors" for stage in ("clip", "forms", "point"))
+    if not clips.exists() and forms.exists():
+        seeing = MolmoPointForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+        return seeing, load_checkpoint(forms, {"sight": Sight(seeing)})
+    model: Any = build_model(settings)
+    if clips.exists():
+        return model, load_checkpoint(clips, {"averaged": model})
+    return model, load_checkpoint(points, {"model": model}) if points.exists() else {"step": 0}

@@ -53,6 +53,13 @@ class Settings:
         motion_part: weight of the loss of velocities.
         loudest: mean length of image features beyond which the connector is made quieter.
         averaged: how much of the moving average of the weights stays per step of the third stage.
+        num_forms: how many forms without names there are.
+        form_batch: pictures of forms per step of the stage of forms.
+        form_replayed: scenes of the old world beside them.
+        form_rate: peak learning rate of vision transformer and connector in that stage.
+        form_head_rate: the same for what names forms.
+        kept_vit: weight of the distance to the vision transformer of before, on the old world.
+        kept_tokens: the same for image tokens.
         warmup: steps of linear warm-up.
         weight_decay: of all matrices.
         clip: largest gradient norm.
@@ -93,6 +100,13 @@ class Settings:
     motion_part: float = 1.0
     loudest: float = 1500.0
     averaged: float = 0.99
+    num_forms: int = 2000
+    form_batch: int = 32
+    form_replayed: int = 10
+    form_rate: float = 6e-4
+    form_head_rate: float = 2e-3
+    kept_vit: float = 4.0
+    kept_tokens: float = 40.0
     warmup: int = 200
     weight_decay: float = 0.05
     clip: float = 1.0

@@ -1,0 +1,256 @@
+"""Sight: the vision transformer learns forms without names, and says of its old world what it said before.
+
+What 300 pictures of a new shape can teach depends on what the vision transformer tells apart already; after the first stages that is
+eight shapes. Here it names one of thousands of forms at each ViT patch and, through the connector, at each image token. On scenes of
+the old world the outputs of both are compared with those of the model that the stage starts from, so that the decoder, which is not
+here, still understands them. The heads that name forms are thrown away.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from molmopoint.data.drawing import SHAPES
+from molmopoint.modeling import MolmoPointForConditionalGeneration
+from nano.cache import load_shard, patchify, shard_paths
+from nano.clip_examples import frame_pooling
+from nano.forms import CODE, codes
+from nano.pointing import pooling_table
+from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
+from nano.settings import GRID, LOCATIONS, PATCH, Settings
+
+_WINDOW = 2
+_POOLED = GRID // _WINDOW
+_WINDOW_SIDE, _STRIDE = 16, 4
+"""Samples per side of the window in which an outline is told, and pixels between them."""
+Check = Callable[[MolmoPointForConditionalGeneration], dict[str, float]]
+
+
+def picture_pooling(pictures: int) -> Tensor:
+    """(pictures * 36, 4): the tile of each of some pictures."""
+    tile = pooling_table()[: _POOLED**2]
+    return (tile[None] + GRID * GRID * torch.arange(pictures)[:, None, None]).flatten(0, 1)
+
+
+def clip_pooling(pictures: int) -> Tensor:
+    """(pictures * 16, 9): the same pictures as frames of a clip."""
+    return (frame_pooling()[None] + GRID * GRID * torch.arange(pictures)[:, None, None]).flatten(0, 1)
+
+
+class Sight(nn.Module):
+    """Vision transformer and connector of a model.
+
+    Args:
+        model: whose parts they are.
+    """
+
+    def __init__(self, model: MolmoPointForConditionalGeneration) -> None:
+        super().__init__()
+        model.config.vision_config._attn_implementation = LEAN_ATTENTION
+        self.vision, self.connector = model.model.vision_tower, model.model.connector
+        self.layers = list(model.config.adapter_config.vision_feature_layer)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Tapped features (N * GRID * GRID, F) of patches (N, GRID * GRID, 588)."""
+        return self.vision(patches, self.layers)
+
+
+class FormHeads(nn.Module):
+    """Which form is at a ViT patch or an image token, and where its point is.
+
+    Args:
+        vit_width: F.
+        token_width: H.
+        codes: (forms and known shapes, CODE).
+    """
+
+    codes: Tensor
+
+    def __init__(self, vit_width: int, token_width: int, codes: Tensor) -> None:
+        super().__init__()
+        self.patch_norm, self.token_norm = nn.LayerNorm(vit_width), nn.LayerNorm(token_width)
+        self.patch_form = nn.Linear(vit_width, len(codes) + 1)
+        self.patch_point = nn.Linear(vit_width, 1 + LOCATIONS**2)
+        self.token_form = nn.Linear(token_width, len(codes))
+        self.token_point = nn.Linear(token_width, 1)
+        self.patch_code, self.token_code = nn.Linear(vit_width, CODE), nn.Linear(token_width, CODE)
+        self.patch_outline, self.token_outline = nn.Linear(vit_width, _WINDOW_SIDE**2), nn.Linear(token_width, _WINDOW_SIDE**2)
+        self.register_buffer("codes", codes, persistent=False)
+
+    def loss(self, features: Tensor, tokens: Tensor, owners: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Loss of some pictures, and accuracies where points are.
+
+        Args:
+            features: (N * GRID * GRID, F).
+            tokens: (N * 36, H).
+            owners: (N, CROP, CROP), see `draw_forms`.
+            labels: (N, GRID * GRID, 3), likewise.
+        """
+        outline = outlines(owners, labels)
+        form, cell, _ = labels.long().flatten(0, 1).unbind(-1)
+        thing, centre = form > 0, cell >= 0
+        rows = self.patch_norm(features)
+        empty = (~thing).nonzero().squeeze(1)
+        empty = empty[torch.randperm(len(empty))[: len(empty) // 8]]
+        chosen = torch.cat([thing.nonzero().squeeze(1), empty])
+        each = F.cross_entropy(self.patch_form(rows[chosen]).float(), form[chosen], reduction="none")
+        num_things = len(chosen) - len(empty)
+        at_centre = centre[chosen]
+        loss = 0.25 * (each[:num_things].mean() + 0.3 * each[num_things:].mean() + each[at_centre].mean())
+        drawn = F.binary_cross_entropy_with_logits(self.patch_outline(rows[thing]).float(), outline[thing].float(), reduction="none").mean(1)
+        loss = loss + 4 * (drawn.mean() + drawn[centre[thing]].mean())
+        wrong = (self.patch_code(rows[thing]).float() - self.codes[form[thing] - 1]).square().mean(1)
+        loss = loss + 3 * (wrong.mean() + wrong[centre[thing]].mean())
+        where = self.patch_point(rows).float()
+        loss = loss + 2 * F.binary_cross_entropy_with_logits(where[:, 0], centre.float(), pos_weight=torch.tensor(4.0))
+        loss = loss + 0.3 * F.cross_entropy(where[centre, 1:], cell[centre])
+
+        def grouped(values: Tensor) -> Tensor:
+            return values.view(-1, _POOLED, _WINDOW, _POOLED, _WINDOW).transpose(2, 3).flatten(3).flatten(0, 2)
+
+        points = grouped(centre.long())
+        count = points.sum(1)
+        named = grouped(form * centre).amax(1) - 1
+        single = count == 1
+        place = (grouped(torch.arange(len(form)) * centre).amax(1))[single]
+        tokens = self.token_norm(tokens)
+        logits = self.token_form(tokens[single]).float()
+        loss = loss + 0.5 * F.cross_entropy(logits, named[single])
+        guessed = self.token_outline(tokens[single]).float()
+        sketched = F.binary_cross_entropy_with_logits(guessed, outline[place].float())
+        loss = loss + 8 * sketched
+        missed = (self.token_code(tokens[single]).float() - self.codes[named[single]]).square().mean(1)
+        loss = loss + 6 * missed.mean()
+        new = named[single] < len(self.codes) - len(SHAPES)
+        has_point = self.token_point(tokens).squeeze(1).float()
+        loss = loss + 2 * F.binary_cross_entropy_with_logits(has_point, (count > 0).float())
+        found = (has_point > 0) & (count > 0)
+        return loss, {
+            "token_form": float((logits.argmax(-1) == named[single])[new].float().mean()),
+            "token_code": float(missed[new].mean().detach() / self.codes[:-len(SHAPES)].square().mean()),
+            "token_outline": sketched.item(), "patch_outline": drawn[centre[thing]].mean().item(),
+            "token_iou": float((((guessed > 0) & outline[place]).sum(1) / ((guessed > 0) | outline[place]).sum(1).clamp(min=1)).mean()),
+            "token_point_f1": float(2 * found.sum() / ((has_point > 0).sum() + (count > 0).sum())),
+        }
+
+
+def outlines(owners: Tensor, labels: Tensor) -> Tensor:
+    """(N * GRID * GRID, _WINDOW_SIDE ** 2) bool: where in the window around each ViT patch the object of the patch is.
+
+    Args:
+        owners: (N, CROP, CROP), see `draw_forms`.
+        labels: (N, GRID * GRID, 3), likewise.
+    """
+    reach = _STRIDE * _WINDOW_SIDE // 2
+    padded = F.pad(owners, (reach, reach, reach, reach))
+    first = torch.arange(GRID) * PATCH + PATCH // 2 + _STRIDE // 2
+    ticks = first[:, None] + _STRIDE * torch.arange(_WINDOW_SIDE)
+    windows = padded[:, ticks[:, :, None, None], ticks]
+    windows = windows.permute(0, 1, 3, 2, 4).reshape(-1, _WINDOW_SIDE**2)
+    return windows == labels[..., 2].reshape(-1, 1).to(windows.dtype)
+
+
+def dihedral(pixels: Tensor, labels: Tensor, way: int) -> tuple[Tensor, Tensor]:
+    """Pictures (N, CROP, CROP, C) and their labels (N, GRID * GRID, 3) mirrored (`way` 4 to 7) and turned by quarters (`way` modulo 4)."""
+    inner = torch.arange(LOCATIONS**2).view(LOCATIONS, LOCATIONS)
+    grid = labels.unflatten(1, (GRID, GRID))
+
+    def turned(x: Tensor, first: int) -> Tensor:
+        x = x.flip(first + 1) if way >= 4 else x
+        return torch.rot90(x, way % 4, (first, first + 1))
+
+    # Cells are numbered column first, so their table is turned transposed.
+    moved = torch.empty(LOCATIONS**2, dtype=torch.long)
+    moved[turned(inner.T, 0).flatten()] = inner.T.flatten()
+    grid = turned(grid, 1).clone()
+    cell = grid[..., 1].long()
+    grid[..., 1] = torch.where(cell >= 0, moved[cell.clamp(min=0)], cell).to(grid.dtype)
+    return turned(pixels, 1), grid.flatten(1, 2)
+
+
+def relative_error(new: Tensor, old: Tensor) -> Tensor:
+    """Mean square of the difference, in those of the old values."""
+    return (new.float() - old.float()).square().mean() / old.float().square().mean()
+
+
+def form_shards(folder: Path) -> list[Path]:
+    """Shards of forms that are complete."""
+    return sorted(folder.glob("forms_*.safetensors"))
+
+
+def train_forms(folder: Path, start: Path, settings: Settings, steps: int, check: Check, log_every: int = 25) -> None:
+    """Runs or resumes the stage.
+
+    Args:
+        folder: of checkpoints, logs and caches.
+        start: folder of the model whose sight is trained.
+        settings: numbers of the recipe.
+        steps: of the whole stage.
+        check: is run on the model with every checkpoint, and its numbers are logged.
+        log_every: steps per line of the log.
+    """
+    torch.manual_seed(0)
+    checkpoint, log = folder / "forms.safetensors", Log(folder / "forms.jsonl")
+    model = MolmoPointForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    sight = Sight(model)
+    before = copy.deepcopy(sight).requires_grad_(False)
+    of_forms = torch.from_numpy(codes(folder / "cache", settings.num_forms))
+    heads = FormHeads(model.config.vit_feature_dim, model.config.text_config.hidden_size, of_forms)
+    optimiser = optimiser_for([(sight, settings.form_rate), (heads, settings.form_head_rate)], settings)
+    modules = {"sight": sight, "heads": heads}
+    done = load_checkpoint(checkpoint, modules, optimiser)["step"] if checkpoint.exists() else 0
+    rng = np.random.default_rng([4, done])
+    step, saved, stop = done, time.monotonic(), StopRequest()
+    old_pixels = torch.empty(0)
+    old_rows: list[int] = []
+    while step < steps and not stop:
+        shards = form_shards(folder / "cache")
+        drawn = load_file(shards[int(rng.integers(len(shards)))])
+        for rows in np.array_split(rng.permutation(len(drawn["pixels"])), len(drawn["pixels"]) // settings.form_batch):
+            if step >= steps or stop:
+                break
+            if len(old_rows) < settings.form_replayed:
+                paths = shard_paths(folder / "cache")
+                old_pixels = load_shard(paths[int(rng.integers(len(paths)))])[0]["pixels"]
+                old_rows = rng.permutation(len(old_pixels)).tolist()
+            taken, old_rows = old_rows[: settings.form_replayed], old_rows[settings.form_replayed :]
+            index = torch.from_numpy(rows)
+            layers = torch.cat([drawn["pixels"][index], drawn["owners"][index].unsqueeze(-1)], dim=-1)
+            layers, labels = dihedral(layers, drawn["labels"][index], int(rng.integers(8)))
+            pixels, owners = layers[..., :3], layers[..., 3]
+            old = patchify(old_pixels[torch.tensor(taken)])
+            set_rates(optimiser, step, steps, settings)
+            count, of_new = len(old), len(rows) * GRID * GRID
+            with torch.autocast("cpu", torch.bfloat16):
+                features = sight(torch.cat([patchify(pixels), old]))
+                tokens = sight.connector(features[:of_new], picture_pooling(len(rows)))
+                loss, seen = heads.loss(features[:of_new], tokens, owners, labels)
+                with torch.no_grad():
+                    features_before = before(old)
+                apart = {"vit": relative_error(features[of_new:], features_before)}
+                for name, table in (("picture", picture_pooling(count)), ("clip", clip_pooling(count))):
+                    with torch.no_grad():
+                        aim = before.connector(features_before, table)
+                    apart[name] = relative_error(sight.connector(features[of_new:], table), aim)
+            kept = settings.kept_vit * apart["vit"] + settings.kept_tokens * (apart["picture"] + 0.5 * apart["clip"])
+            (loss + kept).backward()
+            norm = nn.utils.clip_grad_norm_(sight.parameters(), settings.clip)
+            optimiser.step()
+            optimiser.zero_grad()
+            step += 1
+            log.add({"loss": loss.item(), "norm": norm.item(), **seen, **{f"apart_{k}": v.item() for k, v in apart.items()}})
+            if step % log_every == 0:
+                log.write(step, log_every * settings.form_batch)
+            if time.monotonic() - saved > 60 * settings.save_minutes or step == steps or stop:
+                save_checkpoint(checkpoint, modules, optimiser, {"step": step, "steps": steps})
+                log.write(step, 0, **check(model))
+                saved = time.monotonic()
