@@ -27,8 +27,8 @@ from nano.clip_examples import ClipExamples
 from nano.clip_training import train_clips
 from nano.dense import train_dense
 from nano.files import build_tokenizer, write_files
+from nano.form_pictures import draw_form_shard
 from nano.form_training import train_forms
-from nano.forms import draw_form_shard
 from nano.pointing import Examples, train_pointing
 from nano.release import release
 from nano.running import read_progress

@@ -1,9 +1,9 @@
 """Sight: the vision transformer learns forms without names, and says of its old world what it said before.
 
 What 300 pictures of a new shape can teach depends on what the vision transformer tells apart already; after the first stages that is
-eight shapes. Here it names one of thousands of forms at each ViT patch and, through the connector, at each image token. On scenes of
-the old world the outputs of both are compared with those of the model that the stage starts from, so that the decoder, which is not
-here, still understands them. The heads that name forms are thrown away.
+eight shapes. Here it tells the outline and the code of one of thousands of forms at each ViT patch and, through the connector, at each
+image token. On scenes of the old world the outputs of both are compared with those of the model that the stage starts from, so that
+the decoder, which is not here, still understands them. The heads that tell of forms are thrown away.
 """
 
 from __future__ import annotations
@@ -15,23 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from molmopoint.data.drawing import SHAPES
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from nano.cache import load_shard, patchify, shard_paths
 from nano.clip_examples import frame_pooling
-from nano.forms import CODE, codes
+from nano.form_heads import FormHeads
+from nano.forms import codes
 from nano.pointing import pooling_table
 from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
-from nano.settings import GRID, LOCATIONS, PATCH, Settings
+from nano.settings import GRID, LOCATIONS, Settings
 
-_WINDOW = 2
-_POOLED = GRID // _WINDOW
-_WINDOW_SIDE, _STRIDE = 16, 4
-"""Samples per side of the window in which an outline is told, and pixels between them."""
+_POOLED = GRID // 2
 Check = Callable[[MolmoPointForConditionalGeneration], dict[str, float]]
 
 
@@ -62,101 +58,6 @@ class Sight(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Tapped features (N * GRID * GRID, F) of patches (N, GRID * GRID, 588)."""
         return self.vision(patches, self.layers)
-
-
-class FormHeads(nn.Module):
-    """Which form is at a ViT patch or an image token, and where its point is.
-
-    Args:
-        vit_width: F.
-        token_width: H.
-        codes: (forms and known shapes, CODE).
-    """
-
-    codes: Tensor
-
-    def __init__(self, vit_width: int, token_width: int, codes: Tensor) -> None:
-        super().__init__()
-        self.patch_norm, self.token_norm = nn.LayerNorm(vit_width), nn.LayerNorm(token_width)
-        self.patch_form = nn.Linear(vit_width, len(codes) + 1)
-        self.patch_point = nn.Linear(vit_width, 1 + LOCATIONS**2)
-        self.token_form = nn.Linear(token_width, len(codes))
-        self.token_point = nn.Linear(token_width, 1)
-        self.patch_code, self.token_code = nn.Linear(vit_width, CODE), nn.Linear(token_width, CODE)
-        self.patch_outline, self.token_outline = nn.Linear(vit_width, _WINDOW_SIDE**2), nn.Linear(token_width, _WINDOW_SIDE**2)
-        self.register_buffer("codes", codes, persistent=False)
-
-    def loss(self, features: Tensor, tokens: Tensor, owners: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Loss of some pictures, and accuracies where points are.
-
-        Args:
-            features: (N * GRID * GRID, F).
-            tokens: (N * 36, H).
-            owners: (N, CROP, CROP), see `draw_forms`.
-            labels: (N, GRID * GRID, 3), likewise.
-        """
-        outline = outlines(owners, labels)
-        form, cell, _ = labels.long().flatten(0, 1).unbind(-1)
-        thing, centre = form > 0, cell >= 0
-        rows = self.patch_norm(features)
-        empty = (~thing).nonzero().squeeze(1)
-        empty = empty[torch.randperm(len(empty))[: len(empty) // 8]]
-        chosen = torch.cat([thing.nonzero().squeeze(1), empty])
-        each = F.cross_entropy(self.patch_form(rows[chosen]).float(), form[chosen], reduction="none")
-        num_things = len(chosen) - len(empty)
-        at_centre = centre[chosen]
-        loss = 0.25 * (each[:num_things].mean() + 0.3 * each[num_things:].mean() + each[at_centre].mean())
-        drawn = F.binary_cross_entropy_with_logits(self.patch_outline(rows[thing]).float(), outline[thing].float(), reduction="none").mean(1)
-        loss = loss + 4 * (drawn.mean() + drawn[centre[thing]].mean())
-        wrong = (self.patch_code(rows[thing]).float() - self.codes[form[thing] - 1]).square().mean(1)
-        loss = loss + 3 * (wrong.mean() + wrong[centre[thing]].mean())
-        where = self.patch_point(rows).float()
-        loss = loss + 2 * F.binary_cross_entropy_with_logits(where[:, 0], centre.float(), pos_weight=torch.tensor(4.0))
-        loss = loss + 0.3 * F.cross_entropy(where[centre, 1:], cell[centre])
-
-        def grouped(values: Tensor) -> Tensor:
-            return values.view(-1, _POOLED, _WINDOW, _POOLED, _WINDOW).transpose(2, 3).flatten(3).flatten(0, 2)
-
-        points = grouped(centre.long())
-        count = points.sum(1)
-        named = grouped(form * centre).amax(1) - 1
-        single = count == 1
-        place = (grouped(torch.arange(len(form)) * centre).amax(1))[single]
-        tokens = self.token_norm(tokens)
-        logits = self.token_form(tokens[single]).float()
-        loss = loss + 0.5 * F.cross_entropy(logits, named[single])
-        guessed = self.token_outline(tokens[single]).float()
-        sketched = F.binary_cross_entropy_with_logits(guessed, outline[place].float())
-        loss = loss + 8 * sketched
-        missed = (self.token_code(tokens[single]).float() - self.codes[named[single]]).square().mean(1)
-        loss = loss + 6 * missed.mean()
-        new = named[single] < len(self.codes) - len(SHAPES)
-        has_point = self.token_point(tokens).squeeze(1).float()
-        loss = loss + 2 * F.binary_cross_entropy_with_logits(has_point, (count > 0).float())
-        found = (has_point > 0) & (count > 0)
-        return loss, {
-            "token_form": float((logits.argmax(-1) == named[single])[new].float().mean()),
-            "token_code": float(missed[new].mean().detach() / self.codes[:-len(SHAPES)].square().mean()),
-            "token_outline": sketched.item(), "patch_outline": drawn[centre[thing]].mean().item(),
-            "token_iou": float((((guessed > 0) & outline[place]).sum(1) / ((guessed > 0) | outline[place]).sum(1).clamp(min=1)).mean()),
-            "token_point_f1": float(2 * found.sum() / ((has_point > 0).sum() + (count > 0).sum())),
-        }
-
-
-def outlines(owners: Tensor, labels: Tensor) -> Tensor:
-    """(N * GRID * GRID, _WINDOW_SIDE ** 2) bool: where in the window around each ViT patch the object of the patch is.
-
-    Args:
-        owners: (N, CROP, CROP), see `draw_forms`.
-        labels: (N, GRID * GRID, 3), likewise.
-    """
-    reach = _STRIDE * _WINDOW_SIDE // 2
-    padded = F.pad(owners, (reach, reach, reach, reach))
-    first = torch.arange(GRID) * PATCH + PATCH // 2 + _STRIDE // 2
-    ticks = first[:, None] + _STRIDE * torch.arange(_WINDOW_SIDE)
-    windows = padded[:, ticks[:, :, None, None], ticks]
-    windows = windows.permute(0, 1, 3, 2, 4).reshape(-1, _WINDOW_SIDE**2)
-    return windows == labels[..., 2].reshape(-1, 1).to(windows.dtype)
 
 
 def dihedral(pixels: Tensor, labels: Tensor, way: int) -> tuple[Tensor, Tensor]:

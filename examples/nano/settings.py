@@ -57,7 +57,7 @@ class Settings:
         form_batch: pictures of forms per step of the stage of forms.
         form_replayed: scenes of the old world beside them.
         form_rate: peak learning rate of vision transformer and connector in that stage.
-        form_head_rate: the same for what names forms.
+        form_head_rate: the same for the heads that tell of forms.
         kept_vit: weight of the distance to the vision transformer of before, on the old world.
         kept_tokens: the same for image tokens.
         warmup: steps of linear warm-up.
@@ -101,10 +101,10 @@ class Settings:
     loudest: float = 1500.0
     averaged: float = 0.99
     num_forms: int = 2000
-    form_batch: int = 32
-    form_replayed: int = 10
-    form_rate: float = 6e-4
-    form_head_rate: float = 2e-3
+    form_batch: int = 8
+    form_replayed: int = 3
+    form_rate: float = 3e-4
+    form_head_rate: float = 1e-3
     kept_vit: float = 4.0
     kept_tokens: float = 40.0
     warmup: int = 200

@@ -25,7 +25,7 @@ def nano() -> Any:
     """Modules of the training by their last name."""
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        names = ("cache", "forms", "form_training", "settings", "release")
+        names = ("cache", "forms", "form_heads", "form_pictures", "form_training", "settings", "release")
         yield SimpleNamespace(**{name: importlib.import_module(f"nano.{name}") for name in names})
     finally:
         sys.path.remove(str(ROOT / "examples"))
@@ -50,8 +50,8 @@ def test_a_form_is_one_piece_around_its_point(nano: Any) -> None:
 
 
 def test_pictures_are_the_same_every_time_and_know_their_points(nano: Any) -> None:
-    picture, owners, labels = nano.forms.draw_forms(np.random.default_rng([1, 2]), 20)
-    again, _, _ = nano.forms.draw_forms(np.random.default_rng([1, 2]), 20)
+    picture, owners, labels = nano.form_pictures.draw_forms(np.random.default_rng([1, 2]), 20)
+    again, _, _ = nano.form_pictures.draw_forms(np.random.default_rng([1, 2]), 20)
     assert np.array_equal(picture, again)
     assert picture.shape == (168, 168, 3) and labels.shape == (144, 3)
     assert set(np.unique(owners)) == set(range(owners.max() + 1))
@@ -81,7 +81,7 @@ def test_the_stage_learns_resumes_and_is_released(nano: Any, tmp_path: Path) -> 
     """A few steps lower the loss, a second call goes on, and the release holds what was learned."""
     few = replace(nano.settings.Settings(), form_batch=4, form_replayed=2, shard_scenes=6, cached_queries=1, warmup=1, num_forms=30)
     nano.cache.draw_shard(tmp_path / "cache", 0, few)
-    nano.forms.draw_form_shard(tmp_path / "cache", 0, few)
+    nano.form_pictures.draw_form_shard(tmp_path / "cache", 0, few)
     train = nano.form_training.train_forms
     train(tmp_path, NANO, few, 6, lambda model: {"seen": 1.0}, log_every=3)
     train(tmp_path, NANO, few, 12, lambda model: {"seen": 1.0}, log_every=3)
@@ -93,3 +93,16 @@ def test_the_stage_learns_resumes_and_is_released(nano: Any, tmp_path: Path) -> 
     before, after = (load_file(folder / "model.safetensors") for folder in (NANO, tmp_path / "out"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all(name.startswith(("model.vit", "model.connector")) for name in changed), sorted(changed)[:5]
+
+
+def test_an_outline_is_the_object_around_its_patch(nano: Any) -> None:
+    """A square of 28 pixels around the middle of patch (4, 5) fills 7 by 7 samples there, and nothing in the window of another object."""
+    owners = torch.zeros(1, 168, 168, dtype=torch.uint8)
+    middle_row, middle_col = 14 * 4 + 7, 14 * 5 + 7
+    owners[0, middle_row - 14 : middle_row + 14, middle_col - 14 : middle_col + 14] = 3
+    labels = torch.zeros(1, 144, 3, dtype=torch.int16)
+    labels[0, 12 * 4 + 5, 2], labels[0, 12 * 4 + 6, 2] = 3, 2
+    outlines = nano.form_heads.outlines(owners, labels).view(12, 12, 16, 16)
+    rows, cols = outlines[4, 5].nonzero(as_tuple=True)
+    assert len(rows) in (36, 49) and (rows.float().mean() - 7.5).abs() <= 0.5 and (cols.float().mean() - 7.5).abs() <= 0.5
+    assert not outlines[4, 6].any()
