@@ -6,11 +6,11 @@ Stages, in this order; every stage resumes from its checkpoint:
     vit         the vision transformer, with dense labels
     point       the whole model, with questions about pictures
     release     writes weights, tokenizer and processor files to --target
-    form-cache  draws forms without names (beside the next one, as `cache`)
-    forms       vision transformer and connector of --start, with forms to tell apart; says of known scenes what it said before
-    release     again
     clip-cache  draws clips, and what the vision transformer of --start sees in them (beside the next one, as `cache`)
     clip        the model of --start but its vision transformer, with questions about clips and, still, about pictures
+    release     again
+    form-cache  draws forms without names (beside the next one, as `cache`)
+    forms       vision transformer and connector of --start, with forms to tell apart; says of known scenes what it said before
     release     again
     card        writes the model card to --target, with the scores that `evaluate_nano.py --out` measured
 """
@@ -42,7 +42,7 @@ from molmopoint.modeling import MolmoPointForConditionalGeneration
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("cache", "vit", "point", "form-cache", "forms", "clip-cache", "clip", "release", "card"))
+    parser.add_argument("stage", choices=("cache", "vit", "point", "clip-cache", "clip", "form-cache", "forms", "release", "card"))
     parser.add_argument("--folder", type=Path, required=True, help="checkpoints, logs and drawn scenes live here")
     parser.add_argument("--steps", type=int, default=6000, help="optimiser steps of the stage")
     parser.add_argument("--shards", type=int, nargs=2, default=(0, 16), help="first shard to draw, and the one to stop before")
@@ -56,10 +56,10 @@ def main() -> None:
         "cache": draw,
         "vit": train_vit,
         "point": train_point,
-        "form-cache": draw_unnamed,
-        "forms": train_sight,
         "clip-cache": draw_clips,
         "clip": train_clip,
+        "form-cache": draw_unnamed,
+        "forms": train_sight,
         "release": write,
         "card": card,
     }
@@ -82,18 +82,6 @@ def train_point(arguments: argparse.Namespace, settings: Settings) -> None:
     train_pointing(arguments.folder, settings, Examples(tokenizer_of(arguments.folder), settings), arguments.steps, check=validate)
 
 
-def draw_unnamed(arguments: argparse.Namespace, settings: Settings) -> None:
-    """Forms."""
-    for index in range(*arguments.shards):
-        draw_form_shard(arguments.folder / "cache", index, settings)
-
-
-def train_sight(arguments: argparse.Namespace, settings: Settings) -> None:
-    """The stage of forms."""
-    examples = Examples(PreTrainedTokenizerFast.from_pretrained(arguments.start), settings)
-    train_forms(arguments.folder, arguments.start, settings, arguments.steps, check=lambda model: validate(model, examples))
-
-
 def draw_clips(arguments: argparse.Namespace, settings: Settings) -> None:
     """Clips."""
     draw_clip_shards(arguments.folder / "clips", range(*arguments.shards), settings, arguments.start)
@@ -110,6 +98,18 @@ def train_clip(arguments: argparse.Namespace, settings: Settings) -> None:
     train_clips(arguments.folder, arguments.start, settings, (of_clips, of_scenes), arguments.steps, check)
 
 
+def draw_unnamed(arguments: argparse.Namespace, settings: Settings) -> None:
+    """Forms."""
+    for index in range(*arguments.shards):
+        draw_form_shard(arguments.folder / "cache", index, settings)
+
+
+def train_sight(arguments: argparse.Namespace, settings: Settings) -> None:
+    """The stage of forms."""
+    examples = Examples(PreTrainedTokenizerFast.from_pretrained(arguments.start), settings)
+    train_forms(arguments.folder, arguments.start, settings, arguments.steps, check=lambda model: validate(model, examples))
+
+
 def write(arguments: argparse.Namespace, settings: Settings) -> None:
     """The files."""
     later = any((arguments.folder / f"{stage}.safetensors").exists() for stage in ("forms", "clip"))
@@ -120,8 +120,8 @@ def write(arguments: argparse.Namespace, settings: Settings) -> None:
 def card(arguments: argparse.Namespace, settings: Settings) -> None:
     """The card."""
     clips = settings.shard_clips * len(clip_shard_paths(arguments.folder / "clips"))
-    steps = read_progress(arguments.folder / "clip.safetensors")["step"]
-    write_card(arguments.target, arguments.scores, settings, {"clip_steps": steps, "clips": clips, "remarks": arguments.remarks})
+    steps = {f"{stage}_steps": read_progress(arguments.folder / f"{stage}.safetensors")["step"] for stage in ("clip", "forms")}
+    write_card(arguments.target, arguments.scores, settings, {**steps, "clips": clips, "remarks": arguments.remarks})
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerFast:

@@ -128,6 +128,7 @@ def main() -> None:
         print(json.dumps(train(arguments.folder / "data.jsonl", run, arguments.changes), indent=2))
     elif arguments.stage == "measure":
         scores = measure(arguments.model or model, arguments.number)
+        arguments.folder.mkdir(parents=True, exist_ok=True)
         (arguments.folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         print(json.dumps(scores, indent=2))
     else:

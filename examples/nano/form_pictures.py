@@ -1,4 +1,4 @@
-"""Pictures of forms without names and of known shapes, in any colour, turned to any side, on grounds of many patterns.
+"""Pictures of forms without names and of known shapes, in any colour but those of held-out pairs, on grounds of many patterns.
 
 A shard is a safetensors file with pictures, the number of the object at each pixel, and what stands at each ViT patch; picture i
 of shard n is drawn from the seed [FORM_SEED, 1, n, i].
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from molmopoint.data.drawing import COLOURS, SAMPLES, SHAPES, Stamp, draw_background, draw_shape, paint
+from molmopoint.data.looks import HELD_OUT_PAIRS
 from nano.forms import FORM_SEED, REACH_OF_FORMS, SPAN, TEMPLATE, template
 from nano.settings import CROP, GRID, LOCATIONS, Settings
 
@@ -23,6 +24,7 @@ _SIZES = (0.14, 0.29)
 _CONTRAST = 60
 _KNOWN = 0.25
 """Share of known shapes among the objects."""
+_PALETTE = np.array(list(COLOURS.values()))
 
 
 @dataclass(frozen=True)
@@ -112,18 +114,23 @@ def draw_forms(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
             objects.append(_Object(kind, x, y, draw_form(kind, x, y, size, rng)))
     owners = np.zeros((CROP, CROP), dtype=np.uint8)
     for number, item in enumerate(objects, start=1):
-        owners[paint(picture, item.stamp, _colour(rng, ends))] = number
+        shape = SHAPES[item.kind - count] if item.kind >= count else None
+        owners[paint(picture, item.stamp, _colour(rng, ends, shape))] = number
     return np.clip(picture, 0, 255).astype(np.uint8), owners, _labels(objects, owners)
 
 
-def _colour(rng: np.random.Generator, ends: np.ndarray) -> np.ndarray:
-    """A known colour or any other that stands out from the ground."""
-    known = np.array(list(COLOURS.values()))
+def _colour(rng: np.random.Generator, ends: np.ndarray, shape: str | None) -> np.ndarray:
+    """A known colour or any other that stands out from the ground; never one that makes a known shape a held-out pair."""
     while True:
-        colour = known[rng.integers(len(known))] + rng.integers(-16, 17, 3) if rng.random() < 0.6 else rng.integers(0, 256, 3)
+        colour = _PALETTE[rng.integers(len(_PALETTE))] + rng.integers(-16, 17, 3) if rng.random() < 0.6 else rng.integers(0, 256, 3)
         colour = np.clip(colour, 0, 255).astype(np.int32)
-        if np.abs(colour - ends).max(axis=1).min() >= _CONTRAST:
+        if np.abs(colour - ends).max(axis=1).min() >= _CONTRAST and (nearest_colour(colour), shape) not in HELD_OUT_PAIRS:
             return colour
+
+
+def nearest_colour(rgb: np.ndarray) -> str:
+    """The known colour that is nearest to (3,) rgb."""
+    return tuple(COLOURS)[int(np.square(_PALETTE - rgb).sum(axis=1).argmin())]
 
 
 def _labels(objects: list[_Object], owners: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Last of every few stages: weights in 16 bit and all files of the released layout, ready for `molmopoint.load`."""
+"""After every few stages: weights in 16 bit and all files of the released layout, ready for `molmopoint.load`."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def release(folder: Path, start: Path, target: Path, settings: Settings, tokeniz
 
 
 def _latest(folder: Path, start: Path, settings: Settings) -> tuple[Any, dict]:
-    clips, forms, points = (folder / f"{stage}.safetensors" for stage in ("clip", "forms", "point"))
-    if not clips.exists() and forms.exists():
-        seeing = MolmoPointForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-        return seeing, load_checkpoint(forms, {"sight": Sight(seeing)})
+    forms, clips, points = (folder / f"{stage}.safetensors" for stage in ("forms", "clip", "point"))
     model: Any = build_model(settings)
+    if forms.exists():
+        model.load_state_dict(MolmoPointForConditionalGeneration.from_pretrained(start, dtype=torch.float32).state_dict())
+        return model, load_checkpoint(forms, {"sight": Sight(model)})
     if clips.exists():
         return model, load_checkpoint(clips, {"averaged": model})
     return model, load_checkpoint(points, {"model": model}) if points.exists() else {"step": 0}

@@ -60,6 +60,18 @@ def test_pictures_are_the_same_every_time_and_know_their_points(nano: Any) -> No
     assert labels[:, 0].max() <= 20 + 8
 
 
+def test_no_known_shape_has_the_colour_of_a_held_out_pair(nano: Any) -> None:
+    pictures = nano.form_pictures
+    seen = 0
+    for index in range(60):
+        picture, owners, labels = pictures.draw_forms(np.random.default_rng([3, index]), 10)
+        for form, _, number in {tuple(row) for row in labels[labels[:, 0] > 10].tolist() if (owners == row[2]).sum() > 20}:
+            colour = np.median(picture[owners == number], axis=0)
+            assert (pictures.nearest_colour(colour), pictures.SHAPES[form - 11]) not in pictures.HELD_OUT_PAIRS
+            seen += 1
+    assert seen > 60
+
+
 @pytest.mark.parametrize("way", range(8))
 def test_turned_pictures_keep_their_points(nano: Any, way: int) -> None:
     """One bright location cell stays under its label, whatever way a picture is turned."""
