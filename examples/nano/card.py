@@ -93,11 +93,12 @@ tokens, as in the second stage, and two attention heads that are told to look at
 What goes on is a moving average of the weights.
 
 The fourth stage widens the sight, so that new shapes can be learned from a few hundred pictures: {forms_steps} steps of {form_batch}
-pictures of {num_forms} forms without names (polygons, strokes and pieces of ellipses, cut by chance, turned to any side, in any colour, on
-patterned grounds). Vision transformer and connector learn to tell their outlines and a code that does not depend on the way they are turned,
-at every patch and image token; beside them are {form_replayed} scenes of the stages before, about which both have to say what they said
-before. Decoder and pointing heads are not touched. Forms that look like an arrow, a crescent or a lightning bolt, the new shapes of
-`examples/own_data.py`, are left out. All numbers of the recipe are in `examples/nano/settings.py`.
+pictures of {num_forms} forms without names (polygons, strokes and pieces of ellipses, cut by chance, turned to any side, in any
+colour, on patterned grounds). Vision transformer and connector learn to tell their outlines, and a code that is the same whatever
+way they are turned, at every patch and image token; beside them are {form_replayed} scenes of the stages before, about which both
+have to say what they said before. Decoder and pointing heads are not touched. Forms that look like an arrow, a crescent or a
+lightning bolt, the new shapes of `examples/own_data.py`, are left out.
+All numbers of the recipe are in `examples/nano/settings.py`.
 {remarks}
 
 ## Limits
