@@ -31,7 +31,7 @@ from molmopoint.data.synthetic import sample_scene
 
 pointer = molmopoint.load("nano")
 scene = sample_scene(np.random.default_rng(7))
-print(pointer.point(scene.image, "the red circles").points)
+print(pointer.point(scene.image, "the black triangles").points)
 ```
 
 It does the same in short clips:
