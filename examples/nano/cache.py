@@ -7,6 +7,7 @@ with the questions. Shard n is drawn from the seeds [TRAIN_SEED, n, i], without 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,20 +46,34 @@ def dense_labels(scene: Scene) -> np.ndarray:
     width, height = scene.image.size
     labels = np.zeros((GRID * GRID, 4), dtype=np.int8)
     labels[:, 3] = -1
+    classes = np.array([[names.index(getattr(o, key)) + 1 for key, names in _FIELDS] for o in scene.objects], dtype=np.int8)
+    owner, owned = owners_of_patches([item.mask for item in scene.objects])
+    labels[owned, :3] = classes[owner[owned]]
+    for item, names in zip(scene.objects, classes, strict=True):
+        patch, cell = place_of(item.x / width, item.y / height)
+        labels[patch] = (*names, cell)
+    return labels
+
+
+def owners_of_patches(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Which of some objects fills most of each ViT patch, (GRID * GRID,), and whether that is enough to call it the patch's own.
+
+    Args:
+        masks: (height, width) bool, the visible pixels of each object.
+    """
+    height, width = masks[0].shape
     rows = (np.arange(height) * GRID) // height
     cols = (np.arange(width) * GRID) // width
     cells = (rows[:, None] * GRID + cols[None, :]).ravel()
-    pixels = np.bincount(cells, minlength=GRID * GRID)
-    filled = np.stack([np.bincount(cells[item.mask.ravel()], minlength=GRID * GRID) for item in scene.objects]) / pixels
-    classes = np.array([[names.index(getattr(o, key)) + 1 for key, names in _FIELDS] for o in scene.objects], dtype=np.int8)
-    owner = filled.argmax(axis=0)
-    owned = filled.max(axis=0) >= _COVERED
-    labels[owned, :3] = classes[owner[owned]]
-    for item, names in zip(scene.objects, classes, strict=True):
-        x, y = item.x / width * GRID, item.y / height * GRID
-        cell = LOCATIONS * int(LOCATIONS * (x - int(x))) + int(LOCATIONS * (y - int(y)))
-        labels[int(y) * GRID + int(x)] = (*names, cell)
-    return labels
+    filled = np.stack([np.bincount(cells[mask.ravel()], minlength=GRID * GRID) for mask in masks])
+    filled = filled / np.bincount(cells, minlength=GRID * GRID)
+    return filled.argmax(axis=0), filled.max(axis=0) >= _COVERED
+
+
+def place_of(x: float, y: float) -> tuple[int, int]:
+    """ViT patch and location cell (column first) of a point given as parts of width and height."""
+    x, y = x * GRID, y * GRID
+    return int(y) * GRID + int(x), LOCATIONS * int(LOCATIONS * (x - int(x))) + int(LOCATIONS * (y - int(y)))
 
 
 def draw_shard(folder: Path, index: int, settings: Settings) -> None:
@@ -76,8 +91,13 @@ def draw_shard(folder: Path, index: int, settings: Settings) -> None:
         "pixels": torch.stack([resized(scene) for scene in scenes]),
         "labels": torch.from_numpy(np.stack([dense_labels(scene) for scene in scenes])),
     }
-    beside = path.with_suffix(".partial")
     path.with_suffix(".json").write_text(json.dumps(questions))
+    write_shard(path, tensors)
+
+
+def write_shard(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Writes tensors to a file that appears complete or not at all."""
+    beside = path.with_suffix(".partial")
     save_file(tensors, beside)
     beside.replace(path)
 

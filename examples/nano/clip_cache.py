@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from molmopoint.connector import tapped_features
@@ -25,7 +25,7 @@ from molmopoint.data.drawing import COLOURS, SHAPES
 from molmopoint.data.looks import HELD_OUT_PAIRS
 from molmopoint.data.questions import PLURALS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from nano.cache import patchify
+from nano.cache import patchify, write_shard
 from nano.running import LEAN_ATTENTION
 from nano.settings import CROP, GRID, Settings
 
@@ -147,12 +147,10 @@ def _draw_clip_shard(folder: Path, index: int, settings: Settings, look: Callabl
         words.append(np.stack([words_of_tokens(objects, _size(clip)) for objects in (clip.objects, turned)]))
         ways.append(ways_of_tokens(clip.objects, _size(clip)))
         questions.append([_questions(rng, objects, _size(clip), settings) for objects in (clip.objects, turned)])
-    beside = path.with_suffix(".partial")
     path.with_suffix(".json").write_text(json.dumps(questions))
     velocity, neighbours = (torch.from_numpy(np.stack(part)) for part in zip(*ways, strict=True))
     labels = {"words": torch.from_numpy(np.stack(words)), "velocity": velocity, "beside": neighbours}
-    save_file({"features": torch.stack(features), **labels}, beside)
-    beside.replace(path)
+    write_shard(path, {"features": torch.stack(features), **labels})
 
 
 def clip_shard_paths(folder: Path) -> list[Path]:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from molmopoint.data.drawing import COLOURS, SAMPLES, SHAPES, Stamp, draw_background, draw_shape, paint
 from molmopoint.data.looks import HELD_OUT_PAIRS
+from nano.cache import owners_of_patches, place_of, write_shard
 from nano.forms import FORM_SEED, REACH_OF_FORMS, SPAN, TEMPLATE, template
-from nano.settings import CROP, GRID, LOCATIONS, Settings
+from nano.settings import CROP, GRID, Settings
 
-_COVERED = 0.15
 _NUM_OBJECTS = (4, 12)
 _SIZES = (0.14, 0.29)
 _CONTRAST = 60
@@ -32,6 +31,7 @@ class _Object:
     kind: int
     x: float
     y: float
+    size: float
     stamp: Stamp
 
 
@@ -74,8 +74,8 @@ def draw_pattern(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             angle, offset = rng.random() * np.pi, rng.uniform(-0.2, 1.2) * CROP
             away = np.abs((across - CROP / 2) * np.cos(angle) + (down - CROP / 2) * np.sin(angle) + CROP / 2 - offset)
             level[away < rng.uniform(0.5, 5)] += rng.uniform(-1, 1)
-    if rng.random() < 0.5:
-        level = np.where(level > 0, 1.0, -1.0) if kind != 2 else level
+    if rng.random() < 0.5 and kind != 2:
+        level = np.where(level > 0, 1.0, -1.0)
     share = (np.clip(level, -1, 1)[..., None] + 1) / 2
     picture = ends[0] * (1 - share) + ends[1] * share
     grain = int(rng.integers(0, 10))
@@ -92,7 +92,6 @@ def draw_forms(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
     """
     picture, ends = draw_background(rng, CROP, CROP) if rng.random() < 0.35 else draw_pattern(rng)
     objects: list[_Object] = []
-    places: list[tuple[float, float, float]] = []
     few = rng.choice(count, size=int(rng.integers(2, 7)))
     for _ in range(int(rng.integers(*_NUM_OBJECTS))):
         known = rng.random() < _KNOWN
@@ -100,18 +99,17 @@ def draw_forms(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
         margin = 0.7 * size
         for _ in range(20):
             x, y = rng.uniform(margin, CROP - margin, 2).tolist()
-            if all(np.hypot(x - a, y - b) > 0.42 * (size + other) for a, b, other in places):
+            if all(np.hypot(x - other.x, y - other.y) > 0.42 * (size + other.size) for other in objects):
                 break
         else:
             continue
-        places.append((x, y, size))
         if known:
             kind = int(rng.integers(len(SHAPES)))
             stamp = draw_shape(SHAPES[kind], x, y, size, rng.uniform(-0.1, 0.1), SHAPES[kind] == "rectangle" and rng.random() < 0.5)
-            objects.append(_Object(count + kind, x, y, stamp))
+            objects.append(_Object(count + kind, x, y, size, stamp))
         else:
             kind = int(few[rng.integers(len(few))])
-            objects.append(_Object(kind, x, y, draw_form(kind, x, y, size, rng)))
+            objects.append(_Object(kind, x, y, size, draw_form(kind, x, y, size, rng)))
     owners = np.zeros((CROP, CROP), dtype=np.uint8)
     for number, item in enumerate(objects, start=1):
         shape = SHAPES[item.kind - count] if item.kind >= count else None
@@ -138,15 +136,12 @@ def _labels(objects: list[_Object], owners: np.ndarray) -> np.ndarray:
     labels[:, 1] = -1
     if not objects:
         return labels
-    side = CROP // GRID
-    numbers = np.arange(1, len(objects) + 1)
-    filled = (owners == numbers[:, None, None]).reshape(-1, GRID, side, GRID, side).mean(axis=(2, 4)).reshape(len(objects), -1)
-    kinds = np.array([item.kind + 1 for item in objects])
-    owner, owned = filled.argmax(axis=0), filled.max(axis=0) >= _COVERED
+    kinds, numbers = np.array([item.kind + 1 for item in objects]), np.arange(1, len(objects) + 1)
+    owner, owned = owners_of_patches([owners == number for number in numbers])
     labels[owned, 0], labels[owned, 2] = kinds[owner[owned]], numbers[owner[owned]]
     for number, item in enumerate(objects, start=1):
-        x, y = item.x / side, item.y / side
-        labels[int(y) * GRID + int(x)] = item.kind + 1, LOCATIONS * int(LOCATIONS * (x % 1)) + int(LOCATIONS * (y % 1)), number
+        patch, cell = place_of(item.x / CROP, item.y / CROP)
+        labels[patch] = item.kind + 1, cell, number
     return labels
 
 
@@ -158,6 +153,4 @@ def draw_form_shard(folder: Path, index: int, settings: Settings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [draw_forms(np.random.default_rng([FORM_SEED, 1, index, i]), settings.num_forms) for i in range(settings.shard_scenes)]
     pixels, owners, labels = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
-    beside = path.with_suffix(".partial")
-    save_file({"pixels": pixels, "owners": owners, "labels": labels}, beside)
-    beside.replace(path)
+    write_shard(path, {"pixels": pixels, "owners": owners, "labels": labels})

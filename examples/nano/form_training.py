@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from nano.cache import load_shard, patchify, shard_paths
+from nano.cache import patchify
 from nano.clip_examples import frame_pooling
+from nano.clip_training import Check, Scenes
 from nano.form_heads import FormHeads
 from nano.forms import codes
 from nano.pointing import pooling_table
@@ -28,7 +28,6 @@ from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, opti
 from nano.settings import GRID, LOCATIONS, Settings
 
 _POOLED = GRID // 2
-Check = Callable[[MolmoPointForConditionalGeneration], dict[str, float]]
 
 
 def picture_pooling(pictures: int) -> Tensor:
@@ -110,25 +109,19 @@ def train_forms(folder: Path, start: Path, settings: Settings, steps: int, check
     modules = {"sight": sight, "heads": heads}
     done = load_checkpoint(checkpoint, modules, optimiser)["step"] if checkpoint.exists() else 0
     rng = np.random.default_rng([4, done])
+    scenes = Scenes(folder / "cache", rng)
     step, saved, stop = done, time.monotonic(), StopRequest()
-    old_pixels = torch.empty(0)
-    old_rows: list[int] = []
     while step < steps and not stop:
         shards = form_shards(folder / "cache")
         drawn = load_file(shards[int(rng.integers(len(shards)))])
         for rows in np.array_split(rng.permutation(len(drawn["pixels"])), len(drawn["pixels"]) // settings.form_batch):
             if step >= steps or stop:
                 break
-            if len(old_rows) < settings.form_replayed:
-                paths = shard_paths(folder / "cache")
-                old_pixels = load_shard(paths[int(rng.integers(len(paths)))])[0]["pixels"]
-                old_rows = rng.permutation(len(old_pixels)).tolist()
-            taken, old_rows = old_rows[: settings.form_replayed], old_rows[settings.form_replayed :]
             index = torch.from_numpy(rows)
             layers = torch.cat([drawn["pixels"][index], drawn["owners"][index].unsqueeze(-1)], dim=-1)
             layers, labels = dihedral(layers, drawn["labels"][index], int(rng.integers(8)))
             pixels, owners = layers[..., :3], layers[..., 3]
-            old = patchify(old_pixels[torch.tensor(taken)])
+            old = patchify(scenes.take(settings.form_replayed)[0])
             set_rates(optimiser, step, steps, settings)
             count, of_new = len(old), len(rows) * GRID * GRID
             with torch.autocast("cpu", torch.bfloat16):

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from new_shapes.drawing import NEW_SHAPES, REACH, draw_new_shape
+from new_shapes.drawing import NEW_SHAPES, REACH, draw_new_shape, polygon
 from scipy import ndimage
 
 from molmopoint.data.drawing import SAMPLES, SHAPES, clip_stamp, draw_shape
@@ -47,7 +47,7 @@ def template(index: int) -> np.ndarray:
 def _cut(rng: np.random.Generator) -> np.ndarray:
     kind = rng.integers(4)
     if kind == 0:
-        return _radial(_corner_radii(rng))
+        return polygon(_U, _V, _corners(rng))
     if kind == 1:
         amplitudes = rng.normal(size=4) * (0.3, 0.22, 0.16, 0.12)
         phases = rng.random(4) * 2 * np.pi
@@ -64,20 +64,12 @@ def _cut(rng: np.random.Generator) -> np.ndarray:
     return form & ~_part(rng) if rng.random() < 0.4 else form
 
 
-def _corner_radii(rng: np.random.Generator) -> np.ndarray:
+def _corners(rng: np.random.Generator) -> np.ndarray:
     """(n, 2): corners of a polygon that can be seen whole from the middle."""
     count = int(rng.integers(3, 10))
     angles = (np.arange(count) + rng.uniform(-0.35, 0.35, count)) * 2 * np.pi / count
     radii = rng.uniform(0.18, 0.6, count)
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
-
-
-def _radial(corners: np.ndarray) -> np.ndarray:
-    inside = np.zeros(_U.shape, dtype=bool)
-    for (ax, ay), (bx, by) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        if ay != by:
-            inside ^= ((ay > _V) != (by > _V)) & (ax + (_V - ay) / (by - ay) * (bx - ax) > _U)
-    return inside
 
 
 def _stroke(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
@@ -148,7 +140,8 @@ def _known(shape: str) -> np.ndarray:
 
 def likeness(form: np.ndarray, shape: str) -> float:
     """The largest overlap (intersection over union) of a form and a new shape of equal area, over turns and mirror images."""
-    return max(float((form_ & own).sum() / (form_ | own).sum()) for form_ in [_normal(form)] for own in _turned(shape))
+    form = _normal(form)
+    return max(float((form & own).sum() / (form | own).sum()) for own in _turned(shape))
 
 
 def _normal(form: np.ndarray) -> np.ndarray:

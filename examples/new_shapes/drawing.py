@@ -50,14 +50,14 @@ def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(rows, cols) bool: which samples, in units of the size and turned back, lie in the shape."""
     if shape == "crescent":
         return _disc(u, v, _OUTER, _OUTER_RADIUS) & ~_disc(u, v, _INNER, _INNER_RADIUS)
-    return _polygon(u, v, {"arrow": _ARROW, "bolt": _BOLT}[shape])
+    return polygon(u, v, {"arrow": _ARROW, "bolt": _BOLT}[shape])
 
 
 def _disc(u: np.ndarray, v: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
     return (u - centre[0]) ** 2 + (v - centre[1]) ** 2 <= radius * radius
 
 
-def _polygon(u: np.ndarray, v: np.ndarray, corners: Sequence[tuple[float, float]]) -> np.ndarray:
+def polygon(u: np.ndarray, v: np.ndarray, corners: Sequence[tuple[float, float]]) -> np.ndarray:
     """Samples that a ray to the right leaves through an odd number of edges."""
     inside = np.zeros(u.shape, dtype=bool)
     for (ax, ay), (bx, by) in zip(corners, (*corners[1:], corners[0]), strict=True):
