@@ -6,7 +6,8 @@ What callers need to know:
 
 - Every parameter that trains gets a gradient from every batch, or several processes would wait for each other.
 - `score` is called on all processes with the model in evaluation mode and must come to the same end on each; its "point_f1", or
-  its "score" without that, decides which checkpoint is best. Randomness it uses does not change the training.
+  its "score" without that, decides which checkpoint is best (`best_step`), with the standard error it may have under that name and
+  "_error". Randomness it uses does not change the training.
 - The run ends after `steps`. If the order of the data ends before, it ends before the first step for which any process has not all
   its micro-batches: processes have different numbers of them, and none may wait for one that has stopped.
 """
@@ -30,6 +31,7 @@ from transformers.trainer_utils import TrainOutput
 
 from molmopoint.errors import TrainingError
 from molmopoint.training.arguments import training_arguments
+from molmopoint.training.best_step import best_step
 from molmopoint.training.checkpoint_folders import (
     checkpoint_folder,
     complete_checkpoints,
@@ -152,7 +154,7 @@ class RunTrainer(Trainer):
         return TrainOutput(state.global_step, 0.0, {})
 
     def load_best(self) -> Path | None:
-        """Puts the weights of the best score into the model, of the newest checkpoint if nothing was scored; returns the folder."""
+        """Puts the weights of the best step into the model, of the newest checkpoint if nothing was scored; returns the folder."""
         folders = complete_checkpoints(self.out)
         folder = folders.get(self.state.best_global_step or -1, newest_checkpoint(self.out))
         if folder is not None:
@@ -279,7 +281,7 @@ class RunTrainer(Trainer):
         )
 
     def _score_model(self) -> bool:
-        """Scores the model and logs it; whether it is the best so far."""
+        """Scores the model and logs it; whether this is the best step so far."""
         kept = capture_randomness()
         self.model.eval()
         with torch.no_grad(), self.accelerator.autocast():
@@ -287,15 +289,13 @@ class RunTrainer(Trainer):
         self.model.train()
         restore_randomness(kept)
         (result,) = broadcast_object_list([dict(result)])
-        metric = result.get("point_f1", result.get("score"))
+        metric = next((name for name in ("point_f1", "score") if name in result), None)
         if metric is None:
             raise TrainingError(f"expected a score with point_f1 or score, got {sorted(result)}; return one of them")
         self._scored = self.state.global_step
         self.log({f"score/{name}": float(value) for name, value in result.items()})
-        if self.state.best_metric is not None and not metric > self.state.best_metric:
-            return False
-        self.state.best_metric, self.state.best_global_step = float(metric), self.state.global_step
-        return True
+        self.state.best_global_step, self.state.best_metric = best_step(self.state.log_history, f"score/{metric}") or (None, None)
+        return self.state.best_global_step == self.state.global_step
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Writes what trains; sharded weights are written together with the optimiser."""

@@ -24,12 +24,16 @@ from molmopoint.metrics import MatchScores, match_nearby, match_points
 from molmopoint.points import Points
 from molmopoint.processing.answers import encode_prompt
 from molmopoint.processing.collate import join_pooling
+from molmopoint.training.best_step import standard_error
 from molmopoint.training.families import Family, Seen
 from molmopoint.training.recipe import Scoring
 from molmopoint.training.sources import Source
 
-SCORES = ("point_f1", "count_accuracy", "over_count", "under_count", "precision", "recall")
-"""Names of the scores, each from 0 to 1 and averaged over expressions; for over_count and under_count less is better."""
+SCORES = ("point_f1", "count_accuracy", "over_count", "under_count", "precision", "recall", "point_f1_error")
+"""Names of the scores, each from 0 to 1 and averaged over expressions; for over_count and under_count less is better.
+
+point_f1_error is the standard error of point_f1.
+"""
 
 _NEED_MORE = ("track_start_end", "track_from_point")
 """Styles whose requests name more than a label."""
@@ -183,7 +187,7 @@ def match_record(points: Points, record: Record, metadata: Any, tolerance: float
 
 
 def summarise(matches: Sequence[MatchScores]) -> dict[str, float]:
-    """Mean of each score over expressions; without any, nothing."""
+    """Mean of each score over expressions and the standard error of the first; without any, nothing."""
     if not matches:
         return {}
     columns = {
@@ -194,7 +198,8 @@ def summarise(matches: Sequence[MatchScores]) -> dict[str, float]:
         "precision": [match.precision for match in matches],
         "recall": [match.recall for match in matches],
     }
-    return {name: float(np.mean(columns[name])) for name in SCORES}
+    means = {name: float(np.mean(values)) for name, values in columns.items()}
+    return {**means, "point_f1_error": standard_error(columns["point_f1"])}
 
 
 def left_padded(batch: Sequence[Question], pad_token_id: int) -> dict[str, Tensor]:

@@ -86,6 +86,28 @@ def test_a_finished_run_has_nothing_to_do_and_keeps_the_best(tmp_path):
     assert not torch.equal(weights(again)["lm_head.base"], last["lm_head.base"])
 
 
+def test_the_newest_step_as_good_as_the_best_within_its_error_is_kept_over_a_stop(tmp_path):
+    scores = {1: (0.4, 0.1), 2: (0.9, 0.1), 3: (0.7, 0.3), 4: (0.85, 0.1), 5: (0.75, 0.3), 6: (0.1, 0.3)}
+    recipe = replace(RECIPE, scoring=Scoring(every=1), saving=Saving(every=3, keep=1))
+
+    def trainer(**more):
+        def score(model):
+            return dict(zip(("point_f1", "point_f1_error"), scores[made.state.global_step], strict=True))
+
+        made = tiny_trainer(tmp_path, recipe, score=score, **more)
+        return made
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(callbacks=[StopAfter(3)]).train()
+    assert list(complete_checkpoints(tmp_path)) == [2, 3]
+    trainer().train()
+    assert list(complete_checkpoints(tmp_path)) == [4, 6]
+    again = trainer()
+    again.train()
+    best = again.load_best()
+    assert best is not None and best.name == "checkpoint-000004"
+
+
 def test_another_recipe_or_other_data_is_another_run(tmp_path):
     tiny_trainer(tmp_path, steps=2).train()
     other = replace(RECIPE, groups=replace(RECIPE.groups, llm=replace(RECIPE.groups.llm, peak=0.5)), data=replace(RECIPE.data, seed=9))

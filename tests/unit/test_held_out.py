@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from own_pictures import rows_of, write_rows
+from scipy.stats import sem
 from toy_pointer import toy_pointer
 
 from molmopoint.data.records import Record
@@ -70,6 +71,7 @@ def test_scores_are_means_over_expressions():
     assert tuple(scores) == SCORES
     assert (scores["over_count"], scores["under_count"], scores["count_accuracy"]) == (0.5, 0.25, 0.25)
     assert scores["point_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1 + 0) / 4)
+    assert scores["point_f1_error"] == pytest.approx(sem([2 / 3, 2 / 3, 1, 0]))
     assert summarise([]) == {}
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.reward.rows import RewardRow, collate
+from molmopoint.training.best_step import standard_error
 from molmopoint.training.reward.losses import ABSENT, is_right, margins
 from molmopoint.training.reward.order import modality_of
 from molmopoint.training.reward.prepare import PreferencePreparer
@@ -40,7 +41,8 @@ class JudgingScore:
 
         Returns:
             "score" and "top1_accuracy": part of the lists, each in both orders, whose highest score is that of a best answer; "margin":
-            best answer minus the best of the others; "order_consistency": part of the rows whose chosen answer is the same in both.
+            best answer minus the best of the others; "order_consistency": part of the rows whose chosen answer is the same in both;
+            "score_error": standard error of "score".
 
         Raises:
             ProcessingError: no row can be prepared.
@@ -54,7 +56,8 @@ class JudgingScore:
         if not right:
             raise ProcessingError("expected held-out rows that can be prepared, got only broken ones; check their pictures")
         accuracy, wide, consistent = (float(torch.cat(parts).mean()) for parts in (right, margin, same))
-        return {"score": accuracy, "top1_accuracy": accuracy, "margin": wide, "order_consistency": consistent}
+        error = standard_error(torch.cat(right).tolist())
+        return {"score": accuracy, "top1_accuracy": accuracy, "margin": wide, "order_consistency": consistent, "score_error": error}
 
     @torch.no_grad()
     def _judged(self, model: nn.Module) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
