@@ -19,8 +19,11 @@ from molmopoint.errors import MolmoPointError
 if TYPE_CHECKING:
     from PIL import Image
 
-PICTURE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA", "QOI")
-"""Pillow's names of the formats that are read. Formats that run another program (EPS) or describe drawings (WMF) are not among them."""
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA", "QOI")
+"""Pillow's names of the formats that are read (its JPEG reader takes MPO along).
+
+Formats that run another program (EPS) or describe drawings (WMF) are not among them.
+"""
 
 PICTURE_SUFFIXES = frozenset(
     {
