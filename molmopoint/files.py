@@ -60,7 +60,8 @@ def inside_folder(folder: str | os.PathLike[str], name: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # circles of links, names that are too long, half characters
         raise MolmoPointError(f"expected a usable file name in {os.fspath(folder)!r}, got {name[:80]!r} ({error})") from error
     if not stays:
-        raise MolmoPointError(f"expected a file inside {os.fspath(folder)!r}, got {name[:200]!r}, which leads out of it; do not trust its source")
+        where = os.fspath(folder)
+        raise MolmoPointError(f"expected a file inside {where!r}, got {name[:200]!r}, which leads out of it; do not trust its source")
     return path
 
 
@@ -154,8 +155,8 @@ def one_spelling(name: str) -> str:
 
 def _partial_name(name: str) -> str:
     """A hidden name with the process id, short enough for any file system, with the ending of the target."""
-    stem, suffix = os.path.splitext(name)
-    return f".{stem[:80]}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}{suffix}"
+    target = PurePosixPath(name)
+    return f".{target.stem[:80]}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}{target.suffix}"
 
 
 def _owner_of(name: str) -> int | None:
