@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,8 +23,6 @@ FORMATS = ("coco", "cvat", "guisyn", "label_studio", "labelme", "pixmo_points", 
 _EXAMPLES = 3
 """Findings of a kind that are written out; --all writes them all."""
 
-_DECIMAL = re.compile(r"\d+\.\d+")
-
 data_app = typer.Typer(name="data", help="Bring annotations from elsewhere, and check them.", no_args_is_help=True, rich_markup_mode="rich")
 
 
@@ -39,10 +36,23 @@ def import_command(
         list[str] | None,
         typer.Option("--option", help="An option of the format as name=value, such as box=xywh or split=val.", show_default=False),
     ] = None,
+    negatives: Annotated[
+        float | None,
+        typer.Option(help="Share of rows that say that a class is absent from a picture; 0.2 if not given.", show_default=False),
+    ] = None,
+    ungroup: Annotated[bool, typer.Option("--ungroup", help="Take the shapes of a group for one object each.")] = False,
+    crowd: Annotated[
+        str | None,
+        typer.Option(metavar="skip|object", help="COCO: what iscrowd=1 is; a brush tool writes it for objects.", show_default=False),
+    ] = None,
+    keypoints: Annotated[
+        str | None,
+        typer.Option(metavar="visible|labelled", help="Whether keypoints that are labelled but hidden count.", show_default=False),
+    ] = None,
 ) -> None:
     """Turn annotations into the library's JSONL.
 
-    What is left out is named, with the reason. Run [bold]molmopoint data check[/bold] on the result.
+    What is left out is named, with the reason, and counted. Run [bold]molmopoint data check[/bold] on the result.
 
     [bold]Examples[/bold]
 
@@ -52,7 +62,9 @@ def import_command(
 
       molmopoint data import yolo dataset/ --option split=val --out val.jsonl
     """
-    raise typer.Exit(run_import(format, source, out, images, option or []))
+    named = {"images": images, "negatives": negatives, "ungroup": ungroup or None, "crowd": crowd, "keypoints": keypoints}
+    given = {name: value for name, value in named.items() if value is not None}
+    raise typer.Exit(run_import(format, source, out, option or [], given))
 
 
 @data_app.command("check", epilog=EPILOG, no_args_is_help=True)
@@ -93,25 +105,30 @@ class Measuring:
     max_crops: int
 
 
-def run_import(format: str, source: Path, out: Path, images: Path | None, pairs: list[str]) -> int:
-    """Imports, writes, and says what was left out."""
-    from molmopoint.data.importers import import_records
+def run_import(format: str, source: Path, out: Path, pairs: list[str], named: dict[str, Any]) -> int:
+    """Imports, writes, and says what was left out.
+
+    Args:
+        format: name of the reader.
+        source: file or folder of the annotations.
+        out: the file to write.
+        pairs: options as "name=value".
+        named: options that the command line has by their own names.
+    """
+    from molmopoint.data.importers import Journal, import_records
     from molmopoint.data.records import write_records
 
-    skipped: list[str] = []
+    journal = Journal()
     try:
-        options = _options(pairs) | ({} if images is None else {"images": images})
-        records = import_records(format, source, on_skip=skipped.append, **options)
+        records = import_records(format, source, journal=journal, **(_options(pairs) | named))
         out.parent.mkdir(parents=True, exist_ok=True)
         count = write_records(out, (_rebased(record, out.parent) for record in records))
     except (MolmoPointError, OSError) as error:
         console.complain(error)
         return USAGE
     notes = console.notes()
-    for sentence in skipped[:_EXAMPLES]:
-        notes.print(sentence, markup=False, style="yellow", soft_wrap=True)
-    if len(skipped) > _EXAMPLES:
-        notes.print(f"... {len(skipped) - _EXAMPLES} more left out", style="yellow")
+    for line in journal.lines():
+        notes.print(line, markup=False, style="yellow", soft_wrap=True)
     if count == 0:
         console.complain(f"expected one or more rows in {source}, got none; check the format and its options")
         return SOME_FAILED
@@ -215,14 +232,14 @@ def _print_sizes(sizes: ExampleSizes, measure: Measuring) -> None:
     paper.print(f"{summary['over_limits']} larger than {measure.max_tokens} tokens or {measure.max_crops} crops", markup=False)
 
 
-def _options(pairs: list[str]) -> dict[str, str | float]:
-    """Values by name from "name=value"; numbers become such."""
-    options: dict[str, str | float] = {}
+def _options(pairs: list[str]) -> dict[str, Any]:
+    """Values by name from "name=value"."""
+    options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise MolmoPointError(f"expected --option name=value, got {pair!r}; write it with an equals sign")
-        options[name] = int(value) if value.isdecimal() else float(value) if _DECIMAL.fullmatch(value) else value
+        options[name] = value
     return options
 
 

@@ -55,7 +55,7 @@ def test_options_and_what_is_left_out(tmp_path):
     path = tmp_path / "spot.json"
     path.write_text(json.dumps(items))
     result = run("import", "screenspot", path, "--option", "box=xywh", "--out", tmp_path / "out.jsonl")
-    assert result.exit_code == OK and "2 rows" in result.stdout and "2 more left out" in result.stderr
+    assert result.exit_code == OK and "2 rows" in result.stdout and "and 2 more rows" in result.stderr
     assert [point.x for record in read_records(tmp_path / "out.jsonl") for point in record.points or ()] == [3, 3]
 
 
@@ -140,7 +140,7 @@ def test_the_page_says_what_is_there():
         assert all(word in help_text for word in words if word.startswith("--"))
     for format in READERS:
         line = next(line for line in text.splitlines() if line.startswith(f"| `{format}`"))
-        assert all(f"`{option}=" in line for option in format_options(format) if option != "images")
+        assert all(f"`{option}=" in line or f"`--{option}" in text for option in format_options(format) if option != "images")
     source = Path(checking.__file__).read_text(encoding="utf-8")
     assert all(f"`{kind}`" in text for kind in re.findall(r'\.(?:fault|note)\(\s*"(\w+)"', source))
 

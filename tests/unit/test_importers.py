@@ -25,8 +25,10 @@ SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
 
 
 def run(format, source, **options):
-    """Records by label or prompt, and what was left out."""
+    """Records by label or prompt, and what was left out; without rows about absent classes unless asked for."""
     skipped = []
+    if "negatives" in format_options(format):
+        options = {"negatives": 0, **options}
     records = list(import_records(format, source, on_skip=skipped.append, **options))
     return {record.prompt or record.label: record for record in records}, skipped
 

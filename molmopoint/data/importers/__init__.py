@@ -1,8 +1,7 @@
 """Readers of other annotation formats: each gives rows of the library's own, see `docs/data_format.md`.
 
-Detection formats hold objects, we hold requests: every label of a picture becomes one row with all its points. An object that
-has no place (a shape without an area, a crowd) makes the list of its label incomplete, and a model trained on incomplete
-lists learns to overlook things; so that label is left out on that picture, and `on_skip` hears why.
+Bases for readers: `common` reads files and values, `collecting` gathers the points of pictures and draws rows about what is absent,
+`placement` compares the recorded size of a picture with its file, `masks` decodes run lengths, and `journal` counts what is left out.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from molmopoint.data.importers.coco import read_coco
-from molmopoint.data.importers.common import OnSkip
+from molmopoint.data.importers.common import short
 from molmopoint.data.importers.cvat import read_cvat
 from molmopoint.data.importers.guisyn import read_guisyn
+from molmopoint.data.importers.journal import Journal, OnSkip
 from molmopoint.data.importers.label_studio import read_label_studio
 from molmopoint.data.importers.labelme import read_labelme
 from molmopoint.data.importers.pixmo_points import read_pixmo_points
@@ -24,6 +24,8 @@ from molmopoint.data.importers.screenspot import read_screenspot
 from molmopoint.data.importers.yolo import read_yolo
 from molmopoint.data.records import Record, parse_record
 from molmopoint.errors import ProcessingError
+
+__all__ = ["READERS", "Journal", "format_options", "import_records"]
 
 READERS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "coco": read_coco,
@@ -35,7 +37,9 @@ READERS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "screenspot": read_screenspot,
     "yolo": read_yolo,
 }
-"""Format name to a function (source, on_skip, options ...) that gives the columns of one row after the other."""
+"""Format name to a function (source, journal, options ...) that gives the columns of one row after the other."""
+
+_SWITCHES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ def import_records(
     source: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
     *,
     on_skip: OnSkip | None = None,
+    journal: Journal | None = None,
     **options: Any,
 ) -> Iterator[Record]:
     """Rows from another format.
@@ -53,10 +58,12 @@ def import_records(
         format: one of `READERS`.
         source: file or folder; for `pixmo_points` and `guisyn` also a Hugging Face data set or another iterable of rows.
         on_skip: called with a sentence for everything that is left out; by default it is logged as a warning.
-        options: of the format; `format_options` lists them.
+        journal: counts what is left out and tells what else happened, in place of `on_skip`.
+        options: of the format; `format_options` lists them. Numbers and switches may be given as text.
 
     Returns:
-        Records in the order of the source; paths of pictures start where those of `source` and the options do.
+        Records in the order of the source, then those about what is absent; paths of pictures start where those of `source` and
+        the options do.
 
     Raises:
         ProcessingError: an unknown format or option, a missing option, or a source that is not of that format.
@@ -68,8 +75,11 @@ def import_records(
         raise ProcessingError(f"expected options of {format} among {', '.join(known)}, got {unknown[0]!r}; check its name")
     if missing := [name for name, required in known.items() if required and name not in options]:
         raise ProcessingError(f"expected the option {missing[0]!r} of {format}, got none; it cannot be guessed from the file")
+    parameters = inspect.signature(READERS[format]).parameters
+    values = {name: _option_value(name, value, str(parameters[name].annotation)) for name, value in options.items()}
     # Checked at the call rather than at the first row, hence the inner generator.
-    return _records(READERS[format](source, on_skip or _logger.warning, **options))
+    hears = Journal(on_skip or _logger.warning) if journal is None else journal
+    return _records(READERS[format](source, hears, **values), hears)
 
 
 def format_options(format: str) -> dict[str, bool]:
@@ -78,6 +88,30 @@ def format_options(format: str) -> dict[str, bool]:
     return {parameter.name: parameter.default is parameter.empty for parameter in parameters}
 
 
-def _records(rows: Iterator[dict[str, Any]]) -> Iterator[Record]:
+def _records(rows: Iterator[dict[str, Any]], journal: Journal) -> Iterator[Record]:
+    """Checked rows; one that breaks the rules of the data format is left out."""
     for row, columns in enumerate(rows, start=1):
-        yield parse_record(columns, row)
+        try:
+            record = parse_record(columns, row)
+        except ProcessingError as error:
+            journal.skip("rows", f"{short(columns.get('image', columns.get('video')))}: left out: {error}")
+            continue
+        yield record
+
+
+def _option_value(name: str, value: Any, kind: str) -> Any:
+    """An option given as text, as what its reader takes.
+
+    Raises:
+        ProcessingError: it is no number or no switch.
+    """
+    if not isinstance(value, str) or "str" in kind or "PathLike" in kind:
+        return value
+    if "bool" in kind:
+        if value.lower() not in _SWITCHES:
+            raise ProcessingError(f"expected the option {name} to be true or false, got {short(value)}; write one of them")
+        return _SWITCHES[value.lower()]
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ProcessingError(f"expected a number as option {name}, got {short(value)}; write one such as 0.2") from error

@@ -1,65 +1,33 @@
-"""What the importers share: reading files, finding pictures, and collecting the points of a picture by label."""
+"""What the importers share: reading files of other tools, whose every value may be of any type."""
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 
-from molmopoint.data.interior import mask_interior, polygon_interior
 from molmopoint.errors import ProcessingError
-
-OnSkip = Callable[[str], object]
-"""Hears a sentence about everything that is left out."""
+from molmopoint.files import inside_folder, is_file
 
 PathLike = str | os.PathLike[str]
 
+MAX_COORDINATE = 1e9
+"""Pixels; what lies further away is no place in a picture, and its square may leave the range of numbers."""
 
-class PointLists:
-    """The points of one picture, one list per label."""
+_MAX_DEPTH = 200
+"""Elements inside each other; no annotation tool comes near it."""
 
-    def __init__(self, image: str, coords: str, on_skip: OnSkip) -> None:
-        self.image = image
-        self.coords = coords
-        self._on_skip = on_skip
-        self._lists: dict[str, list[dict[str, float]]] = {}
-        self._spoilt: dict[str, str] = {}
-
-    def add(self, label: str, x: float, y: float) -> None:
-        """One object."""
-        self._lists.setdefault(label, []).append({"x": float(x), "y": float(y)})
-
-    def add_polygon(self, label: str, rings: Iterable[np.ndarray]) -> None:
-        """An object of one or more parts, (num_corners, 2) each; it has a place if one part has an area."""
-        try:
-            self.add(label, *polygon_interior(list(rings)))
-        except ProcessingError as error:
-            self.spoil(label, str(error))
-
-    def add_mask(self, label: str, mask: np.ndarray, left: float = 0, top: float = 0) -> None:
-        """An object from its mask (height, width), whose upper left corner is at (left, top)."""
-        try:
-            x, y = mask_interior(mask)
-        except ProcessingError as error:
-            self.spoil(label, str(error))
-        else:
-            self.add(label, x + left, y + top)
-
-    def spoil(self, label: str, reason: str) -> None:
-        """An object of this label has no place, so the list cannot be complete."""
-        self._spoilt.setdefault(label, reason)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Columns of one row per label that is complete."""
-        for label, reason in self._spoilt.items():
-            self._on_skip(f"{self.image}, label {label!r}: left out, an object has no place: {reason}")
-        for label, points in self._lists.items():
-            if label not in self._spoilt:
-                yield {"image": self.image, "label": label, "points": points, "coords": self.coords}
+_JSON_DIGITS = 400
+"""Digits of a whole number from which on it is taken as infinite, as JSON with fractions is."""
 
 
 def read_json(path: Path) -> Any:
@@ -68,10 +36,95 @@ def read_json(path: Path) -> Any:
     Raises:
         ProcessingError: the file is missing or holds no JSON.
     """
+    text = read_text(path)
     try:
-        return json.loads(existing_file(path).read_text(encoding="utf-8-sig"))
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # whole numbers of so many digits that Python refuses them; only their object is faulty
+            return json.loads(text, parse_int=_whole_number)
     except (ValueError, RecursionError) as error:
         raise ProcessingError(f"expected JSON in {path}, got {error}; export it again") from error
+
+
+def read_text(path: Path) -> str:
+    """Text in UTF-8, or in what its byte order mark says.
+
+    Raises:
+        ProcessingError: there is no such file, or it is not text.
+    """
+    return decoded_text(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a file.
+
+    Raises:
+        ProcessingError: there is no such file, or it cannot be read.
+    """
+    try:
+        return existing_file(path).read_bytes()
+    except OSError as error:
+        raise ProcessingError(f"expected a file that can be read, got {error}; check its rights") from error
+
+
+def decoded_text(data: bytes, where: str) -> str:
+    """Text in UTF-8, or in what its byte order mark says.
+
+    Raises:
+        ProcessingError: it is not text.
+    """
+    encoding = "utf-8-sig"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ProcessingError(f"expected text in UTF-8 in {where}, got {error}; save it in UTF-8") from error
+    if "\0" in text:
+        raise ProcessingError(f"expected text in {where}, got bytes of another kind; check the file")
+    return text
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file. Entities are not expanded and nothing outside of the file is read.
+
+    Raises:
+        ProcessingError: the file is missing, holds no XML, declares entities, or nests too deeply.
+    """
+    data = read_bytes(path)
+    builder = ElementTree.TreeBuilder()
+    depth = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise ProcessingError(f"expected XML of at most {_MAX_DEPTH} levels in {path}, got more; export it again")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    def entity(name: str, *_: Any) -> None:
+        raise ProcessingError(f"expected XML without entities of its own in {path}, got {name!r}; do not trust its source")
+
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = builder.data
+    parser.EntityDeclHandler = entity
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        if isinstance(error, ProcessingError):
+            raise
+        raise ProcessingError(f"expected XML in {path}, got {error}; export it again") from error
 
 
 def read_rows(source: PathLike | Iterable[Mapping[str, Any]], wanted: str) -> Iterator[Mapping[str, Any]]:
@@ -89,9 +142,31 @@ def read_rows(source: PathLike | Iterable[Mapping[str, Any]], wanted: str) -> It
 
 def existing_file(path: Path) -> Path:
     """The path itself, if it is a file."""
-    if not path.is_file():
+    if not is_file(path):
         raise ProcessingError(f"expected a file, got none at {path}; check the path")
     return path
+
+
+def picture_path(folder: Path, name: Any, where: str, *, beside: bool = False) -> Path:
+    """The file of a picture that an annotation names; separators of Windows are understood.
+
+    Args:
+        folder: in which names begin.
+        name: as the annotation has it.
+        where: place of the annotation, for messages.
+        beside: the name may also lead to what lies beside the folder (`../pictures/a.png`).
+
+    Raises:
+        ProcessingError: no usable name, or one that leads elsewhere.
+    """
+    spelt = whole_text(name, where).replace("\\", "/")
+    begin = folder.absolute()
+    try:
+        # Links below the folder are the user's own; pictures are often kept on another disk.
+        inside_folder(begin.parent if beside else begin, str(begin / spelt), follow_links=False)
+    except ValueError as error:
+        raise ProcessingError(f"{where}: {error}; or name the folder of the pictures with --images") from error
+    return folder / spelt
 
 
 def required(item: Mapping[str, Any], name: str, where: str) -> Any:
@@ -106,6 +181,19 @@ def required(item: Mapping[str, Any], name: str, where: str) -> Any:
     return value
 
 
+def listed(value: Any, where: str) -> list[Any]:
+    """A list, nothing as an empty one.
+
+    Raises:
+        ProcessingError: it is something else.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ProcessingError(f"{where}: expected a list, got {short(value)}; check that the format is the right one")
+    return value
+
+
 def objects(value: Any, where: str) -> list[Mapping[str, Any]]:
     """A list of JSON objects.
 
@@ -113,8 +201,54 @@ def objects(value: Any, where: str) -> list[Mapping[str, Any]]:
         ProcessingError: it is something else.
     """
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise ProcessingError(f"{where}: expected a list of objects, got {str(value)[:80]!r}; check that the format is the right one")
+        raise ProcessingError(f"{where}: expected a list of objects, got {short(value)}; check that the format is the right one")
     return value
+
+
+def whole_text(value: Any, where: str) -> str:
+    """Text that is not blank and can be written to a file.
+
+    Raises:
+        ProcessingError: it is no text, or holds half a character.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ProcessingError(f"{where}: expected text, got {short(value)}; export it again")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ProcessingError(f"{where}: expected whole characters, got {ascii(value)[:80]}; rename it")
+    return value
+
+
+def label_text(value: Any, where: str) -> str:
+    """What a class is called: text, or a whole number.
+
+    Raises:
+        ProcessingError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(number(value, where)).removesuffix(".0")
+    return whole_text(value, where).strip()
+
+
+def identity(value: Any, where: str) -> str | int:
+    """An id: a whole number or text, which can be looked up.
+
+    Raises:
+        ProcessingError: it is neither.
+    """
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ProcessingError(f"{where}: expected an id, a whole number or text, got {short(value)}; export it again")
+    return value
+
+
+def number(value: Any, where: str) -> float:
+    """A finite number.
+
+    Raises:
+        ProcessingError: it is none.
+    """
+    return float(numbers([value], where, 1)[0])
 
 
 def numbers(values: Any, where: str, count: int | None = None) -> np.ndarray:
@@ -125,10 +259,10 @@ def numbers(values: Any, where: str, count: int | None = None) -> np.ndarray:
     """
     try:
         array = np.asarray(values, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         array = np.array([np.nan])
     if not np.isfinite(array).all() or (count is not None and len(array) != count):
-        raise ProcessingError(f"{where}: expected {count or 'finite'} numbers, got {str(values)[:80]!r}; export it again")
+        raise ProcessingError(f"{where}: expected {count or 'finite'} numbers, got {short(values)}; export it again")
     return array
 
 
@@ -144,6 +278,46 @@ def corners(values: Any, where: str) -> np.ndarray:
     return flat.reshape(-1, 2)
 
 
+def recorded_size(width: Any, height: Any, where: str) -> tuple[float, float] | None:
+    """Width and height as an annotation says them; None where it says nothing.
+
+    Raises:
+        ProcessingError: they are no size.
+    """
+    if width is None and height is None:
+        return None
+    across, down = numbers([width, height], f"{where}, width and height", 2).tolist()
+    if across == 0 and down == 0:  # how some tools write that they did not look
+        return None
+    if not (1 <= across <= MAX_COORDINATE and 1 <= down <= MAX_COORDINATE):
+        raise ProcessingError(f"{where}: expected a width and height in pixels, got {across:g} x {down:g}; export it again")
+    return across, down
+
+
+def one_of(value: Any, choices: Sequence[str], option: str) -> str:
+    """The value of an option, if it is one of the choices.
+
+    Raises:
+        ProcessingError: it is none of them.
+    """
+    if value not in choices:
+        raise ProcessingError(f"expected the option {option} among {', '.join(choices)}, got {short(value)}; choose one")
+    return str(value)
+
+
+def short(value: Any) -> str:
+    """A value for a message: of large and deep ones only the beginning is looked at."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = shortener.maxlong = 80
+    return shortener.repr(value)[:100]
+
+
+def _whole_number(text: str) -> int | float:
+    if len(text) <= _JSON_DIGITS:
+        return int(text)
+    return math.inf if text[0] != "-" else -math.inf
+
+
 def _file_rows(path: Path) -> Iterator[Any]:
     existing_file(path)
     if path.suffix == ".parquet":
@@ -154,10 +328,11 @@ def _file_rows(path: Path) -> Iterator[Any]:
         rows = read_json(path)
         yield from rows if isinstance(rows, list) else [rows]
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if line.strip():
+            text = decoded_text(line, f"{path.name}, line {number}")
+            if text.strip():
                 try:
-                    yield json.loads(line)
-                except ValueError as error:
+                    yield json.loads(text)
+                except (ValueError, RecursionError) as error:
                     raise ProcessingError(f"{path.name}, line {number}: expected a JSON object, got {error}; export it again") from error

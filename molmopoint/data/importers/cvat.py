@@ -9,16 +9,18 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from molmopoint.data.importers.common import OnSkip, PathLike, PointLists, corners, existing_file, numbers
+from molmopoint.data.importers.collecting import PointLists
+from molmopoint.data.importers.common import PathLike, corners, existing_file, numbers
+from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
 
 
-def read_cvat(source: PathLike, on_skip: OnSkip, images: PathLike | None = None, fps: float | None = None) -> Iterator[dict[str, Any]]:
+def read_cvat(source: PathLike, journal: Journal, images: PathLike | None = None, fps: float | None = None) -> Iterator[dict[str, Any]]:
     """Rows of a CVAT file; tracks become one row per label, with a point per frame in which an object is visible.
 
     Args:
         source: annotations.xml.
-        on_skip: hears what is left out.
+        journal: hears what is left out.
         images: folder of the pictures; by default `images` beside the file, where CVAT puts them. Of tracks the folder of the clip, by
             default that of the file.
         fps: frames per second of the clip, required for tracks: CVAT counts frames and does not write their times.
@@ -34,21 +36,21 @@ def read_cvat(source: PathLike, on_skip: OnSkip, images: PathLike | None = None,
     if root.tag != "annotations":
         raise ProcessingError(f"expected <annotations> in {path.name}, got <{root.tag}>; export as 'CVAT for images 1.1'")
     if root.find("track") is not None:
-        yield from _tracks(root, path.parent if images is None else Path(images), path.name, fps, on_skip)
+        yield from _tracks(root, path.parent if images is None else Path(images), path.name, fps, journal)
         return
     folder = path.parent / "images" if images is None else Path(images)
     for image in root.iter("image"):
         name = image.get("name")
         if not name:
             raise ProcessingError(f"{path.name}: expected a name on every <image>, got none; export it again")
-        lists = PointLists(str(folder / name), "pixel", on_skip)
+        lists = PointLists(str(folder / name), journal)
         for shape in image:
             if label := shape.get("label"):
                 _add(lists, shape, label, name)
         yield from lists.rows()
 
 
-def _tracks(root: ElementTree.Element, folder: Path, name: str, fps: float | None, on_skip: OnSkip) -> Iterator[dict[str, Any]]:
+def _tracks(root: ElementTree.Element, folder: Path, name: str, fps: float | None, journal: Journal) -> Iterator[dict[str, Any]]:
     """One row per label of a clip."""
     if fps is None or not fps > 0:
         raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
@@ -67,7 +69,7 @@ def _tracks(root: ElementTree.Element, folder: Path, name: str, fps: float | Non
                 continue
             frame = int(numbers([shape.get("frame")], f"{name}, track {object_id}", 1)[0])
             time = {"t": (first + frame * step) / float(fps), "object_id": object_id}
-            lists = PointLists(clip, "pixel", on_skip)
+            lists = PointLists(clip, journal)
             _add(lists, shape, label, f"{name}, track {object_id}")
             places = [point for row in lists.rows() for point in row["points"]]
             if len(places) != 1:
@@ -77,7 +79,7 @@ def _tracks(root: ElementTree.Element, folder: Path, name: str, fps: float | Non
             by_label.setdefault(label, []).extend({**point, **time} for point in places)
     for label, points in by_label.items():
         if label in spoilt:
-            on_skip(f"{clip}, label {label!r}: left out: {spoilt[label]}")
+            journal.skip("objects", f"{clip}, label {label!r}: left out: {spoilt[label]}")
         elif points:
             yield {"video": str(folder / clip), "label": label, "style": "track", "points": points, "coords": "pixel"}
 

@@ -7,21 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.common import OnSkip, PathLike, numbers, objects, read_rows, required
+from molmopoint.data.importers.common import PathLike, numbers, objects, read_rows, required
+from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
 
 SOURCE = "guisyn"
 """Source of the rows: formatting keeps the case of their labels."""
 
 
-def read_guisyn(source: PathLike | Iterable[Mapping[str, Any]], on_skip: OnSkip, images: PathLike) -> Iterator[dict[str, Any]]:
+def read_guisyn(source: PathLike | Iterable[Mapping[str, Any]], journal: Journal, images: PathLike) -> Iterator[dict[str, Any]]:
     """One row per element, at the middle of its box: its intents as prompts, and its name as label.
 
     Training draws anew each time which of them it asks for.
 
     Args:
         source: JSONL or JSON file, or the loaded data set.
-        on_skip: hears which elements have neither name nor intent.
+        journal: hears which elements have neither name nor intent.
         images: folder of the screenshots: a path in the column `image` starts there; where that column holds the picture
             itself, the file is `<id>.png`.
 
@@ -38,7 +39,7 @@ def read_guisyn(source: PathLike | Iterable[Mapping[str, Any]], on_skip: OnSkip,
             place = numbers([required(element, "x_center", where), required(element, "y_center", where)], where, 2)
             request = _request(element)
             if request is None:
-                on_skip(f"{where}, element {index}: left out, it has neither name nor intent")
+                journal.skip("rows", f"{where}, element {index}: left out, it has neither name nor intent")
                 continue
             x, y = place.tolist()
             target = {"points": [{"x": x, "y": y}], "coords": "pixel", "style": "pointing"}

@@ -11,19 +11,21 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from molmopoint.data.importers.brush import decode_brush
-from molmopoint.data.importers.common import OnSkip, PathLike, PointLists, corners, numbers, objects, read_json, required
+from molmopoint.data.importers.collecting import PointLists
+from molmopoint.data.importers.common import PathLike, corners, numbers, objects, read_json, required
+from molmopoint.data.importers.journal import Journal
 from molmopoint.data.interior import mask_interior
 from molmopoint.errors import ProcessingError
 
 _SHAPES = ("rectanglelabels", "keypointlabels", "polygonlabels", "ellipselabels", "brushlabels")
 
 
-def read_label_studio(source: PathLike, on_skip: OnSkip, images: PathLike | None = None, field: str = "image") -> Iterator[dict[str, Any]]:
+def read_label_studio(source: PathLike, journal: Journal, images: PathLike | None = None, field: str = "image") -> Iterator[dict[str, Any]]:
     """Rows of a Label Studio export; of several annotations of a task the first that was not cancelled.
 
     Args:
         source: the JSON file.
-        on_skip: hears what is left out.
+        journal: hears what is left out.
         images: folder of the pictures; uploaded files are found there by name, local ones by path. By default that of the file.
         field: key of the picture in `data`, as in the labelling configuration.
 
@@ -38,11 +40,11 @@ def read_label_studio(source: PathLike, on_skip: OnSkip, images: PathLike | None
         address = str(required(required(task, "data", where), field, where))
         annotations = [entry for entry in objects(required(task, "annotations", where), where) if not entry.get("was_cancelled")]
         if not annotations:
-            on_skip(f"{where}: left out, nobody annotated it")
+            journal.skip("objects", f"{where}: left out, nobody annotated it")
             continue
-        lists = PointLists(str(folder / _file_name(address)), "percent", on_skip)
+        lists = PointLists(str(folder / _file_name(address)), journal, coords="percent")
         for result in objects(annotations[0].get("result", []), where):
-            _add(lists, result, where, on_skip)
+            _add(lists, result, where, journal)
         yield from lists.rows()
 
 
@@ -56,13 +58,13 @@ def _file_name(address: str) -> str:
     return address
 
 
-def _add(lists: PointLists, result: Mapping[str, Any], where: str, on_skip: OnSkip) -> None:
+def _add(lists: PointLists, result: Mapping[str, Any], where: str, journal: Journal) -> None:
     kind, value = str(result.get("type", "")), result.get("value", {})
     if not kind.endswith("labels"):
         return  # choices, texts and relations mark no place
     labels = value.get(kind) if isinstance(value, Mapping) else None
     if not labels:
-        on_skip(f"{where}: a {kind} result left out, it has no label")
+        journal.skip("objects", f"{where}: a {kind} result left out, it has no label")
         return
     label = str(labels[0])
     if kind not in _SHAPES:

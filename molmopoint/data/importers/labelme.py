@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from molmopoint.data.importers.common import OnSkip, PathLike, PointLists, corners, objects, read_json, required
+from molmopoint.data.importers.collecting import PointLists
+from molmopoint.data.importers.common import PathLike, corners, objects, read_json, required
+from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
 
 
-def read_labelme(source: PathLike, on_skip: OnSkip) -> Iterator[dict[str, Any]]:
+def read_labelme(source: PathLike, journal: Journal) -> Iterator[dict[str, Any]]:
     """Rows of LabelMe files.
 
     Args:
         source: one JSON file, or a folder with many, at any depth.
-        on_skip: hears what is left out.
+        journal: hears what is left out.
 
     Raises:
         ProcessingError: no such files.
@@ -32,7 +34,7 @@ def read_labelme(source: PathLike, on_skip: OnSkip) -> Iterator[dict[str, Any]]:
     for file in files:
         document = read_json(file)
         image = str(required(document, "imagePath", file.name)).replace("\\", "/")  # as written on Windows
-        lists = PointLists(str(file.parent / image), "pixel", on_skip)
+        lists = PointLists(str(file.parent / image), journal)
         for shape in objects(required(document, "shapes", file.name), file.name):
             _add(lists, shape, f"{file.name}, shape {shape.get('label')!r}")
         yield from lists.rows()

@@ -6,18 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.common import OnSkip, PathLike, read_rows, required
+from molmopoint.data.importers.common import PathLike, read_rows, required
+from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
 
 
 def read_pixmo_points(
-    source: PathLike | Iterable[Mapping[str, Any]], on_skip: OnSkip, images: PathLike, coords: str = "percent"
+    source: PathLike | Iterable[Mapping[str, Any]], journal: Journal, images: PathLike, coords: str = "percent"
 ) -> Iterator[dict[str, Any]]:
     """Rows of PixMo-Points; a row without points says that there is nothing to point at.
 
     Args:
         source: JSONL or JSON file, or the loaded data set.
-        on_skip: hears which rows are left out because their picture is not there; many addresses are dead by now.
+        journal: hears which rows are left out because their picture is not there; many addresses are dead by now.
         images: folder of the downloaded pictures, named by `image_sha256`, with any ending or none.
         coords: space of the points. The data set's card says pixels, but its values and the published training are percent.
 
@@ -32,7 +33,7 @@ def read_pixmo_points(
         where = f"row {number} of the source"
         name = str(required(row, "image_sha256", where))
         if name not in files:
-            on_skip(f"{where}: left out, there is no picture {name} in {folder}")
+            journal.skip("rows", f"{where}: left out, there is no picture {name} in {folder}")
             continue
         columns: dict[str, Any] = {"image": str(files[name]), "label": required(row, "label", where)}
         points = row.get("points") or []

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.common import OnSkip, PathLike, corners, numbers, objects, read_json, required
+from molmopoint.data.importers.common import PathLike, corners, numbers, objects, read_json, required
+from molmopoint.data.importers.journal import Journal
 from molmopoint.data.interior import polygon_interior
 from molmopoint.errors import ProcessingError
 
@@ -14,13 +15,13 @@ BOXES = ("xyxy", "xywh")
 
 
 def read_screenspot(
-    source: PathLike, on_skip: OnSkip, box: str, images: PathLike | None = None, coords: str = "pixel"
+    source: PathLike, journal: Journal, box: str, images: PathLike | None = None, coords: str = "pixel"
 ) -> Iterator[dict[str, Any]]:
     """Rows with the instruction as prompt and the middle of the box as point; a refusal has no point.
 
     Args:
         source: a JSON file, or a folder of them such as `annotations` of ScreenSpot-Pro.
-        on_skip: hears what is left out.
+        journal: hears what is left out.
         box: "xyxy" for two corners (ScreenSpot-Pro), "xywh" for corner and size (ScreenSpot-v2, OSWorld-G). Both are four
             numbers, and a wrong choice often still lies in the picture, so it must be said.
         images: folder of the screenshots; by default `images` beside the file or folder.
@@ -41,7 +42,7 @@ def read_screenspot(
             where = f"{file.name}, item {item.get('id', number)}"
             row = _row(item, box, coords, where)
             if row is None:
-                on_skip(f"{where}: left out, its polygon has no area")
+                journal.skip("rows", f"{where}: left out, its polygon has no area")
             else:
                 yield {"image": str(folder / _image_name(item, where)), **row}
 

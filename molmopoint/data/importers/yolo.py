@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-from molmopoint.data.importers.common import OnSkip, PathLike, PointLists, corners, existing_file, numbers, required
+from molmopoint.data.importers.collecting import PointLists
+from molmopoint.data.importers.common import PathLike, corners, existing_file, numbers, required
+from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
 
 _ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -18,14 +20,14 @@ _ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 TARGETS = ("object", "keypoints")
 
 
-def read_yolo(source: PathLike, on_skip: OnSkip, split: str = "train", target: str = "object") -> Iterator[dict[str, Any]]:
+def read_yolo(source: PathLike, journal: Journal, split: str = "train", target: str = "object") -> Iterator[dict[str, Any]]:
     """Rows of one split: boxes and poses at the middle of the box, segments and turned boxes at a point inside.
 
     A picture with an empty label file holds none of the classes, which no row can say; it is left out.
 
     Args:
         source: data.yaml, or the folder that holds it.
-        on_skip: hears what is left out.
+        journal: hears what is left out.
         split: key of data.yaml, such as train, val or test.
         target: "object" points at whole objects; "keypoints" at the visible keypoints of a pose set, "nose of the person", named by
             `kpt_names` of data.yaml, or numbered from 1.
@@ -52,9 +54,9 @@ def read_yolo(source: PathLike, on_skip: OnSkip, split: str = "train", target: s
     for image in _pictures(path.parent / str(settings.get("path") or "."), path.parent, settings[split]):
         labels = _label_file(image)
         if not labels.is_file():
-            on_skip(f"{image}: left out, there is no label file {labels}")
+            journal.skip("rows", f"{image}: left out, there is no label file {labels}")
             continue
-        lists = PointLists(str(image), "norm1", on_skip)
+        lists = PointLists(str(image), journal, coords="norm1")
         for number, line in enumerate(labels.read_text(encoding="utf-8").splitlines(), start=1):
             if line.strip():
                 _add(lists, line.split(), kinds, f"{labels}, line {number}")

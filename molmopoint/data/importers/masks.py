@@ -1,0 +1,72 @@
+"""Masks from elsewhere: run lengths, a limit before anything is allocated, and a place inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from molmopoint.data.interior import mask_interior
+from molmopoint.errors import ProcessingError
+
+MAX_MASK_PIXELS = 2**28
+"""Pixels of a mask, 16,384 x 16,384 as a square; a file of a few bytes can claim any number of them."""
+
+_SEARCHED_PIXELS = 2**22
+"""Pixels among which a place is searched; of larger masks every second, third ... row and column is looked at."""
+
+
+def check_mask_size(width: float, height: float) -> None:
+    """Refuses a mask too large for memory.
+
+    Raises:
+        ProcessingError: it has no pixels, or more than `MAX_MASK_PIXELS`.
+    """
+    if width < 1 or height < 1 or width != int(width) or height != int(height):
+        raise ProcessingError(f"expected a mask of whole pixels, got {width:g} x {height:g}; export it again")
+    if width * height > MAX_MASK_PIXELS:
+        got = f"{width:,.0f} x {height:,.0f}"
+        raise ProcessingError(f"expected a mask of at most {MAX_MASK_PIXELS:,} pixels, got {got}; scale the picture and its mask")
+
+
+def decoded_runs(runs: Sequence[int] | np.ndarray, width: float, height: float) -> np.ndarray:
+    """(height, width) bool from lengths of runs along the rows, the outside first.
+
+    Runs along the columns, as COCO has them, are those along the rows of the transposed mask: exchange width and height, and
+    transpose the result.
+
+    Raises:
+        ProcessingError: the runs do not fill the mask, or it is too large.
+    """
+    check_mask_size(width, height)
+    lengths = np.asarray(runs, dtype=np.float64)  # sums of any size, where whole numbers of 64 bits would wrap around
+    if lengths.ndim != 1 or (lengths < 0).any() or (lengths % 1 != 0).any() or lengths.sum() != width * height:
+        total = f"{lengths.sum():.0f}"
+        raise ProcessingError(f"expected runs over {width:g} x {height:g} pixels, got {total} pixels; export the mask again")
+    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths.astype(np.int64))
+    return flat.reshape(int(height), int(width))
+
+
+def mask_place(mask: np.ndarray) -> tuple[float, float, int]:
+    """A place inside a mask (height, width), and how many pixels it has.
+
+    Returns:
+        x and y of the centre of a pixel of the mask, far from the edge, and the number of pixels inside.
+
+    Raises:
+        ProcessingError: the mask is empty.
+    """
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        raise ProcessingError("expected a mask with a pixel inside, got an empty one; drop the object")
+    left, top = int(columns[0]), int(rows[0])
+    window = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    inside = int(np.count_nonzero(window))
+    step = int(np.ceil((window.size / _SEARCHED_PIXELS) ** 0.5))
+    coarse = window[::step, ::step]
+    if coarse.any():
+        x, y = mask_interior(coarse)
+        return left + (x - 0.5) * step + 0.5, top + (y - 0.5) * step + 0.5, inside
+    within = np.flatnonzero(window)  # thin enough to slip through: any place in it is as good as the next
+    row, column = np.unravel_index(within[len(within) // 2], window.shape)
+    return left + float(column) + 0.5, top + float(row) + 0.5, inside
