@@ -13,14 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from molmopoint.data.importers.coco import read_coco
-from molmopoint.data.importers.common import short
+from molmopoint.data.importers.common import short, whole_text
 from molmopoint.data.importers.cvat import read_cvat
+from molmopoint.data.importers.darknet import read_darknet
+from molmopoint.data.importers.datumaro import read_datumaro
 from molmopoint.data.importers.guisyn import read_guisyn
 from molmopoint.data.importers.journal import Journal, OnSkip
 from molmopoint.data.importers.label_studio import read_label_studio
 from molmopoint.data.importers.labelme import read_labelme
 from molmopoint.data.importers.pixmo_points import read_pixmo_points
 from molmopoint.data.importers.screenspot import read_screenspot
+from molmopoint.data.importers.via import read_via
+from molmopoint.data.importers.voc import read_voc
 from molmopoint.data.importers.yolo import read_yolo
 from molmopoint.data.records import Record, parse_record
 from molmopoint.errors import ProcessingError
@@ -30,11 +34,15 @@ __all__ = ["READERS", "Journal", "format_options", "import_records"]
 READERS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "coco": read_coco,
     "cvat": read_cvat,
+    "darknet": read_darknet,
+    "datumaro": read_datumaro,
     "guisyn": read_guisyn,
     "label_studio": read_label_studio,
     "labelme": read_labelme,
     "pixmo_points": read_pixmo_points,
     "screenspot": read_screenspot,
+    "via": read_via,
+    "voc": read_voc,
     "yolo": read_yolo,
 }
 """Format name to a function (source, journal, options ...) that gives the columns of one row after the other."""
@@ -93,6 +101,8 @@ def _records(rows: Iterator[dict[str, Any]], journal: Journal) -> Iterator[Recor
     for row, columns in enumerate(rows, start=1):
         try:
             record = parse_record(columns, row)
+            for name in record.media:
+                whole_text(name, f"row {row}")  # names on a disk may be of bytes that no text stands for
         except ProcessingError as error:
             journal.skip("rows", f"{short(columns.get('image', columns.get('video')))}: left out: {error}")
             continue

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, Collector, PointLists
 from molmopoint.data.importers.common import (
@@ -27,15 +25,12 @@ from molmopoint.data.importers.common import (
     short,
 )
 from molmopoint.data.importers.journal import Journal
-from molmopoint.data.importers.masks import decoded_runs
+from molmopoint.data.importers.masks import decode_counts
 from molmopoint.errors import MolmoPointError, ProcessingError
 
 TARGETS = ("object", "box", "keypoints")
 CROWDS = ("skip", "object")
 KEYPOINTS = ("visible", "labelled")
-
-_MAX_BITS = 60
-"""Of a run length in COCO's text; no mask has so many pixels."""
 
 
 @dataclass(frozen=True)
@@ -112,25 +107,13 @@ def read_coco(
         if lists is None:
             continue
         for annotation in annotations:
-            _add(lists, annotation, categories, choices, journal)
+            _add(lists, annotation, categories, choices)
         for label in _named(entry.get("not_exhaustive_category_ids"), categories):
             lists.spoil(label, "the file says that not all of them are marked", "classes not marked exhaustively on a picture")
         yield from collector.rows(lists)
     for image_id, lost in by_image.items():
         journal.skip("annotations", f"{path.name}: {len(lost)} annotations left out, there is no picture {image_id!r}", len(lost))
     yield from collector.absent_rows()
-
-
-def decode_counts(counts: str | bytes | Sequence[int], height: float, width: float) -> np.ndarray:
-    """(height, width) bool mask from COCO run lengths, compressed text or plain numbers.
-
-    Runs go down the columns and begin with the outside.
-
-    Raises:
-        ProcessingError: the runs do not fill the mask, or it is too large.
-    """
-    runs = _compressed_runs(counts) if isinstance(counts, str | bytes) else numbers(counts, "counts")
-    return decoded_runs(runs, height, width).T
 
 
 def _annotations_by_image(value: Any, journal: Journal, name: str) -> dict[str | int, list[Mapping[str, Any]]]:
@@ -190,7 +173,6 @@ def _add(
     annotation: Mapping[str, Any],
     categories: Mapping[str | int, _Category],
     choices: _Choices,
-    journal: Journal,
 ) -> None:
     """Adds an annotation; a broken one spoils its label on this picture."""
     where = f"annotation {short(annotation.get('id'))}"
@@ -208,7 +190,7 @@ def _add(
         for label in labels:
             lists.spoil(label, f"{where}: {reason}", "crowds")
     elif choices.target == "keypoints":
-        _add_keypoints(lists, annotation, category, choices, where, journal)
+        _add_keypoints(lists, annotation, category, choices, where)
     else:
         with lists.object(category.name, where):
             _add_object(lists, annotation, category.name, choices.target, where)
@@ -236,9 +218,7 @@ def _keypoint_labels(category: _Category) -> list[str]:
     return [f"{point.replace('_', ' ')} of the {category.name}" for point in category.keypoints]
 
 
-def _add_keypoints(
-    lists: PointLists, annotation: Mapping[str, Any], category: _Category, choices: _Choices, where: str, journal: Journal
-) -> None:
+def _add_keypoints(lists: PointLists, annotation: Mapping[str, Any], category: _Category, choices: _Choices, where: str) -> None:
     """Keypoints of an object; visibility 0 is not labelled, 1 is labelled but hidden, 2 can be seen."""
     labels = _keypoint_labels(category)
     try:
@@ -253,32 +233,5 @@ def _add_keypoints(
     for label, (x, y, visibility) in zip(labels, values.reshape(-1, 3).tolist(), strict=False):
         if visibility >= least:
             lists.add(label, x, y)
-            continue
-        lists.unsure.add(label)
-        if visibility == 1:
-            journal.note("hidden keypoints left out (--keypoints labelled takes them)")
-
-
-def _compressed_runs(text: str | bytes) -> list[int]:
-    """Run lengths from COCO's text.
-
-    Each is groups of 5 bits, the lowest first, with sign; from the fourth on it is the difference to the run two before.
-
-    Raises:
-        ProcessingError: characters that mean no bits, or a run without end.
-    """
-    characters = text.encode("ascii", "replace") if isinstance(text, str) else text
-    runs: list[int] = []
-    value = shift = 0
-    for character in characters:
-        bits = character - 48
-        if not 0 <= bits < 64 or shift > _MAX_BITS:
-            raise ProcessingError(f"expected run lengths as COCO writes them, got {short(text)}; export the mask again")
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:
-            if bits & 0x10:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return runs
+        else:
+            lists.hidden(label, visibility)

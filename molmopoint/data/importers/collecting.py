@@ -180,6 +180,12 @@ class PointLists:
         self.spoilt.setdefault(label, reason)
         self._journal.skip(kind, f"{self.image}, label {short(label)}: left out, an object has no place: {reason}")
 
+    def hidden(self, label: str, visibility: float) -> None:
+        """A keypoint that does not count: visibility 1 is labelled but hidden, 0 not labelled. Nobody knows whether it is absent."""
+        self.unsure.add(label)
+        if visibility == 1:
+            self._journal.note("hidden keypoints left out (--keypoints labelled takes them)")
+
     @contextlib.contextmanager
     def object(self, label: str | None, where: str) -> Iterator[None]:
         """Reads one object; what is wrong with it spoils its label and nothing else."""

@@ -15,6 +15,7 @@ from xml.parsers import expat
 
 import numpy as np
 
+from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
 from molmopoint.files import inside_folder, is_file
 
@@ -25,6 +26,16 @@ MAX_COORDINATE = 1e9
 
 _MAX_DEPTH = 200
 """Elements inside each other; no annotation tool comes near it."""
+
+# That of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks and the encodings that they mean."""
 
 _JSON_DIGITS = 400
 """Digits of a whole number from which on it is taken as infinite, as JSON with fractions is."""
@@ -38,18 +49,28 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path)
     try:
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            raise
-        except ValueError:  # whole numbers of so many digits that Python refuses them; only their object is faulty
-            return json.loads(text, parse_int=_whole_number)
+        return loaded_json(text)
     except (ValueError, RecursionError) as error:
         raise ProcessingError(f"expected JSON in {path}, got {error}; export it again") from error
 
 
+def loaded_json(text: str) -> Any:
+    """The value of a JSON text; whole numbers of more digits than Python reads become infinite, which only spoils their object.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=_whole_number)
+
+
 def read_text(path: Path) -> str:
-    """Text in UTF-8, or in what its byte order mark says.
+    """Text of a file in UTF-8, or in what its byte order mark says.
 
     Raises:
         ProcessingError: there is no such file, or it is not text.
@@ -69,19 +90,24 @@ def read_bytes(path: Path) -> bytes:
         raise ProcessingError(f"expected a file that can be read, got {error}; check its rights") from error
 
 
-def decoded_text(data: bytes, where: str) -> str:
-    """Text in UTF-8, or in what its byte order mark says.
+def decoded_text(data: bytes, where: str, *, otherwise: str | None = None) -> str:
+    """Text in UTF-8, or in UTF-16 or UTF-32 as its byte order mark says.
+
+    Args:
+        data: of the file.
+        where: the file, for messages.
+        otherwise: encoding of what is none of these; by default it is refused.
 
     Raises:
         ProcessingError: it is not text.
     """
-    encoding = "utf-8-sig"
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ProcessingError(f"expected text in UTF-8 in {where}, got {error}; save it in UTF-8") from error
+        if otherwise is None or encoding != "utf-8":
+            raise ProcessingError(f"expected text in UTF-8 in {where}, got {error}; save it in UTF-8") from error
+        text = data.decode(otherwise)
     if "\0" in text:
         raise ProcessingError(f"expected text in {where}, got bytes of another kind; check the file")
     return text
@@ -127,17 +153,27 @@ def read_xml(path: Path) -> ElementTree.Element:
         raise ProcessingError(f"expected XML in {path}, got {error}; export it again") from error
 
 
-def read_rows(source: PathLike | Iterable[Mapping[str, Any]], wanted: str) -> Iterator[Mapping[str, Any]]:
+def read_rows(source: PathLike | Iterable[Any], wanted: str, journal: Journal) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows of a JSONL file, of a JSON file with a list, or of an iterable such as a Hugging Face data set.
 
+    Args:
+        source: where they are.
+        wanted: what a row has, for messages.
+        journal: hears of rows that are no objects, which are left out.
+
+    Yields:
+        Number of the row, of a JSONL file that of the line, from 1, and its columns.
+
     Raises:
-        ProcessingError: a file of another kind, or a row that is no object.
+        ProcessingError: a file of another kind.
     """
-    rows: Iterable[Any] = source if not isinstance(source, str | os.PathLike) else _file_rows(Path(source))
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping):
-            raise ProcessingError(f"row {number}: expected an object with {wanted}, got {type(row).__name__}; check the format")
-        yield row
+    rows = enumerate(source, start=1) if not isinstance(source, str | os.PathLike) else _file_rows(Path(source))
+    for position, row in rows:
+        if isinstance(row, Mapping):
+            yield position, row
+            continue
+        got = str(row) if isinstance(row, ProcessingError) else f"expected an object with {wanted}, got {short(row)}; check the format"
+        journal.skip("rows", f"row {position} of the source: left out: {got}")
 
 
 def existing_file(path: Path) -> Path:
@@ -318,7 +354,8 @@ def _whole_number(text: str) -> int | float:
     return math.inf if text[0] != "-" else -math.inf
 
 
-def _file_rows(path: Path) -> Iterator[Any]:
+def _file_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Numbered values of a file; of a line that is no JSON the error."""
     existing_file(path)
     if path.suffix == ".parquet":
         raise ProcessingError(
@@ -326,13 +363,18 @@ def _file_rows(path: Path) -> Iterator[Any]:
         )
     if path.suffix == ".json":
         rows = read_json(path)
-        yield from rows if isinstance(rows, list) else [rows]
+        yield from enumerate(rows if isinstance(rows, list) else [rows], start=1)
         return
     with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            text = decoded_text(line, f"{path.name}, line {number}")
-            if text.strip():
-                try:
-                    yield json.loads(text)
-                except (ValueError, RecursionError) as error:
-                    raise ProcessingError(f"{path.name}, line {number}: expected a JSON object, got {error}; export it again") from error
+        for position, line in enumerate(lines, start=1):
+            if line.strip():
+                yield position, _json_line(line)
+
+
+def _json_line(line: bytes) -> Any:
+    try:
+        return loaded_json(decoded_text(line, "the line"))
+    except ProcessingError as error:
+        return error
+    except (ValueError, RecursionError) as error:
+        return ProcessingError(f"expected a JSON object, got {error}; export it again")

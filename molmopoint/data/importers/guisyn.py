@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.common import PathLike, numbers, objects, read_rows, required
+from molmopoint.data.importers.collecting import BROKEN
+from molmopoint.data.importers.common import (
+    PathLike,
+    label_text,
+    listed,
+    loaded_json,
+    number,
+    objects,
+    picture_path,
+    read_rows,
+    required,
+    whole_text,
+)
 from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
 
@@ -29,38 +40,57 @@ def read_guisyn(source: PathLike | Iterable[Mapping[str, Any]], journal: Journal
     Raises:
         ProcessingError: rows of another kind.
     """
-    for number, row in enumerate(read_rows(source, "id, image and annotation"), start=1):
-        where = f"row {number} of the source"
-        identity = str(required(row, "id", where))
-        image = row.get("image")
-        name = image.get("path") if isinstance(image, Mapping) else image
-        file = Path(images) / (name if isinstance(name, str) and name else f"{identity}.png")
-        for index, element in enumerate(_elements(required(row, "annotation", where), where)):
-            place = numbers([required(element, "x_center", where), required(element, "y_center", where)], where, 2)
-            request = _request(element)
-            if request is None:
-                journal.skip("rows", f"{where}, element {index}: left out, it has neither name nor intent")
+    for position, row in read_rows(source, "id, image and annotation", journal):
+        where = f"row {position} of the source"
+        try:
+            file = _picture(row, Path(images), where)
+            elements = _elements(required(row, "annotation", where), where)
+        except ProcessingError as error:
+            journal.skip("rows", f"left out: {error}")
+            continue
+        for index, element in enumerate(elements):
+            try:
+                columns = _columns(element, f"{where}, element {index}")
+            except ProcessingError as error:
+                journal.skip(BROKEN, f"left out: {error}")
                 continue
-            x, y = place.tolist()
-            target = {"points": [{"x": x, "y": y}], "coords": "pixel", "style": "pointing"}
-            yield {"image": str(file), **request, **target, "source": SOURCE}
+            yield {"image": str(file), **columns, "source": SOURCE}
 
 
-def _request(element: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Prompts and label of an element, as far as it has them."""
-    name = str(element.get("name") or "").strip()
+def _picture(row: Mapping[str, Any], folder: Path, where: str) -> Path:
+    """The file of the screenshot."""
+    image = row.get("image")
+    name = image.get("path") if isinstance(image, Mapping) else image
+    if isinstance(name, str) and name:
+        return picture_path(folder, name, where)
+    return picture_path(folder, f"{label_text(required(row, 'id', where), f'{where}, id')}.png", where)
+
+
+def _columns(element: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Request and place of an element."""
+    place = {axis: number(required(element, f"{axis}_center", where), f"{where}, {axis}_center") for axis in ("x", "y")}
+    name = element.get("name") or ""
     given = element.get("intent") or []
-    intents = [str(intent).strip() for intent in ([given] if isinstance(given, str) else given) if str(intent).strip()]
-    return {**({"prompts": intents} if intents else {}), **({"label": name} if name else {})} or None
+    intents = [given] if isinstance(given, str) else listed(given, f"{where}, intent")
+    prompts = [whole_text(intent, f"{where}, intent").strip() for intent in intents if not isinstance(intent, str) or intent.strip()]
+    request: dict[str, Any] = {"prompts": prompts} if prompts else {}
+    if not isinstance(name, str) or name.strip():
+        request["label"] = whole_text(name, f"{where}, name").strip()
+    if not request:
+        raise ProcessingError(f"{where}: expected a name or an intent, got neither; such elements cannot be asked for")
+    return {**request, "points": [place], "coords": "pixel", "style": "pointing"}
 
 
-def _elements(value: Any, where: str) -> Iterator[Mapping[str, Any]]:
+def _elements(value: Any, where: str) -> list[Mapping[str, Any]]:
     """Elements from a list, from JSON text, or from the columns that data sets make of a list of objects."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError as error:
+            value = loaded_json(value)
+        except (ValueError, RecursionError) as error:
             raise ProcessingError(f"{where}, annotation: expected a list of elements, got {error}; export it again") from error
     if isinstance(value, Mapping):
-        value = [dict(zip(value, entry, strict=True)) for entry in zip(*value.values(), strict=True)]
-    yield from objects(value, f"{where}, annotation")
+        columns = {str(name): listed(column, f"{where}, annotation") for name, column in value.items()}
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ProcessingError(f"{where}, annotation: expected columns of one length, got several; export it again")
+        value = [dict(zip(columns, entries, strict=True)) for entries in zip(*columns.values(), strict=True)]
+    return objects(value, f"{where}, annotation")

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from molmopoint.data.importers.common import numbers, short
 from molmopoint.data.interior import mask_interior
 from molmopoint.errors import ProcessingError
 
 MAX_MASK_PIXELS = 2**28
 """Pixels of a mask, 16,384 x 16,384 as a square; a file of a few bytes can claim any number of them."""
+
+_MAX_BITS = 60
+"""Of a run length in COCO's text; no mask has so many pixels."""
 
 _SEARCHED_PIXELS = 2**22
 """Pixels among which a place is searched; of larger masks every second, third ... row and column is looked at."""
@@ -47,6 +51,18 @@ def decoded_runs(runs: Sequence[int] | np.ndarray, width: float, height: float) 
     return flat.reshape(int(height), int(width))
 
 
+def decode_counts(counts: str | bytes | Sequence[int], height: float, width: float) -> np.ndarray:
+    """(height, width) bool mask from COCO run lengths, compressed text or plain numbers.
+
+    Runs go down the columns and begin with the outside.
+
+    Raises:
+        ProcessingError: the runs do not fill the mask, or it is too large.
+    """
+    runs = _compressed_runs(counts) if isinstance(counts, str | bytes) else numbers(counts, "counts")
+    return decoded_runs(runs, height, width).T
+
+
 def mask_place(mask: np.ndarray) -> tuple[float, float, int]:
     """A place inside a mask (height, width), and how many pixels it has.
 
@@ -70,3 +86,28 @@ def mask_place(mask: np.ndarray) -> tuple[float, float, int]:
     within = np.flatnonzero(window)  # thin enough to slip through: any place in it is as good as the next
     row, column = np.unravel_index(within[len(within) // 2], window.shape)
     return left + float(column) + 0.5, top + float(row) + 0.5, inside
+
+
+def _compressed_runs(text: str | bytes) -> list[int]:
+    """Run lengths from COCO's text.
+
+    Each is groups of 5 bits, the lowest first, with sign; from the fourth on it is the difference to the run two before.
+
+    Raises:
+        ProcessingError: characters that mean no bits, or a run without end.
+    """
+    characters = text.encode("ascii", "replace") if isinstance(text, str) else text
+    runs: list[int] = []
+    value = shift = 0
+    for character in characters:
+        bits = character - 48
+        if not 0 <= bits < 64 or shift > _MAX_BITS:
+            raise ProcessingError(f"expected run lengths as COCO writes them, got {short(text)}; export the mask again")
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            if bits & 0x10:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs

@@ -3,135 +3,165 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from molmopoint.data.importers.collecting import PointLists
-from molmopoint.data.importers.common import PathLike, corners, existing_file, numbers, required
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
+from molmopoint.data.importers.common import PathLike, label_text, one_of, read_text, required, short
 from molmopoint.data.importers.journal import Journal
-from molmopoint.errors import ProcessingError
-
-_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-
+from molmopoint.data.importers.yolo_labels import Kinds, add_labels
+from molmopoint.data.importers.yolo_paths import Places, listed_pictures
+from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.files import PICTURE_SUFFIXES, is_file
 
 TARGETS = ("object", "keypoints")
+KEYPOINTS = ("visible", "labelled")
+
+_UNREAD = frozenset({".dng", ".heic", ".heif", ".pfm"})
+"""Endings of pictures that the tools know and the library does not."""
+
+_ABOVE = "../"
+"""Roboflow writes `../train/images` for a folder beside data.yaml; readers drop the first part where it leads nowhere."""
+
+_MAX_KEYPOINTS = 1000
 
 
-def read_yolo(source: PathLike, journal: Journal, split: str = "train", target: str = "object") -> Iterator[dict[str, Any]]:
+def read_yolo(
+    source: PathLike,
+    journal: Journal,
+    images: PathLike | None = None,
+    split: str = "train",
+    target: str = "object",
+    keypoints: str = "visible",
+    negatives: float = NEGATIVES,
+) -> Iterator[dict[str, Any]]:
     """Rows of one split: boxes and poses at the middle of the box, segments and turned boxes at a point inside.
 
-    A picture with an empty label file holds none of the classes, which no row can say; it is left out.
+    A picture with an empty label file holds none of the classes; of one without a label file nobody knows, it is left out.
+
+    Paths in data.yaml stay in its own folder or lead to a folder beside it (`../train/images`, `path: ../coco8`). A data set that
+    lies elsewhere has to be named by `images`.
 
     Args:
         source: data.yaml, or the folder that holds it.
         journal: hears what is left out.
+        images: folder of the data set, in place of `path` of data.yaml; its paths then must stay in this folder.
         split: key of data.yaml, such as train, val or test.
-        target: "object" points at whole objects; "keypoints" at the visible keypoints of a pose set, "nose of the person", named by
+        target: "object" points at whole objects; "keypoints" at the keypoints of a pose set, "nose of the person", named by
             `kpt_names` of data.yaml, or numbered from 1.
+        keypoints: "visible" takes those of visibility 2; "labelled" also those of visibility 1, which are hidden.
+        negatives: share of rows about absent classes, see `Collector`.
 
     Raises:
-        ProcessingError: no such data set or split, or a label file that does not fit it.
+        ProcessingError: no such data set or split, or a path that leads elsewhere.
     """
-    if target not in TARGETS:
-        raise ProcessingError(f"expected the option target among {', '.join(TARGETS)}, got {target!r}; choose one")
+    one_of(target, TARGETS, "target")
+    least = 1 if one_of(keypoints, KEYPOINTS, "keypoints") == "labelled" else 2
     path = Path(source) / "data.yaml" if Path(source).is_dir() else Path(source)
-    try:
-        settings = yaml.safe_load(existing_file(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProcessingError(f"expected YAML in {path}, got {error}; export it again") from error
-    if not isinstance(settings, Mapping) or split not in settings:
-        known = ", ".join(str(key) for key in settings) if isinstance(settings, Mapping) else "no keys"
-        raise ProcessingError(f"expected the split {split!r} in {path.name}, got {known}; choose one with the option split")
-    names = required(settings, "names", path.name)
-    classes = dict(enumerate(names)) if isinstance(names, list) else {int(key): name for key, name in names.items()}
-    shape = settings.get("kpt_shape")
+    settings = _settings(path, split)
+    shape = _keypoint_shape(settings.get("kpt_shape"), path.name)
     if target == "keypoints" and shape is None:
         raise ProcessingError(f"expected kpt_shape in {path.name} for the option target=keypoints, got none; this is no pose set")
-    kinds = _Kinds(classes, None if shape is None else tuple(int(size) for size in shape), settings.get("kpt_names"), target)
-    for image in _pictures(path.parent / str(settings.get("path") or "."), path.parent, settings[split]):
-        labels = _label_file(image)
-        if not labels.is_file():
-            journal.skip("rows", f"{image}: left out, there is no label file {labels}")
-            continue
-        lists = PointLists(str(image), journal, coords="norm1")
-        for number, line in enumerate(labels.read_text(encoding="utf-8").splitlines(), start=1):
-            if line.strip():
-                _add(lists, line.split(), kinds, f"{labels}, line {number}")
-        yield from lists.rows()
+    kinds = Kinds(_classes(required(settings, "names", path.name), path.name), shape, settings.get("kpt_names"), target, least)
+    collector = Collector(journal, classes=kinds.labels, negatives=negatives)
+    for image in _pictures(Places.of(path, settings.get("path"), images, without=_ABOVE), settings[split], journal):
+        yield from labelled_picture(collector, image, label_file(image), kinds)
+    yield from collector.absent_rows()
 
 
-@dataclass(frozen=True)
-class _Kinds:
-    """What a number in a label file means.
+def labelled_picture(collector: Collector, image: Path, labels: Path, kinds: Kinds) -> Iterator[dict[str, Any]]:
+    """Rows of one picture."""
+    journal = collector.journal
+    if not is_file(labels):
+        journal.skip("pictures without a label file", f"{image}: left out, there is no label file {labels}")
+        return
+    lists = collector.picture(image, (1.0, 1.0), coords="norm1")
+    if lists is None:
+        return
+    try:
+        add_labels(lists, labels, kinds)
+    except ProcessingError as error:
+        journal.skip("pictures whose labels cannot be read", f"{image}: left out: {error}")
+        return
+    yield from collector.rows(lists)
 
-    Attributes:
-        classes: names by index.
-        shape: keypoints of an object and numbers of each, 2 or 3; None without keypoints.
-        names: of the keypoints, for all classes or by class; None without.
-        target: one of `TARGETS`.
+
+def _settings(path: Path, split: str) -> Mapping[str, Any]:
+    """What data.yaml says, every value as the text it is written as: a class may be called no or 1."""
+    try:
+        settings = yaml.load(read_text(path), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, MolmoPointError):
+            raise
+        raise ProcessingError(f"expected YAML in {path}, got {error}; export it again") from error
+    if not isinstance(settings, Mapping) or not settings.get(split):
+        known = ", ".join(str(key)[:40] for key in list(settings)[:20]) if isinstance(settings, Mapping) else "no keys"
+        raise ProcessingError(f"expected the split {split!r} in {path.name}, got {known}; choose one with the option split")
+    return settings
+
+
+def _classes(names: Any, where: str) -> dict[int, str]:
+    """Names of the classes by number.
+
+    Raises:
+        ProcessingError: neither a list of names nor one by number.
     """
-
-    classes: Mapping[int, Any]
-    shape: tuple[int, ...] | None
-    names: Any
-    target: str
-
-    def keypoint(self, label: str, index: int, number: int) -> str:
-        """What a keypoint (from 0) of a class is called."""
-        names = self.names.get(index) if isinstance(self.names, Mapping) else self.names
-        name = names[number] if isinstance(names, list) and number < len(names) else f"keypoint {number + 1}"
-        return f"{str(name).replace('_', ' ')} of the {label}"
+    if isinstance(names, list):
+        return {index: label_text(name, f"{where}, names") for index, name in enumerate(names)}
+    if isinstance(names, Mapping) and all(isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 10 for key in names):
+        return {int(key): label_text(name, f"{where}, names") for key, name in names.items()}
+    raise ProcessingError(f"{where}: expected names as a list, or by number, got {short(names)}; export it again")
 
 
-def _add(lists: PointLists, words: list[str], kinds: _Kinds, where: str) -> None:
-    classes = kinds.classes
-    index, *places = numbers(words, where)
-    if int(index) != index or int(index) not in classes:
-        raise ProcessingError(f"{where}: expected a class among 0..{max(classes)}, got {index:g}; add its name to data.yaml")
-    label = str(classes[int(index)])
-    if kinds.target == "keypoints":
-        _add_keypoints(lists, label, int(index), places[4:], kinds, where)
-    elif len(places) == 4 or (kinds.shape is not None and len(places) > 4):
-        lists.add(label, places[0], places[1])
-    elif len(places) >= 6:
-        lists.add_polygon(label, [corners(places, where)])
-    else:
-        raise ProcessingError(f"{where}: expected 4 numbers of a box or 6 and more of a polygon, got {len(places)}; export it again")
+def _keypoint_shape(shape: Any, where: str) -> tuple[int, int] | None:
+    """Number of keypoints, and of values of each."""
+    if shape is None or shape == "":
+        return None
+    if isinstance(shape, list) and all(isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) < 5 for size in shape):
+        sizes = [int(size) for size in shape]
+        if len(sizes) == 2 and 1 <= sizes[0] <= _MAX_KEYPOINTS and sizes[1] in (2, 3):
+            return sizes[0], sizes[1]
+    raise ProcessingError(f"{where}: expected kpt_shape as [keypoints, 2 or 3], got {short(shape)}; export it again")
 
 
-def _add_keypoints(lists: PointLists, label: str, index: int, values: list[float], kinds: _Kinds, where: str) -> None:
-    """Keypoints that can be seen: visibility 2, or anywhere but in the corner where the set has no visibility."""
-    count, size = kinds.shape or (0, 0)
-    if len(values) != count * size:
-        raise ProcessingError(f"{where}: expected {count} keypoints of {size} numbers behind the box, got {len(values)}; see kpt_shape")
-    for number, (x, y, *visibility) in enumerate([values[i : i + size] for i in range(0, len(values), size)]):
-        if visibility[0] == 2 if visibility else (x, y) != (0, 0):
-            lists.add(kinds.keypoint(label, index, number), x, y)
-
-
-def _pictures(base: Path, beside: Path, entry: Any) -> Iterator[Path]:
+def _pictures(places: Places, entry: Any, journal: Journal) -> Iterator[Path]:
     """Picture files of a split: a folder, a text file with one path per line, or a list of these."""
     for item in entry if isinstance(entry, list) else [entry]:
-        # Roboflow writes "../train/images" for a folder beside data.yaml; readers drop the first part where it leads nowhere.
-        name = str(item)
-        candidates = [base / name, beside / name, beside / name.removeprefix("../")]
-        place = next((candidate for candidate in candidates if candidate.exists()), None)
+        if not isinstance(item, str) or not item.strip():
+            raise ProcessingError(f"expected the path of a folder of pictures, got {short(item)}; correct data.yaml")
+        candidates = places.candidates(item)
+        place = next((candidate for candidate in candidates if _exists(candidate)), None)
         if place is None:
             raise ProcessingError(f"expected pictures at {candidates[0]}, got nothing there; correct the path in data.yaml")
-        if place.is_dir():
-            yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in _ENDINGS)
-        else:
-            lines = (line.strip() for line in place.read_text(encoding="utf-8").splitlines())
-            yield from (place.parent / line for line in lines if line)
+        if place.is_file():
+            yield from listed_pictures(place, places, journal)
+            continue
+        files = sorted(place.rglob("*"))
+        for file in files:
+            if file.suffix.lower() in PICTURE_SUFFIXES:
+                yield file
+            elif file.suffix.lower() in _UNREAD:
+                journal.skip(
+                    "pictures of formats that are not read", f"{file}: left out, its format is not read; convert it to JPEG or PNG"
+                )
 
 
-def _label_file(image: Path) -> Path:
-    """The last folder named `images` becomes `labels`."""
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # names that the system cannot even look up
+        return False
+
+
+def label_file(image: Path) -> Path:
+    """The last folder named `images` becomes `labels`; without one, or where nothing is there, the file lies beside the picture."""
     parts = list(image.parts)
     at = [i for i, part in enumerate(parts[:-1]) if part == "images"]
-    if at:
-        parts[at[-1]] = "labels"
-    return Path(*parts).with_suffix(".txt")
+    beside = image.with_suffix(".txt")
+    if not at:
+        return beside
+    parts[at[-1]] = "labels"
+    swapped = Path(*parts).with_suffix(".txt")
+    return beside if is_file(beside) and not is_file(swapped) else swapped

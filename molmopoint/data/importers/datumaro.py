@@ -1,0 +1,259 @@
+"""Datumaro JSON: a file per subset in `annotations`, as Datumaro, CVAT and Geti export it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, Collector, PointLists
+from molmopoint.data.importers.common import (
+    PathLike,
+    corners,
+    label_text,
+    listed,
+    numbers,
+    objects,
+    one_of,
+    picture_path,
+    read_json,
+    recorded_size,
+    required,
+    short,
+)
+from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.masks import decode_counts
+from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.files import is_file
+
+CROWDS = ("skip", "object")
+KEYPOINTS = ("visible", "labelled")
+
+_TAGS = ("label", "caption", "hash_key", "feature_vector", "tabular")
+"""Annotations of a whole picture."""
+
+_OUTLINES = ("polygon", "mask")
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """Options of the import.
+
+    Attributes:
+        least: visibility from which on a keypoint counts, 2 seen or 1 labelled.
+        crowd: one of `CROWDS`.
+    """
+
+    least: int
+    crowd: str
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What numbers in the file mean.
+
+    Attributes:
+        labels: by their place in the list.
+        parents: labels that others have as their parent.
+        keypoints: names of the keypoints of a label, by its number.
+    """
+
+    labels: list[str]
+    parents: set[str]
+    keypoints: Mapping[int, list[str]]
+
+    def label(self, number: Any, where: str) -> str:
+        """The label of a number.
+
+        Raises:
+            ProcessingError: there is none of this number.
+        """
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self.labels):
+            raise ProcessingError(f"{where}: expected a label_id among 0..{len(self.labels) - 1}, got {short(number)}; export it again")
+        return self.labels[number]
+
+
+def read_datumaro(
+    source: PathLike,
+    journal: Journal,
+    images: PathLike | None = None,
+    crowd: str = "skip",
+    keypoints: str = "visible",
+    negatives: float = NEGATIVES,
+    ungroup: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Rows of Datumaro files: a point inside polygons and masks, middles of boxes and ellipses, points and keypoints.
+
+    Where a group has the outline of an object and its box, the box is passed over.
+
+    Args:
+        source: a JSON file, or the folder with `annotations`.
+        journal: hears what is left out.
+        images: folder of the pictures; by default `images` beside `annotations`. They are looked for in the folder of the subset
+            first, which has the name of the JSON file.
+        crowd: what the attribute `is_crowd` means: "skip" for many members under one mask, "object" for single objects.
+        keypoints: "visible" takes those of visibility 2; "labelled" also those of visibility 1, which are hidden.
+        negatives: share of rows about absent classes, see `Collector`.
+        ungroup: take the shapes of a group for one object each.
+
+    Raises:
+        ProcessingError: no such file, or an option that is none.
+    """
+    path = Path(source)
+    least = 1 if one_of(keypoints, KEYPOINTS, "keypoints") == "labelled" else 2
+    choices = _Choices(least, one_of(crowd, CROWDS, "crowd"))
+    folder = path / "annotations" if (path / "annotations").is_dir() else path
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else [path]
+    if not files:
+        raise ProcessingError(f"expected Datumaro files (.json) in {folder}, got none; pass the folder with annotations")
+    documents = [(file, _document(file)) for file in files]
+    names = [_names(document, file.name) for file, document in documents]
+    classes = dict.fromkeys(label for each in names for label in each.labels if label not in each.parents)
+    collector = Collector(journal, classes=classes, negatives=negatives, ungroup=ungroup)
+    for (file, document), of_file in zip(documents, names, strict=True):
+        beside = file.parent.parent if file.parent.name == "annotations" else file.parent
+        top = beside / "images" if images is None else Path(images)
+        for position, item in enumerate(objects(document["items"], f"{file.name}, items"), start=1):
+            where = f"{file.name}, item {position}"
+            try:
+                lists = _lists(collector, item, top, file.stem, where)
+                annotations = listed(item.get("annotations"), f"{where}, annotations")
+            except MolmoPointError as error:
+                journal.skip("items that cannot be read", f"left out: {error}")
+                continue
+            if lists is not None:
+                _add_all(lists, annotations, of_file, choices, where, journal)
+                yield from collector.rows(lists)
+    yield from collector.absent_rows()
+
+
+def _document(file: Path) -> Mapping[str, Any]:
+    document = read_json(file)
+    for name in ("categories", "items"):
+        required(document, name, file.name)
+    return document
+
+
+def _names(document: Mapping[str, Any], where: str) -> _Names:
+    """Labels and keypoints of a file.
+
+    Raises:
+        ProcessingError: its categories cannot be read, without which no number means anything.
+    """
+    categories = document["categories"]
+    entries = objects(required(required(categories, "label", where), "labels", where), f"{where}, labels")
+    labels = [label_text(required(entry, "name", where), f"{where}, labels") for entry in entries]
+    parents = {str(entry.get("parent"))[:200] for entry in entries if entry.get("parent")}
+    keypoints = {}
+    points = categories.get("points")
+    for entry in objects(points.get("items", []), f"{where}, points") if isinstance(points, Mapping) else []:
+        if isinstance(entry.get("label_id"), int):
+            keypoints[entry["label_id"]] = [
+                label_text(name, f"{where}, points") for name in listed(entry.get("labels"), f"{where}, points")
+            ]
+    return _Names(labels, parents, keypoints)
+
+
+def _lists(collector: Collector, item: Mapping[str, Any], top: Path, subset: str, where: str) -> PointLists | None:
+    """The lists of a picture; None if it is left out."""
+    media = item.get("image", item.get("media"))
+    if media is not None and not isinstance(media, Mapping):
+        raise ProcessingError(f"{where}: expected a picture, got {short(media)}; check that the format is the right one")
+    name = (media or {}).get("path") or f"{label_text(required(item, 'id', where), f'{where}, id')}.jpg"
+    candidates = [picture_path(top / subset, name, where), picture_path(top, name, where)]
+    image = next((path for path in candidates if is_file(path)), candidates[0] if (top / subset).is_dir() else candidates[1])
+    size = (media or {}).get("size")
+    height, width = (None, None) if size is None else numbers(size, f"{where}, size", 2).tolist()
+    return collector.picture(image, recorded_size(width, height, where))
+
+
+def _add_all(lists: PointLists, annotations: list[Any], names: _Names, choices: _Choices, item: str, journal: Journal) -> None:
+    outlined = {_group(entry) for entry in annotations if isinstance(entry, Mapping) and entry.get("type") in _OUTLINES}
+    outlined.discard(None)
+    for position, entry in enumerate(annotations, start=1):
+        where = f"{item}, annotation {position}"
+        label = None
+        kind = entry.get("type") if isinstance(entry, Mapping) else None
+        if kind in _TAGS:
+            journal.note("annotations of whole pictures left out")
+            continue
+        if kind == "bbox" and _group(entry) in outlined:
+            continue
+        with lists.object(None, where):
+            label = names.label(required(entry, "label_id", where), where)
+        if label is None:
+            continue
+        attributes = entry.get("attributes")
+        if isinstance(attributes, Mapping) and attributes.get("is_crowd") in (True, 1) and choices.crowd == "skip":
+            lists.spoil(label, f"{where}: its attribute is_crowd means many under one mask; --crowd object takes it as one", "crowds")
+            continue
+        with lists.object(label, where):
+            _add(lists, entry, label, names, choices, where)
+
+
+def _group(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Label and number of the group; 0 is none."""
+    group = entry.get("group")
+    return (short(entry.get("label_id")), short(group)) if group not in (None, 0) else None
+
+
+def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names, choices: _Choices, where: str) -> None:
+    kind = entry.get("type")
+    group = None if (found := _group(entry)) is None else found[1]
+    if kind == "bbox":
+        left, top, width, height = numbers(required(entry, "bbox", where), f"{where}, bbox", 4).tolist()
+        _add_box(lists, entry, label, (left, top, left + width, top + height), group, where)
+    elif kind == "ellipse":
+        left, top, right, bottom = numbers(required(entry, "points", where), f"{where}, points", 4).tolist()
+        _add_box(lists, entry, label, (left, top, right, bottom), group, where)
+    elif kind == "polygon":
+        lists.add_polygon(label, [corners(required(entry, "points", where), where)], group=group)
+    elif kind == "mask":
+        rle = required(entry, "rle", where)
+        height, width = numbers(required(rle, "size", where), f"{where}, size", 2).tolist()
+        lists.add_mask(label, decode_counts(required(rle, "counts", where), height, width), whole=True, group=group)
+    elif kind == "points":
+        _add_points(lists, entry, label, names, choices, where)
+    elif kind == "skeleton":
+        for part in objects(required(entry, "elements", where), f"{where}, elements"):
+            part_label = f"{names.label(required(part, 'label_id', where), where).replace('_', ' ')} of the {label}"
+            _add_visible(lists, part, [part_label], choices, where)
+    else:
+        lists.spoil(label, f"{where}: annotations of type {short(kind)} have no inside; use points, boxes, ellipses, polygons or masks")
+
+
+def _add_box(
+    lists: PointLists, entry: Mapping[str, Any], label: str, box: tuple[float, float, float, float], group: str | None, where: str
+) -> None:
+    left, top, right, bottom = box
+    if right < left or bottom < top:
+        raise ProcessingError(f"{where}: expected a box with its corners in order, got {short(list(box))}; export it again")
+    attributes = entry.get("attributes")
+    if isinstance(attributes, Mapping) and attributes.get("rotation"):  # about its middle; its edges are not those written
+        lists.add(label, (left + right) / 2, (top + bottom) / 2, group=group, area=(right - left) * (bottom - top))
+    else:
+        lists.add_box(label, left, top, right, bottom, group=group)
+
+
+def _add_points(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names, choices: _Choices, where: str) -> None:
+    """Keypoints where the file names those of the label, else one object per point."""
+    count = len(corners(required(entry, "points", where), where))
+    of_label = names.keypoints.get(entry["label_id"], [])
+    labels = [f"{name.replace('_', ' ')} of the {label}" for name in of_label] if len(of_label) == count else [label] * count
+    _add_visible(lists, entry, labels, choices, where)
+
+
+def _add_visible(lists: PointLists, entry: Mapping[str, Any], labels: list[str], choices: _Choices, where: str) -> None:
+    """Points with their visibility: 0 absent, 1 hidden, 2 seen, which they are without."""
+    places = corners(required(entry, "points", where), where)
+    seen = numbers(entry.get("visibility") or [2] * len(labels), f"{where}, visibility", len(labels))
+    if len(places) != len(labels):
+        for label in labels:
+            lists.spoil(label, f"{where}: expected {len(labels)} points, got {len(places)}; export it again", BROKEN)
+        return
+    for label, (x, y), visibility in zip(labels, places.tolist(), seen.tolist(), strict=True):
+        if visibility >= choices.least:
+            lists.add(label, x, y)
+        else:
+            lists.hidden(label, visibility)

@@ -1,0 +1,93 @@
+"""Paths in the lists of YOLO and Darknet: where they may begin, and what they must not leave.
+
+Such files are passed on, and a path in them may lead anywhere: nothing outside of the data set is walked or opened for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from molmopoint.data.importers.common import PathLike, read_text, short
+from molmopoint.data.importers.journal import Journal
+from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.files import inside_folder, is_file
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the paths of a list of pictures may begin, and which they may not leave.
+
+    Attributes:
+        beginnings: folders in which a relative path is looked for, one after the other.
+        own: the folder to stay in.
+        beside: whether paths may also lead to what lies beside that folder.
+        without: what may be dropped from the beginning of a path that leads nowhere.
+    """
+
+    beginnings: tuple[Path, ...]
+    own: Path
+    beside: bool
+    without: str
+
+    @classmethod
+    def of(cls, file: Path, path: Any, images: PathLike | None, without: str) -> Places:
+        """Those of a file with its entry `path`, or of a folder that the user names."""
+        if images is not None:
+            return cls((Path(images),), Path(images), beside=False, without=without)
+        folder = file.parent
+        # The files of Ultralytics count from a folder of all data sets, so that path leads nowhere from the file itself.
+        named = folder / path.replace("\\", "/") if isinstance(path, str) and path.strip() else folder
+        return cls((named, folder), folder, beside=True, without=without)
+
+    def candidates(self, name: str) -> list[Path]:
+        """Where a path may lead, in the order of what is meant.
+
+        Raises:
+            ProcessingError: all that it may mean leads elsewhere.
+        """
+        spelt = name.replace("\\", "/")
+        found = [beginning / spelt for beginning in self.beginnings]
+        found.append(self.beginnings[-1] / spelt.removeprefix(self.without))
+        allowed = [path for path in found if self._allows(path)]
+        if not allowed:
+            raise ProcessingError(
+                f"expected a path in {self.own} or beside it, got {short(name)}, which leads to {found[0]}; "
+                "if you trust it, name the folder of the data set with --images"
+            )
+        return allowed
+
+    def _allows(self, path: Path) -> bool:
+        own = self.own.absolute()
+        if _stays(own, path):
+            return own != Path(own.anchor)
+        # The root of the disk lies beside nothing, and what is above the folder is not walked either.
+        outer = own.parent
+        return self.beside and outer != Path(outer.anchor) and _stays(outer, path) and not _stays(path, outer)
+
+
+def listed_pictures(file: Path, places: Places, journal: Journal) -> Iterator[Path]:
+    """Pictures of a text file with one path per line; those that lead elsewhere are left out."""
+    around = dataclasses.replace(places, beginnings=(file.parent, *places.beginnings))
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        name = line.strip()
+        if not name:
+            continue
+        try:
+            candidates = around.candidates(name)
+        except MolmoPointError as error:
+            journal.skip("pictures that lie elsewhere", f"{file.name}, line {number}: left out: {error}")
+            continue
+        yield next((path for path in candidates if is_file(path)), candidates[0])
+
+
+def _stays(folder: Path, path: Path) -> bool:
+    """Whether a path lies in a folder, links below it as the user laid them."""
+    try:
+        inside_folder(folder, str(path.absolute()), follow_links=False)
+    except MolmoPointError:
+        return False
+    return True
