@@ -27,6 +27,9 @@ from molmopoint.errors import MolmoPointError, ProcessingError
 MAX_CORNERS = 50_000
 """Corners of a polygon; the search of its inside takes memory and time by their number."""
 
+_ELLIPSE_CORNERS = 32
+"""Corners of the polygon that stands for an ellipse."""
+
 NEGATIVES = 0.2
 """Share of rows without points, unless it is given."""
 
@@ -118,6 +121,27 @@ class PointLists:
                 return
         x, y = ((low + high) / 2).tolist()
         self._keep(label, (x, y), float(np.prod(high - low)), group)
+
+    def add_ellipse(
+        self, label: str, middle: tuple[float, float], radii: tuple[float, float], angle: float = 0.0, *, group: Any = None
+    ) -> None:
+        """The middle of an ellipse, or a place in what the picture shows of it.
+
+        Args:
+            label: what it is.
+            middle: x and y, annotated.
+            radii: along x and y before it is turned; without an extent it is a point.
+            angle: degrees by which it is turned about its middle, clockwise.
+            group: see `add`.
+        """
+        if not min(radii) > 0:
+            self.add(label, *middle, group=group)
+            return
+        around = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
+        along = np.stack([np.cos(around), np.sin(around)], axis=1) * radii
+        turn = np.radians(angle)
+        ring = along @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + middle
+        self.add_polygon(label, [ring], group=group)
 
     def add_polygon(self, label: str, rings: Iterable[np.ndarray], *, group: Any = None) -> None:
         """An object of one or more parts, (num_corners, 2) each; it has a place if one part has an area in the picture."""

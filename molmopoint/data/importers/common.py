@@ -143,7 +143,7 @@ def read_xml(path: Path) -> ElementTree.Element:
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = builder.data
-    parser.EntityDeclHandler = entity
+    parser.EntityDeclHandler = parser.SkippedEntityHandler = entity
     try:
         parser.Parse(data, True)
         return builder.close()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from molmopoint.data.importers.common import numbers, short
 from molmopoint.data.interior import mask_interior
 from molmopoint.errors import ProcessingError
+from molmopoint.files import open_picture
 
 MAX_MASK_PIXELS = 2**28
 """Pixels of a mask, 16,384 x 16,384 as a square; a file of a few bytes can claim any number of them."""
@@ -61,6 +65,31 @@ def decode_counts(counts: str | bytes | Sequence[int], height: float, width: flo
     """
     runs = _compressed_runs(counts) if isinstance(counts, str | bytes) else numbers(counts, "counts")
     return decoded_runs(runs, height, width).T
+
+
+def embedded_mask(text: Any, channel: str) -> np.ndarray:
+    """(height, width) bool from a picture in base64.
+
+    Args:
+        text: the picture, with or without `data:image/png;base64,` in front.
+        channel: "L" for masks that are bright inside, "A" for those that are opaque inside.
+
+    Raises:
+        ProcessingError: it is no picture, has no such channel, or is too large.
+    """
+    try:
+        data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+        with open_picture(io.BytesIO(data)) as picture:
+            # What decoding takes, not only what comes of it.
+            check_mask_size(picture.width, picture.height * len(picture.getbands()))
+            if channel == "A" and not picture.has_transparency_data:
+                raise ProcessingError("expected a mask that is transparent outside, got a picture without transparency; export it again")
+            decoded = picture.convert("RGBA").getchannel("A") if channel == "A" else picture.convert("L")
+            return np.asarray(decoded) > 0
+    except ProcessingError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on broken pictures
+        raise ProcessingError(f"expected a mask as a picture in base64, got {error}; export it again") from error
 
 
 def mask_place(mask: np.ndarray) -> tuple[float, float, int]:
