@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from molmopoint.data.importers.common import numbers
+from molmopoint.data.importers.masks import check_mask_size
 from molmopoint.errors import ProcessingError
 
 _CHANNELS = 4
+_ALPHA = 3
 
 
 def decode_brush(values: Any, width: int, height: int) -> np.ndarray:
@@ -26,17 +28,17 @@ def decode_brush(values: Any, width: int, height: int) -> np.ndarray:
         height: of the picture in pixels.
 
     Raises:
-        ProcessingError: the runs are cut off or are of a picture of another size.
+        ProcessingError: the runs are cut off or are of a picture of another size, or the picture is larger than a mask may be.
     """
+    check_mask_size(width, height)
     listed = numbers(values, "rle")
-    if ((listed < 0) | (listed > 255)).any():
+    if ((listed < 0) | (listed > 255) | (listed % 1 != 0)).any():
         raise ProcessingError("rle: expected bytes from 0 to 255, got other numbers; export the mask again")
-    expected = width * height * _CHANNELS
     try:
-        flat = _decoded(_Bits(listed.astype(np.uint8).tobytes()), expected)
+        opaque = _opaque(_Bits(listed.astype(np.uint8).tobytes()), width * height)
     except EOFError as error:
         raise ProcessingError(f"rle: expected runs over {width} x {height} pixels, got fewer; export the mask again") from error
-    return flat.reshape(height, width, _CHANNELS)[..., -1] > 0
+    return opaque.reshape(height, width)
 
 
 class _Bits:
@@ -60,17 +62,24 @@ class _Bits:
         return (int.from_bytes(self._data[first:last], "big") >> (8 * last - end)) & ((1 << count) - 1)
 
 
-def _decoded(bits: _Bits, expected: int) -> np.ndarray:
-    """(expected,) uint8 values of all blocks."""
+def _opaque(bits: _Bits, pixels: int) -> np.ndarray:
+    """(pixels,) bool: of all values only the last channel of each pixel is kept."""
+    expected = pixels * _CHANNELS
     if (total := bits.read(32)) != expected:
         raise ProcessingError(f"rle: expected a mask of {expected} values, got {total}; the size of the picture is another one")
     value_width = bits.read(5) + 1
     count_widths = [bits.read(4) + 1 for _ in range(4)]
-    flat = np.zeros(total, dtype=np.uint8)
+    opaque = np.zeros(pixels, dtype=bool)
     at = 0
     while at < total:
         is_run = bits.read(1)
-        end = at + 1 + bits.read(count_widths[bits.read(2)])
-        flat[at:end] = bits.read(value_width) if is_run else [bits.read(value_width) for _ in range(min(end, total) - at)]
-        at = end
-    return flat
+        count = min(1 + bits.read(count_widths[bits.read(2)]), total - at)
+        skipped = (_ALPHA - at) % _CHANNELS  # values before the first of the last channel
+        first, end = (at + skipped) // _CHANNELS, (at + count) // _CHANNELS  # pixels
+        if is_run:
+            opaque[first:end] = bits.read(value_width) > 0
+        else:
+            listed = [bits.read(value_width) for _ in range(count)]
+            opaque[first:end] = [value > 0 for value in listed[skipped::_CHANNELS]]
+        at += count
+    return opaque

@@ -1,108 +1,141 @@
-"""Label Studio: the JSON export ("JSON", not "JSON-MIN") of image annotation projects. Its coordinates are percent."""
+"""Label Studio: the exports "JSON" and "JSON-MIN", and folders of one file per task, of pictures and of boxes in clips."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from molmopoint.data.importers.brush import decode_brush
-from molmopoint.data.importers.collecting import PointLists
-from molmopoint.data.importers.common import PathLike, corners, numbers, objects, read_json, required
+from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, WITHOUT_PLACE, Collector, PointLists
+from molmopoint.data.importers.common import PathLike
 from molmopoint.data.importers.journal import Journal
-from molmopoint.data.interior import mask_interior
+from molmopoint.data.importers.label_studio_clips import clip_rows
+from molmopoint.data.importers.label_studio_files import ExportedFiles
+from molmopoint.data.importers.label_studio_regions import CLIP_SHAPE, SHAPES, Region, add_region
+from molmopoint.data.importers.label_studio_tasks import Task, read_tasks
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_file
 
-_SHAPES = ("rectanglelabels", "keypointlabels", "polygonlabels", "ellipselabels", "brushlabels")
+_PERCENT = (100.0, 100.0)
 
 
-def read_label_studio(source: PathLike, journal: Journal, images: PathLike | None = None, field: str = "image") -> Iterator[dict[str, Any]]:
-    """Rows of a Label Studio export; of several annotations of a task the first that was not cancelled.
+def read_label_studio(
+    source: PathLike,
+    journal: Journal,
+    images: PathLike | None = None,
+    field: str | None = None,
+    fps: float | None = None,
+    negatives: float = NEGATIVES,
+) -> Iterator[dict[str, Any]]:
+    """Rows of a Label Studio export.
+
+    Of several annotations of a task the one marked as ground truth counts, else the first; those that were cancelled never do,
+    and predictions neither.
 
     Args:
-        source: the JSON file.
+        source: the JSON file, or a folder of such files, as storages are filled.
         journal: hears what is left out.
-        images: folder of the pictures; uploaded files are found there by name, local ones by path. By default that of the file.
-        field: key of the picture in `data`, as in the labelling configuration.
+        images: folder of the pictures or clips; by default that of the file.
+        field: key of the picture or clip in `data`, as in the labelling configuration; by default `image` or `video`, or the only
+            one with the address of a file.
+        fps: frames per second in which boxes of clips are counted, where the export does not say it.
+        negatives: share of rows without points.
 
     Raises:
         ProcessingError: no such export.
     """
     path = Path(source)
-    tasks = read_json(path)
-    folder = path.parent if images is None else Path(images)
-    for number, task in enumerate(objects(tasks, path.name), start=1):
-        where = f"{path.name}, task {task.get('id', number)}"
-        address = str(required(required(task, "data", where), field, where))
-        annotations = [entry for entry in objects(required(task, "annotations", where), where) if not entry.get("was_cancelled")]
-        if not annotations:
-            journal.skip("objects", f"{where}: left out, nobody annotated it")
-            continue
-        lists = PointLists(str(folder / _file_name(address)), journal, coords="percent")
-        for result in objects(annotations[0].get("result", []), where):
-            _add(lists, result, where, journal)
-        yield from lists.rows()
+    collector = Collector(journal, negatives=negatives)
+    folder = (path if path.is_dir() else path.parent) if images is None else Path(images)
+    tasks = []
+    for task in read_tasks(path, journal):
+        try:
+            tasks.append((task, *task.addresses(field)))
+        except ProcessingError as error:
+            journal.skip("tasks without a picture", f"{task.where}: left out: {error}")
+    files = ExportedFiles(folder, (address for _, _, addresses in tasks for address in addresses))
+    for task, used, addresses in tasks:
+        if any(region.shape == CLIP_SHAPE for region in task.regions):
+            yield from _clip(task, addresses, files, fps, journal)
+        else:
+            yield from _pictures(task, used, addresses, files, collector)
+    yield from collector.absent_rows()
 
 
-def _file_name(address: str) -> str:
-    """Where the picture is below the folder: the path of a local file, the last part of anything uploaded or remote."""
-    parts = urlsplit(address)
-    if "local-files" in parts.path and (local := parse_qs(parts.query).get("d")):
-        return local[0].lstrip("/")
-    if parts.scheme or address.startswith("/"):
-        return Path(unquote(parts.path)).name
-    return address
-
-
-def _add(lists: PointLists, result: Mapping[str, Any], where: str, journal: Journal) -> None:
-    kind, value = str(result.get("type", "")), result.get("value", {})
-    if not kind.endswith("labels"):
-        return  # choices, texts and relations mark no place
-    labels = value.get(kind) if isinstance(value, Mapping) else None
-    if not labels:
-        journal.skip("objects", f"{where}: a {kind} result left out, it has no label")
+def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, journal: Journal) -> Iterator[dict[str, Any]]:
+    """Rows of the boxes in a clip."""
+    if len(addresses) > 1:
+        journal.skip("tasks with several clips", f"{task.where}: left out, it has {len(addresses)} clips")
         return
-    label = str(labels[0])
-    if kind not in _SHAPES:
-        lists.spoil(label, f"results of type {kind} are not read; use keypoints, boxes, ellipses, polygons or brush masks")
-    elif result.get("image_rotation"):
-        lists.spoil(label, "the picture was turned in the editor; turn the file and annotate it again")
-    elif kind == "polygonlabels":
-        lists.add_polygon(label, [corners(required(value, "points", where), where)])
-    elif kind == "brushlabels":
-        _add_mask(lists, label, value, result, where)
-    else:
-        x, y = numbers([required(value, "x", where), required(value, "y", where)], where, 2)
-        if kind == "rectanglelabels":
-            x, y = _rectangle_middle(x, y, value, result, where)
-        lists.add(label, x, y)  # an ellipse's x and y are its middle
-
-
-def _add_mask(lists: PointLists, label: str, value: Mapping[str, Any], result: Mapping[str, Any], where: str) -> None:
-    """A brush mask: pixels of the picture, their place in percent."""
-    width, height = (int(required(result, name, where)) for name in ("original_width", "original_height"))
     try:
-        x, y = mask_interior(decode_brush(required(value, "rle", where), width, height))
+        file = files.file(addresses[0])
     except ProcessingError as error:
-        lists.spoil(label, str(error))
-    else:
-        lists.add(label, 100 * x / width, 100 * y / height)
+        journal.skip("clips whose file is unknown", f"{task.where}: left out: {error}")
+        return
+    yield from clip_rows(str(file), task.regions, fps, journal)
 
 
-def _rectangle_middle(x: float, y: float, value: Mapping[str, Any], result: Mapping[str, Any], where: str) -> tuple[float, float]:
-    """Middle of a box in percent; a turned box turns about its upper left corner, in pixels."""
-    width, height = numbers([required(value, "width", where), required(value, "height", where)], where, 2)
-    angle = math.radians(float(value.get("rotation") or 0))
-    if not angle:
-        return x + width / 2, y + height / 2
-    sides = numbers([required(result, "original_width", where), required(result, "original_height", where)], where, 2)
-    if not (sides > 0).all():
-        raise ProcessingError(f"{where}: expected the picture's size in pixels, got {sides.tolist()}; export it again")
-    half = np.array([width, height]) / 2 * sides
-    turned = np.array([half[0] * math.cos(angle) - half[1] * math.sin(angle), half[0] * math.sin(angle) + half[1] * math.cos(angle)])
-    dx, dy = turned / sides
-    return float(x + dx), float(y + dy)
+def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector) -> Iterator[dict[str, Any]]:
+    """Rows of a task, which mostly has one picture."""
+    regions = _regions_of(task, used, collector.journal)
+    for index, address in enumerate(addresses):
+        own = [region for region in regions if _is_on(region, index, len(addresses))]
+        try:
+            file = files.file(address)
+        except ProcessingError as error:
+            collector.journal.skip("pictures whose file is unknown", f"{task.where}: left out: {error}")
+            continue
+        # Percent are the same in a picture of any size. Pixels are needed only where the picture may have to be turned.
+        size = next((region.size for region in own if region.size is not None), None) if is_file(file) else None
+        lists = collector.picture(file, size) if size else collector.picture(file, _PERCENT, coords="percent")
+        if lists is None:
+            continue
+        for region in own:
+            _add(lists, region, np.array(size or _PERCENT) / 100)
+        yield from collector.rows(lists)
+    for region in regions:
+        if region.picture is None and len(addresses) > 1:
+            collector.journal.skip(BROKEN, f"{region.where}: left out: expected item_index in a task of several pictures, got none")
+        elif region.picture is not None and not 0 <= region.picture < len(addresses):
+            collector.journal.skip(BROKEN, f"{region.where}: left out: there is no picture {region.picture} in its task")
+
+
+def _is_on(region: Region, index: int, count: int) -> bool:
+    """Whether a region is on the picture of this index, or may be."""
+    return count == 1 if region.picture is None else region.picture == index
+
+
+def _add(lists: PointLists, region: Region, unit: np.ndarray) -> None:
+    """Puts a region into the lists of all its labels."""
+    if region.fault is not None:
+        for label in region.labels or [None]:
+            lists.spoil(label, region.fault, BROKEN)
+    elif region.shape is None:
+        for label in region.labels:
+            kinds = " and ".join(kind for kind in region.kinds if kind)
+            lists.spoil(label, f"{region.where}: results of type {kinds} mark no place in a picture", WITHOUT_PLACE)
+    elif not region.labels:
+        lists.spoil(None, f"{region.where}: it has no label", "objects without a label")
+    for label in region.labels:
+        if region.fault is None and region.shape in SHAPES:
+            with lists.object(label, region.where):
+                add_region(lists, region, label, unit)
+
+
+def _regions_of(task: Task, used: str, journal: Journal) -> list[Region]:
+    """The regions on the pictures that are read; a task can have others in another field."""
+    others = [name for name in task.media if name != used]
+    targets = {region.target for region in task.regions if region.shape is not None}
+    if not others or (len(targets) < 2 and not targets & set(others)):
+        return task.regions
+    kept = [region for region in task.regions if region.target == used or region.shape is None]
+    for region in task.regions:
+        if region not in kept:
+            journal.skip(
+                "regions on other pictures of their task",
+                f"{region.where}: left out, it is on {region.target!r} and not on {used!r}; name the elements of the "
+                "configuration like the fields of data, and choose one with the option field",
+            )
+    return kept

@@ -1,0 +1,119 @@
+"""Boxes in clips of Label Studio: key frames, between which a box moves in a straight line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from molmopoint.data.importers.collecting import BROKEN, WITHOUT_PLACE
+from molmopoint.data.importers.common import listed, number, numbers, required, short
+from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.label_studio_regions import CLIP_SHAPE, Region, box_middles
+from molmopoint.errors import ProcessingError
+
+_MAX_FRAMES = 1_000_000
+"""Frames of one box: eleven hours at 24 a second; two key frames can claim any number of frames between them."""
+
+
+def clip_rows(clip: str, regions: Sequence[Region], fps: float | None, journal: Journal) -> Iterator[dict[str, Any]]:
+    """One row per label, with a point for every frame that shows a box.
+
+    Args:
+        clip: the file, as rows name it.
+        regions: of the task; those that are not boxes of clips have no place.
+        fps: frames per second in which the boxes are counted; None takes it from each region.
+        journal: hears what is left out.
+    """
+    points: dict[str, list[dict[str, Any]]] = {}
+    spoilt: set[str] = set()
+    for object_id, region in enumerate(regions):
+        try:
+            found = _track(region, fps)
+        except ProcessingError as error:
+            said = ", ".join(map(repr, region.labels)) or "without a label"
+            journal.skip(BROKEN, f"{clip}, label {said}: left out: {region.where}: {error}")
+            spoilt.update(region.labels)
+            continue
+        if found is None:
+            if region.labels:
+                kinds = " and ".join(kind for kind in region.kinds if kind)
+                journal.skip(WITHOUT_PLACE, f"{region.where}: left out, results of type {kinds} mark no place in a clip")
+            continue
+        if not region.labels:
+            journal.skip("objects without a label", f"{region.where}: left out, it has no label")
+        times, middles = found
+        track = [{"x": x, "y": y, "t": time, "object_id": object_id} for (x, y), time in zip(middles.tolist(), times.tolist(), strict=True)]
+        for label in region.labels:
+            points.setdefault(label, []).extend(track)
+    for label, found in points.items():
+        if found and label not in spoilt:
+            yield {"video": clip, "label": label, "style": "track", "points": found, "coords": "percent"}
+
+
+def _track(region: Region, fps: float | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """(n,) seconds and (n, 2) places of a box in percent; None for a region of another kind.
+
+    Raises:
+        ProcessingError: it cannot be read.
+    """
+    if region.fault is not None:
+        raise ProcessingError(region.fault)
+    if region.shape != CLIP_SHAPE:
+        return None
+    keys, enabled = _key_frames(region)
+    frames = _shown_frames(keys[:, 0], enabled, region)
+    # Boxes between key frames lie on straight lines, behind the last one they stay.
+    boxes = np.stack([np.interp(frames, keys[:, 0], keys[:, column]) for column in range(1, 6)], axis=1)
+    middles = box_middles(boxes[:, :4], boxes[:, 4], region.size)
+    seen = np.isfinite(middles).all(axis=1)
+    times = np.maximum(frames - 1, 0) / _rate(region, fps)  # frames are counted from 1
+    return times[seen], middles[seen]
+
+
+def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 6) frame, left, top, width, height and angle, in order of the frames, and (n,) whether the box is shown from there on."""
+    where = region.where
+    rows: dict[float, tuple[list[float], bool]] = {}
+    for key in listed(region.value.get("sequence"), where):
+        if not isinstance(key, Mapping):
+            raise ProcessingError(f"expected key frames, got {short(key)}; export it again")
+        values = numbers([required(key, name, where) for name in ("frame", "x", "y", "width", "height")], where, 5).tolist()
+        if values[0] < 0 or values[0] % 1:
+            raise ProcessingError(f"expected frames counted from 1, got {values[0]:g}; export it again")
+        angle = number(key.get("rotation") or 0, where)
+        rows[values[0]] = ([*values, angle], bool(key.get("enabled", True)))
+    if not rows:
+        raise ProcessingError("expected key frames as sequence, got none; export it again")
+    ordered = [rows[frame] for frame in sorted(rows)]
+    return np.array([values for values, _ in ordered]), np.array([shown for _, shown in ordered])
+
+
+def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region) -> np.ndarray:
+    """(n,) all frames with the box: from a key frame that is enabled up to the next one, behind the last to the end of the clip.
+
+    Key frames themselves count: one that is not enabled is the last frame of a stretch.
+    """
+    last = max(float(keys[-1]), number(region.value.get("framesCount") or 0, region.where))
+    ends = np.append(keys[1:], last)
+    if last - keys[0] > _MAX_FRAMES:
+        raise ProcessingError(f"expected at most {_MAX_FRAMES:,} frames, got {last - keys[0]:,.0f}; cut the clip")
+    stretches = [np.arange(start, end + 1) for start, end, shown in zip(keys, ends, enabled, strict=True) if shown]
+    return np.unique(np.concatenate([keys, *stretches]))
+
+
+def _rate(region: Region, fps: float | None) -> float:
+    """Frames per second in which the boxes are counted."""
+    where, value = region.where, region.value
+    rates = [fps]
+    count, duration = (number(value.get(name) or 0, where) for name in ("framesCount", "duration"))
+    rates.append(count / duration if count > 0 and duration > 0 else None)
+    timed = [key for key in listed(value.get("sequence"), where) if key.get("time")]
+    if timed:
+        frame, time = numbers([timed[-1]["frame"], timed[-1]["time"]], where, 2).tolist()
+        rates.append(frame / time if time > 0 else None)
+    for rate in rates:
+        if rate is not None and np.isfinite(rate) and 0 < rate < 1e4:
+            return float(rate)
+    raise ProcessingError("expected frames per second, got no duration; give the option fps")

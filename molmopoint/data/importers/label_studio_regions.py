@@ -1,0 +1,240 @@
+"""Regions of Label Studio: what one was drawn as, its labels, and where it lies.
+
+A region is exported as one result per control, all with its id: `<Rectangle>` and `<Labels>` write the box and its labels apart,
+`<RectangleLabels>` both in one. Coordinates are percent of the picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from molmopoint.data.importers.brush import decode_brush
+from molmopoint.data.importers.collecting import PointLists
+from molmopoint.data.importers.common import corners, label_text, listed, number, numbers, recorded_size, required, short
+from molmopoint.data.importers.masks import embedded_mask, mask_place
+from molmopoint.data.importers.placement import Size
+from molmopoint.errors import ProcessingError
+
+SHAPES = ("rectangle", "ellipse", "polygon", "keypoint", "brush", "bitmask", "vector")
+"""What is drawn on pictures."""
+
+CLIP_SHAPE = "videorectangle"
+"""What is drawn on clips."""
+
+_LABELS = "labels"
+"""How controls end that give labels, and the fields with these labels."""
+
+_OTHER_NAMES = {"magicwand": "brush"}
+
+_MARKS = {
+    "sequence": CLIP_SHAPE,
+    "rle": "brush",
+    "imageDataURL": "bitmask",
+    "vertices": "vector",
+    "points": "polygon",
+    "radiusX": "ellipse",
+}
+"""Fields that only one shape has."""
+
+
+@dataclass
+class Region:
+    """One object.
+
+    Attributes:
+        where: task and region, for messages.
+        kinds: types of its results, as exported.
+        value: fields of all its results.
+        labels: of all its results.
+        size: width and height of the picture in pixels; None if it is not written.
+        rotation: degrees by which the picture was turned in the editor.
+        picture: which of the pictures of the task, from 0; None if it is not written.
+        target: name of the picture's element in the labelling configuration.
+        fault: why the region cannot be read; None if it can.
+    """
+
+    where: str
+    kinds: list[str] = field(default_factory=list)
+    value: dict[str, Any] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+    size: Size | None = None
+    rotation: float = 0.0
+    picture: int | None = None
+    target: str | None = None
+    fault: str | None = None
+
+    @property
+    def shape(self) -> str | None:
+        """One of `SHAPES` or `CLIP_SHAPE`; None for what has no place, such as a choice or a stretch of text."""
+        for kind in (*self.kinds, *(name for name in self.value if name.endswith(_LABELS))):
+            name = kind.removesuffix(_LABELS)
+            name = _OTHER_NAMES.get(name, name)
+            if name in SHAPES or name == CLIP_SHAPE:
+                return name
+        for mark, name in _MARKS.items():
+            if mark in self.value:
+                return name
+        if {"x", "y"} <= self.value.keys():
+            return "rectangle" if {"width", "height"} <= self.value.keys() else "keypoint"
+        return None
+
+
+def read_regions(results: Sequence[Any], where: str) -> list[Region]:
+    """The regions of an annotation, in order, those with a fault among them.
+
+    Args:
+        results: of the annotation; may be anything.
+        where: the task, for messages.
+    """
+    regions: dict[str, Region] = {}
+    for count, result in enumerate(results, start=1):
+        name = _identity(result, count)
+        region = regions.setdefault(name, Region(f"{where}, region {name}"))
+        try:
+            _join(region, result)
+        except ProcessingError as error:
+            region.fault = str(error)
+    return list(regions.values())
+
+
+def add_region(lists: PointLists, region: Region, label: str, unit: np.ndarray) -> None:
+    """Puts the place of a region into the lists of its picture.
+
+    Args:
+        lists: of the picture.
+        region: with a shape of `SHAPES`.
+        label: one of its labels.
+        unit: (2,) what a percent of width and height is in the coordinates of `lists`.
+
+    Raises:
+        ProcessingError: its values are not those of its shape.
+    """
+    if region.rotation:
+        raise ProcessingError("the picture was turned in the editor; turn the file and annotate it again")
+    value, where = region.value, region.where
+    if region.shape == "keypoint":
+        x, y = _fields(value, where, "x", "y") * unit
+        lists.add(label, x, y)
+    elif region.shape == "rectangle":
+        _add_box(lists, region, label, unit)
+    elif region.shape == "ellipse":
+        values = _fields(value, where, "x", "y", "radiusX", "radiusY").reshape(2, 2) * unit
+        middle, radii = values.tolist()
+        lists.add_ellipse(label, middle, radii)
+    elif region.shape == "polygon":
+        lists.add_polygon(label, [corners(required(value, "points", where), where) * unit])
+    elif region.shape == "vector":
+        lists.add_polygon(label, [_outline(value, where) * unit])
+    else:
+        mask = _brush(region) if region.shape == "brush" else embedded_mask(required(value, "imageDataURL", where), "A")
+        x, y, pixels = mask_place(mask)
+        percent = 100 / np.array([mask.shape[1], mask.shape[0]], dtype=np.float64)
+        across, down = np.array([x, y]) * percent * unit
+        lists.add(label, across, down, area=float(pixels * np.prod(percent * unit)))
+
+
+def box_middles(boxes: np.ndarray, angles: np.ndarray, size: Size | None) -> np.ndarray:
+    """(n, 2) middles of what can be seen of boxes, in percent; NaN for boxes outside.
+
+    Args:
+        boxes: (n, 4) left, top, width, height in percent.
+        angles: (n,) degrees by which each is turned about its upper left corner, clockwise.
+        size: width and height in pixels, in which a turned box is a rectangle.
+
+    Raises:
+        ProcessingError: a box is turned, and the size is not known.
+    """
+    if angles.any() and size is None:
+        raise ProcessingError("expected original_width and original_height beside a turned box, got none; export it again")
+    low, high = np.clip(boxes[:, :2], 0, 100), np.clip(boxes[:, :2] + boxes[:, 2:], 0, 100)
+    middles = (low + high) / 2
+    whole = np.array(size or (1.0, 1.0))
+    half, radians = boxes[:, 2:] / 2 * whole, np.radians(angles)
+    across = half[:, 0] * np.cos(radians) - half[:, 1] * np.sin(radians)
+    down = half[:, 0] * np.sin(radians) + half[:, 1] * np.cos(radians)
+    turned = boxes[:, :2] + np.stack([across, down], axis=1) / whole
+    middles = np.where(angles[:, None] != 0, turned, middles)
+    upright_outside = (boxes[:, :2] > 100) | (boxes[:, :2] + boxes[:, 2:] < 0)
+    outside = np.where(angles[:, None] != 0, (turned < 0) | (turned > 100), upright_outside).any(axis=1)
+    middles[outside] = np.nan
+    return middles
+
+
+def _identity(result: Any, count: int) -> str:
+    """The id that the results of a region share; a result without one is a region of its own."""
+    name = result.get("id") if isinstance(result, Mapping) else None
+    return name if isinstance(name, str) and name else f"number {count}"
+
+
+def _join(region: Region, result: Any) -> None:
+    """Adds one result to its region.
+
+    Raises:
+        ProcessingError: it is no result.
+    """
+    where = region.where
+    if not isinstance(result, Mapping):
+        raise ProcessingError(f"{where}: expected a result, got {short(result)}; export it again")
+    kind, value = result.get("type"), result.get("value")
+    region.kinds.append(kind.lower() if isinstance(kind, str) else "")
+    if value is None and not region.kinds[-1].endswith(_LABELS):
+        return  # a relation between regions
+    if not isinstance(value, Mapping):
+        raise ProcessingError(f"{where}: expected an object as value, got {short(value)}; export it again")
+    region.value |= value
+    for name, names in value.items():
+        if name.endswith(_LABELS):
+            labels = [label_text(label, where) for label in listed(names, where)]
+            region.labels += [label for label in labels if label not in region.labels]
+    region.size = region.size or recorded_size(result.get("original_width"), result.get("original_height"), where)
+    region.rotation = region.rotation or number(result.get("image_rotation") or 0, where) % 360
+    if result.get("item_index") is not None:
+        region.picture = int(number(result["item_index"], where))
+    target = result.get("to_name")
+    region.target = region.target or (target if isinstance(target, str) else None)
+
+
+def _fields(value: Mapping[str, Any], where: str, *names: str) -> np.ndarray:
+    return numbers([required(value, name, where) for name in names], where, len(names))
+
+
+def _add_box(lists: PointLists, region: Region, label: str, unit: np.ndarray) -> None:
+    left, top, width, height = _fields(region.value, region.where, "x", "y", "width", "height")
+    angle = math.radians(number(region.value.get("rotation") or 0, region.where))
+    if not angle:
+        lists.add_box(label, left * unit[0], top * unit[1], (left + width) * unit[0], (top + height) * unit[1])
+        return
+    if region.size is None:
+        raise ProcessingError(f"{region.where}: expected the picture's size in pixels for a turned box, got none; export it again")
+    pixel = np.array(region.size) / 100
+    offsets = np.array([(0, 0), (width, 0), (width, height), (0, height)]) * pixel
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    ring = np.array([left, top]) + offsets @ turn / pixel  # about the upper left corner, clockwise, in pixels
+    lists.add_polygon(label, [ring * unit])
+
+
+def _outline(value: Mapping[str, Any], where: str) -> np.ndarray:
+    """(n, 2) corners of a closed vector.
+
+    Raises:
+        ProcessingError: it is open, or has curves.
+    """
+    vertices = [vertex for vertex in listed(value.get("vertices"), where) if isinstance(vertex, Mapping)]
+    if not value.get("closed"):
+        raise ProcessingError("an open line has no inside; use keypoints, boxes, ellipses, polygons or masks")
+    if any(vertex.get("isBezier") for vertex in vertices):
+        raise ProcessingError("outlines with curves are not read; use polygons or masks")
+    return np.array([_fields(vertex, where, "x", "y") for vertex in vertices], dtype=np.float64).reshape(-1, 2)
+
+
+def _brush(region: Region) -> np.ndarray:
+    """(height, width) bool of a brush mask."""
+    if region.size is None:
+        raise ProcessingError(f"{region.where}: expected original_width and original_height beside a mask, got none; export it again")
+    width, height = (int(side) for side in region.size)
+    return decode_brush(required(region.value, "rle", region.where), width, height)
