@@ -1,71 +1,166 @@
-"""LabelMe: one JSON file beside each picture."""
+"""LabelMe, and tools that write its format (AnyLabeling, X-AnyLabeling): one JSON file beside each picture."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from molmopoint.data.importers.collecting import PointLists
-from molmopoint.data.importers.common import PathLike, corners, objects, read_json, required
+from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, WITHOUT_PLACE, Collector, PointLists
+from molmopoint.data.importers.common import (
+    PathLike,
+    corners,
+    identity,
+    label_text,
+    listed,
+    picture_path,
+    read_json,
+    recorded_size,
+    required,
+    short,
+    whole_text,
+)
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.masks import embedded_mask
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_file
+
+_FOUR_CORNERS = ("oriented_rectangle", "quadrilateral", "rotation")
+"""Shapes whose corners are listed; the last two are those of X-AnyLabeling."""
 
 
-def read_labelme(source: PathLike, journal: Journal) -> Iterator[dict[str, Any]]:
+def read_labelme(
+    source: PathLike, journal: Journal, images: PathLike | None = None, negatives: float = NEGATIVES, ungroup: bool = False
+) -> Iterator[dict[str, Any]]:
     """Rows of LabelMe files.
+
+    Shapes with the same label and group are one object, with one point in the largest of them.
 
     Args:
         source: one JSON file, or a folder with many, at any depth.
         journal: hears what is left out.
+        images: folder of the pictures, where they are not where the files say.
+        negatives: share of rows without points.
+        ungroup: take the shapes of a group for one object each.
 
     Raises:
         ProcessingError: no such files.
     """
     path = Path(source)
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    if not files:
-        raise ProcessingError(f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations")
+    collector = Collector(journal, negatives=negatives, ungroup=ungroup)
+    fault: ProcessingError | None = None
+    num_read = 0
     for file in files:
-        document = read_json(file)
-        image = str(required(document, "imagePath", file.name)).replace("\\", "/")  # as written on Windows
-        lists = PointLists(str(file.parent / image), journal)
-        for shape in objects(required(document, "shapes", file.name), file.name):
-            _add(lists, shape, f"{file.name}, shape {shape.get('label')!r}")
-        yield from lists.rows()
+        try:
+            image, size, shapes = _document(file, None if images is None else Path(images))
+        except ProcessingError as error:
+            fault = fault or error
+            journal.skip("files", f"left out: {error}")
+            continue
+        num_read += 1
+        lists = collector.picture(image, size)
+        if lists is None:
+            continue
+        for number, shape in enumerate(shapes, start=1):
+            _add_shape(lists, shape, f"{file.name}, shape {number}")
+        yield from collector.rows(lists)
+    if not num_read:
+        raise fault or ProcessingError(f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations")
+    yield from collector.absent_rows()
 
 
-def _add(lists: PointLists, shape: Mapping[str, Any], where: str) -> None:
-    label = str(required(shape, "label", where))
+def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float] | None, list[Any]]:
+    """Picture, its recorded size, and the shapes of a file.
+
+    Raises:
+        ProcessingError: it is no LabelMe file.
+    """
+    document = read_json(file)
+    image = _picture(file, required(document, "imagePath", file.name), images)
+    size = recorded_size(document.get("imageWidth"), document.get("imageHeight"), file.name)
+    return image, size, listed(required(document, "shapes", file.name), f"{file.name}, shapes")
+
+
+def _picture(file: Path, name: Any, images: Path | None) -> Path:
+    """The picture of a file: where it says, else of the same name beside it. It may lie in a folder beside that of the file.
+
+    Raises:
+        ProcessingError: it lies elsewhere, and there is none beside the file.
+    """
+    where = f"{file.name}, imagePath"
+    folder = file.parent if images is None else images
+    bare = PurePosixPath(whole_text(name, where).replace("\\", "/")).name
+    beside = picture_path(folder, bare, where)
+    try:
+        said = picture_path(folder, name, where, beside=images is None)
+    except ProcessingError:
+        if is_file(beside):
+            return beside
+        raise
+    return beside if not is_file(said) and is_file(beside) else said
+
+
+def _add_shape(lists: PointLists, shape: Any, where: str) -> None:
+    """Adds a shape; a broken one spoils its label on this picture."""
+    label = None
+    try:
+        if not isinstance(shape, Mapping):
+            raise ProcessingError(f"{where}: expected a shape, got {short(shape)}; save the file again in LabelMe")
+        label = label_text(required(shape, "label", where), where)
+    except ProcessingError as error:
+        lists.spoil(None, str(error), BROKEN)
+        return
+    with lists.object(label, where):
+        _add(lists, shape, label, where)
+
+
+def _add(lists: PointLists, shape: Mapping[str, Any], label: str, where: str) -> None:
     kind = shape.get("shape_type") or "polygon"
     places = corners(required(shape, "points", where), where)
+    group = shape.get("group_id")
+    if group is not None:
+        group = f"group {identity(group, where)}"  # 0 is a group as well
     if len(places) == 0:
-        lists.spoil(label, "it has no points")
-    elif kind == "polygon":
-        lists.add_polygon(label, [places])
-    elif kind == "rectangle":
-        lists.add(label, *places.mean(axis=0))
-    elif kind in ("point", "circle"):  # the first point of a circle is its middle, the second lies on it
-        lists.add(label, *places[0])
-    elif kind == "points":
+        raise ProcessingError(f"{where}: expected points, got none; save the file again in LabelMe")
+    if kind == "polygon":
+        lists.add_polygon(label, [places], group=group)
+    elif kind in _FOUR_CORNERS:
+        _expect(places, where, kind, 4)
+        lists.add_polygon(label, [places], group=group)
+    elif kind == "rectangle":  # AnyLabeling writes all four corners
+        _expect(places, where, kind, 2, 4)
+        low, high = places.min(axis=0), places.max(axis=0)
+        lists.add_box(label, *low, *high, group=group)
+    elif kind == "circle":  # the middle, and a place on the edge
+        _expect(places, where, kind, 2)
+        radius = float(np.hypot(*(places[1] - places[0])))
+        x, y = places[0].tolist()
+        lists.add_ellipse(label, (x, y), (radius, radius), group=group)
+    elif kind in ("point", "points"):
         for x, y in places:
-            lists.add(label, x, y)
+            lists.add(label, x, y, group=group)
     elif kind == "mask":
+        mask = embedded_mask(required(shape, "mask", where), "L")
+        _check_box(mask, places, where)
         left, top = places.min(axis=0)
-        lists.add_mask(label, _mask(required(shape, "mask", where), where), left, top)
+        lists.add_mask(label, mask, left, top, group=group)
     else:
-        lists.spoil(label, f"shapes of type {kind} have no inside; use points, circles, boxes, polygons or masks")
+        reason = f"{where}: shapes of type {short(kind)} have no inside; use points, circles, boxes, polygons or masks"
+        lists.spoil(label, reason, WITHOUT_PLACE)
 
 
-def _mask(text: str, where: str) -> np.ndarray:
-    """(height, width) of the picture that LabelMe keeps as text; its upper left corner is the shape's first point."""
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
-            return np.asarray(picture.convert("L")) > 0
-    except (ValueError, TypeError, OSError) as error:
-        raise ProcessingError(f"{where}: expected a mask as base64 picture, got {error}; save the file again in LabelMe") from error
+def _expect(places: np.ndarray, where: str, kind: str, *counts: int) -> None:
+    if len(places) not in counts:
+        wanted = " or ".join(map(str, counts))
+        raise ProcessingError(f"{where}: expected {wanted} points of a {kind}, got {len(places)}; save the file again in LabelMe")
+
+
+def _check_box(mask: np.ndarray, places: np.ndarray, where: str) -> None:
+    """The two points of a mask are its first and last pixel; some tools write the one behind the last."""
+    width, height = (places.max(axis=0) - places.min(axis=0) + 1).tolist()
+    if abs(mask.shape[1] - width) > 1 or abs(mask.shape[0] - height) > 1:
+        got = f"{mask.shape[1]} x {mask.shape[0]}"
+        raise ProcessingError(f"{where}: expected a mask of {width:g} x {height:g} pixels, got {got}; save the file again in LabelMe")
