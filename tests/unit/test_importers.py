@@ -208,19 +208,21 @@ def test_cvat(tmp_path):
 CVAT_CLIP = """<annotations><version>1.1</version><meta><task><size>6</size><mode>interpolation</mode><start_frame>10</start_frame>
 <frame_filter>step=5</frame_filter><source>pond.mp4</source></task></meta>
 <track id="0" label="duck" source="manual">
-<box frame="0" keyframe="1" outside="0" occluded="0" xtl="10" ytl="20" xbr="30" ybr="60" z_order="0"/>
-<box frame="1" keyframe="0" outside="0" occluded="1" xtl="10" ytl="20" xbr="30" ybr="60" z_order="0"/>
-<box frame="2" keyframe="1" outside="1" occluded="0" xtl="10" ytl="20" xbr="30" ybr="60" z_order="0"/></track>
-<track id="3" label="duck"><points frame="1" outside="0" occluded="0" points="5,6"/></track>
-<track id="4" label="rope"><polyline frame="1" outside="0" occluded="0" points="5,6;7,8"/></track></annotations>"""
+<box frame="10" keyframe="1" outside="0" occluded="0" xtl="10" ytl="20" xbr="30" ybr="60" z_order="0"/>
+<box frame="15" keyframe="0" outside="0" occluded="1" xtl="10" ytl="22" xbr="30" ybr="62" z_order="0"/>
+<box frame="20" keyframe="1" outside="1" occluded="0" xtl="10" ytl="20" xbr="30" ybr="60" z_order="0"/></track>
+<track id="3" label="duck"><points frame="15" outside="0" occluded="0" points="5,6"/></track>
+<track id="4" label="rope"><polyline frame="15" outside="0" occluded="0" points="5,6;7,8"/></track></annotations>"""
 
 
 def test_cvat_tracks(tmp_path):
+    """Frames are those of the clip, whichever of them the task shows; occluded is partly hidden, outside is gone."""
     path = save(tmp_path / "annotations.xml", CVAT_CLIP)
     records, skipped = run("cvat", path, fps=10)
     duck = records["duck"]
     assert (duck.video, duck.style, duck.coords) == (str(tmp_path / "pond.mp4"), "track", "pixel")
-    assert [(point.t, point.object_id, point.x, point.y) for point in duck.points or ()] == [(1.0, 0, 20, 40), (1.5, 3, 5, 6)]
+    tracks = [(point.t, point.object_id, point.x, point.y) for point in duck.points or ()]
+    assert tracks == [(1.0, 0, 20, 40), (1.5, 0, 20, 42), (1.5, 3, 5, 6)]
     assert set(records) == {"duck"} and any("rope" in sentence and "polyline" in sentence for sentence in skipped)
     with pytest.raises(ProcessingError, match=r"expected the option fps, frames per second of the clip of annotations\.xml, got None"):
         run("cvat", path)

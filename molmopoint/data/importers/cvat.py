@@ -1,121 +1,139 @@
-"""CVAT: the XML of "CVAT for images 1.1", and tracks of "CVAT for video 1.1"."""
+"""CVAT: the XML of "CVAT for images 1.1", and tracks of "CVAT for video 1.1", of tasks, jobs and projects."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
-import numpy as np
-
-from molmopoint.data.importers.collecting import PointLists
-from molmopoint.data.importers.common import PathLike, corners, existing_file, numbers
+from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, Collector, PointLists
+from molmopoint.data.importers.common import PathLike, label_text, one_of, picture_path, read_xml, recorded_size
+from molmopoint.data.importers.cvat_shapes import KEYPOINTS, add_shape, add_skeleton, keypoint_label
+from molmopoint.data.importers.cvat_tracks import TrackOptions, track_rows
 from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
+from molmopoint.files import PICTURE_SUFFIXES, is_file
+
+_NO_OBJECTS = ("polyline", "skeleton", "tag")
+"""Types of labels that no row points at; of skeletons the elements are."""
 
 
-def read_cvat(source: PathLike, journal: Journal, images: PathLike | None = None, fps: float | None = None) -> Iterator[dict[str, Any]]:
+def read_cvat(
+    source: PathLike,
+    journal: Journal,
+    images: PathLike | None = None,
+    fps: float | None = None,
+    keypoints: str = "visible",
+    negatives: float = NEGATIVES,
+    ungroup: bool = False,
+) -> Iterator[dict[str, Any]]:
     """Rows of a CVAT file; tracks become one row per label, with a point per frame in which an object is visible.
 
+    Shapes with the same label and group are one object, with one point in the largest of them.
+
     Args:
-        source: annotations.xml.
+        source: annotations.xml, or the folder with it.
         journal: hears what is left out.
         images: folder of the pictures; by default `images` beside the file, where CVAT puts them. Of tracks the folder of the clip, by
             default that of the file.
         fps: frames per second of the clip, required for tracks: CVAT counts frames and does not write their times.
+        keypoints: of skeletons, "visible" or also those that are "labelled" and occluded.
+        negatives: share of rows without points.
+        ungroup: take the shapes of a group for one object each.
 
     Raises:
         ProcessingError: no such file, or tracks without `fps`.
     """
-    path = existing_file(Path(source))
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise ProcessingError(f"expected XML in {path}, got {error}; export it again") from error
+    one_of(keypoints, KEYPOINTS, "keypoints")
+    path = Path(source)
+    path = path / "annotations.xml" if path.is_dir() else path
+    root = read_xml(path)
     if root.tag != "annotations":
-        raise ProcessingError(f"expected <annotations> in {path.name}, got <{root.tag}>; export as 'CVAT for images 1.1'")
+        raise ProcessingError(f"expected <annotations> in {path.name}, got <{root.tag[:80]}>; export as 'CVAT for images 1.1'")
+    collector = Collector(journal, classes=_classes(root), negatives=negatives, ungroup=ungroup)
     if root.find("track") is not None:
-        yield from _tracks(root, path.parent if images is None else Path(images), path.name, fps, journal)
-        return
-    folder = path.parent / "images" if images is None else Path(images)
-    for image in root.iter("image"):
-        name = image.get("name")
-        if not name:
-            raise ProcessingError(f"{path.name}: expected a name on every <image>, got none; export it again")
-        lists = PointLists(str(folder / name), journal)
-        for shape in image:
-            if label := shape.get("label"):
-                _add(lists, shape, label, name)
-        yield from lists.rows()
+        clips = path.parent if images is None else Path(images)
+        yield from track_rows(root, clips, path.name, TrackOptions(fps, keypoints, ungroup), journal)
+    pictures = _Pictures(path.parent / "images" if images is None else Path(images))
+    for count, image in enumerate(root.iter("image"), start=1):
+        where = f"{path.name}, image {image.get('name') or count!r}"
+        try:
+            file = pictures.file(image, where)
+            lists = collector.picture(file, recorded_size(image.get("width"), image.get("height"), where))
+        except ProcessingError as error:
+            journal.skip("pictures", f"left out: {error}")
+            continue
+        if lists is None:
+            continue
+        for number, shape in enumerate(image, start=1):
+            _add(lists, shape, f"{where}, shape {number}", keypoints, journal)
+        yield from collector.rows(lists)
+    yield from collector.absent_rows()
 
 
-def _tracks(root: ElementTree.Element, folder: Path, name: str, fps: float | None, journal: Journal) -> Iterator[dict[str, Any]]:
-    """One row per label of a clip."""
-    if fps is None or not fps > 0:
-        raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
-    clip = root.findtext("meta/source") or root.findtext("meta/task/source") or root.findtext("meta/job/source")
-    if not clip:
-        raise ProcessingError(f"expected the name of the clip as <source> in {name}, got none; export a task with one video")
-    task = "meta/job" if root.find("meta/job") is not None else "meta/task"
-    first = int(root.findtext(f"{task}/start_frame") or 0)
-    step = int((root.findtext(f"{task}/frame_filter") or "").rpartition("step=")[2] or 1)
-    by_label: dict[str, list[dict[str, Any]]] = {}
-    spoilt: dict[str, str] = {}
-    for number, track in enumerate(root.findall("track")):
-        label, object_id = track.get("label") or "", int(track.get("id") or number)
-        for shape in track:
-            if shape.get("outside") == "1" or shape.get("occluded") == "1":
-                continue
-            frame = int(numbers([shape.get("frame")], f"{name}, track {object_id}", 1)[0])
-            time = {"t": (first + frame * step) / float(fps), "object_id": object_id}
-            lists = PointLists(clip, journal)
-            _add(lists, shape, label, f"{name}, track {object_id}")
-            places = [point for row in lists.rows() for point in row["points"]]
-            if len(places) != 1:
-                spoilt[label] = (
-                    f"<{shape.tag}> of track {object_id} is not one place; use boxes, ellipses, polygons, masks or single points"
-                )
-            by_label.setdefault(label, []).extend({**point, **time} for point in places)
-    for label, points in by_label.items():
-        if label in spoilt:
-            journal.skip("objects", f"{clip}, label {label!r}: left out: {spoilt[label]}")
-        elif points:
-            yield {"video": str(folder / clip), "label": label, "style": "track", "points": points, "coords": "pixel"}
-
-
-def _add(lists: PointLists, shape: ElementTree.Element, label: str, where: str) -> None:
+def _add(lists: PointLists, shape: Element, where: str, keypoints: str, journal: Journal) -> None:
+    """Adds a shape; a broken one spoils its label on this picture."""
     if shape.tag == "tag":
         return  # of the whole picture
-    if shape.tag == "box":  # turned boxes turn about their middle
-        left, top, right, bottom = _attributes(shape, where, "xtl", "ytl", "xbr", "ybr")
-        lists.add(label, (left + right) / 2, (top + bottom) / 2)
-    elif shape.tag == "ellipse":
-        lists.add(label, *_attributes(shape, where, "cx", "cy"))
-    elif shape.tag == "polygon":
-        lists.add_polygon(label, [_places(shape, where)])
-    elif shape.tag == "points":
-        for x, y in _places(shape, where):
-            lists.add(label, x, y)
-    elif shape.tag == "mask":
-        left, top, width, height = (int(value) for value in _attributes(shape, where, "left", "top", "width", "height"))
-        lists.add_mask(label, _mask(shape.get("rle", ""), width, height, where), left, top)
-    else:
-        lists.spoil(label, f"shapes <{shape.tag}> have no inside; use points, boxes, ellipses, polygons or masks")
+    try:
+        label = label_text(shape.get("label"), f"{where}, label")
+    except ProcessingError as error:
+        lists.spoil(None, str(error), BROKEN)
+        return
+    with lists.object(label, where):
+        if shape.tag == "skeleton":
+            add_skeleton(lists, shape, label, where, keypoints, journal)
+        else:
+            add_shape(lists, shape, label, where, shape.get("group_id"))
 
 
-def _attributes(shape: ElementTree.Element, where: str, *names: str) -> np.ndarray:
-    return numbers([shape.get(name) for name in names], f"{where}, <{shape.tag}>", len(names))
+def _classes(root: Element) -> list[str] | None:
+    """Classes that may be said to be absent; None if the file lists none."""
+    listed = root.findall("meta//labels/label")
+    classes = []
+    for entry in listed:
+        name, parent = (entry.findtext(tag) or "" for tag in ("name", "parent"))
+        if name.strip() and (entry.findtext("type") or "").strip() not in _NO_OBJECTS:
+            classes.append(keypoint_label(name.strip(), parent.strip()) if parent.strip() else name.strip())
+    return classes if listed else None
 
 
-def _places(shape: ElementTree.Element, where: str) -> np.ndarray:
-    """(n, 2) from "x,y;x,y"."""
-    return corners([value for pair in shape.get("points", "").split(";") for value in pair.split(",")], f"{where}, <{shape.tag}>")
+class _Pictures:
+    """Finds the files of pictures.
 
+    Args:
+        folder: of the pictures; those of a project lie in folders of their subsets below it.
+    """
 
-def _mask(rle: str, width: int, height: int, where: str) -> np.ndarray:
-    """(height, width) bool from runs along the rows of the mask's box, the outside first."""
-    runs = numbers([run for run in rle.split(",") if run.strip()], f"{where}, <mask>").astype(np.int64)
-    if (runs < 0).any() or runs.sum() != width * height:
-        raise ProcessingError(f"{where}, <mask>: expected runs over {width} x {height} pixels, got {runs.sum()}; export it again")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stems: dict[Path, dict[str, Path]] = {}
+
+    def file(self, image: Element, where: str) -> Path:
+        """The file of a picture; where there is none, the one that its name means.
+
+        Raises:
+            ProcessingError: the picture has no name, or one that leads out of the folder.
+        """
+        named = picture_path(self._folder, image.get("name"), where)
+        places = [named]
+        if (subset := (image.get("subset") or "").strip()) and subset != named.parent.name:
+            places.insert(0, picture_path(self._folder, f"{subset}/{image.get('name')}", where))
+        for place in places:
+            if is_file(place):
+                return place
+        # Frames of a video have names without an ending, their files have one.
+        if named.suffix.lower() not in PICTURE_SUFFIXES:
+            for place in places:
+                if (found := self._of_stem(place)) is not None:
+                    return found
+        return named
+
+    def _of_stem(self, place: Path) -> Path | None:
+        """A picture beside `place` whose name is that of `place` and an ending."""
+        folder = place.parent
+        if folder not in self._stems:
+            files = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+            self._stems[folder] = {file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
+        return self._stems[folder].get(place.name)

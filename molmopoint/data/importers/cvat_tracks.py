@@ -1,0 +1,221 @@
+"""Tracks of CVAT: objects that are followed through clips.
+
+A file numbers frames as the clip does, whatever part of the clip and whichever frames of it a task shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from molmopoint.data.importers.collecting import BROKEN, OUTSIDE, WITHOUT_PLACE, PointLists
+from molmopoint.data.importers.common import label_text, number, picture_path, recorded_size, short
+from molmopoint.data.importers.cvat_shapes import HIDDEN, add_shape, add_skeleton
+from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.placement import Placement, Size
+from molmopoint.errors import ProcessingError
+from molmopoint.files import is_file
+
+
+@dataclass
+class _Clip:
+    """A clip and what is tracked in it.
+
+    Attributes:
+        file: of the clip.
+        size: width and height of its frames; None if the file does not say.
+        objects: their tracks, by label and group, or by the number of the track.
+    """
+
+    file: Path
+    size: Size | None
+    objects: dict[tuple[str, str], list[Element]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How tracks are read.
+
+    Attributes:
+        fps: frames per second of the clips.
+        keypoints: of skeletons, "visible" or also those that are "labelled" and occluded.
+        ungroup: take the tracks of a group for one object each.
+    """
+
+    fps: float | None
+    keypoints: str
+    ungroup: bool
+
+
+def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, journal: Journal) -> Iterator[dict[str, Any]]:
+    """One row per clip and label.
+
+    Args:
+        root: <annotations>.
+        folder: of the clips.
+        name: of the file, for messages.
+        options: how tracks are read.
+        journal: hears what is left out.
+
+    Raises:
+        ProcessingError: no rate, or no clip.
+    """
+    fps = options.fps
+    if fps is None or not (math.isfinite(fps) and fps > 0):
+        raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
+    clips = _clips(root, folder, name, journal)
+    for count, track in enumerate(root.findall("track")):
+        where = f"{name}, track {track.get('id') or count}"
+        clip = clips.get(track.get("task_id") or "") or (next(iter(clips.values())) if len(clips) == 1 else None)
+        if clip is None:
+            journal.skip("tracks without a clip", f"{where}: left out, its task has no <source>")
+            continue
+        try:
+            label = label_text(track.get("label"), f"{where}, label")
+        except ProcessingError as error:
+            journal.skip(BROKEN, f"left out: {error}")
+            continue
+        group = track.get("group_id") or "0"
+        own = f"track {count}" if group == "0" or options.ungroup else f"group {group}"
+        clip.objects.setdefault((label, own), []).append(track)
+    if len({clip.file for clip in clips.values() if clip.objects}) > 1:
+        journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(clips))
+    for clip in clips.values():
+        yield from _clip_rows(clip, name, fps, options.keypoints, journal)
+
+
+def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str, _Clip]:
+    """Clips by the number of their task; that of a file with one task is nothing.
+
+    Raises:
+        ProcessingError: no task has a clip.
+    """
+    tasks = root.findall("meta/project/tasks/task") or root.findall("meta/task") or root.findall("meta/job") or root.findall("meta")
+    clips: dict[str, _Clip] = {}
+    for task in tasks:
+        source = (task.findtext("source") or "").strip()
+        if not source:
+            continue
+        try:
+            file = picture_path(folder, source, f"{name}, <source>")
+            if (subset := (task.findtext("subset") or "").strip()) and not is_file(file):
+                inner = picture_path(folder, f"{subset}/{source}", f"{name}, <source>")
+                file = inner if is_file(inner) else file
+            size = recorded_size(task.findtext("original_size/width"), task.findtext("original_size/height"), f"{name}, <original_size>")
+        except ProcessingError as error:
+            journal.skip("clips", f"left out: {error}")
+            continue
+        clips[(task.findtext("id") or "").strip() if len(tasks) > 1 else ""] = _Clip(file, size)
+    if not clips:
+        raise ProcessingError(
+            f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or as 'CVAT for images 1.1'"
+        )
+    return clips
+
+
+def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, journal: Journal) -> Iterator[dict[str, Any]]:
+    """One row per label of a clip that is complete."""
+    points: dict[str, list[dict[str, Any]]] = {}
+    spoilt: dict[str, str] = {}
+    used: set[int] = set()
+    for (label, _), tracks in clip.objects.items():
+        object_id = _object_id(tracks[0], used)
+        if len(tracks) > 1:
+            journal.note("tracks that belong to one object with others of their group (--ungroup keeps them apart)", count=len(tracks))
+        reader = _ObjectReader(clip, f"{name}, track {object_id}", keypoints)
+        for frame, shapes in _by_frame(tracks, reader.where, label, spoilt):
+            for found, place in reader.places(label, frame, shapes):
+                points.setdefault(found, []).append({**place, "t": frame / fps, "object_id": object_id})
+        for found, reason in reader.spoilt.items():
+            spoilt.setdefault(found, reason)
+        reader.tell(journal)
+    for label, reason in spoilt.items():
+        journal.skip(WITHOUT_PLACE, f"{clip.file}, label {short(label)}: left out: {reason}")
+    for label, found in points.items():
+        if label not in spoilt:
+            coords = "pixel" if clip.size is None else "percent"
+            yield {"video": str(clip.file), "label": label, "style": "track", "points": found, "coords": coords}
+
+
+class _ObjectReader:
+    """Reads the shapes of one object, frame by frame.
+
+    Attributes:
+        where: file and track, for messages.
+        spoilt: labels that are not complete, and why.
+    """
+
+    def __init__(self, clip: _Clip, where: str, keypoints: str) -> None:
+        self.where = where
+        self.spoilt: dict[str, str] = {}
+        self._clip = clip
+        self._keypoints = keypoints
+        self._heard = Journal()  # of every frame; it is told once
+        self._nameless = 0
+
+    def places(self, label: str, frame: int, shapes: list[Element]) -> Iterator[tuple[str, dict[str, float]]]:
+        """Label and place of the object, or of each of its keypoints, in a frame; of several shapes in the largest."""
+        lists = PointLists(str(self._clip.file), self._heard, placement=Placement(self._clip.size))
+        where = f"{self.where}, frame {frame}"
+        for shape in shapes:
+            with lists.object(label, where):
+                if shape.tag == "skeleton":
+                    add_skeleton(lists, shape, label, where, self._keypoints, self._heard)
+                else:
+                    add_shape(lists, shape, label, where, "joined" if len(shapes) > 1 else None)
+        self._nameless += lists.all_unsure
+        self.spoilt = lists.spoilt | self.spoilt
+        for row in lists.rows():
+            if len(row["points"]) > 1:
+                self.spoilt.setdefault(row["label"], f"{where}: points that are not one place; use single points, boxes, polygons or masks")
+            for point in row["points"]:
+                yield row["label"], _scaled(point, self._clip.size)
+
+    def tell(self, journal: Journal) -> None:
+        """Says what happened in all the frames."""
+        if hidden := self._heard.notes[HIDDEN]:
+            journal.note(HIDDEN, count=hidden)
+        if outside := self._heard.left_out[OUTSIDE]:
+            journal.note("frames in which an object lies outside of the picture", count=outside)
+        if self._nameless:
+            journal.skip(BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self._nameless)
+
+
+def _by_frame(tracks: list[Element], where: str, label: str, spoilt: dict[str, str]) -> Iterator[tuple[int, list[Element]]]:
+    """The shapes of an object in each frame in which it is seen; a part of it has one shape in a frame."""
+    frames: dict[int, list[Element]] = {}
+    for track in tracks:
+        seen: set[int] = set()
+        for shape in track:
+            if shape.tag == "attribute" or shape.get("outside") == "1":
+                continue
+            try:
+                frame = number(shape.get("frame"), f"{where}, frame")
+                if frame < 0 or frame % 1:
+                    raise ProcessingError(f"{where}: expected the number of a frame, got {frame:g}; export it again")
+            except ProcessingError as error:
+                spoilt.setdefault(label, str(error))
+                continue
+            if frame not in seen:
+                seen.add(int(frame))
+                frames.setdefault(int(frame), []).append(shape)
+    yield from sorted(frames.items())
+
+
+def _scaled(point: dict[str, float], size: Size | None) -> dict[str, float]:
+    """In percent of the recorded size where there is one: right for a copy of the clip of any size."""
+    return point if size is None else {"x": 100 * point["x"] / size[0], "y": 100 * point["y"] / size[1]}
+
+
+def _object_id(track: Element, used: set[int]) -> int:
+    """The number of a track if it has one of its own, else the next that is free."""
+    text = track.get("id") or ""
+    wanted = int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
+    while wanted in used:
+        wanted += 1
+    used.add(wanted)
+    return wanted
