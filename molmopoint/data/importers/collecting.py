@@ -84,6 +84,7 @@ class PointLists:
         self.unsure: set[str] = set()
         self.all_unsure = False
         self._journal = journal
+        self._where = ""
         self._ungroup = ungroup
         self._objects: dict[str, list[_Object]] = {}
         self._groups: dict[tuple[str, Any], _Object] = {}
@@ -197,6 +198,8 @@ class PointLists:
             reason: said of the object.
             kind: under which it is counted.
         """
+        if self._where and not reason.startswith(self._where):
+            reason = f"{self._where}: {reason}"
         if label is None:
             self.all_unsure = True
             self._journal.skip(kind, f"{self.image}: an object left out: {reason}")
@@ -212,12 +215,14 @@ class PointLists:
 
     @contextlib.contextmanager
     def object(self, label: str | None, where: str) -> Iterator[None]:
-        """Reads one object; what is wrong with it spoils its label and nothing else."""
+        """Reads one object; what is wrong with it spoils its label and nothing else, and is told with its place."""
+        before, self._where = self._where, where
         try:
             yield
         except MolmoPointError as error:
-            said = str(error)
-            self.spoil(label, said if said.startswith(where) else f"{where}: {said}", BROKEN)
+            self.spoil(label, str(error), BROKEN)
+        finally:
+            self._where = before
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Columns of one row per label that is complete."""
@@ -258,7 +263,8 @@ class PointLists:
     def _outside(self, label: str) -> None:
         """An object that the picture does not show: the list is complete without it."""
         self.unsure.add(label)
-        self._journal.skip(OUTSIDE, f"{self.image}, label {short(label)}: an object left out, it lies outside of the picture")
+        where = f", {self._where}" if self._where else ""
+        self._journal.skip(OUTSIDE, f"{self.image}, label {short(label)}: an object left out, it lies outside of the picture{where}")
 
     def _keep(self, label: str, place: tuple[float, float], area: float, group: Any) -> None:
         listed = self._objects.setdefault(label, [])
