@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
+from xml.etree import ElementTree
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -135,6 +136,37 @@ def odd_texts(draw: st.DrawFn, text: str, most: int = 3) -> bytes:
         else:
             text = text[: token.start() if action == "replace" else token.end()] + odd + text[token.end() :]
     return text.encode("utf-8", "surrogatepass")
+
+
+def odd_xml(text: str, most: int = 3) -> SearchStrategy[bytes]:
+    """Bytes of XML files: mostly well formed with changed elements, else the text changed, or its bytes."""
+    return st.one_of(
+        _odd_elements(text, most), _odd_elements(text, most), _odd_elements(text, most), odd_texts(text), odd_bytes(text.encode())
+    )
+
+
+@st.composite
+def _odd_elements(draw: st.DrawFn, text: str, most: int) -> bytes:
+    """XML in which attributes and texts of elements are exchanged for odd ones, or elements are lost, doubled or renamed."""
+    root = ElementTree.fromstring(text)
+    odd = st.sampled_from((*_TEXTS, *(str(number) for number in _NUMBERS), "nan,1;2,3", "1,2,3", "1e9,1e9")) | st.text(max_size=8)
+    for _ in range(draw(st.integers(1, most))):
+        parent = draw(st.sampled_from([element for element in root.iter() if len(element)] or [root]))
+        element = draw(st.sampled_from([*parent] or [root]))
+        action = draw(st.sampled_from(("attribute", "attribute", "attribute", "text", "remove", "forget", "repeat", "rename")))
+        if action == "attribute":
+            element.set(draw(st.sampled_from([*element.keys()] or ["label"])), draw(odd))
+        elif action == "text":
+            element.text = draw(odd)
+        elif action == "forget" and element.keys():
+            del element.attrib[draw(st.sampled_from([*element.keys()]))]
+        elif action == "remove" and element in list(parent):
+            parent.remove(element)
+        elif action == "repeat":
+            parent.append(copy.deepcopy(element))
+        elif action == "rename":
+            element.tag = draw(st.sampled_from([other.tag for other in root.iter()]))
+    return ElementTree.tostring(root, encoding="unicode").encode("utf-8", "surrogatepass")
 
 
 @st.composite
