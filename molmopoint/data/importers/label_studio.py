@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, WITHOUT_PLACE, Collector, PointLists
-from molmopoint.data.importers.common import PathLike
+from molmopoint.data.importers.common import PathLike, short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.label_studio_clips import clip_rows
 from molmopoint.data.importers.label_studio_files import ExportedFiles
@@ -130,12 +130,14 @@ def _regions_of(task: Task, used: str, journal: Journal) -> list[Region]:
     targets = {region.target for region in task.regions if region.shape is not None}
     if not others or (len(targets) < 2 and not targets & set(others)):
         return task.regions
-    kept = [region for region in task.regions if region.target == used or region.shape is None]
+    kept = []
     for region in task.regions:
-        if region not in kept:
-            journal.skip(
-                "regions on other pictures of their task",
-                f"{region.where}: left out, it is on {region.target!r} and not on {used!r}; name the elements of the "
-                "configuration like the fields of data, and choose one with the option field",
-            )
+        if region.target == used or region.shape is None:
+            kept.append(region)
+            continue
+        journal.skip(
+            "regions on other pictures of their task",
+            f"{region.where}: left out, it is on {short(region.target)} and not on {used!r}; name the elements of the configuration "
+            "like the fields of data, and choose one with the option field",
+        )
     return kept

@@ -96,7 +96,9 @@ def read_tasks(path: Path, journal: Journal) -> list[Task]:
             journal.skip("tasks that nobody annotated", f"{where}: left out, nobody annotated it")
             continue
         if "annotations" not in entry and "completions" not in entry:  # one annotation of perhaps several
-            name = json.dumps([entry.get("id") if "task" not in entry else None, data], sort_keys=True, default=str)
+            inner = entry.get("task")
+            number = (inner if isinstance(inner, Mapping) else entry).get("id")
+            name = json.dumps([number, [value for value in data.values() if _holds_media(value)]], default=str)
             if name in known:
                 journal.note("annotations that do not count, as their task has another one", where)
                 continue
