@@ -335,3 +335,22 @@ def test_numbers_of_objects_are_their_own(tmp_path):
 def test_tracks_need_a_rate(tmp_path, fps):
     with pytest.raises(ProcessingError, match="option fps"):
         tracked(file(tmp_path, track("cup", frame(1, 0)), task(source="yard.mp4")), fps=fps)
+
+
+def test_negatives_of_clips(tmp_path):
+    """A clip without bikes is asked for them; one whose bikes could not be read is not."""
+    labels = label("bike") + label("lorry")
+    tasks = task(number=5, source="a.mp4") + task(number=6, source="b.mp4")
+    polyline = '<polyline frame="1" outside="0" points="1,2;3,4"/>'
+    body = (
+        track("lorry", frame(3, 0), more='task_id="5"')
+        + track("lorry", frame(3, 50), number=1, more='task_id="6"')
+        + track("bike", frame(3, 50), number=2, more='task_id="6"')
+        + track("bike", polyline, number=3, more='task_id="6"')
+    )
+    path = file(tmp_path, body, f"<project><tasks>{tasks}</tasks><labels>{labels}</labels></project>")
+    absent = [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
+    assert not absent  # all that is known of bikes was left out
+    path.write_text(path.read_text().replace(polyline, ""))
+    absent = [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
+    assert [(record.video, record.label, record.style) for record in absent] == [(str(tmp_path / "a.mp4"), "bike", "track")]

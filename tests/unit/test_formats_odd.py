@@ -158,8 +158,8 @@ def test_cvat(folder, text, seconds):
         path.write_bytes(data)
         imported("cvat", path, fps=25, keypoints="labelled")
 
-    counts = attack(odd_xml(text), read, examples=150, seconds=seconds)
-    assert counts["read"] > 30 and counts["refused"] > 10
+    counts = attack(odd_xml(text), read, examples=80, seconds=seconds)
+    assert counts["read"] > 20 and counts["refused"] > 5
 
 
 @pytest.mark.parametrize("seconds", LENGTHS)
@@ -168,8 +168,8 @@ def test_labelme(folder, seconds):
         (folder / "a.json").write_bytes(data)
         imported("labelme", folder / "a.json")
 
-    counts = attack(odd_json(LABELME), read, examples=150, seconds=seconds)
-    assert counts["read"] > 30 and counts["refused"] > 10
+    counts = attack(odd_json(LABELME), read, examples=80, seconds=seconds)
+    assert counts["read"] > 20 and counts["refused"] > 5
 
 
 @pytest.mark.parametrize("seconds", LENGTHS)
@@ -178,5 +178,5 @@ def test_label_studio(folder, seconds):
         (folder / "export.json").write_bytes(data)
         imported("label_studio", folder / "export.json")
 
-    counts = attack(odd_json(LABEL_STUDIO, most=5), read, examples=200, seconds=seconds)
-    assert counts["read"] > 50 and counts["refused"] > 10
+    counts = attack(odd_json(LABEL_STUDIO, most=5), read, examples=80, seconds=seconds)
+    assert counts["read"] > 20 and counts["refused"] > 5

@@ -381,3 +381,19 @@ def test_a_broken_box_ends_nothing(tmp_path, broken):
     rows, journal = tracked(tmp_path, moving(key(1, 0, enabled=False), name="fine"), {**broken, "id": "broken"})
     assert rows == {"ball": [(0, 0, 10, 20)]}
     assert journal.left_out.total() == 1 and "region broken" in "".join(journal.lines())
+
+
+def test_negatives_of_clips(tmp_path):
+    boxes = [moving(key(1, 0, enabled=False), labels=["ball", "player"]), moving(key(1, 0, enabled=False), labels=["ball"])]
+    tasks = [task({"video": f"{number}.mp4"}, region, number=number) for number, region in enumerate(boxes)]
+    rows, journal = imported(tmp_path, tasks, negatives=0.3)
+    assert [key for key, found in rows.items() if found == "none"] == [("1.mp4", "player")]
+    assert journal.notes["clips"] == 2 and journal.notes["clips without objects"] == 0
+
+
+def test_many_frames_in_many_boxes_are_refused(tmp_path):
+    """Each box alone would fit."""
+    boxes = [moving(key(1, 0), name=f"r{n}", count=200_000, duration=8000, labels=[f"ball {n}"]) for n in range(4)]
+    rows, journal = tracked(tmp_path, *boxes, negatives=0)
+    assert sorted(rows) == ["ball 0", "ball 1"] and journal.left_out.total() == 2
+    assert "cut the clip" in "".join(journal.lines())

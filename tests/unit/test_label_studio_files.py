@@ -95,7 +95,7 @@ def test_one_address_in_two_tasks_is_one_file(tmp_path):
     [
         "", "/", "set/", "../a.png", "/data/local-files/?d=../../etc/passwd", "s3://bucket/../../a.png", "http://[a.png",
         "data:image/png;base64,AAAA", "/tasks/1/resolve/?fileuri=%%%", "/tasks/1/resolve/?fileuri=gICA", "a\0b.png",
-        resolving("x?fileuri=" + "A" * 8), "a/\ud800.png",
+        resolving("x?fileuri=" + "A" * 8), "a/\ud800.png", "a/" * 100_000 + "b.png",
     ],
 )  # fmt: skip
 def test_addresses_of_no_file_are_refused(tmp_path, address):

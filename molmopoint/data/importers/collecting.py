@@ -283,17 +283,17 @@ class PointLists:
 
 @dataclass
 class _Seen:
-    """What is known of the labels of a picture.
+    """What is known of the labels of a picture or clip.
 
     Attributes:
-        image: as rows name it.
+        columns: that rows about it have.
         not_absent: labels that are there or may be.
         only: labels that alone may be called absent; None for all.
         unsure: nothing may be called absent.
         asked: labels already drawn.
     """
 
-    image: str
+    columns: dict[str, str]
     not_absent: set[str] = field(default_factory=set)
     only: set[str] | None = None
     unsure: bool = False
@@ -361,42 +361,60 @@ class Collector:
                 self.journal.skip("pictures of another size than recorded", f"{image}: left out: {error}")
                 return None
             self._tell(image, placement)
-        seen = self._pictures.setdefault(str(image), _Seen(str(image)))
+        seen = self._pictures.setdefault(str(image), _Seen({"image": str(image)}))
         if only_absent is not None:
             seen.only = set(only_absent)
         return PointLists(str(image), self.journal, coords=coords, placement=placement, ungroup=self._ungroup)
 
     def rows(self, lists: PointLists) -> Iterator[dict[str, Any]]:
         """Ends a picture: one row per label that is complete."""
-        seen = self._pictures.setdefault(lists.image, _Seen(lists.image))
-        labels = lists.labels
-        seen.not_absent.update(labels, lists.spoilt, lists.unsure)
+        seen = self._pictures.setdefault(lists.image, _Seen({"image": lists.image}))
         seen.unsure |= lists.all_unsure
-        self._left_out.update(lists.spoilt, lists.unsure)
-        self._rows.update(labels)
-        self._classes.update(dict.fromkeys(() if self._closed else labels))
+        self._note(seen, lists.labels, {*lists.spoilt, *lists.unsure})
         yield from lists.rows()
+
+    def clip(self, video: Path, labels: Iterable[str], left_out: Iterable[str], *, unsure: bool = False) -> None:
+        """Notes what rows of tracks, which are made elsewhere, say about a clip.
+
+        Args:
+            video: the file.
+            labels: of the rows.
+            left_out: labels of objects without a row.
+            unsure: something without a label was left out, so that nothing may be called absent.
+        """
+        seen = self._pictures.setdefault(str(video), _Seen({"video": str(video), "style": "track"}))
+        seen.unsure |= unsure
+        self._note(seen, list(labels), set(left_out))
 
     def absent_rows(self) -> Iterator[dict[str, Any]]:
         """Rows about what is not there, and what there is to say of the pictures; call it last."""
-        pictures = list(self._pictures.values())
-        self.journal.note("pictures", count=len(pictures))
-        self.journal.note("pictures without objects", count=sum(not seen.not_absent and not seen.unsure for seen in pictures))
+        media = list(self._pictures.values())
+        for kind, column in (("pictures", "image"), ("clips", "video")):
+            found = [seen for seen in media if column in seen.columns]
+            if found or kind == "pictures":
+                self.journal.note(kind, count=len(found))
+                self.journal.note(f"{kind} without objects", count=sum(not seen.not_absent and not seen.unsure for seen in found))
         count = 0
         if self._negatives:
-            for seen, label in self._drawn(pictures):
+            for seen, label in self._drawn(media):
                 count += 1
-                yield {"image": seen.image, "label": label, "no_points": True}
+                yield {**seen.columns, "label": label, "no_points": True}
         self.journal.note("rows that say that there is nothing to point at (--negatives 0 leaves them out)", count=count)
 
-    def _drawn(self, pictures: list[_Seen]) -> Iterator[tuple[_Seen, str]]:
-        """Pictures and classes absent from them."""
+    def _note(self, seen: _Seen, labels: list[str], left_out: set[str]) -> None:
+        seen.not_absent.update(labels, left_out)
+        self._left_out.update(left_out)
+        self._rows.update(labels)
+        self._classes.update(dict.fromkeys(() if self._closed else labels))
+
+    def _drawn(self, media: list[_Seen]) -> Iterator[tuple[_Seen, str]]:
+        """Pictures and clips, and classes absent from them."""
         # A class whose every object was left out would only ever be denied.
         classes = [label for label in self._classes if self._rows[label] or label not in self._left_out]
         weights = [self._rows[label] + 1 for label in classes]
         wanted = max(1, round(self._negatives / (1 - self._negatives) * self._rows.total()))
         generator = random.Random(0)
-        turn = generator.sample(pictures, len(pictures))
+        turn = generator.sample(media, len(media))
         while turn and wanted:
             following = []
             for seen in turn:

@@ -54,7 +54,7 @@ def read_cvat(
     collector = Collector(journal, classes=_classes(root), negatives=negatives, ungroup=ungroup)
     if root.find("track") is not None:
         clips = path.parent if images is None else Path(images)
-        yield from track_rows(root, clips, path.name, TrackOptions(fps, keypoints, ungroup), journal)
+        yield from track_rows(root, clips, path.name, TrackOptions(fps, keypoints, ungroup), collector)
     pictures = _Pictures(path.parent / "images" if images is None else Path(images))
     for count, image in enumerate(root.iter("image"), start=1):
         where = f"{path.name}, image {image.get('name') or count!r}"

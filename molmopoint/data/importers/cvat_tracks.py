@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from molmopoint.data.importers.collecting import BROKEN, OUTSIDE, WITHOUT_PLACE, PointLists
+from molmopoint.data.importers.collecting import BROKEN, OUTSIDE, WITHOUT_PLACE, Collector, PointLists
 from molmopoint.data.importers.common import label_text, number, picture_path, recorded_size, short
 from molmopoint.data.importers.cvat_shapes import HIDDEN, add_shape, add_skeleton
 from molmopoint.data.importers.journal import Journal
@@ -51,7 +51,7 @@ class TrackOptions:
     ungroup: bool
 
 
-def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, journal: Journal) -> Iterator[dict[str, Any]]:
+def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, collector: Collector) -> Iterator[dict[str, Any]]:
     """One row per clip and label.
 
     Args:
@@ -59,12 +59,12 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, jo
         folder: of the clips.
         name: of the file, for messages.
         options: how tracks are read.
-        journal: hears what is left out.
+        collector: of the import.
 
     Raises:
         ProcessingError: no rate, or no clip.
     """
-    fps = options.fps
+    fps, journal = options.fps, collector.journal
     if fps is None or not (math.isfinite(fps) and fps > 0):
         raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
     clips = _clips(root, folder, name, journal)
@@ -85,7 +85,7 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, jo
     if len({clip.file for clip in clips.values() if clip.objects}) > 1:
         journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(clips))
     for clip in clips.values():
-        yield from _clip_rows(clip, name, fps, options.keypoints, journal)
+        yield from _clip_rows(clip, name, fps, options.keypoints, collector)
 
 
 def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str, _Clip]:
@@ -117,10 +117,13 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
     return clips
 
 
-def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, journal: Journal) -> Iterator[dict[str, Any]]:
+def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Collector) -> Iterator[dict[str, Any]]:
     """One row per label of a clip that is complete."""
+    journal = collector.journal
     points: dict[str, list[dict[str, Any]]] = {}
     spoilt: dict[str, str] = {}
+    unsure: set[str] = set()
+    nameless = 0
     used: set[int] = set()
     for (label, _), tracks in clip.objects.items():
         object_id = _object_id(tracks[0], used)
@@ -132,9 +135,13 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, journal: Jour
                 points.setdefault(found, []).append({**place, "t": frame / fps, "object_id": object_id})
         for found, reason in reader.spoilt.items():
             spoilt.setdefault(found, reason)
+        unsure |= reader.unsure
+        nameless += reader.nameless
         reader.tell(journal)
     for label, reason in spoilt.items():
         journal.skip(WITHOUT_PLACE, f"{clip.file}, label {short(label)}: left out: {reason}")
+    complete = [label for label in points if label not in spoilt]
+    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=nameless > 0)
     for label, found in points.items():
         if label not in spoilt:
             coords = "pixel" if clip.size is None else "percent"
@@ -147,15 +154,18 @@ class _ObjectReader:
     Attributes:
         where: file and track, for messages.
         spoilt: labels that are not complete, and why.
+        unsure: labels of which something was left out.
+        nameless: frames in which elements without a label were left out.
     """
 
     def __init__(self, clip: _Clip, where: str, keypoints: str) -> None:
         self.where = where
         self.spoilt: dict[str, str] = {}
+        self.unsure: set[str] = set()
+        self.nameless = 0
         self._clip = clip
         self._keypoints = keypoints
         self._heard = Journal()  # of every frame; it is told once
-        self._nameless = 0
 
     def places(self, label: str, frame: int, shapes: list[Element]) -> Iterator[tuple[str, dict[str, float]]]:
         """Label and place of the object, or of each of its keypoints, in a frame; of several shapes in the largest."""
@@ -167,8 +177,9 @@ class _ObjectReader:
                     add_skeleton(lists, shape, label, where, self._keypoints, self._heard)
                 else:
                     add_shape(lists, shape, label, where, "joined" if len(shapes) > 1 else None)
-        self._nameless += lists.all_unsure
+        self.nameless += lists.all_unsure
         self.spoilt = lists.spoilt | self.spoilt
+        self.unsure |= lists.unsure
         for row in lists.rows():
             if len(row["points"]) > 1:
                 self.spoilt.setdefault(row["label"], f"{where}: points that are not one place; use single points, boxes, polygons or masks")
@@ -181,8 +192,8 @@ class _ObjectReader:
             journal.note(HIDDEN, count=hidden)
         if outside := self._heard.left_out[OUTSIDE]:
             journal.note("frames in which an object lies outside of the picture", count=outside)
-        if self._nameless:
-            journal.skip(BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self._nameless)
+        if self.nameless:
+            journal.skip(BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self.nameless)
 
 
 def _by_frame(tracks: list[Element], where: str, label: str, spoilt: dict[str, str]) -> Iterator[tuple[int, list[Element]]]:

@@ -58,14 +58,15 @@ def read_label_studio(
     files = ExportedFiles(folder, (address for _, _, addresses in tasks for address in addresses))
     for task, used, addresses in tasks:
         if any(region.shape == CLIP_SHAPE for region in task.regions):
-            yield from _clip(task, addresses, files, fps, journal)
+            yield from _clip(task, addresses, files, fps, collector)
         else:
             yield from _pictures(task, used, addresses, files, collector)
     yield from collector.absent_rows()
 
 
-def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, journal: Journal) -> Iterator[dict[str, Any]]:
+def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
     """Rows of the boxes in a clip."""
+    journal = collector.journal
     if len(addresses) > 1:
         journal.skip("tasks with several clips", f"{task.where}: left out, it has {len(addresses)} clips")
         return
@@ -74,7 +75,7 @@ def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | N
     except ProcessingError as error:
         journal.skip("clips whose file is unknown", f"{task.where}: left out: {error}")
         return
-    yield from clip_rows(str(file), task.regions, fps, journal)
+    yield from clip_rows(file, task.regions, fps, collector)
 
 
 def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector) -> Iterator[dict[str, Any]]:

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import BROKEN, WITHOUT_PLACE
+from molmopoint.data.importers.collecting import BROKEN, WITHOUT_PLACE, Collector
 from molmopoint.data.importers.common import listed, number, numbers, required, short
-from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.label_studio_regions import CLIP_SHAPE, Region, box_middles
 from molmopoint.errors import ProcessingError
 
-_MAX_FRAMES = 1_000_000
-"""Frames of one box: eleven hours at 24 a second; two key frames can claim any number of frames between them."""
+_MAX_POINTS = 500_000
+"""Points of a clip, as of ten boxes in half an hour; two key frames can claim any number of frames between them."""
 
 
-def clip_rows(clip: str, regions: Sequence[Region], fps: float | None, journal: Journal) -> Iterator[dict[str, Any]]:
+def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
     """One row per label, with a point for every frame that shows a box.
 
     Args:
-        clip: the file, as rows name it.
+        clip: the file.
         regions: of the task; those that are not boxes of clips have no place.
         fps: frames per second in which the boxes are counted; None takes it from each region.
-        journal: hears what is left out.
+        collector: of the import.
     """
+    journal = collector.journal
+    room = _MAX_POINTS
+    unsure = False
     points: dict[str, list[dict[str, Any]]] = {}
     spoilt: set[str] = set()
     for object_id, region in enumerate(regions):
         try:
-            found = _track(region, fps)
+            found = _track(region, fps, room)
         except ProcessingError as error:
             said = ", ".join(map(repr, region.labels)) or "without a label"
             journal.skip(BROKEN, f"{clip}, label {said}: left out: {region.where}: {error}")
             spoilt.update(region.labels)
+            unsure |= not region.labels
             continue
         if found is None:
             if region.labels:
@@ -43,17 +47,21 @@ def clip_rows(clip: str, regions: Sequence[Region], fps: float | None, journal: 
             continue
         if not region.labels:
             journal.skip("objects without a label", f"{region.where}: left out, it has no label")
+            unsure = True
         times, middles = found
+        room -= len(times) * len(region.labels)
         track = [{"x": x, "y": y, "t": time, "object_id": object_id} for (x, y), time in zip(middles.tolist(), times.tolist(), strict=True)]
         for label in region.labels:
             points.setdefault(label, []).extend(track)
+    complete = [label for label, found in points.items() if found and label not in spoilt]
+    collector.clip(clip, complete, {*spoilt, *points} - {*complete}, unsure=unsure)
     for label, found in points.items():
-        if found and label not in spoilt:
-            yield {"video": clip, "label": label, "style": "track", "points": found, "coords": "percent"}
+        if label in complete:
+            yield {"video": str(clip), "label": label, "style": "track", "points": found, "coords": "percent"}
 
 
-def _track(region: Region, fps: float | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """(n,) seconds and (n, 2) places of a box in percent; None for a region of another kind.
+def _track(region: Region, fps: float | None, room: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(n,) seconds and (n, 2) places of a box in percent, at most `room`; None for a region of another kind.
 
     Raises:
         ProcessingError: it cannot be read.
@@ -63,7 +71,7 @@ def _track(region: Region, fps: float | None) -> tuple[np.ndarray, np.ndarray] |
     if region.shape != CLIP_SHAPE:
         return None
     keys, enabled = _key_frames(region)
-    frames = _shown_frames(keys[:, 0], enabled, region)
+    frames = _shown_frames(keys[:, 0], enabled, region, room // max(1, len(region.labels)))
     # Boxes between key frames lie on straight lines, behind the last one they stay.
     boxes = np.stack([np.interp(frames, keys[:, 0], keys[:, column]) for column in range(1, 6)], axis=1)
     middles = box_middles(boxes[:, :4], boxes[:, 4], region.size)
@@ -90,15 +98,16 @@ def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
     return np.array([values for values, _ in ordered]), np.array([shown for _, shown in ordered])
 
 
-def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region) -> np.ndarray:
+def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region, at_most: int) -> np.ndarray:
     """(n,) all frames with the box: from a key frame that is enabled up to the next one, behind the last to the end of the clip.
 
     Key frames themselves count: one that is not enabled is the last frame of a stretch.
     """
     last = max(float(keys[-1]), number(region.value.get("framesCount") or 0, region.where))
     ends = np.append(keys[1:], last)
-    if last - keys[0] > _MAX_FRAMES:
-        raise ProcessingError(f"expected at most {_MAX_FRAMES:,} frames, got {last - keys[0]:,.0f}; cut the clip")
+    wanted = len(keys) + float((ends - keys)[enabled].sum())
+    if wanted > at_most:
+        raise ProcessingError(f"expected at most {_MAX_POINTS:,} points in a clip, got {wanted:,.0f} more of this box; cut the clip")
     stretches = [np.arange(start, end + 1) for start, end, shown in zip(keys, ends, enabled, strict=True) if shown]
     return np.unique(np.concatenate([keys, *stretches]))
 

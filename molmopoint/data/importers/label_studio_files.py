@@ -23,6 +23,10 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What the server writes in front of the name of an upload."""
 
 
+_MAX_PARTS = 64
+"""Folders of an address; all their endings are compared."""
+
+
 class _Address(NamedTuple):
     """Where a picture comes from.
 
@@ -137,7 +141,7 @@ def _parse(text: str) -> _Address:
 
 def _from_path(host: str, path: str, *, local: bool) -> _Address:
     parts = [part for part in [host, *path.replace("\\", "/").split("/")] if part not in ("", ".")]
-    if not parts or ".." in parts or path.endswith(("/", "\\")):
+    if not parts or len(parts) > _MAX_PARTS or ".." in parts or path.endswith(("/", "\\")):
         raise ProcessingError(f"expected the path of a file, got {path[:80]!r}; correct it")
     return _Address(tuple(parts), local)
 
