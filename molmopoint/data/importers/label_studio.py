@@ -88,6 +88,8 @@ def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles,
         except ProcessingError as error:
             collector.journal.skip("pictures whose file is unknown", f"{task.where}: left out: {error}")
             continue
+        if not is_file(file):
+            collector.journal.note("pictures that are not there", str(file))
         # Percent are the same in a picture of any size. Pixels are needed only where the picture may have to be turned.
         size = next((region.size for region in own if region.size is not None), None) if is_file(file) else None
         lists = collector.picture(file, size) if size else collector.picture(file, _PERCENT, coords="percent")
