@@ -117,6 +117,16 @@ def test_every_shape(tmp_path, there):
     }
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_turned_ellipse_over_the_border(tmp_path, there):
+    """80 x 10 pixels about (0, 50), turned by 45 degrees clockwise: what is seen of it goes down to the right."""
+    if there:
+        picture(tmp_path / "a.png")
+    value = {"x": 0, "y": 50, "radiusX": 40, "radiusY": 10, "rotation": 45}
+    ((x, y),) = places(tmp_path, region("ellipselabels", value, ["leaf"]))["leaf"]
+    assert 5 < x < 50 and abs(y - 50 - x) < 12
+
+
 def test_every_label_counts(tmp_path):
     assert places(tmp_path, region("rectanglelabels", box(10, 20), ["van", "car"]), car(60, name="r2")) == {
         "van": [(30, 30)],

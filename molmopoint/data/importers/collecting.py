@@ -138,11 +138,7 @@ class PointLists:
         if not min(radii) > 0:
             self.add(label, *middle, group=group)
             return
-        around = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
-        along = np.stack([np.cos(around), np.sin(around)], axis=1) * radii
-        turn = np.radians(angle)
-        ring = along @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + middle
-        self.add_polygon(label, [ring], group=group)
+        self.add_polygon(label, [ellipse_ring(middle, radii, angle)], group=group)
 
     def add_polygon(self, label: str, rings: Iterable[np.ndarray], *, group: Any = None) -> None:
         """An object of one or more parts, (num_corners, 2) each; it has a place if one part has an area in the picture."""
@@ -440,6 +436,14 @@ class Collector:
             self.journal.note("pictures annotated before their EXIF rotation, whose points were turned", sizes)
         if placement.is_scaled:
             self.journal.note("pictures of another size than recorded, whose points were scaled", sizes)
+
+
+def ellipse_ring(middle: tuple[float, float], radii: tuple[float, float], angle: float) -> np.ndarray:
+    """(num_corners, 2) polygon that stands for an ellipse, turned clockwise about its middle by an angle in degrees."""
+    around = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
+    along = np.stack([np.cos(around), np.sin(around)], axis=1) * radii
+    turn = np.radians(angle)
+    return along @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + middle
 
 
 def _draw(seen: _Seen, classes: list[str], weights: list[int], generator: random.Random) -> str | None:

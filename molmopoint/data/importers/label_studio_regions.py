@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.data.importers.brush import decode_brush
-from molmopoint.data.importers.collecting import PointLists
+from molmopoint.data.importers.collecting import PointLists, ellipse_ring
 from molmopoint.data.importers.common import corners, label_text, listed, number, numbers, recorded_size, required, short
 from molmopoint.data.importers.masks import embedded_mask, mask_place
 from molmopoint.data.importers.placement import Size
@@ -123,9 +123,7 @@ def add_region(lists: PointLists, region: Region, label: str, unit: np.ndarray) 
     elif region.shape == "rectangle":
         _add_box(lists, region, label, unit)
     elif region.shape == "ellipse":
-        values = _fields(value, where, "x", "y", "radiusX", "radiusY").reshape(2, 2) * unit
-        middle, radii = values.tolist()
-        lists.add_ellipse(label, middle, radii)
+        _add_ellipse(lists, region, label, unit)
     elif region.shape == "polygon":
         lists.add_polygon(label, [corners(required(value, "points", where), where) * unit])
     elif region.shape == "vector":
@@ -218,6 +216,18 @@ def _add_box(lists: PointLists, region: Region, label: str, unit: np.ndarray) ->
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     ring = np.array([left, top]) + offsets @ turn / pixel  # about the upper left corner, clockwise, in pixels
     lists.add_polygon(label, [ring * unit])
+
+
+def _add_ellipse(lists: PointLists, region: Region, label: str, unit: np.ndarray) -> None:
+    """An ellipse, which is turned in pixels."""
+    x, y, across, down = _fields(region.value, region.where, "x", "y", "radiusX", "radiusY").tolist()
+    angle = number(region.value.get("rotation") or 0, region.where)
+    if not angle or region.size is None or not min(across, down) > 0:  # the middle is the same, turned or not
+        lists.add_ellipse(label, (x * unit[0], y * unit[1]), (across * unit[0], down * unit[1]))
+        return
+    pixel = np.array(region.size) / 100
+    ring = ellipse_ring((x * pixel[0], y * pixel[1]), (across * pixel[0], down * pixel[1]), angle)
+    lists.add_polygon(label, [ring / pixel * unit])
 
 
 def _outline(value: Mapping[str, Any], where: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 from molmopoint.data.importers.common import listed, read_json, short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.label_studio_files import file_ending
-from molmopoint.data.importers.label_studio_regions import Region, read_regions
+from molmopoint.data.importers.label_studio_regions import CLIP_SHAPE, Region, read_regions
 from molmopoint.errors import ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES
 
@@ -57,7 +57,8 @@ class Task:
             ProcessingError: there is no such field, or it holds no address.
         """
         media = self.media
-        usual = [name for name in ("image", "video") if name in self.data]
+        is_clip = any(region.shape == CLIP_SHAPE for region in self.regions)
+        usual = [name for name in (("video", "image") if is_clip else ("image", "video")) if name in self.data]
         used = field or next(iter(usual or media), "image")
         if used not in self.data or (field is None and not usual and len(media) > 1):
             known = ", ".join(map(str, media or self.data)) or "no fields"
