@@ -140,6 +140,24 @@ class PointLists:
             return
         self.add_polygon(label, [ellipse_ring(middle, radii, angle)], group=group)
 
+    def add_turned_box(self, label: str, middle: tuple[float, float], size: Size, angle: float, *, group: Any = None) -> None:
+        """The middle of a box turned about it, or a place in what the picture shows of it.
+
+        Args:
+            label: what it is.
+            middle: x and y, annotated.
+            size: width and height before it is turned; without an extent it is a point.
+            angle: degrees, clockwise.
+            group: see `add`.
+        """
+        if not min(size) > 0:
+            self.add(label, *middle, group=group)
+            return
+        turn = np.radians(angle)
+        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * size / 2
+        ring = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + middle
+        self.add_polygon(label, [ring], group=group)
+
     def add_polygon(self, label: str, rings: Iterable[np.ndarray], *, group: Any = None) -> None:
         """An object of one or more parts, (num_corners, 2) each; it has a place if one part has an area in the picture."""
         moved = [ring for given in rings if (ring := self._moved(label, given)) is not None]

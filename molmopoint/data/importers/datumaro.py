@@ -13,6 +13,7 @@ from molmopoint.data.importers.common import (
     corners,
     label_text,
     listed,
+    number,
     numbers,
     objects,
     one_of,
@@ -203,10 +204,11 @@ def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names,
     group = None if (found := _group(entry)) is None else found[1]
     if kind == "bbox":
         left, top, width, height = numbers(required(entry, "bbox", where), f"{where}, bbox", 4).tolist()
-        _add_box(lists, entry, label, (left, top, left + width, top + height), group, where)
+        _add_box(lists, label, (left, top, left + width, top + height), _rotation(entry, where), group, where)
     elif kind == "ellipse":
         left, top, right, bottom = numbers(required(entry, "points", where), f"{where}, points", 4).tolist()
-        _add_box(lists, entry, label, (left, top, right, bottom), group, where)
+        middle = ((left + right) / 2, (top + bottom) / 2)
+        lists.add_ellipse(label, middle, (abs(right - left) / 2, abs(bottom - top) / 2), _rotation(entry, where), group=group)
     elif kind == "polygon":
         lists.add_polygon(label, [corners(required(entry, "points", where), where)], group=group)
     elif kind == "mask":
@@ -223,15 +225,18 @@ def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names,
         lists.spoil(label, f"{where}: annotations of type {short(kind)} have no inside; use points, boxes, ellipses, polygons or masks")
 
 
-def _add_box(
-    lists: PointLists, entry: Mapping[str, Any], label: str, box: tuple[float, float, float, float], group: str | None, where: str
-) -> None:
+def _rotation(entry: Mapping[str, Any], where: str) -> float:
+    """Degrees, clockwise, by which a shape is turned about its middle."""
+    attributes = entry.get("attributes")
+    return number(attributes.get("rotation") or 0, f"{where}, rotation") if isinstance(attributes, Mapping) else 0.0
+
+
+def _add_box(lists: PointLists, label: str, box: tuple[float, float, float, float], angle: float, group: str | None, where: str) -> None:
     left, top, right, bottom = box
     if right < left or bottom < top:
         raise ProcessingError(f"{where}: expected a box with its corners in order, got {short(list(box))}; export it again")
-    attributes = entry.get("attributes")
-    if isinstance(attributes, Mapping) and attributes.get("rotation"):  # about its middle; its edges are not those written
-        lists.add(label, (left + right) / 2, (top + bottom) / 2, group=group, area=(right - left) * (bottom - top))
+    if angle:
+        lists.add_turned_box(label, ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top), angle, group=group)
     else:
         lists.add_box(label, left, top, right, bottom, group=group)
 

@@ -20,6 +20,9 @@ from molmopoint.files import open_picture
 _ORIENTATION = 0x0112
 """EXIF tag; from 5 on, height and width change places when the picture is shown."""
 
+_WIDTH, _HEIGHT = 0x0100, 0x0101
+"""TIFF tags of the stored size."""
+
 _ROUNDING = 1.01
 """Pixels of the smaller size by which rounding may change the shorter side of a scaled picture."""
 
@@ -128,15 +131,14 @@ def picture_size(path: str | os.PathLike[str]) -> PictureSize | None:
     try:
         with open_picture(path) as picture:
             # The method of the base class: that of PNG files decodes all pixels to look for EXIF data behind them.
-            orientation = Image.Image.getexif(picture).get(_ORIENTATION, 1)
-            size, form = picture.size, picture.format
+            exif = Image.Image.getexif(picture)
+            width, height = picture.size
+            if picture.format == "TIFF":  # Pillow has turned the size of these already
+                width, height = exif.get(_WIDTH, width), exif.get(_HEIGHT, height)
+            orientation = exif.get(_ORIENTATION, 1)
+            return PictureSize((float(width), float(height)), orientation if orientation in range(1, 9) else 1)
     except Exception:  # decoders raise nearly anything on broken files
         return None
-    if orientation not in range(1, 9):
-        orientation = 1
-    if form == "TIFF":  # Pillow turns these by itself
-        orientation = 1
-    return PictureSize((float(size[0]), float(size[1])), orientation)
 
 
 def placement_of(file: Path, recorded: Size | None) -> Placement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from molmopoint.data.importers.collecting import NEGATIVES, WITHOUT_PLACE, Collector, PointLists
-from molmopoint.data.importers.common import PathLike, label_text, numbers, picture_path, read_json, required, short, whole_text
+from molmopoint.data.importers.common import PathLike, label_text, number, numbers, picture_path, read_json, required, short, whole_text
 from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
@@ -57,8 +58,8 @@ def read_via(
             continue
         if lists is None:
             continue
-        for number, region in enumerate(regions, start=1):
-            _add(lists, region, chosen, described, f"{where}, region {number}")
+        for index, region in enumerate(regions, start=1):
+            _add(lists, region, chosen, described, f"{where}, region {index}")
         yield from collector.rows(lists)
     yield from collector.absent_rows()
 
@@ -183,9 +184,16 @@ def _add_shape(lists: PointLists, shape: Any, label: str, where: str) -> None:
         if width < 0 or height < 0:
             raise ProcessingError(f"{where}: expected a box x, y, width, height, got {width:g} x {height:g}; annotate it again")
         lists.add_box(label, left, top, left + width, top + height)
-    elif kind in ("circle", "ellipse", "point"):
+    elif kind == "point":
         x, y = _values(shape, where, "cx", "cy")
         lists.add(label, x, y)
+    elif kind == "circle":
+        x, y, radius = _values(shape, where, "cx", "cy", "r")
+        lists.add_ellipse(label, (x, y), (radius, radius))
+    elif kind == "ellipse":
+        x, y, across, down = _values(shape, where, "cx", "cy", "rx", "ry")
+        angle = number(shape.get("theta") or 0, f"{where}, theta")
+        lists.add_ellipse(label, (x, y), (across, down), math.degrees(angle))
     elif kind == "polygon":
         across, down = (numbers(required(shape, f"all_points_{axis}", where), f"{where}, {axis}") for axis in ("x", "y"))
         if len(across) != len(down):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +125,8 @@ def _add(lists: PointLists, entry: Element, where: str, journal: Journal) -> Non
         if polygon is not None:
             lists.add_polygon(label, [_corners(polygon, where)])
         elif turned is not None:
-            lists.add(label, *_values(turned, where, "cx", "cy"))
+            x, y, width, height, angle = _values(turned, where, "cx", "cy", "w", "h", "angle")
+            lists.add_turned_box(label, (x, y), (width, height), math.degrees(angle))
         elif box is not None:
             left, top, right, bottom = _values(box, where, "xmin", "ymin", "xmax", "ymax")
             if right < left or bottom < top:
