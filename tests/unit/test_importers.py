@@ -328,7 +328,7 @@ def test_the_registry():
     assert tuple(READERS) == FORMATS
     assert format_options("screenspot") == {"box": True, "images": False, "coords": False}
     with pytest.raises(ProcessingError, match="coco, cvat"):
-        import_records("voc", "x")
+        import_records("via3", "x")
     with pytest.raises(ProcessingError, match="'splt'"):
         import_records("yolo", "x", splt="train")
 

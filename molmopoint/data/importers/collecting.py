@@ -83,6 +83,7 @@ class PointLists:
         self.spoilt: dict[str, str] = {}
         self.unsure: set[str] = set()
         self.all_unsure = False
+        self.only_absent: set[str] | None = None
         self._journal = journal
         self._where = ""
         self._ungroup = ungroup
@@ -375,14 +376,15 @@ class Collector:
                 self.journal.skip("pictures of another size than recorded", f"{image}: left out: {error}")
                 return None
             self._tell(image, placement)
-        seen = self._pictures.setdefault(str(image), _Seen({"image": str(image)}))
-        if only_absent is not None:
-            seen.only = set(only_absent)
-        return PointLists(str(image), self.journal, coords=coords, placement=placement, ungroup=self._ungroup)
+        lists = PointLists(str(image), self.journal, coords=coords, placement=placement, ungroup=self._ungroup)
+        lists.only_absent = None if only_absent is None else set(only_absent)
+        return lists
 
     def rows(self, lists: PointLists) -> Iterator[dict[str, Any]]:
-        """Ends a picture: one row per label that is complete."""
+        """Ends a picture: one row per label that is complete. Of pictures that nobody ends nothing is absent."""
         seen = self._pictures.setdefault(lists.image, _Seen({"image": lists.image}))
+        if lists.only_absent is not None:
+            seen.only = lists.only_absent if seen.only is None else seen.only & lists.only_absent
         seen.unsure |= lists.all_unsure
         self._note(seen, lists.labels, {*lists.spoilt, *lists.unsure})
         yield from lists.rows()

@@ -9,9 +9,9 @@ from typing import Any
 from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import PathLike, label_text, read_text
 from molmopoint.data.importers.journal import Journal
-from molmopoint.data.importers.yolo import label_file, labelled_picture
+from molmopoint.data.importers.yolo import labelled_picture
 from molmopoint.data.importers.yolo_labels import Kinds
-from molmopoint.data.importers.yolo_paths import Places, listed_pictures
+from molmopoint.data.importers.yolo_paths import Places, label_file, listed_pictures
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 
@@ -66,8 +66,7 @@ def _settings(path: Path) -> dict[str, str]:
 
 
 def _found(places: Places, name: str) -> Path:
-    candidates = places.candidates(name)
-    found = next((candidate for candidate in candidates if is_file(candidate)), None)
-    if found is None:
-        raise ProcessingError(f"expected a file at {candidates[0]}, got none; correct the path in obj.data")
-    return found
+    place = places.meant(name, is_file)
+    if not is_file(place):
+        raise ProcessingError(f"expected a file at {place}, got none; correct the path in obj.data, or use --images")
+    return place

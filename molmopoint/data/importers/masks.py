@@ -37,7 +37,7 @@ def check_mask_size(width: float, height: float) -> None:
         raise ProcessingError(f"expected a mask of at most {MAX_MASK_PIXELS:,} pixels, got {got}; scale the picture and its mask")
 
 
-def decoded_runs(runs: Sequence[int] | np.ndarray, width: float, height: float) -> np.ndarray:
+def decoded_runs(runs: Sequence[float] | np.ndarray, width: float, height: float) -> np.ndarray:
     """(height, width) bool from lengths of runs along the rows, the outside first.
 
     Runs along the columns, as COCO has them, are those along the rows of the transposed mask: exchange width and height, and

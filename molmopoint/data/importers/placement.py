@@ -8,6 +8,7 @@ are explained by neither mean another picture.
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +130,8 @@ def fitted(recorded: Size, picture: PictureSize) -> Placement:
 def picture_size(path: str | os.PathLike[str]) -> PictureSize | None:
     """Size and orientation from the header of a file; None if it is no readable picture."""
     try:
-        with open_picture(path) as picture:
+        with warnings.catch_warnings(), open_picture(path) as picture:
+            warnings.simplefilter("ignore")  # of odd metadata; what cannot be read raises
             # The method of the base class: that of PNG files decodes all pixels to look for EXIF data behind them.
             exif = Image.Image.getexif(picture)
             width, height = picture.size

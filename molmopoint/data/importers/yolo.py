@@ -12,7 +12,7 @@ from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import PathLike, label_text, one_of, read_text, required, short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.yolo_labels import Kinds, add_labels
-from molmopoint.data.importers.yolo_paths import Places, listed_pictures
+from molmopoint.data.importers.yolo_paths import Places, exists, label_file, listed_pictures
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
 
@@ -131,10 +131,9 @@ def _pictures(places: Places, entry: Any, journal: Journal) -> Iterator[Path]:
     for item in entry if isinstance(entry, list) else [entry]:
         if not isinstance(item, str) or not item.strip():
             raise ProcessingError(f"expected the path of a folder of pictures, got {short(item)}; correct data.yaml")
-        candidates = places.candidates(item)
-        place = next((candidate for candidate in candidates if _exists(candidate)), None)
-        if place is None:
-            raise ProcessingError(f"expected pictures at {candidates[0]}, got nothing there; correct the path in data.yaml")
+        place = places.meant(item, exists)
+        if not exists(place):
+            raise ProcessingError(f"expected pictures at {place}, got nothing there; correct the path in data.yaml, or use --images")
         if place.is_file():
             yield from listed_pictures(place, places, journal)
             continue
@@ -146,22 +145,3 @@ def _pictures(places: Places, entry: Any, journal: Journal) -> Iterator[Path]:
                 journal.skip(
                     "pictures of formats that are not read", f"{file}: left out, its format is not read; convert it to JPEG or PNG"
                 )
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # names that the system cannot even look up
-        return False
-
-
-def label_file(image: Path) -> Path:
-    """The last folder named `images` becomes `labels`; without one, or where nothing is there, the file lies beside the picture."""
-    parts = list(image.parts)
-    at = [i for i, part in enumerate(parts[:-1]) if part == "images"]
-    beside = image.with_suffix(".txt")
-    if not at:
-        return beside
-    parts[at[-1]] = "labels"
-    swapped = Path(*parts).with_suffix(".txt")
-    return beside if is_file(beside) and not is_file(swapped) else swapped

@@ -6,7 +6,7 @@ Such files are passed on, and a path in them may lead anywhere: nothing outside 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,22 +43,33 @@ class Places:
         named = folder / path.replace("\\", "/") if isinstance(path, str) and path.strip() else folder
         return cls((named, folder), folder, beside=True, without=without)
 
-    def candidates(self, name: str) -> list[Path]:
-        """Where a path may lead, in the order of what is meant.
+    def meant(self, name: str, there: Callable[[Path], bool]) -> Path:
+        """Where a path leads: to the first thing that is there, of what it may mean.
+
+        Args:
+            name: the path as it is written.
+            there: whether something is at a place.
+
+        Returns:
+            What is there, or else the first place.
 
         Raises:
-            ProcessingError: all that it may mean leads elsewhere.
+            ProcessingError: nothing is there, and the path may also mean a place elsewhere.
         """
         spelt = name.replace("\\", "/")
         found = [beginning / spelt for beginning in self.beginnings]
         found.append(self.beginnings[-1] / spelt.removeprefix(self.without))
         allowed = [path for path in found if self._allows(path)]
-        if not allowed:
+        existing = next((path for path in allowed if there(path)), None)
+        if existing is not None:
+            return existing
+        if len(allowed) < len(found):
+            elsewhere = next(path for path in found if path not in allowed)
             raise ProcessingError(
-                f"expected a path in {self.own} or beside it, got {short(name)}, which leads to {found[0]}; "
+                f"expected a path in {self.own} or beside it, got {short(name)}, which leads to {elsewhere}; "
                 "if you trust it, name the folder of the data set with --images"
             )
-        return allowed
+        return found[0]
 
     def _allows(self, path: Path) -> bool:
         own = self.own.absolute()
@@ -69,6 +80,18 @@ class Places:
         return self.beside and outer != Path(outer.anchor) and _stays(outer, path) and not _stays(path, outer)
 
 
+def label_file(image: Path) -> Path:
+    """The last folder named `images` becomes `labels`; without one, or where nothing is there, the file lies beside the picture."""
+    parts = list(image.parts)
+    at = [i for i, part in enumerate(parts[:-1]) if part == "images"]
+    beside = image.with_suffix(".txt")
+    if not at:
+        return beside
+    parts[at[-1]] = "labels"
+    swapped = Path(*parts).with_suffix(".txt")
+    return beside if is_file(beside) and not is_file(swapped) else swapped
+
+
 def listed_pictures(file: Path, places: Places, journal: Journal) -> Iterator[Path]:
     """Pictures of a text file with one path per line; those that lead elsewhere are left out."""
     around = dataclasses.replace(places, beginnings=(file.parent, *places.beginnings))
@@ -77,11 +100,24 @@ def listed_pictures(file: Path, places: Places, journal: Journal) -> Iterator[Pa
         if not name:
             continue
         try:
-            candidates = around.candidates(name)
+            image = around.meant(name, _is_known)
         except MolmoPointError as error:
             journal.skip("pictures that lie elsewhere", f"{file.name}, line {number}: left out: {error}")
             continue
-        yield next((path for path in candidates if is_file(path)), candidates[0])
+        yield image
+
+
+def exists(path: Path) -> bool:
+    """Whether anything is there; names that the system cannot even look up are not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_known(image: Path) -> bool:
+    """Whether there is the picture or its label file; exports often leave the pictures out."""
+    return is_file(image) or (image.name != "" and is_file(label_file(image)))
 
 
 def _stays(folder: Path, path: Path) -> bool:
