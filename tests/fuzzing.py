@@ -220,7 +220,12 @@ def _round(inputs: SearchStrategy[Any], action: Callable[[Any], object], example
         deadline=None,
         database=None,
         derandomize=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+            HealthCheck.filter_too_much,
+            HealthCheck.large_base_example,
+        ],
         phases=(Phase.generate, Phase.shrink),
     )
     @given(inputs)

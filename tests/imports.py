@@ -36,7 +36,7 @@ class Imported:
         """Label or prompt -> points of a picture, named by its path or its end."""
         found: dict[str, Places] = {}
         for record in self.records:
-            if record.images[0].endswith(str(image)) and record.points:
+            if record.media[0].endswith(str(image)) and record.points:
                 places = [(round(point.x, 3), round(point.y, 3)) for point in record.points]
                 found.setdefault(record.prompt or record.label or "", []).extend(places)
         return found
@@ -44,12 +44,12 @@ class Imported:
     @property
     def absent(self) -> list[tuple[str, str]]:
         """Name of the picture and label of the rows that say that there is nothing."""
-        return [(Path(record.images[0]).name, record.prompt or record.label or "") for record in self.records if record.no_points]
+        return [(Path(record.media[0]).name, record.prompt or record.label or "") for record in self.records if record.no_points]
 
     @property
     def files(self) -> list[str]:
         """Names of the pictures with points, in order."""
-        return sorted({Path(record.images[0]).name for record in self.records if record.points})
+        return sorted({Path(record.media[0]).name for record in self.records if record.points})
 
 
 def imported(format: str, source: Any, **options: Any) -> Imported:

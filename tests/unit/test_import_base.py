@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,8 @@ def test_runs_are_limited_before_memory_is_asked_for():
         with pytest.raises(ProcessingError, match="at most 268,435,456 pixels"):
             decoded_runs([width * height], width, height)
     assert decoded_runs([0, 3, 1, 2], 3, 2).tolist() == [[True, True, True], [False, True, True]]
-    for wrong in ([5], [7], [8, -2], [5.5, 0.5], [2**63, 2**63, 6], [[6]]):
+    faulty: list[Any] = [[5], [7], [8, -2], [5.5, 0.5], [2**63, 2**63, 6], [[6]]]
+    for wrong in faulty:
         with pytest.raises(ProcessingError, match="expected runs over 3 x 2 pixels"):
             decoded_runs(wrong, 3, 2)
     with pytest.raises(ProcessingError, match="whole pixels"):

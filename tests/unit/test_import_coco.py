@@ -104,7 +104,7 @@ def test_one_broken_picture_ends_nothing(tmp_path, change):
     document = json.loads(source.read_text())
     document["images"][0].update(change)
     result = imported("coco", write(source, document), negatives=0.9)
-    assert [record.images[0].rpartition("/")[2] for record in result.records] == ["two.png"]
+    assert [record.media[0].rpartition("/")[2] for record in result.records] == ["two.png"]
     assert "picture 1" in result.said and "pictures whose entry cannot be read: 1" in result.said
 
 

@@ -24,7 +24,7 @@ from molmopoint.data.importers.placement import Placement, Size, placement_of
 from molmopoint.data.interior import polygon_interior
 from molmopoint.errors import MolmoPointError, ProcessingError
 
-MAX_CORNERS = 50_000
+MAX_CORNERS = 20_000
 """Corners of a polygon; the search of its inside takes memory and time by their number."""
 
 _ELLIPSE_CORNERS = 32
