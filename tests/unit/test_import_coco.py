@@ -182,3 +182,12 @@ def test_one_id_twice(tmp_path):
     source.write_text(source.read_text().replace('"id": 2', '"id": 1'))
     result = imported("coco", source, negatives=0.9)
     assert len(result.records) == 1 and "an id of its own, got 1 a second time" in result.said
+
+
+def test_what_only_pictures_left_out_show_is_not_denied(tmp_path):
+    """Else every row about it would say that it is not there."""
+    picture(tmp_path / "odd.png", (400, 100))
+    annotations = [{"category_id": 2, "bbox": [1, 1, 2, 2]}, {"image_id": 2, "bbox": [1, 1, 2, 2]}]
+    categories = [CUP, {"id": 2, "name": "plate"}, {"id": 3, "name": "fork"}]
+    result = imported("coco", coco(tmp_path, [("odd.png", 300, 300), ("b.png", 100, 80)], annotations, categories), negatives=0.9)
+    assert result.absent == [("b.png", "fork")]

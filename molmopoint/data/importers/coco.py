@@ -94,6 +94,7 @@ def read_coco(
     known: set[str | int] = set()
     for position, entry in enumerate(pictures, start=1):
         where = f"{path.name}, picture {position}"
+        annotations: list[Mapping[str, Any]] = []
         try:
             image_id = identity(required(entry, "id", where), where)
             if image_id in known:
@@ -103,8 +104,9 @@ def read_coco(
             lists = _lists(collector, entry, folder, categories, where)
         except MolmoPointError as error:
             journal.skip("pictures whose entry cannot be read", f"left out: {error}")
-            continue
+            lists = None
         if lists is None:
+            collector.leave_out(_shown(annotations, categories, choices))
             continue
         for annotation in annotations:
             _add(lists, annotation, categories, choices)
@@ -147,9 +149,7 @@ def _categories(value: Any, choices: _Choices, journal: Journal, name: str) -> t
         if entry.get("supercategory") != label:
             parents.add(str(entry.get("supercategory"))[:200])
     classes = [category for category in categories.values() if category.name not in parents]
-    if choices.target == "keypoints":
-        return categories, [label for category in classes for label in _keypoint_labels(category)]
-    return categories, [category.name for category in classes]
+    return categories, [label for category in classes for label in _labels(category, choices)]
 
 
 def _lists(
@@ -168,6 +168,14 @@ def _named(ids: Any, categories: Mapping[str | int, _Category]) -> list[str]:
     return [category.name for category in found if category is not None]
 
 
+def _shown(annotations: list[Mapping[str, Any]], categories: Mapping[str | int, _Category], choices: _Choices) -> list[str]:
+    """Labels of the annotations of a picture that is left out."""
+    shown = [
+        categories[number] for entry in annotations if isinstance(number := entry.get("category_id"), int | str) and number in categories
+    ]
+    return [label for category in shown for label in _labels(category, choices)]
+
+
 def _add(
     lists: PointLists,
     annotation: Mapping[str, Any],
@@ -184,7 +192,7 @@ def _add(
             raise ProcessingError(f"{where}: expected a listed category, got id {category_id!r}; add it to 'categories'")
     if category is None:
         return
-    labels = _keypoint_labels(category) if choices.target == "keypoints" else [category.name]
+    labels = _labels(category, choices)
     if annotation.get("iscrowd") not in (None, 0, False) and choices.crowd == "skip":
         reason = "iscrowd is 1, which means many under one mask; if a brush tool wrote it for single objects, use --crowd object"
         for label in labels:
@@ -212,6 +220,11 @@ def _add_object(lists: PointLists, annotation: Mapping[str, Any], label: str, ta
     if width < 0 or height < 0:
         raise ProcessingError(f"{where}: expected a box x, y, width, height, got {annotation['bbox']}; export it again")
     lists.add_box(label, left, top, left + width, top + height)
+
+
+def _labels(category: _Category, choices: _Choices) -> list[str]:
+    """What may be pointed at of an object."""
+    return _keypoint_labels(category) if choices.target == "keypoints" else [category.name]
 
 
 def _keypoint_labels(category: _Category) -> list[str]:

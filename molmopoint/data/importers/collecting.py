@@ -389,6 +389,10 @@ class Collector:
         self._note(seen, lists.labels, {*lists.spoilt, *lists.unsure})
         yield from lists.rows()
 
+    def leave_out(self, labels: Iterable[str]) -> None:
+        """Notes what a picture shows that is left out: if no other row points at it, it would only ever be denied, so nothing is said."""
+        self._left_out.update(labels)
+
     def clip(self, video: Path, labels: Iterable[str], left_out: Iterable[str], *, unsure: bool = False) -> None:
         """Notes what rows of tracks, which are made elsewhere, say about a clip.
 

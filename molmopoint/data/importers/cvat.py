@@ -65,6 +65,7 @@ def read_cvat(
             journal.skip("pictures", f"left out: {error}")
             continue
         if lists is None:
+            collector.leave_out(shape.get("label") or "" for shape in image)
             continue
         for number, shape in enumerate(image, start=1):
             _add(lists, shape, f"{where}, shape {number}", keypoints, journal)

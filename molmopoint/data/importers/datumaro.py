@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,15 +118,18 @@ def read_datumaro(
         top = beside / "images" if images is None else Path(images)
         for position, item in enumerate(objects(document["items"], f"{file.name}, items"), start=1):
             where = f"{file.name}, item {position}"
+            annotations: list[Any] = []
+            lists = None
             try:
-                lists = _lists(collector, item, top, file.stem, where)
                 annotations = listed(item.get("annotations"), f"{where}, annotations")
+                lists = _lists(collector, item, top, file.stem, where)
             except MolmoPointError as error:
                 journal.skip("items that cannot be read", f"left out: {error}")
+            if lists is None:
+                collector.leave_out(_shown(annotations, of_file))
                 continue
-            if lists is not None:
-                _add_all(lists, annotations, of_file, choices, where, journal)
-                yield from collector.rows(lists)
+            _add_all(lists, annotations, of_file, choices, where, journal)
+            yield from collector.rows(lists)
     yield from collector.absent_rows()
 
 
@@ -167,6 +171,15 @@ def _lists(collector: Collector, item: Mapping[str, Any], top: Path, subset: str
     size = (media or {}).get("size")
     height, width = (None, None) if size is None else numbers(size, f"{where}, size", 2).tolist()
     return collector.picture(image, recorded_size(width, height, where))
+
+
+def _shown(annotations: list[Any], names: _Names) -> list[str]:
+    """Labels of the annotations of a picture that is left out."""
+    shown = []
+    for entry in annotations:
+        with contextlib.suppress(ProcessingError):
+            shown.append(names.label(required(entry, "label_id", ""), ""))
+    return shown
 
 
 def _add_all(lists: PointLists, annotations: list[Any], names: _Names, choices: _Choices, item: str, journal: Journal) -> None:
