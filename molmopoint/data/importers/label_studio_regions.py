@@ -189,9 +189,9 @@ def _join(region: Region, result: Any) -> None:
         if name.endswith(_LABELS):
             labels = [label_text(label, where) for label in listed(names, where)]
             region.labels += [label for label in labels if label not in region.labels]
-    sides = [result.get(name) for name in ("original_width", "original_height")]
-    if None not in sides:
-        region.size = region.size or recorded_size(*sides, where)
+    width, height = result.get("original_width"), result.get("original_height")
+    if width is not None and height is not None:
+        region.size = region.size or recorded_size(width, height, where)
     region.rotation = region.rotation or number(result.get("image_rotation") or 0, where) % 360
     if result.get("item_index") is not None:
         region.picture = int(number(result["item_index"], where))
