@@ -16,7 +16,8 @@ from molmopoint.errors import GroundingError
 from molmopoint.tracks import Tracks
 
 FPS = 10.0
-names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6)
+letters = st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from("'=+-@\t\r\n"))
+names = st.text(letters, min_size=1, max_size=6)
 
 
 @st.composite
@@ -71,7 +72,7 @@ def test_json_and_coco_keep_everything(tmp_path_factory, tracks, form):
 def test_csv_keeps_every_row(tmp_path_factory, tracks):
     path = tmp_path_factory.mktemp("tracks") / "tracks.csv"
     tracks.save(path)
-    with_rows = replace(tracks, moments=np.unique(tracks.time))
+    with_rows = replace(tracks, moments=np.unique(tracks.time), x=tracks.x.round(2), y=tracks.y.round(2))
     assert Tracks.load(path, size=tracks.size, fps=tracks.fps) == with_rows
 
 
@@ -108,6 +109,16 @@ def test_what_the_lines_look_like(tmp_path):
     assert document["videos"] == [{"id": 1, "width": 64, "height": 36, "fps": 30.0}]
     assert document["annotations"][0]["keypoints"] == [5.0, 1.0, 2] and document["annotations"][0]["track_id"] == 1
     assert [category["name"] for category in document["categories"]] == ["cat", "object"]
+
+
+def test_a_spreadsheet_computes_no_label(tmp_path):
+    labels = {1: '=HYPERLINK("http://example.invalid")', 2: "-2+3"}
+    tracks = small(labels=labels, x=[-3.5, 10 / 3])
+    tracks.save(tmp_path / "a.csv")
+    first, second = (tmp_path / "a.csv").read_text().splitlines()[1:]
+    assert first == """1,,0.0,-3.5,1.0,1,,"'=HYPERLINK(""http://example.invalid"")\""""
+    assert second == "2,,0.5,3.33,2.0,1,,'-2+3"
+    assert Tracks.load(tmp_path / "a.csv").labels == labels
 
 
 def test_two_times_in_one_frame(tmp_path):
