@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from molmopoint.files import open_picture
 from molmopoint.metrics.run_lengths import MaskIndex
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
     Raises:
         OSError: the file cannot be read.
     """
-    with Image.open(path) as picture:
+    with open_picture(path, decode=True) as picture:
         if picture.mode == "P":
             picture = picture.convert("RGB")
         if picture.mode == "1":

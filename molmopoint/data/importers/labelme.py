@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from molmopoint.data.importers.common import OnSkip, PathLike, PointLists, corners, objects, read_json, required
 from molmopoint.errors import ProcessingError
+from molmopoint.files import open_picture
 
 
 def read_labelme(source: PathLike, on_skip: OnSkip) -> Iterator[dict[str, Any]]:
@@ -63,7 +63,7 @@ def _add(lists: PointLists, shape: Mapping[str, Any], where: str) -> None:
 def _mask(text: str, where: str) -> np.ndarray:
     """(height, width) of the picture that LabelMe keeps as text; its upper left corner is the shape's first point."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
+        with open_picture(io.BytesIO(base64.b64decode(text, validate=True))) as picture:
             return np.asarray(picture.convert("L")) > 0
     except (ValueError, TypeError, OSError) as error:
         raise ProcessingError(f"{where}: expected a mask as base64 picture, got {error}; save the file again in LabelMe") from error
