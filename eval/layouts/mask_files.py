@@ -41,6 +41,7 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
 
     Raises:
         OSError: the file cannot be read.
+        ProcessingError: it has too many pixels.
     """
     with open_picture(path, decode=True) as picture:
         if picture.mode == "P":
