@@ -155,7 +155,7 @@ def _numbered_mask(file: Path, object_id: str) -> np.ndarray:
     Raises:
         ValueError: the object has no number, or the picture has colours instead of numbers.
     """
-    with open_picture(file, decode=True) as picture:
+    with open_picture(file) as picture:
         numbers = np.asarray(picture)
     if numbers.ndim != 2:
         raise ValueError(f"expected a picture of numbers, got {numbers.shape} in {file}")

@@ -30,7 +30,7 @@ QUALITY = 72
 BUDGET = 12_000_000
 """Characters of all pictures of a page together."""
 
-_UNREADABLE = (OSError, ValueError, SyntaxError)
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What PIL raises for files that are no pictures."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from molmopoint.errors import EvaluationError, MolmoPointError
+from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item
 from molmopoint.files import open_picture
 
@@ -36,7 +36,7 @@ def _size(path: Path) -> tuple[int, int]:
         with open_picture(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_ORIENTATION) in _TURNED
-    except (OSError, MolmoPointError) as error:
+    except OSError as error:
         raise EvaluationError(
             f'expected a picture at {path}, got {type(error).__name__}: {error}; write "image_sizes" into the stored answers to do without'
         ) from error

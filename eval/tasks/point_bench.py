@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import label
 
-from molmopoint.errors import EvaluationError, ProcessingError
+from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, Missing, ShownTruth, Source, Target, View
 from molmopoint.eval.layouts.archives import FileFinder, unpacked
 from molmopoint.eval.layouts.mask_files import index_masks, read_mask
@@ -133,5 +133,5 @@ def _key(row: dict[str, Any]) -> str:
 def _mask(file: Path | None) -> np.ndarray | None:
     try:
         return None if file is None else read_mask(file)
-    except (OSError, ProcessingError):
+    except OSError:
         return None

@@ -14,7 +14,7 @@ from molmopoint.files.pictures import (
     open_picture,
     picture_limit,
 )
-from molmopoint.files.whole import is_partial, process_runs, remove_leftovers, write_text_whole, written_whole
+from molmopoint.files.whole import filled_whole, is_partial, process_runs, remove_leftovers, write_text_whole, written_whole
 
 __all__ = [
     "MAX_PICTURE_PIXELS",
@@ -22,6 +22,7 @@ __all__ = [
     "PICTURE_FORMATS",
     "PICTURE_SUFFIXES",
     "check_picture_size",
+    "filled_whole",
     "inside_folder",
     "is_file",
     "is_partial",

@@ -58,6 +58,33 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         _IN_PROGRESS.discard(beside.name)
 
 
+@contextlib.contextmanager
+def filled_whole(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder inside the target, whose files are moved into the target at the end; after an error nothing was added.
+
+    Other files of the target stay. What killed processes left in the target is removed first.
+
+    Args:
+        folder: the target; made if it is not there.
+
+    Yields:
+        The folder to write files to.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(target)
+    beside = target / _partial_name("saving")
+    beside.mkdir()
+    _IN_PROGRESS.add(beside.name)
+    try:
+        yield beside
+        for path in sorted(beside.iterdir()):
+            path.replace(target / path.name)
+    finally:
+        _remove(beside)
+        _IN_PROGRESS.discard(beside.name)
+
+
 def write_text_whole(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all; line ends stay as they are.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from molmopoint.errors import GroundingError
+from molmopoint.files import write_text_whole
 from molmopoint.tracks import coco, csv_form, mot
 
 
@@ -62,7 +63,7 @@ def write_document(document: Mapping[str, Any], path: str | os.PathLike[str], na
     form_name, form = _form_of(Path(path), name)
     _check_options(form_name, options, form.writing, "writing")
     text = form.write(document, **options)
-    Path(path).write_text(text, encoding="utf-8", newline="")
+    write_text_whole(path, text)
 
 
 def read_document(path: str | os.PathLike[str], name: str | None, **options: Any) -> dict[str, Any]:
