@@ -13,7 +13,7 @@ from molmopoint.data.record_checks import row_error
 from molmopoint.data.record_parsing import parse_record, record_fields
 from molmopoint.data.record_types import Record
 from molmopoint.errors import ProcessingError
-from molmopoint.files import written_whole
+from molmopoint.files import is_file, written_whole
 
 Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 """A JSONL file; a parquet file, a saved data set or "owner/name" of one on the Hub; or rows, such as a loaded data set."""
@@ -40,7 +40,7 @@ def iterate_rows(source: Source, *, split: str | None = None) -> Iterator[tuple[
         yield from enumerate(data_set_rows(source) if is_data_set(source) else source, start=1)
         return
     path = Path(source)
-    if not path.is_file():
+    if not is_file(path):
         raise ProcessingError(f"expected a JSONL file with one row per line, got no file {path}; check the path")
     with path.open("rb") as lines:
         for row, line in enumerate(lines, start=1):
@@ -88,6 +88,6 @@ def _json_line(line: bytes, row: int) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         got = f"{error.msg} at column {error.colno}"
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # other encodings, numbers of thousands of digits, lists in lists in lists
         got = f"{type(error).__name__}: {error}"
     return row_error(row, None, "one JSON object per line", got, "write every row on a line of its own, in UTF-8")

@@ -3,7 +3,7 @@
 Everything here treats names and bytes as somebody else's: a name may lead out of its folder, a picture may be a program.
 """
 
-from molmopoint.files.names import inside_folder, is_file, one_spelling
+from molmopoint.files.names import inside_folder, is_file, is_folder, one_spelling
 from molmopoint.files.pictures import (
     MAX_PICTURE_PIXELS,
     MAX_PIXELS_VARIABLE,
@@ -25,6 +25,7 @@ __all__ = [
     "filled_whole",
     "inside_folder",
     "is_file",
+    "is_folder",
     "is_partial",
     "max_picture_pixels",
     "one_spelling",

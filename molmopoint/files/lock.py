@@ -37,7 +37,7 @@ def alone_in(
     """Keeps other processes out of a folder, as long as they ask too.
 
     Args:
-        folder: made if it is not there.
+        folder: made if it is not there; a folder that was made here and is left without any file is removed again.
         what: is done there, for the message of whoever comes second: "an evaluation".
         error: of which type the refusal is.
         part: of the folder; processes that share the work of one run each have their own.
@@ -46,6 +46,7 @@ def alone_in(
         MolmoPointError: of the given type: a process is there already; the message names it.
     """
     place = Path(folder)
+    is_new = not place.exists()
     place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / f"{_NAME}{part}", thread_local=False)
     owner = place / f"{_NAME}{part}.json"
@@ -61,6 +62,9 @@ def alone_in(
     finally:
         with contextlib.suppress(OSError):
             owner.unlink(missing_ok=True)
+            if is_new and all(map(is_lock, place.iterdir())):  # nothing came of it: no trace stays
+                Path(lock.lock_file).unlink(missing_ok=True)
+                place.rmdir()
         lock.release()
 
 

@@ -46,6 +46,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; see `is_file`."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def one_spelling(name: str) -> str:
     """A name with composed accents and forward slashes, so that equal names compare equal."""
     return unicodedata.normalize("NFC", name.replace("\\", "/"))

@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from molmopoint.errors import ProcessingError
-from molmopoint.files import check_picture_size, open_picture
+from molmopoint.files import check_picture_size, is_file, is_folder, open_picture
 
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
@@ -66,8 +66,8 @@ def _open_file(path: str | Path) -> Image.Image:
     name = str(path)
     if name.startswith(("http://", "https://", "data:")):
         raise ProcessingError(f"expected a picture file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
-    if not Path(name).is_file():
-        kind = "a folder" if Path(name).is_dir() else "nothing"
+    if not is_file(Path(name)):
+        kind = "a folder" if is_folder(Path(name)) else "nothing"
         raise ProcessingError(f"expected a picture file at {name!r}, found {kind} there; check the path")
     try:
         with open_picture(name) as picture:

@@ -77,7 +77,7 @@ def read_document(path: str | os.PathLike[str], name: str | None, **options: Any
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:  # line ends inside quotes are the table's own
             text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no file, a name that cannot be one, other encodings
         raise GroundingError(f"expected a text file of tracks at {os.fspath(path)!r}, got: {error}") from error
     return form.read(text, **options)
 
@@ -99,5 +99,5 @@ def _check_options(name: str, options: Mapping[str, Any], known: frozenset[str],
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GroundingError(f"expected a JSON file of tracks, got: {error}") from error

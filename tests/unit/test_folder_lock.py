@@ -127,6 +127,16 @@ def test_file_systems_without_locks(tmp_path, monkeypatch):
         pass
 
 
+def test_a_folder_in_which_nothing_happened_is_removed(tmp_path):
+    with pytest.raises(ValueError, match="no data"), alone_in(tmp_path / "run", "a run"):
+        raise ValueError("no data")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "there").mkdir()
+    with alone_in(tmp_path / "there", "a run"), alone_in(tmp_path / "filled", "a run"):
+        (tmp_path / "filled" / "x").write_text("x")
+    assert (tmp_path / "there").is_dir() and (tmp_path / "filled" / "x").is_file()
+
+
 IDENTITY = {"recipe": {"steps": 1}, "model": "nano", "data": {"train": "0"}}
 
 
