@@ -76,6 +76,7 @@ setup(
         "rich>=13.9",
         "jinja2>=3.1",
         "pyyaml>=6",
+        "filelock>=3.12",
     ],
     extras_require={
         "flash": ["flash-attn>=2.7"],

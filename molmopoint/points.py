@@ -6,6 +6,7 @@ are pixels of the displayed original picture or frame, from its upper left corne
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,21 +157,26 @@ class Points(Sequence[Point]):
         try:
             rows = document["points"]
             kind = {"second": np.float64, "image": np.int64}[document["group_unit"]]
-            columns = {name: [row[name] for row in rows] for name in ("object_id", "group", "x", "y", "score")}
+            whole = {"object_id": True, "group": kind is np.int64, "x": False, "y": False}
+            columns = {
+                name: [checked_number(row[name], f"points[{i}].{name}", whole=is_whole) for i, row in enumerate(rows)]
+                for name, is_whole in whole.items()
+            }
+            scores = [row["score"] for row in rows]
             has_triples, has_labels = (bool(rows) and all(name in row for row in rows) for name in ("triple", "label"))
             return cls(
                 object_id=np.array(columns["object_id"], dtype=np.int64),
                 group=np.array(columns["group"], dtype=kind),
                 x=np.array(columns["x"], dtype=np.float64),
                 y=np.array(columns["y"], dtype=np.float64),
-                score=np.array([math.nan if s is None else s for s in columns["score"]], dtype=np.float64),
-                triples=np.array([row["triple"] for row in rows], dtype=np.int64) if has_triples else None,
-                image_sizes=document["image_sizes"],
-                labels=[row["label"] for row in rows] if has_labels else None,
+                score=np.array([math.nan if s is None else checked_number(s, f"points[{i}].score") for i, s in enumerate(scores)]),
+                triples=np.array([_triple(row["triple"], f"points[{i}].triple") for i, row in enumerate(rows)]) if has_triples else None,
+                image_sizes=_sizes(document["image_sizes"]),
+                labels=[checked_label(row["label"], f"points[{i}].label") for i, row in enumerate(rows)] if has_labels else None,
             )
         except GroundingError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise GroundingError(f"expected a document as Points.to_dict writes it, got one without a proper {error}") from error
 
     @classmethod
@@ -178,7 +184,7 @@ class Points(Sequence[Point]):
         """Reads what `to_json` wrote; GroundingError as in `from_dict`."""
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GroundingError(f"expected JSON as Points.to_json writes it, got: {error}") from error
         return cls.from_dict(document)
 
@@ -219,6 +225,52 @@ class Points(Sequence[Point]):
         shown = [f"#{p.object_id} ({p.x:.1f}, {p.y:.1f}) at {p.group}{unit}" for p in self[:_PREVIEW]]
         rest = [f"... {len(self) - _PREVIEW} more"] if len(self) > _PREVIEW else []
         return f"Points({len(self)}: {', '.join(shown + rest)})" if len(self) else "Points(0)"
+
+
+def checked_number(value: Any, where: str, *, whole: bool = False) -> Any:
+    """A finite number of a document as float, or as int of 64 bits where it must be whole; texts and truth values are none.
+
+    Raises:
+        GroundingError: it is none; `where` tells its place.
+    """
+    number = math.nan
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # JSON has integers beyond every float
+            number = float(value)
+    fits = math.isfinite(number) and (not whole or (number == math.floor(number) and abs(number) < 2**63))
+    if not fits:
+        got = type(value).__name__ if not isinstance(value, float) else repr(value)
+        raise GroundingError(f"expected a {'whole number of 64 bits' if whole else 'finite number'} in {where}, got {got}; correct it")
+    return int(value) if whole else number
+
+
+def checked_label(value: Any, where: str) -> str | None:
+    """A phrase of a document, or None; half a character can stand in JSON, and in no file.
+
+    Raises:
+        GroundingError: it is none; `where` tells its place.
+    """
+    if value is None or (isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)):
+        return value
+    got = ascii(value)[:40] if isinstance(value, str) else type(value).__name__
+    raise GroundingError(f"expected text of whole characters or nothing in {where}, got {got}; correct it")
+
+
+def _sizes(value: Any) -> list[tuple[int, int]] | None:
+    """(width, height) per picture."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(size, list | tuple) and len(size) == 2 for size in value):
+        raise GroundingError(f"expected image_sizes as a list of [width, height], got {type(value).__name__}; correct it")
+    sides = [[checked_number(side, f"image_sizes[{i}]", whole=True) for side in size] for i, size in enumerate(value)]
+    return [(width, height) for width, height in sides]
+
+
+def _triple(value: Any, where: str) -> list[int]:
+    """The three numbers of a point's tokens."""
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise GroundingError(f"expected three whole numbers in {where}, got {type(value).__name__}; correct them")
+    return [checked_number(part, where, whole=True) for part in value]
 
 
 def _check_columns(

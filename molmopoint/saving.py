@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from molmopoint.config import MolmoPointConfig
+from molmopoint.files import filled_whole, write_text_whole
 
 SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 """Weight files of an earlier save, which would contradict a new one."""
@@ -50,12 +50,9 @@ def save_whole(directory: str | os.PathLike[str], write: Callable[[str], Any]) -
         write: fills the folder whose path it is given.
     """
     target = Path(directory)
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=target) as beside:
-        write(beside)
-        written = sorted(path.name for path in Path(beside).iterdir())
-        for name in written:
-            (Path(beside) / name).replace(target / name)
+    with filled_whole(target) as beside:
+        write(str(beside))
+        written = sorted(path.name for path in beside.iterdir())
     if any(SHARD.fullmatch(name) for name in written):
         for old in target.iterdir():
             if SHARD.fullmatch(old.name) and old.name not in written:
@@ -68,7 +65,8 @@ def write_card(directory: str | os.PathLike[str], config: MolmoPointConfig) -> N
     if card.exists():
         return
     sides: Any = config.vision_config.image_size
-    card.write_text(
+    write_text_whole(
+        card,
         CARD.format(
             vit_layers=config.vision_config.num_hidden_layers,
             vit_width=config.vision_config.hidden_size,
@@ -79,5 +77,4 @@ def write_card(directory: str | os.PathLike[str], config: MolmoPointConfig) -> N
             pointing=config.patch_embed_dim,
             locations=config.num_locations,
         ),
-        encoding="utf-8",
     )

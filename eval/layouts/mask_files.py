@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from molmopoint.files import open_picture, written_whole
 from molmopoint.metrics.run_lengths import MaskIndex
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
     Raises:
         OSError: the file cannot be read.
     """
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         if picture.mode == "P":
             picture = picture.convert("RGB")
         if picture.mode == "1":
@@ -75,8 +75,8 @@ def index_masks(
     numbers: list[int] = []
     index = MaskIndex.build(_readable(len(keys), read, numbers))
     try:
-        cache.parent.mkdir(exist_ok=True)
-        cache.with_suffix(".json").write_text(json.dumps(numbers), encoding="utf-8")
+        with written_whole(cache.with_suffix(".json")) as beside:
+            beside.write_text(json.dumps(numbers), encoding="utf-8")
         index.save(cache)
     except OSError as error:
         logger.warning("the index of masks is built again every time, because it cannot be kept: %s", error)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from molmopoint.eval.benchmark import Answer
+from molmopoint.files import open_picture
 
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
@@ -20,7 +21,7 @@ _TURNED = (5, 6, 7, 8)
 def displayed_size(path: Path) -> tuple[int, int] | None:
     """(width, height) of the displayed picture from its header; None where there is no readable one."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_ORIENTATION) in _TURNED
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from molmopoint.eval.layouts.mask_files import read_mask
+from molmopoint.files import open_picture
 from molmopoint.metrics.coco_masks import decode_mask, fingerprint
 
 ANNOTATIONS = "Annotations"
@@ -155,7 +155,7 @@ def _numbered_mask(file: Path, object_id: str) -> np.ndarray:
     Raises:
         ValueError: the object has no number, or the picture has colours instead of numbers.
     """
-    with Image.open(file) as picture:
+    with open_picture(file) as picture:
         numbers = np.asarray(picture)
     if numbers.ndim != 2:
         raise ValueError(f"expected a picture of numbers, got {numbers.shape} in {file}")

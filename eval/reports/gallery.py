@@ -22,8 +22,8 @@ from molmopoint.eval.reports.responses import REWARD_FAULTS
 from molmopoint.eval.reports.summary import Summary
 from molmopoint.eval.reports.tables import percent, with_interval
 from molmopoint.eval.reports.thumbnails import SIDE, SMALL_SIDE, Thumbnails
-from molmopoint.eval.runner.evaluate import replace_text
 from molmopoint.eval.runner.records import Prediction
+from molmopoint.files import write_text_whole
 
 LIMIT = 500
 """Items of a page."""
@@ -80,7 +80,7 @@ def write_gallery(
     page = _environment().get_template("gallery.html.jinja")
     points = benchmark.needs == "points"
     facts = _facts(summary, items, cards, notes) | {"points": points, "faults": FAULTS if points else REWARD_FAULTS}
-    replace_text(path, page.render(**facts, pictures=thumbnails.data, metric=metric))
+    write_text_whole(path, page.render(**facts, pictures=thumbnails.data, metric=metric))
 
 
 def _facts(summary: Summary, items: Items, cards: Sequence[Card], notes: Sequence[str]) -> dict[str, Any]:

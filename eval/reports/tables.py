@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from molmopoint.eval.reports.summary import Cell, Summary
+from molmopoint.safe_text import table_cell
 
 SCHEMA_VERSION = 1
 """Of `metrics.json`."""
@@ -48,14 +49,14 @@ def rows(summary: Summary) -> Iterator[tuple[str, list[Cell]]]:
 
 
 def csv_text(summary: Summary) -> str:
-    """A line per cell, in full precision."""
+    """A line per cell, in full precision; names that a spreadsheet would compute stand behind an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["task", "rule", "view", "group", "metric", "value", "low", "high", "n"])
     for cell in summary.cells:
-        place = (" x ".join(cell.view), " / ".join(cell.group))
+        names = (summary.task, summary.rule, " x ".join(cell.view), " / ".join(cell.group), cell.metric)
         numbers = ("" if math.isnan(v) else repr(v) for v in (cell.value, cell.interval.low, cell.interval.high))
-        writer.writerow([summary.task, summary.rule, *place, cell.metric, *numbers, cell.n])
+        writer.writerow([*map(table_cell, names), *numbers, cell.n])
     return out.getvalue()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Benchmark, Item, Items, Missing
+from molmopoint.files import process_runs, remove_leftovers, written_whole
 
 FIXTURE = "fixture"
 """In place of a folder: a few made items in the published layout."""
@@ -129,17 +129,19 @@ def _write_fixture(benchmark: Benchmark, folder: Path) -> Path:
             raise
         raise EvaluationError(f"expected made items for {benchmark.name}, got none; pass a folder with --data") from error
     target = folder / benchmark.name
-    if not target.exists():
-        beside = folder / f".{benchmark.name}.{os.getpid()}"
-        beside.mkdir(parents=True)
-        try:
+    remove_leftovers(folder)
+    for path in folder.glob(f".{benchmark.name}.*"):  # of earlier versions, killed
+        if path.suffix[1:].isdecimal() and not process_runs(int(path.suffix[1:])):
+            shutil.rmtree(path, ignore_errors=True)
+    if target.exists():
+        return target
+    try:
+        with written_whole(target) as beside:
+            beside.mkdir()
             write(beside, np.random.default_rng(_FIXTURE_SEED))
-            beside.rename(target)
-        except OSError:
-            if not target.exists():  # another process of the same run may have been quicker
-                raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    except OSError:
+        if not target.exists():  # another process of the same run may have been quicker
+            raise
     return target
 
 

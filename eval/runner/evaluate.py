@@ -27,6 +27,7 @@ from molmopoint.eval.runner.predict import Asker, Progress
 from molmopoint.eval.runner.profile import Profile
 from molmopoint.eval.runner.records import Prediction, PredictionWriter, merge, read_predictions
 from molmopoint.eval.runner.rewards import RewardAsker, Scorer, check_judge
+from molmopoint.files import write_text_whole
 from molmopoint.pipeline import Pointer
 from molmopoint.version import __version__
 
@@ -181,10 +182,10 @@ def write_report(
     missing = [json.dumps({"item_id": each.item_id, "missing": each.reason, "detail": each.detail}) for each in data.items.missing]
     settings = manifest.read(folder)["settings"] if (folder / manifest.FILE).exists() else {}
     content = metrics_dict(summary) | {"settings": settings, "origin": data.origin, "library": __version__, **(about or {})}
-    replace_text(folder / "items.jsonl", "\n".join([*lines, *missing]) + "\n")
-    replace_text(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    replace_text(folder / "table.md", markdown(summary))
-    replace_text(folder / "table.csv", csv_text(summary))
+    write_text_whole(folder / "items.jsonl", "\n".join([*lines, *missing]) + "\n")
+    write_text_whole(folder / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_whole(folder / "table.md", markdown(summary))
+    write_text_whole(folder / "table.csv", csv_text(summary))
 
 
 def _line(item: Item | None, item_id: str, numbers: Mapping[str, float], prediction: Prediction | None) -> dict[str, Any]:
@@ -192,16 +193,6 @@ def _line(item: Item | None, item_id: str, numbers: Mapping[str, float], predict
     if item is not None and prediction is not None and prediction.passes:
         line |= {"ranks": item.truth, "passes": [asdict(each) for each in prediction.passes]}
     return line
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file beside and renames it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _silent(done: int) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from molmopoint.errors import EvaluationError
+from molmopoint.files import write_text_whole
 
 FILE = "manifest.json"
 
@@ -30,18 +30,11 @@ def claim(folder: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -
     Raises:
         EvaluationError: the folder holds answers that were made under other settings.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE
-    if path.exists():
+    if (folder / FILE).exists() and (any(folder.glob("predictions*.jsonl")) or _is_whole(folder)):
         check(read(folder), settings, folder)
         return
     content = {"schema_version": 1, "settings_hash": settings_hash(settings), "settings": settings, **about}
-    beside = path.with_name(f".{FILE}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text_whole(folder / FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def check(manifest: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> None:
@@ -72,8 +65,21 @@ def read(folder: Path) -> dict[str, Any]:
         EvaluationError: there is none, or it cannot be read.
     """
     try:
-        return json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise EvaluationError(
-            f"expected {FILE} in {folder}, got {type(error).__name__}: {error}; is this a folder that `eval` wrote?"
+            f"expected {FILE} in {folder}, got {type(error).__name__}: {error}; is this a folder that `eval` wrote? If the file was cut "
+            "off and the answers beside it are of this run, delete it and give the same command again"
         ) from error
+    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict) or "settings_hash" not in found:
+        raise EvaluationError(f"expected settings in {FILE} in {folder}, got something else; is this a folder that `eval` wrote?")
+    return found
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the manifest can be read; one that a killed run left in halves, without any answer beside it, is written anew."""
+    try:
+        read(folder)
+    except EvaluationError:
+        return False
+    return True

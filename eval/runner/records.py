@@ -23,6 +23,9 @@ from molmopoint.eval.passes import ScoredPass
 
 logger = logging.getLogger(__name__)
 
+_SCORE_TOLERANCE = 1e-5
+"""By which scores of one answer may differ between processes, relative or absolute."""
+
 NO_ID = -1
 """Object id of a point to which the model gave none."""
 
@@ -192,7 +195,7 @@ def merge(predictions: Iterable[Prediction]) -> dict[str, Prediction]:
         before = merged.get(prediction.item_id)
         if before is None or before.error is not None:
             merged[prediction.item_id] = prediction
-        elif prediction.error is None and _content(prediction) != _content(before):
+        elif prediction.error is None and not _same(prediction, before):
             raise EvaluationError(
                 f"expected one answer per item, got two different ones for {prediction.item_id!r}; "
                 "the files of two runs lie in one folder, choose another --out"
@@ -212,8 +215,29 @@ def read_pass(fields: Mapping[str, Any]) -> ScoredPass:
     return found
 
 
-def _content(prediction: Prediction) -> tuple[object, ...]:
-    return prediction.points, prediction.raw_text, prediction.passes
+def _same(first: Prediction, second: Prediction) -> bool:
+    """Whether two answers are one. Scores depend on what else was in the batch in their last digits; nothing else does."""
+    if first.raw_text != second.raw_text or len(first.points) != len(second.points) or len(first.passes) != len(second.passes):
+        return False
+    points = zip(first.points, second.points, strict=True)
+    passes = zip(first.passes, second.passes, strict=True)
+    return all(_same_point(*pair) for pair in points) and all(_same_pass(*pair) for pair in passes)
+
+
+def _same_point(first: PredictedPoint, second: PredictedPoint) -> bool:
+    places = zip((first.group, first.x, first.y), (second.group, second.x, second.y), strict=True)
+    are_equal = all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in places)
+    return are_equal and first.id == second.id and _close(first.score, second.score)
+
+
+def _same_pass(first: ScoredPass, second: ScoredPass) -> bool:
+    return first.order == second.order and all(map(_close, first.scores, second.scores))  # a score for each place of the order
+
+
+def _close(first: float | None, second: float | None) -> bool:
+    if not (isinstance(first, int | float) and isinstance(second, int | float)):
+        return first == second
+    return math.isclose(first, second, rel_tol=_SCORE_TOLERANCE, abs_tol=_SCORE_TOLERANCE)
 
 
 def _cut_broken_end(path: Path) -> None:

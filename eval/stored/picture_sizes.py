@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
-
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item
+from molmopoint.files import open_picture
 
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -34,7 +33,7 @@ def sizes_of(item: Item) -> tuple[tuple[int, int], ...]:
 def _size(path: Path) -> tuple[int, int]:
     """From the header; nothing is decoded."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_ORIENTATION) in _TURNED
     except OSError as error:

@@ -11,6 +11,7 @@ from rich.progress import track
 
 import molmopoint
 from molmopoint.data.records import Record, read_records
+from molmopoint.files import open_picture
 from molmopoint.metrics import MatchScores, match_points
 
 _SIDE, _GAP, _CAPTION = 300, 10, 24
@@ -44,13 +45,13 @@ def score(folder: Path, model: str, batch_size: int = 25) -> dict[str, float]:
 
 def ask(pointer: Any, folder: Path, records: list[Record], batch_size: int = 25) -> list[Any]:
     """Answers of a model to the label of each row, about its picture."""
-    pictures = [Image.open(folder / str(record.images[0])).convert("RGB") for record in records]
+    pictures = [open_picture(folder / str(record.images[0])).convert("RGB") for record in records]
     return pointer.point_batch(pictures, [f"the {record.label}" for record in records], batch_size=batch_size, max_new_tokens=200)
 
 
 def masks_of(folder: Path, record: Record) -> list[np.ndarray]:
     """(height, width) bool, the visible pixels of each target of a test picture."""
-    levels = np.asarray(Image.open(folder / mask_name(str(record.images[0]))))
+    levels = np.asarray(open_picture(folder / mask_name(str(record.images[0]))))
     return [levels == level for level in range(1, len(record.points or ()) + 1)]
 
 
@@ -74,7 +75,7 @@ def compare(learned: dict[Path, str], before: str, index: int) -> Image.Image:
         record = [row for row in read_records(folder / "test.jsonl") if len(row.points or ()) > 1][index]
         for row, (when, name) in enumerate((("before", before), ("after", model))):
             left, top = _GAP + column * (_SIDE + _GAP), _GAP + row * (_SIDE + _CAPTION + _GAP)
-            picture = Image.open(folder / str(record.images[0])).convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+            picture = open_picture(folder / str(record.images[0])).convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
             answer = molmopoint.load(name).point(picture, f"the {record.label}", max_new_tokens=200)
             sheet.paste(cast(Image.Image, answer.draw()), (left, top + _CAPTION))
             pen.text((left, top), f'"the {record.label}", {when}', fill=(30, 30, 30), font_size=16)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from molmopoint.cli import evaluation
+from molmopoint.cli import console, evaluation
 from molmopoint.cli.data import data_app
 from molmopoint.version import __version__
 
@@ -16,6 +17,7 @@ EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wron
 
 app = typer.Typer(
     name="molmopoint",
+    cls=console.SafeGroup,
     help="Vision-language models that [bold]point[/bold]: ask for something in a picture, get pixels.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -431,4 +433,9 @@ def doctor(
 
 def main() -> None:
     """Entry point of the `molmopoint` command and of `python -m molmopoint`."""
-    app(prog_name="molmopoint")
+    console.guard_messages()
+    try:
+        app(prog_name="molmopoint")
+    except Exception:  # a fault of ours; Python itself would show names in its message raw
+        console.show_uncaught()
+        sys.exit(1)

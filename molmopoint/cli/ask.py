@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,10 +85,9 @@ class AskCommand:
                 words = piece if begun else piece.lstrip()
                 begun = begun or bool(words)
                 if not self.json_output:
-                    sys.stdout.write(words)
-                    sys.stdout.flush()
+                    console.write(words)
             if not self.json_output:
-                sys.stdout.write("\n")
+                console.write("\n")
         if pieces.result is None:
             raise RuntimeError("expected an answer, got a stream that ended without one")
         return pieces.result

@@ -1,28 +1,77 @@
-"""Where the command line writes: findings on stdout, everything else on stderr."""
+"""Where the command line writes: findings on stdout, everything else on stderr.
+
+Everything passes through here, and nothing of it is obeyed by a terminal: names and answers are somebody else's text.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
-from collections.abc import Iterator
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
+from rich.text import Text
+from typer.core import TyperGroup
+
+from molmopoint.safe_text import printable, printable_json
 
 SCHEMA_VERSION = 1
 """Version of the JSON documents of all commands."""
 
 
+class SafeConsole(Console):
+    """A console on which only its own styles reach the terminal as control characters."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text as it is shown; done here too, so that columns are as wide as what stands in them."""
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Everything shown passes here: texts, tables, progress."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+class SafeGroup(TyperGroup):
+    """A group of commands whose complaints about arguments are safe to show: they repeat the arguments."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Reads the options before the command."""
+        with _printable_complaints():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Reads the command and its arguments, and runs it."""
+        with _printable_complaints():
+            return super().invoke(ctx)
+
+
 def notes() -> Console:
     """For people: progress, remarks, errors."""
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True, highlight=False, emoji=False)
 
 
 def findings() -> Console:
     """For results; without colours where stdout is no terminal, and never wrapped there."""
-    return Console(highlight=False, soft_wrap=True)
+    return SafeConsole(highlight=False, soft_wrap=True, emoji=False)
+
+
+def say(message: object) -> None:
+    """One remark on stderr, as it is: brackets are no markup."""
+    notes().print(str(message), markup=False)
+
+
+def write(text: str) -> None:
+    """A piece of an answer on stdout, while the answer is written."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
 
 
 def complain(message: object) -> None:
@@ -32,7 +81,9 @@ def complain(message: object) -> None:
 
 def print_json(document: dict[str, Any]) -> None:
     """One strict JSON document on stdout, keys in the order of the document."""
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, allow_nan=False, ensure_ascii=False)
+    # The line ends of the document are the only control characters that JSON leaves outside of escapes.
+    sys.stdout.write(printable_json(text) + "\n")
 
 
 @contextlib.contextmanager
@@ -40,3 +91,37 @@ def quiet_stdout() -> Iterator[None]:
     """Sends what libraries may print to stderr, so that stdout holds results alone."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+def guard_messages() -> None:
+    """Makes warnings and log records safe to show, those of other libraries too."""
+    logging.setLogRecordFactory(_PrintableRecord)
+    warnings.formatwarning = _printable_warning
+
+
+def show_uncaught() -> None:
+    """The error that is being handled, with its traceback, on stderr."""
+    sys.stderr.write(printable(traceback.format_exc()))
+
+
+class _PrintableRecord(logging.LogRecord):
+    def getMessage(self) -> str:
+        return printable(super().getMessage())
+
+
+def _printable_warning(*about: Any, **options: Any) -> str:
+    return printable(_FORMAT_WARNING(*about, **options))
+
+
+_FORMAT_WARNING = warnings.formatwarning
+
+
+@contextlib.contextmanager
+def _printable_complaints() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)  # of the errors of typer, which are in no public module
+        if isinstance(message, str):
+            error.message = printable(message)
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ from molmopoint.eval.runner.profile import Profile
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 from molmopoint.eval.stored.forms import check_stored, read_stored
+from molmopoint.files import remove_leftovers
+from molmopoint.files.lock import alone_in
 
 _EMBEDDED: Mapping[Need, str] = {"points": "nano", "scores": "nano-reward"}
 """Models to begin with."""
@@ -122,9 +125,17 @@ class EvalCommand(Judging):
 
     def run(self) -> int:
         """Every benchmark in turn; a benchmark that cannot be read ends the command before any model is loaded."""
+        with contextlib.ExitStack() as locks:
+            return self._run(locks)
+
+    def _run(self, locks: contextlib.ExitStack) -> int:
         place = Place.from_environment()
         try:
             benchmarks = self._benchmarks()
+            for name in sorted({benchmark.name for benchmark in benchmarks}):
+                part = f"-{place.rank}" if place.rank else ""
+                locks.enter_context(alone_in(self.out / name, "an evaluation", error=EvaluationError, part=part))
+                remove_leftovers(self.out / name)
             read = []
             for benchmark in benchmarks:
                 profile = Profile()

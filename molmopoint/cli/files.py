@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import written_whole
 
 _JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
 
@@ -54,30 +53,15 @@ def check_not_overwriting(outputs: Sequence[Path], pictures: Sequence[Path]) -> 
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:
-    """Writes beside the target and renames, so that `path` is either the old file or the whole new one.
+    """Writes a picture so that `path` is either the old file or the whole new one.
 
     Raises:
         OSError: the folder cannot be made or written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file_format = Image.registered_extensions()[path.suffix.lower()]
-            picture.save(file, format=file_format, **(_JPEG_OPTIONS if file_format == "JPEG" else {}))
-        beside.chmod(0o666 & ~_umask())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """The process's file mode mask; temporary files ignore it, results should not."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    file_format = Image.registered_extensions()[path.suffix.lower()]
+    options = _JPEG_OPTIONS if file_format == "JPEG" else {}
+    with written_whole(path) as beside:
+        picture.save(beside, format=file_format, **options)
 
 
 def _writable_endings() -> set[str]:

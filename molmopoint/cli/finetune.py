@@ -61,7 +61,7 @@ class FinetuneCommand:
                 held_out=self.held_out,
                 replay=self.replay,
                 watch=watch,
-                say=console.notes().print,
+                say=console.say,
             )
         return report(result, "example", json_output=self.json_output)
 

@@ -47,6 +47,6 @@ class FinetuneRewardCommand:
                 overrides=self.changes,
                 held_out=self.held_out,
                 watch=watch,
-                say=console.notes().print,
+                say=console.say,
             )
         return report(result, "row", json_output=self.json_output, data=result.data)

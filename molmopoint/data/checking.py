@@ -19,6 +19,7 @@ from molmopoint.data.picture_files import PictureFile, inspect_picture
 from molmopoint.data.records import FULL_SCALE, EmbeddedPicture, Record, iterate_rows, parse_record, picture_sources
 from molmopoint.data.report import Report
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_file
 
 _RARE = 5
 """Labels in fewer rows are noted."""
@@ -106,7 +107,7 @@ class _Check:
     def add(self, record: Record) -> None:
         files = [self._picture(source, record.row) for source in picture_sources(record, self._root)]
         clip = None if record.video is None else self._root / record.video
-        if clip is not None and not self._clips.setdefault(clip, clip.is_file()):
+        if clip is not None and not self._clips.setdefault(clip, is_file(clip)):
             self.report.fault("missing_file", record.row, f"expected a clip, got no file {clip}; check the path")
         self.report.points += record.num_points
         for request in record.requests:
@@ -133,7 +134,7 @@ class _Check:
     def _picture(self, path: Path | EmbeddedPicture, row: int) -> PictureFile | None:
         """The picture if it can be read; each one is opened once, and reported at the first row that names it."""
         if path not in self._files:
-            if isinstance(path, Path) and not path.is_file():
+            if isinstance(path, Path) and not is_file(path):
                 self._files[path] = "missing"
                 self.report.fault("missing_file", row, f"expected a picture, got no file {path}; check the path and the folder")
             else:

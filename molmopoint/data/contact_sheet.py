@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from molmopoint.data.records import FULL_SCALE, EmbeddedPicture, Record, picture_sources
 from molmopoint.errors import ProcessingError
+from molmopoint.files import open_picture
 
 _CELL = (360, 300)
 """Width and height of the picture part of a cell."""
@@ -128,7 +129,7 @@ def _tile(record: Record, index: int, path: Path | EmbeddedPicture, space: tuple
     """One picture with its points on a frame of (width, height), and how many points lie outside."""
     frame = Image.new("RGB", space, _FRAME)
     try:
-        with Image.open(path) if isinstance(path, Path) else path.open() as file:
+        with open_picture(path) if isinstance(path, Path) else path.open() as file:
             picture = ImageOps.exif_transpose(file).convert("RGB")
     except Exception as error:  # decoders raise nearly anything on broken files
         reason = "no such file" if isinstance(path, Path) and not path.is_file() else f"unreadable: {type(error).__name__}"

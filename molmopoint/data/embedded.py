@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import open_picture
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class EmbeddedPicture:
         if isinstance(self.source, Image.Image):
             return self.source
         try:
-            return Image.open(io.BytesIO(self.read()))
+            return open_picture(io.BytesIO(self.read()))
         except OSError as error:
             raise ProcessingError(f"expected a picture in the bytes of {self.name}, got {error}; replace them") from error
 

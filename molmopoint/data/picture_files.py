@@ -11,6 +11,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from molmopoint.data.embedded import EmbeddedPicture
+from molmopoint.errors import MolmoPointError
+from molmopoint.files import open_picture
 
 _ORIENTATION = 0x0112
 """EXIF tag; from 5 on, height and width change places when the picture is shown."""
@@ -45,17 +47,17 @@ def inspect_picture(source: Path | EmbeddedPicture, decode: bool = True) -> Pict
     """
     try:
         with warnings.catch_warnings(), source.open("rb") if isinstance(source, Path) else io.BytesIO(source.read()) as file:
-            warnings.simplefilter("ignore")  # of large pictures and odd metadata; what cannot be read raises
+            warnings.simplefilter("ignore")  # of odd metadata; what cannot be read raises
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            with Image.open(file) as picture:
-                if decode:
-                    picture.load()
+            with open_picture(file, decode=decode) as picture:
                 # The method of the base class: that of PNG files decodes all pixels to look for EXIF data behind them.
                 exif = picture.getexif() if decode else Image.Image.getexif(picture)
                 size, orientation = picture.size, exif.get(_ORIENTATION, 1)
     except UnidentifiedImageError:
         return "a file of no known picture format"
+    except MolmoPointError as error:
+        return str(error)
     except Exception as error:  # decoders raise nearly anything on broken files
         return f"{type(error).__name__}: {error}"
     return PictureFile(size, orientation if orientation in range(1, 9) else 1, digest)

@@ -7,7 +7,7 @@ from typing import Any
 
 from molmopoint.data.embedded import EmbeddedPicture
 from molmopoint.data.preference_types import FORMS, PREFERENCE_COLUMNS, PreferenceRecord
-from molmopoint.data.record_checks import media_columns, number_value, refuse_unknown, row_error, text_value
+from molmopoint.data.record_checks import media_columns, number_value, refuse_unknown, row_error, shown, text_value
 
 _FORMS = "responses and rankings, chosen and rejected, or responses and scores"
 
@@ -25,7 +25,7 @@ def parse_preferences(fields: Mapping[str, Any], row: int) -> PreferenceRecord:
         ProcessingError: something is missing, too much, or of the wrong kind; the message names row, field and remedy.
     """
     if not isinstance(fields, Mapping):
-        raise row_error(row, None, "an object with columns", repr(fields), "write one JSON object per line")
+        raise row_error(row, None, "an object with columns", shown(fields), "write one JSON object per line")
     refuse_unknown(fields, PREFERENCE_COLUMNS, row, "")
     given = {name: value for name, value in fields.items() if value is not None}
     images, video = media_columns(given, row)
@@ -84,7 +84,7 @@ def _answers(given: Mapping[str, Any], row: int) -> tuple[tuple[str, ...], tuple
         raise row_error(row, "responses", "two or more answers", "an empty list", "leave the row out")
     values = given[form[1]]
     if isinstance(values, str | Mapping) or not isinstance(values, Sequence):
-        raise row_error(row, form[1], "a list of numbers, one per answer", repr(values), "write one number per answer")
+        raise row_error(row, form[1], "a list of numbers, one per answer", shown(values), "write one number per answer")
     if len(values) != len(responses):
         raise row_error(
             row, form[1], f"{len(responses)} numbers, one per answer", str(len(values)), "give every answer one, in their order"
@@ -115,13 +115,13 @@ def _sides(value: Any, row: int, field: str) -> tuple[str, ...]:
 def _texts(value: Any, row: int, field: str, *, conversational: bool = False) -> tuple[str, ...]:
     """A list of texts, which may be blank; of answers also as turns of chat."""
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise row_error(row, field, "a list of texts", repr(value), "write a list, also of one")
+        raise row_error(row, field, "a list of texts", shown(value), "write a list, also of one")
     places = [f"{field}[{i}]" for i in range(len(value))]
     texts: list[str] = []
     for entry, place in zip(value, places, strict=True):
         text = _turn(entry, row, place, "assistant") if conversational and _is_chat(entry) else entry
         if not isinstance(text, str):
-            raise row_error(row, place, "text", repr(text), "write the answer as text")
+            raise row_error(row, place, "text", shown(text), "write the answer as text")
         if text.strip():
             text_value(text, row, place)
         texts.append(text)
@@ -156,5 +156,5 @@ def _turn(turns: Sequence[Mapping[str, Any]], row: int, field: str, role: str) -
     parts = content if isinstance(content, Sequence) else ()
     words = [part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type") == "text"]
     if len(words) != 1 or not isinstance(words[0], str):
-        raise row_error(row, field, "content with one text", repr(content), "write the text as content")
+        raise row_error(row, field, "content with one text", shown(content), "write the text as content")
     return words[0]

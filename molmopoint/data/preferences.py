@@ -22,6 +22,7 @@ from molmopoint.data.preference_types import FORMS, PREFERENCE_COLUMNS, Preferen
 from molmopoint.data.record_checks import row_error
 from molmopoint.data.record_files import Source, iterate_rows
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_file, is_folder
 
 __all__ = [
     "FORMS", "PREFERENCE_COLUMNS", "PreferenceRecord", "Preferences", "parse_preferences", "preference_fields", "ranks_of_scores",
@@ -102,7 +103,7 @@ def _check_media(record: PreferenceRecord, folder: Path, known: set[str]) -> Non
     for file in [*files, *([record.video] if record.video is not None else [])]:
         if file in known:
             continue
-        if not (folder / file).exists():
+        if not (is_file(folder / file) or is_folder(folder / file)):
             field = "video" if file == record.video else "image"
             raise row_error(record.row, field, "a file that is there", f"no file {folder / file}", "correct the path, or leave the row out")
         known.add(file)

@@ -13,6 +13,11 @@ import numpy as np
 from molmopoint.data.embedded import EmbeddedPicture, embedded_picture
 from molmopoint.errors import ProcessingError
 
+_SHOWN = 200
+"""Characters of a value in a message."""
+
+_LARGEST = 2**63
+
 
 def row_error(row: int, field: str | None, expected: str, got: str, remedy: str) -> ProcessingError:
     """What is wrong where, and what to do; `field` is None where it is the whole row."""
@@ -20,19 +25,33 @@ def row_error(row: int, field: str | None, expected: str, got: str, remedy: str)
     return ProcessingError(f"{place}: expected {expected}, got {got}; {remedy}")
 
 
+def shown(value: Any) -> str:
+    """A value in a message: short, and whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # numbers of thousands of digits, lists in lists in lists
+        return f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
+
+
 def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], row: int, prefix: str) -> None:
     """Refuses columns that are not known: a misspelt one would silently do nothing."""
     if unknown := [name for name in given if name not in known]:
-        raise row_error(row, f"{prefix}{unknown[0]}", f"one of the columns {', '.join(known)}", repr(unknown[0]), "rename or remove it")
+        raise row_error(row, f"{prefix}{unknown[0]}", f"one of the columns {', '.join(known)}", shown(unknown[0]), "rename or remove it")
 
 
 def text_value(value: Any, row: int, field: str) -> str:
     """Text that is not blank."""
     if not isinstance(value, str) or not value.strip():
-        raise row_error(row, field, "text", repr(value), "leave the column out where there is none")
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise row_error(row, field, "whole characters", ascii(value), "write emoji as UTF-8, not as half a surrogate pair")
+        raise row_error(row, field, "text", shown(value), "leave the column out where there is none")
+    _refuse_halves(value, row, field)
     return value
+
+
+def _refuse_halves(value: str, row: int, field: str) -> None:
+    """Half a character can stand in JSON, and in no file, no name and no model input."""
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise row_error(row, field, "whole characters", ascii(value)[:_SHOWN], "write emoji as UTF-8, not as half a surrogate pair")
 
 
 def number_value(value: Any, row: int, field: str) -> float:
@@ -42,14 +61,14 @@ def number_value(value: Any, row: int, field: str) -> float:
         with contextlib.suppress(OverflowError):  # JSON has integers beyond every float
             number = float(value)
     if not math.isfinite(number):
-        raise row_error(row, field, "a finite number", repr(value), "write a plain number such as 12.5")
+        raise row_error(row, field, "a finite number", shown(value), "write a plain number such as 12.5")
     return number
 
 
 def integer_value(value: Any, row: int, field: str, expected: str) -> int:
     """A whole number from 0."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-        raise row_error(row, field, expected, repr(value), "write a whole number")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < _LARGEST:
+        raise row_error(row, field, expected, shown(value), "write a whole number")
     return int(value)
 
 
@@ -67,8 +86,11 @@ def file_value(value: Any, row: int, field: str) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str) or not value.strip():
-        kind = repr(value) if isinstance(value, str) else type(value).__name__
+        kind = shown(value) if isinstance(value, str) else type(value).__name__
         raise row_error(row, field, "the path of a file", kind, "save the picture or clip and write its path")
+    _refuse_halves(value, row, field)
+    if "\0" in value:
+        raise row_error(row, field, "the path of a file", shown(value), "write it without null characters")
     return value
 
 
@@ -82,7 +104,7 @@ def media_columns(given: Mapping[str, Any], row: int) -> tuple[tuple[str | Embed
     if kinds == ["images"]:
         images = given["images"]
         if isinstance(images, str) or not isinstance(images, Sequence) or not images:
-            raise row_error(row, "images", "a list of one or more files", repr(images), "write one picture as image")
+            raise row_error(row, "images", "a list of one or more files", shown(images), "write one picture as image")
         return tuple(picture_value(image, row, f"images[{i}]") for i, image in enumerate(images)), None
     if kinds == ["image"]:
         return (picture_value(given["image"], row, "image"),), None

@@ -13,6 +13,7 @@ from molmopoint.data.record_checks import row_error
 from molmopoint.data.record_parsing import parse_record, record_fields
 from molmopoint.data.record_types import Record
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_file, written_whole
 
 Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 """A JSONL file; a parquet file, a saved data set or "owner/name" of one on the Hub; or rows, such as a loaded data set."""
@@ -39,7 +40,7 @@ def iterate_rows(source: Source, *, split: str | None = None) -> Iterator[tuple[
         yield from enumerate(data_set_rows(source) if is_data_set(source) else source, start=1)
         return
     path = Path(source)
-    if not path.is_file():
+    if not is_file(path):
         raise ProcessingError(f"expected a JSONL file with one row per line, got no file {path}; check the path")
     with path.open("rb") as lines:
         for row, line in enumerate(lines, start=1):
@@ -69,23 +70,16 @@ def read_records(source: Source, *, split: str | None = None) -> Iterator[Record
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> int:
-    """Writes a JSONL file beside `path` and renames it, so that a crash leaves the old file as it was.
+    """Writes a JSONL file whole or not at all: a crash or a full disk leaves the old one as it was.
 
     Returns:
         Number of rows written.
     """
-    path, count = Path(path), 0
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            for record in records:
-                file.write(json.dumps(record_fields(record), ensure_ascii=False, allow_nan=False) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    count = 0
+    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(record_fields(record), ensure_ascii=False, allow_nan=False) + "\n")
+            count += 1
     return count
 
 
@@ -94,6 +88,6 @@ def _json_line(line: bytes, row: int) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         got = f"{error.msg} at column {error.colno}"
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # other encodings, numbers of thousands of digits, lists in lists in lists
         got = f"{type(error).__name__}: {error}"
     return row_error(row, None, "one JSON object per line", got, "write every row on a line of its own, in UTF-8")

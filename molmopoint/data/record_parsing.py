@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from molmopoint.data.embedded import EmbeddedPicture
-from molmopoint.data.record_checks import integer_value, media_columns, number_value, refuse_unknown, row_error, text_value
+from molmopoint.data.record_checks import integer_value, media_columns, number_value, refuse_unknown, row_error, shown, text_value
 from molmopoint.data.record_types import (
     COLUMNS,
     POINT_COLUMNS,
@@ -33,7 +33,7 @@ def parse_record(fields: Mapping[str, Any], row: int) -> Record:
         ProcessingError: something is missing, too much, or of the wrong kind; the message names row, field and remedy.
     """
     if not isinstance(fields, Mapping):
-        raise row_error(row, None, "an object with columns", repr(fields), "write one JSON object per line")
+        raise row_error(row, None, "an object with columns", shown(fields), "write one JSON object per line")
     refuse_unknown(fields, COLUMNS, row, "")
     given = {name: value for name, value in fields.items() if value is not None}
     texts: dict[str, Any] = {name: text_value(given[name], row, name) for name in TEXT_FIELDS if name in given}
@@ -42,7 +42,7 @@ def parse_record(fields: Mapping[str, Any], row: int) -> Record:
         return _conversation(given, row, Record(row, images, video, source=texts.get("source"), weight=_weight(given, row)))
     no_points = given.get("no_points", False)
     if not isinstance(no_points, bool):
-        raise row_error(row, "no_points", "true or false", repr(no_points), "write true where there is nothing to point at")
+        raise row_error(row, "no_points", "true or false", shown(no_points), "write true where there is nothing to point at")
     points = _points(given["points"], row, len(images), video) if "points" in given else None
     if points == () and ("answer" in texts or "caption" in texts):
         points = None  # data sets with one schema for all rows write an empty list where a row has no points
@@ -91,7 +91,7 @@ def _prompts(given: Mapping[str, Any], row: int) -> tuple[str, ...]:
     """Wordings of one request."""
     value = given.get("prompts", ())
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise row_error(row, "prompts", "a list of requests", repr(value), "write a single one as prompt")
+        raise row_error(row, "prompts", "a list of requests", shown(value), "write a single one as prompt")
     if value and "prompt" in given:
         raise row_error(row, "prompts", "prompt or prompts", "both", "put all wordings into prompts")
     return tuple(text_value(prompt, row, f"prompts[{i}]") for i, prompt in enumerate(value))
@@ -101,15 +101,15 @@ def _conversation(given: Mapping[str, Any], row: int, record: Record) -> Record:
     """A row of several turns; each is read as a row on the same pictures."""
     turns = given["turns"]
     if isinstance(turns, str | Mapping) or not isinstance(turns, Sequence):
-        raise row_error(row, "turns", "a list of turns", repr(turns), "write one object with a request and its answer per turn")
+        raise row_error(row, "turns", "a list of turns", shown(turns), "write one object with a request and its answer per turn")
     misplaced = [name for name in TURN_COLUMNS if given.get(name) not in (None, False, [], ())]
     if misplaced:
-        raise row_error(row, misplaced[0], "no request beside turns", repr(given[misplaced[0]]), "move it into a turn")
+        raise row_error(row, misplaced[0], "no request beside turns", shown(given[misplaced[0]]), "move it into a turn")
     media: dict[str, Any] = {"images": record.images} if record.images else {"video": record.video}
     parsed: list[Record] = []
     for i, turn in enumerate(turns):
         if not isinstance(turn, Mapping):
-            raise row_error(row, f"turns[{i}]", "an object like a row without pictures", repr(turn), "name its columns")
+            raise row_error(row, f"turns[{i}]", "an object like a row without pictures", shown(turn), "name its columns")
         refuse_unknown(turn, TURN_COLUMNS, row, f"turns[{i}].")
         try:
             parsed.append(parse_record({**media, **turn}, row))
@@ -122,20 +122,20 @@ def _conversation(given: Mapping[str, Any], row: int, record: Record) -> Record:
 def _check_turn(turn: Record, i: int) -> None:
     """What a row may have and a turn may not."""
     if turn.style in TRACK_STYLES:
-        raise row_error(turn.row, f"turns[{i}].style", "points or text in a turn", repr(turn.style), "write tracks as rows of their own")
+        raise row_error(turn.row, f"turns[{i}].style", "points or text in a turn", shown(turn.style), "write tracks as rows of their own")
     if turn.is_pointing and not (turn.prompt or turn.prompts or turn.label):
         raise row_error(turn.row, f"turns[{i}].label", "a prompt or label in a turn", "labels of points", "write one turn per label")
 
 
 def _points(value: Any, row: int, num_images: int, video: str | None) -> tuple[RecordPoint, ...]:
     if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise row_error(row, "points", 'a list like [{"x": 10, "y": 20}]', repr(value), "write one object per point")
+        raise row_error(row, "points", 'a list like [{"x": 10, "y": 20}]', shown(value), "write one object per point")
     return tuple(_point(point, row, f"points[{i}]", num_images, video) for i, point in enumerate(value))
 
 
 def _point(value: Any, row: int, field: str, num_images: int, video: str | None) -> RecordPoint:
     if not isinstance(value, Mapping):
-        raise row_error(row, field, 'an object like {"x": 10, "y": 20}', repr(value), "name the coordinates")
+        raise row_error(row, field, 'an object like {"x": 10, "y": 20}', shown(value), "name the coordinates")
     refuse_unknown(value, POINT_COLUMNS, row, f"{field}.")
     given = {name: entry for name, entry in value.items() if entry is not None}
     for name in ("x", "y"):
@@ -151,7 +151,7 @@ def _point(value: Any, row: int, field: str, num_images: int, video: str | None)
         last = f"the index of a picture, 0..{num_images - 1}" if num_images else "no picture index in a row without pictures"
         raise row_error(row, f"{field}.image", last, str(image), "pictures are counted from 0")
     if (video is None) == ("t" in given):
-        expected, got = ("seconds", "nothing") if video is not None else ("no time in a row without a clip", repr(given["t"]))
+        expected, got = ("seconds", "nothing") if video is not None else ("no time in a row without a clip", shown(given["t"]))
         raise row_error(row, f"{field}.t", expected, got, "points of a clip have t, points of pictures have not")
     t = number_value(given["t"], row, f"{field}.t") if "t" in given else None
     if t is not None and t < 0:
@@ -167,7 +167,7 @@ def _coords(given: Mapping[str, Any], row: int) -> Coords | None:
     if coords is None and not given.get("points"):
         return None
     if coords not in spaces:
-        got = "nothing" if coords is None else repr(coords)
+        got = "nothing" if coords is None else shown(coords)
         raise row_error(row, "coords", f"one of {', '.join(spaces)}", got, "say in which space x and y are; it is never guessed")
     return coords
 
@@ -187,7 +187,7 @@ def _check_target(record: Record) -> None:
     if targets == ["points"]:
         _check_pointing(record)
     elif record.label is not None:
-        raise row_error(row, "label", f"no label in a row with {targets[0]}", repr(record.label), "write it as prompt")
+        raise row_error(row, "label", f"no label in a row with {targets[0]}", shown(record.label), "write it as prompt")
 
 
 def _check_pointing(record: Record) -> None:
@@ -201,7 +201,7 @@ def _check_pointing(record: Record) -> None:
     if not asked and (not points or any(point.label is None for point in points)):
         raise row_error(row, "label", "prompt, label, or a label on every point", "nothing", "say what is pointed at")
     if record.style is not None and record.style not in POINT_STYLES:
-        raise row_error(row, "style", f"one of {', '.join(POINT_STYLES)}", repr(record.style), "leave it out to have it drawn")
+        raise row_error(row, "style", f"one of {', '.join(POINT_STYLES)}", shown(record.style), "leave it out to have it drawn")
     if record.style not in TRACK_STYLES:
         return
     if record.video is None:

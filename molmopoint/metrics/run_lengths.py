@@ -6,7 +6,6 @@ sequence of runs, so one binary search answers any number of points in any numbe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from molmopoint.files import written_whole
 from molmopoint.metrics.lookup import Rounding, pixels_of
 
 _EMPTY = np.empty(0, dtype=np.int64)
@@ -108,13 +108,8 @@ class MaskIndex:
 
     def save(self, path: Path) -> None:
         """Writes the index, beside and renamed."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        try:
-            np.savez_compressed(beside, sizes=self.sizes, first_pixels=self.first_pixels, starts=self.starts, ends=self.ends)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with written_whole(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, sizes=self.sizes, first_pixels=self.first_pixels, starts=self.starts, ends=self.ends)
 
     @classmethod
     def load(cls, path: Path) -> MaskIndex:

@@ -26,6 +26,7 @@ def load(
     device_map: Any = None,
     revision: str | None = None,
     attn_implementation: str | None = None,
+    max_pixels: int | None = None,
     **kwargs: Any,
 ) -> Pointer:
     """A model with its processor, ready to point.
@@ -37,6 +38,7 @@ def load(
             there is one, else the CPU.
         revision: branch, tag or commit on the hub.
         attn_implementation: as in transformers; SDPA by default.
+        max_pixels: width times height of a picture at most, as in `Pointer`.
         **kwargs: further arguments of `from_pretrained`, such as `quantization_config` or `local_files_only`.
 
     Raises:
@@ -58,7 +60,7 @@ def load(
         raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
     if placement.move_to is not None:
         model.to(placement.move_to)
-    return Pointer(model.eval(), processor)
+    return Pointer(model.eval(), processor, max_pixels=max_pixels)
 
 
 def _read_molmopoint(source: str, where: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, MolmoPointProcessor]:

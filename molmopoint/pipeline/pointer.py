@@ -40,16 +40,19 @@ class Pointer:
     Args:
         model: a MolmoPoint, or transformers' own Molmo2; in evaluation mode, on its device.
         processor: of the same checkpoint, `MolmoPointProcessor` or `Molmo2PointingProcessor`.
+        max_pixels: width times height of a picture at most. By default what the environment variable MOLMOPOINT_MAX_PIXELS says, or
+            268,435,456 (16,384 x 16,384).
 
     Raises:
         CheckpointError: model and processor do not belong together.
+        ProcessingError: `max_pixels` is no whole number above 0.
     """
 
-    def __init__(self, model: Any, processor: MolmoPointProcessor) -> None:
+    def __init__(self, model: Any, processor: MolmoPointProcessor, *, max_pixels: int | None = None) -> None:
         self.model = model
         self.processor = processor
         self._family = family_of(model, processor)
-        self._builder = RequestBuilder(processor, model.config)
+        self._builder = RequestBuilder(processor, model.config, max_pixels)
         self._tracker = Tracker(self._builder, processor, model.config.text_config.max_position_embeddings, self._answer)
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import picture_limit
 from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames, is_clip
@@ -67,9 +68,15 @@ class RequestBuilder:
     Args:
         processor: of the checkpoint.
         config: of the model.
+        max_pixels: width times height of a picture at most; None for the limit of the environment, or the default.
+
+    Raises:
+        ProcessingError: `max_pixels` is no whole number above 0.
     """
 
-    def __init__(self, processor: MolmoPointProcessor, config: Any) -> None:
+    def __init__(self, processor: MolmoPointProcessor, config: Any, max_pixels: int | None = None) -> None:
+        with picture_limit(max_pixels):  # refuses what is no limit
+            self._max_pixels = max_pixels
         self._processor = processor
         self._max_length = config.text_config.max_position_embeddings
 
@@ -120,6 +127,10 @@ class RequestBuilder:
 
     def see(self, image: Any, max_crops: int | None) -> VisualInput:
         """Pictures as model input."""
+        with picture_limit(self._max_pixels):
+            return self._see(image, max_crops)
+
+    def _see(self, image: Any, max_crops: int | None) -> VisualInput:
         as_list = isinstance(image, (list, tuple))
         pictures = tuple(load_picture(picture) for picture in _picture_list(image))
         options: dict[str, Any] = {} if max_crops is None or not pictures else {"max_crops": max_crops}

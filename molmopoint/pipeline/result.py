@@ -10,6 +10,7 @@ from PIL import Image
 
 from molmopoint.drawing import draw_heatmap, draw_points
 from molmopoint.errors import GroundingError, ProcessingError
+from molmopoint.files import max_picture_pixels, picture_limit
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.heatmaps import PointDistributions, spread_over_picture
 from molmopoint.pipeline.visual import Displayed
@@ -130,9 +131,10 @@ class PointingResult:
         if fps is not None:
             raise ProcessingError("expected no fps for pictures, got one; it is for clips")
         pictures = self.displayed.pictures
-        return segmenter.segment(
-            list(pictures) if self.displayed.as_list else pictures[0], self.points, negative_others=negative_others, multimask=multimask
-        )
+        asked = list(pictures) if self.displayed.as_list else pictures[0]
+        largest = max(picture.width * picture.height for picture in pictures)
+        with picture_limit(max(largest, max_picture_pixels())):  # what was pointed in was allowed
+            return segmenter.segment(asked, self.points, negative_others=negative_others, multimask=multimask)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, ready for JSON."""

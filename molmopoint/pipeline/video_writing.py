@@ -11,6 +11,7 @@ from types import ModuleType
 from PIL import Image, ImageOps
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import written_whole
 
 _ENDINGS = (".mp4", ".mov", ".mkv", ".avi")
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
@@ -44,13 +45,8 @@ def write_video(frames: Iterable[Image.Image], fps: float, path: Path) -> None:
         ProcessingError: there are no frames, or PyAV is not installed.
         OSError: the folder cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
+    with written_whole(path) as beside:
         _encode(frames, fps, beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _encode(frames: Iterable[Image.Image], fps: float, path: Path) -> None:

@@ -19,9 +19,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from molmopoint.errors import ProcessingError
-
-MAX_PICTURE_PIXELS = 89_478_485
-"""Largest width times height that is read; the size from which Pillow suspects a decompression bomb."""
+from molmopoint.files import check_picture_size, is_file, is_folder, open_picture
 
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
@@ -39,7 +37,7 @@ def load_picture(source: Any) -> Image.Image:
 
     Raises:
         ProcessingError: the file is missing, broken or not a picture; it is animated, empty or larger than
-            `MAX_PICTURE_PIXELS`; the array has another shape, type or range. The message names the file if there is one.
+            `molmopoint.files.max_picture_pixels()`; the array has another shape, type or range. The message names the file if there is one.
     """
     if isinstance(source, (str, Path)):
         return _open_file(source)
@@ -68,14 +66,12 @@ def _open_file(path: str | Path) -> Image.Image:
     name = str(path)
     if name.startswith(("http://", "https://", "data:")):
         raise ProcessingError(f"expected a picture file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
-    if not Path(name).is_file():
-        kind = "a folder" if Path(name).is_dir() else "nothing"
+    if not is_file(Path(name)):
+        kind = "a folder" if is_folder(Path(name)) else "nothing"
         raise ProcessingError(f"expected a picture file at {name!r}, found {kind} there; check the path")
     try:
-        with Image.open(name) as picture:
+        with open_picture(name) as picture:
             return _to_rgb(picture, repr(name))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ProcessingError(_too_large(repr(name), str(error))) from error
     except UnidentifiedImageError as error:
         raise ProcessingError(f"expected a picture in {name!r}, got bytes of no known format; save it as PNG or JPEG") from error
     except OSError as error:
@@ -84,23 +80,30 @@ def _open_file(path: str | Path) -> Image.Image:
 
 def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     _check_size(picture.width, picture.height, name)
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format not in _STILL_FORMATS:
-        raise ProcessingError(
-            f"expected a still picture in {name}, got {frames} frames ({picture.format}); save the frame or page you mean as PNG, "
-            "or pass the frames as a video"
-        )
-    try:
-        picture.load()
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for cut or garbled files
-        raise ProcessingError(f"expected a whole picture in {name}, got a broken or truncated one ({error}); save it again") from error
-    picture = ImageOps.exif_transpose(picture)
+    picture = _upright(picture, name)
     if picture.mode in _SIXTEEN_BIT_MODES or picture.mode == "F":
         return Image.fromarray(_gray_to_rgb_bytes(_deep_gray_to_bytes(np.asarray(picture), name)))
     if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.copy() if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _upright(picture: Image.Image, name: str) -> Image.Image:
+    """The decoded picture as displayed."""
+    try:
+        frames = getattr(picture, "n_frames", 1)
+        if frames == 1 or picture.format in _STILL_FORMATS:
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except MemoryError:
+        raise
+    except Exception as error:  # readers of Pillow raise nearly anything for cut or garbled files
+        raise ProcessingError(f"expected a whole picture in {name}, got a broken or truncated one ({error}); save it again") from error
+    raise ProcessingError(
+        f"expected a still picture in {name}, got {frames} frames ({picture.format}); save the frame or page you mean as PNG, "
+        "or pass the frames as a video"
+    )
 
 
 def _deep_gray_to_bytes(values: np.ndarray, name: str) -> np.ndarray:
@@ -149,12 +152,7 @@ def _gray_to_rgb_bytes(gray: np.ndarray) -> np.ndarray:
 def _check_size(width: int, height: int, name: str) -> None:
     if width < 1 or height < 1:
         raise ProcessingError(f"expected at least one pixel in {name}, got {width} x {height} (width x height)")
-    if width * height > MAX_PICTURE_PIXELS:
-        raise ProcessingError(_too_large(name, f"{width} x {height} (width x height)"))
-
-
-def _too_large(name: str, got: str) -> str:
-    return f"expected at most {MAX_PICTURE_PIXELS:,} pixels in {name}, got {got}; make it smaller, the model sees far fewer"
+    check_picture_size((width, height), name)
 
 
 def _name_of(picture: Image.Image) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from molmopoint.errors import CheckpointError
+from molmopoint.files import write_text_whole
 from molmopoint.heads.value import Activation
 
 SEPARATOR = "<|resp_sep|>"
@@ -100,7 +101,7 @@ class StoredReward:
             "separator_id": self.separator_id,
             **asdict(self.settings),
         }
-        (Path(folder) / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_text_whole(Path(folder) / CONFIG_FILE, json.dumps(document, indent=2) + "\n")
 
     @classmethod
     def read(cls, file: Path) -> StoredReward:

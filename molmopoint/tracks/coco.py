@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from molmopoint.errors import GroundingError
-from molmopoint.tracks.building import box_size, document_of, number
+from molmopoint.tracks.building import box_size, document_of, number, rate
 from molmopoint.tracks.resampling import SAME_TIME
 
 _HIDDEN, _VISIBLE = 1, 2
@@ -92,7 +92,9 @@ def read_coco(document: Any) -> dict[str, Any]:
         sized = next((part for part in (videos[0], *images.values()) if "width" in part and "height" in part), None)
         size = None if sized is None else [sized["width"], sized["height"]]
         return document_of(_with_all_frames(rows), labels, fps=videos[0].get("fps"), size=size, moments=sorted(times.values()))
-    except (KeyError, TypeError, AttributeError) as error:
+    except GroundingError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise GroundingError(f"expected COCO with videos, images, annotations and categories, got one without a proper {error}") from error
 
 
@@ -121,7 +123,7 @@ def _time(image: Mapping[str, Any], fps: float | None) -> float:
         return number(image["time"], f"{where}, time")
     if fps is None:
         raise GroundingError(f"expected the time of {where}, or fps of its video, got neither; add one of them")
-    return number(image["frame_id"], f"{where}, frame_id", whole=True) / number(fps, "fps")
+    return number(image["frame_id"], f"{where}, frame_id", whole=True) / rate(fps, "to count the time of frames")
 
 
 def _row(annotation: Mapping[str, Any], time: float, image: Mapping[str, Any]) -> dict[str, Any]:

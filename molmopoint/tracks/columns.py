@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from molmopoint.errors import GroundingError
+from molmopoint.points import checked_label, checked_number
 
 _LARGEST = 2.0**63
 
@@ -48,12 +50,12 @@ def checked_columns(columns: Columns, size: Any, fps: Any, moments: Any, labels:
 
 
 def _arrays(columns: Columns) -> Columns:
-    count = np.size(columns.time)
-    visible = np.ones(count, dtype=bool) if columns.visible is None else np.asarray(columns.visible)
-    if visible.dtype != bool and not np.isin(visible, (0, 1)).all():
-        raise GroundingError(f"expected True or False in column visible, got {visible[~np.isin(visible, (0, 1))][0]}")
-    score = np.full(count, np.nan) if columns.score is None else np.asarray(columns.score, dtype=np.float64)
-    time, x, y = (np.asarray(column, dtype=np.float64) for column in (columns.time, columns.x, columns.y))
+    count = _as_array(columns.time, "time").size
+    visible = np.ones(count, dtype=bool) if columns.visible is None else _numbers(columns.visible, "visible")
+    if (wrong := ~np.isin(visible, (0, 1))).any():
+        raise GroundingError(f"expected True or False in column visible, got {visible[wrong][0]}")
+    score = np.full(count, np.nan) if columns.score is None else _numbers(columns.score, "score")
+    time, x, y = (_numbers(getattr(columns, name), name) for name in ("time", "x", "y"))
     frame = None if columns.frame is None else _whole(columns.frame, "frame")
     arrays = Columns(_whole(columns.object_id, "object_id"), time, x, y, visible.astype(bool), score, frame)
     for name, column in arrays._asdict().items():
@@ -62,11 +64,27 @@ def _arrays(columns: Columns) -> Columns:
     return arrays
 
 
+def _numbers(column: Any, name: str) -> np.ndarray:
+    """float64."""
+    given = _as_array(column, name)
+    try:
+        return given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise GroundingError(f"expected numbers in column {name}, got {error}") from error
+
+
+def _as_array(column: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(column)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise GroundingError(f"expected a column of numbers for {name}, got {error}") from error
+
+
 def _whole(column: Any, name: str) -> np.ndarray:
     """int64, from numbers that are whole."""
-    given = np.asarray(column)
-    if given.dtype.kind not in "iu" and given.size:
-        exact = given.astype(np.float64)
+    given = _as_array(column, name)
+    if given.dtype.kind != "i" and given.size:
+        exact = _numbers(column, name)
         if (wrong := ~((exact == np.rint(exact)) & (np.abs(exact) < _LARGEST))).any():
             raise GroundingError(f"expected whole numbers of 64 bits in column {name}, got {exact[wrong][0]}")
     return given.astype(np.int64)
@@ -101,7 +119,7 @@ def _check_rows(columns: Columns) -> None:
 def _size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
-    values = np.asarray(size)
+    values = _as_array(size, "size")
     if values.shape != (2,) or values.dtype.kind not in "iu" or (values < 1).any():
         raise GroundingError(f"expected size as (width, height) in pixels, got {size!r}")
     return int(values[0]), int(values[1])
@@ -110,18 +128,23 @@ def _size(size: Any) -> tuple[int, int] | None:
 def _rate(fps: Any) -> float | None:
     if fps is None:
         return None
-    if isinstance(fps, bool) or not isinstance(fps, (int, float, np.number)) or not (math.isfinite(fps) and fps > 0):
-        raise GroundingError(f"expected fps above 0, or None if unknown, got {fps!r}")
-    return float(fps)
+    rate = math.nan
+    if isinstance(fps, int | float | np.number) and not isinstance(fps, bool):
+        with contextlib.suppress(OverflowError):
+            rate = float(fps)
+    if not (math.isfinite(rate) and rate > 0):
+        got = repr(fps) if isinstance(fps, float) else type(fps).__name__ if math.isnan(rate) else repr(fps)
+        raise GroundingError(f"expected fps above 0, or None if unknown, got {got}")
+    return rate
 
 
 def _moments(moments: Any, time: np.ndarray) -> np.ndarray:
     """(T,) ascending, each once."""
     if moments is None:
         return np.unique(time)
-    given = np.unique(np.asarray(moments, dtype=np.float64).reshape(-1))
-    if not np.isfinite(given).all() or (given < 0).any():
-        raise GroundingError(f"expected moments of 0 or more seconds, got {np.asarray(moments).tolist()}")
+    given = np.unique(_numbers(moments, "moments").reshape(-1))
+    if (wrong := ~(np.isfinite(given) & (given >= 0))).any():
+        raise GroundingError(f"expected moments of 0 or more seconds, got {given[wrong][0]}")
     if not np.isin(time, given).all():
         raise GroundingError(f"expected the times of all rows among the moments, got {time[~np.isin(time, given)][0]} s beside them")
     return given
@@ -131,9 +154,15 @@ def _labels(labels: Mapping[int, str] | None, object_id: np.ndarray) -> dict[int
     """Labels in the order of numbers, None without any."""
     if not labels:
         return None
-    if not isinstance(labels, Mapping) or not all(isinstance(label, str) for label in labels.values()):
-        raise GroundingError(f"expected labels as a mapping from numbers of objects to phrases, got {labels!r}")
-    checked = {int(number): labels[number] for number in sorted(labels)}
+    if not isinstance(labels, Mapping):
+        raise GroundingError(f"expected labels as a mapping from numbers of objects to phrases, got {type(labels).__name__}")
+    checked: dict[int, str] = {}
+    for key, label in labels.items():
+        number = int(checked_number(key, "the numbers of labels", whole=True))
+        if not isinstance(label, str):
+            raise GroundingError(f"expected phrases as labels, got {type(label).__name__} for object {number}")
+        checked[number] = checked_label(label, f"the label of object {number}") or ""
+    checked = {number: checked[number] for number in sorted(checked)}
     if unknown := checked.keys() - set(object_id.tolist()):
         raise GroundingError(f"expected labels of objects that have rows, got one for object {min(unknown)}")
     return checked

@@ -12,21 +12,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from molmopoint.errors import GroundingError
+from molmopoint.safe_text import from_table_cell, table_cell
 from molmopoint.tracks.building import document_of, number
 
 _COLUMNS = ("object_id", "frame", "time", "x", "y", "visible", "score", "label")
+_DECIMALS = 2
+"""Of places in pixels: finer than any model points."""
 _NEEDED = ("object_id", "time", "x", "y")
 _TRUTH = {"1": True, "0": False, "true": True, "false": False, "": True}
 
 
 def write_csv(document: Mapping[str, Any]) -> str:
-    """The rows of tracks in their plain form; what is unknown is left empty."""
+    """The rows of tracks in their plain form, places with two decimals; what is unknown is left empty."""
     labels = {each["object_id"]: each["label"] for each in document["objects"]}
     paper = io.StringIO()
     table = csv.writer(paper)
     table.writerow(_COLUMNS)
     for row in document["points"]:
-        known = row | {"visible": int(row["visible"]), "label": labels.get(row["object_id"])}
+        place = {"x": round(row["x"], _DECIMALS), "y": round(row["y"], _DECIMALS)}
+        known = row | place | {"visible": int(row["visible"]), "label": labels.get(row["object_id"])}
         table.writerow([_text(known.get(name)) for name in _COLUMNS])
     return paper.getvalue()
 
@@ -54,7 +58,7 @@ def read_csv(text: str, fps: float | None = None, size: Any = None, label: str |
     rows, labels = [], {}
     for line, cells in lines:
         row = _row(cells, line)
-        labels.setdefault(row["object_id"], cells.get("label") or label)
+        labels.setdefault(row["object_id"], from_table_cell(cells.get("label") or "") or label)
         rows.append(row)
     if any("frame" in row for row in rows) and not all("frame" in row for row in rows):
         raise GroundingError("expected the frame of every row or of none, got it of some; fill or empty the column")
@@ -73,5 +77,9 @@ def _row(cells: Mapping[str, Any], line: int) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Numbers with all their digits, nothing for what is unknown."""
-    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
+    """Numbers with all their digits, texts so that no spreadsheet computes them, nothing for what is unknown."""
+    if isinstance(value, str):
+        return table_cell(value)
+    if isinstance(value, float):
+        return repr(value)
+    return "" if value is None else str(value)

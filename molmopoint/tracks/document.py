@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.errors import GroundingError
+from molmopoint.points import checked_number
 from molmopoint.tracks.columns import Columns
 
 SCHEMA_VERSION = 1
@@ -48,16 +49,35 @@ def rows_from_document(document: Mapping[str, Any]) -> dict[str, Any]:
         raise GroundingError(f"expected tracks of schema version {SCHEMA_VERSION}, got {version!r}; use the release that wrote them")
     try:
         rows = document["points"]
-        columns = {name: [row[name] for row in rows] for name in ("object_id", "time", "x", "y", "visible")}
+        columns = {name: np.array(_column(rows, name), dtype=np.float64) for name in ("time", "x", "y")}
+        scores = [row["score"] for row in rows]
+        has_frames = bool(rows) and all("frame" in row for row in rows)
+        objects = [(each["object_id"], each["label"]) for each in document["objects"]]
+        labels = {checked_number(key, f"objects[{i}].object_id", whole=True): label for i, (key, label) in enumerate(objects)}
         return {
-            **{name: np.array(values, dtype=np.float64) for name, values in columns.items() if name != "object_id"},
-            "object_id": np.array(columns["object_id"], dtype=np.int64),
-            "score": np.array([math.nan if row["score"] is None else row["score"] for row in rows], dtype=np.float64),
-            "frame": np.array([row["frame"] for row in rows], dtype=np.int64) if rows and all("frame" in row for row in rows) else None,
+            **columns,
+            "object_id": np.array(_column(rows, "object_id", whole=True), dtype=np.int64),
+            "visible": np.array([_truth(row["visible"], f"points[{i}].visible") for i, row in enumerate(rows)], dtype=bool),
+            "score": np.array([math.nan if s is None else checked_number(s, f"points[{i}].score") for i, s in enumerate(scores)]),
+            "frame": np.array(_column(rows, "frame", whole=True), dtype=np.int64) if has_frames else None,
             "size": document["size"],
             "fps": document["fps"],
             "moments": document["moments"],
-            "labels": {int(each["object_id"]): each["label"] for each in document["objects"] if each["label"] is not None},
+            "labels": {key: label for key, label in labels.items() if label is not None},
         }
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except GroundingError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise GroundingError(f"expected a document as Tracks.to_dict writes it, got one without a proper {error}") from error
+
+
+def _column(rows: Any, name: str, *, whole: bool = False) -> list[float]:
+    """The numbers of one column."""
+    return [checked_number(row[name], f"points[{i}].{name}", whole=whole) for i, row in enumerate(rows)]
+
+
+def _truth(value: Any, where: str) -> bool:
+    """True or false, also as 1 or 0."""
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
+        raise GroundingError(f"expected true or false in {where}, got {type(value).__name__}; correct it")
+    return bool(value)

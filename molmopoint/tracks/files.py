@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from molmopoint.errors import GroundingError
+from molmopoint.files import write_text_whole
 from molmopoint.tracks import coco, csv_form, mot
 
 
@@ -62,7 +63,7 @@ def write_document(document: Mapping[str, Any], path: str | os.PathLike[str], na
     form_name, form = _form_of(Path(path), name)
     _check_options(form_name, options, form.writing, "writing")
     text = form.write(document, **options)
-    Path(path).write_text(text, encoding="utf-8", newline="")
+    write_text_whole(path, text)
 
 
 def read_document(path: str | os.PathLike[str], name: str | None, **options: Any) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def read_document(path: str | os.PathLike[str], name: str | None, **options: Any
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:  # line ends inside quotes are the table's own
             text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no file, a name that cannot be one, other encodings
         raise GroundingError(f"expected a text file of tracks at {os.fspath(path)!r}, got: {error}") from error
     return form.read(text, **options)
 
@@ -98,5 +99,5 @@ def _check_options(name: str, options: Mapping[str, Any], known: frozenset[str],
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GroundingError(f"expected a JSON file of tracks, got: {error}") from error

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from molmopoint.errors import GroundingError
-from molmopoint.tracks.building import box_size, document_of, number
+from molmopoint.tracks.building import box_size, document_of, number, rate
 from molmopoint.tracks.resampling import SAME_TIME
 
 _UNKNOWN = "-1"
@@ -54,9 +54,8 @@ def read_mot(text: str, fps: float | None = None, size: Any = None, label: str |
     Raises:
         GroundingError: no rate, or a line of another form; it is named.
     """
-    if fps is None or isinstance(fps, bool) or not (math.isfinite(fps) and fps > 0):
-        raise GroundingError(f"expected fps above 0 to read MOTChallenge, whose lines have no times, got {fps!r}; pass that of the video")
-    rows = [_row(line, i, fps) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    frames_per_second = rate(fps, "to read MOTChallenge, whose lines have no times")
+    rows = [_row(line, i, frames_per_second) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     return document_of(rows, {row["object_id"]: label for row in rows}, fps=fps, size=size)
 
 
@@ -64,10 +63,8 @@ def _frame(row: Mapping[str, Any], known: float | None, asked: float | None) -> 
     """Number from 0 of the frame on screen."""
     if asked is None and "frame" in row:
         return row["frame"]
-    rate = known if asked is None else asked
-    if rate is None or isinstance(rate, bool) or not (math.isfinite(rate) and rate > 0):
-        raise GroundingError(f"expected fps above 0 to number the frames, got {rate!r}; pass fps= with the rate of the video")
-    return math.floor((row["time"] + SAME_TIME) * rate)
+    frames_per_second = rate(known if asked is None else asked, "to number the frames")
+    return math.floor((row["time"] + SAME_TIME) * frames_per_second)
 
 
 def _row(line: str, number_of_line: int, fps: float) -> dict[str, Any]:

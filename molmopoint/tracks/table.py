@@ -287,7 +287,7 @@ class Tracks(Sequence[Track]):
         """Reads what `to_json` wrote; GroundingError as in `from_dict`."""
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GroundingError(f"expected JSON as Tracks.to_json writes it, got: {error}") from error
         return cls.from_dict(document)
 

@@ -86,7 +86,7 @@ def finetune(
         RecipeError: a faulty recipe.
         ProcessingError: faulty data; the message names the row.
         CheckpointError: a model that cannot be fine-tuned.
-        TrainingError: a folder of another run, a loss that is not finite, or a checkpoint that cannot be written.
+        TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint that cannot be written.
     """
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_recipe(model), overrides)
     if settings.reward is not None:
@@ -96,25 +96,28 @@ def finetune(
     processes = find_processes(settings, folder.path)
     if processes.should_save:
         folder.check(identity)
-    run_data = load_run_data(data, held_out, replay, settings, watch)
-    network, family = load_start(model, settings)
-    if processes.should_save:
-        folder.claim(identity)
-    score = HeldOutScore(run_data.score, family, settings.scoring, DTYPES[settings.dtype]) if run_data.score else None
-    before = scores_before(folder, score, network.to(processes.device), processes.should_save)
-    say(in_words("before", before))
-    trainer = _trainer(network, family, run_data, settings, folder, score, processes)
-    trainer.train()
-    trainer.load_best()
-    after = {} if score is None else score(trainer.model)
-    result = FinetuneResult(folder.path, before, after, trainer.state.global_step, tuple(trainer.dataset.skipped))
-    network = _whole(trainer.model, model, settings, processes.should_save)
-    if processes.should_save:
-        card = _card(data, model, replay, settings, run_data, result)
-        adapter = None if settings.lora is None else folder.adapter
-        export_model(network, family.processor, folder.model, card, adapter=adapter, dtype=DTYPES[settings.dtype])
-        folder.write("result.json", {"before": before, "after": after, "steps": result.steps, "skipped": len(result.skipped)})
-    return result
+    with folder.alone(main=processes.should_save):
+        if processes.should_save:
+            folder.check(identity)  # nobody else can start here any more
+        run_data = load_run_data(data, held_out, replay, settings, watch)
+        network, family = load_start(model, settings)
+        if processes.should_save:
+            folder.claim(identity)
+        score = HeldOutScore(run_data.score, family, settings.scoring, DTYPES[settings.dtype]) if run_data.score else None
+        before = scores_before(folder, score, network.to(processes.device), processes.should_save)
+        say(in_words("before", before))
+        trainer = _trainer(network, family, run_data, settings, folder, score, processes)
+        trainer.train()
+        trainer.load_best()
+        after = {} if score is None else score(trainer.model)
+        result = FinetuneResult(folder.path, before, after, trainer.state.global_step, tuple(trainer.dataset.skipped))
+        network = _whole(trainer.model, model, settings, processes.should_save)
+        if processes.should_save:
+            card = _card(data, model, replay, settings, run_data, result)
+            adapter = None if settings.lora is None else folder.adapter
+            export_model(network, family.processor, folder.model, card, adapter=adapter, dtype=DTYPES[settings.dtype])
+            folder.write("result.json", {"before": before, "after": after, "steps": result.steps, "skipped": len(result.skipped)})
+        return result
 
 
 def _trainer(

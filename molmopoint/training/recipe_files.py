@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from molmopoint.errors import RecipeError
+from molmopoint.files import is_file
 from molmopoint.training.recipe import GROUPS, Recipe
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
@@ -26,6 +28,10 @@ _LENGTHS = ("steps", "epochs")
 """Two ways to say how long; naming one takes back the other."""
 
 _MAX_BASES = 8
+_SHOWN = 200
+"""Characters of a value in a message."""
+
+_LARGEST = 2**63
 
 
 def recipe_names() -> list[str]:
@@ -74,7 +80,7 @@ def _read(name_or_file: str | Path, depth: int = 0, beside: Path = Path()) -> di
     try:
         text = path.read_text(encoding="utf-8")
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise RecipeError(f"expected a TOML or JSON file at {path}, got: {error}; correct it there") from error
     if not isinstance(table, dict):
         raise RecipeError(f"expected a table of settings in {path}, got {type(table).__name__}; see docs/finetuning.md")
@@ -82,7 +88,7 @@ def _read(name_or_file: str | Path, depth: int = 0, beside: Path = Path()) -> di
     if base is None:
         return table
     if not isinstance(base, str) or depth >= _MAX_BASES:
-        raise RecipeError(f"expected the name of a recipe as base in {path}, got {base!r}; a recipe cannot be its own base")
+        raise RecipeError(f"expected the name of a recipe as base in {path}, got {_shown(base)}; a recipe cannot be its own base")
     return _merged(_read(base, depth + 1, path.parent), table)
 
 
@@ -90,7 +96,7 @@ def _find(name_or_file: str | Path, beside: Path) -> Path:
     name = str(name_or_file)
     if isinstance(name_or_file, Path) or name.endswith((".toml", ".json")):
         path = beside / Path(name).expanduser()
-        if not path.is_file():
+        if not is_file(path):
             raise RecipeError(f"expected a recipe file, got no file {path}; the recipes of the package are {', '.join(recipe_names())}")
         return path
     if name not in recipe_names():
@@ -105,14 +111,21 @@ def _override(text: str) -> dict[str, Any]:
     key = key.strip()
     if not equals or not key:
         raise RecipeError(f"expected key=value such as groups.point.peak=2e-4, got {text!r}; put it in quotes if it has blanks")
-    parsed: Any
-    try:
-        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+    parsed: Any = _toml_value(value.strip(), key)
     for part in reversed(key.split(".")):
         parsed = {part: parsed}
     return parsed
+
+
+def _toml_value(text: str, key: str) -> Any:
+    """A value as TOML writes it, else text."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
+        raise RecipeError(f"{key}: expected a value of TOML, got {text[:_SHOWN]!r} ({error}); correct --set {key}=...") from error
+    return table["value"] if len(table) == 1 else text
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,17 +142,21 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 def _build(cls: Any, table: Any, place: str) -> Any:
     """An instance of a dataclass of settings from its table."""
     if not isinstance(table, Mapping):
-        raise RecipeError(f"{place}: expected a table of settings, got {table!r}; write [{place}] and one line per setting")
+        raise RecipeError(f"{place}: expected a table of settings, got {_shown(table)}; write [{place}] and one line per setting")
     known = {field.name for field in dataclasses.fields(cls)}
     types = get_type_hints(cls)
     values = {}
     for key, value in table.items():
         if key not in known:
             every = ", ".join(field.name for field in dataclasses.fields(cls))
-            raise RecipeError(f"{place}{'.' * bool(place)}{key}: expected one of {every}, got {key!r}{_nearest(key, sorted(known))}")
+            at = f"{place}{'.' * bool(place)}{key[:_SHOWN]}"
+            raise RecipeError(f"{at}: expected one of {every}, got {key[:_SHOWN]!r}{_nearest(key[:_SHOWN], sorted(known))}")
         values[key] = _value(types[key], value, f"{place}.{key}" if place else key)
     if cls is Recipe and "steps" in values and values["steps"] is not None and "epochs" not in values:
         values["epochs"] = None
+    needed = [field for field in dataclasses.fields(cls) if field.default is field.default_factory is dataclasses.MISSING]
+    if missing := [field.name for field in needed if field.name not in values]:
+        raise RecipeError(f"{place}: expected the settings {', '.join(missing)} too, got none; add {place}{'.' * bool(place)}{missing[0]}")
     return cls(**values)
 
 
@@ -156,9 +173,11 @@ def _value(kind: Any, value: Any, place: str) -> Any:
     if get_origin(kind) is tuple:
         return _tuple(kind, value, place)
     if kind is float:
-        return float(_checked(isinstance(value, int | float) and not isinstance(value, bool), value, place, "a number"))
+        number = _checked(isinstance(value, int | float) and not isinstance(value, bool), value, place, "a number")
+        return float(_checked(_is_finite(number), value, place, "a finite number"))
     if kind is int:
-        return _checked(isinstance(value, int) and not isinstance(value, bool), value, place, "a whole number")
+        number = _checked(isinstance(value, int) and not isinstance(value, bool), value, place, "a whole number")
+        return _checked(abs(number) < _LARGEST, value, place, "a whole number of 64 bits")
     return _checked(isinstance(value, kind), value, place, {bool: "true or false", str: "text"}[kind])
 
 
@@ -173,8 +192,24 @@ def _tuple(kind: Any, value: Any, place: str) -> tuple[Any, ...]:
 
 def _checked(fits: bool, value: Any, place: str, expected: str) -> Any:
     if not fits:
-        raise RecipeError(f"{place}: expected {expected}, got {value!r}; correct it in the recipe or with --set {place}=...")
+        raise RecipeError(f"{place}: expected {expected}, got {_shown(value)}; correct it in the recipe or with --set {place}=...")
     return value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: short, and whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
+from molmopoint.files import write_text_whole
+
 LOG_FILE = "log.jsonl"
 
 
@@ -30,9 +32,7 @@ class RunLog(TrainerCallback):
         if not state.is_world_process_zero:
             return
         kept = [line for line in read_log(self.file) if line["step"] <= state.global_step]
-        beside = self.file.with_suffix(".tmp")
-        beside.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
-        beside.replace(self.file)
+        write_text_whole(self.file, "".join(f"{json.dumps(line)}\n" for line in kept))
         if self.events is not None:
             from torch.utils.tensorboard import SummaryWriter
 

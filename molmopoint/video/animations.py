@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import open_picture
 from molmopoint.video.clip import TIME_TOLERANCE, average_rate, check_frame_size, damage_note, unreadable
 
 _MOVING = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
-_STILL = frozenset({"JPEG", "BMP", "TIFF"})
 _SHORTEST, _USUAL = 10, 100
 """Milliseconds: frames of at most the first are shown for the second, as browsers do; authors mean "as fast as possible"."""
 
@@ -47,7 +47,7 @@ class AnimationReader:
         return np.stack([found[i] for i in wanted])
 
     def _decode(self, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-        with Image.open(self._path) as picture:
+        with open_picture(self._path) as picture:
             for i in wanted:
                 picture.seek(i)
                 frame = picture.convert("RGBA")
@@ -60,14 +60,12 @@ def open_animation(path: Path) -> AnimationReader | None:
     Raises:
         ProcessingError: it is a still picture.
     """
-    Image.init()
-    known = [name for name in sorted(_MOVING | _STILL) if name in Image.OPEN]  # AVIF is an option of Pillow
     try:
-        with Image.open(path, formats=known) as picture:
+        with open_picture(path) as picture:
             if picture.format in _MOVING and (count := getattr(picture, "n_frames", 1)) > 1:
                 return AnimationReader(path, list(_durations(picture)), picture.size, count)
             kind = picture.format
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except UnidentifiedImageError:
         return None
     except _BROKEN as error:
         raise ProcessingError(unreadable(repr(str(path)), error)) from error

@@ -10,6 +10,7 @@ from toy_pointer import STEPS, toy_pointer
 from toy_processor import frames, noise, picture
 
 from molmopoint.errors import GroundingError, ProcessingError
+from molmopoint.pipeline import Pointer
 from molmopoint.pipeline.history import as_turns, conversation
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.points import Point
@@ -53,6 +54,20 @@ def test_a_row_is_what_the_processor_makes_of_it(pointer):
         output = pointer.processor(text=[text], images=[images] if images else None, return_tensors="pt")
         assert request.input_ids.tolist() == output["input_ids"][0].tolist()
         assert request.mm_token_type_ids.tolist() == output["mm_token_type_ids"][0].tolist()
+
+
+def test_the_limit_on_pixels_is_the_pointers_own(pointer, monkeypatch):
+    monkeypatch.setenv("MOLMOPOINT_MAX_PIXELS", "5000")
+    with pytest.raises(ProcessingError, match=r"at most 5,000 pixels .* 90 x 60 = 5,400 .* max_pixels="):
+        ask(pointer, PICTURES[0])
+    raised = Pointer(pointer.model, pointer.processor, max_pixels=5_400)
+    assert ask(raised, PICTURES[0]).image_sizes == ((90, 60),)
+    (batched,) = raised.point_batch([PICTURES[0]], "the cats", max_new_tokens=STEPS)
+    assert batched.image_sizes == ((90, 60),)
+    with pytest.raises(ProcessingError, match="at most 5,400 pixels"):
+        raised.encode(PICTURES[1])
+    with pytest.raises(ProcessingError, match="max_pixels"):
+        Pointer(pointer.model, pointer.processor, max_pixels=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

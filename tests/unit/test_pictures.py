@@ -14,7 +14,7 @@ from PIL import Image
 from toy_processor import noise, picture
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing import load_picture, pictures
+from molmopoint.processing import load_picture
 from molmopoint.processing.pictures import picture_to_tensor
 
 GRADIENT = np.linspace(0, 65535, 12, dtype=np.uint16).reshape(3, 4)
@@ -162,13 +162,6 @@ def test_refused_by_name(tmp_path: Path, make: Callable[[Path], Any], message: s
 
 @pytest.mark.parametrize("source", [noise(9, 12), Image.fromarray(noise(9, 12)), torch.tensor(noise(9, 12)).permute(2, 0, 1)])
 def test_too_large(monkeypatch: pytest.MonkeyPatch, source: Any) -> None:
-    monkeypatch.setattr(pictures, "MAX_PICTURE_PIXELS", 100)
-    with pytest.raises(ProcessingError, match=r"at most 100 pixels in .*, got 12 x 9 \(width x height\)"):
+    monkeypatch.setenv("MOLMOPOINT_MAX_PIXELS", "100")
+    with pytest.raises(ProcessingError, match=r"at most 100 pixels in .*, got 12 x 9 = 108 \(width x height\)"):
         load_picture(source)
-
-
-def test_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = png(tmp_path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ProcessingError, match=r"pixels in '.*picture.png'"):
-        load_picture(path)

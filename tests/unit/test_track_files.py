@@ -16,7 +16,8 @@ from molmopoint.errors import GroundingError
 from molmopoint.tracks import Tracks
 
 FPS = 10.0
-names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6)
+letters = st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from("'=+-@\t\r\n"))
+names = st.text(letters, min_size=1, max_size=6)
 
 
 @st.composite
@@ -71,7 +72,7 @@ def test_json_and_coco_keep_everything(tmp_path_factory, tracks, form):
 def test_csv_keeps_every_row(tmp_path_factory, tracks):
     path = tmp_path_factory.mktemp("tracks") / "tracks.csv"
     tracks.save(path)
-    with_rows = replace(tracks, moments=np.unique(tracks.time))
+    with_rows = replace(tracks, moments=np.unique(tracks.time), x=tracks.x.round(2), y=tracks.y.round(2))
     assert Tracks.load(path, size=tracks.size, fps=tracks.fps) == with_rows
 
 
@@ -110,6 +111,16 @@ def test_what_the_lines_look_like(tmp_path):
     assert [category["name"] for category in document["categories"]] == ["cat", "object"]
 
 
+def test_a_spreadsheet_computes_no_label(tmp_path):
+    labels = {1: '=HYPERLINK("http://example.invalid")', 2: "-2+3"}
+    tracks = small(labels=labels, x=[-3.5, 10 / 3])
+    tracks.save(tmp_path / "a.csv")
+    first, second = (tmp_path / "a.csv").read_text().splitlines()[1:]
+    assert first == """1,,0.0,-3.5,1.0,1,,"'=HYPERLINK(""http://example.invalid"")\""""
+    assert second == "2,,0.5,3.33,2.0,1,,'-2+3"
+    assert Tracks.load(tmp_path / "a.csv").labels == labels
+
+
 def test_two_times_in_one_frame(tmp_path):
     """The last moment of a clip may lie in the frame of the moment before; MOTChallenge has room for one of them."""
     small(object_id=[1, 1], time=[1.0, 1.01], y=[0, 0]).save(tmp_path / "a.txt", fps=30)
@@ -142,12 +153,12 @@ def test_files_of_other_tools(tmp_path):
         ("a.csv", "object_id,time,x\n", {}, "add y"),
         ("a.csv", "object_id,time,x,y\n1,0,zero,1\n", {}, "line 2, x"),
         ("a.csv", "object_id,time,x,y\n1,0,1\n", {}, "line 2, y"),
-        ("a.csv", "object_id,time,x,y\n1.5,0,1,1\n", {}, "whole number in line 2"),
+        ("a.csv", "object_id,time,x,y\n1.5,0,1,1\n", {}, "whole number of 64 bits in line 2"),
         ("a.csv", "object_id,time,x,y\n1,-2,1,1\n", {}, "0 or more seconds"),
         ("a.csv", "object_id,time,x,y\n1,nan,1,1\n", {}, "line 2, time"),
         ("a.csv", "object_id,time,x,y,visible\n1,0,1,1,maybe\n", {}, "visible"),
         ("a.csv", "object_id,time,x,y,frame\n1,0,1,1,3\n1,1,1,1,\n", {}, "every row or of none"),
-        ("a.csv", "object_id,time,x,y\n99999999999999999999,0,1,1\n", {}, "proper"),
+        ("a.csv", "object_id,time,x,y\n99999999999999999999,0,1,1\n", {}, "line 2, object_id"),
         ("a.txt", "1,1,0,0,0,0", {}, "fps above 0"),
         ("a.txt", "1,1,0,0,0,0", {"fps": 0}, "fps above 0"),
         ("a.txt", "1,1,0", {"fps": 5}, "line 1"),

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from molmopoint.files import write_text_whole
 from molmopoint.reward import RewardModel
 from molmopoint.training.recipe import Recipe
 
@@ -65,4 +66,4 @@ def export_reward(model: RewardModel, processor: Any, folder: Path, card: str, *
     else:
         model.base = os.path.relpath(base, folder) if Path(base).is_dir() else str(base)
         model.save_pretrained(folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_text_whole(folder / "README.md", card)

@@ -85,7 +85,7 @@ def finetune_reward(
         RecipeError: a faulty recipe.
         ProcessingError: faulty data; the message names the row.
         CheckpointError: a model that cannot be fine-tuned.
-        TrainingError: a folder of another run, a loss that is not finite, or a checkpoint that cannot be written.
+        TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint that cannot be written.
     """
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_reward_recipe(model), overrides)
     reward_section(settings)
@@ -94,28 +94,31 @@ def finetune_reward(
     processes = find_processes(settings, folder.path)
     if processes.should_save:
         folder.check(identity)
-    train, kept = _split(data, held_out, settings, watch)
-    say(f"trained on: {train.describe()}; held out: {len(kept.records)} rows")
-    network, builder = new_network(model, settings)
-    if processes.should_save:
-        folder.claim(identity)
-    score = None
-    if kept.records:
-        scoring, dtype = settings.scoring, DTYPES[settings.dtype]
-        score = JudgingScore(_preparer(kept, builder, settings), scoring.examples, scoring.batch_size, dtype)
-    before = scores_before(folder, score, network.to(processes.device), processes.should_save)
-    say(in_words("before", before))
-    trainer = new_trainer(network, _preparer(train, builder, settings), settings, folder.path, score, processes)
-    trainer.train()
-    trainer.load_best()
-    after = {} if score is None else score(trainer.model)
-    result = RewardResult(folder.path, before, after, trainer.state.global_step, train.describe(), tuple(trainer.dataset.skipped))
-    network = _whole(trainer.model, model, settings, processes.should_save)
-    if processes.should_save:
-        card = _card(data, model, settings, train, kept, result)
-        export_reward(network, builder.processor, folder.model, card, base=model, recipe=settings)
-        folder.write("result.json", {"before": before, "after": after, "steps": result.steps, "skipped": len(result.skipped)})
-    return result
+    with folder.alone(main=processes.should_save):
+        if processes.should_save:
+            folder.check(identity)  # nobody else can start here any more
+        train, kept = _split(data, held_out, settings, watch)
+        say(f"trained on: {train.describe()}; held out: {len(kept.records)} rows")
+        network, builder = new_network(model, settings)
+        if processes.should_save:
+            folder.claim(identity)
+        score = None
+        if kept.records:
+            scoring, dtype = settings.scoring, DTYPES[settings.dtype]
+            score = JudgingScore(_preparer(kept, builder, settings), scoring.examples, scoring.batch_size, dtype)
+        before = scores_before(folder, score, network.to(processes.device), processes.should_save)
+        say(in_words("before", before))
+        trainer = new_trainer(network, _preparer(train, builder, settings), settings, folder.path, score, processes)
+        trainer.train()
+        trainer.load_best()
+        after = {} if score is None else score(trainer.model)
+        result = RewardResult(folder.path, before, after, trainer.state.global_step, train.describe(), tuple(trainer.dataset.skipped))
+        network = _whole(trainer.model, model, settings, processes.should_save)
+        if processes.should_save:
+            card = _card(data, model, settings, train, kept, result)
+            export_reward(network, builder.processor, folder.model, card, base=model, recipe=settings)
+            folder.write("result.json", {"before": before, "after": after, "steps": result.steps, "skipped": len(result.skipped)})
+        return result
 
 
 def _split(data: Rows, held_out: Rows | None, recipe: Recipe, watch: Watch) -> tuple[Preferences, Preferences]:

@@ -1,0 +1,63 @@
+"""Names of files that came from somebody else: a name may lead out of its folder, or be none that a disk can hold."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path, PurePosixPath
+
+from molmopoint.errors import MolmoPointError
+
+
+def inside_folder(folder: str | os.PathLike[str], name: str, *, follow_links: bool = True) -> Path:
+    """The path of a name that came from a file, if it stays inside the folder.
+
+    Separators of Windows are understood.
+
+    Args:
+        folder: which the path must not leave; it need not exist.
+        name: relative, or absolute inside the folder.
+        follow_links: before the comparison. Without it links may lead out of the folder: right where the user laid them, as in
+            a folder of pictures kept on another disk, and wrong where they came along with the name, as in an archive.
+
+    Returns:
+        `folder / name`, as it is written rather than with its links followed.
+
+    Raises:
+        MolmoPointError: the name is empty, holds a null character, or leads out of the folder.
+    """
+    spelt = name.replace("\\", "/")
+    if not spelt.strip() or "\0" in spelt:
+        raise MolmoPointError(f"expected the name of a file in {os.fspath(folder)!r}, got {name!r}; correct the name")
+    path = Path(folder) / PurePosixPath(spelt)
+    settled = Path.resolve if follow_links else os.path.abspath
+    try:
+        os.fsencode(path)
+        stays = Path(settled(path)).is_relative_to(settled(Path(folder)))
+    except (OSError, RuntimeError, ValueError) as error:  # circles of links, names that are too long, half characters
+        raise MolmoPointError(f"expected a usable file name in {os.fspath(folder)!r}, got {name[:80]!r} ({error})") from error
+    if not stays:
+        where = os.fspath(folder)
+        raise MolmoPointError(f"expected a file inside {where!r}, got {name[:200]!r}, which leads out of it; do not trust its source")
+    return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name the system cannot even look up (too long, half a character) is no file."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; see `is_file`."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def one_spelling(name: str) -> str:
+    """A name with composed accents and forward slashes, so that equal names compare equal."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
