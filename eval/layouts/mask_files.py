@@ -13,12 +13,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from molmopoint.files import open_picture, written_whole
 from molmopoint.metrics.run_lengths import MaskIndex
 
 logger = logging.getLogger(__name__)
 
 CACHE_FOLDER = ".molmopoint"
 """In the folder of the data; may be deleted at any time."""
+
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What reading a broken or hostile picture may raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +44,9 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
     """(height, width) bool: where any channel of a picture is above the threshold; a channel of opacity does not count.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: the file cannot be read; see `UNREADABLE`.
     """
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         if picture.mode == "P":
             picture = picture.convert("RGB")
         if picture.mode == "1":
@@ -75,8 +79,8 @@ def index_masks(
     numbers: list[int] = []
     index = MaskIndex.build(_readable(len(keys), read, numbers))
     try:
-        cache.parent.mkdir(exist_ok=True)
-        cache.with_suffix(".json").write_text(json.dumps(numbers), encoding="utf-8")
+        with written_whole(cache.with_suffix(".json")) as beside:
+            beside.write_text(json.dumps(numbers), encoding="utf-8")
         index.save(cache)
     except OSError as error:
         logger.warning("the index of masks is built again every time, because it cannot be kept: %s", error)

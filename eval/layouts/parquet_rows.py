@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.layouts.mask_files import CACHE_FOLDER
+from molmopoint.files import written_whole
 
 _ROWS = 8
 """Read at a time: a row with its masks or its picture takes megabytes."""
@@ -67,18 +66,13 @@ def keep_picture(cell: Mapping[str, Any] | None, folder: Path) -> Path | None:
     target = folder / CACHE_FOLDER / "pictures" / hashlib.sha256(content).hexdigest()
     if target.is_file() and target.stat().st_size == len(content):
         return target
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(target)
+        with written_whole(target) as beside:
+            beside.write_bytes(content)
     except OSError as error:
         raise EvaluationError(
             f"expected to unpack pictures into {target.parent}, got {error}; copy the data to a folder that can be written"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
     return target
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Clip, Item
-from molmopoint.eval.layouts.archives import FileFinder
+from molmopoint.eval.layouts.file_names import FileFinder, is_folder, place_of
 from molmopoint.eval.layouts.collecting import ItemCollector, json_rows
 from molmopoint.eval.layouts.parquet_rows import keep_picture, read_rows
 from molmopoint.eval.layouts.video_files import VIDEO_ENDINGS
@@ -163,15 +163,16 @@ class Media:
     def _expect(self, name: str, endings: tuple[str, ...]) -> Path:
         """The file or folder of a name, or where it should be."""
         name = name.strip()
-        if Path(name).is_absolute():
-            return Path(name)
+        if Path(name).is_absolute():  # as good as a relative one, if it stays in the folder
+            return place_of(self.folder, name)
         for folder in _FOLDERS:
             for ending in endings:
                 if (file := self._files.find(f"{folder}/{name}{ending}".lstrip("/"))) is not None:
                     return file
-            if len(endings) > 1 and ".." not in Path(name).parts and (self.folder / folder / name).is_dir():
-                return self.folder / folder / name
-        return self.folder / name
+            frames = place_of(self.folder, f"{folder}/{name}".lstrip("/"))
+            if len(endings) > 1 and is_folder(frames):
+                return frames
+        return place_of(self.folder, name)
 
 
 def add_preference(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
-
-from molmopoint.eval.layouts.mask_files import read_mask
+from molmopoint.eval.layouts.file_names import is_folder, place_of
+from molmopoint.eval.layouts.mask_files import UNREADABLE, read_mask
+from molmopoint.files import open_picture
 from molmopoint.metrics.coco_masks import decode_mask, fingerprint
 
 ANNOTATIONS = "Annotations"
@@ -83,8 +83,9 @@ class PictureTracks:
     def __init__(self, folder: Path, videos: Mapping[str, str], frames: Mapping[str, Path | None], *, numbered: bool) -> None:
         self._folder, self._videos, self._numbered = folder / ANNOTATIONS, videos, numbered
         self._frames = frames
-        self._names = {video: _names(frames.get(video), self._folder / video) for video in set(videos.values())}
-        self._sizes = {file: file.stat().st_size for video in self._names for file in sorted((self._folder / video).rglob("*.png"))}
+        masks = {video: _masks_below(place_of(self._folder, video)) for video in set(videos.values())}
+        self._names = {video: _names(frames.get(video), files) for video, files in masks.items()}
+        self._sizes = {file: file.stat().st_size for files in masks.values() for file in files}
 
     def has(self, item_id: str, object_id: str, frame: int) -> bool:
         """See `MaskSource`. Of numbered pictures an object that is nowhere has an empty mask."""
@@ -95,7 +96,7 @@ class PictureTracks:
         file = self._file(item_id, object_id, frame)
         try:
             return None if file is None else _numbered_mask(file, object_id) if self._numbered else read_mask(file)
-        except (OSError, ValueError, SyntaxError):
+        except UNREADABLE:
             return None
 
     def num_frames(self, item_id: str) -> int | None:
@@ -144,8 +145,12 @@ def _says_its_frame(mask: Any) -> bool:
     return isinstance(mask, Mapping) and mask.get("frame_id") is not None
 
 
-def _names(frames: Path | None, masks: Path) -> list[str]:
-    files = frames.iterdir() if frames is not None else masks.rglob("*.png")
+def _masks_below(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.png")) if is_folder(folder) else []
+
+
+def _names(frames: Path | None, masks: Sequence[Path]) -> list[str]:
+    files = frames.iterdir() if frames is not None else masks
     return sorted({file.stem for file in files if not file.name.startswith(".")})
 
 
@@ -155,7 +160,7 @@ def _numbered_mask(file: Path, object_id: str) -> np.ndarray:
     Raises:
         ValueError: the object has no number, or the picture has colours instead of numbers.
     """
-    with Image.open(file) as picture:
+    with open_picture(file) as picture:
         numbers = np.asarray(picture)
     if numbers.ndim != 2:
         raise ValueError(f"expected a picture of numbers, got {numbers.shape} in {file}")

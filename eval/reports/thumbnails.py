@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from molmopoint.errors import MolmoPointError
 from molmopoint.eval.benchmark import Asking, Clip
 from molmopoint.eval.runner.clips import cut_clip
+from molmopoint.files import open_picture
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Thumbnails:
     def part(self, path: Path, area: tuple[int, int, int, int]) -> Stored:
         """A part of a picture file, left, top, right and lower edge in pixels."""
         try:
-            with Image.open(path) as opened:
+            with open_picture(path) as opened:
                 return self._store(ImageOps.exif_transpose(opened).crop(area), PART_SIDE)
         except _UNREADABLE:
             return Stored(None, None)
@@ -95,7 +96,7 @@ class Thumbnails:
 
     def _open(self, path: Path) -> Stored:
         try:
-            with Image.open(path) as opened:
+            with open_picture(path) as opened:
                 return self._store(ImageOps.exif_transpose(opened), self._side)
         except _UNREADABLE as error:
             logger.debug("no picture of %s: %s", path, error)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Asking, Clip
+from molmopoint.files import open_picture
 from molmopoint.video import read_video, sample_indices
 
 FRAME_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
@@ -35,7 +35,7 @@ def cut_clip(clip: Clip, asking: Asking) -> tuple[np.ndarray, list[float]]:
     chosen = sample_indices(len(files), rate, asking.max_frames, asking.fps)
     frames = []
     for i in chosen:
-        with Image.open(files[i]) as picture:
+        with open_picture(files[i]) as picture:
             frames.append(np.asarray(picture.convert("RGB")))
     return np.stack(frames), [float(i / rate) for i in chosen]
 

@@ -123,7 +123,7 @@ def from_fields(fields: Mapping[str, Any]) -> Prediction:
         passes = tuple(read_pass(each) for each in fields.get("passes", ()))
         rest = {key: value for key, value in fields.items() if key not in ("points", "image_sizes", "timestamps", "passes")}
         return Prediction(**rest, points=points, image_sizes=sizes, timestamps=None if times is None else tuple(times), passes=passes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise EvaluationError(
             f"expected a stored prediction with item_id, task, task_version, prompt and points, got {str(dict(fields))[:200]} "
             f"({type(error).__name__}: {error}); other models' answers need `molmopoint score --form`"
@@ -135,7 +135,7 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
     for number, line in enumerate(complete_lines(path), 1):
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise EvaluationError(
                 f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error}); delete the line, its item is asked again"
             ) from error
@@ -145,9 +145,12 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
 def complete_lines(path: Path) -> Iterator[str]:
     """Lines that end; of a file that was being written when the power went."""
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if line.endswith(b"\n"):
-                yield line.decode("utf-8")
+                try:
+                    yield line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise EvaluationError(f"expected UTF-8 in line {number} of {path}, got {line[:80]!r} ({error}); save it so") from error
             else:
                 logger.warning("%s: the last line is cut and left out", path)
 
@@ -229,7 +232,10 @@ def _cut_broken_end(path: Path) -> None:
 
 def _point(fields: Mapping[str, Any]) -> PredictedPoint:
     group, x, y = (math.nan if fields[name] is None else float(fields[name]) for name in ("group", "x", "y"))
-    return PredictedPoint(fields.get("id"), group, x, y, fields.get("score"))
+    object_id = fields.get("id")
+    if object_id is not None and (not isinstance(object_id, int) or not -(1 << 63) <= object_id < 1 << 63):
+        raise ValueError(f"a point has a whole number as its id, not {str(object_id)[:40]}")
+    return PredictedPoint(object_id, group, x, y, fields.get("score"))
 
 
 def _finite(value: Any) -> Any:

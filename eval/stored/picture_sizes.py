@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
-
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item
+from molmopoint.eval.layouts.mask_files import UNREADABLE
+from molmopoint.files import open_picture
 
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -34,10 +34,10 @@ def sizes_of(item: Item) -> tuple[tuple[int, int], ...]:
 def _size(path: Path) -> tuple[int, int]:
     """From the header; nothing is decoded."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_ORIENTATION) in _TURNED
-    except OSError as error:
+    except UNREADABLE as error:
         raise EvaluationError(
             f'expected a picture at {path}, got {type(error).__name__}: {error}; write "image_sizes" into the stored answers to do without'
         ) from error

@@ -24,7 +24,8 @@ from scipy.ndimage import label
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, Missing, ShownTruth, Source, Target, View
-from molmopoint.eval.layouts.archives import FileFinder, unpacked
+from molmopoint.eval.layouts.archives import unpacked
+from molmopoint.eval.layouts.file_names import FileFinder
 from molmopoint.eval.layouts.mask_files import index_masks, read_mask
 from molmopoint.eval.layouts.outlines import mask_outlines
 from molmopoint.metrics.run_lengths import MaskIndex

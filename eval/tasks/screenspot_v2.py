@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from molmopoint.eval.benchmark import Item, Items, Source, View
-from molmopoint.eval.layouts.archives import FileFinder, unpacked
+from molmopoint.eval.layouts.archives import unpacked
+from molmopoint.eval.layouts.file_names import FileFinder
 from molmopoint.eval.layouts.boxes import TargetReader
 from molmopoint.eval.layouts.clicks import ClickBenchmark, ClickTarget
 from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of

@@ -269,7 +269,10 @@ class ScoreCommand(Judging):
             check_stored(self.predictions, benchmark, self.form)
             folder = self.out / benchmark.name
             data = open_data(benchmark, self.data, self.out, with_media=False)
-            predictions = read_stored(self.predictions, data.items.found, benchmark, form=self.form, coords=self.coords)
+            missing = [each.item_id for each in data.items.missing]
+            predictions = read_stored(
+                self.predictions, data.items.found, benchmark, form=self.form, coords=self.coords, missing=missing
+            )
             folder.mkdir(parents=True, exist_ok=True)
             return self.report(benchmark, data, folder, predictions, {"predictions": str(self.predictions), "form": self.form})
         except (MolmoPointError, OSError) as error:
