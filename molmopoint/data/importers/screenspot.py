@@ -77,5 +77,5 @@ def _middle(values: Any, box: str, where: str) -> tuple[float, float]:
 def _image_name(item: Mapping[str, Any], where: str) -> str:
     for name in ("img_filename", "image_path", "image"):
         if isinstance(item.get(name), str):
-            return str(item[name])
+            return str(item[name]).replace("\\", "/")  # files written on Windows
     raise ProcessingError(f"{where}: expected the picture's name as 'img_filename', got none; check that the format is the right one")
