@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from molmopoint.eval.passes import ScoredPass
+from molmopoint.video import SampleMode
 
 Need = Literal["points", "scores"]
 """What a benchmark asks a model for: to point, or to score responses."""
@@ -54,8 +55,10 @@ class Asking:
         single: exactly one point.
         max_crops: per picture; None as the processor says.
         template: prompt template; None as the item's prompt is, sent as `"{}"`.
-        fps: frames per second of clips.
+        fps: frames per second of clips; in mode `fps` the lowest rate.
         max_frames: of clips.
+        sample_mode: which frames of clips: `uniform_last_frame`, or `fps`, the highest rate up to 10 frames a second that is a
+            multiple of `fps` and divides that of the clip, without the last moment. See `molmopoint.video.sample_times`.
         orders: in how many orders responses are scored; None for as many as there are responses.
     """
 
@@ -66,6 +69,7 @@ class Asking:
     fps: float = 2.0
     max_frames: int = 384
     orders: int | None = None
+    sample_mode: SampleMode = "uniform_last_frame"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 CACHE_FOLDER = ".molmopoint"
 """In the folder of the data; may be deleted at any time."""
 
+_WHITE = 255
+_RULES = 2
+"""Of reading masks; an index that was built by other ones is not used."""
+
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What reading a broken or hostile picture may raise."""
 
@@ -57,6 +61,16 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
     return values > threshold if values.ndim == 2 else (values > threshold).any(axis=-1)
 
 
+def white_mask(path: Path) -> np.ndarray:
+    """(height, width) bool: where a picture is white, 255, and not nearly so.
+
+    Raises:
+        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: as `read_mask`.
+    """
+    with open_picture(path) as picture:
+        return np.asarray(picture.convert("L")) == _WHITE
+
+
 def index_masks(
     folder: Path, name: str, keys: Sequence[str], read: Callable[[int], np.ndarray | None], fingerprint: str = ""
 ) -> IndexedMasks:
@@ -69,7 +83,7 @@ def index_masks(
         read: makes mask i, or None where it cannot be read.
         fingerprint: of what `keys` do not tell, such as sizes of files.
     """
-    wanted = hashlib.sha256(json.dumps([list(keys), fingerprint]).encode()).hexdigest()[:16]
+    wanted = hashlib.sha256(json.dumps([_RULES, list(keys), fingerprint]).encode()).hexdigest()[:16]
     cache = folder / CACHE_FOLDER / f"{name}-{wanted}.npz"
     if cache.is_file():
         index = MaskIndex.load(cache)

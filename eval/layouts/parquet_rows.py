@@ -30,13 +30,18 @@ def find_parquet(folder: Path, split: str) -> list[Path]:
     return sorted(found)
 
 
-def read_rows(files: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows as Python values, of the named columns only, or of all.
+def read_rows(files: Sequence[Path], columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Rows as Python values.
+
+    Args:
+        files: in order.
+        columns: the only ones that are read, which every file must have; None for all.
+        optional: columns that are read too where a file has them.
 
     Raises:
-        EvaluationError: a file is broken or has no such columns.
+        EvaluationError: a file is broken or lacks a column.
     """
-    for batch in _batches(files, columns):
+    for batch in _batches(files, columns, optional):
         yield from batch.to_pylist()
 
 
@@ -76,7 +81,7 @@ def keep_picture(cell: Mapping[str, Any] | None, folder: Path) -> Path | None:
     return target
 
 
-def _batches(files: Sequence[Path], columns: Sequence[str] | None) -> Iterator[Any]:
+def _batches(files: Sequence[Path], columns: Sequence[str] | None, optional: Sequence[str] = ()) -> Iterator[Any]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -88,7 +93,8 @@ def _batches(files: Sequence[Path], columns: Sequence[str] | None) -> Iterator[A
                 if absent := sorted(set(columns or ()) - set(file.schema_arrow.names)):
                     names = ", ".join(file.schema_arrow.names)
                     raise EvaluationError(f"expected the columns {', '.join(absent)} in {path}, got {names}; is this the right data set?")
-                yield from file.iter_batches(batch_size=_ROWS, columns=None if columns is None else list(columns))
+                there = [name for name in optional if name in file.schema_arrow.names]
+                yield from file.iter_batches(batch_size=_ROWS, columns=None if columns is None else [*columns, *there])
         except (ArrowException, OSError) as error:
             raise EvaluationError(f"expected a whole parquet file, got {path} ({error}); download it again") from error
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from molmopoint.eval.layouts.file_names import is_folder, place_of
-from molmopoint.eval.layouts.mask_files import UNREADABLE, read_mask
+from molmopoint.eval.layouts.mask_files import UNREADABLE, white_mask
 from molmopoint.files import open_picture
 from molmopoint.metrics.coco_masks import decode_mask, fingerprint
 
@@ -67,7 +67,7 @@ class RunLengthTracks:
 
 
 class PictureTracks:
-    """Pictures: `Annotations/VIDEO/OBJECT/FRAME.png`, white where the object is, or `Annotations/VIDEO/FRAME.png`, whose pixels are
+    """Pictures: `Annotations/VIDEO/OBJECT/FRAME.png`, white (255) where the object is, or `Annotations/VIDEO/FRAME.png`, whose pixels are
     numbers of objects.
 
     Frames are counted in the order of the names: those of the video's own frames where its folder is there, else those of all
@@ -95,7 +95,9 @@ class PictureTracks:
         """See `MaskSource`."""
         file = self._file(item_id, object_id, frame)
         try:
-            return None if file is None else _numbered_mask(file, object_id) if self._numbered else read_mask(file)
+            if file is None:
+                return None
+            return _numbered_mask(file, object_id) if self._numbered else white_mask(file)
         except UNREADABLE:
             return None
 
@@ -121,15 +123,15 @@ def by_frame(masks: Sequence[Any] | None) -> dict[int, Any]:
     """Run-lengths by frame; frames without the object are left out.
 
     Args:
-        masks: one or None per frame, or {"frame_id": ..., "rle": ...} for the frames that have one.
+        masks: one or None per frame, or {"frame_id": ..., "rle": ...} or {"frame": ..., "mask": ...} for the frames that have one.
     """
     found: dict[int, Any] = {}
     for position, each in enumerate(masks or ()):
         sparse = _says_its_frame(each)
-        run_lengths = each.get("rle") if sparse else each
+        run_lengths = _named(each, "rle", "mask") if sparse else each
         if run_lengths is None or (isinstance(run_lengths, Mapping) and run_lengths.get("counts") is None):
             continue
-        found[int(each["frame_id"]) if sparse else position] = run_lengths
+        found[_frame_of(each) if sparse else position] = run_lengths
     return found
 
 
@@ -142,7 +144,16 @@ def length_of(tracks: Iterable[Sequence[Any] | None]) -> int | None:
 
 
 def _says_its_frame(mask: Any) -> bool:
-    return isinstance(mask, Mapping) and mask.get("frame_id") is not None
+    return isinstance(mask, Mapping) and _named(mask, "frame_id", "frame") is not None
+
+
+def _frame_of(mask: Mapping[str, Any]) -> int:
+    return int(_named(mask, "frame_id", "frame"))
+
+
+def _named(mask: Mapping[str, Any], *names: str) -> Any:
+    """What the first of some names that has a value holds; columns of tables hold None where a row has no such name."""
+    return next((mask[name] for name in names if mask.get(name) is not None), None)
 
 
 def _masks_below(folder: Path) -> list[Path]:

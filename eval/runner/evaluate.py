@@ -32,6 +32,9 @@ from molmopoint.version import __version__
 
 logger = logging.getLogger(__name__)
 
+_YOUNGER = {"orders": None, "sample_mode": "uniform_last_frame", "steerable": None}
+"""Settings that were added later, with the values that stand for how it was before."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -53,8 +56,8 @@ class Place:
 
 def settings_of(benchmark: Benchmark, asking: Asking, data: Data, model: Mapping[str, Any]) -> dict[str, Any]:
     """Whatever changes answers: which model, which items, how they are asked."""
-    # Folders of before there were orders go on.
-    asked = {name: value for name, value in asdict(asking).items() if name != "orders" or value is not None}
+    # Folders of before there were these settings go on.
+    asked = {name: value for name, value in asdict(asking).items() if name not in _YOUNGER or value != _YOUNGER[name]}
     return {"task": benchmark.name, "task_version": benchmark.version, "data": data.digest, "asking": asked, **model}
 
 

@@ -103,8 +103,7 @@ def _hits(truth: _Truth, xy: np.ndarray, seconds: np.ndarray, *, snap: bool) -> 
     for j, masks in enumerate(truth.masks):
         numbers = np.array([masks.get(int(step), -1) for step in nearest], dtype=np.int64)
         asked = np.flatnonzero(known & (numbers >= 0))
-        places = xy[asked] * (truth.index.sizes[numbers[asked]] / np.array(truth.size))
-        hits[asked, j] = truth.index.contains(numbers[asked], places, "round")
+        hits[asked, j] = truth.index.contains_resized(numbers[asked], xy[asked], truth.size)
     return hits
 
 
