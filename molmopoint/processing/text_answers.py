@@ -102,6 +102,7 @@ class _Tag:
 
 TAG_OPENING = re.compile(r"<(?:points?|tracks)\b")
 COORDS = re.compile(r'<(points?|tracks)\b(?:[^<>"]|"[^"]*")*?\scoords\s*=\s*"')
+COORDS_NAME = re.compile(r"\scoords\s*=\s*\Z")
 COORDS_END = re.compile(r'["<>]')
 SEPARATOR = re.compile(r"[\t:;,]")
 """The marks of a list of `TextForm.COORDS`, for those who follow an answer while it is written."""
