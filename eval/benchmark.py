@@ -53,13 +53,15 @@ class Asking:
     Attributes:
         max_new_tokens: of an answer; 0 where responses are scored and nothing is written.
         single: exactly one point.
-        max_crops: per picture; None as the processor says.
+        max_crops: per picture; None as the processor says, or `least_crops`.
+        least_crops: crops per picture where `max_crops` is None and the processor says fewer.
         template: prompt template; None as the item's prompt is, sent as `"{}"`.
         fps: frames per second of clips; in mode `fps` the lowest rate.
         max_frames: of clips.
         sample_mode: which frames of clips: `uniform_last_frame`, or `fps`, the highest rate up to 10 frames a second that is a
             multiple of `fps` and divides that of the clip, without the last moment. See `molmopoint.video.sample_times`.
         orders: in how many orders responses are scored; None for as many as there are responses.
+        steerable: of Point-Bench, how a question tells the point it refers to; see there.
     """
 
     max_new_tokens: int
@@ -70,6 +72,8 @@ class Asking:
     max_frames: int = 384
     orders: int | None = None
     sample_mode: SampleMode = "uniform_last_frame"
+    least_crops: int | None = None
+    steerable: Literal["none", "text", "drawn"] | None = None
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,7 @@ class Benchmark(ABC):
         shares: numbers of `judge` whose means stand below the table.
         expects_one: whether more than one point is reported as a fault of the answer.
         flaws: names of the reference's flaws that `ref_compat` repeats.
+        settings: fields of `Asking` that only this benchmark knows.
     """
 
     name: ClassVar[str]
@@ -270,6 +275,7 @@ class Benchmark(ABC):
     shares: ClassVar[tuple[str, ...]] = ()
     expects_one: ClassVar[bool] = False
     flaws: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[tuple[str, ...]] = ()
 
     def headline_of(self, rule: str) -> tuple[str, str | None]:
         """The headline by one rule."""
@@ -288,6 +294,20 @@ class Benchmark(ABC):
         Raises:
             EvaluationError: the folder is not this benchmark's; the message says which files were expected.
         """
+
+    def asked_with(self, items: Items, asking: Asking, rule: str, folder: Path) -> Items:
+        """The items as they are asked with some settings, where these change a prompt or a picture.
+
+        Args:
+            items: of `read`.
+            asking: how the model is asked.
+            rule: one of `rules`, by which the answers will be judged.
+            folder: of the data.
+
+        Raises:
+            EvaluationError: the data does not have what a setting needs.
+        """
+        return items
 
     @abstractmethod
     def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:

@@ -20,7 +20,7 @@ class CountingBenchmark(Benchmark):
     one. Tables have the mean over all items and the mean over true counts, which reports mix up.
     """
 
-    asking: ClassVar[Asking] = Asking(max_new_tokens=192, max_crops=24)
+    asking: ClassVar[Asking] = Asking(max_new_tokens=192, least_crops=24)
     rules = ("points", "stated")
     headline = ("correct", None)
     metrics = (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Benchmark, Item, Items, Missing
+from molmopoint.eval.benchmark import Asking, Benchmark, Item, Items, Missing
 from molmopoint.eval.layouts.file_names import NOWHERE, is_folder
 from molmopoint.files import is_file
 
@@ -42,7 +42,15 @@ class Data:
     digest: str
 
 
-def open_data(benchmark: Benchmark, place: str | Path | None, work: Path, *, with_media: bool = True) -> Data:
+def open_data(
+    benchmark: Benchmark,
+    place: str | Path | None,
+    work: Path,
+    *,
+    with_media: bool = True,
+    asking: Asking | None = None,
+    rule: str | None = None,
+) -> Data:
     """Reads a benchmark.
 
     Args:
@@ -50,6 +58,8 @@ def open_data(benchmark: Benchmark, place: str | Path | None, work: Path, *, wit
         place: a folder in the published layout; "fixture" for made items; None for the hub, or for data that is always made.
         work: where made items are written.
         with_media: items whose pictures or clip are not there count as missing; without it stored answers to them are judged.
+        asking: how the model will be asked, where that may change items; None to take them as they are.
+        rule: by which the answers will be judged; by default the first of the benchmark.
 
     Raises:
         EvaluationError: the folder is not there or not this benchmark's, or the data is not on the hub.
@@ -66,6 +76,8 @@ def open_data(benchmark: Benchmark, place: str | Path | None, work: Path, *, wit
             raise EvaluationError(f"expected a folder with the data of {benchmark.name}, got {str(place)!r}; {_how_to_get(benchmark)}")
     items = without_unusable_names(benchmark.read(folder))
     check_ids(items)
+    if asking is not None:
+        items = benchmark.asked_with(items, asking, rule or benchmark.rules[0], folder)
     digest = _digest(items.found)
     return Data(without_missing_media(items) if with_media else items, folder, origin, digest)
 

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from molmopoint.version import __version__
 
 logger = logging.getLogger(__name__)
 
-_YOUNGER = {"orders": None, "sample_mode": "uniform_last_frame", "steerable": None}
+_YOUNGER = {"orders": None, "sample_mode": "uniform_last_frame", "least_crops": None, "steerable": None}
 """Settings that were added later, with the values that stand for how it was before."""
 
 
@@ -94,6 +94,7 @@ def predict(
         EvaluationError: the folder holds answers made under other settings, or the model is of the other kind.
     """
     check_judge(asked, benchmark)
+    asking = with_crops(asking, asked)
     place, profile = place or Place(), profile or Profile()
     about = {"library": __version__, "origin": data.origin, "items": len(data.items.found), "world": place.world}
     manifest.claim(folder, settings_of(benchmark, asking, data, model), about)
@@ -109,6 +110,15 @@ def predict(
             with profile.phase("write"):
                 writer.write(batch)
             report(len(batch))
+
+
+def with_crops(asking: Asking, asked: Any) -> Asking:
+    """How to ask this very model: with the processor's crops, or as many as the benchmark wants at least."""
+    if asking.least_crops is None:
+        return asking
+    processor = getattr(getattr(asked, "processor", None), "image_processor", None)
+    most = asking.max_crops or max(int(getattr(processor, "max_crops", None) or 0), asking.least_crops)
+    return replace(asking, max_crops=most, least_crops=None)
 
 
 def unanswered(folder: Path, items: Sequence[Item]) -> list[Item]:

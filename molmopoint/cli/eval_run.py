@@ -26,6 +26,9 @@ from molmopoint.eval.runner.records import Prediction
 from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 from molmopoint.eval.stored.forms import check_stored, read_stored
 
+STEERABLE = ("drawn", "text", "none")
+"""Ways of telling the point that a question of Point-Bench refers to."""
+
 _EMBEDDED: Mapping[Need, str] = {"points": "nano", "scores": "nano-reward"}
 """Models to begin with."""
 
@@ -117,7 +120,7 @@ class EvalCommand(Judging):
     out: Path = Path("evaluation")
     limit: int | None = None
     batch_size: int = 8
-    changes: Mapping[str, int | None] = field(default_factory=dict)
+    changes: Mapping[str, int | str | None] = field(default_factory=dict)
     profile: bool = False
 
     def run(self) -> int:
@@ -129,7 +132,8 @@ class EvalCommand(Judging):
             for benchmark in benchmarks:
                 profile = Profile()
                 with profile.phase("read and index"):
-                    read.append((benchmark, open_data(benchmark, self.data, self.out), profile))
+                    asking, rule = self._asking(benchmark), rule_of(benchmark, self.rule)
+                    read.append((benchmark, open_data(benchmark, self.data, self.out, asking=asking, rule=rule), profile))
         except (MolmoPointError, OSError) as error:
             console.complain(error)
             return USAGE
@@ -166,7 +170,9 @@ class EvalCommand(Judging):
 
     def _check_changes(self, benchmark: Benchmark) -> None:
         """Refuses settings that would change nothing."""
-        theirs = ("orders",) if benchmark.needs == "scores" else ("max_crops", "max_new_tokens", "single")
+        theirs = ("orders",) if benchmark.needs == "scores" else ("max_crops", "max_new_tokens", "single", *benchmark.settings)
+        if self.changes.get("steerable") not in (None, *STEERABLE):
+            raise EvaluationError(f"expected --steerable with one of {', '.join(STEERABLE)}, got {self.changes['steerable']!r}")
         given = [name for name, value in self.changes.items() if value is not None and name not in theirs]
         if given:
             options = ", ".join("--" + name.replace("_", "-") for name in given)

@@ -77,6 +77,14 @@ def eval_command(
         int | None,
         typer.Option(min=1, help="Orders in which a reward model sees the responses; by default one per response.", show_default=False),
     ] = None,
+    steerable: Annotated[
+        str | None,
+        typer.Option(
+            help="How Point-Bench tells the point that a steerable question refers to: drawn, text or none (Ai2's tables); "
+            "by default none, and text with --rule official.",
+            show_default=False,
+        ),
+    ] = None,
     rule: Rule = None,
     ref_compat: RefCompat = False,
     published: Published = False,
@@ -114,7 +122,7 @@ def eval_command(
         out=out,
         limit=limit,
         batch_size=batch_size,
-        changes={"max_crops": max_crops, "max_new_tokens": max_new_tokens, "single": single, "orders": orders},
+        changes={"max_crops": max_crops, "max_new_tokens": max_new_tokens, "single": single, "orders": orders, "steerable": steerable},
         rule=rule,
         ref_compat=ref_compat,
         published=published,
