@@ -55,7 +55,7 @@ class Asking:
         single: exactly one point.
         max_crops: per picture; None as the processor says, or `least_crops`.
         least_crops: crops per picture where `max_crops` is None and the processor says fewer.
-        template: prompt template; None as the item's prompt is, sent as `"{}"`.
+        template: prompt template of benchmarks that only name things; None as the item's prompt is, sent as `"{}"`.
         fps: frames per second of clips; in mode `fps` the lowest rate.
         max_frames: of clips.
         sample_mode: which frames of clips: `uniform_last_frame`, or `fps`, the highest rate up to 10 frames a second that is a

@@ -25,6 +25,7 @@ from molmopoint.eval.runner.profile import Profile
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 from molmopoint.eval.stored.forms import check_stored, read_stored
+from molmopoint.pipeline.prompts import fill_template
 
 STEERABLE = ("drawn", "text", "none")
 """Ways of telling the point that a question of Point-Bench refers to."""
@@ -170,9 +171,14 @@ class EvalCommand(Judging):
 
     def _check_changes(self, benchmark: Benchmark) -> None:
         """Refuses settings that would change nothing."""
-        theirs = ("orders",) if benchmark.needs == "scores" else ("max_crops", "max_new_tokens", "single", *benchmark.settings)
+        theirs: tuple[str, ...] = ("orders",)
+        if benchmark.needs == "points":
+            named = ("template",) if benchmark.asking.template is not None else ()
+            theirs = ("max_crops", "max_new_tokens", "single", *named, *benchmark.settings)
         if self.changes.get("steerable") not in (None, *STEERABLE):
             raise EvaluationError(f"expected --steerable with one of {', '.join(STEERABLE)}, got {self.changes['steerable']!r}")
+        if (template := self.changes.get("template")) is not None:
+            fill_template(str(template), "cups")
         given = [name for name, value in self.changes.items() if value is not None and name not in theirs]
         if given:
             options = ", ".join("--" + name.replace("_", "-") for name in given)
