@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +20,9 @@ import numpy as np
 
 from molmopoint.eval.passes import ScoredPass
 from molmopoint.video import SampleMode
+
+CUT_LIST = "coordinates as text without their closing quote are no points"
+"""A flaw of the reference, in videos and tracks: an answer that was cut loses all of its list."""
 
 Need = Literal["points", "scores"]
 """What a benchmark asks a model for: to point, or to score responses."""
@@ -164,6 +167,7 @@ class Answer:
         invalid: points that name no place.
         image_sizes: (width, height) the pixels belong to.
         passes: scores of the item's responses, in each order they were shown in.
+        closed: points of lists of coordinates as text that have their closing quote; None where all have it.
     """
 
     xy: np.ndarray
@@ -174,9 +178,15 @@ class Answer:
     invalid: int = 0
     image_sizes: tuple[tuple[int, int], ...] = ()
     passes: tuple[ScoredPass, ...] = ()
+    closed: int | None = None
 
     def __len__(self) -> int:
         return len(self.xy)
+
+    def as_reference_reads(self) -> Answer:
+        """Without the points of a list that was cut before its closing quote, of which the reference reads nothing."""
+        kept = slice(self.closed)
+        return replace(self, xy=self.xy[kept], group=self.group[kept], object_id=self.object_id[kept])
 
 
 @dataclass(frozen=True, eq=False)

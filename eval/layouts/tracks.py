@@ -12,8 +12,8 @@ question, also those that are not there, and objects in the order listed in the 
 question (T18); for HOTA the objects of a frame are in the order of the question, and paired with masks in the same way (T19); where a
 clip has no whole number of frames a second, its moments drift from the seconds (0, 29, 58, 87 and 116 at 29.97).
 
-The reference reads text, and nothing of an answer whose list of coordinates was cut before its closing quote; we count the whole
-points of a cut answer, whether they are text or not.
+Of a list of coordinates as text that was cut before its closing quote the reference reads nothing, which `ref_compat` repeats; we
+count the whole points of a cut answer.
 
 The model sees frames at the highest rate up to 10 a second that divides that of the video, without its last moment, as in training.
 A mask of another size than its video is brought to the video's size, and points are rounded in pixels of the video.
@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Clip, Item, Metric
+from molmopoint.eval.benchmark import CUT_LIST, Answer, Asking, Benchmark, Clip, Item, Metric
 from molmopoint.eval.layouts.collecting import ItemCollector
 from molmopoint.eval.layouts.mask_files import index_masks
 from molmopoint.eval.layouts.sizes import in_size
@@ -107,11 +107,13 @@ class TrackBenchmark(Benchmark):
         "T18: recall by all objects of the question, and masks by place for objects as listed in the frame",
         "T19: HOTA takes masks by place for objects in the order of the question",
         "moments by whole frames instead of seconds",
+        CUT_LIST,
     )
 
     def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
         """Point scores and HOTA."""
         truth: TrueTracks = item.truth
+        answer = answer.as_reference_reads() if ref_compat else answer
         xy, _ = in_size(answer, truth.size)
         if rule == "strict" or ref_compat:
             predicted = at_frames(xy, answer.group, answer.object_id, truth.fps)

@@ -20,8 +20,12 @@ import numpy as np
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer
 from molmopoint.eval.passes import ScoredPass
+from molmopoint.processing.text_scanner import CoordsScanner
 
 logger = logging.getLogger(__name__)
+
+PLACE = "<POINT_"
+"""Beginning of a grounding token in raw text; such an answer has no coordinates as text."""
 
 NO_ID = -1
 """Object id of a point to which the model gave none."""
@@ -99,7 +103,17 @@ class Prediction:
             invalid=self.invalid + len(self.points) - len(good),
             image_sizes=self.image_sizes,
             passes=self.passes,
+            closed=_points_of_closed_lists(self.raw_text),
         )
+
+
+def _points_of_closed_lists(raw_text: str) -> int | None:
+    """Points before a list of coordinates that has no end; None if there is no such list."""
+    if 'coords="' not in raw_text or PLACE in raw_text:
+        return None
+    scanner = CoordsScanner()
+    lists = [written.list_number for written in scanner.push(raw_text)]
+    return sum(number < scanner.lists - 1 for number in lists) if scanner.inside else None
 
 
 def to_line(prediction: Prediction) -> str:

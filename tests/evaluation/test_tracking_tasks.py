@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +17,8 @@ from molmopoint.eval.layouts.track_masks import PictureTracks, by_frame, length_
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.runner.clips import MAX_RATE, cut_clip
 from molmopoint.eval.runner.data import Data, open_data
+from molmopoint.eval.runner.records import Prediction
+from molmopoint.eval.stored.forms import read_stored
 from molmopoint.eval.tasks.mevis import Mevis
 from molmopoint.eval.tasks.molmo2_track import OTHER_FIELD, Molmo2Track
 from molmopoint.eval.tasks.reasonvos import ReasonVos
@@ -293,3 +297,24 @@ def test_other_folders_are_refused(tmp_path):
     (made / "mask_dict.json").unlink()
     with pytest.raises(EvaluationError, match=r"mask_dict\.json"):
         Mevis().read(made)
+
+
+def test_a_cut_list_of_coordinates_gives_the_reference_nothing(tmp_path):
+    """Ours counts the whole points; an answer of grounding tokens is not affected."""
+    write_table(tmp_path / "data" / "test-00000-of-00001.parquet", [made_question()])
+    (item,) = open_data(Molmo2Track(), tmp_path, tmp_path, with_media=False).items.found
+
+    def scores(text: str, ref_compat: bool) -> float:
+        path = tmp_path / "answers.jsonl"
+        path.write_text(json.dumps({"item_id": item.item_id, "text": text}) + "\n")
+        (prediction,) = read_stored(path, [item], Molmo2Track(), form="molmo2").values()
+        return Molmo2Track().judge(item, prediction.answer(), "grid", ref_compat=ref_compat)["f1"]
+
+    whole = '<tracks coords="1.0 1 100 100;2.0 1 100 100;3.0 1 100 100">square</tracks>'
+    cut = whole[: whole.index('">')] + ";4.0 1"
+    assert scores(whole, False) == scores(whole, True) == scores(cut, False) == 1
+    assert scores(cut, True) == 0
+    first = '<tracks coords="1.0 1 100 100">a</tracks>'
+    assert scores(first + '<tracks coords="2.0 1 100 100;3.0 1 100 100;', True) == pytest.approx(1 / 3)
+    ours = Prediction(item.item_id, "molmo2_track", 2, "", raw_text='<tracks coords="<POINT_1><POINT_2><POINT_3>1')
+    assert ours.answer().closed is None
