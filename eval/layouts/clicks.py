@@ -12,7 +12,6 @@ from molmopoint.eval.layouts.outlines import box_outline
 from molmopoint.eval.layouts.sizes import in_size
 from molmopoint.metrics.lookup import in_box, in_polygon
 
-
 LEAST_CROPS = 24
 """Crops per picture of the authors' script, for screens and photographs alike; a model that was made for more gets more."""
 

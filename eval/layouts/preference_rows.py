@@ -15,8 +15,8 @@ from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Clip, Item
-from molmopoint.eval.layouts.file_names import FileFinder, is_folder, place_of
 from molmopoint.eval.layouts.collecting import ItemCollector, json_rows
+from molmopoint.eval.layouts.file_names import FileFinder, is_folder, place_of
 from molmopoint.eval.layouts.parquet_rows import keep_picture, read_rows
 from molmopoint.eval.layouts.video_files import VIDEO_ENDINGS
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from molmopoint.eval.benchmark import Answer
 from molmopoint.eval.layouts.mask_files import UNREADABLE
 from molmopoint.files import open_picture

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
 from molmopoint.eval.layouts.file_names import is_folder, place_of
 from molmopoint.eval.layouts.mask_files import UNREADABLE, white_mask
 from molmopoint.files import open_picture

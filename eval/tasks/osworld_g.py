@@ -21,10 +21,10 @@ import numpy as np
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Item, Items, Source, View
-from molmopoint.eval.layouts.file_names import FileFinder
 from molmopoint.eval.layouts.boxes import TargetReader
 from molmopoint.eval.layouts.clicks import LEAST_CROPS, ClickBenchmark, ClickTarget
 from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.file_names import FileFinder
 from molmopoint.eval.layouts.parquet_rows import find_parquet, keep_picture, read_rows
 from molmopoint.eval.layouts.sizes import in_size, stated_size
 from molmopoint.metrics.lookup import in_box

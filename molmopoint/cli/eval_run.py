@@ -282,9 +282,7 @@ class ScoreCommand(Judging):
             folder = self.out / benchmark.name
             data = open_data(benchmark, self.data, self.out, with_media=False)
             missing = [each.item_id for each in data.items.missing]
-            predictions = read_stored(
-                self.predictions, data.items.found, benchmark, form=self.form, coords=self.coords, missing=missing
-            )
+            predictions = read_stored(self.predictions, data.items.found, benchmark, form=self.form, coords=self.coords, missing=missing)
             folder.mkdir(parents=True, exist_ok=True)
             return self.report(benchmark, data, folder, predictions, {"predictions": str(self.predictions), "form": self.form})
         except (MolmoPointError, OSError) as error:

@@ -113,14 +113,16 @@ class CoordsScanner:
         """The points that are complete after this piece."""
         text, self._held = self._held + piece, ""
         found: list[WrittenPoint] = []
-        steps = {_Place.OUTSIDE: self._look_for_tag, _Place.TAG: self._look_for_quote, _Place.QUOTE: self._look_for_quote}
         position = 0
         while position < len(text):
-            if self.inside:
-                position = self._read_coords(text, position, found)
-            else:
-                position = steps[self._place](text, position)
+            position = self._read_on(text, position, found)
         return found
+
+    def _read_on(self, text: str, position: int, found: list[WrittenPoint]) -> int:
+        """One step; where it ends."""
+        if self._place is _Place.COORDS:
+            return self._read_coords(text, position, found)
+        return self._look_for_tag(text, position) if self._place is _Place.OUTSIDE else self._look_for_quote(text, position)
 
     def _look_for_tag(self, text: str, position: int) -> int:
         """Reads on to the next tag, or to the end."""

@@ -71,9 +71,7 @@ class TextCoordinates:
         pictures: Sequence[int] = (),
     ) -> tuple[str]:
         """The answer that points at all of (n,) groups and (n, 2) pixels; points of a clip move to the nearest frame."""
-        text = text_answer(
-            self._frames(group), xy, self.image_sizes, label, style, thousandths=thousandths, pictures=pictures
-        )
+        text = text_answer(self._frames(group), xy, self.image_sizes, label, style, thousandths=thousandths, pictures=pictures)
         return (text,)
 
     def tracks(self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str) -> tuple[str]:

@@ -18,9 +18,9 @@ from PIL import Image
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Item
 from molmopoint.eval.fixtures import point_bench
-from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.layouts import archives
 from molmopoint.eval.layouts.sizes import displayed_size
+from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.tasks.point_bench import ALONE, PointBench, _Truth
 from molmopoint.metrics.run_lengths import MaskIndex
 

@@ -147,7 +147,7 @@ def made_question(**changes):
     mask[:5, :5] = True
     row = {"exp": "the square", "w": 20, "h": 20, "clip": "c", "video": "v", "video_dataset": "DanceTrack"}
     row |= {"start_frame": 0, "end_frame": 23, "fps": 6.0, "mask_id": ["9"]}
-    there = [3 <= frame for frame in range(24)]
+    there = [frame >= 3 for frame in range(24)]
     row["points"] = [{"object_id": "9", "points": [[2.0, 2.0] if seen else None for seen in there]}]
     row["masks"] = [{"object_id": "9", "masks": [encode_mask(mask) if seen else None for seen in there]}]
     return row | changes

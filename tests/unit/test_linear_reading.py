@@ -65,13 +65,23 @@ BY_CHARACTER: dict[str, Callable[[str], object]] = {"scanner": scan, "words": st
 
 LENGTH = 24_000
 REPEATED = [
-    '">', '"', "<", ">", " ", "\n ", "9", "1 ", "( ", "[", "{", '["', "[1,", '{"a":[', "[[1,2],", "</point>", "<points ", "<point", '<points coords="',
-    '<points coords="1 1 100 200">', '<points coords="1 1 100 200">a</points>', '<point x="1" y="', 'x="1" ', " coords", ' coords = "x',
-    "1 1 100 200;", "1;", "<POINT_1>", "<POINT_1><POINT_301>", "<POINT_9>1", "the total number of ", "the total number of x  ", "a total of ",
-    "there are ", "Click( 1", "p = 1", "12.5, ", "```json ", "\\", "\ufffd",
+    '">', '"', "<", ">", " ", "\n ", "9", "1 ", "( ", "[", "{", '["', "[1,", '{"a":[', "[[1,2],", "</point>", "<points ", "<point",
+    '<points coords="', '<points coords="1 1 100 200">', '<points coords="1 1 100 200">a</points>', '<point x="1" y="', 'x="1" ',
+    " coords", ' coords = "x', "1 1 100 200;", "1;", "<POINT_1>", "<POINT_1><POINT_301>", "<POINT_9>1", "the total number of ",
+    "the total number of x  ", "a total of ", "there are ", "Click( 1", "p = 1", "12.5, ", "```json ", "\\", "\ufffd",
 ]  # fmt: skip
 WORST = ['">', '"', "<", " ", "9", "1 ", " coords", "<points "]
-BEGINNINGS = ["", "5", '<points coords="', '<points coords="1 ', '<points a="', '<point x="1', "the total number of x", "[", '{"point_2d": [']
+BEGINNINGS = [
+    "",
+    "5",
+    '<points coords="',
+    '<points coords="1 ',
+    '<points a="',
+    '<point x="1',
+    "the total number of x",
+    "[",
+    '{"point_2d": [',
+]
 
 
 def slowest(read: Callable[[str], object], texts: list[tuple[str, str]]) -> tuple[float, str]:
@@ -107,7 +117,9 @@ def test_no_beginning_and_no_repetition_is_slow(name):
     assert seconds < 1.5, text
 
 
-@pytest.mark.parametrize("part", ['">', "<POINT_1>", '<points coords="', "<POINT_200><POINT_726><POINT_731>", '<POINT_200>">a</point>', "1", " "])
+@pytest.mark.parametrize(
+    "part", ['">', "<POINT_1>", '<points coords="', "<POINT_200><POINT_726><POINT_731>", '<POINT_200>">a</point>', "1", " "]
+)
 def test_grounding_tokens_are_read_in_linear_time(metadata, part):
     text = (part * LENGTH)[:LENGTH]
     begun = time.process_time()
@@ -145,7 +157,9 @@ def test_work_is_counted_where_it_can_be():
 
 TEXTS = st.lists(
     st.one_of(
-        st.sampled_from([*REPEATED, "1e400", "9" * 5000, "0" * 400, "-", ".", "١٢", "NaN", "Infinity", "</points>", "There are none.", "\ud800", "\0"]),
+        st.sampled_from(
+            [*REPEATED, "1e400", "9" * 5000, "0" * 400, "-", ".", "١٢", "NaN", "Infinity", "</points>", "There are none.", "\ud800", "\0"]
+        ),
         st.text(max_size=8),
         st.integers(-(10**30), 10**30).map(str),
         st.floats().map(str),
@@ -170,7 +184,9 @@ def test_no_text_is_an_error(text):
 
 
 @settings(derandomize=True, max_examples=100)
-@given(TEXTS, st.lists(st.sampled_from(["<POINT_200>", "<POINT_726>", "<POINT_731>", "<POINT_" + "9" * 5000 + ">", "1", '">']), max_size=12))
+@given(
+    TEXTS, st.lists(st.sampled_from(["<POINT_200>", "<POINT_726>", "<POINT_731>", "<POINT_" + "9" * 5000 + ">", "1", '">']), max_size=12)
+)
 def test_no_mixture_with_grounding_tokens_is_an_error(metadata, text, tokens):
     answer = read_answer(text + "".join(tokens) + text, metadata, 10_000)
     assert np.isfinite(answer.points.xy).all() and (answer.points.object_id >= 0).all()
