@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from molmopoint.eval.passes import ScoredPass
+from molmopoint.video import SampleMode
+
+CUT_LIST = "coordinates as text without their closing quote are no points"
+"""A flaw of the reference, in videos and tracks: an answer that was cut loses all of its list."""
 
 Need = Literal["points", "scores"]
 """What a benchmark asks a model for: to point, or to score responses."""
@@ -52,11 +56,15 @@ class Asking:
     Attributes:
         max_new_tokens: of an answer; 0 where responses are scored and nothing is written.
         single: exactly one point.
-        max_crops: per picture; None as the processor says.
-        template: prompt template; None as the item's prompt is, sent as `"{}"`.
-        fps: frames per second of clips.
+        max_crops: per picture; None as the processor says, or `least_crops`.
+        least_crops: crops per picture where `max_crops` is None and the processor says fewer.
+        template: prompt template of benchmarks that only name things; None as the item's prompt is, sent as `"{}"`.
+        fps: frames per second of clips; in mode `fps` the lowest rate.
         max_frames: of clips.
+        sample_mode: which frames of clips: `uniform_last_frame`, or `fps`, the highest rate up to 10 frames a second that is a
+            multiple of `fps` and divides that of the clip, without the last moment. See `molmopoint.video.sample_times`.
         orders: in how many orders responses are scored; None for as many as there are responses.
+        steerable: of Point-Bench, how a question tells the point it refers to; see there.
     """
 
     max_new_tokens: int
@@ -66,6 +74,9 @@ class Asking:
     fps: float = 2.0
     max_frames: int = 384
     orders: int | None = None
+    sample_mode: SampleMode = "uniform_last_frame"
+    least_crops: int | None = None
+    steerable: Literal["none", "text", "drawn"] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,7 @@ class Answer:
         invalid: points that name no place.
         image_sizes: (width, height) the pixels belong to.
         passes: scores of the item's responses, in each order they were shown in.
+        closed: points of lists of coordinates as text that have their closing quote; None where all have it.
     """
 
     xy: np.ndarray
@@ -166,9 +178,15 @@ class Answer:
     invalid: int = 0
     image_sizes: tuple[tuple[int, int], ...] = ()
     passes: tuple[ScoredPass, ...] = ()
+    closed: int | None = None
 
     def __len__(self) -> int:
         return len(self.xy)
+
+    def as_reference_reads(self) -> Answer:
+        """Without the points of a list that was cut before its closing quote, of which the reference reads nothing."""
+        kept = slice(self.closed)
+        return replace(self, xy=self.xy[kept], group=self.group[kept], object_id=self.object_id[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +269,7 @@ class Benchmark(ABC):
         shares: numbers of `judge` whose means stand below the table.
         expects_one: whether more than one point is reported as a fault of the answer.
         flaws: names of the reference's flaws that `ref_compat` repeats.
+        settings: fields of `Asking` that only this benchmark knows.
     """
 
     name: ClassVar[str]
@@ -266,6 +285,7 @@ class Benchmark(ABC):
     shares: ClassVar[tuple[str, ...]] = ()
     expects_one: ClassVar[bool] = False
     flaws: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[tuple[str, ...]] = ()
 
     def headline_of(self, rule: str) -> tuple[str, str | None]:
         """The headline by one rule."""
@@ -284,6 +304,20 @@ class Benchmark(ABC):
         Raises:
             EvaluationError: the folder is not this benchmark's; the message says which files were expected.
         """
+
+    def asked_with(self, items: Items, asking: Asking, rule: str, folder: Path) -> Items:
+        """The items as they are asked with some settings, where these change a prompt or a picture.
+
+        Args:
+            items: of `read`.
+            asking: how the model is asked.
+            rule: one of `rules`, by which the answers will be judged.
+            folder: of the data.
+
+        Raises:
+            EvaluationError: the data does not have what a setting needs.
+        """
+        return items
 
     @abstractmethod
     def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:

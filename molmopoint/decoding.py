@@ -27,7 +27,8 @@ from molmopoint.tokens import NO_MORE_POINTS, ExtendedVocabulary, Kind
 
 _POINT_TEXT = re.compile(r"<POINT_([0-9]+)>")
 _OBJECT_ID = re.compile(r" ?([0-9]+)")
-_LABEL = re.compile(r'">(.*?)</(?:point|track)s?>', re.DOTALL)
+_LABEL_START = '">'
+_CLOSING = re.compile(r"</(?:point|track)s?>")
 _MAX_DIGITS = 18
 """Longer object ids do not fit 64 bits; such a point is numbered as if it had none."""
 
@@ -122,6 +123,7 @@ class _Reader:
     _open: list[tuple[Kind, int, int]] = field(default_factory=list)
     _list_start: int = 0
     _list_ended: bool = False
+    _largest_id: int = 0
     _may_number: bool = False
 
     def read_place(self, position: int, n: int) -> None:
@@ -130,7 +132,7 @@ class _Reader:
         if kind is Kind.PATCH:
             self._abandon()
             if self._list_ended:
-                self._list_start = len(self.found)
+                self._begin_list()
             self._list_ended = selection == NO_MORE_POINTS
         self._may_number = False
         if selection == NO_MORE_POINTS:
@@ -150,8 +152,8 @@ class _Reader:
                 self.found[-1].object_id = int(match[1])
             text = text[match.end() :]
         self._may_number = False
-        for match in _LABEL.finditer(text):
-            self._close_list(match[1])
+        for label in _labels(text):
+            self._close_list(label)
 
     def finish(self) -> None:
         """Ends the answer; what is open then was cut, if it began as a triple does."""
@@ -178,8 +180,9 @@ class _Reader:
             return
         self._open.clear()
         padding = (NO_LOCATION,) * (3 - len(kinds))
-        number = 1 + max((found.object_id for found in self.found[self._list_start :]), default=0)
-        self.found.append(_Found(selections + padding, positions + padding, number))
+        if len(self.found) > self._list_start:  # whose id may have come after its triple
+            self._largest_id = max(self._largest_id, self.found[-1].object_id)
+        self.found.append(_Found(selections + padding, positions + padding, self._largest_id + 1))
         self._may_number = True
 
     def _abandon(self) -> None:
@@ -190,8 +193,24 @@ class _Reader:
     def _close_list(self, label: str) -> None:
         for found in self.found[self._list_start :]:
             found.label = label
-        self._list_start, self._list_ended = len(self.found), False
+        self._begin_list()
+        self._list_ended = False
         self.labels.append(label)
+
+    def _begin_list(self) -> None:
+        self._list_start, self._largest_id = len(self.found), 0
+
+
+def _labels(text: str) -> Iterator[str]:
+    """What stands between the end of places and the closing tag after it; every character is looked at once."""
+    position = 0
+    while (start := text.find(_LABEL_START, position)) >= 0:
+        start += len(_LABEL_START)
+        closing = _CLOSING.search(text, start)
+        if closing is None:
+            return
+        yield text[start : closing.start()]
+        position = closing.end()
 
 
 def _assemble(reader: _Reader, metadata: PointingMetadata, from_text: bool, probabilities: Any | None) -> Answer:

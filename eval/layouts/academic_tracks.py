@@ -14,11 +14,14 @@ from molmopoint.eval.layouts.collecting import ItemCollector, text_of
 from molmopoint.eval.layouts.parquet_rows import find_parquet, read_rows
 from molmopoint.eval.layouts.sizes import stated_size
 from molmopoint.eval.layouts.track_masks import MaskSource, PictureTracks
-from molmopoint.eval.layouts.tracks import Place, Question, TrackBenchmark, add_questions, sound_place
+from molmopoint.eval.layouts.tracks import RATE, Place, Question, TrackBenchmark, add_questions, sound_place
 from molmopoint.eval.layouts.video_files import VideoFinder
+from molmopoint.metrics.tracking import is_on_grid
 
 COLUMNS = ("video", "expression", "fps", "width", "height", "frame_trajectories", "mask_id", "qid")
+OPTIONAL = ("sampling_fps",)
 TASK_FOLDER = "track"
+OTHER_RATE = "row for another number of answers a second, not part of the benchmark"
 UNLISTED = "place of an object that is not listed, left out"
 NO_PLACE = "object without a place in a frame, left out"
 VIDEOS_NOTE = "put the videos into `videos` as VIDEO.mp4 (6 frames per second), or their frames into `JPEGImages/VIDEO`"
@@ -37,8 +40,10 @@ class AcademicTracks(TrackBenchmark):
     def read(self, folder: Path) -> Items:
         """Reads the table and indexes the masks at the moments asked for."""
         collected, videos = ItemCollector(), VideoFinder(folder)
-        rows = list(read_rows(_tracking_files(find_parquet(folder, self.split)), COLUMNS))
-        questions = [question for row in rows if (question := self._question(collected, videos, row)) is not None]
+        rows = list(read_rows(_tracking_files(find_parquet(folder, self.split)), COLUMNS, OPTIONAL))
+        rows_asked = [row for row in rows if row.get("sampling_fps") in (None, RATE)]
+        collected.warnings[OTHER_RATE] += len(rows) - len(rows_asked)
+        questions = [question for row in rows_asked if (question := self._question(collected, videos, row)) is not None]
         add_questions(collected, folder, self.name, questions, self.masks(folder, questions))
         return collected.items()
 
@@ -60,6 +65,9 @@ class AcademicTracks(TrackBenchmark):
             return collected.miss(item_id, "no size or frame rate of the video", f"{row['width']} x {row['height']}, {fps} a second")
         objects = tuple(dict.fromkeys(str(each) for each in row["mask_id"] or ()))
         path = videos.expect(video)
+        places = _places(collected, row["frame_trajectories"], objects)
+        listed = tuple(sorted(places))
+        asked = tuple(frame for frame in listed if is_on_grid(frame, float(fps), RATE))
         return Question(
             item_id,
             expression,
@@ -68,7 +76,9 @@ class AcademicTracks(TrackBenchmark):
             size,
             float(fps),
             objects,
-            _places(collected, row["frame_trajectories"], objects),
+            places,
+            asked or listed,  # a table out of step with the seconds still says which moments it is about
+            listed,
             self.cluster(video, objects),
             {"objects": str(len(objects)) if len(objects) < 2 else "2 and more"},
         )
@@ -101,7 +111,7 @@ def _tracking_files(files: Sequence[Path]) -> list[Path]:
 def _places(
     collected: ItemCollector, trajectories: Sequence[Mapping[str, Any]] | None, objects: Sequence[str]
 ) -> dict[int, dict[str, Place]]:
-    """Where the objects are, by frame. Hidden objects have a place too."""
+    """Where the objects are, by frame, those without objects included. Hidden objects have a place too."""
     places: dict[int, dict[str, Place]] = {}
     for moment in trajectories or ():
         here = places.setdefault(int(moment["frame"]), {})

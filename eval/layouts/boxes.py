@@ -65,6 +65,15 @@ class TargetReader:
         self._bad += bool(turned or reaches_out)
         return box
 
+    def two_corners(self, values: Any, size: tuple[int, int] | None) -> np.ndarray | None:
+        """(4,) x1, y1, x2, y2 in pixels from two opposite corners, whatever the form of the file's boxes; None if they are no box."""
+        numbers = _numbers(values)
+        if numbers is None or len(numbers) != 4:
+            return None
+        corners = numbers.reshape(2, 2)
+        self._reaches_out(corners, size)
+        return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+
     def polygon(self, values: Any, size: tuple[int, int] | None) -> np.ndarray | None:
         """(v, 2) corners in pixels from a flat or nested list, or None if they are no polygon."""
         numbers = _numbers(values)

@@ -14,13 +14,14 @@ class CountingBenchmark(Benchmark):
 
     - `points`, the default and the rule of published tables: the number is how many points there are. "There are 5." without
       points is 0.
-    - `stated`: the number is what the text says, and wrong where it says none.
+    - `stated`: the number is what the text says, and wrong where it says none; see `stated_count`.
 
     Both are reported with `disagrees`: how often the text says another number than there are points, of the answers that say
     one. Tables have the mean over all items and the mean over true counts, which reports mix up.
     """
 
-    asking: ClassVar[Asking] = Asking(max_new_tokens=192, max_crops=24)
+    version: ClassVar[int] = 2
+    asking: ClassVar[Asking] = Asking(max_new_tokens=192, least_crops=24)
     rules = ("points", "stated")
     headline = ("correct", None)
     metrics = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from molmopoint.files import open_picture, written_whole
 from molmopoint.metrics.run_lengths import MaskIndex
@@ -19,6 +20,13 @@ logger = logging.getLogger(__name__)
 
 CACHE_FOLDER = ".molmopoint"
 """In the folder of the data; may be deleted at any time."""
+
+_WHITE = 255
+_RULES = 2
+"""Of reading masks; an index that was built by other ones is not used."""
+
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What reading a broken or hostile picture may raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +48,7 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
     """(height, width) bool: where any channel of a picture is above the threshold; a channel of opacity does not count.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: the file cannot be read; see `UNREADABLE`.
     """
     with open_picture(path) as picture:
         if picture.mode == "P":
@@ -51,6 +59,16 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
         if values.ndim == 3 and picture.mode in ("RGBA", "LA"):
             values = values[..., :-1]
     return values > threshold if values.ndim == 2 else (values > threshold).any(axis=-1)
+
+
+def white_mask(path: Path) -> np.ndarray:
+    """(height, width) bool: where a picture is white, 255, and not nearly so.
+
+    Raises:
+        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: as `read_mask`.
+    """
+    with open_picture(path) as picture:
+        return np.asarray(picture.convert("L")) == _WHITE
 
 
 def index_masks(
@@ -65,7 +83,7 @@ def index_masks(
         read: makes mask i, or None where it cannot be read.
         fingerprint: of what `keys` do not tell, such as sizes of files.
     """
-    wanted = hashlib.sha256(json.dumps([list(keys), fingerprint]).encode()).hexdigest()[:16]
+    wanted = hashlib.sha256(json.dumps([_RULES, list(keys), fingerprint]).encode()).hexdigest()[:16]
     cache = folder / CACHE_FOLDER / f"{name}-{wanted}.npz"
     if cache.is_file():
         index = MaskIndex.load(cache)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.layouts.mask_files import CACHE_FOLDER
+from molmopoint.files import written_whole
 
 _ROWS = 8
 """Read at a time: a row with its masks or its picture takes megabytes."""
@@ -31,13 +30,18 @@ def find_parquet(folder: Path, split: str) -> list[Path]:
     return sorted(found)
 
 
-def read_rows(files: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows as Python values, of the named columns only, or of all.
+def read_rows(files: Sequence[Path], columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Rows as Python values.
+
+    Args:
+        files: in order.
+        columns: the only ones that are read, which every file must have; None for all.
+        optional: columns that are read too where a file has them.
 
     Raises:
-        EvaluationError: a file is broken or has no such columns.
+        EvaluationError: a file is broken or lacks a column.
     """
-    for batch in _batches(files, columns):
+    for batch in _batches(files, columns, optional):
         yield from batch.to_pylist()
 
 
@@ -67,22 +71,17 @@ def keep_picture(cell: Mapping[str, Any] | None, folder: Path) -> Path | None:
     target = folder / CACHE_FOLDER / "pictures" / hashlib.sha256(content).hexdigest()
     if target.is_file() and target.stat().st_size == len(content):
         return target
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(target)
+        with written_whole(target) as beside:
+            beside.write_bytes(content)
     except OSError as error:
         raise EvaluationError(
             f"expected to unpack pictures into {target.parent}, got {error}; copy the data to a folder that can be written"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
     return target
 
 
-def _batches(files: Sequence[Path], columns: Sequence[str] | None) -> Iterator[Any]:
+def _batches(files: Sequence[Path], columns: Sequence[str] | None, optional: Sequence[str] = ()) -> Iterator[Any]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
@@ -94,7 +93,8 @@ def _batches(files: Sequence[Path], columns: Sequence[str] | None) -> Iterator[A
                 if absent := sorted(set(columns or ()) - set(file.schema_arrow.names)):
                     names = ", ".join(file.schema_arrow.names)
                     raise EvaluationError(f"expected the columns {', '.join(absent)} in {path}, got {names}; is this the right data set?")
-                yield from file.iter_batches(batch_size=_ROWS, columns=None if columns is None else list(columns))
+                there = [name for name in optional if name in file.schema_arrow.names]
+                yield from file.iter_batches(batch_size=_ROWS, columns=None if columns is None else [*columns, *there])
         except (ArrowException, OSError) as error:
             raise EvaluationError(f"expected a whole parquet file, got {path} ({error}); download it again") from error
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Clip, Item
-from molmopoint.eval.layouts.archives import FileFinder
 from molmopoint.eval.layouts.collecting import ItemCollector, json_rows
+from molmopoint.eval.layouts.file_names import FileFinder, place_of
 from molmopoint.eval.layouts.parquet_rows import keep_picture, read_rows
 from molmopoint.eval.layouts.video_files import VIDEO_ENDINGS
+from molmopoint.files import is_folder
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "id": ("id", "ID", "item_id", "question_id", "sample_id", "uid"),
@@ -163,15 +164,16 @@ class Media:
     def _expect(self, name: str, endings: tuple[str, ...]) -> Path:
         """The file or folder of a name, or where it should be."""
         name = name.strip()
-        if Path(name).is_absolute():
-            return Path(name)
+        if Path(name).is_absolute():  # as good as a relative one, if it stays in the folder
+            return place_of(self.folder, name)
         for folder in _FOLDERS:
             for ending in endings:
                 if (file := self._files.find(f"{folder}/{name}{ending}".lstrip("/"))) is not None:
                     return file
-            if len(endings) > 1 and ".." not in Path(name).parts and (self.folder / folder / name).is_dir():
-                return self.folder / folder / name
-        return self.folder / name
+            frames = place_of(self.folder, f"{folder}/{name}".lstrip("/"))
+            if len(endings) > 1 and is_folder(frames):
+                return frames
+        return place_of(self.folder, name)
 
 
 def add_preference(

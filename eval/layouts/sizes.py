@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from molmopoint.eval.benchmark import Answer
+from molmopoint.eval.layouts.mask_files import UNREADABLE
 from molmopoint.files import open_picture
 
 _ORIENTATION = 0x0112
+_LARGEST = 1 << 31
+"""Pixels; a side of more is no side."""
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
@@ -24,7 +26,7 @@ def displayed_size(path: Path) -> tuple[int, int] | None:
         with open_picture(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_ORIENTATION) in _TURNED
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
     return (height, width) if turned else (width, height)
 
@@ -33,7 +35,7 @@ def stated_size(values: Any) -> tuple[int, int] | None:
     """(width, height) as a data set writes it, or None where it does not say a size."""
     if not isinstance(values, list | tuple) or len(values) != 2:
         return None
-    if not all(isinstance(value, int | float) and value >= 1 for value in values):
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= _LARGEST for value in values):
         return None
     return int(values[0]), int(values[1])
 

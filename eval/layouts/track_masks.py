@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from molmopoint.eval.layouts.mask_files import read_mask
-from molmopoint.files import open_picture
+from molmopoint.eval.layouts.file_names import place_of
+from molmopoint.eval.layouts.mask_files import UNREADABLE, white_mask
+from molmopoint.files import is_folder, open_picture
 from molmopoint.metrics.coco_masks import decode_mask, fingerprint
 
 ANNOTATIONS = "Annotations"
@@ -67,7 +68,7 @@ class RunLengthTracks:
 
 
 class PictureTracks:
-    """Pictures: `Annotations/VIDEO/OBJECT/FRAME.png`, white where the object is, or `Annotations/VIDEO/FRAME.png`, whose pixels are
+    """Pictures: `Annotations/VIDEO/OBJECT/FRAME.png`, white (255) where the object is, or `Annotations/VIDEO/FRAME.png`, whose pixels are
     numbers of objects.
 
     Frames are counted in the order of the names: those of the video's own frames where its folder is there, else those of all
@@ -83,8 +84,9 @@ class PictureTracks:
     def __init__(self, folder: Path, videos: Mapping[str, str], frames: Mapping[str, Path | None], *, numbered: bool) -> None:
         self._folder, self._videos, self._numbered = folder / ANNOTATIONS, videos, numbered
         self._frames = frames
-        self._names = {video: _names(frames.get(video), self._folder / video) for video in set(videos.values())}
-        self._sizes = {file: file.stat().st_size for video in self._names for file in sorted((self._folder / video).rglob("*.png"))}
+        masks = {video: _masks_below(place_of(self._folder, video)) for video in set(videos.values())}
+        self._names = {video: _names(frames.get(video), files) for video, files in masks.items()}
+        self._sizes = {file: file.stat().st_size for files in masks.values() for file in files}
 
     def has(self, item_id: str, object_id: str, frame: int) -> bool:
         """See `MaskSource`. Of numbered pictures an object that is nowhere has an empty mask."""
@@ -94,8 +96,10 @@ class PictureTracks:
         """See `MaskSource`."""
         file = self._file(item_id, object_id, frame)
         try:
-            return None if file is None else _numbered_mask(file, object_id) if self._numbered else read_mask(file)
-        except (OSError, ValueError, SyntaxError):
+            if file is None:
+                return None
+            return _numbered_mask(file, object_id) if self._numbered else white_mask(file)
+        except UNREADABLE:
             return None
 
     def num_frames(self, item_id: str) -> int | None:
@@ -120,15 +124,15 @@ def by_frame(masks: Sequence[Any] | None) -> dict[int, Any]:
     """Run-lengths by frame; frames without the object are left out.
 
     Args:
-        masks: one or None per frame, or {"frame_id": ..., "rle": ...} for the frames that have one.
+        masks: one or None per frame, or {"frame_id": ..., "rle": ...} or {"frame": ..., "mask": ...} for the frames that have one.
     """
     found: dict[int, Any] = {}
     for position, each in enumerate(masks or ()):
         sparse = _says_its_frame(each)
-        run_lengths = each.get("rle") if sparse else each
+        run_lengths = _named(each, "rle", "mask") if sparse else each
         if run_lengths is None or (isinstance(run_lengths, Mapping) and run_lengths.get("counts") is None):
             continue
-        found[int(each["frame_id"]) if sparse else position] = run_lengths
+        found[_frame_of(each) if sparse else position] = run_lengths
     return found
 
 
@@ -141,11 +145,24 @@ def length_of(tracks: Iterable[Sequence[Any] | None]) -> int | None:
 
 
 def _says_its_frame(mask: Any) -> bool:
-    return isinstance(mask, Mapping) and mask.get("frame_id") is not None
+    return isinstance(mask, Mapping) and _named(mask, "frame_id", "frame") is not None
 
 
-def _names(frames: Path | None, masks: Path) -> list[str]:
-    files = frames.iterdir() if frames is not None else masks.rglob("*.png")
+def _frame_of(mask: Mapping[str, Any]) -> int:
+    return int(_named(mask, "frame_id", "frame"))
+
+
+def _named(mask: Mapping[str, Any], *names: str) -> Any:
+    """What the first of some names that has a value holds; columns of tables hold None where a row has no such name."""
+    return next((mask[name] for name in names if mask.get(name) is not None), None)
+
+
+def _masks_below(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.png")) if is_folder(folder) else []
+
+
+def _names(frames: Path | None, masks: Sequence[Path]) -> list[str]:
+    files = frames.iterdir() if frames is not None else masks
     return sorted({file.stem for file in files if not file.name.startswith(".")})
 
 

@@ -1,14 +1,22 @@
 """What tracking benchmarks have in common: questions about objects that move, and how answers are judged.
 
-A model is asked to point once per second. Each of these moments is scored like a picture, with objects that are there at that
-moment; the score of a question is the mean over moments, and that of the benchmark the mean over questions.
+A model is asked to point once per second, at whole seconds from the start of the clip. Each of these moments is scored like a
+picture, with the objects that are there at that moment; where the data lists a moment without objects, no point is right. The score
+of a question is the mean over moments, and that of the benchmark the mean over questions.
 
 - `grid`, the default: points between the moments asked for are left out, because a model may answer more often.
 - `strict`: every frame with points counts, and one that was not asked for scores 0.
 
 Known flaws of the reference, repeated by `ref_compat` whatever the rule: as `strict` (T17); recall divides by all objects of the
-question, also those that are not there, and objects are paired with masks by their places in two lists (T18); for HOTA one of
-the lists is sorted as text, so that "10" comes before "2" (T19).
+question, also those that are not there, and objects in the order listed in the frame are paired with masks in the order of the
+question (T18); for HOTA the objects of a frame are in the order of the question, and paired with masks in the same way (T19); where a
+clip has no whole number of frames a second, its moments drift from the seconds (0, 29, 58, 87 and 116 at 29.97).
+
+Of a list of coordinates as text that was cut before its closing quote the reference reads nothing, which `ref_compat` repeats; we
+count the whole points of a cut answer.
+
+The model sees frames at the highest rate up to 10 a second that divides that of the video, without its last moment, as in training.
+A mask of another size than its video is brought to the video's size, and points are rounded in pixels of the video.
 """
 
 from __future__ import annotations
@@ -20,13 +28,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Clip, Item, Metric
+from molmopoint.eval.benchmark import CUT_LIST, Answer, Asking, Benchmark, Clip, Item, Metric
 from molmopoint.eval.layouts.collecting import ItemCollector
 from molmopoint.eval.layouts.mask_files import index_masks
 from molmopoint.eval.layouts.sizes import in_size
 from molmopoint.eval.layouts.track_masks import MaskSource
 from molmopoint.metrics.run_lengths import MaskIndex
-from molmopoint.metrics.tracking import NO_ID, TrueFrame, TrueTracks, at_frames, is_on_grid, on_grid, track_scores
+from molmopoint.metrics.tracking import NO_ID, TrueFrame, TrueTracks, at_frames, on_grid, track_scores
 
 RATE = 1.0
 """Answers per second that every benchmark asks for."""
@@ -49,9 +57,12 @@ class Question:
         size: (width, height) of the video.
         fps: frames per second.
         objects: ids, in the stored order of their masks.
-        places: pixels, by object, by frame of the clip.
+        places: pixels, by object in the order listed, by frame of the clip; a frame may be listed without objects.
+        asked: frames that are scored.
+        reference: frames that the reference scores.
         cluster: of the item.
         categories: of the item.
+        numbered: ids of the objects in the order that numbers them; empty if it is that of their masks.
     """
 
     item_id: str
@@ -62,19 +73,23 @@ class Question:
     fps: float
     objects: tuple[str, ...]
     places: Mapping[int, Mapping[str, Place]]
+    asked: tuple[int, ...]
+    reference: tuple[int, ...]
     cluster: str
     categories: Mapping[str, str] = field(default_factory=dict)
+    numbered: tuple[str, ...] = ()
 
-    def asked_frames(self) -> list[int]:
-        """Frames with objects at the moments asked for."""
-        having = sorted(frame for frame, places in self.places.items() if places)
-        return [frame for frame in having if is_on_grid(frame, having[0], self.fps, RATE)]
+    @property
+    def scored(self) -> list[int]:
+        """Frames that are scored by anyone."""
+        return sorted({*self.asked, *self.reference})
 
 
 class TrackBenchmark(Benchmark):
     """See the module for the rules; `Item.truth` is a `TrueTracks`."""
 
-    asking: ClassVar[Asking] = Asking(max_new_tokens=4096, fps=6.0, max_frames=384)
+    version: ClassVar[int] = 2
+    asking: ClassVar[Asking] = Asking(max_new_tokens=4096, fps=RATE, max_frames=384, sample_mode="fps")
     rules = ("grid", "strict")
     headline = ("f1", None)
     metrics = (
@@ -89,13 +104,16 @@ class TrackBenchmark(Benchmark):
     )
     flaws = (
         "T17: points between the moments asked for count",
-        "T18: recall by all objects, masks by their place in a list",
-        "T19: HOTA pairs sorted ids with unsorted masks",
+        "T18: recall by all objects of the question, and masks by place for objects as listed in the frame",
+        "T19: HOTA takes masks by place for objects in the order of the question",
+        "moments by whole frames instead of seconds",
+        CUT_LIST,
     )
 
     def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
         """Point scores and HOTA."""
         truth: TrueTracks = item.truth
+        answer = answer.as_reference_reads() if ref_compat else answer
         xy, _ = in_size(answer, truth.size)
         if rule == "strict" or ref_compat:
             predicted = at_frames(xy, answer.group, answer.object_id, truth.fps)
@@ -129,20 +147,30 @@ def add_questions(collected: ItemCollector, folder: Path, name: str, questions: 
         questions: in a fixed order.
         masks: of their objects.
     """
-    wanted = [(question, each, frame) for question in questions for frame in question.asked_frames() for each in question.objects]
+    wanted = [(question, each, frame) for question in questions for frame in question.scored for each in question.objects]
     there = [(question, each, frame) for question, each, frame in wanted if masks.has(question.item_id, each, frame)]
     keys = [f"{question.item_id}/{each}/{frame}" for question, each, frame in there]
     indexed = index_masks(folder, name, keys, lambda i: masks.read(there[i][0].item_id, *there[i][1:]), masks.fingerprint())
     numbers = dict(zip(keys, indexed.numbers, strict=True))
     for question in questions:
-        frames = {frame: _true_frame(question, frame, numbers) for frame in question.asked_frames()}
-        if frames and not any(number >= 0 for frame in frames.values() for number in frame.masks.values()):
+        frames = {frame: _true_frame(question, frame, numbers) for frame in question.scored}
+        anyone = any(frame.ids for frame in frames.values())
+        if anyone and not any(number >= 0 for frame in frames.values() for number in frame.masks.values()):
             unreadable = any(f"{question.item_id}/{each}/{frame}" in numbers for each in question.objects for frame in frames)
             collected.miss(question.item_id, "unreadable masks" if unreadable else "no masks", ", ".join(question.objects))
             continue
         _count_faults(collected, question, frames, numbers, indexed.index)
         num_frames = masks.num_frames(question.item_id)
-        truth = TrueTracks(indexed.index, question.size, question.fps, RATE, frames, num_frames)
+        truth = TrueTracks(
+            indexed.index,
+            question.size,
+            question.fps,
+            RATE,
+            {frame: frames[frame] for frame in question.asked},
+            num_frames,
+            {frame: frames[frame] for frame in question.reference},
+            question.numbered,
+        )
         collected.add(
             Item(
                 question.item_id,
@@ -168,7 +196,7 @@ def sound_place(value: Any) -> Place | None:
 
 def _true_frame(question: Question, frame: int, numbers: Mapping[str, int]) -> TrueFrame:
     places = question.places[frame]
-    ids = tuple(each for each in question.objects if each in places)
+    ids = tuple(each for each in places if each in question.objects)
     masks = {each: numbers.get(f"{question.item_id}/{each}/{frame}", -1) for each in question.objects}
     return TrueFrame(ids, np.array([places[each] for each in ids], dtype=np.float64).reshape(-1, 2), masks)
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from molmopoint.eval.layouts.archives import one_spelling
+from molmopoint.eval.layouts.file_names import place_of
+from molmopoint.files import one_spelling
 
 FOLDER = "images"
 DIFFERS = "picture file that is not the published one"
@@ -41,19 +42,27 @@ class UrlPictures:
         A file of the right name with other bytes is another picture (many addresses answer with a placeholder by now); it is
         counted and not used. Where the data names no sha256, the name alone decides, which is counted too.
         """
-        name = one_spelling(unquote(PurePosixPath(urlsplit(url or "").path).name))
+        name = one_spelling(unquote(PurePosixPath(_path_of(url)).name))
         digest = (sha256 or "").lower()
         candidates = [*self._by_name.get(digest, ()), *self._by_name.get(name, ())]
         if not digest:
             self._warn(UNKNOWN)
-            return candidates[0] if candidates else self.folder / (name or "nameless")
+            return candidates[0] if candidates else place_of(self.folder, name or "nameless")
         for path in candidates:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() == digest:
                     return path
         if candidates:
             self._warn(DIFFERS)
-        return self.folder / f"{digest}.original"
+        return place_of(self.folder, f"{digest}.original")
 
     def _warn(self, kind: str) -> None:
         self.warnings[kind] = self.warnings.get(kind, 0) + 1
+
+
+def _path_of(url: str | None) -> str:
+    """The path of an address; empty where it is none."""
+    try:
+        return urlsplit(url or "").path
+    except ValueError:  # brackets that look like half of an address of the sixth version
+        return ""

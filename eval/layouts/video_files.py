@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 
 from molmopoint.errors import MolmoPointError
-from molmopoint.eval.layouts.archives import FileFinder
+from molmopoint.eval.layouts.file_names import FileFinder, place_of
 from molmopoint.eval.layouts.mask_files import CACHE_FOLDER
+from molmopoint.files import is_file, is_folder, written_whole
 from molmopoint.video import open_video
 
 logger = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ class VideoFinder:
         for name in names:
             if (file := self._file(name)) is not None:
                 return file
-            frames = self.folder / FRAMES_FOLDER / _without_ending(name)
-            if frames.is_dir():
+            frames = place_of(self.folder / FRAMES_FOLDER, _without_ending(name))
+            if is_folder(frames):
                 return frames
-        return self.folder / FOLDER / (_without_ending(names[0]) + VIDEO_ENDINGS[0])
+        return place_of(self.folder / FOLDER, _without_ending(names[0]) + VIDEO_ENDINGS[0])
 
     def _file(self, name: str) -> Path | None:
         if name.endswith(VIDEO_ENDINGS):
@@ -70,7 +70,7 @@ class FrameRates:
     def of(self, path: Path) -> float | None:
         """Of a video file; None where it was never there, or cannot be read."""
         key = path.relative_to(self._folder).as_posix()
-        if key not in self._rates and path.is_file():
+        if key not in self._rates and is_file(path):
             try:
                 self._rates[key] = open_video(path).frame_rate
                 self._new = True
@@ -83,9 +83,7 @@ class FrameRates:
         if not self._new:
             return
         try:
-            self._file.parent.mkdir(exist_ok=True)
-            beside = self._file.with_suffix(f".{os.getpid()}")
-            beside.write_text(json.dumps(self._rates), encoding="utf-8")
-            beside.replace(self._file)
+            with written_whole(self._file) as beside:
+                beside.write_text(json.dumps(self._rates), encoding="utf-8")
         except OSError as error:
             logger.warning("frame rates are read from the videos every time, because they cannot be kept: %s", error)

@@ -11,6 +11,9 @@ from molmopoint.eval.benchmark import Asking, Clip
 from molmopoint.files import open_picture
 from molmopoint.video import read_video, sample_indices
 
+MAX_RATE = 10
+"""Frames a second at most in mode `fps`, as in the training and the evaluation of the released models."""
+
 FRAME_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -26,13 +29,24 @@ def cut_clip(clip: Clip, asking: Asking) -> tuple[np.ndarray, list[float]]:
         ProcessingError: a file that is no video.
     """
     if not clip.path.is_dir():
-        read = read_video(clip.path, asking.max_frames, asking.fps, start=clip.start or 0.0, end=clip.end)
+        read = read_video(
+            clip.path,
+            asking.max_frames,
+            asking.fps,
+            asking.sample_mode,
+            sampling_fps=round(asking.fps),
+            max_rate=MAX_RATE,
+            start=clip.start or 0.0,
+            end=clip.end,
+        )
         return np.asarray(read.frames), [float(t) for t in read.timestamps]
     rate = clip.frames_per_second
     if not rate:
         raise EvaluationError(f"expected the frame rate of the folder of frames {clip.path}, got {rate}; the benchmark must give it")
     files = _frames_between(clip, rate)
-    chosen = sample_indices(len(files), rate, asking.max_frames, asking.fps)
+    chosen = sample_indices(
+        len(files), rate, asking.max_frames, asking.fps, asking.sample_mode, sampling_fps=round(asking.fps), max_rate=MAX_RATE
+    )
     frames = []
     for i in chosen:
         with open_picture(files[i]) as picture:

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Benchmark, Item, Items, Missing
-from molmopoint.files import process_runs, remove_leftovers, written_whole
+from molmopoint.eval.benchmark import Asking, Benchmark, Item, Items, Missing
+from molmopoint.eval.layouts.file_names import NOWHERE
+from molmopoint.files import is_file, is_folder, process_runs, remove_leftovers, written_whole
 
 FIXTURE = "fixture"
 """In place of a folder: a few made items in the published layout."""
 _FIXTURE_SEED = 7
+_DETAIL = 200
+"""Characters kept of a file name."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,15 @@ class Data:
     digest: str
 
 
-def open_data(benchmark: Benchmark, place: str | Path | None, work: Path, *, with_media: bool = True) -> Data:
+def open_data(
+    benchmark: Benchmark,
+    place: str | Path | None,
+    work: Path,
+    *,
+    with_media: bool = True,
+    asking: Asking | None = None,
+    rule: str | None = None,
+) -> Data:
     """Reads a benchmark.
 
     Args:
@@ -46,6 +57,8 @@ def open_data(benchmark: Benchmark, place: str | Path | None, work: Path, *, wit
         place: a folder in the published layout; "fixture" for made items; None for the hub, or for data that is always made.
         work: where made items are written.
         with_media: items whose pictures or clip are not there count as missing; without it stored answers to them are judged.
+        asking: how the model will be asked, where that may change items; None to take them as they are.
+        rule: by which the answers will be judged; by default the first of the benchmark.
 
     Raises:
         EvaluationError: the folder is not there or not this benchmark's, or the data is not on the hub.
@@ -60,8 +73,10 @@ def open_data(benchmark: Benchmark, place: str | Path | None, work: Path, *, wit
         origin = str(place)
         if not folder.is_dir():
             raise EvaluationError(f"expected a folder with the data of {benchmark.name}, got {str(place)!r}; {_how_to_get(benchmark)}")
-    items = benchmark.read(folder)
+    items = without_unusable_names(benchmark.read(folder))
     check_ids(items)
+    if asking is not None:
+        items = benchmark.asked_with(items, asking, rule or benchmark.rules[0], folder)
     digest = _digest(items.found)
     return Data(without_missing_media(items) if with_media else items, folder, origin, digest)
 
@@ -70,14 +85,38 @@ def without_missing_media(items: Items) -> Items:
     """The items whose files are there; the others become missing ones."""
     found, missing = [], list(items.missing)
     for item in items.found:
-        gone = next((path for path in item.images if not path.is_file()), None)
+        gone = next((path for path in item.images if not is_file(path)), None)
         if gone is not None:
-            missing.append(Missing(item.item_id, "no picture file", gone.name))
-        elif item.clip is not None and not item.clip.path.exists():
-            missing.append(Missing(item.item_id, "no video file", item.clip.path.name))
+            missing.append(Missing(item.item_id, "no picture file", gone.name[:_DETAIL]))
+        elif item.clip is not None and not (is_file(item.clip.path) or is_folder(item.clip.path)):
+            missing.append(Missing(item.item_id, "no video file", item.clip.path.name[:_DETAIL]))
         else:
             found.append(item)
     return replace(items, found=tuple(found), missing=tuple(missing))
+
+
+def without_unusable_names(items: Items) -> Items:
+    """The items whose texts are Unicode and whose files lie in the folder of the data; the others become missing ones.
+
+    A JSON file can hold half of a character, which no file and no line of an answer can.
+    """
+    found, missing = [], [replace(each, item_id=whole_text(each.item_id), detail=whole_text(each.detail)) for each in items.missing]
+    for item in items.found:
+        files = [*item.images, *([item.clip.path] if item.clip is not None else [])]
+        categories = [text for value in item.categories.values() for text in ([value] if isinstance(value, str) else value)]
+        texts = [item.item_id, item.prompt, item.cluster, *item.responses, *categories, *map(str, files)]
+        if any(whole_text(text) != text for text in texts):
+            missing.append(Missing(whole_text(item.item_id), "half of a character in its text or file name"))
+        elif any(path.name == NOWHERE for path in files):
+            missing.append(Missing(item.item_id, "file name that leads out of the data's folder, or is none"))
+        else:
+            found.append(item)
+    return replace(items, found=tuple(found), missing=tuple(missing))
+
+
+def whole_text(text: str) -> str:
+    """A text with halves of characters spelt out, so that it can be written and hashed."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def choose(items: Sequence[Item], limit: int | None) -> list[Item]:

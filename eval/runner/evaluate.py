@@ -14,7 +14,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ from molmopoint.pipeline import Pointer
 from molmopoint.version import __version__
 
 logger = logging.getLogger(__name__)
+
+_YOUNGER = {"orders": None, "sample_mode": "uniform_last_frame", "least_crops": None, "steerable": None}
+"""Settings that were added later, with the values that stand for how it was before."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Place:
 
 def settings_of(benchmark: Benchmark, asking: Asking, data: Data, model: Mapping[str, Any]) -> dict[str, Any]:
     """Whatever changes answers: which model, which items, how they are asked."""
-    # Folders of before there were orders go on.
-    asked = {name: value for name, value in asdict(asking).items() if name != "orders" or value is not None}
+    # Folders of before there were these settings go on.
+    asked = {name: value for name, value in asdict(asking).items() if name not in _YOUNGER or value != _YOUNGER[name]}
     return {"task": benchmark.name, "task_version": benchmark.version, "data": data.digest, "asking": asked, **model}
 
 
@@ -92,6 +95,7 @@ def predict(
         EvaluationError: the folder holds answers made under other settings, or the model is of the other kind.
     """
     check_judge(asked, benchmark)
+    asking = with_crops(asking, asked)
     place, profile = place or Place(), profile or Profile()
     about = {"library": __version__, "origin": data.origin, "items": len(data.items.found), "world": place.world}
     manifest.claim(folder, settings_of(benchmark, asking, data, model), about)
@@ -107,6 +111,15 @@ def predict(
             with profile.phase("write"):
                 writer.write(batch)
             report(len(batch))
+
+
+def with_crops(asking: Asking, asked: Any) -> Asking:
+    """How to ask this very model: with the processor's crops, or as many as the benchmark wants at least."""
+    if asking.least_crops is None:
+        return asking
+    processor = getattr(getattr(asked, "processor", None), "image_processor", None)
+    most = asking.max_crops or max(int(getattr(processor, "max_crops", None) or 0), asking.least_crops)
+    return replace(asking, max_crops=most, least_crops=None)
 
 
 def unanswered(folder: Path, items: Sequence[Item]) -> list[Item]:

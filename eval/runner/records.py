@@ -20,11 +20,15 @@ import numpy as np
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer
 from molmopoint.eval.passes import ScoredPass
+from molmopoint.processing.text_scanner import CoordsScanner
 
 logger = logging.getLogger(__name__)
 
 _SCORE_TOLERANCE = 1e-5
 """By which scores of one answer may differ between processes, relative or absolute."""
+
+PLACE = "<POINT_"
+"""Beginning of a grounding token in raw text; such an answer has no coordinates as text."""
 
 NO_ID = -1
 """Object id of a point to which the model gave none."""
@@ -102,7 +106,17 @@ class Prediction:
             invalid=self.invalid + len(self.points) - len(good),
             image_sizes=self.image_sizes,
             passes=self.passes,
+            closed=_points_of_closed_lists(self.raw_text),
         )
+
+
+def _points_of_closed_lists(raw_text: str) -> int | None:
+    """Points before a list of coordinates that has no end; None if there is no such list."""
+    if 'coords="' not in raw_text or PLACE in raw_text:
+        return None
+    scanner = CoordsScanner()
+    lists = [written.list_number for written in scanner.push(raw_text)]
+    return sum(number < scanner.lists - 1 for number in lists) if scanner.inside else None
 
 
 def to_line(prediction: Prediction) -> str:
@@ -126,7 +140,7 @@ def from_fields(fields: Mapping[str, Any]) -> Prediction:
         passes = tuple(read_pass(each) for each in fields.get("passes", ()))
         rest = {key: value for key, value in fields.items() if key not in ("points", "image_sizes", "timestamps", "passes")}
         return Prediction(**rest, points=points, image_sizes=sizes, timestamps=None if times is None else tuple(times), passes=passes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise EvaluationError(
             f"expected a stored prediction with item_id, task, task_version, prompt and points, got {str(dict(fields))[:200]} "
             f"({type(error).__name__}: {error}); other models' answers need `molmopoint score --form`"
@@ -138,7 +152,7 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
     for number, line in enumerate(complete_lines(path), 1):
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise EvaluationError(
                 f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error}); delete the line, its item is asked again"
             ) from error
@@ -148,9 +162,12 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
 def complete_lines(path: Path) -> Iterator[str]:
     """Lines that end; of a file that was being written when the power went."""
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if line.endswith(b"\n"):
-                yield line.decode("utf-8")
+                try:
+                    yield line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise EvaluationError(f"expected UTF-8 in line {number} of {path}, got {line[:80]!r} ({error}); save it so") from error
             else:
                 logger.warning("%s: the last line is cut and left out", path)
 
@@ -253,7 +270,10 @@ def _cut_broken_end(path: Path) -> None:
 
 def _point(fields: Mapping[str, Any]) -> PredictedPoint:
     group, x, y = (math.nan if fields[name] is None else float(fields[name]) for name in ("group", "x", "y"))
-    return PredictedPoint(fields.get("id"), group, x, y, fields.get("score"))
+    object_id = fields.get("id")
+    if object_id is not None and (not isinstance(object_id, int) or not -(1 << 63) <= object_id < 1 << 63):
+        raise ValueError(f"a point has a whole number as its id, not {str(object_id)[:40]}")
+    return PredictedPoint(object_id, group, x, y, fields.get("score"))
 
 
 def _finite(value: Any) -> Any:

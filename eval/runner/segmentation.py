@@ -15,6 +15,7 @@ from molmopoint.eval.runner.clips import cut_clip
 from molmopoint.eval.segmenting import segmentation_scores, true_masks, united_masks
 from molmopoint.metrics.tracking import TrueTracks, at_frames
 from molmopoint.segmentation import Segmenter
+from molmopoint.video import MAX_FRAMES
 
 METRICS = (
     Metric("jf_when_asked", "mean", title="J&F at the moments asked for"),
@@ -22,8 +23,8 @@ METRICS = (
     Metric("f_when_asked", "mean", title="F at the moments asked for"),
 )
 
-_ALL_FRAMES = 1_000_000
-"""Frames of a clip at most: all of them."""
+_ALL_FRAMES = MAX_FRAMES
+"""Frames of a clip at most: as many as a clip may have."""
 
 
 def segmentation_of(item: Item, answer: Answer, segmenter: Segmenter) -> dict[str, float]:

@@ -8,12 +8,14 @@ models see `reward_scores.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Benchmark, Item
+from molmopoint.eval.layouts.sizes import stated_size
+from molmopoint.eval.runner.data import whole_text
 from molmopoint.eval.runner.evaluate import stored
 from molmopoint.eval.runner.records import PredictedPoint, Prediction, complete_lines, merge, read_predictions
 from molmopoint.eval.stored.picture_sizes import sizes_of
@@ -45,7 +47,7 @@ def check_stored(path: Path, benchmark: Benchmark, form: str) -> None:
 
 
 def read_stored(
-    path: Path, items: Sequence[Item], benchmark: Benchmark, *, form: str = "ours", coords: str | None = None
+    path: Path, items: Sequence[Item], benchmark: Benchmark, *, form: str = "ours", coords: str | None = None, missing: Collection[str] = ()
 ) -> dict[str, Prediction]:
     """Stored answers to a benchmark, by item id.
 
@@ -55,22 +57,26 @@ def read_stored(
         benchmark: name and version of the result.
         form: of the answers, one of `FORMS`.
         coords: space of the numbers in `qwen` and `plain`.
+        missing: ids of items that cannot be judged; answers to them are left out.
 
     Raises:
         EvaluationError: no such file, a form or space that is not known, a line that cannot be read, ids that no item has.
     """
     check_stored(path, benchmark, form)
+    by_id = {item.item_id: item for item in items}
+    left_out = set(missing) - by_id.keys()
     if form == "ours":
         found = stored(path) if path.is_dir() else merge(read_predictions(path))
         _check_task(found, benchmark, path)
         _check_passes(found, items, path)
     elif form == "scores":
-        found = from_scores(_lines(path, "scores", list), {item.item_id: item for item in items}, benchmark)
+        found = from_scores(_lines(path, "scores", list), by_id, benchmark)
     else:
         space = check_space(coords) if form in _BARE else None
-        by_id = {item.item_id: item for item in items}
-        found = merge(_from_text(fields, by_id, benchmark, form, space) for fields in _lines(path, "text", str))
-    if strangers := sorted(found.keys() - {item.item_id for item in items}):
+        lines = [fields for fields in _lines(path, "text", str) if fields["item_id"] not in left_out]
+        found = merge(_from_text(fields, by_id, benchmark, form, space) for fields in lines)
+    found = {item_id: prediction for item_id, prediction in found.items() if item_id not in left_out}
+    if strangers := sorted(found.keys() - by_id.keys()):
         raise EvaluationError(
             f"expected ids of items of {benchmark.name}, got {len(strangers)} others, such as {strangers[0]!r}; "
             f"ids look like {items[0].item_id if items else 'nothing'!r}"
@@ -89,8 +95,10 @@ def _lines(path: Path, column: str, kind: type) -> list[dict[str, Any]]:
     for number, line in enumerate(complete_lines(path), 1):
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise EvaluationError(f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error})") from error
+        if isinstance(fields, dict):
+            fields = {name: whole_text(value) if isinstance(value, str) else value for name, value in fields.items()}
         if not isinstance(fields, dict) or not isinstance(fields.get(column), kind) or not isinstance(fields.get("item_id"), str):
             raise EvaluationError(f'expected {{"item_id": ..., "{column}": ...}} in line {number} of {path}, got {line[:120]!r}')
         lines.append(fields)
@@ -99,7 +107,7 @@ def _lines(path: Path, column: str, kind: type) -> list[dict[str, Any]]:
 
 def _from_text(fields: Mapping[str, Any], items: Mapping[str, Item], benchmark: Benchmark, form: str, space: Space | None) -> Prediction:
     item = items.get(fields["item_id"])
-    given = tuple((int(width), int(height)) for width, height in fields.get("image_sizes") or ())
+    given = _stated_sizes(fields)
     # An id of no item is reported with all others of its kind, by the caller.
     sizes = given or (sizes_of(item) if item is not None else ((1, 1),))
     is_video = item is not None and item.clip is not None
@@ -116,6 +124,19 @@ def _from_text(fields: Mapping[str, Any], items: Mapping[str, Item], benchmark: 
         invalid=invalid,
         finish_reason="length" if cut or fields.get("truncated") else "stop",
     )
+
+
+def _stated_sizes(fields: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """The sizes that a line states; none where it states none.
+
+    Raises:
+        EvaluationError: they are no sizes.
+    """
+    stated = fields.get("image_sizes") or ()
+    sizes = [stated_size(size) for size in stated] if isinstance(stated, list | tuple) else [None]
+    if None in sizes:
+        raise EvaluationError(f"expected image_sizes as [[width, height], ...] for {fields['item_id']!r}, got {str(stated)[:80]}")
+    return tuple(size for size in sizes if size is not None)
 
 
 def _points(

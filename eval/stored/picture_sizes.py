@@ -7,6 +7,7 @@ from pathlib import Path
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item
+from molmopoint.eval.layouts.mask_files import UNREADABLE
 from molmopoint.files import open_picture
 
 _TURNED = (5, 6, 7, 8)
@@ -36,7 +37,7 @@ def _size(path: Path) -> tuple[int, int]:
         with open_picture(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(_ORIENTATION) in _TURNED
-    except OSError as error:
+    except UNREADABLE as error:
         raise EvaluationError(
             f'expected a picture at {path}, got {type(error).__name__}: {error}; write "image_sizes" into the stored answers to do without'
         ) from error

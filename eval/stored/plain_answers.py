@@ -17,7 +17,10 @@ FULL_SCALE: dict[str, float] = {"percent": 100.0, "norm1": 1.0, "norm1000": 1000
 _NUMBER = r"(-?\d{1,9}(?:\.\d{1,12})?)"
 _PAIR = re.compile(rf"[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]")
 _BOX = re.compile(rf"[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*,\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]")
-_BARE = re.compile(rf"(?<![\w.]){_NUMBER}\s*[, ]\s*{_NUMBER}(?![\w.])")
+_BARE = re.compile(rf"(?<![\w.]){_NUMBER}(?:\s*+,|[^\S ]*+ )\s*+{_NUMBER}(?![\w.])")
+_BRACKET = re.compile(r"[\[{]")
+_DEEPEST = 20
+"""Levels of JSON in which points are looked for."""
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)(?:```|\Z)", re.DOTALL)
 
 _POINT_KEYS = ("point_2d", "point", "coordinate", "coordinates", "click")
@@ -73,34 +76,33 @@ def _json_values(text: str) -> Iterator[Any]:
     """Whole JSON values in a text, one after the other; of a list that was cut its whole elements."""
     decoder = json.JSONDecoder()
     position = 0
-    while (start := _next_bracket(text, position)) is not None:
+    while (bracket := _BRACKET.search(text, position)) is not None:
         try:
-            value, position = decoder.raw_decode(text, start)
+            value, position = decoder.raw_decode(text, bracket.start())
             yield value
-        except (ValueError, RecursionError):
-            position = start + 1
+        except RecursionError:  # nobody nests points so deep
+            return
+        except ValueError:
+            position = bracket.end()
 
 
-def _next_bracket(text: str, position: int) -> int | None:
-    starts = [found for bracket in "[{" if (found := text.find(bracket, position)) >= 0]
-    return min(starts, default=None)
-
-
-def _points_in(value: Any) -> Iterator[tuple[float, float]]:
+def _points_in(value: Any, level: int = 0) -> Iterator[tuple[float, float]]:
+    if level > _DEEPEST:
+        return
     if isinstance(value, list):
         if (xy := _pair(value)) is not None:
             yield xy
             return
         for each in value:
-            yield from _points_in(each)
+            yield from _points_in(each, level + 1)
     elif isinstance(value, dict):
-        yield from _points_of_object(value)
+        yield from _points_of_object(value, level + 1)
 
 
-def _points_of_object(value: dict[str, Any]) -> Iterator[tuple[float, float]]:
+def _points_of_object(value: dict[str, Any], level: int) -> Iterator[tuple[float, float]]:
     for key in _POINT_KEYS:
         if key in value:
-            yield from _points_in(value[key])
+            yield from _points_in(value[key], level)
             return
     for key in _BOX_KEYS:
         if (box := _numbers(value.get(key), 4)) is not None:
@@ -109,7 +111,7 @@ def _points_of_object(value: dict[str, Any]) -> Iterator[tuple[float, float]]:
     if (xy := _numbers([value.get("x"), value.get("y")], 2)) is not None:
         yield xy[0], xy[1]
     elif isinstance(value.get("arguments"), dict):
-        yield from _points_of_object(value["arguments"])
+        yield from _points_in(value["arguments"], level)
 
 
 def _pair(value: list[Any]) -> tuple[float, float] | None:
@@ -120,6 +122,10 @@ def _pair(value: list[Any]) -> tuple[float, float] | None:
 def _numbers(value: Any, count: int) -> list[float] | None:
     if not isinstance(value, list) or len(value) != count:
         return None
-    if any(isinstance(each, bool) or not isinstance(each, (int, float)) or not math.isfinite(each) for each in value):
+    if any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in value):
         return None
-    return [float(each) for each in value]
+    try:
+        numbers = [float(each) for each in value]
+    except OverflowError:  # of hundreds of digits
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None

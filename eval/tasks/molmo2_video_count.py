@@ -6,7 +6,8 @@
 `close` allows for one and five percent of the true number, unlike the picture benchmarks. Tables also have the mean over six
 ranges of the true number and the mean over three categories; a range without items is left out.
 
-The reference does not understand "There are none." and calls it wrong; `ref_compat` does so too.
+A text states its number as a bare number, as "a total of N" or "the total number of ... is: N", else as "There are N", else as "There
+are none." The reference does not understand the last two and calls them wrong, and "-3" is a number to it; `ref_compat` does so too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Molmo2VideoCount(Benchmark):
 
     name = "molmo2_video_count"
     title = "Molmo2-VideoCount (Molmo2, arXiv 2601.10611)"
+    version = 2
     source = Source(
         "allenai/Molmo2-VideoCountEval",
         patterns=("*.parquet", "data/*.parquet"),
@@ -42,7 +44,7 @@ class Molmo2VideoCount(Benchmark):
     headline = ("correct", None)
     metrics = (Metric("correct", "binary"), Metric("close", "binary"), Metric("valid", "binary", title="gives a number"))
     views = (View(("bin",), macro=True, order=tuple(BINS)), View(("category",), macro=True, order=CATEGORIES))
-    flaws = ('T15: "There are none." is no number',)
+    flaws = ('T15: "There are none." and "There are 3." are no numbers, "-3" is one',)
 
     def read(self, folder: Path) -> Items:
         """Reads the rows of the split `val`."""

@@ -6,6 +6,10 @@
 - `exact`, the default and the rule of published tables: the time must be one of the mask's times. A model that saw the video at
   other times than multiples of half a second can never be right.
 - `snap`: the time is first moved to the nearest half second.
+
+Masks of another size than their video are brought to its size, and points are rounded in pixels of the video; the reference looks
+them up in such masks as they are. Of a list of coordinates as text that was cut before its closing quote the reference reads nothing,
+which `ref_compat` repeats; here its whole points count.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Clip, Item, Items, Metric, Source, View
+from molmopoint.eval.benchmark import CUT_LIST, Answer, Asking, Benchmark, Clip, Item, Items, Metric, Source, View
 from molmopoint.eval.layouts.collecting import ItemCollector, text_of
 from molmopoint.eval.layouts.mask_files import index_masks
 from molmopoint.eval.layouts.parquet_rows import find_parquet, read_rows
@@ -50,6 +54,7 @@ class Molmo2VideoPoint(Benchmark):
 
     name = "molmo2_video_point"
     title = "Molmo2-VideoPoint (Molmo2, arXiv 2601.10611)"
+    version = 2
     source = Source(
         "allenai/Molmo2-VideoPointEval",
         patterns=("*.parquet", "data/*.parquet"),
@@ -66,6 +71,7 @@ class Molmo2VideoPoint(Benchmark):
         Metric("max_hit_f1", "mean", title="F1, matched by masks"),
         Metric("valid", "binary", title="has points"),
     )
+    flaws = (CUT_LIST,)
     views = (View(("source",)), View(("objects",), order=("0", "1", "2-5", "6 and more")))
 
     def read(self, folder: Path) -> Items:
@@ -86,6 +92,7 @@ class Molmo2VideoPoint(Benchmark):
     def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
         """Scores of both ways of matching."""
         truth: _Truth = item.truth
+        answer = answer.as_reference_reads() if ref_compat else answer
         xy, _ = in_size(answer, truth.size)
         hits = _hits(truth, xy, answer.group, snap=rule == "snap")
         scale = 100 / np.array([truth.duration, *truth.size])
@@ -103,8 +110,7 @@ def _hits(truth: _Truth, xy: np.ndarray, seconds: np.ndarray, *, snap: bool) -> 
     for j, masks in enumerate(truth.masks):
         numbers = np.array([masks.get(int(step), -1) for step in nearest], dtype=np.int64)
         asked = np.flatnonzero(known & (numbers >= 0))
-        places = xy[asked] * (truth.index.sizes[numbers[asked]] / np.array(truth.size))
-        hits[asked, j] = truth.index.contains(numbers[asked], places, "round")
+        hits[asked, j] = truth.index.contains_resized(numbers[asked], xy[asked], truth.size)
     return hits
 
 

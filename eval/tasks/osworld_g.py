@@ -1,9 +1,11 @@
 """OSWorld-G: one thing to click on a Linux desktop, or nothing, because it is not there. Source: Jedi, arXiv 2505.13227.
 
-- A box is x, y, width, height; a polygon is a flat list of corners; 54 of 564 items ask for something that is not on the screen,
-  and the right answer is no point. (Models that must write a point decline with a negative one, which counts.)
+- A box is x, y, width, height; a polygon is a flat list of corners, and one of four numbers a box x1, y1, x2, y2; 54 of 564 items
+  ask for something that is not on the screen, and the right answer is no point. (Models that must write a point decline with a
+  negative one, which counts.)
 - So the model is not made to give a point, unlike in the published rows of general models, which therefore cannot pass 90.4.
-- The reference reads the first four numbers of every target as a box, the polygons' and the refusals' too; `ref_compat` repeats it.
+- The reference reads the first four numbers of every target as a box x, y, width, height, the polygons' and the refusals' too;
+  `ref_compat` repeats it.
 
 The data comes as a folder `benchmark` of github.com/xlang-ai/OSWorld-G, or as parquet files of the hub; the kinds of skill are
 only in the folder. The refined instructions are a benchmark of their own, `osworld_g_refined`.
@@ -19,10 +21,10 @@ import numpy as np
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Item, Items, Source, View
-from molmopoint.eval.layouts.archives import FileFinder
 from molmopoint.eval.layouts.boxes import TargetReader
-from molmopoint.eval.layouts.clicks import ClickBenchmark, ClickTarget
+from molmopoint.eval.layouts.clicks import LEAST_CROPS, ClickBenchmark, ClickTarget
 from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.file_names import FileFinder
 from molmopoint.eval.layouts.parquet_rows import find_parquet, keep_picture, read_rows
 from molmopoint.eval.layouts.sizes import in_size, stated_size
 from molmopoint.metrics.lookup import in_box
@@ -45,16 +47,17 @@ class OSWorldG(ClickBenchmark):
 
     name = "osworld_g"
     title = "OSWorld-G (Jedi, arXiv 2505.13227)"
+    version = 2
     annotations: ClassVar[str] = "OSWorld-G.json"
     on_hub: ClassVar[bool] = True
     source = Source("MMInstruction/OSWorld-G", patterns=("*.parquet", "data/*.parquet"), note=_ADVICE, licence="see the data set's card")
-    asking = Asking(max_new_tokens=128)
+    asking = Asking(max_new_tokens=128, least_crops=LEAST_CROPS)
     views = (
         View(("skill",), order=SKILLS),
         View(("target",), order=("there", "refusal")),
         View(("shape",), order=("bbox", "polygon", "refusal")),
     )
-    flaws = ("polygons and refusals are read as boxes (T10)",)
+    flaws = ("polygons and refusals are read as boxes x, y, width, height (T10)",)
 
     def read(self, folder: Path) -> Items:
         """Reads the list of the folder `benchmark`, or the hub's rows."""
@@ -111,7 +114,10 @@ def _target(shape: str, published: Any, size: tuple[int, int] | None, targets: T
     if shape == "refusal":
         return ClickTarget(size=size)
     box = targets.box(published, size) if shape == "bbox" else None
-    polygon = targets.polygon(published, size) if shape == "polygon" else None
+    polygon = None
+    if shape == "polygon":
+        box = targets.two_corners(published, size)
+        polygon = targets.polygon(published, size)
     if box is None and polygon is None:
         return None
     first_four = np.asarray(published, dtype=np.float64).reshape(-1)[:4]

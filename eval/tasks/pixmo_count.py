@@ -29,7 +29,7 @@ class PixmoCount(CountingBenchmark):
     split: ClassVar[str] = "test"
     source = Source("allenai/pixmo-count", patterns=("data/test-*.parquet",), note=HOW_TO, licence="see the data set's card")
     # 192 tokens hold ten points; more of them are cut off, which the table shows.
-    asking = Asking(max_new_tokens=192, max_crops=24, template=COUNTING_TEMPLATE)
+    asking = Asking(max_new_tokens=192, least_crops=24, template=COUNTING_TEMPLATE)
 
     def read(self, folder: Path) -> Items:
         """Reads the rows of the split; the points, which only the split `train` has, are not looked at."""

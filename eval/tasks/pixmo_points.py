@@ -49,7 +49,7 @@ class PixmoPoints(Benchmark):
     name = "pixmo_points"
     title = "PixMo-Points (Molmo, arXiv 2409.17146)"
     source = Source("allenai/pixmo-points-eval", patterns=("*.parquet", "data/*.parquet"), note=HOW_TO, licence="see the data set's card")
-    asking = Asking(max_new_tokens=192, max_crops=24, template=POINTING_TEMPLATE)
+    asking = Asking(max_new_tokens=192, least_crops=24, template=POINTING_TEMPLATE)
     rules = ("matched",)
     headline = ("f1", None)
     metrics = (

@@ -1,7 +1,7 @@
 """ReasonVOS: follow what a question that needs thought asks for. Source: VideoLISA, arXiv 2409.19603, as Molmo2 (arXiv 2601.10611)
 asks it.
 
-Masks are pictures, white where the object is. See `layouts/tracks.py` for the rules.
+Masks are pictures, white (255) where the object is. See `layouts/tracks.py` for the rules.
 """
 
 from __future__ import annotations

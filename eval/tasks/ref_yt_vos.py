@@ -1,6 +1,6 @@
 """Ref-YT-VOS: follow the object that a phrase names. Source: Seo et al., URVOS (ECCV 2020), as Molmo2 (arXiv 2601.10611) asks it.
 
-Masks are pictures, white where the object is. See `layouts/tracks.py` for the rules.
+Masks are pictures, white (255) where the object is. See `layouts/tracks.py` for the rules.
 """
 
 from __future__ import annotations

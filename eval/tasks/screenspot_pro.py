@@ -15,10 +15,10 @@ from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item, Items, Source, View
-from molmopoint.eval.layouts.archives import FileFinder
 from molmopoint.eval.layouts.boxes import TargetReader
 from molmopoint.eval.layouts.clicks import ClickBenchmark, ClickTarget
 from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.file_names import FileFinder
 from molmopoint.eval.layouts.sizes import stated_size
 
 GROUPS = ("Dev", "Creative", "CAD", "Scientific", "Office", "OS")

@@ -11,10 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from molmopoint.eval.benchmark import Item, Items, Source, View
-from molmopoint.eval.layouts.archives import FileFinder, unpacked
+from molmopoint.eval.layouts.archives import unpacked
 from molmopoint.eval.layouts.boxes import TargetReader
 from molmopoint.eval.layouts.clicks import ClickBenchmark, ClickTarget
 from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.file_names import FileFinder
 from molmopoint.eval.layouts.sizes import displayed_size
 
 KINDS = ("mobile", "desktop", "web")

@@ -28,6 +28,10 @@ from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 from molmopoint.eval.stored.forms import check_stored, read_stored
 from molmopoint.files import remove_leftovers
 from molmopoint.files.lock import alone_in
+from molmopoint.pipeline.prompts import fill_template
+
+STEERABLE = ("drawn", "text", "none")
+"""Ways of telling the point that a question of Point-Bench refers to."""
 
 _EMBEDDED: Mapping[Need, str] = {"points": "nano", "scores": "nano-reward"}
 """Models to begin with."""
@@ -120,7 +124,7 @@ class EvalCommand(Judging):
     out: Path = Path("evaluation")
     limit: int | None = None
     batch_size: int = 8
-    changes: Mapping[str, int | None] = field(default_factory=dict)
+    changes: Mapping[str, int | str | None] = field(default_factory=dict)
     profile: bool = False
 
     def run(self) -> int:
@@ -140,7 +144,8 @@ class EvalCommand(Judging):
             for benchmark in benchmarks:
                 profile = Profile()
                 with profile.phase("read and index"):
-                    read.append((benchmark, open_data(benchmark, self.data, self.out), profile))
+                    asking, rule = self._asking(benchmark), rule_of(benchmark, self.rule)
+                    read.append((benchmark, open_data(benchmark, self.data, self.out, asking=asking, rule=rule), profile))
         except (MolmoPointError, OSError) as error:
             console.complain(error)
             return USAGE
@@ -177,7 +182,14 @@ class EvalCommand(Judging):
 
     def _check_changes(self, benchmark: Benchmark) -> None:
         """Refuses settings that would change nothing."""
-        theirs = ("orders",) if benchmark.needs == "scores" else ("max_crops", "max_new_tokens", "single")
+        theirs: tuple[str, ...] = ("orders",)
+        if benchmark.needs == "points":
+            named = ("template",) if benchmark.asking.template is not None else ()
+            theirs = ("max_crops", "max_new_tokens", "single", *named, *benchmark.settings)
+        if self.changes.get("steerable") not in (None, *STEERABLE):
+            raise EvaluationError(f"expected --steerable with one of {', '.join(STEERABLE)}, got {self.changes['steerable']!r}")
+        if (template := self.changes.get("template")) is not None:
+            fill_template(str(template), "cups")
         given = [name for name, value in self.changes.items() if value is not None and name not in theirs]
         if given:
             options = ", ".join("--" + name.replace("_", "-") for name in given)
@@ -280,7 +292,8 @@ class ScoreCommand(Judging):
             check_stored(self.predictions, benchmark, self.form)
             folder = self.out / benchmark.name
             data = open_data(benchmark, self.data, self.out, with_media=False)
-            predictions = read_stored(self.predictions, data.items.found, benchmark, form=self.form, coords=self.coords)
+            missing = [each.item_id for each in data.items.missing]
+            predictions = read_stored(self.predictions, data.items.found, benchmark, form=self.form, coords=self.coords, missing=missing)
             folder.mkdir(parents=True, exist_ok=True)
             return self.report(benchmark, data, folder, predictions, {"predictions": str(self.predictions), "form": self.form})
         except (MolmoPointError, OSError) as error:

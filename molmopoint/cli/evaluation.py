@@ -77,6 +77,22 @@ def eval_command(
         int | None,
         typer.Option(min=1, help="Orders in which a reward model sees the responses; by default one per response.", show_default=False),
     ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Sentence around what PixMo-Points and PixMo-Count name, with {} for it; [bold]absence[/bold] is that of the "
+            "published training which allows the answer 'There are none.'",
+            show_default=False,
+        ),
+    ] = None,
+    steerable: Annotated[
+        str | None,
+        typer.Option(
+            help="How Point-Bench tells the point that a steerable question refers to: drawn, text or none (Ai2's tables); "
+            "by default none, and text with --rule official.",
+            show_default=False,
+        ),
+    ] = None,
     rule: Rule = None,
     ref_compat: RefCompat = False,
     published: Published = False,
@@ -101,6 +117,7 @@ def eval_command(
       molmopoint eval vl_rewardbench --model ~/my-reward-model --compare
     """
     from molmopoint.cli.eval_run import EvalCommand, list_benchmarks
+    from molmopoint.pipeline.prompts import ABSENCE_TEMPLATE
 
     if show_list:
         raise typer.Exit(list_benchmarks())
@@ -114,7 +131,14 @@ def eval_command(
         out=out,
         limit=limit,
         batch_size=batch_size,
-        changes={"max_crops": max_crops, "max_new_tokens": max_new_tokens, "single": single, "orders": orders},
+        changes={
+            "max_crops": max_crops,
+            "max_new_tokens": max_new_tokens,
+            "single": single,
+            "orders": orders,
+            "template": ABSENCE_TEMPLATE if template == "absence" else template,
+            "steerable": steerable,
+        },
         rule=rule,
         ref_compat=ref_compat,
         published=published,

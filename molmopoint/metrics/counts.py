@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-_STATED = re.compile(r"\ba total of\s+(\d+)|\bthe total number\b[^.:\d]{0,200}\bis:?\s+(\d+)|\bthere (?:is|are) (\d+)\b", re.IGNORECASE)
+# Possessive, so that no run of blanks is read twice; what is counted has a bounded length for the same reason.
+_LABEL = r"(?:\s++of\s++.{1,2000}?(?<!\s))?\s++is"
+_TOTAL = re.compile(rf"\ba total of\s*+(\d+)|\bthe total number{_LABEL}(?::|\b)\s*+(\d+)", re.IGNORECASE)
+_TOTAL_OF_REFERENCE = re.compile(rf"a total of\s*+(\d+)|the total number{_LABEL}:\s*+(\d+)", re.IGNORECASE)
+_THERE_ARE = re.compile(r"\bthere (?:is|are) (\d+)\b", re.IGNORECASE)
+_MOST_DIGITS = 18
+"""More digits are no count."""
 _NONE = re.compile(r"\bthere (?:is|are) (?:none|no)\b", re.IGNORECASE)
 
 
@@ -23,19 +29,34 @@ def close_in_video(predicted: int, true: int) -> bool:
 def stated_count(text: str, *, ref_compat: bool = False) -> int | None:
     """The number a text states, or None.
 
-    The text is a bare integer, or it says "a total of N", "the total number ... is: N", "There are N", or "There are none".
+    The text is a bare integer, or it says "a total of N", or "the total number ... is: N"; else it says "There are N", or "There are
+    none". The first of these that occurs counts, so that "There are 3 of them and a total of 4" states 4.
 
     Args:
         text: the answer in words.
-        ref_compat: read as the reference does: neither "There are none" nor "There are N" counts.
+        ref_compat: read as the reference does: "There are none" and "There are N" state nothing, and "-3" is the number -3.
     """
-    stripped = text.strip().rstrip(".")
-    if re.fullmatch(r"\d{1,18}", stripped):
-        return int(stripped)
-    found = _STATED.search(text)
-    if found and not (ref_compat and found[3]):
-        return int(next(group for group in found.groups() if group))
-    return 0 if not ref_compat and _NONE.search(text) else None
+    stripped = text.strip().rstrip(".").strip()
+    if ref_compat:
+        try:
+            return int(stripped)
+        except ValueError:
+            return _first_number(_TOTAL_OF_REFERENCE, text)
+    if re.fullmatch(r"\d+", stripped):
+        return _number(stripped)
+    for pattern in (_TOTAL, _THERE_ARE):
+        if (stated := _first_number(pattern, text)) is not None:
+            return stated
+    return 0 if _NONE.search(text) else None
+
+
+def _first_number(pattern: re.Pattern[str], text: str) -> int | None:
+    found = pattern.search(text)
+    return None if found is None else _number(next(group for group in found.groups() if group))
+
+
+def _number(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MOST_DIGITS else None
 
 
 def macro_accuracy(correct: Sequence[bool], true: Sequence[int]) -> float:

@@ -80,6 +80,23 @@ class MaskIndex:
         run = np.searchsorted(self.starts, wanted, side="right") - 1
         return inside & (run >= 0) & (wanted < self.ends[np.maximum(run, 0)])
 
+    def contains_resized(self, masks: ArrayLike, xy: ArrayLike, size: tuple[int, int]) -> np.ndarray:
+        """(q,) bool: as `contains` with "round", of masks that are first brought to one size.
+
+        A point becomes a pixel of that size, and then the pixel of the mask that the nearest-neighbour rule puts there; False
+        outside of the size.
+
+        Args:
+            masks: (q,) numbers of masks.
+            xy: (q, 2) points in pixels of the size.
+            size: (width, height) that all masks are brought to.
+        """
+        numbers = np.asarray(masks, dtype=np.int64)
+        pixels = pixels_of(xy, "round")
+        inside = (pixels >= 0).all(axis=1) & (pixels < np.array(size)).all(axis=1)
+        in_mask = np.where(inside[:, None], pixels, 0) * self.sizes[numbers] // np.array(size)
+        return inside & self.contains(numbers, in_mask, "truncate")
+
     def mask(self, number: int) -> np.ndarray:
         """(height, width) bool: a mask as an array again."""
         width, height = self.sizes[number]

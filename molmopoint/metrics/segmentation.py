@@ -49,7 +49,6 @@ def outline_of(mask: np.ndarray) -> np.ndarray:
     outline = (mask ^ right) | (mask ^ below) | (mask ^ both)
     outline[-1] = mask[-1] ^ right[-1]
     outline[:, -1] = mask[:, -1] ^ below[:, -1]
-    outline[-1, -1] = False
     return outline
 
 

@@ -5,7 +5,7 @@ Letters: n points of an answer, m objects of a frame. Frames are counted from 0 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,10 @@ _NO_MASK = -1
 
 @dataclass(frozen=True, eq=False)
 class TrueFrame:
-    """The objects in one frame.
+    """The objects in one frame; there may be none.
 
     Attributes:
-        ids: of the objects that are there, each once.
+        ids: of the objects that are there, each once, in the order in which the data lists them.
         xy: (m, 2) their places, in pixels of the video.
         masks: number of the mask of every object of the question, in the stored order; -1 where it has none in this frame.
     """
@@ -45,8 +45,11 @@ class TrueTracks:
         size: (width, height) of the video.
         fps: its frames per second.
         rate: answers per second that were asked for.
-        frames: by number; a frame without objects is left out.
+        frames: by number, those that are scored; in one without objects an answer without points is right.
         num_frames: of the clip; None where the data does not say.
+        reference_frames: by number, those that the reference scores; None if they are the same.
+        objects: all objects of the question in the order of the data, which is that of the reference's ids; empty for that of
+            the masks.
     """
 
     index: MaskIndex
@@ -55,6 +58,8 @@ class TrueTracks:
     rate: float
     frames: Mapping[int, TrueFrame]
     num_frames: int | None = None
+    reference_frames: Mapping[int, TrueFrame] | None = None
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +103,7 @@ def at_frames(xy: np.ndarray, seconds: np.ndarray, object_id: np.ndarray, fps: f
 
 
 def on_grid(xy: np.ndarray, seconds: np.ndarray, object_id: np.ndarray, truth: TrueTracks) -> PredictedTracks:
-    """Points at the moments that were asked for: every 1/rate seconds, in step with the first true frame.
+    """Points at the moments that were asked for: every 1/rate seconds, counted from the start of the clip.
 
     Each moment gets the points of the one time in the answer that is nearest, if it is less than a quarter of a step away. All
     other points are left out: a model may answer more often than it was asked to.
@@ -107,7 +112,7 @@ def on_grid(xy: np.ndarray, seconds: np.ndarray, object_id: np.ndarray, truth: T
         xy: (n, 2) pixels.
         seconds: (n,) from the start of the clip.
         object_id: (n,).
-        truth: tells rate, first frame and end of the clip.
+        truth: tells rate, frames and end of the clip.
     """
     offset = grid_offset(truth.frames, truth.fps, truth.rate)
     steps = (seconds - offset) * truth.rate
@@ -123,29 +128,43 @@ def on_grid(xy: np.ndarray, seconds: np.ndarray, object_id: np.ndarray, truth: T
     return _one_per_object(xy[kept], frame[kept], object_id[kept])
 
 
-def grid_offset(frames: Mapping[int, object], fps: float, rate: float) -> float:
-    """Seconds by which the moments asked for are later than multiples of 1/rate: the first frame is one of them."""
-    return (min(frames) / fps) % (1 / rate) if frames else 0.0
+def grid_offset(frames: Collection[int], fps: float, rate: float) -> float:
+    """Seconds by which the moments asked for are later than multiples of 1/rate.
+
+    None, unless no frame at all is at such a multiple: then data was annotated out of step, and its first frame leads.
+    """
+    if not frames or any(is_on_grid(frame, fps, rate) for frame in frames):
+        return 0.0
+    return (min(frames) / fps) % (1 / rate)
 
 
-def is_on_grid(frame: int, first: int, fps: float, rate: float) -> bool:
-    """Whether a frame is the one at a moment asked for, counted from the first true frame."""
-    steps = round((frame - first) / fps * rate)
-    return round(first + steps * fps / rate) == frame
+def is_on_grid(frame: int, fps: float, rate: float) -> bool:
+    """Whether a frame is the one at a multiple of 1/rate seconds from the start of the clip."""
+    steps = round(frame / fps * rate)
+    return round(steps * fps / rate) == frame
+
+
+def is_on_reference_grid(frame: int, fps: float, rate: float) -> bool:
+    """Whether the reference takes a frame to be at a moment asked for: it counts whole frames, which drifts from the seconds.
+
+    At 29.97 frames per second and one answer a second: 0, 29, 58, 87, 116.
+    """
+    return frame % max(fps // rate, 1) == 0
 
 
 def track_scores(truth: TrueTracks, predicted: PredictedTracks, *, ref_compat: bool = False) -> TrackScores:
     """Scores of an answer over all frames that have objects or points.
 
-    A frame with only one of both scores 0. If there is nothing to track, an empty answer is right in full.
+    A frame with only one of both scores 0. Where there is nothing to track, in a frame or at all, an answer without points is right.
 
     Args:
         truth: of the question.
         predicted: of the answer.
-        ref_compat: pair the objects of a frame with masks by their place in the lists instead of their ids, and divide recall by
-            all objects of the question.
+        ref_compat: score the reference's frames, pair the objects of a frame with masks by their place in the two lists instead
+            of their ids, and divide recall by all objects of the question.
     """
-    numbers = sorted(truth.frames.keys() | set(predicted.frame.tolist()))
+    frames = truth.reference_frames if ref_compat and truth.reference_frames is not None else truth.frames
+    numbers = sorted(frames.keys() | set(predicted.frame.tolist()))
     if not numbers:
         perfect = PointScores(1.0, 1.0, 1.0)
         return TrackScores(perfect, perfect, hota([]))
@@ -153,18 +172,19 @@ def track_scores(truth: TrueTracks, predicted: PredictedTracks, *, ref_compat: b
     for number in numbers:
         here = predicted.frame == number
         xy, ids = predicted.xy[here], _track_names(predicted.object_id[here])
-        frame = truth.frames.get(number)
-        if frame is None:
-            nearest.append(PointScores(0.0, 0.0, 0.0))
-            max_hit.append(PointScores(0.0, 0.0, 0.0))
+        frame = frames.get(number)
+        if frame is None or not frame.ids:
+            perfect = float(not len(xy))
+            nearest.append(PointScores(perfect, perfect, perfect))
+            max_hit.append(PointScores(perfect, perfect, perfect))
             tracked.append(TrackedFrame((), ids, np.zeros((0, len(ids)))))
             continue
         hits = _hits(truth, frame, xy, _masks_of(frame, frame.ids, by_place=ref_compat))
         total = len(frame.masks) if ref_compat else None
         nearest.append(assigned_scores(xy, frame.xy, hits, total))
         max_hit.append(max_hit_scores(hits, total))
-        # The reference sorts ids as text, so that "10" comes before "2", and pairs them with the masks as stored.
-        order = tuple(sorted(frame.ids)) if ref_compat else frame.ids
+        # The reference numbers the objects of a question in order, and pairs those that are there with the masks as stored.
+        order = tuple(each for each in (truth.objects or frame.masks) if each in frame.ids) if ref_compat else frame.ids
         similarity = _hits(truth, frame, xy, _masks_of(frame, order, by_place=ref_compat)).T
         tracked.append(TrackedFrame(order, ids, similarity.astype(np.float64)))
     return TrackScores(_mean(nearest), _mean(max_hit), hota(tracked))
@@ -183,8 +203,8 @@ def _hits(truth: TrueTracks, frame: TrueFrame, xy: np.ndarray, masks: np.ndarray
     if not len(readable) or not len(xy):
         return hits
     numbers = np.tile(masks[readable], len(xy))
-    places = np.repeat(xy, len(readable), axis=0) * (truth.index.sizes[numbers] / np.array(truth.size))
-    hits[:, readable] = truth.index.contains(numbers, places, "round").reshape(len(xy), len(readable))
+    places = np.repeat(xy, len(readable), axis=0)
+    hits[:, readable] = truth.index.contains_resized(numbers, places, truth.size).reshape(len(xy), len(readable))
     return hits
 
 

@@ -24,7 +24,7 @@ from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.text_events import TextEventReader
 from molmopoint.processing.text_answers import read_text_answer
 
-_TOTAL = re.compile(r"\A\s*(\d+)\s*\.?\s*\Z")
+_TOTAL = re.compile(r"\A\s*+(\d{1,18})\s*+(?:\.\s*+)?\Z")
 
 
 def count_of(result: PointingResult) -> int:

@@ -19,7 +19,8 @@ from molmopoint.processing.text_answers import read_text_answer
 Turn: TypeAlias = PointingResult | tuple[str, Points | str]
 """One earlier turn: a result, or the request with its points or its plain answer."""
 
-_LIST = re.compile(r'<(points|tracks)\b[^<>]*?coords="([^"]*)(?:">(.*?)</(?:point|track)s?>|">|\Z)', re.DOTALL)
+_LIST = re.compile(r'<(points|tracks)\b[^<>]*?coords="([^"]*)(?:(">)|\Z)')
+_CLOSING = re.compile(r"</(?:point|track)s?>")
 _PLACE = re.compile(r"<POINT_\d+>")
 
 
@@ -79,16 +80,23 @@ def _parts_of_result(result: PointingResult) -> list[dict[str, Any]]:
     """The words of a result and its point lists; points that named no place are gone."""
     parts: list[dict[str, Any]] = []
     end = 0
-    for match in _LIST.finditer(result.raw_text):
-        label, points = match[3] or "", _points_of_list(match, result)
-        parts.append({"type": "text", "text": _PLACE.sub("", result.raw_text[end : match.start()])})
+    text = result.raw_text
+    closings = True
+    while (opening := _LIST.search(text, end)) is not None:
+        # Once there is no closing tag, none is looked for again: an answer may have any number of lists without an end.
+        closing = _CLOSING.search(text, opening.end()) if closings and opening[3] else None
+        closings = closing is not None
+        label = text[opening.end() : closing.start()] if closing is not None else ""
+        stop = closing.end() if closing is not None else opening.end()
+        points = _points_of_list(opening[2], text[opening.start() : stop], result)
+        parts.append({"type": "text", "text": _PLACE.sub("", text[end : opening.start()])})
         parts.append({"type": "points", "points": points, "label": label} if len(points) else {"type": "text", "text": label})
-        end = match.end()
-    return [*parts, {"type": "text", "text": _PLACE.sub("", result.raw_text[end:])}]
+        end = stop
+    return [*parts, {"type": "text", "text": _PLACE.sub("", text[end:])}]
 
 
-def _points_of_list(match: re.Match[str], result: PointingResult) -> Points:
+def _points_of_list(places: str, whole: str, result: PointingResult) -> Points:
     """Points of one list, which are grounding tokens or text."""
-    if _PLACE.search(match[2]):
-        return read_answer(match[2], result.metadata, 0).points
-    return read_text_answer(match[0], result.metadata.image_sizes, result.metadata.timestamps).points
+    if _PLACE.search(places):
+        return read_answer(places, result.metadata, 0).points
+    return read_text_answer(whole, result.metadata.image_sizes, result.metadata.timestamps).points

@@ -51,27 +51,30 @@ class MarkupStripper:
 
     def push(self, piece: str) -> str:
         """The words that are certain after this piece, which may be none."""
-        self._held += piece
-        words = []
-        while self._held:
+        text, self._held = self._held + piece, ""
+        words: list[str] = []
+        position = 0
+        while position < len(text):
             if self._awaited:
-                if not self._leave_places():
-                    break
+                position = self._leave_places(text, position)
                 continue
-            before, bracket, rest = self._held.partition("<")
-            words.append(before)
-            self._held = bracket + rest
-            if opening := _OPENING.match(self._held):
+            bracket = text.find("<", position)
+            if bracket < 0:
+                words.append(text[position:])
+                break
+            words.append(text[position:bracket])
+            if opening := _OPENING.match(text, bracket):
                 self._awaited = _END_OF_TAG if opening["older"] or opening["attribute"] else _END_OF_PLACES
-                self._held = self._held[opening.end() :]
-            elif closing := _CLOSING.match(self._held):
-                self._held = self._held[closing.end() :]
+                position = opening.end()
+            elif closing := _CLOSING.match(text, bracket):
                 self.closed_lists += 1
-            elif self._may_become_tag():
+                position = closing.end()
+            elif _may_become_tag(text[bracket : bracket + _LONGEST_TAG]):
+                self._held = text[bracket:]
                 break
             else:
                 words.append("<")
-                self._held = self._held[1:]
+                position = bracket + 1
         return "".join(words)
 
     def finish(self) -> str:
@@ -80,18 +83,18 @@ class MarkupStripper:
         begun = any(tag.startswith(held) or (tag in _OPENED and held.startswith(tag)) for tag in _TAGS)
         return "" if self._awaited or (len(held) > _SHORTEST_CUT and begun) else held
 
-    def _leave_places(self) -> bool:
-        """Drops places up to their end; False where it is not in sight."""
-        _, found, rest = self._held.partition(self._awaited)
-        if found:
-            self._held, self._awaited = rest, ""
-            return True
+    def _leave_places(self, text: str, position: int) -> int:
+        """Drops places up to their end, or up to that of the text."""
+        end = text.find(self._awaited, position)
+        if end >= 0:
+            position, self._awaited = end + len(self._awaited), ""
+            return position
         # Only the beginning of the end at the very end can still become one.
-        self._held = '"' * (self._awaited == _END_OF_PLACES and self._held.endswith('"'))
-        return False
+        self._held = '"' * (self._awaited == _END_OF_PLACES and text.endswith('"'))
+        return len(text)
 
-    def _may_become_tag(self) -> bool:
-        """Whether more text could turn what is held into a tag."""
-        held = self._held
-        inside = held.startswith(_OPENED) and ">" not in held and "<" not in held[1:] and len(held) < _LONGEST_TAG
-        return inside or any(tag.startswith(held) for tag in _TAGS)
+
+def _may_become_tag(held: str) -> bool:
+    """Whether more text could turn what is held into a tag."""
+    inside = held.startswith(_OPENED) and ">" not in held and "<" not in held[1:] and len(held) < _LONGEST_TAG
+    return inside or any(tag.startswith(held) for tag in _TAGS)

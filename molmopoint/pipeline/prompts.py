@@ -1,7 +1,10 @@
 """What the model is sent for what a person types.
 
-A request is sent as it is, a noun phrase is wrapped in the sentence the models were trained on. `template` overrides the
-choice: `"{}"` sends anything verbatim.
+A request is sent as it is, a noun phrase is wrapped in a sentence. `template` overrides the choice: `"{}"` sends anything verbatim.
+
+The default sentence, "Point to {}", is that of the examples on the cards of the released models ("Point to the boats"), and the one
+that the embedded model was trained on. It is not among the 43 sentences that the published training draws from, which are longer;
+one of those, `ABSENCE_TEMPLATE`, allows the model to say that there is nothing to point at.
 """
 
 from __future__ import annotations
@@ -9,7 +12,10 @@ from __future__ import annotations
 from molmopoint.errors import ProcessingError
 
 POINTING_TEMPLATE = "Point to {}"
-"""Form of a request that only names what to find; no full stop, as in training."""
+"""Form of a request that only names what to find; no full stop, as on the cards of the released models."""
+
+ABSENCE_TEMPLATE = "Point to {}\nPlease say 'There are none.' if it is not in the image."
+"""Form for things that may be absent; a sentence of the published training, so released models know it (the embedded one does not)."""
 
 COUNTING_TEMPLATE = "How many {} are there?"
 """Form of a request to count; models answer it by pointing first."""

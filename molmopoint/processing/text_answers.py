@@ -102,6 +102,7 @@ class _Tag:
 
 TAG_OPENING = re.compile(r"<(?:points?|tracks)\b")
 COORDS = re.compile(r'<(points?|tracks)\b(?:[^<>"]|"[^"]*")*?\scoords\s*=\s*"')
+COORDS_NAME = re.compile(r"\scoords\s*=\s*\Z")
 COORDS_END = re.compile(r'["<>]')
 SEPARATOR = re.compile(r"[\t:;,]")
 """The marks of a list of `TextForm.COORDS`, for those who follow an answer while it is written."""
@@ -234,7 +235,10 @@ def _read_coords(reader: TextReader, tag: _Tag) -> None:
     if tag.ends_text and end == len(tag.text):
         units[-1], reader.truncated = _without_cut(units[-1], open_end=not value[-1:].isspace())
     seen: set[tuple[float, int]] | None = set() if opening[1] == "tracks" else None
+    several = sum(map(bool, units)) > 1
     for unit in units:
+        if several and len(unit) == 1 and _KEY.fullmatch(unit[0]):
+            continue  # one of several pictures, without points
         reader.read_unit(unit, INTEGER, seen)
     reader.close(first, tag.text[end:])
 

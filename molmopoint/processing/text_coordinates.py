@@ -1,8 +1,8 @@
 """Points as text: how the Molmo2 family, which has no grounding tokens, writes where things are.
 
     list    = '<points coords="' units '">' label '</points>'        (or <tracks ...> ... </tracks>)
-    units   = unit (';' unit)*                                       one per picture or time, ascending
-    unit    = key (' ' id ' ' X ' ' Y)+
+    units   = unit (';' unit)*                                       one per picture or frame, ascending
+    unit    = key (' ' id ' ' X ' ' Y)+ | key ' '                    (the second one: a picture without points among several)
     key     = number of the picture, from 1; or seconds with one decimal
     X, Y    = thousandths of width and height, three digits or more: 000 to 1000
 
@@ -12,8 +12,8 @@ Two things differ from the lists of grounding tokens: the closing tag is plural,
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any, Literal
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,32 @@ UNIT_SEPARATOR = ";"
 """As in released checkpoints; those before fine-tuning wrote a tab, which is read as well."""
 
 
-def text_answer(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]], label: str, style: Style = "pointing") -> str:
+class _Written(NamedTuple):
+    """A point as it will be written, in the order of points.
+
+    Attributes:
+        group: picture or time, as given: two frames may have one written time.
+        key: picture from 1, or seconds with one decimal.
+        x: thousandths of the width.
+        y: thousandths of the height.
+    """
+
+    group: float
+    key: float
+    x: int
+    y: int
+
+
+def text_answer(
+    group: Any,
+    xy: Any,
+    image_sizes: Sequence[tuple[int, int]],
+    label: str,
+    style: Style = "pointing",
+    *,
+    thousandths: Any | None = None,
+    pictures: Iterable[int] = (),
+) -> str:
     """An answer that points at all given points, in any order; there may be none.
 
     Args:
@@ -37,25 +62,37 @@ def text_answer(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]], lab
         image_sizes: (width, height) of each picture, or one entry for a clip.
         label: what the points are.
         style: the sentence around the list.
+        thousandths: (n, 2) coordinates in thousandths of width and height, not rounded, where they are known better than by way
+            of pixels: of half a thousandth, that way can give the other neighbour.
+        pictures: indices of pictures that are written even if they have no points.
 
     Raises:
         GroundingError: a point outside its picture, or arrays that do not fit each other.
         ProcessingError: an unknown style.
     """
     count = len(np.asarray(group))
-    pieces = frame_answer(text_points(group, xy, image_sizes, label) if count else None, count, style)
-    return "".join(str(piece) for piece in pieces)
+    points = text_points(group, xy, image_sizes, label, thousandths=thousandths, pictures=pictures) if count else None
+    return "".join(str(piece) for piece in frame_answer(points, count, style))
 
 
-def text_points(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]], label: str) -> str:
+def text_points(
+    group: Any,
+    xy: Any,
+    image_sizes: Sequence[tuple[int, int]],
+    label: str,
+    *,
+    thousandths: Any | None = None,
+    pictures: Iterable[int] = (),
+) -> str:
     """A list of one or more points, numbered from 1 in the order they are written; arguments as for `text_answer`.
 
     Raises:
         GroundingError: as `text_answer`, or no points.
     """
-    written = _written(group, xy, image_sizes)
-    order = sorted(range(len(written)), key=written.__getitem__)
-    return _write_list("points", [(written[i], number) for number, i in enumerate(order, 1)], label)
+    units: dict[float, list[str]] = {picture: [str(picture + 1)] for picture in pictures}
+    for number, point in enumerate(sorted(_written(group, xy, image_sizes, thousandths)), 1):
+        units.setdefault(point.group, [str(point.key)]).append(_triple(number, point))
+    return _write_list("points", [units[group] for group in sorted(units)], label)
 
 
 def text_tracks(seconds: Any, xy: Any, objects: Sequence[Hashable], image_sizes: Sequence[tuple[int, int]], label: str) -> str:
@@ -77,11 +114,14 @@ def text_tracks(seconds: Any, xy: Any, objects: Sequence[Hashable], image_sizes:
     if len(objects) != len(written):
         raise GroundingError(f"expected an object for each of {len(written)} points, got {len(objects)}")
     numbers: dict[Hashable, int] = {}
-    points: dict[tuple[float, int], tuple[float, int, int]] = {}
-    for i in sorted(range(len(written)), key=written.__getitem__):
+    points: dict[tuple[float, int], _Written] = {}
+    for i in sorted(range(len(written)), key=lambda i: written[i][1:]):
         number = numbers.setdefault(objects[i], len(numbers) + 1)
-        points.setdefault((written[i][0], number), written[i])
-    return _write_list("tracks", [(points[place], place[1]) for place in sorted(points)], label)
+        points.setdefault((written[i].key, number), written[i])
+    units: dict[float, list[str]] = {}
+    for key, number in sorted(points):
+        units.setdefault(key, [str(key)]).append(_triple(number, points[key, number]))
+    return _write_list("tracks", list(units.values()), label)
 
 
 def text_list(points: Points, image_sizes: Sequence[tuple[int, int]], label: str, *, is_video: bool) -> str:
@@ -102,8 +142,8 @@ def text_list(points: Points, image_sizes: Sequence[tuple[int, int]], label: str
     return text_points(group, points.xy, image_sizes, label)
 
 
-def _written(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]]) -> list[tuple[float, int, int]]:
-    """(key, X, Y) of each point as they will be written; the key of a picture counts from 1, a time has one decimal."""
+def _written(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]], thousandths: Any | None = None) -> list[_Written]:
+    """Each point as it will be written."""
     group, xy = np.asarray(group), np.asarray(xy, dtype=np.float64).reshape(-1, 2)
     if group.ndim != 1 or len(group) != len(xy) or not len(group):
         raise GroundingError(
@@ -115,17 +155,21 @@ def _written(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]]) -> lis
     if canvas.min() < 0 or canvas.max() >= len(image_sizes) or (is_video and not (group >= 0).all()):
         raise GroundingError(f"expected pictures in 0..{len(image_sizes) - 1} or times from 0, got {group.min()} to {group.max()}")
     scaled = FULL_SCALE * xy / np.asarray(image_sizes, dtype=np.float64)[canvas]
+    if thousandths is not None:
+        scaled = np.asarray(thousandths, dtype=np.float64).reshape(xy.shape)
     if outside := np.flatnonzero(~((scaled >= 0) & (scaled <= FULL_SCALE)).all(axis=1)).tolist():
         size = tuple(image_sizes[canvas[outside[0]]])
         raise GroundingError(f"expected points inside a picture of {size}, got {tuple(xy[outside[0]].tolist())}; clip or drop it first")
     keys = [round(float(time), 1) for time in group] if is_video else (canvas + 1).tolist()
-    return [(key, x, y) for key, (x, y) in zip(keys, np.rint(scaled).astype(np.int64).tolist(), strict=True)]
+    rounded = np.rint(scaled).astype(np.int64).tolist()
+    return [_Written(each, key, x, y) for each, key, (x, y) in zip(group.tolist(), keys, rounded, strict=True)]
 
 
-def _write_list(tag: Literal["points", "tracks"], points: Sequence[tuple[tuple[float, int, int], int]], label: str) -> str:
-    """A list from ((key, X, Y), object id) in order; points of one key form a unit."""
-    units: dict[float, list[str]] = {}
-    for (key, x, y), number in points:
-        units.setdefault(key, []).append(f"{number} {x:03d} {y:03d}")
-    coords = UNIT_SEPARATOR.join(" ".join([str(key), *triples]) for key, triples in units.items())
+def _triple(number: int, point: _Written) -> str:
+    return f"{number} {point.x:03d} {point.y:03d}"
+
+
+def _write_list(tag: Literal["points", "tracks"], units: Sequence[Sequence[str]], label: str) -> str:
+    """A list from units in order, each a key and its triples; a key alone is followed by a blank, as in the reference."""
+    coords = UNIT_SEPARATOR.join(" ".join(unit) if len(unit) > 1 else f"{unit[0]} " for unit in units)
     return f'<{tag} coords="{coords}">{label}</{tag}>'

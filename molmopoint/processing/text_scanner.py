@@ -6,15 +6,33 @@ Only lists with a `coords` attribute are followed: once an answer has one, other
 
 from __future__ import annotations
 
+import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from molmopoint.points import Points
-from molmopoint.processing.text_answers import COORDS, COORDS_END, INTEGER, SEPARATOR, TAG_OPENING, TextForm, TextReader
+from molmopoint.processing.text_answers import COORDS_END, COORDS_NAME, INTEGER, SEPARATOR, TextForm, TextReader
 
-_LONGEST_TAG_START = 7
-"""Characters at the end of a text that may be the beginning of a tag's name."""
+_OPENING = re.compile(r"<(points?|tracks)(?!\w)(?=.)", re.DOTALL)
+"""A tag's name with the character after it, without which the name may go on."""
+_NAMES = ("<points", "<point", "<tracks")
+_LONGEST_NAME = len("<tracks")
+_IN_TAG = re.compile(rf'{_OPENING.pattern}|["<>]', re.DOTALL)
+_IN_QUOTE = re.compile(rf'{_OPENING.pattern}|"', re.DOTALL)
+_PART = re.compile(rf"(?P<separator>{SEPARATOR.pattern})|(?P<blank>[^\S\t]+)|(?P<word>[^\s:;,]+)")
+_LONGEST_WORD = 24
+"""Characters kept of a word; any number that can be read is shorter."""
+
+
+class _Place(enum.Enum):
+    """Where the text read so far ends."""
+
+    OUTSIDE = "between tags"
+    TAG = "in a tag, before its coordinates"
+    QUOTE = "in the quotes of another attribute"
+    COORDS = "among coordinates"
 
 
 @dataclass(frozen=True)
@@ -63,77 +81,116 @@ class WrittenPointReader:
 
 
 class CoordsScanner:
-    """Follows an answer piece by piece.
+    """Follows an answer piece by piece; every character is looked at once.
 
     Attributes:
-        inside: whether the text so far ends among the coordinates of a list.
         lists: how many lists have begun.
         count: how many points are complete: something follows them.
     """
 
     def __init__(self) -> None:
-        self.inside = False
         self.lists = 0
         self.count = 0
-        self._held = ""
+        self._place = _Place.OUTSIDE
+        self._held = ""  # what may be the beginning of a tag's name
         self._tag = ""
-        self._unit = ""
+        self._run: list[str] = []  # of the tag, since its name or its last quotes
+        self._words: list[str] = []  # of the unit: its key, and of the point being written what is whole
+        self._word = ""
+
+    @property
+    def inside(self) -> bool:
+        """Whether the text so far ends among the coordinates of a list."""
+        return self._place is _Place.COORDS
 
     @property
     def unfinished(self) -> tuple[str, ...]:
         """Id, x and y of the point at the end of the text, as far as they are written; the last one may go on."""
-        return tuple(self._unit.split()[1:]) if self.inside else ()
+        words = [*self._words, self._word] if self._word else self._words
+        return tuple(words[1:]) if self.inside else ()
 
     def push(self, piece: str) -> list[WrittenPoint]:
         """The points that are complete after this piece."""
-        self._held += piece
+        text, self._held = self._held + piece, ""
         found: list[WrittenPoint] = []
-        while self._advance(found):
-            pass
+        position = 0
+        while position < len(text):
+            position = self._read_on(text, position, found)
         return found
 
-    def _advance(self, found: list[WrittenPoint]) -> bool:
-        """One step through the held text; False where it needs more."""
-        if self.inside:
-            return self._read_coords(found)
-        opening = TAG_OPENING.search(self._held)
-        if opening is None:
-            self._held = self._held[-_LONGEST_TAG_START:]
-            return False
-        self._held = self._held[opening.start() :]
-        begun, following = COORDS.match(self._held), TAG_OPENING.search(self._held, 1)
-        if begun and (following is None or following.start() >= begun.end()):
-            self.inside, self._tag, self._unit = True, begun[1], ""
+    def _read_on(self, text: str, position: int, found: list[WrittenPoint]) -> int:
+        """One step; where it ends."""
+        if self._place is _Place.COORDS:
+            return self._read_coords(text, position, found)
+        return self._look_for_tag(text, position) if self._place is _Place.OUTSIDE else self._look_for_quote(text, position)
+
+    def _look_for_tag(self, text: str, position: int) -> int:
+        """Reads on to the next tag, or to the end."""
+        opening = _OPENING.search(text, position)
+        if opening is not None:
+            return self._open_tag(opening)
+        self._hold_name(text, position)
+        return len(text)
+
+    def _look_for_quote(self, text: str, position: int) -> int:
+        """Reads on to the end of the tag, to a quote, to another tag, or to the end of the text."""
+        quoted = self._place is _Place.QUOTE
+        mark = (_IN_QUOTE if quoted else _IN_TAG).search(text, position)
+        if mark is None and quoted:
+            self._hold_name(text, position)
+        if not quoted:
+            self._run.append(text[position : mark.start() if mark is not None else len(text)])
+        if mark is None:
+            return len(text)
+        if mark[1] is not None:
+            return self._open_tag(mark)
+        if quoted:
+            self._place, self._run = _Place.TAG, []
+            return mark.end()
+        if mark[0] != '"':
+            self._place = _Place.OUTSIDE
+            return mark.start()  # which may begin a tag
+        if COORDS_NAME.search("".join(self._run)):
+            self._place, self._words, self._word = _Place.COORDS, [], ""
             self.lists += 1
-            self._held = self._held[begun.end() :]
-            return True
-        if following is None:
-            return False
-        self._held = self._held[following.start() :]
-        return True
+        else:
+            self._place = _Place.QUOTE
+        return mark.end()
 
-    def _read_coords(self, found: list[WrittenPoint]) -> bool:
-        end = COORDS_END.search(self._held)
-        text, self._held = (self._held[: end.start()], self._held[end.start() :]) if end else (self._held, "")
-        *whole, last = SEPARATOR.split(text)
-        for unit in whole:
-            self._unit += unit
-            self._take(found, unit_ends=True)
-        self._unit += last
-        self._take(found, unit_ends=end is not None)
-        self.inside = end is None
-        return end is not None
+    def _read_coords(self, text: str, position: int, found: list[WrittenPoint]) -> int:
+        """Reads on to the end of the list, or of the text."""
+        end = COORDS_END.search(text, position)
+        stop = end.start() if end is not None else len(text)
+        for part in _PART.finditer(text, position, stop):
+            if part["word"] is not None:
+                self._word = (self._word + part["word"])[:_LONGEST_WORD]
+                continue
+            self._end_word(found)
+            if part["separator"] is not None:
+                self._words = []
+        if end is not None:
+            self._end_word(found)
+            self._place = _Place.OUTSIDE
+        return stop
 
-    def _take(self, found: list[WrittenPoint], *, unit_ends: bool) -> None:
-        """Moves whole points from the unit to `found`; its key stays as long as it goes on."""
-        words = self._unit.split()
-        closed = len(words) if unit_ends or self._unit[-1:].isspace() else len(words) - 1
-        whole = max(closed - 1, 0) // 3
-        for i in range(1, 3 * whole, 3):
-            found.append(WrittenPoint(self.lists - 1, self._tag, words[0], *words[i : i + 3]))
-        self.count += whole
-        if unit_ends:
-            self._unit = ""
-        elif whole:
-            trailing = " " * self._unit[-1:].isspace()
-            self._unit = " ".join([words[0], *words[1 + 3 * whole :]]) + trailing
+    def _end_word(self, found: list[WrittenPoint]) -> None:
+        """Takes the word that is whole now; with the third one of a point, the point."""
+        if not self._word:
+            return
+        self._words.append(self._word)
+        self._word = ""
+        key, *rest = self._words
+        if len(rest) == 3:
+            found.append(WrittenPoint(self.lists - 1, self._tag, key, *rest))
+            self.count += 1
+            self._words = [key]
+
+    def _open_tag(self, opening: re.Match[str]) -> int:
+        self._place, self._tag, self._run = _Place.TAG, opening[1], []
+        return opening.end()
+
+    def _hold_name(self, text: str, position: int) -> None:
+        """Keeps the end of the text for the next piece, if it may be the beginning of a tag's name."""
+        bracket = text.rfind("<", max(position, len(text) - _LONGEST_NAME))
+        if bracket >= 0 and any(name.startswith(text[bracket:]) for name in _NAMES):
+            self._held = text[bracket:]

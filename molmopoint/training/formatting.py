@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 
 from molmopoint.data.record_checks import row_error
-from molmopoint.data.records import TRACK_STYLES, Record, to_pixels
+from molmopoint.data.records import FULL_SCALE, TRACK_STYLES, Record, to_pixels
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata, points_to_triples
 from molmopoint.processing.answers import Style
@@ -33,6 +33,8 @@ __all__ = [
 
 Exchange = tuple[str, Answer]
 """A request and its answer."""
+
+_THOUSAND = 1000
 
 _ASKS_FOR_NUMBER = re.compile(r"\s*(please\s+)?(how\s+many|count|tally)\b", re.IGNORECASE)
 
@@ -157,20 +159,39 @@ def _pointing(record: Record, writer: PointWriter, rng: np.random.Generator, rul
     """Request and answer of the styles that number points from 1 in reading order."""
     style = _draw_style(record, rng, rules)
     group, xy = to_pixels(record, writer.image_sizes, clip=(record.source or "") in rules.clip)
+    thousandths = _thousandths(record)
     label = _label(record, rules)
+
+    def answer(pictures: Sequence[int]) -> Answer:
+        """The points in these pictures; without any, all points of a single picture or a clip."""
+        kept = np.isin(group, pictures) if pictures else np.ones(len(group), dtype=bool)
+        exact = None if thousandths is None else thousandths[kept]
+        return writer.points(group[kept], xy[kept], label, style, thousandths=exact, pictures=pictures)
+
+    several = list(range(len(record.images))) if len(record.images) > 1 else []
     if rules.requests == "tags":
-        return tagged_points(record, style, record.prompt or label), writer.points(group, xy, label, style)
+        return tagged_points(record, style, record.prompt or label), answer(several)
     if record.prompt is not None:
-        return record.prompt, writer.points(group, xy, label, style)
-    if len(record.images) < 2:
+        return record.prompt, answer(several)
+    if not several:
         medium = "image" if record.video is None else "video"
-        return draw_prompt(style, label, rng, medium=medium), writer.points(group, xy, label, style)
-    chosen = _draw_images(len(record.images), rng, rules)
-    if len(chosen) == len(record.images) and style == "pointing" and rng.random() < 0.5:
-        return draw_prompt(style, label, rng), writer.points(group, xy, label, style)
-    of_chosen = np.isin(group, chosen)
-    prompt = draw_prompt_for_several(style, label, name_images(chosen, len(record.images)), rng)
-    return prompt, writer.points(group[of_chosen], xy[of_chosen], label, style)
+        return draw_prompt(style, label, rng, medium=medium), answer(several)
+    chosen = _draw_images(len(several), rng, rules)
+    if chosen == several and style == "pointing" and rng.random() < 0.5:
+        return draw_prompt(style, label, rng), answer(several)
+    return draw_prompt_for_several(style, label, name_images(chosen, len(several)), rng), answer(chosen)
+
+
+def _thousandths(record: Record) -> np.ndarray | None:
+    """(n, 2) thousandths of width and height, straight from a space that has them; None for pixels.
+
+    Source: the reference writes round(1000 * x / 100) of percents. By way of pixels, halves go to either side.
+    """
+    if record.coords == "pixel" or not record.points:
+        return None
+    scale = FULL_SCALE[str(record.coords)]
+    xy = np.array([(point.x, point.y) for point in record.points], dtype=np.float64)
+    return _THOUSAND * np.clip(xy, 0.0, scale) / scale
 
 
 def _draw_style(record: Record, rng: np.random.Generator, rules: FormattingRules) -> Style:

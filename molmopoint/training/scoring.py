@@ -38,7 +38,7 @@ point_f1_error is the standard error of point_f1.
 _NEED_MORE = ("track_start_end", "track_from_point")
 """Styles whose requests name more than a label."""
 
-_NUMBER = re.compile(r"\A\s*(\d+)\s*\.?\s*\Z")
+_NUMBER = re.compile(r"\A\s*+(\d{1,18})\s*+(?:\.\s*+)?\Z")
 
 
 @dataclass(frozen=True, eq=False)

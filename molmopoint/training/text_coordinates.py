@@ -60,9 +60,19 @@ class TextCoordinates:
             )
         object.__setattr__(self, "timestamps", timestamps)
 
-    def points(self, group: np.ndarray, xy: np.ndarray, label: str, style: Style) -> tuple[str]:
+    def points(
+        self,
+        group: np.ndarray,
+        xy: np.ndarray,
+        label: str,
+        style: Style,
+        *,
+        thousandths: np.ndarray | None = None,
+        pictures: Sequence[int] = (),
+    ) -> tuple[str]:
         """The answer that points at all of (n,) groups and (n, 2) pixels; points of a clip move to the nearest frame."""
-        return (text_answer(self._frames(group), xy, self.image_sizes, label, style),)
+        text = text_answer(self._frames(group), xy, self.image_sizes, label, style, thousandths=thousandths, pictures=pictures)
+        return (text,)
 
     def tracks(self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str) -> tuple[str]:
         """The answer that tracks n objects at (n,) seconds, equal where it is the same one."""

@@ -17,6 +17,9 @@ from molmopoint.training.writers import Answer, PointWriter
 NO_TRACKS = "No tracks available."
 """Answer to a request for tracks where nothing can be tracked, as released."""
 
+_WRITTEN = 0.05
+"""Seconds within which a time is written as another one, with one decimal."""
+
 _FIRST_VISIBLE = 0.8
 """How likely a request for one object shows its first point. Source: the published training."""
 
@@ -43,18 +46,29 @@ class _Track:
 
     @property
     def rate(self) -> int | None:
-        """Points per second, None where that is no whole number. The last frame may be nearer than the others."""
+        """Points per second, None where that is no whole number or where no point stands at a multiple of its step.
+
+        The last frame may be nearer than the others.
+        """
         steps = np.diff(np.unique(self.times))
         if not steps.size:
             return None
         rate = 1.0 / float(np.median(steps))
-        return round(rate) if round(rate) and abs(rate - round(rate)) < 0.05 else None
+        whole = round(rate)
+        if not whole or abs(rate - whole) >= 0.05 or not self.on_grid(whole).any():
+            return None
+        return whole
+
+    def on_grid(self, rate: int) -> np.ndarray:
+        """(n,) bool: which points stand at multiples of 1/rate seconds from the start of the clip, as a request for a rate means."""
+        return np.abs(self.times - np.rint(self.times * rate) / rate) < _WRITTEN
 
 
 def format_track(record: Record, label: str, writer: PointWriter, rng: np.random.Generator, rules: FormattingRules) -> tuple[str, Answer]:
     """Request and answer of a row of a track style.
 
-    Objects are numbered by first appearance among the points of the answer.
+    Objects are numbered by first appearance among the points of the answer. Where the request states a rate, only points at multiples
+    of its step, counted from the start of the clip, are answered: "at 1 FPS" means whole seconds, for tracks that begin later too.
 
     Args:
         record: with a clip and numbered objects, or without points.
@@ -78,6 +92,8 @@ def format_track(record: Record, label: str, writer: PointWriter, rng: np.random
         start = _draw_start(track, rng)
         query = written_start(track.times[start], track.xy[start], writer.image_sizes[0], label)
         track = track[(track.objects == track.objects[start]) & (track.times > track.times[start])]
+    if rate is not None and record.prompt is None and style != "track_start_end":
+        track = track[track.on_grid(rate)]
     request = _request(record, style, label, rate, query, rng, rules)
     return request, writer.tracks(track.times, track.xy, track.objects.tolist(), label) if len(track) else (NO_TRACKS,)
 

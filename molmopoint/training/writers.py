@@ -28,7 +28,16 @@ class PointWriter(Protocol):
         """(T,) seconds of the frames of a clip; None for pictures."""
         ...
 
-    def points(self, group: np.ndarray, xy: np.ndarray, label: str, style: Style) -> Answer:
+    def points(
+        self,
+        group: np.ndarray,
+        xy: np.ndarray,
+        label: str,
+        style: Style,
+        *,
+        thousandths: np.ndarray | None = None,
+        pictures: Sequence[int] = (),
+    ) -> Answer:
         """An answer in a style.
 
         Args:
@@ -36,6 +45,8 @@ class PointWriter(Protocol):
             xy: (n, 2) pixels of the displayed picture; n may be 0.
             label: what the points show.
             style: how to answer.
+            thousandths: (n, 2) of width and height, not rounded, for writers that write them.
+            pictures: that the request is about, where it is about several; one without points may have to be named.
         """
         ...
 
@@ -64,7 +75,16 @@ class GroundingWriter:
         """(T,) seconds of the frames of a clip; None for pictures."""
         return self.metadata.timestamps
 
-    def points(self, group: np.ndarray, xy: np.ndarray, label: str, style: Style) -> Answer:
+    def points(
+        self,
+        group: np.ndarray,
+        xy: np.ndarray,
+        label: str,
+        style: Style,
+        *,
+        thousandths: np.ndarray | None = None,
+        pictures: Sequence[int] = (),
+    ) -> Answer:
         """Points in reading order of the image tokens, numbered from 1."""
         return write_answer(points_to_triples(group, xy, self.metadata), label, style)
 

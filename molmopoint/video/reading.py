@@ -18,7 +18,7 @@ from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.video.animations import open_animation
 from molmopoint.video.av_reader import AvReader, import_av
 from molmopoint.video.clip import Clip, DamagedVideoError, VideoReader
-from molmopoint.video.sampling import SampleMode, sample_times
+from molmopoint.video.sampling import MAX_RATE_OF_FPS_MODE, SampleMode, sample_times
 from molmopoint.video.torchcodec_reader import TorchcodecReader, torchcodec_decoder
 
 MAX_CLIP_PIXELS = 2**32
@@ -62,6 +62,7 @@ def read_video(
     mode: SampleMode = "uniform_last_frame",
     *,
     sampling_fps: int = 2,
+    max_rate: int = MAX_RATE_OF_FPS_MODE,
     start: float = 0.0,
     end: float | None = None,
 ) -> Clip:
@@ -76,6 +77,7 @@ def read_video(
         max_fps: as in `sample_times`.
         mode: as in `sample_times`.
         sampling_fps: as in `sample_times`.
+        max_rate: as in `sample_times`.
         start: second at which the part to read begins; times count from here.
         end: second at which it ends; None for the end of the video.
 
@@ -89,7 +91,8 @@ def read_video(
 
     def read() -> Clip:
         stop = end_of_part(reader, str(path), start, end)
-        times = sample_times(stop - start, max_frames, max_fps, mode, frame_rate=reader.frame_rate, sampling_fps=sampling_fps)
+        rates = {"sampling_fps": sampling_fps, "max_rate": max_rate}
+        times = sample_times(stop - start, max_frames, max_fps, mode, frame_rate=reader.frame_rate, **rates)
         if (pixels := len(times) * reader.size[0] * reader.size[1]) > MAX_CLIP_PIXELS:
             raise ProcessingError(
                 f"expected a clip of at most {MAX_CLIP_PIXELS:,} pixels over all frames, got {pixels:,} in {len(times)} frames of "

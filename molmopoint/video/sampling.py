@@ -33,6 +33,7 @@ def sample_times(
     *,
     frame_rate: float | None = None,
     sampling_fps: int = 2,
+    max_rate: int = MAX_RATE_OF_FPS_MODE,
 ) -> np.ndarray:
     """Times at which to look at a video of the given length.
 
@@ -43,6 +44,7 @@ def sample_times(
         mode: `uniform_last_frame` or `fps`.
         frame_rate: frames a second of the video, needed in mode `fps`.
         sampling_fps: base rate of mode `fps`.
+        max_rate: largest rate of mode `fps`.
 
     Returns:
         (T,) float64 seconds, ascending, the first one 0.
@@ -56,7 +58,7 @@ def sample_times(
     if not (math.isfinite(duration) and duration >= 0):
         raise ProcessingError(f"expected a duration of zero or more seconds, got {duration}; check the video file")
     if mode == "fps":
-        rate = _common_rate(duration, max_frames, frame_rate, sampling_fps)
+        rate = _common_rate(duration, max_frames, frame_rate, sampling_fps, max_rate)
         times = np.arange(max_frames) / rate
         return times[(times < duration) | (times == 0)]
     if max_fps is None or (max_frames - 1) / max_fps < duration:
@@ -73,6 +75,7 @@ def sample_indices(
     mode: SampleMode = "uniform_last_frame",
     *,
     sampling_fps: int = 2,
+    max_rate: int = MAX_RATE_OF_FPS_MODE,
 ) -> np.ndarray:
     """Which of the frames in memory to keep.
 
@@ -83,6 +86,7 @@ def sample_indices(
         max_fps: as in `sample_times`.
         mode: as in `sample_times`.
         sampling_fps: as in `sample_times`.
+        max_rate: as in `sample_times`.
 
     Returns:
         (T,) int64 ascending indices, the first one 0; the time of a frame is its index divided by `fps`.
@@ -98,7 +102,7 @@ def sample_indices(
     if not (math.isfinite(fps) and fps > 0):
         raise ProcessingError(f"expected a positive number of frames a second, got {fps}; pass the rate the frames were taken with")
     if mode == "fps":
-        rate = _common_rate(num_frames / fps, max_frames, fps, sampling_fps)
+        rate = _common_rate(num_frames / fps, max_frames, fps, sampling_fps, max_rate)
         indices = np.rint(np.arange(max_frames) * (fps / rate))
         return indices[indices < num_frames].astype(np.int64)
     if num_frames <= 2:
@@ -131,7 +135,7 @@ def _check_sampling(max_frames: int, max_fps: float | None, mode: str) -> None:
         raise ProcessingError(f"expected max_fps above 0, or None for no limit, got {max_fps}")
 
 
-def _common_rate(duration: float, max_frames: int, frame_rate: float | None, sampling_fps: int) -> int:
+def _common_rate(duration: float, max_frames: int, frame_rate: float | None, sampling_fps: int, max_rate: int) -> int:
     """Largest multiple of the base rate that divides the frame rate and still reaches the end of the video."""
     whole = int(round(frame_rate or 0, 2))  # times in whole milliseconds make 29.9995 of 30
     if sampling_fps < 1 or whole < 1 or whole % sampling_fps:
@@ -140,7 +144,7 @@ def _common_rate(duration: float, max_frames: int, frame_rate: float | None, sam
             "pass sampling_fps=1, or mode 'uniform_last_frame'"
         )
     chosen = sampling_fps
-    for rate in range(2 * sampling_fps, min(whole, MAX_RATE_OF_FPS_MODE) + 1, sampling_fps):
+    for rate in range(2 * sampling_fps, min(whole, max_rate) + 1, sampling_fps):
         if whole % rate == 0:
             if max_frames / rate < duration:
                 break

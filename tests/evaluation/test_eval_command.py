@@ -8,15 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from molmopoint.cli import app
-from molmopoint.eval.fixtures import synthetic
-from molmopoint.eval.runner.records import read_predictions
+from molmopoint.errors import EvaluationError
+from molmopoint.eval.fixtures import screenspot_v2, synthetic
+from molmopoint.eval.layouts.archives import unpacked
+from molmopoint.eval.runner.data import open_data
+from molmopoint.eval.runner.evaluate import with_crops
+from molmopoint.eval.runner.records import from_fields, read_predictions
+from molmopoint.eval.tasks.screenspot_v2 import ScreenSpotV2
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = 6
@@ -176,3 +183,111 @@ def test_wrong_usage(words, message, tmp_path, monkeypatch):
 def test_the_list_names_every_benchmark():
     output = run("eval", "--list")
     assert "synthetic" in output and "point_bench" in output and "official" in output
+
+
+def test_settings_of_one_benchmark_are_refused_elsewhere(tmp_path):
+    for words in (
+        ("screenspot_v2", "--steerable", "text"),
+        ("point_bench", "--steerable", "shouted"),
+        ("screenspot_v2", "--template", "Find {}"),
+        ("pixmo_points", "--template", "Find it"),
+    ):
+        output = run("eval", *words, "--data", "fixture", "--out", tmp_path, code=2)
+        assert ("expected" in output and "--" in output) or "template" in output
+
+
+def test_a_run_says_how_it_asked(tmp_path):
+    run("eval", "pixmo_points", "--data", "fixture", "--out", tmp_path, "--limit", 1, "--template", "absence")
+    manifest = json.loads((tmp_path / "pixmo_points" / "manifest.json").read_text())
+    assert manifest["settings"]["asking"]["template"].endswith("Please say 'There are none.' if it is not in the image.")
+    assert manifest["settings"]["asking"]["max_crops"] == 24, "the embedded model has fewer"
+    run("eval", "screenspot_v2", "--data", "fixture", "--out", tmp_path, "--limit", 1)
+    asking = json.loads((tmp_path / "screenspot_v2" / "manifest.json").read_text())["settings"]["asking"]
+    assert asking["max_crops"] == 24 and "least_crops" not in asking
+    run("eval", "screenspot_v2", "--data", "fixture", "--out", tmp_path / "few", "--limit", 1, "--max-crops", 4)
+    few = json.loads((tmp_path / "few" / "screenspot_v2" / "manifest.json").read_text())["settings"]["asking"]
+    assert few["max_crops"] == 4
+
+
+def test_a_model_made_for_more_crops_gets_them():
+    asking = ScreenSpotV2.asking
+    processor = SimpleNamespace(image_processor=SimpleNamespace(max_crops=48))
+    assert with_crops(asking, SimpleNamespace(processor=processor)).max_crops == 48
+    assert with_crops(asking, SimpleNamespace()).max_crops == 24
+    assert with_crops(replace(asking, max_crops=64), SimpleNamespace(processor=processor)).max_crops == 64
+
+
+def test_answers_about_an_unusable_row_are_left_out(tmp_path):
+    """A row whose picture nobody can open is missing; the answers to all rows are judged all the same."""
+    data = tmp_path / "data"
+    data.mkdir()
+    screenspot_v2.write(data, np.random.default_rng(0))
+    file = data / "screenspot_web_v2.json"
+    rows = json.loads(file.read_text())
+    rows += [{**rows[0], "img_filename": name} for name in ("../../../etc/passwd", "/etc/passwd", "\ud800.png", "x" * 300)]
+    file.write_text(json.dumps(rows))
+    items = open_data(ScreenSpotV2(), data, tmp_path, with_media=False).items
+    ids = [each.item_id for each in (*items.found, *items.missing)]
+    lines = [json.dumps({"item_id": each, "text": "(1, 1)", "image_sizes": [[10, 10]]}) for each in ids]
+    (tmp_path / "answers.jsonl").write_text("\n".join(lines) + "\n")
+    words = (
+        "score",
+        "screenspot_v2",
+        tmp_path / "answers.jsonl",
+        "--form",
+        "plain",
+        "--coords",
+        "pixel",
+        "--data",
+        data,
+        "--out",
+        tmp_path,
+    )
+    run(*words)
+    metrics = json.loads((tmp_path / "screenspot_v2" / "metrics.json").read_text())
+    assert metrics["coverage"]["scored"] == len(items.found)
+    run("eval", "screenspot_v2", "--data", data, "--out", tmp_path / "asked")
+    asked = json.loads((tmp_path / "asked" / "screenspot_v2" / "metrics.json").read_text())
+    assert asked["coverage"]["failed"] == 0 and asked["coverage"]["scored"] < len(ids)
+
+
+def test_names_of_windows_are_found(tmp_path):
+    screenspot_v2.write(tmp_path, np.random.default_rng(0))
+    unpacked(tmp_path, "screenspotv2_image.zip")
+    file = tmp_path / "screenspot_web_v2.json"
+    rows = json.loads(file.read_text())
+    folder = tmp_path / "screenspotv2_image"
+    original = next(path for path in folder.rglob(rows[0]["img_filename"]))
+    (original.parent / "row").mkdir()
+    original.rename(original.parent / "row" / original.name)
+    rows[0]["img_filename"] = f"row\\{original.name}"
+    file.write_text(json.dumps(rows[:1]))
+    assert any("row" in each.images[0].parts and each.images[0].is_file() for each in ScreenSpotV2().read(tmp_path).found)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"item_id": "a", "text": "(1, 1)", "image_sizes": 3}', "image_sizes as"),
+        ('{"item_id": "a", "text": "(1, 1)", "image_sizes": [["x", 1]]}', "image_sizes as"),
+        ('{"item_id": "a", "text": "(1, 1)", "image_sizes": [[1e400, 1]]}', "image_sizes as"),
+        ('{"item_id": "a", "text": "(1, 1)", "image_sizes": [[-1, 1]]}', "image_sizes as"),
+        ('{"item_id": "a", "text": ' + "[" * 100000, "expected JSON"),
+        ('{"item_id": "a", "text": "' + "\udcff" + '"}', "expected UTF-8"),
+        ('{"item_id": "a", "text": ' + "9" * 5000 + "}", "expected JSON"),
+        ('{"item_id": 3, "text": "a"}', '"item_id": ...'),
+    ],
+)
+def test_lines_that_are_no_answers_are_refused(tmp_path, line, said):
+    file = tmp_path / "answers.jsonl"
+    file.write_bytes((line + "\n").encode("utf-8", "surrogateescape"))
+    words = ("score", "screenspot_v2", file, "--form", "plain", "--coords", "pixel", "--data", "fixture", "--out", tmp_path)
+    assert said in " ".join(run(*words, code=2).split())
+
+
+@pytest.mark.parametrize("fault", [{"id": "9"}, {"id": 10**30}, {"id": 1.5}, {"x": 10**400}, {"group": "a"}, {"x": [1]}])
+def test_stored_points_of_other_types_are_refused(fault):
+    point = {"id": 1, "group": 0, "x": 1, "y": 1, "score": None} | fault
+    fields = {"item_id": "a", "task": "synthetic", "task_version": 1, "prompt": "?", "points": [point]}
+    with pytest.raises(EvaluationError, match="stored prediction"):
+        from_fields(fields)

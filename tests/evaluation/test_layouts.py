@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections import Counter
 
 import numpy as np
@@ -14,11 +15,16 @@ from PIL import Image
 from pyarrow.parquet import write_table
 
 from molmopoint.errors import EvaluationError
+from molmopoint.eval.benchmark import Clip, Item, Items, Missing
 from molmopoint.eval.layouts.boxes import REACHES_OUT, TURNED, TargetReader
 from molmopoint.eval.layouts.collecting import REPEATED, ItemCollector, json_rows
+from molmopoint.eval.layouts.file_names import NOWHERE, FileFinder, place_of
 from molmopoint.eval.layouts.parquet_rows import find_parquet, keep_picture, read_masks, read_rows
+from molmopoint.eval.layouts.preference_rows import Media
 from molmopoint.eval.layouts.sizes import displayed_size, in_size, stated_size
 from molmopoint.eval.layouts.url_pictures import DIFFERS, UNKNOWN, UrlPictures
+from molmopoint.eval.layouts.video_files import VideoFinder
+from molmopoint.eval.runner.data import without_missing_media, without_unusable_names
 
 
 def reader(form) -> TargetReader:
@@ -177,3 +183,55 @@ def test_the_account_of_rows(tmp_path):
     (tmp_path / "rows.json").write_text("{")
     with pytest.raises(EvaluationError, match="download it again"):
         json_rows(tmp_path / "rows.json", "fetch it")
+
+
+NO_NAMES = ["../secret.png", "a/../../secret.png", "/etc/passwd", "..\\secret.png", "", " ", "\0", "\ud800"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_a_name_of_a_table_never_leads_out_of_its_folder(tmp_path, name):
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    assert place_of(folder, name) == FileFinder(folder).expect(name) == folder / NOWHERE
+    videos = VideoFinder(folder)
+    assert not videos.expect(name).exists() and videos.expect(name).is_relative_to(folder)
+    media = Media(folder)
+    assert all(picture.name == NOWHERE for picture in media.pictures(name or "../x"))
+    clip = media.clip(name)
+    assert clip is None or clip.path == folder / NOWHERE
+    found = UrlPictures(folder).expect(f"https://host/{name}", f"../../{name}")
+    assert found.is_relative_to(folder) and not found.exists()
+
+
+def test_a_name_of_300_letters_is_a_missing_item(tmp_path):
+    long = "x" * 300
+    clip = Clip(VideoFinder(tmp_path).expect(long))
+    items = Items((Item("a", "?", (FileFinder(tmp_path).expect(long),)), Item("b", "?", clip=clip), Item("c", "?", ())))
+    left = without_missing_media(without_unusable_names(items))
+    assert [each.item_id for each in left.found] == ["c"]
+    assert [(each.item_id, each.reason) for each in left.missing] == [("a", "no picture file"), ("b", "no video file")]
+
+
+def test_items_with_half_of_a_character_are_missing_and_can_be_written():
+    half = "\ud800"
+    items = Items(
+        (
+            Item(half, "?"),
+            Item("a", half),
+            Item("b", "?", categories={"skill": ("x", half)}),
+            Item("c", "?", responses=(half,)),
+            Item("d", "ü"),
+        ),
+        (Missing(half, "no mask", half),),
+    )
+    left = without_unusable_names(items)
+    assert [each.item_id for each in left.found] == ["d"] and len(left.missing) == 5
+    json.dumps([[each.item_id, each.detail] for each in left.missing], ensure_ascii=False).encode("utf-8")
+
+
+def test_absolute_names_inside_the_folder_are_fine(tmp_path):
+    file = tmp_path / "pictures" / "a.png"
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    assert Media(tmp_path).pictures(str(file)) == (file,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from made_answers import points
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Item
 from molmopoint.eval.fixtures import osworld_g
+from molmopoint.eval.layouts.boxes import TargetReader
 from molmopoint.eval.layouts.clicks import ClickTarget
+from molmopoint.eval.layouts.collecting import ItemCollector
 from molmopoint.eval.layouts.sizes import displayed_size
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.tasks.osworld_g import UNSORTED, OSWorldG
+from molmopoint.eval.tasks.osworld_g import UNSORTED, OSWorldG, _add
 from molmopoint.eval.tasks.osworld_g_refined import OSWorldGRefined
 
 REFUSAL = Item("r", "?", truth=ClickTarget())
@@ -49,6 +52,18 @@ def test_c13_polygon():
     assert correct(TRIANGLE, points((5, 0))) == (1, 1), "on the flat box"
 
 
+def test_a_polygon_of_four_numbers_is_a_box_of_two_corners():
+    """The hub has such entries; the reference reads them as x, y, width and height."""
+    row = {"id": "p", "instruction": "the button", "box_type": "polygon", "box_coordinates": [100, 50, 120, 60], "image_size": [400, 300]}
+    collected = ItemCollector()
+    _add(row, Path("a.png"), {}, TargetReader("xywh", collected.warnings), collected)
+    (made,) = collected.found
+    assert made.categories["shape"] == "polygon" and made.truth.box.tolist() == [100, 50, 120, 60]
+    assert correct(made, points((110, 55))) == (1, 1)
+    assert correct(made, points((121, 55))) == (0, 1), "the reference's box reaches to (220, 110)"
+    assert correct(made, points((100, 60))) == (1, 1) and correct(made, points((99, 55))) == (0, 0)
+
+
 def test_c11_boxes_are_read_alike():
     for xy, hit in [((20, 20), 1), ((20.5, 20), 0)]:
         assert correct(BOX, points(xy)) == (hit, hit)
@@ -64,10 +79,10 @@ def test_the_model_may_decline():
 def test_layout_with_its_traps(tmp_path):
     osworld_g.write(tmp_path, np.random.default_rng(0))
     items = open_data(OSWorldG(), tmp_path, tmp_path).items
-    assert [each.item_id for each in items.found] == ["made-0", "made-1", "made-2"]
-    assert [(each.item_id, each.reason) for each in items.missing] == [("made-3", "no usable polygon")]
+    assert [each.item_id for each in items.found] == ["made-0", "made-1", "made-2", "made-3"]
+    assert [(each.item_id, each.reason) for each in items.missing] == [("made-4", "no usable polygon")]
     assert items.warnings == {UNSORTED: 1}
-    box, polygon, refusal = items.found
+    box, polygon, refusal, _ = items.found
     assert box.categories == {"skill": ("text matching", "element recognition"), "target": "there", "shape": "bbox"}
     assert refusal.categories == {"skill": ("refusal",), "target": "refusal", "shape": "refusal"}
     x, y, width, height = json.loads((tmp_path / "benchmark" / "OSWorld-G.json").read_text())[0]["box_coordinates"]
@@ -75,7 +90,7 @@ def test_layout_with_its_traps(tmp_path):
     assert correct(box, points((x + width, y + height))) == (1, 1)
     assert correct(polygon, points(tuple(polygon.truth.polygon.mean(axis=0))))[0] == 1
     (tmp_path / "benchmark" / "classification_result.json").unlink()
-    assert OSWorldG().read(tmp_path).warnings == {UNSORTED: 2}, "a refusal is one by its target"
+    assert OSWorldG().read(tmp_path).warnings == {UNSORTED: 3}, "a refusal is one by its target"
 
 
 def test_t11_refined_instructions_are_another_benchmark(tmp_path):
@@ -84,7 +99,7 @@ def test_t11_refined_instructions_are_another_benchmark(tmp_path):
     assert [each.item_id for each in plain] == [each.item_id for each in refined]
     assert all(a.prompt != b.prompt for a, b in zip(plain, refined, strict=True))
     assert OSWorldG.name != OSWorldGRefined.name
-    assert len(OSWorldG().read(tmp_path / "benchmark").found) == 3, "the inner folder will do"
+    assert len(OSWorldG().read(tmp_path / "benchmark").found) == 4, "the inner folder will do"
 
 
 def test_the_hubs_rows_are_the_same_items(tmp_path):

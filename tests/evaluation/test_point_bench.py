@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import stat
+import warnings
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +18,10 @@ from PIL import Image
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Item
 from molmopoint.eval.fixtures import point_bench
+from molmopoint.eval.layouts import archives
+from molmopoint.eval.layouts.sizes import displayed_size
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.tasks.point_bench import PointBench, _Truth
+from molmopoint.eval.tasks.point_bench import ALONE, PointBench, _Truth
 from molmopoint.metrics.run_lengths import MaskIndex
 
 
@@ -54,6 +62,94 @@ def test_every_target_needs_its_point_by_the_paper():
     both, twice = answer((1, 1), (7, 7)), answer((1, 1), (2, 2))
     assert correct(item(2, "counting", mask), both)["paper"] and not correct(item(2, "counting", mask), twice)["paper"]
     assert correct(item(2, "counting", mask), twice)["official"], "the scripts do not look at single targets"
+
+
+def test_a_point_right_of_the_picture_is_outside_of_a_larger_mask():
+    made, given = item(1, "reasoning", WHOLE), answer((7.5, 1))
+    assert correct(made, given)["ai2"], "nobody knows the size"
+    assert not correct(made, replace(given, image_sizes=((7, 10),)))["ai2"]
+    assert correct(made, replace(given, image_sizes=((8, 10),)))["ai2"]
+
+
+def test_rows_without_a_count_have_one_target_and_bad_rows_are_missing(tmp_path):
+    point_bench.write(tmp_path, np.random.default_rng(0))
+    rows = json.loads((tmp_path / "data.json").read_text(encoding="utf-8"))[:5]
+    del rows[0]["count"]
+    rows[1]["count"], rows[2]["user_input"] = -1, ""
+    rows[3]["image_filename"], rows[4]["image_filename"] = "x" * 300 + ".png", "../../outside.png"
+    rows.append({**rows[0], "user_input": "half \ud800 of a character"})
+    rows.append({**rows[0], "image_filename": "\ud800.png"})
+    (tmp_path / "data.json").write_text(json.dumps(rows), encoding="utf-8")
+    items = open_data(PointBench(), tmp_path, tmp_path).items
+    assert [each.truth.count for each in items.found] == [1]
+    assert sorted(each.reason for each in items.missing) == [
+        "file name that leads out of the data's folder, or is none",
+        "half of a character in its text or file name",
+        "half of a character in its text or file name",
+        "no picture file",
+        "no question",
+        "no usable count",
+    ]
+    (tmp_path / "data.json").write_text("[" * 100000)
+    with pytest.raises(EvaluationError, match="JSON"):
+        PointBench().read(tmp_path)
+
+
+def with_existing_points(folder) -> None:
+    """The steerable question of the made items refers to (50, 25) and (10, 12.5) percent."""
+    points = json.dumps([{"x": 50.0, "y": 25.0}, {"x": 10.0, "y": 12.5}])
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerows([("image_filename", "points"), ("0003.png", points), ("0000.png", points), ("0004.png", "[]")])
+    (folder / "pixmo_metadata.csv").write_text(table.getvalue(), encoding="utf-8")
+
+
+def asked(folder, rule: str = "ai2", steerable=None):
+    asking = replace(PointBench.asking, steerable=steerable)
+    return open_data(PointBench(), folder, folder, asking=asking, rule=rule)
+
+
+def test_the_official_rule_tells_the_point_a_question_refers_to(tmp_path):
+    """Source: the authors' scripts; Ai2's evaluation sends the question alone."""
+    point_bench.write(tmp_path, np.random.default_rng(0))
+    alone = asked(tmp_path)
+    without_file = asked(tmp_path, "official")
+    assert without_file.digest == alone.digest and without_file.items.warnings == {ALONE: 1}, "says that it could not"
+    with_existing_points(tmp_path)
+    assert asked(tmp_path).digest == asked(tmp_path, "paper").digest == asked(tmp_path, "official", "none").digest == alone.digest
+    told = asked(tmp_path, "official")
+    assert told.digest == asked(tmp_path, "ai2", "text").digest != alone.digest and not told.items.warnings
+    changed = [(a, b) for a, b in zip(alone.items.found, told.items.found, strict=True) if a.prompt != b.prompt]
+    ((before, after),) = changed
+    width, height = displayed_size(before.images[0])
+    first, second = f"[{width / 2:.1f}, {height / 4:.1f}]", f"[{width / 10:.1f}, {height / 8:.1f}]"
+    assert after.prompt == (
+        f"{before.prompt}\nThe image contains an existing original point at pixel coordinates: {first}, {second}."
+        "\nThe query refers to this existing point."
+    )
+
+
+def test_the_point_can_be_drawn(tmp_path):
+    point_bench.write(tmp_path, np.random.default_rng(0))
+    with pytest.raises(EvaluationError, match="--steerable none"):
+        asked(tmp_path, steerable="drawn")
+    with_existing_points(tmp_path)
+    before = {each.item_id: each.images[0] for each in asked(tmp_path).items.found}
+    drawn = [each for each in asked(tmp_path, steerable="drawn").items.found if each.images[0] != before[each.item_id]]
+    (made,) = drawn
+    assert made.categories["category"] == "steerable"
+    with Image.open(made.images[0]) as picture, Image.open(before[made.item_id]) as original:
+        assert picture.size == original.size and picture.getpixel((picture.width // 2, picture.height // 4)) == (0, 0, 255)
+        changed = np.argwhere((np.asarray(picture) != np.asarray(original.convert("RGB"))).any(axis=-1))
+    assert 0 < len(changed) < 0.01 * picture.width * picture.height, "two dots"
+
+
+@pytest.mark.parametrize("table", ["a,b\n1,2\n", 'image_filename,points\na.png,"[1]"\n', "image_filename,points\na.png,[[[\n", "\xff"])
+def test_another_table_of_points_is_refused(tmp_path, table):
+    point_bench.write(tmp_path, np.random.default_rng(0))
+    (tmp_path / "pixmo_metadata.csv").write_text(table, encoding="latin-1")
+    with pytest.raises(EvaluationError, match=r"pixmo_metadata\.csv"):
+        PointBench().read(tmp_path)
 
 
 def test_nothing_and_outside():
@@ -116,3 +212,94 @@ def test_archives_stay_in_their_folder(tmp_path):
     with pytest.raises(EvaluationError, match="inside the archive's folder"):
         PointBench().read(tmp_path)
     assert not (tmp_path.parent / "outside.png").exists()
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+HOSTILE_NAMES = [
+    "../outside.png", "a/../../outside.png", "/outside.png", "//outside/x.png", "\\\\outside\\x.png", "\\outside.png", "..\\outside.png",
+    "C:/outside.png", "C:\\outside.png", "c:outside.png", "a/..", "..", "a\0b.png", "../", "//x/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_members_that_lead_out_are_refused_and_nothing_stays(tmp_path, name):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    point_bench.write(folder, np.random.default_rng(0))
+    before = sorted(tmp_path.rglob("*"))
+    info = zipfile.ZipInfo("x")
+    info.filename = info.orig_filename = name
+    with zipfile.ZipFile(folder / "selected_images.zip", "a") as archive:
+        archive.writestr(info, b"" if name.endswith("/") else b"x")
+    with pytest.raises(EvaluationError, match="inside the archive's folder"):
+        PointBench().read(folder)
+    assert sorted(tmp_path.rglob("*")) == before and not Path("/outside").exists()
+
+
+def test_links_special_files_and_locked_members_are_refused(tmp_path):
+    def refused(change, match: str) -> None:
+        point_bench.write(tmp_path, np.random.default_rng(0))
+        with zipfile.ZipFile(tmp_path / "selected_images.zip", "a") as archive:
+            change(archive)
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(EvaluationError, match=match):
+            PointBench().read(tmp_path)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def locked(archive: zipfile.ZipFile) -> None:
+        archive.writestr("selected_images/spatial/b.txt", "x")
+        archive.filelist[-1].flag_bits |= 1
+
+    def pipe(archive: zipfile.ZipFile) -> None:
+        info = zipfile.ZipInfo("pipe")
+        info.external_attr = (stat.S_IFIFO | 0o644) << 16
+        archive.writestr(info, b"")
+
+    def twice(archive: zipfile.ZipFile) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("a/b", "x")
+            archive.writestr("a//b", "y")
+
+    refused(lambda archive: archive.writestr(link("selected_images/out"), "/etc"), "a link")
+    refused(pipe, "a special file")
+    refused(locked, "without a password")
+    refused(twice, "twice")
+    refused(lambda archive: [archive.writestr("a", "x"), archive.writestr("a/b", "x")], "by hand")
+    refused(lambda archive: archive.writestr("x" * 300, "x"), "by hand")
+
+
+def test_archives_that_grow_beyond_measure_are_refused(tmp_path, monkeypatch):
+    point_bench.write(tmp_path, np.random.default_rng(0))
+    with zipfile.ZipFile(tmp_path / "selected_images.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(1 << 20))
+    monkeypatch.setattr(archives, "_SMALL", 1 << 10)
+    monkeypatch.setattr(archives, "MAX_RATIO", 2)
+    with pytest.raises(EvaluationError, match="do not trust this file"):
+        PointBench().read(tmp_path)
+    monkeypatch.setattr(archives, "MAX_RATIO", 1 << 20)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+    with pytest.raises(EvaluationError, match="at most 1 members"):
+        PointBench().read(tmp_path)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 100)
+    monkeypatch.setattr(archives, "MAX_BYTES", 1 << 10)
+    with pytest.raises(EvaluationError, match="at most 1,024 bytes"):
+        PointBench().read(tmp_path)
+    monkeypatch.setattr(archives, "MAX_BYTES", 1 << 30)
+    assert len(PointBench().read(tmp_path).found) == 5
+
+
+def test_a_member_with_other_bytes_than_it_states_is_refused(tmp_path):
+    point_bench.write(tmp_path, np.random.default_rng(0))
+    file = tmp_path / "selected_masks.zip"
+    content = bytearray(file.read_bytes())
+    content[60] ^= 0xFF
+    file.write_bytes(bytes(content))
+    with pytest.raises(EvaluationError, match="download it again"):
+        PointBench().read(tmp_path)
+    assert not (tmp_path / "selected_masks").exists()

@@ -77,6 +77,16 @@ def test_notes_are_about_benchmarks_with_numbers():
         ("pixmo_count", "points", "Gemini 3 Pro", "correct", "90.0"),
         ("screenspot_v2", "official", "MolmoPoint-GUI-8B, 64 crops", "correct", "~93.0"),
         ("screenspot_pro", "official", "MolmoPoint-GUI-8B, 64 crops", "correct", "61.1"),
+        ("screenspot_pro", "official", "UI-TARS-1.5-7B", "correct", "49.6"),
+        ("screenspot_v2", "official", "Claude 3.7", "correct", "87.6"),
+        ("screenspot_v2", "official", "GUI-Actor-7B (Qwen2.5-VL)", "correct", "92.1"),
+        ("screenspot_pro", "official", "GUI-Actor-7B (Qwen2-VL)", "correct", "40.7"),
+        ("screenspot_pro", "official", "GUI-Actor-7B (Qwen2.5-VL), verifier", "correct", "47.7"),
+        ("screenspot_pro", "official", "GroundNext-7B", "correct", "52.9"),
+        ("osworld_g_refined", "official", "UI-TARS-1.5-7B", "correct", "64.2"),
+        ("screenspot_pro", "official", "Qwen3.5-27B", "correct", "70.3"),
+        ("screenspot_pro", "official", "Holo2-235B, zoom-in", "correct", "~81.5"),
+        ("point_bench", "ai2", "MolmoPoint-8B, independent run in nf4", "headline", "70.7"),
         ("osworld_g", "official", "Jedi-7B", "refusal", "7.4"),
         ("osworld_g_refined", "official", "GTA1-32B", "correct", "72.2"),
         ("molmo2_video_point", "exact", "Molmo2-4B", "recall", "42.7"),
@@ -91,6 +101,25 @@ def test_values(task, rule, model, column, text):
     entry = next(entry for entry in published_for(task, rule) if entry.model == model)
     assert entry.text(column) == text
     assert entry.text("no such column") == ""
+
+
+def test_where_a_paper_prints_otherwise_a_note_says_so():
+    for task, model, printed_there in [
+        ("screenspot_pro", "UI-TARS-1.5-7B", "61.6"),
+        ("screenspot_v2", "GUI-Actor-7B (Qwen2.5-VL)", "90.9"),
+        ("screenspot_pro", "GUI-Actor-7B (Qwen2-VL)", "41.8"),
+        ("screenspot_pro", "GroundNext-7B", "50.2"),
+        ("osworld_g_refined", "UI-TARS-1.5-7B", "64"),
+    ]:
+        entry = next(entry for entry in published_for(task, "official") if entry.model == model)
+        assert f"prints {printed_there}" in entry.note or f"prints about {printed_there}" in entry.note
+
+
+def test_rows_of_the_authors_say_their_crops():
+    for task in ("point_bench", "pixmo_points", "screenspot_v2", "screenspot_pro", "osworld_g"):
+        rows = [entry for rule in published_rules(task) for entry in published_for(task, rule)]
+        own = [entry for entry in rows if entry.model.startswith("MolmoPoint-") and "2603.28069" in entry.source]
+        assert own and all("crops" in entry.model + entry.note for entry in own)
 
 
 def test_the_means_are_those_of_their_cells():

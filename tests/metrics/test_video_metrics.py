@@ -134,6 +134,15 @@ def test_outline_tolerance_equals_dilation_with_a_disk(seed):
     assert outline_accuracy(predicted, true, tolerance) == pytest.approx(expected)
 
 
+def test_the_last_pixel_has_no_neighbour_and_so_no_outline():
+    """It has neither a right nor a lower neighbour, whatever the mask says there."""
+    mask = np.zeros((3, 4), dtype=bool)
+    mask[2, 3] = True
+    assert np.argwhere(outline_of(mask)).tolist() == [[1, 2], [1, 3], [2, 2]]
+    assert np.argwhere(outline_of(~mask)).tolist() == [[1, 2], [1, 3], [2, 2]]
+    assert not outline_of(np.ones((3, 4), dtype=bool)).any(), "a mask of everything has no outline"
+
+
 def test_sizes_must_agree():
     with pytest.raises(ValueError, match="one size"):
         region_similarity(np.zeros((2, 2), dtype=bool), np.zeros((3, 2), dtype=bool))

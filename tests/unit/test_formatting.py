@@ -30,6 +30,7 @@ from molmopoint.training.formatting import (
     triples_of,
     weighting_of,
 )
+from molmopoint.training.text_coordinates import TextCoordinates
 from molmopoint.training.trees import format_tree, group_records, tree_row, trunk_text
 
 SIZE = (160, 90)
@@ -254,6 +255,21 @@ def test_the_rate_of_a_track_is_that_of_its_points():
     rates = {name: {(re.search(r"\d", format_record(each, metadata, source).prompt) or [None])[0] for _ in range(30)}
              for name, each in (("slow", slow), ("fast", fast), ("once", once))}  # fmt: skip
     assert rates == {"slow": {"1"}, "fast": {"2", None}, "once": {None}}
+
+
+def test_a_rate_means_moments_counted_from_the_start_of_the_clip():
+    """As the reference thins its tracks, and as benchmarks ask: whole seconds, also of a track that begins between them."""
+    writer, source = TextCoordinates(((120, 80),), np.arange(8) / 2), rng()
+
+    def asked_and_answered(times: list[float], **changes: str) -> tuple[set[str | None], list[float]]:
+        row = clip_row([(time, 10, 10, 1) for time in times], style="track", **changes)
+        made = [format_record(row, writer, source) for _ in range(12)]
+        rates = {(re.search(r"[0-9]", each.prompt) or [None])[0] for each in made}
+        return rates, writer.read("".join(map(str, made[0].answer))).group.tolist()
+
+    assert asked_and_answered([0.0, 1.0, 2.0, 3.0, 3.5]) == ({"1"}, [0.0, 1.0, 2.0, 3.0]), "the last moment is out of step"
+    assert asked_and_answered([0.5, 1.5, 2.5]) == ({None}, [0.5, 1.5, 2.5]), "no rate is stated where no point would stand"
+    assert asked_and_answered([0.0, 1.0, 2.0, 3.0, 3.5], prompt="Where does it go?")[1][-1] == 3.5, "no rate was stated"
 
 
 # Limits and groups

@@ -168,3 +168,26 @@ def test_hostile_text_takes_linear_time(start: str):
         begun = time.process_time()
         read_text_answer(text, ONE)
         assert time.process_time() - begun < 1.0, piece  # quadratic time would be more than ten seconds
+
+
+@pytest.mark.parametrize(
+    ("written", "frames", "read"),
+    [
+        ("0.5", [0.0, 0.46, 1.0], 0.46),
+        ("0.5", [0.0, 0.55, 1.0], 0.55),  # what rounds to the written tenth
+        ("0.5", [0.0, 0.56, 1.0], 0.5),
+        ("1.3", [0.0, 1.0, 1.5], 1.3),  # no frame was there: nobody moves the point by a fifth of a second
+        ("0.4", [0.0, 0.5, 1.0], 0.4),
+        ("7.0", [0.0, 0.5, 1.0], 7.0),
+    ],
+)
+def test_a_written_time_becomes_a_frames_own_only_if_it_means_it(written: str, frames: list[float], read: float):
+    answer = read_text_answer(f'<points coords="{written} 1 100 100">a</points>', ONE, frames)
+    assert answer.points.group.tolist() == [read]
+
+
+def test_a_picture_without_points_among_several_is_no_fault():
+    """The reference writes them, so models do too; a list of nothing but a key is one."""
+    answer = read_text_answer('<points coords="1 1 100 200;2 ;3 2 300 400">a</points>', [*ONE] * 3)
+    assert answer.points.group.tolist() == [0, 2] and not answer.invalid
+    assert read_text_answer('<points coords="2 ">a</points>', [*ONE] * 3).invalid == 1

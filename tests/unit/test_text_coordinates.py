@@ -25,6 +25,36 @@ def test_the_published_layout():
     assert tracks == '<tracks coords="0.0 1 100 100 2 500 100;0.5 1 150 100">dog</tracks>'
 
 
+def test_pictures_without_points_among_several_are_written():
+    """Source: the reference writes every picture that was asked about; the key of an empty one is followed by a blank."""
+    text = text_points([0, 2], [(500, 100), (100, 50)], [*SIZES, SIZES[0]], "cats", pictures=(0, 1, 2))
+    assert text == '<points coords="1 1 500 200;2 ;3 2 100 100">cats</points>'
+    answer = read_text_answer(text, [*SIZES, SIZES[0]])
+    assert answer.points.group.tolist() == [0, 2] and not answer.invalid
+    points = (RecordPoint(50, 20, image=0), RecordPoint(10, 10, image=2))
+    record = Record(1, ("a", "b", "c"), prompt="Point to the cats", points=points, coords="percent", style="pointing")
+    conversation = format_record(record, TextCoordinates((*SIZES, SIZES[0])), rng())
+    assert conversation.answer == ('<points coords="1 1 500 200;2 ;3 2 100 100">Point to the cats</points>',)
+
+
+def test_percents_become_thousandths_without_a_way_over_pixels():
+    """As the reference writes them: round(1000 * x / 100), halves to the even number, whatever the size of the picture."""
+    percents = np.arange(0, 10001) / 100
+    for size in ((640, 480), (1237, 911)):
+        for start in range(0, len(percents), 60):
+            part = percents[start : start + 60]
+            points = tuple(RecordPoint(float(x), float(x)) for x in part)
+            record = Record(1, ("a",), label="dots", points=points, coords="percent", style="pointing")
+            (text,) = format_record(record, TextCoordinates((size,)), rng()).answer
+            written = [int(word) for word in str(text).split('"')[1].split()[2::3]]
+            assert written == sorted(round(1000 * float(x) / 100) for x in part)
+
+
+def test_two_frames_with_one_written_time_stay_two():
+    text = text_points([10.04, 10.0, 10.04], [(500, 250), (700, 250), (100, 250)], SIZES[:1], "dog")
+    assert text == '<points coords="10.0 1 700 500;10.0 2 100 500 3 500 500">dog</points>'
+
+
 def test_sentences_of_the_styles():
     one = '<points coords="1 1 000 1000">dog</points>'
     answers = [text_answer([0], [(0, 500)], SIZES, "dog", style) for style in ("pointing", "point_count", "count_then_point", "count")]

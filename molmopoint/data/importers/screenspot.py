@@ -121,5 +121,5 @@ def _size(item: Mapping[str, Any], where: str) -> tuple[float, float] | None:
 def _image_name(item: Mapping[str, Any], where: str) -> str:
     for name in ("img_filename", "image_path", "image"):
         if isinstance(item.get(name), str):
-            return str(item[name])
+            return str(item[name]).replace("\\", "/")  # files written on Windows
     raise ProcessingError(f"{where}: expected the picture's name as 'img_filename', got none; check that the format is the right one")
