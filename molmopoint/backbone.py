@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.molmo2.modeling_molmo2 import Molmo2PreTrainedModel, Molmo2TextModel
+from transformers.utils.output_capturing import capture_outputs
 
 from molmopoint.cache_name import CACHE
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFeatures, join_tables, tapped_features
+from molmopoint.errors import CheckpointError
 from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
 from molmopoint.key_map import register_converters, to_released
 from molmopoint.load_checks import check_loading_info, verify_checkpoint_files
@@ -37,14 +40,18 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
     _no_split_modules = ["Molmo2DecoderLayer", "Molmo2VisionEncoderLayer", "Connector"]
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str] | None, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """Loads released or own checkpoints, as in transformers.
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
+        """Loads released or own checkpoints, as in transformers; with None what `config` and `state_dict` describe.
 
         Raises:
             CheckpointError: missing, truncated or foreign weight files; tensors missing, left over or of another shape.
         """
         register_converters()
-        state_dict = kwargs.get("state_dict")
+        name, state_dict = pretrained_model_name_or_path, kwargs.get("state_dict")
+        if name is None and (state_dict is None or kwargs.get("config") is None):
+            raise CheckpointError("expected config and state_dict together with None in place of a folder, got one of them or none")
         if name is not None and state_dict is None and _holds_weights(Path(name)) and not kwargs.get("subfolder"):
             verify_checkpoint_files(Path(name))
         kwargs = {"use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}
@@ -107,20 +114,35 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
 class MolmoPointTextModel(Molmo2TextModel):
     """The native text model, up to but without its final norm: pointing reads the state before it."""
 
-    def run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None) -> Tensor:
-        """Hidden states (B, S, H) before the final norm, under a mask that is used as given."""
+    @capture_outputs(tie_last_hidden_states=False)
+    def run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, **record: Any) -> BaseModelOutput:
+        """Runs the layers under a mask that is used as given.
+
+        Args:
+            embeddings: (B, S, H).
+            mask: in the form the attention backend reads.
+            position_ids: (B, S).
+            past: keys and values so far, or None.
+            **record: `output_hidden_states` and `output_attentions`, as in transformers.
+
+        Returns:
+            `last_hidden_state` (B, S, H) before the final norm; if asked for, `hidden_states`, the input of the first layer and the
+            output of each, and `attentions`, (B, heads, Q, keys) of each.
+        """
         rotations = {
             "scaled": self.rotary_emb(embeddings, position_ids=position_ids),
             "unscaled": self.rotary_emb_unscaled(embeddings, position_ids=position_ids),
         }
         hidden = embeddings
         for layer, kind in zip(self.layers, self.rope_types, strict=True):
-            hidden = layer(hidden, attention_mask=mask, position_ids=position_ids, position_embeddings=rotations[kind], **{CACHE: past})
-        return hidden.to(embeddings.device)
+            hidden = layer(
+                hidden, attention_mask=mask, position_ids=position_ids, position_embeddings=rotations[kind], **{CACHE: past}, **record
+            )
+        return BaseModelOutput(last_hidden_state=hidden.to(embeddings.device))
 
 
 class MolmoPointModel(MolmoPointPreTrainedModel):
-    """Everything below the vocabulary."""
+    """Everything below the vocabulary. Files are those of whole models, so it is neither saved nor loaded alone."""
 
     def __init__(self, config: MolmoPointConfig) -> None:
         super().__init__(config)
@@ -138,6 +160,31 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
             config.text_config.rms_norm_eps,
         )
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any) -> Any:
+        """Builds the model from `config` and `state_dict`, with None in place of a folder.
+
+        Raises:
+            CheckpointError: a folder or repository was named.
+        """
+        if pretrained_model_name_or_path is not None:
+            raise CheckpointError(
+                f"expected MolmoPointForConditionalGeneration to read {os.fspath(pretrained_model_name_or_path)!r}, got its part "
+                "MolmoPointModel: files hold whole models; load that and take its `model`"
+            )
+        return super().from_pretrained(None, *args, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Always fails.
+
+        Raises:
+            CheckpointError: files hold whole models.
+        """
+        raise CheckpointError(
+            f"expected a whole model to save in {os.fspath(save_directory)!r}, got MolmoPointModel, its part below the vocabulary; "
+            "save the MolmoPointForConditionalGeneration it belongs to"
+        )
 
     def get_visual_features(
         self,
