@@ -134,10 +134,11 @@ class MolmoPointTextModel(Molmo2TextModel):
             "unscaled": self.rotary_emb_unscaled(embeddings, position_ids=position_ids),
         }
         hidden = embeddings
+        given: dict[str, Any] = {"attention_mask": mask, "position_ids": position_ids, CACHE: past}
+        if record.get("output_attentions"):  # backends without attention weights say so
+            given["output_attentions"] = True
         for layer, kind in zip(self.layers, self.rope_types, strict=True):
-            hidden = layer(
-                hidden, attention_mask=mask, position_ids=position_ids, position_embeddings=rotations[kind], **{CACHE: past}, **record
-            )
+            hidden = layer(hidden, position_embeddings=rotations[kind], **given)
         return BaseModelOutput(last_hidden_state=hidden.to(embeddings.device))
 
 

@@ -11,6 +11,7 @@ positions with a text loss, H text width, V + A vocabulary.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
 from molmopoint.cache_name import either
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
+from molmopoint.errors import InputWarning
 from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.heads import ALL_STAGES, GroundingState, Stages
 from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
@@ -42,8 +44,8 @@ class MolmoPointOutput(ModelOutput):
             row-major order.
         loss_sums: kind -> unreduced sum of each part; "text" is cross-entropy alone.
         weight_sum: sum of the text weights.
-        patch_logits, subpatch_logits, location_logits: with labels one row per supervised selection (row-major); in cached
-            steps (B, P + 1), (B, K), (B, L). Float32; the patch logits of steps are unscaled and unmasked.
+        patch_logits, subpatch_logits, location_logits: with labels one row per supervised selection (row-major), None if there is
+            none; in cached steps (B, P + 1), (B, K), (B, L). Float32; the patch logits of steps are unscaled and unmasked.
         grounding_state: what the prompt keeps for later steps.
         cache: keys and values of the text model; also readable as `past_key_values`.
         hidden_states: layers + 1 tensors (B, S, H), if asked for: the embeddings and what each layer returned, the last one after
@@ -159,7 +161,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             position_ids: (B, S); counted from the mask if not given.
             example_ids: (B, S) packed example of each token, -1 for padding.
             branch_ids: (B, S) branch of each token, -1 for the shared trunk.
-            mm_token_type_ids: (B, S) 1 at vision tokens; found by id if not given.
+            mm_token_type_ids: (B, S) 1 at vision tokens; found by id if not given. Without anything to see, too, vision tokens are
+                read as text, with an `InputWarning`.
             pixel_values: (crops, G, patch values) of all pictures of the call.
             image_token_pooling: (T_i, K_i) their pooling table, absolute over the call.
             image_grids: accepted from the processor, not needed here.
@@ -273,10 +276,11 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         record: dict[str, Any] | None = None,
     ) -> _Prompt:
         """Runs the text model over a prompt or a batch of rows, given what is seen as features or as pixels and tables."""
+        blind = False
         if isinstance(visual, tuple):
-            given = any(part is not None for part in visual)
-            visual = self.model.get_visual_features(*visual) if given else self.model.no_visual_features(input_ids.device)
-        vision = mm_token_type_ids == 1 if mm_token_type_ids is not None else self._vision_tokens(input_ids)
+            blind = all(part is None for part in visual)
+            visual = self.model.no_visual_features(input_ids.device) if blind else self.model.get_visual_features(*visual)
+        vision = mm_token_type_ids == 1 if mm_token_type_ids is not None else self._vision_tokens(input_ids, blind)
         layout, state = self.model.begin(input_ids, visual.to(input_ids.device), example_ids, vision)
         input_ids, selection_ids = self._plain(input_ids, selection_ids, state)
         examples = _single_example(input_ids, attention_mask) if example_ids is None else example_ids
@@ -370,9 +374,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             **read.recorded,
             loss_sums=sums,
             weight_sum=weight_sum,
-            patch_logits=chosen.logits["patch"],
-            subpatch_logits=chosen.logits["subpatch"],
-            location_logits=chosen.logits.get("location"),
+            **{f"{kind}_logits": part for kind, part in chosen.logits.items() if len(part)},
             grounding_state=state,
         )
 
@@ -383,8 +385,18 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         check_selections(selection_ids, input_ids, state.num_patches, state.num_slots, self.config)
         return input_ids, selection_ids
 
-    def _vision_tokens(self, input_ids: Tensor) -> Tensor:
-        return torch.isin(input_ids, torch.tensor(self.config.vision_token_ids, device=input_ids.device))
+    def _vision_tokens(self, input_ids: Tensor, blind: bool) -> Tensor:
+        """(B, S) True at vision tokens, by their ids; a call that sees nothing reads them as text, and says so."""
+        found = torch.isin(input_ids, torch.tensor(self.config.vision_token_ids, device=input_ids.device))
+        if not blind or not bool(found.any()):
+            return found
+        warnings.warn(
+            "expected pixels or visual_features for the image tokens of input_ids, got none; they are read as text, and nothing can "
+            "be pointed at; pass all that the processor returned",
+            InputWarning,
+            stacklevel=4,
+        )
+        return torch.zeros_like(found)
 
 
 def _check_aligned(input_ids: Tensor, **per_token: Tensor | None) -> None:

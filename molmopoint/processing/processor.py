@@ -143,7 +143,7 @@ class MolmoPointProcessor(Molmo2Processor):
         text: str | Sequence[str] | None = None,
         videos: Any = None,
         *,
-        return_pointing_metadata: bool = False,
+        return_pointing_metadata: bool | None = None,
         earlier_points: Sequence[Sequence[EarlierPoints]] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -153,7 +153,8 @@ class MolmoPointProcessor(Molmo2Processor):
             images: pictures in the order of the placeholders `<|image|>`, or one list (or None) per sample.
             text: raw prompts. BOS is put in front of those that do not start with it.
             videos: clips in the order of the placeholders `<|video|>`, at most one per sample.
-            return_pointing_metadata: add what `decode_points` needs.
+            return_pointing_metadata: add what `decode_points` needs. Samples then have pictures or a clip; without it both are
+                encoded, as in transformers, but no model takes them in one row.
             earlier_points: point lists of earlier answers per sample, as `apply_chat_template` passes them on.
             **kwargs: settings of the parts for this call (`max_crops`, `num_frames`, `video_metadata`, `padding`,
                 `padding_side`, `return_tensors`, ...), as in transformers.

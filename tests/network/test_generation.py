@@ -188,7 +188,7 @@ def test_cached_steps_equal_one_pass():
     state, length = prompt.grounding_state, inputs["input_ids"].shape[1]
     assert torch.allclose(prompt.logits[:, -1], whole[:, length - 1], atol=1e-4)
     for t in range(length, length + 29):
-        step = model(out[:, t : t + 1], attention_mask=mask[:, : t + 1], past_key_values=prompt.past_key_values, grounding_state=state)
+        step = model(out[:, t : t + 1], attention_mask=mask[:, : t + 1], cache=prompt.cache, grounding_state=state)
         state = step.grounding_state
         assert torch.allclose(step.logits[:, 0], whole[:, t], atol=1e-4)
 

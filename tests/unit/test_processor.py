@@ -273,7 +273,10 @@ def test_released_files_load_as_they_are(tmp_path: Path) -> None:
         ({"text": "<|image|>", "images": ["missing.png"]}, "found nothing there"),
         ({"text": "<|video|>"}, r"expected 1 videos for 1 placeholders <\|video\|>"),
         ({"text": "<|video|><|video|>", "videos": [CLIP, CLIP]}, "at most one video in a sample, got 2 in sample 0"),
-        ({"text": "<|image|><|video|>", "images": ONE, "videos": CLIP}, "pictures or a video in a sample, got 1 pictures and a video"),
+        (
+            {"text": "<|image|><|video|>", "images": ONE, "videos": CLIP, "return_pointing_metadata": True},
+            "pictures or a video in a sample, got 1 pictures and a video",
+        ),
         ({"text": "<|video|>", "videos": [frames(3)]}, "expected to know when the frames were taken"),
         ({"text": "<|video|>", "videos": Clip(frames(3), [0.0, 1.0])}, "one ascending time in seconds, from 0, for each of 3 frames"),
         ({"text": "<|video|>", "videos": Clip(frames(2), [1.0, 0.0])}, "one ascending time"),
