@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from molmopoint.errors import CheckpointError
+from molmopoint.remote_code import refuse_trust
 
 _STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 """Values of `device_map` that spread a model over devices."""
@@ -43,8 +44,9 @@ def place(device_map: Any, dtype: torch.dtype | str | None, **arguments: Any) ->
         **arguments: further arguments of `from_pretrained`; those that are None are left out.
 
     Raises:
-        CheckpointError: no such device exists here.
+        CheckpointError: no such device exists here, or `trust_remote_code` is true.
     """
+    refuse_trust(arguments)
     device = single_device(device_map)
     given = {name: value for name, value in arguments.items() if value is not None}
     given["dtype"] = default_dtype(device) if dtype is None else dtype

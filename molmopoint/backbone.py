@@ -45,6 +45,8 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
     ) -> Any:
         """Loads released or own checkpoints, as in transformers; with None what `config` and `state_dict` describe.
 
+        Nothing is unpickled, and no code of a repository runs, whatever `use_safetensors` and `trust_remote_code` say.
+
         Raises:
             CheckpointError: missing, truncated or foreign weight files; tensors missing, left over or of another shape.
         """
@@ -52,9 +54,9 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
         name, state_dict = pretrained_model_name_or_path, kwargs.get("state_dict")
         if name is None and (state_dict is None or kwargs.get("config") is None):
             raise CheckpointError("expected config and state_dict together with None in place of a folder, got one of them or none")
-        if name is not None and state_dict is None and _holds_weights(Path(name)) and not kwargs.get("subfolder"):
-            verify_checkpoint_files(Path(name))
-        kwargs = {"use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}
+        if name is not None and state_dict is None and _holds_weights(Path(name)):
+            verify_checkpoint_files(Path(name) / (kwargs.get("subfolder") or ""))
+        kwargs = {"ignore_mismatched_sizes": True, **kwargs, "use_safetensors": True, "trust_remote_code": False}
         model, info = cast(tuple[Any, dict[str, Any]], super().from_pretrained(name, *args, output_loading_info=True, **kwargs))
         check_loading_info(info, str(name))
         return (model, info) if output_loading_info else model

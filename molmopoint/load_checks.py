@@ -14,6 +14,9 @@ from molmopoint.errors import CheckpointError
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 NAMES_SHOWN = 5
 
+FILE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
+"""How transformers says that files are missing, hold values of other types, do not fit each other, or need another package."""
+
 
 def verify_checkpoint_files(folder: str | Path) -> None:
     """Checks that the weight files of a folder are there, whole, and hold what the index says. Reads headers only.

@@ -34,6 +34,7 @@ from molmopoint.processing.literal import MARK, literal_text
 from molmopoint.processing.messages import prepare_messages
 from molmopoint.processing.samples import Samples, sort_by_sample
 from molmopoint.processing.video import MolmoPointVideoProcessor
+from molmopoint.remote_code import running_no_code
 from molmopoint.tokens import IMAGE_PATCH, IMAGE_START, LIST_OPENING, LOW_RES_PATCH, VISION_TOKENS, ExtendedVocabulary, point_text
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -131,11 +132,20 @@ class MolmoPointProcessor(Molmo2Processor):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """Reads a released folder, one of ours, or a repository on the hub; keyword arguments as in transformers."""
+        """Reads a released folder, one of ours, or a repository on the hub; keyword arguments as in transformers.
+
+        Code of a repository is never run, whatever `trust_remote_code` says.
+
+        Raises:
+            CheckpointError: the tokenizer needs such code.
+        """
         path = pretrained_model_name_or_path
+        kwargs.pop("trust_remote_code", None)
         settings, unused = cls.get_processor_dict(path, **kwargs)
-        parts = [part.from_pretrained(path, **kwargs) for part in (MolmoPointImageProcessor, MolmoPointVideoProcessor, AutoTokenizer)]
-        return cls.from_args_and_dict(parts, settings, **unused)
+        image, video = (part.from_pretrained(path, **kwargs) for part in (MolmoPointImageProcessor, MolmoPointVideoProcessor))
+        with running_no_code(path):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **kwargs)
+        return cls.from_args_and_dict([image, video, tokenizer], settings, **unused)
 
     def __call__(
         self,
