@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
+from molmopoint.checkpoints.registry import ROOM
 from molmopoint.errors import CheckpointError
 from molmopoint.remote_code import refuse_trust
 
@@ -53,6 +58,23 @@ def place(device_map: Any, dtype: torch.dtype | str | None, **arguments: Any) ->
     if device is not None and not _loads_directly(device, given):
         return Placement(given, device)
     return Placement({**given, "device_map": device or device_map}, None)
+
+
+@contextmanager
+def silent_if_embedded(source: str) -> Iterator[None]:
+    """Hides the progress bars of transformers while a model of this installation loads, which takes less than a second.
+
+    Args:
+        source: folder or hub id.
+    """
+    if not Path(source).resolve().is_relative_to(ROOM) or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def default_dtype(device: torch.device | None) -> torch.dtype:

@@ -9,7 +9,7 @@ import torch
 from transformers import Molmo2ForConditionalGeneration
 
 from molmopoint.checkpoints.locating import family_of, locate, title_of
-from molmopoint.checkpoints.placing import place
+from molmopoint.checkpoints.placing import place, silent_if_embedded
 from molmopoint.config import MolmoPointConfig
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.load_checks import FILE_ERRORS, check_loading_info, verify_checkpoint_files
@@ -49,7 +49,8 @@ def load(
     family = family_of(source, **placement.file_arguments)
     read = _read_molmo2 if family == "molmo2" else _read_molmopoint
     try:
-        model, processor = read(source, placement.file_arguments, placement.arguments)
+        with silent_if_embedded(source):
+            model, processor = read(source, placement.file_arguments, placement.arguments)
     except MolmoPointError:
         raise
     except FILE_ERRORS as error:

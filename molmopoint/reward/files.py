@@ -29,7 +29,7 @@ from transformers import Molmo2Config, Molmo2ForConditionalGeneration
 from molmopoint.adapters import ADAPTER_NAME, merge_adapters, save_adapters
 from molmopoint.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from molmopoint.checkpoints.locating import family_of, locate
-from molmopoint.checkpoints.placing import Placement
+from molmopoint.checkpoints.placing import Placement, silent_if_embedded
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.load_checks import FILE_ERRORS, INDEX_FILE, check_loading_info, verify_checkpoint_files
 from molmopoint.load_checks import WEIGHTS_FILE as MODEL_FILE
@@ -125,10 +125,11 @@ def load_backbone(source: str, placement: Placement) -> Any:
     register()
     family = family_of(source, **placement.file_arguments)
     try:
-        if family == "molmo_point":
-            model: Any = MolmoPointForConditionalGeneration.from_pretrained(source, **placement.arguments)
-        else:
-            model = _load_molmo2(source, placement)
+        with silent_if_embedded(source):
+            if family == "molmo_point":
+                model: Any = MolmoPointForConditionalGeneration.from_pretrained(source, **placement.arguments)
+            else:
+                model = _load_molmo2(source, placement)
     except MolmoPointError:
         raise
     except FILE_ERRORS as error:
