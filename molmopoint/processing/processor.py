@@ -123,11 +123,8 @@ class MolmoPointProcessor(Molmo2Processor):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Settings of a folder or repository; where a model's config.json lies beside them, it alone decides `patch_location`."""
         settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
-        path = cached_file(str(pretrained_model_name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **hub)
-        if path is not None:
-            config = json.loads(Path(path).read_text(encoding="utf-8"))
-            settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
+        config = _stored_config(pretrained_model_name_or_path, **kwargs)
+        settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
         return settings, unused
 
     @classmethod
@@ -421,3 +418,30 @@ class MolmoPointProcessor(Molmo2Processor):
                 f"expected at most {names} places, as many as the tokenizer has names for, got {vocabulary.size}; "
                 "lower max_crops or the number of frames, or pass fewer pictures"
             )
+
+
+def stored_model_type(source: str | os.PathLike[str], **where: Any) -> str | None:
+    """What the config.json of a folder or repository says it is; None without one.
+
+    Args:
+        source: folder or hub id.
+        **where: `revision`, `cache_dir`, `token` and the like; other arguments of `from_pretrained` do not matter.
+
+    Raises:
+        ProcessingError: the file is no JSON object.
+    """
+    return _stored_config(source, **where).get("model_type")
+
+
+def _stored_config(source: str | os.PathLike[str], **where: Any) -> dict[str, Any]:
+    hub = {name: where[name] for name in _HUB_ARGUMENTS if where.get(name) is not None}
+    path = cached_file(str(source), "config.json", _raise_exceptions_for_missing_entries=False, **hub)
+    if path is None:
+        return {}
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ProcessingError(f"expected JSON in {path}, got: {error}; copy the file again") from error
+    if not isinstance(config, dict):
+        raise ProcessingError(f"expected an object with the fields of a model in {path}, got {type(config).__name__}; copy the file again")
+    return config
