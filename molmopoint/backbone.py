@@ -25,7 +25,7 @@ from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFe
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
 from molmopoint.key_map import register_converters, to_released
-from molmopoint.load_checks import check_loading_info, verify_checkpoint_files
+from molmopoint.load_checks import check_loading_info, verify_source
 from molmopoint.rows import PatchHistory, RowLayout, check_image_tokens, lay_out
 from molmopoint.saving import save_whole, write_card
 from molmopoint.tokens import NO_SELECTION
@@ -54,8 +54,8 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
         name, state_dict = pretrained_model_name_or_path, kwargs.get("state_dict")
         if name is None and (state_dict is None or kwargs.get("config") is None):
             raise CheckpointError("expected config and state_dict together with None in place of a folder, got one of them or none")
-        if name is not None and state_dict is None and _holds_weights(Path(name)):
-            verify_checkpoint_files(Path(name) / (kwargs.get("subfolder") or ""))
+        if name is not None and state_dict is None and not _holds_adapters(Path(name)):
+            verify_source(name, **kwargs)
         kwargs = {"ignore_mismatched_sizes": True, **kwargs, "use_safetensors": True, "trust_remote_code": False}
         model, info = cast(tuple[Any, dict[str, Any]], super().from_pretrained(name, *args, output_loading_info=True, **kwargs))
         check_loading_info(info, str(name))
@@ -319,9 +319,9 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         return replace(state, patch_keys=layout.scatter(keys, 0.0)).after(last_patch.clamp(min=NO_SELECTION))
 
 
-def _holds_weights(folder: Path) -> bool:
-    """Whether this is a local folder of a model; a folder of adapters names the model they belong to."""
-    return folder.is_dir() and not (folder / "adapter_config.json").is_file()
+def _holds_adapters(folder: Path) -> bool:
+    """Whether this is a local folder of adapters, which names the model they belong to."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def _check_tables(*given: tuple[Tensor | None, Tensor | None]) -> None:

@@ -12,7 +12,7 @@ from molmopoint.checkpoints.locating import family_of, locate, title_of
 from molmopoint.checkpoints.placing import place, silent_if_embedded
 from molmopoint.config import MolmoPointConfig
 from molmopoint.errors import CheckpointError, MolmoPointError
-from molmopoint.load_checks import FILE_ERRORS, check_loading_info, verify_checkpoint_files
+from molmopoint.load_checks import FILE_ERRORS, check_loading_info, verify_source
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.pointer import Pointer
 from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
@@ -72,8 +72,7 @@ def _read_molmopoint(source: str, where: dict[str, Any], settings: dict[str, Any
 def _read_molmo2(source: str, where: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, MolmoPointProcessor]:
     """The native model of a Molmo2 folder or repository, all of whose weights were there, and our processor of its files."""
     processor = Molmo2PointingProcessor.from_pretrained(source, **where)
-    if Path(source).is_dir():
-        verify_checkpoint_files(Path(source) / (where.get("subfolder") or ""))
+    verify_source(source, **where)
     settings = {"ignore_mismatched_sizes": True, **settings, "use_safetensors": True, "output_loading_info": True}
     loaded = Molmo2ForConditionalGeneration.from_pretrained(source, trust_remote_code=False, **settings)
     model, info = cast(tuple[Any, dict[str, Any]], loaded)

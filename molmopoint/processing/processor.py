@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -291,7 +292,9 @@ class MolmoPointProcessor(Molmo2Processor):
     def _render(self, messages: Any, chat_template: str | None, **kwargs: Any) -> Any:
         try:
             return super().apply_chat_template(messages, chat_template, **kwargs)
-        except TemplateError as error:
+        except Exception as error:
+            if not isinstance(error, TemplateError) and not _is_of_template(error):
+                raise
             raise ProcessingError(f"expected messages that the chat template accepts, got: {error}; check roles and their order") from error
 
     def escape_user_text(self, text: str) -> str:
@@ -418,6 +421,12 @@ class MolmoPointProcessor(Molmo2Processor):
                 f"expected at most {names} places, as many as the tokenizer has names for, got {vocabulary.size}; "
                 "lower max_crops or the number of frames, or pass fewer pictures"
             )
+
+
+def _is_of_template(error: Exception) -> bool:
+    """Whether an error arose inside a chat template, whose frames jinja names so."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_filename == "<template>" for frame, _ in frames)
 
 
 def stored_model_type(source: str | os.PathLike[str], **where: Any) -> str | None:

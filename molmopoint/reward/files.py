@@ -31,7 +31,7 @@ from molmopoint.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from molmopoint.checkpoints.locating import family_of, locate
 from molmopoint.checkpoints.placing import Placement, silent_if_embedded
 from molmopoint.errors import CheckpointError, MolmoPointError
-from molmopoint.load_checks import FILE_ERRORS, INDEX_FILE, check_loading_info, verify_checkpoint_files
+from molmopoint.load_checks import FILE_ERRORS, INDEX_FILE, check_loading_info, verify_source
 from molmopoint.load_checks import WEIGHTS_FILE as MODEL_FILE
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.molmo2 import is_molmo2, save_native
@@ -146,7 +146,8 @@ def load_processor(source: str, molmo2: bool, **where: Any) -> MolmoPointProcess
     """
     register()
     try:
-        processor = (Molmo2PointingProcessor if molmo2 else MolmoPointProcessor).from_pretrained(source, **where)
+        kind = Molmo2PointingProcessor if molmo2 else MolmoPointProcessor
+        processor = kind.from_pretrained(source, trust_remote_code=False, **where)
     except MolmoPointError:
         raise
     except FILE_ERRORS as error:
@@ -211,8 +212,8 @@ def _downloaded(source: str, revision: str | None, where: dict[str, Any]) -> Pat
 def _load_molmo2(source: str, placement: Placement) -> Molmo2ForConditionalGeneration:
     """The native class, with as many rows of the input table as are stored: authors' models have fewer than their config says."""
     arguments = dict(placement.arguments)
+    verify_source(source, **placement.file_arguments)
     if Path(source).is_dir():
-        verify_checkpoint_files(source)
         config: Any = Molmo2Config.from_pretrained(source, trust_remote_code=False)
         if (added := _added_rows(Path(source), config)) is not None:
             config.text_config.additional_vocab_size = added

@@ -302,7 +302,7 @@ def test_a_streamer_sees_the_prompt_and_every_token():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("output_scores", True), ("output_attentions", True), ("guidance_scale", 2.0), ("prefill_chunk_size", 8)]
+    ("option", "value"), [("output_scores", True), ("output_logits", True), ("guidance_scale", 2.0), ("prefill_chunk_size", 8)]
 )
 def test_options_that_would_be_left_out_say_so(tiny_model, option, value):
     inputs = batch_of(Rows(tiny_model.config).prompts([["image"]]), tiny_model.config)
