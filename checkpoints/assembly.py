@@ -67,7 +67,7 @@ def assemble(
     if isinstance(text, PreTrainedModel) and tokenizer is None:
         raise CheckpointError("expected the tokenizer of the LLM beside the LLM itself, got none; pass tokenizer=AutoTokenizer...")
     if tokenizer is None:
-        with running_no_code(text):
+        with running_no_code(str(text)):
             tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
     vit = vision if isinstance(vision, nn.Module) else load_vit(vision)
     seen, normalisation = vision_part(vit, vision_layers, crop_size), pixel_normalisation(vit)

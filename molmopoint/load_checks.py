@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ FILE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportE
 _HUB_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
 
 
-def verify_source(source: str | Path, **where: Any) -> None:
+def verify_source(source: str | os.PathLike[str], **where: Any) -> None:
     """Checks the weight files of a folder; of a repository on the hub, the names of shards in its index, before files are sought by them.
 
     Args:

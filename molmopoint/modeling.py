@@ -254,9 +254,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
     def _run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, record: dict[str, Any]) -> _Read:
         """The layers of the text model, and what is recorded of them."""
         text = self.model.language_model
-        output = text.run_layers(embeddings, mask, position_ids, past, return_dict=True, **record)
+        output: Any = text.run_layers(embeddings, mask, position_ids, past, return_dict=True, **record)
         hidden, states, normed = output.last_hidden_state, output.hidden_states, None
-        recorded = {} if output.attentions is None else {"attentions": output.attentions}
+        recorded: dict[str, Any] = {} if output.attentions is None else {"attentions": output.attentions}
         if states is not None:
             normed = text.norm(hidden)
             recorded["hidden_states"] = (*states[:-1], None if states[-1] is None else normed)
@@ -374,7 +374,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             **read.recorded,
             loss_sums=sums,
             weight_sum=weight_sum,
-            **{f"{kind}_logits": part for kind, part in chosen.logits.items() if len(part)},
+            patch_logits=chosen.logits_or_none("patch"),
+            subpatch_logits=chosen.logits_or_none("subpatch"),
+            location_logits=chosen.logits_or_none("location"),
             grounding_state=state,
         )
 

@@ -34,5 +34,6 @@ def tokens_alone(stored: GenerationConfig, vocabulary: int) -> tuple[GenerationC
 def _valid_ids(value: Any, vocabulary: int) -> int | list[int] | None:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [token_id for token_id in value if _valid_ids(token_id, vocabulary) is not None] or None
-    is_id = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < vocabulary
-    return value if is_id else None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocabulary:
+        return None
+    return value

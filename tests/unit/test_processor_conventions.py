@@ -85,7 +85,10 @@ def test_a_picture_and_a_clip_in_one_sample():
     text = "<|image|> and <|video|>"
     out = PROCESSOR(text=text, images=ONE, videos=[CLIP], return_tensors="pt", **RATE)
     assert set(out) == set(PROCESSOR.model_input_names)
-    single = [PROCESSOR(text="<|image|>", images=ONE, return_tensors="pt"), PROCESSOR(text="<|video|>", videos=[CLIP], return_tensors="pt", **RATE)]
+    single = [
+        PROCESSOR(text="<|image|>", images=ONE, return_tensors="pt"),
+        PROCESSOR(text="<|video|>", videos=[CLIP], return_tensors="pt", **RATE),
+    ]
     assert torch.equal(out["pixel_values"], single[0]["pixel_values"])
     assert torch.equal(out["pixel_values_videos"], single[1]["pixel_values_videos"])
     count = [int((ids["input_ids"] == PROCESSOR.tokenizer.convert_tokens_to_ids("<im_patch>")).sum()) for ids in (out, *single)]
@@ -109,16 +112,18 @@ def test_offsets_of_placeholders():
     assert len(out["text_replacement_offsets"][0]) == 2
 
 
-@pytest.mark.parametrize("given", [{"return_tensors": "pt"}, {"return_tensors": "pt", "text_kwargs": {}}, {"text_kwargs": {"return_tensors": "pt"}}])
+@pytest.mark.parametrize(
+    "given", [{"return_tensors": "pt"}, {"return_tensors": "pt", "text_kwargs": {}}, {"text_kwargs": {"return_tensors": "pt"}}]
+)
 def test_settings_may_be_flat_or_nested(given):
     out = PROCESSOR(text="<|image|>", images=ONE, **given)
     assert all(isinstance(out[name], torch.Tensor) for name in ("input_ids", "attention_mask", "mm_token_type_ids"))
 
 
 def test_counts_are_told_as_transformers_tells_them():
-    for wrong in ({"images": [ONE] * 2}, {"images": [[ONE], [ONE]]}, {"images": [[ONE, ONE]]}):
+    for images in ([ONE] * 2, [[ONE], [ONE]], [[ONE, ONE]]):
         with pytest.raises(ValueError, match=" tokens in the prompts should be the same as the number of images"):
-            PROCESSOR(text="<|image|>", **wrong)
+            PROCESSOR(text="<|image|>", images=images)
 
 
 def test_frames_of_unknown_times_are_told():
@@ -181,11 +186,12 @@ def test_auto_classes_find_ours(released, tmp_path, molmo2_folder):
 
 def test_saved_files_of_a_molmo2_name_the_native_classes(molmo2_folder, tmp_path):
     Molmo2PointingProcessor.from_pretrained(molmo2_folder).save_pretrained(tmp_path)
-    again = AutoProcessor.from_pretrained(tmp_path)
+    again: Any = AutoProcessor.from_pretrained(tmp_path)
     assert type(again) is Molmo2Processor and type(again.image_processor).__name__ == "Molmo2ImageProcessor"
     assert type(again.video_processor).__name__ == "Molmo2VideoProcessor"
-    native = AutoProcessor.from_pretrained(molmo2_folder)(text="<|image|>", images=ONE, return_tensors="pt")
-    assert torch.equal(again(text="<|image|>", images=ONE, return_tensors="pt")["input_ids"], native["input_ids"])
+    native: Any = AutoProcessor.from_pretrained(molmo2_folder)
+    ids = [processor(text="<|image|>", images=ONE, return_tensors="pt")["input_ids"] for processor in (again, native)]
+    assert torch.equal(*ids)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -194,7 +200,7 @@ def test_a_pipeline_points_at_the_same(released):
     asked = [{"role": "user", "content": [{"type": "image", "image": circles()}, {"type": "text", "text": "Point to the red circles"}]}]
     assert len(expected) == 2
     for source in (checkpoints.resolve("nano"), str(released)):
-        run = pipeline("image-text-to-text", model=source)
+        run: Any = pipeline("image-text-to-text", model=source)
         answer = run(text=asked, max_new_tokens=100, return_full_text=False)[0]["generated_text"]
         inputs = run.processor.apply_chat_template(asked, tokenize=True, return_dict=True, return_pointing_metadata=True)
         assert np.allclose(run.processor.decode_points(answer, inputs["pointing_metadata"][0]).xy, expected)
