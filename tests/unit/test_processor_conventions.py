@@ -190,7 +190,8 @@ def test_saved_files_of_a_molmo2_name_the_native_classes(molmo2_folder, tmp_path
     assert type(again) is Molmo2Processor and type(again.image_processor).__name__ == "Molmo2ImageProcessor"
     assert type(again.video_processor).__name__ == "Molmo2VideoProcessor"
     native: Any = AutoProcessor.from_pretrained(molmo2_folder)
-    ids = [processor(text="<|image|>", images=ONE, return_tensors="pt")["input_ids"] for processor in (again, native)]
+    processors: list[Any] = [again, native]
+    ids = [processor(text="<|image|>", images=ONE, return_tensors="pt")["input_ids"] for processor in processors]
     assert torch.equal(*ids)
 
 
