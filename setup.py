@@ -25,7 +25,11 @@ RL = ["trl>=1.16,<2", *TRAIN]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
 # Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level in up to 8 of 10,000 values.
-TEST = ["torch>=2.15", "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "jsonschema>=4.23", "av>=14", *TRAIN, *EVAL]
+TEST = [
+    "torch>=2.15", "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "jsonschema>=4.23", "av>=14", *TRAIN, *EVAL,
+    # for the tests that transformers has for models: what they import, and what its source distribution is built with
+    "parameterized>=0.9", "setuptools>=77",
+]  # fmt: skip
 DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "playwright>=1.49"]
 
 

@@ -18,6 +18,7 @@ from molmopoint.config import MolmoPointConfig
 from molmopoint.errors import CheckpointError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.processing import MolmoPointProcessor
+from molmopoint.remote_code import running_no_code
 
 TAPPED_LAYERS = (-3, -9)
 """Tapped blocks of released models, counted from the end of the ViT."""
@@ -60,12 +61,14 @@ def assemble(
         Model, in evaluation mode on the CPU, and processor. Models that were passed in are copied, not changed.
 
     Raises:
-        CheckpointError: a ViT, LLM or tokenizer that a MolmoPoint cannot be made of; the message says why.
+        CheckpointError: a ViT, LLM or tokenizer that a MolmoPoint cannot be made of, or that needs code of its own; the message says why.
         ValueError: sizes that do not fit each other.
     """
     if isinstance(text, PreTrainedModel) and tokenizer is None:
         raise CheckpointError("expected the tokenizer of the LLM beside the LLM itself, got none; pass tokenizer=AutoTokenizer...")
-    tokenizer = AutoTokenizer.from_pretrained(text) if tokenizer is None else tokenizer
+    if tokenizer is None:
+        with running_no_code(str(text)):
+            tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
     vit = vision if isinstance(vision, nn.Module) else load_vit(vision)
     seen, normalisation = vision_part(vit, vision_layers, crop_size), pixel_normalisation(vit)
     llm = text if isinstance(text, PreTrainedModel) else load_llm(text, dtype)

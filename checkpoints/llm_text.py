@@ -15,12 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, Olmo2ForCausalLM, Olmo3ForCausalLM, PreTrainedModel, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Olmo2ForCausalLM,
+    Olmo3ForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen3ForCausalLM,
+)
 from transformers.utils import logging
 
 from molmopoint.checkpoints.part import Part
 from molmopoint.errors import CheckpointError
 from molmopoint.key_map import RELEASED_ADDITIONAL_ROWS
+from molmopoint.remote_code import check_kernels, running_no_code
 
 logger = logging.get_logger(__name__)
 
@@ -59,8 +67,13 @@ def load_llm(source: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     Args:
         source: a local folder, or an id on the hub such as "Qwen/Qwen3-8B".
         dtype: of its weights in memory.
+
+    Raises:
+        CheckpointError: it needs code of its own.
     """
-    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+    check_kernels(PretrainedConfig.get_config_dict(source)[0], source)
+    with running_no_code(source):
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
 
 
 def text_part(llm: PreTrainedModel, additional_rows: int = RELEASED_ADDITIONAL_ROWS) -> Part:

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 
 from molmopoint.checkpoints import registry
 from molmopoint.errors import CheckpointError
+from molmopoint.remote_code import check_kernels
 
 Family = Literal["molmo_point", "molmo2"]
 """Model types of the families: MolmoPoint points with grounding tokens, Molmo2 with coordinates as text."""
@@ -54,13 +55,14 @@ def family_of(source: str, **where: Any) -> Family:
         **where: `revision`, `cache_dir`, `token` and the other arguments of `from_pretrained` that say where files come from.
 
     Raises:
-        CheckpointError: there is no such model, or it is of another family.
+        CheckpointError: there is no such model, it is of another family, or its config asks for code of another repository.
     """
     try:
         fields, _ = PretrainedConfig.get_config_dict(source, **where)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(f"expected a model with a config.json at {source!r}, got: {reason}; check the name or folder") from error
+    check_kernels(fields, source)
     found = str(fields.get("model_type"))
     for family in get_args(Family):
         if found == family:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
+from molmopoint.checkpoints.registry import ROOM
 from molmopoint.errors import CheckpointError
+from molmopoint.remote_code import refuse_trust
 
 _STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 """Values of `device_map` that spread a model over devices."""
@@ -43,14 +49,32 @@ def place(device_map: Any, dtype: torch.dtype | str | None, **arguments: Any) ->
         **arguments: further arguments of `from_pretrained`; those that are None are left out.
 
     Raises:
-        CheckpointError: no such device exists here.
+        CheckpointError: no such device exists here, or `trust_remote_code` is true.
     """
+    refuse_trust(arguments)
     device = single_device(device_map)
     given = {name: value for name, value in arguments.items() if value is not None}
     given["dtype"] = default_dtype(device) if dtype is None else dtype
     if device is not None and not _loads_directly(device, given):
         return Placement(given, device)
     return Placement({**given, "device_map": device or device_map}, None)
+
+
+@contextmanager
+def silent_if_embedded(source: str) -> Iterator[None]:
+    """Hides the progress bars of transformers while a model of this installation loads, which takes less than a second.
+
+    Args:
+        source: folder or hub id.
+    """
+    if not Path(source).resolve().is_relative_to(ROOM) or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def default_dtype(device: torch.device | None) -> torch.dtype:

@@ -15,14 +15,17 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.molmo2.modeling_molmo2 import Molmo2PreTrainedModel, Molmo2TextModel
+from transformers.utils.output_capturing import capture_outputs
 
 from molmopoint.cache_name import CACHE
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFeatures, join_tables, tapped_features
+from molmopoint.errors import CheckpointError
 from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
 from molmopoint.key_map import register_converters, to_released
-from molmopoint.load_checks import check_loading_info, verify_checkpoint_files
+from molmopoint.load_checks import check_loading_info, verify_source
 from molmopoint.rows import PatchHistory, RowLayout, check_image_tokens, lay_out
 from molmopoint.saving import save_whole, write_card
 from molmopoint.tokens import NO_SELECTION
@@ -37,17 +40,23 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
     _no_split_modules = ["Molmo2DecoderLayer", "Molmo2VisionEncoderLayer", "Connector"]
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str] | None, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """Loads released or own checkpoints, as in transformers.
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
+        """Loads released or own checkpoints, as in transformers; with None what `config` and `state_dict` describe.
+
+        Nothing is unpickled, and no code of a repository runs, whatever `use_safetensors` and `trust_remote_code` say.
 
         Raises:
             CheckpointError: missing, truncated or foreign weight files; tensors missing, left over or of another shape.
         """
         register_converters()
-        state_dict = kwargs.get("state_dict")
-        if name is not None and state_dict is None and _holds_weights(Path(name)) and not kwargs.get("subfolder"):
-            verify_checkpoint_files(Path(name))
-        kwargs = {"use_safetensors": True, "ignore_mismatched_sizes": True, **kwargs}
+        name, state_dict = pretrained_model_name_or_path, kwargs.get("state_dict")
+        if name is None and (state_dict is None or kwargs.get("config") is None):
+            raise CheckpointError("expected config and state_dict together with None in place of a folder, got one of them or none")
+        if name is not None and state_dict is None and not _holds_adapters(Path(name)):
+            verify_source(name, **kwargs)
+        kwargs = {"ignore_mismatched_sizes": True, **kwargs, "use_safetensors": True, "trust_remote_code": False}
         model, info = cast(tuple[Any, dict[str, Any]], super().from_pretrained(name, *args, output_loading_info=True, **kwargs))
         check_loading_info(info, str(name))
         return (model, info) if output_loading_info else model
@@ -107,20 +116,36 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
 class MolmoPointTextModel(Molmo2TextModel):
     """The native text model, up to but without its final norm: pointing reads the state before it."""
 
-    def run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None) -> Tensor:
-        """Hidden states (B, S, H) before the final norm, under a mask that is used as given."""
+    @capture_outputs(tie_last_hidden_states=False)
+    def run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, **record: Any) -> BaseModelOutput:
+        """Runs the layers under a mask that is used as given.
+
+        Args:
+            embeddings: (B, S, H).
+            mask: in the form the attention backend reads.
+            position_ids: (B, S).
+            past: keys and values so far, or None.
+            **record: `output_hidden_states` and `output_attentions`, as in transformers.
+
+        Returns:
+            `last_hidden_state` (B, S, H) before the final norm; if asked for, `hidden_states`, the input of the first layer and the
+            output of each, and `attentions`, (B, heads, Q, keys) of each.
+        """
         rotations = {
             "scaled": self.rotary_emb(embeddings, position_ids=position_ids),
             "unscaled": self.rotary_emb_unscaled(embeddings, position_ids=position_ids),
         }
         hidden = embeddings
+        given: dict[str, Any] = {"attention_mask": mask, "position_ids": position_ids, CACHE: past}
+        if record.get("output_attentions"):  # backends without attention weights say so
+            given["output_attentions"] = True
         for layer, kind in zip(self.layers, self.rope_types, strict=True):
-            hidden = layer(hidden, attention_mask=mask, position_ids=position_ids, position_embeddings=rotations[kind], **{CACHE: past})
-        return hidden.to(embeddings.device)
+            hidden = layer(hidden, position_embeddings=rotations[kind], **given)
+        return BaseModelOutput(last_hidden_state=hidden.to(embeddings.device))
 
 
 class MolmoPointModel(MolmoPointPreTrainedModel):
-    """Everything below the vocabulary."""
+    """Everything below the vocabulary. Files are those of whole models, so it is neither saved nor loaded alone."""
 
     def __init__(self, config: MolmoPointConfig) -> None:
         super().__init__(config)
@@ -138,6 +163,31 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
             config.text_config.rms_norm_eps,
         )
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any) -> Any:
+        """Builds the model from `config` and `state_dict`, with None in place of a folder.
+
+        Raises:
+            CheckpointError: a folder or repository was named.
+        """
+        if pretrained_model_name_or_path is not None:
+            raise CheckpointError(
+                f"expected MolmoPointForConditionalGeneration to read {os.fspath(pretrained_model_name_or_path)!r}, got its part "
+                "MolmoPointModel: files hold whole models; load that and take its `model`"
+            )
+        return super().from_pretrained(None, *args, **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Always fails.
+
+        Raises:
+            CheckpointError: files hold whole models.
+        """
+        raise CheckpointError(
+            f"expected a whole model to save in {os.fspath(save_directory)!r}, got MolmoPointModel, its part below the vocabulary; "
+            "save the MolmoPointForConditionalGeneration it belongs to"
+        )
 
     def get_visual_features(
         self,
@@ -269,9 +319,9 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         return replace(state, patch_keys=layout.scatter(keys, 0.0)).after(last_patch.clamp(min=NO_SELECTION))
 
 
-def _holds_weights(folder: Path) -> bool:
-    """Whether this is a local folder of a model; a folder of adapters names the model they belong to."""
-    return folder.is_dir() and not (folder / "adapter_config.json").is_file()
+def _holds_adapters(folder: Path) -> bool:
+    """Whether this is a local folder of adapters, which names the model they belong to."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def _check_tables(*given: tuple[Tensor | None, Tensor | None]) -> None:

@@ -21,6 +21,7 @@ from transformers.models.molmo2.configuration_molmo2 import Molmo2AdapterConfig,
 
 from molmopoint import tokens
 from molmopoint.released_config import read_sub_config, released_fields
+from molmopoint.remote_code import check_kernels
 
 UNSET: Any = None
 """Default of fields that get their value from other fields when the config is built."""
@@ -195,11 +196,13 @@ class MolmoPointConfig(PreTrainedConfig):
 
         Raises:
             ValueError: the file is of another model type, or of none.
+            CheckpointError: it chooses an attention kernel of another repository.
         """
         fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         found = fields.get("model_type") if isinstance(fields, dict) else None
         if found != cls.model_type:
             raise ValueError(f"expected a config file with model_type {cls.model_type!r}, got {found!r}; pass a MolmoPoint model")
+        check_kernels(fields, pretrained_model_name_or_path)
         return fields, unused
 
     @property

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from transformers.utils.hub import cached_file
 
 from molmopoint.errors import CheckpointError
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 NAMES_SHOWN = 5
+
+FILE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
+"""How transformers says that files are missing, hold values of other types, do not fit each other, or need another package."""
+
+
+_HUB_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
+
+
+def verify_source(source: str | os.PathLike[str], **where: Any) -> None:
+    """Checks the weight files of a folder; of a repository on the hub, the names of shards in its index, before files are sought by them.
+
+    Args:
+        source: folder or hub id.
+        **where: `subfolder`, `revision`, `cache_dir` and the like; other arguments of `from_pretrained` do not matter.
+
+    Raises:
+        CheckpointError: missing, truncated or foreign files; the message names them.
+    """
+    if Path(source).is_dir():
+        return verify_checkpoint_files(Path(source) / (where.get("subfolder") or ""))
+    hub = {name: where[name] for name in _HUB_ARGUMENTS if where.get(name) is not None}
+    quietly = {f"_raise_exceptions_for_{kind}": False for kind in ("gated_repo", "missing_entries", "connection_errors")}
+    index = cached_file(str(source), INDEX_FILE, **hub, **quietly)
+    if index is not None:
+        _shards(Path(index))
+    return None
 
 
 def verify_checkpoint_files(folder: str | Path) -> None:
@@ -79,7 +108,7 @@ def _shards(index: Path) -> dict[str, set[str]]:
             by_shard.setdefault(shard, set()).add(name)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"expected a weight_map of tensor names to files in {index}, got {error!r}; download it again") from error
-    foreign = sorted(shard for shard in by_shard if Path(shard).name != shard or not shard.endswith(".safetensors"))
+    foreign = sorted(shard for shard in by_shard if not re.fullmatch(r"[^/\\]+\.safetensors", shard))
     if foreign:
         raise CheckpointError(f"expected safetensors files beside {index}, got {_some(foreign)}; only such files are read")
     return by_shard

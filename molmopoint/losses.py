@@ -107,6 +107,11 @@ class SelectionTargets:
     targets: dict[str, Tensor]
     weights: dict[str, Tensor]
 
+    def logits_or_none(self, kind: str) -> Tensor | None:
+        """Those of a kind; None where nothing of it is supervised."""
+        logits = self.logits.get(kind)
+        return None if logits is None or not len(logits) else logits
+
     def losses(self, weighted: bool) -> dict[str, Tensor]:
         """Cross-entropy sums by kind, times the weight of their text token if `weighted`."""
         return {

@@ -11,18 +11,22 @@ positions with a text loss, H text width, V + A vocabulary.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.utils.generic import ModelOutput
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from molmopoint.attention import AttentionRule, honouring_mask, prompt_mask, recomputes_activations, step_mask
 from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
 from molmopoint.cache_name import either
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
+from molmopoint.errors import InputWarning
 from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.heads import ALL_STAGES, GroundingState, Stages
 from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
@@ -40,15 +44,20 @@ class MolmoPointOutput(ModelOutput):
             row-major order.
         loss_sums: kind -> unreduced sum of each part; "text" is cross-entropy alone.
         weight_sum: sum of the text weights.
-        patch_logits, subpatch_logits, location_logits: with labels one row per supervised selection (row-major); in cached
-            steps (B, P + 1), (B, K), (B, L). Float32; the patch logits of steps are unscaled and unmasked.
+        patch_logits, subpatch_logits, location_logits: with labels one row per supervised selection (row-major), None if there is
+            none; in cached steps (B, P + 1), (B, K), (B, L). Float32; the patch logits of steps are unscaled and unmasked.
         grounding_state: what the prompt keeps for later steps.
         cache: keys and values of the text model; also readable as `past_key_values`.
+        hidden_states: layers + 1 tensors (B, S, H), if asked for: the embeddings and what each layer returned, the last one after
+            the final norm; None where only some were asked for.
+        attentions: of each layer (B, heads, S, keys), if asked for; empty where the attention backend keeps none.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     cache: Cache | None = None
+    hidden_states: tuple[Tensor | None, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
     loss_sums: dict[str, Tensor] | None = None
     weight_sum: Tensor | None = None
     patch_logits: Tensor | None = None
@@ -63,10 +72,25 @@ class MolmoPointOutput(ModelOutput):
 
 
 @dataclass(frozen=True)
-class _Prompt:
-    """What the text model made of a prompt: hidden states (B, S, H) before the final norm, and the bookkeeping of its rows."""
+class _Read:
+    """What the layers of the text model made of their input.
+
+    Attributes:
+        hidden: (B, S, H) before the final norm.
+        normed: the same after it, where hidden states were asked for; gradients of text logits flow through it.
+        recorded: `hidden_states` and `attentions` of the output, as far as they were asked for.
+    """
 
     hidden: Tensor
+    normed: Tensor | None
+    recorded: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What the text model made of a prompt, and the bookkeeping of its rows."""
+
+    read: _Read
     input_ids: Tensor
     selection_ids: Tensor
     layout: RowLayout
@@ -90,6 +114,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         """See `MolmoPointModel.get_visual_features`."""
         return self.model.get_visual_features(**pixels)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor,
@@ -119,6 +144,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         weight_pointing_losses: bool = False,
         z_loss: float = 0.0,
         num_items_in_batch: Tensor | float | None = None,
+        output_hidden_states: bool | Sequence[int] | None = None,
+        output_attentions: bool | None = None,
         return_dict: bool | None = None,
         open_list: Tensor | None = None,
     ) -> MolmoPointOutput:
@@ -134,7 +161,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             position_ids: (B, S); counted from the mask if not given.
             example_ids: (B, S) packed example of each token, -1 for padding.
             branch_ids: (B, S) branch of each token, -1 for the shared trunk.
-            mm_token_type_ids: (B, S) 1 at vision tokens; found by id if not given.
+            mm_token_type_ids: (B, S) 1 at vision tokens; found by id if not given. Without anything to see, too, vision tokens are
+                read as text, with an `InputWarning`.
             pixel_values: (crops, G, patch values) of all pictures of the call.
             image_token_pooling: (T_i, K_i) their pooling table, absolute over the call.
             image_grids: accepted from the processor, not needed here.
@@ -152,7 +180,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             weight_pointing_losses: weight pointing losses like their text tokens; released models did not.
             z_loss: factor of the squared log normaliser of the text softmax.
             num_items_in_batch: divisor of the loss; the sum of the weights of this batch if not given.
-            return_dict: accepted for the trainer; the result is always an output object.
+            output_hidden_states: keep the hidden states of all layers, or of those with the given numbers (0: the embeddings).
+            output_attentions: keep the attention weights; only eager attention has any.
+            return_dict: False: a tuple of the fields that are not None, as in transformers.
             open_list: accepted from the processor, needed by `generate` alone.
 
         Raises:
@@ -160,8 +190,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             GroundingError: a selection that names no place of its row.
         """
         cache = either(cache, past_key_values)
+        record = self._to_record(output_hidden_states, output_attentions)
         if grounding_state is not None:
-            return self._step(input_ids, selection_ids, attention_mask, position_ids, cache, grounding_state, stages)
+            return self._step(input_ids, selection_ids, attention_mask, position_ids, cache, grounding_state, stages, record)
         if cache is not None and cache.get_seq_length() > 0:
             raise ValueError("expected the grounding_state of the prompt together with its cache; pass both, as `generate` does")
         _check_aligned(
@@ -174,19 +205,19 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             cache = DynamicCache(config=self.config.text_config)
         prompt = self._read(
             input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids,
-            cache,
+            cache, record,
         )  # fmt: skip
-        input_ids, selection_ids, hidden = prompt.input_ids, prompt.selection_ids, prompt.hidden
+        input_ids, selection_ids, read = prompt.input_ids, prompt.selection_ids, prompt.read
         history = PatchHistory.of(input_ids, selection_ids, self.config)
-        state = self.model.remember(hidden, prompt.layout, prompt.state, history.selection[:, -1])
+        state = self.model.remember(read.hidden, prompt.layout, prompt.state, history.selection[:, -1])
         shift_labels = _shift(labels) if shift_labels is None and labels is not None else shift_labels
         if shift_labels is not None:
             shift_labels, _ = split_extended(shift_labels, state.num_patches, state.num_slots, self.config)
             supervision = Supervision.of(input_ids, selection_ids, shift_labels, loss_weights, self.config)
             return self._supervise(
-                hidden, state, supervision, prompt.membership, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch
+                read, state, supervision, prompt.membership, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch
             )
-        return self._score(hidden, logits_to_keep, cache, state, ALL_STAGES)
+        return self._score(read, logits_to_keep, cache, state, ALL_STAGES)
 
     def hidden_states(
         self,
@@ -212,7 +243,24 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         prompt = self._read(
             input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids
         )
-        return self.model.language_model.norm(prompt.hidden)
+        return self.model.language_model.norm(prompt.read.hidden)
+
+    def _to_record(self, hidden_states: bool | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
+        """What the layers keep beside their result; what the call leaves open is up to the config."""
+        asked = {"output_hidden_states": hidden_states, "output_attentions": attentions}
+        settled = {name: getattr(self.config, name) if value is None else value for name, value in asked.items()}
+        return {name: value for name, value in settled.items() if value or asked[name] is not None}
+
+    def _run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, record: dict[str, Any]) -> _Read:
+        """The layers of the text model, and what is recorded of them."""
+        text = self.model.language_model
+        output: Any = text.run_layers(embeddings, mask, position_ids, past, return_dict=True, **record)
+        hidden, states, normed = output.last_hidden_state, output.hidden_states, None
+        recorded: dict[str, Any] = {} if output.attentions is None else {"attentions": output.attentions}
+        if states is not None:
+            normed = text.norm(hidden)
+            recorded["hidden_states"] = (*states[:-1], None if states[-1] is None else normed)
+        return _Read(hidden, normed, recorded)
 
     def _read(
         self,
@@ -225,12 +273,14 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         branch_ids: Tensor | None,
         position_ids: Tensor | None,
         past: Cache | None = None,
+        record: dict[str, Any] | None = None,
     ) -> _Prompt:
         """Runs the text model over a prompt or a batch of rows, given what is seen as features or as pixels and tables."""
+        blind = False
         if isinstance(visual, tuple):
-            given = any(part is not None for part in visual)
-            visual = self.model.get_visual_features(*visual) if given else self.model.no_visual_features(input_ids.device)
-        vision = mm_token_type_ids == 1 if mm_token_type_ids is not None else self._vision_tokens(input_ids)
+            blind = all(part is None for part in visual)
+            visual = self.model.no_visual_features(input_ids.device) if blind else self.model.get_visual_features(*visual)
+        vision = mm_token_type_ids == 1 if mm_token_type_ids is not None else self._vision_tokens(input_ids, blind)
         layout, state = self.model.begin(input_ids, visual.to(input_ids.device), example_ids, vision)
         input_ids, selection_ids = self._plain(input_ids, selection_ids, state)
         examples = _single_example(input_ids, attention_mask) if example_ids is None else example_ids
@@ -243,8 +293,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             parts = ((examples, -1), (branches, -1), (vision, False))
             rule = AttentionRule(*(_to_cache(part, past, fill) for part, fill in parts))
             mask = prompt_mask(rule, input_ids.shape[1], backend, embeddings.dtype)
-            hidden = text.run_layers(embeddings, mask, position_ids, past)
-        return _Prompt(hidden, input_ids, selection_ids, layout, state, Membership(examples, branches))
+            read = self._run_layers(embeddings, mask, position_ids, past, record or {})
+        return _Prompt(read, input_ids, selection_ids, layout, state, Membership(examples, branches))
 
     def _step(
         self,
@@ -255,6 +305,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         past: Cache | None,
         state: GroundingState,
         stages: Stages,
+        record: dict[str, Any],
     ) -> MolmoPointOutput:
         """One new token per row over a cache."""
         if past is None or input_ids.shape[1] != 1:
@@ -277,17 +328,22 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         if past.is_compileable if mask is None else mask.ndim == 2:
             key_mask = None if mask is None else mask.bool()
             mask = step_mask(key_mask, past, text.config._attn_implementation or "sdpa", embeddings.dtype)
-        hidden = text.run_layers(embeddings, mask, position_ids, past)
-        return self._score(hidden, 0, past, state, stages)
+        read = self._run_layers(embeddings, mask, position_ids, past, record)
+        return self._score(read, 0, past, state, stages)
 
-    def _score(self, hidden: Tensor, logits_to_keep: int, past: Cache | None, state: GroundingState, stages: Stages) -> MolmoPointOutput:
-        """Text logits of the last positions (0 = all) of hidden states (B, S, H), and selection logits of the very last one."""
+    def _normed(self, read: _Read, *positions: Any) -> Tensor:
+        """Hidden states after the final norm at some positions; the recorded ones where there are any."""
+        return self.model.language_model.norm(read.hidden[positions]) if read.normed is None else read.normed[positions]
+
+    def _score(self, read: _Read, logits_to_keep: int, past: Cache | None, state: GroundingState, stages: Stages) -> MolmoPointOutput:
+        """Text logits of the last positions (0 = all), and selection logits of the very last one."""
         normed_location = self.config.location_input == "normed"
-        chosen = self.model.point_predictor.step(hidden[:, -1], state, normed_location=normed_location, stages=stages)
-        kept = hidden[:, -logits_to_keep:]
+        chosen = self.model.point_predictor.step(read.hidden[:, -1], state, normed_location=normed_location, stages=stages)
+        last = slice(-logits_to_keep, None)
         return MolmoPointOutput(
-            logits=self.lm_head(self.model.language_model.norm(kept)) if stages.words else None,
+            logits=self.lm_head(self._normed(read, slice(None), last)) if stages.words else None,
             cache=past,
+            **read.recorded,
             patch_logits=chosen.patch,
             subpatch_logits=chosen.subpatch,
             location_logits=chosen.location,
@@ -296,7 +352,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
     def _supervise(
         self,
-        hidden: Tensor,
+        read: _Read,
         state: GroundingState,
         supervision: Supervision,
         membership: Membership,
@@ -306,7 +362,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         num_items: Tensor | float | None,
     ) -> MolmoPointOutput:
         """Losses; vocabulary logits only at weighted positions, selection logits only at supervised selections."""
-        logits = self.lm_head(self.model.language_model.norm(hidden[supervision.rows, supervision.columns])).to(hidden.device)
+        hidden = read.hidden
+        logits = self.lm_head(self._normed(read, supervision.rows, supervision.columns)).to(hidden.device)
         chosen = select(self.model.point_predictor, hidden, state, supervision, membership, loss_weights, self.config)
         sums = text_loss(logits, supervision, z_loss) | chosen.losses(weight_pointing_losses)
         weight_sum = supervision.weights.sum()
@@ -314,11 +371,12 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         return MolmoPointOutput(
             loss=torch.stack(list(sums.values())).sum() / divisor,
             logits=logits,
+            **read.recorded,
             loss_sums=sums,
             weight_sum=weight_sum,
-            patch_logits=chosen.logits["patch"],
-            subpatch_logits=chosen.logits["subpatch"],
-            location_logits=chosen.logits.get("location"),
+            patch_logits=chosen.logits_or_none("patch"),
+            subpatch_logits=chosen.logits_or_none("subpatch"),
+            location_logits=chosen.logits_or_none("location"),
             grounding_state=state,
         )
 
@@ -329,8 +387,18 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         check_selections(selection_ids, input_ids, state.num_patches, state.num_slots, self.config)
         return input_ids, selection_ids
 
-    def _vision_tokens(self, input_ids: Tensor) -> Tensor:
-        return torch.isin(input_ids, torch.tensor(self.config.vision_token_ids, device=input_ids.device))
+    def _vision_tokens(self, input_ids: Tensor, blind: bool) -> Tensor:
+        """(B, S) True at vision tokens, by their ids; a call that sees nothing reads them as text, and says so."""
+        found = torch.isin(input_ids, torch.tensor(self.config.vision_token_ids, device=input_ids.device))
+        if not blind or not bool(found.any()):
+            return found
+        warnings.warn(
+            "expected pixels or visual_features for the image tokens of input_ids, got none; they are read as text, and nothing can "
+            "be pointed at; pass all that the processor returned",
+            InputWarning,
+            stacklevel=4,
+        )
+        return torch.zeros_like(found)
 
 
 def _check_aligned(input_ids: Tensor, **per_token: Tensor | None) -> None:

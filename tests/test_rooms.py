@@ -20,12 +20,13 @@ BASICS = {
 NETWORK = {"attention", "cache_name", "backbone", "connector", "generation", "losses", "rows", "saving", "adapters", "modeling", "molmo2"}
 ABOVE = {"processing", "data", "metrics", "segmentation", "checkpoints", "registration"}
 # Every room but `heads` may also import those of `EVERYWHERE`, and every module its own room.
-EVERYWHERE = {"errors", "version", "files", "safe_text"}
+EVERYWHERE = {"errors", "version", "files", "safe_text", "remote_code"}
 DOORS: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
     "files": set(),
     "safe_text": set(),
+    "remote_code": set(),
     "tokens": set(),
     "grammar": set(),
     "key_map": set(),

@@ -115,19 +115,19 @@ def write_files(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.save_pretrained(folder)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     image = {
-        "do_convert_rgb": True, "image_mean": [0.5] * 3, "image_processor_type": "Molmo2ImageProcessor", "image_std": [0.5] * 3,
+        "do_convert_rgb": True, "image_mean": [0.5] * 3, "image_processor_type": "MolmoPointImageProcessor", "image_std": [0.5] * 3,
         "max_crops": 1, "overlap_margins": [2, 2], "patch_size": PATCH, "pooling_size": [2, 2],
-        "processor_class": "Molmo2Processor", "resample": 2, "size": {"height": CROP, "width": CROP},
+        "processor_class": "MolmoPointProcessor", "resample": 2, "size": {"height": CROP, "width": CROP},
     }  # fmt: skip
     video = {
         "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "do_sample_frames": True,
         "frame_sample_mode": "uniform_last_frame", "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "max_fps": 2, "num_frames": 32,
-        "patch_size": PATCH, "pooling_size": [3, 3], "processor_class": "Molmo2Processor", "resample": 2,
+        "patch_size": PATCH, "pooling_size": [3, 3], "processor_class": "MolmoPointProcessor", "resample": 2,
         "rescale_factor": 1 / 255, "return_metadata": False, "sampling_fps": 2, "size": {"height": CROP, "width": CROP},
-        "video_processor_type": "Molmo2VideoProcessor",
+        "video_processor_type": "MolmoPointVideoProcessor",
     }  # fmt: skip
     processor = {
-        "image_use_col_tokens": True, "processor_class": "Molmo2Processor", "use_frame_special_tokens": True,
+        "image_use_col_tokens": True, "processor_class": "MolmoPointProcessor", "use_frame_special_tokens": True,
         "use_low_res_token_for_global_crops": True, "use_single_crop_col_tokens": False, "use_single_crop_start_token": True,
         "video_use_col_tokens": False,
     }  # fmt: skip

@@ -8,10 +8,10 @@ grounding token is a pair (id, selection) that is chosen in two stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ WARPERS = (
 )  # fmt: skip
 """Processors that reshape a distribution whatever its classes are; they apply to both stages."""
 
-UNSUPPORTED = ("output_scores", "output_logits", "output_attentions", "output_hidden_states", "prefill_chunk_size", "token_healing")
+UNSUPPORTED = ("output_scores", "output_logits", "prefill_chunk_size", "token_healing")
 """Options of transformers that would be silently left out."""
 
 PIXELS = ("pixel_values", "image_token_pooling", "pixel_values_videos", "video_token_pooling")
@@ -139,9 +139,15 @@ def decode(
     position_ids, mask = model_kwargs.pop("position_ids"), model_kwargs.pop("attention_mask", None)
     if mask is not None and not bool(mask[:, -1].all()):
         raise ValueError('expected left padding, got a prompt that ends in padding; pass padding_side="left" to the processor')
+    if all(model_kwargs.get(name) is None for name in (*PIXELS, "visual_features", "mm_token_type_ids")):
+        check_image_tokens(lay_out(input_ids, model.config), 0)
     model_kwargs.pop("logits_to_keep", None)
     given = model_kwargs.pop(CACHE, None)
-    outputs = model(input_ids=input_ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=1, cache=given, **model_kwargs)
+    record = _to_record(model, generation_config)
+    outputs = model(
+        input_ids=input_ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=1, cache=given, return_dict=True,
+        **(model_kwargs | record),
+    )  # fmt: skip
     state, cache = outputs.grounding_state, outputs.cache
     plain, selections = input_ids, model_kwargs.get("selection_ids")
     if selections is None:
@@ -173,17 +179,20 @@ def decode(
                 cache=cache,
                 grounding_state=state,
                 stages=stages if stages is not None and is_selective else ALL_STAGES,
+                return_dict=True,
+                **record,
             )
             state = outputs.grounding_state
         scores = SelectionLogits(outputs.patch_logits, outputs.subpatch_logits, outputs.location_logits)
         text = None if outputs.logits is None else outputs.logits[:, -1].float()
+        layers = Layers(outputs.hidden_states, outputs.attentions)
         outputs = None
         if stages is None:
             continue
         choice = rules.choose(text, scores, state, answer.plain[:, : answer.length], logits_processor, warpers)
         choice = choice.only(unfinished, answer.padding)
         rules.advance(choice, state)
-        extended = answer.append(choice)
+        extended = answer.append(choice, layers)
         ended: Any = stopping_criteria(answer.extended[:, : answer.length], None)  # pyright: ignore[reportArgumentType] (legacy types)
         unfinished = unfinished & ~ended
         if streamer is not None:
@@ -209,11 +218,43 @@ def _check_options(config: GenerationConfig, kwargs: dict[str, Any]) -> None:
     if wanted:
         raise NotImplementedError(
             f"{', '.join(wanted)} cannot be had from grounded answers; probabilities of the choices are in `selection_probabilities`, "
-            "logits and states in a forward pass over the answer"
+            "logits in a forward pass over the answer"
         )
     limit = kwargs.get("max_points")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"expected max_points to be a whole number of 1 or more, or None, got {limit!r}")
+
+
+class Layers(NamedTuple):
+    """What the layers recorded at one step, each one tensor per layer; None where it was not asked for."""
+
+    hidden_states: tuple[Tensor | None, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+def _unless_none(steps: Iterable[Any]) -> tuple[Any, ...] | None:
+    """One entry per step, or None if nothing was recorded."""
+    kept = tuple(step for step in steps if step is not None)
+    return kept or None
+
+
+def _to_record(model: Any, generation_config: GenerationConfig) -> dict[str, Any]:
+    """What the layers shall record at every step; nothing where only ids are returned.
+
+    Raises:
+        ValueError: attention weights of a backend that keeps none.
+    """
+    names = ("output_hidden_states", "output_attentions")
+    wanted = {name: getattr(generation_config, name) or False for name in names}
+    if not generation_config.return_dict_in_generate:
+        return dict.fromkeys(names, False)
+    backend = model.model.language_model.config._attn_implementation
+    if wanted["output_attentions"] and backend != "eager":
+        raise ValueError(
+            f"expected attn_implementation='eager' together with output_attentions, got {backend!r}, which keeps no attention weights; "
+            "call model.set_attn_implementation('eager') first"
+        )
+    return wanted
 
 
 class _Answer:
@@ -231,15 +272,17 @@ class _Answer:
         self.detailed = generation_config.return_dict_in_generate
         self.tokens = self.selections = plain[:, -1]
         self.choices: list[Choice] = []
+        self.layers: list[Layers] = []
 
-    def append(self, choice: Choice) -> Tensor:
-        """Writes one token per row; returns the extended ids (B,)."""
+    def append(self, choice: Choice, layers: Layers) -> Tensor:
+        """Writes one token per row, and keeps what the layers of its step recorded; returns the extended ids (B,)."""
         self.tokens, self.selections = choice.tokens, choice.selections
         extended = self.extended_ids.join(choice.tokens, choice.selections)
         self.extended[:, self.length], self.plain[:, self.length] = extended, choice.tokens
         self.length += 1
         if self.detailed:
             self.choices.append(choice.compact())
+            self.layers.append(layers)
         return extended
 
     def result(self, cache: Any, state: GroundingState) -> Tensor | GroundedGenerateOutput:
@@ -252,6 +295,8 @@ class _Answer:
             selection_probabilities=torch.stack([choice.probabilities for choice in self.choices], 1),
             patch_distributions=tuple(choice.patch_distribution for choice in self.choices),
             subpatch_distributions=tuple(choice.subpatch_distribution for choice in self.choices),
+            hidden_states=_unless_none(step.hidden_states for step in self.layers),
+            attentions=_unless_none(step.attentions for step in self.layers),
             cache=cache,
             grounding_state=state,
         )

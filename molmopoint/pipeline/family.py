@@ -6,12 +6,15 @@ padding, limits and results are the same for both, and `Pointer` knows `ModelFam
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 
+from molmopoint.errors import InputWarning
+from molmopoint.generation.settings import tokens_alone
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.requests import Request, collate
 from molmopoint.pipeline.result import PointingResult
@@ -37,7 +40,8 @@ class ModelFamily(ABC):
     """A model with its processor, and how the two are used.
 
     Args:
-        model: in evaluation mode, on its device.
+        model: in evaluation mode, on its device. Its generation config is replaced by one with its begin, end and padding tokens
+            alone; what else it said is told once, in a warning.
         processor: of the same checkpoint.
 
     Attributes:
@@ -48,6 +52,16 @@ class ModelFamily(ABC):
         self.model = model
         self.processor = processor
         tokenizer = processor.tokenizer
+        text: Any = model.config.get_text_config()
+        rows = text.vocab_size + getattr(text, "additional_vocab_size", 0)
+        model.generation_config, ignored = tokens_alone(model.generation_config, rows)
+        if ignored:
+            warnings.warn(
+                f"expected the checkpoint to name the tokens that end and pad answers, got settings of its own for {', '.join(ignored)}, "
+                "which are ignored; pass such options with a question",
+                InputWarning,
+                stacklevel=4,
+            )
         # Released folders may lack a generation config; the answer ends with the token that ends every turn.
         self.eos_token_ids = _ids_of(model.generation_config.eos_token_id) or _ids_of(tokenizer.eos_token_id)
         turn_end = tokenizer.get_added_vocab().get(TURN_END)

@@ -9,10 +9,10 @@ import torch
 from transformers import Molmo2ForConditionalGeneration
 
 from molmopoint.checkpoints.locating import family_of, locate, title_of
-from molmopoint.checkpoints.placing import place
+from molmopoint.checkpoints.placing import place, silent_if_embedded
 from molmopoint.config import MolmoPointConfig
 from molmopoint.errors import CheckpointError, MolmoPointError
-from molmopoint.load_checks import check_loading_info, verify_checkpoint_files
+from molmopoint.load_checks import FILE_ERRORS, check_loading_info, verify_source
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.pointer import Pointer
 from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
@@ -51,10 +51,11 @@ def load(
     family = family_of(source, **placement.file_arguments)
     read = _read_molmo2 if family == "molmo2" else _read_molmopoint
     try:
-        model, processor = read(source, placement.file_arguments, placement.arguments)
+        with silent_if_embedded(source):
+            model, processor = read(source, placement.file_arguments, placement.arguments)
     except MolmoPointError:
         raise
-    except (OSError, ValueError, KeyError) as error:  # how transformers says that files are missing or do not fit
+    except FILE_ERRORS as error:
         raise CheckpointError(f"expected a {title_of(family)} at {source!r}, got: {_first_line(error)}{_advice(source)}") from error
     if processor.chat_template is None:
         raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
@@ -73,10 +74,10 @@ def _read_molmopoint(source: str, where: dict[str, Any], settings: dict[str, Any
 def _read_molmo2(source: str, where: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, MolmoPointProcessor]:
     """The native model of a Molmo2 folder or repository, all of whose weights were there, and our processor of its files."""
     processor = Molmo2PointingProcessor.from_pretrained(source, **where)
-    if Path(source).is_dir() and "subfolder" not in where:
-        verify_checkpoint_files(source)
-    settings = {"use_safetensors": True, "ignore_mismatched_sizes": True, **settings, "output_loading_info": True}
-    model, info = cast(tuple[Any, dict[str, Any]], Molmo2ForConditionalGeneration.from_pretrained(source, **settings))
+    verify_source(source, **where)
+    settings = {"ignore_mismatched_sizes": True, **settings, "use_safetensors": True, "output_loading_info": True}
+    loaded = Molmo2ForConditionalGeneration.from_pretrained(source, trust_remote_code=False, **settings)
+    model, info = cast(tuple[Any, dict[str, Any]], loaded)
     # Tensors that are left over are the native class's affair; it would fill missing ones at random.
     check_loading_info({**info, "unexpected_keys": ()}, source)
     return model, processor

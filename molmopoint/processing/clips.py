@@ -193,13 +193,14 @@ def metadata_per_clip(video_metadata: Any, count: int) -> list[dict[str, Any]]:
     return [{name: item[name] for name in names if name in item} for item in flat]
 
 
-def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None) -> SampledClip:
+def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None, assumed_rate: float | None = None) -> SampledClip:
     """Chooses the frames of one clip, and reads none, or one.
 
     Args:
         clip: as `flatten_videos` yields it.
         known: what the caller knows of it, by the names of transformers' VideoMetadata.
         rule: how to choose; None takes frames in memory as they are.
+        assumed_rate: frames a second of frames that are taken as they are and whose times nobody told; a note says so.
 
     Raises:
         ProcessingError: the clip cannot be read, or has no frames or no times.
@@ -209,9 +210,9 @@ def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None) -> 
     if isinstance(clip, Clip):
         return _sample_frames(clip.frames, as_seconds(clip.timestamps), known, None)
     if not isinstance(clip, (str, Path)):
-        return _sample_frames(clip, None, known, rule)
+        return _sample_frames(clip, None, known, rule, assumed_rate)
     if (path := Path(clip)).is_dir():
-        return _sample_frames(pictures_in(path), None, known, rule)
+        return _sample_frames(pictures_in(path), None, known, rule, assumed_rate)
     if rule is None:
         raise ProcessingError(
             f"expected do_sample_frames=True to read {str(path)!r}, got False; a file is read at the times the model was trained on, "
@@ -234,7 +235,9 @@ def frame_rate(metadata: VideoMetadata) -> float:
     return float(metadata.fps)
 
 
-def _sample_frames(frames: Any, timestamps: np.ndarray | None, known: Mapping[str, Any], rule: FrameRule | None) -> SampledClip:
+def _sample_frames(
+    frames: Any, timestamps: np.ndarray | None, known: Mapping[str, Any], rule: FrameRule | None, assumed_rate: float | None = None
+) -> SampledClip:
     frames = checked_frames(frames)
     count = len(frames)
     metadata = ClipMetadata(**{"total_num_frames": count, **known})
@@ -248,6 +251,12 @@ def _sample_frames(frames: Any, timestamps: np.ndarray | None, known: Mapping[st
         metadata.frames_indices = keep.tolist()
         timestamps = np.maximum(keep / rate - rule.start, 0.0)
     elif timestamps is None:
+        if metadata.fps is None and assumed_rate is not None:
+            metadata.fps = assumed_rate
+            metadata.notes.append(
+                f"expected to know when the {count} frames of a clip were taken, got no rate; they are taken to be {assumed_rate:g} a "
+                "second, as the model looks at clips; pass video_metadata={'fps': ...}, or a Clip with timestamps"
+            )
         indices = keep if metadata.frames_indices is None else np.asarray(metadata.frames_indices)
         timestamps = indices / frame_rate(metadata)
     metadata.seconds = checked_times(timestamps, len(keep)).tolist()

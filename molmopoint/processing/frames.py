@@ -56,7 +56,9 @@ def checked_times(timestamps: np.ndarray, count: int) -> np.ndarray:
 
 
 def checked_frames(frames: Any) -> Any:
-    """Frames that can be counted and indexed; tensors as (T, 3, height, width).
+    """Frames that can be counted and indexed: arrays as (T, height, width, 3), tensors as (T, 3, height, width).
+
+    Either may come in the other order, as long as no other reading is possible.
 
     Raises:
         ProcessingError: they are no frames, or none.
@@ -67,7 +69,11 @@ def checked_frames(frames: Any) -> Any:
         raise ProcessingError(f"expected frames (T, height, width, 3), or a tensor (T, 3, height, width), got {tuple(frames.shape)}")
     if not len(frames):
         raise ProcessingError("expected at least one frame in a clip, got none; check the video or the list of frames")
-    return frames.movedim(3, 1) if isinstance(frames, torch.Tensor) and frames.shape[1] != 3 and frames.shape[3] == 3 else frames
+    if isinstance(frames, torch.Tensor) and frames.shape[1] != 3 and frames.shape[3] == 3:
+        return frames.movedim(3, 1)
+    if isinstance(frames, np.ndarray) and frames.shape[1] == 3 and frames.shape[3] not in (1, 3, 4):
+        return np.moveaxis(frames, 1, 3)
+    return frames
 
 
 def frames_to_tensor(frames: Any, indices: np.ndarray) -> torch.Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.processing.samples import Samples, split_counts
 
@@ -55,7 +56,17 @@ class SampleTables:
         return sum(span.stop - span.start for span in spans)
 
     def metadata(self, sample: int) -> PointingMetadata:
-        """What is needed to turn the triples of a sample into pixels."""
+        """What is needed to turn the triples of a sample into pixels.
+
+        Raises:
+            ProcessingError: the sample has pictures and a clip.
+        """
+        if self._clip_tokens[self._clip_slices[sample]] and self._picture_tokens[self._picture_slices[sample]]:
+            pictures = self._picture_slices[sample]
+            raise ProcessingError(
+                f"expected pictures or a video in a sample, got {pictures.stop - pictures.start} pictures and a video in sample {sample}; "
+                "put them into different samples, which may share a call"
+            )
         if self._clip_tokens[self._clip_slices[sample]]:
             return self._metadata_of_clip(self._clip_slices[sample].start)
         if self._picture_tokens[self._picture_slices[sample]]:

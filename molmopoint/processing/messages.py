@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from molmopoint.errors import ProcessingError
@@ -35,15 +35,17 @@ def prepare_messages(conversation: Any, escape: Callable[[str], str]) -> Prepare
     """A copy of the messages in which all text is literal.
 
     Args:
-        conversation: messages, or a list of conversations.
+        conversation: messages, or a list of conversations. Messages and their parts are mappings, dataclasses or pydantic models, and a
+            conversation may be an object with `messages`; fields of objects that are None are left out, as in transformers.
         escape: makes one text literal.
 
     Raises:
         ProcessingError: this is no list of messages, or an answer in it holds places of an earlier input.
     """
+    conversation = getattr(conversation, "messages", conversation)
     if not isinstance(conversation, (list, tuple)) or not conversation:
         raise ProcessingError(f"expected a list of messages with role and content, got {type(conversation).__name__} {conversation!r:.80}")
-    if isinstance(conversation[0], (list, tuple)):
+    if isinstance(conversation[0], (list, tuple)) or hasattr(conversation[0], "messages"):
         prepared = [prepare_messages(messages, escape) for messages in conversation]
         return PreparedMessages([p.messages for p in prepared], [lists for p in prepared for lists in p.earlier])
     earlier: list[EarlierPoints] = []
@@ -51,7 +53,19 @@ def prepare_messages(conversation: Any, escape: Callable[[str], str]) -> Prepare
     return PreparedMessages(messages, [earlier])
 
 
+def _as_mapping(value: Any) -> Any:
+    """The fields of a message object; a mapping as it is, and so is what is neither."""
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif callable(getattr(value, "model_dump", None)):  # pydantic
+        found = value.model_dump()
+    else:
+        return value
+    return {name: entry for name, entry in found.items() if entry is not None}
+
+
 def _prepare_message(message: Any, escape: Callable[[str], str], earlier: list[EarlierPoints]) -> dict[str, Any]:
+    message = _as_mapping(message)
     if not isinstance(message, Mapping) or "role" not in message:
         raise ProcessingError(f"expected messages with role and content, got {message!r:.80}")
     content, answers = message.get("content"), message["role"] == "assistant"
@@ -60,7 +74,7 @@ def _prepare_message(message: Any, escape: Callable[[str], str], earlier: list[E
     if not isinstance(content, (list, tuple)):
         return dict(message)
     parts = []
-    for part in content:
+    for part in map(_as_mapping, content):
         if isinstance(part, Mapping) and part.get("type") == "points":
             if not answers:
                 raise ProcessingError(f"expected points in assistant messages only, got some from role {message['role']!r}")

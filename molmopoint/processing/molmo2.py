@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import Molmo2ImageProcessor, Molmo2Processor, Molmo2VideoProcessor
 
 from molmopoint.geometry import PointingMetadata
 from molmopoint.processing.answers import NOTHING_THERE
@@ -57,6 +58,15 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
             use_low_res_token_for_global_crops=False,
             patch_location=None,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is saved: the native classes are named, for they read these files as well, and others know no others."""
+        output = super().to_dict()
+        output["processor_class"] = Molmo2Processor.__name__
+        for part, native in (("image_processor", Molmo2ImageProcessor), ("video_processor", Molmo2VideoProcessor)):
+            if part in output:
+                output[part][f"{part}_type"] = native.__name__
+        return output
 
     def read_answer(self, answer: Any, metadata: PointingMetadata, **kwargs: Any) -> TextAnswer:
         """Points of an answer, given as (T,) ids after the prompt or as text; they have no scores."""

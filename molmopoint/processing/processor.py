@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from molmopoint.processing.literal import MARK, literal_text
 from molmopoint.processing.messages import prepare_messages
 from molmopoint.processing.samples import Samples, sort_by_sample
 from molmopoint.processing.video import MolmoPointVideoProcessor
+from molmopoint.remote_code import running_no_code
 from molmopoint.tokens import IMAGE_PATCH, IMAGE_START, LIST_OPENING, LOW_RES_PATCH, VISION_TOKENS, ExtendedVocabulary, point_text
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -122,20 +124,26 @@ class MolmoPointProcessor(Molmo2Processor):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Settings of a folder or repository; where a model's config.json lies beside them, it alone decides `patch_location`."""
         settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
-        path = cached_file(str(pretrained_model_name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **hub)
-        if path is not None:
-            config = json.loads(Path(path).read_text(encoding="utf-8"))
-            settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
+        config = _stored_config(pretrained_model_name_or_path, **kwargs)
+        settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
         return settings, unused
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """Reads a released folder, one of ours, or a repository on the hub; keyword arguments as in transformers."""
+        """Reads a released folder, one of ours, or a repository on the hub; keyword arguments as in transformers.
+
+        Code of a repository is never run, whatever `trust_remote_code` says.
+
+        Raises:
+            CheckpointError: the tokenizer needs such code.
+        """
         path = pretrained_model_name_or_path
+        kwargs.pop("trust_remote_code", None)
         settings, unused = cls.get_processor_dict(path, **kwargs)
-        parts = [part.from_pretrained(path, **kwargs) for part in (MolmoPointImageProcessor, MolmoPointVideoProcessor, AutoTokenizer)]
-        return cls.from_args_and_dict(parts, settings, **unused)
+        image, video = (part.from_pretrained(path, **kwargs) for part in (MolmoPointImageProcessor, MolmoPointVideoProcessor))
+        with running_no_code(path):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **kwargs)
+        return cls.from_args_and_dict([image, video, tokenizer], settings, **unused)
 
     def __call__(
         self,
@@ -143,7 +151,7 @@ class MolmoPointProcessor(Molmo2Processor):
         text: str | Sequence[str] | None = None,
         videos: Any = None,
         *,
-        return_pointing_metadata: bool = False,
+        return_pointing_metadata: bool | None = None,
         earlier_points: Sequence[Sequence[EarlierPoints]] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -153,7 +161,8 @@ class MolmoPointProcessor(Molmo2Processor):
             images: pictures in the order of the placeholders `<|image|>`, or one list (or None) per sample.
             text: raw prompts. BOS is put in front of those that do not start with it.
             videos: clips in the order of the placeholders `<|video|>`, at most one per sample.
-            return_pointing_metadata: add what `decode_points` needs.
+            return_pointing_metadata: add what `decode_points` needs. Samples then have pictures or a clip; without it both are
+                encoded, as in transformers, but no model takes them in one row.
             earlier_points: point lists of earlier answers per sample, as `apply_chat_template` passes them on.
             **kwargs: settings of the parts for this call (`max_crops`, `num_frames`, `video_metadata`, `padding`,
                 `padding_side`, `return_tensors`, ...), as in transformers.
@@ -283,7 +292,9 @@ class MolmoPointProcessor(Molmo2Processor):
     def _render(self, messages: Any, chat_template: str | None, **kwargs: Any) -> Any:
         try:
             return super().apply_chat_template(messages, chat_template, **kwargs)
-        except TemplateError as error:
+        except Exception as error:
+            if not isinstance(error, TemplateError) and not _is_of_template(error):
+                raise
             raise ProcessingError(f"expected messages that the chat template accepts, got: {error}; check roles and their order") from error
 
     def escape_user_text(self, text: str) -> str:
@@ -410,3 +421,36 @@ class MolmoPointProcessor(Molmo2Processor):
                 f"expected at most {names} places, as many as the tokenizer has names for, got {vocabulary.size}; "
                 "lower max_crops or the number of frames, or pass fewer pictures"
             )
+
+
+def _is_of_template(error: Exception) -> bool:
+    """Whether an error arose inside a chat template, whose frames jinja names so."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_filename == "<template>" for frame, _ in frames)
+
+
+def stored_model_type(source: str | os.PathLike[str], **where: Any) -> str | None:
+    """What the config.json of a folder or repository says it is; None without one.
+
+    Args:
+        source: folder or hub id.
+        **where: `revision`, `cache_dir`, `token` and the like; other arguments of `from_pretrained` do not matter.
+
+    Raises:
+        ProcessingError: the file is no JSON object.
+    """
+    return _stored_config(source, **where).get("model_type")
+
+
+def _stored_config(source: str | os.PathLike[str], **where: Any) -> dict[str, Any]:
+    hub = {name: where[name] for name in _HUB_ARGUMENTS if where.get(name) is not None}
+    path = cached_file(str(source), "config.json", _raise_exceptions_for_missing_entries=False, **hub)
+    if path is None:
+        return {}
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ProcessingError(f"expected JSON in {path}, got: {error}; copy the file again") from error
+    if not isinstance(config, dict):
+        raise ProcessingError(f"expected an object with the fields of a model in {path}, got {type(config).__name__}; copy the file again")
+    return config

@@ -23,7 +23,7 @@ class Samples:
     Attributes:
         texts: one prompt per sample.
         pictures: per sample, in the order of its placeholders.
-        clips: per sample, none or one.
+        clips: per sample, none or one; no model takes pictures and a clip in one row, but their text can be looked at.
     """
 
     texts: list[str]
@@ -52,20 +52,14 @@ def sort_by_sample(text: Any, images: Any, videos: Any, image_token: str, video_
         video_token: placeholder of a clip.
 
     Raises:
-        ProcessingError: the text is no text, the numbers of placeholders and pictures differ, or a sample has more than one
-            clip, or pictures and a clip.
+        ProcessingError: the text is no text, the numbers of placeholders and pictures differ, or a sample has more than one clip.
     """
     texts = _as_texts(text)
     pictures = _per_sample(images, [t.count(image_token) for t in texts], "image", image_token, _flatten_pictures)
     clips = _per_sample(videos, [t.count(video_token) for t in texts], "video", video_token, flatten_videos)
-    for row, (row_pictures, row_clips) in enumerate(zip(pictures, clips, strict=True)):
+    for row, row_clips in enumerate(clips):
         if len(row_clips) > 1:
             raise ProcessingError(f"expected at most one video in a sample, got {len(row_clips)} in sample {row}; ask about one at a time")
-        if row_pictures and row_clips:
-            raise ProcessingError(
-                f"expected pictures or a video in a sample, got {len(row_pictures)} pictures and a video in sample {row}; "
-                "put them into different samples, which may share a call"
-            )
     return Samples(texts, pictures, clips)
 
 
@@ -85,12 +79,13 @@ def _as_texts(text: Any) -> list[str]:
 def _per_sample(items: Any, placeholders: list[int], kind: str, token: str, flatten: Callable[[Any], Iterator[Any]]) -> list[list[Any]]:
     """The items of each sample: those given for it, or the next ones of a flat list."""
     plural = f"{kind}s"
+    rule = f"the number of {token} tokens in the prompts should be the same as the number of {plural}"  # as transformers says it
     if _is_nested(items) and len(items) == len(placeholders):
         rows = [list(flatten(row)) for row in items]
         for row, (given, wanted) in enumerate(zip(rows, placeholders, strict=True)):
             if len(given) != wanted:
                 raise ProcessingError(
-                    f"expected {wanted} {plural} for {wanted} placeholders {token} in sample {row}, got {len(given)}; "
+                    f"expected {wanted} {plural} for {wanted} placeholders {token} in sample {row}, got {len(given)}: {rule}; "
                     f"pass the {plural} in the order of the prompt, one list per sample"
                 )
         return rows
@@ -98,7 +93,7 @@ def _per_sample(items: Any, placeholders: list[int], kind: str, token: str, flat
     if len(flat) != sum(placeholders):
         raise ProcessingError(
             f"expected {sum(placeholders)} {plural} for {sum(placeholders)} placeholders {token} in {len(placeholders)} prompts, "
-            f"got {len(flat)}; pass the {plural} in the order of the prompts"
+            f"got {len(flat)}: {rule}; pass the {plural} in the order of the prompts"
         )
     if _is_nested(items) and len(placeholders) > 1:
         raise ProcessingError(

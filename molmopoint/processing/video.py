@@ -72,7 +72,8 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         Args:
             videos: clips, see `molmopoint.processing.clips`.
             **kwargs: any setting of the processor for this call; `video_metadata`, one mapping per clip with what is known of it
-                (`fps`, `frames_indices`, `width`, `height`); `do_sample_frames=False` takes frames in memory as they are;
+                (`fps`, `frames_indices`, `width`, `height`); `do_sample_frames=False` takes frames in memory as they are, those
+                of unknown times as `max_fps` a second and with a warning;
                 `return_metadata=True`; `return_tensors` ("pt" or "np").
 
         Returns:
@@ -148,7 +149,7 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         # the settings of this call travel in the partial object that the base class makes of `sample_frames`
         rule = self._rule(**sample_indices_fn.keywords) if do_sample_frames else None
         known = metadata_per_clip(video_metadata, len(clips))
-        sampled = [sample_clip(clip, metadata, rule) for clip, metadata in zip(clips, known, strict=True)]
+        sampled = [sample_clip(clip, metadata, rule, self.max_fps) for clip, metadata in zip(clips, known, strict=True)]
         return sampled, [clip.metadata for clip in sampled]
 
     def _prepare_input_videos(self, videos: list[SampledClip], device: Any = None, **kwargs: Any) -> list[SampledClip]:

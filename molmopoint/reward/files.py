@@ -29,9 +29,9 @@ from transformers import Molmo2Config, Molmo2ForConditionalGeneration
 from molmopoint.adapters import ADAPTER_NAME, merge_adapters, save_adapters
 from molmopoint.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
 from molmopoint.checkpoints.locating import family_of, locate
-from molmopoint.checkpoints.placing import Placement
+from molmopoint.checkpoints.placing import Placement, silent_if_embedded
 from molmopoint.errors import CheckpointError, MolmoPointError
-from molmopoint.load_checks import INDEX_FILE, check_loading_info, verify_checkpoint_files
+from molmopoint.load_checks import FILE_ERRORS, INDEX_FILE, check_loading_info, verify_source
 from molmopoint.load_checks import WEIGHTS_FILE as MODEL_FILE
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.molmo2 import is_molmo2, save_native
@@ -125,13 +125,14 @@ def load_backbone(source: str, placement: Placement) -> Any:
     register()
     family = family_of(source, **placement.file_arguments)
     try:
-        if family == "molmo_point":
-            model: Any = MolmoPointForConditionalGeneration.from_pretrained(source, **placement.arguments)
-        else:
-            model = _load_molmo2(source, placement)
+        with silent_if_embedded(source):
+            if family == "molmo_point":
+                model: Any = MolmoPointForConditionalGeneration.from_pretrained(source, **placement.arguments)
+            else:
+                model = _load_molmo2(source, placement)
     except MolmoPointError:
         raise
-    except (OSError, ValueError, KeyError) as error:  # how transformers says that files are missing or do not fit
+    except FILE_ERRORS as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(f"expected a whole model at {source!r}, got: {reason}; check the name or the folder") from error
     return (model if placement.move_to is None else model.to(placement.move_to)).eval()
@@ -145,10 +146,11 @@ def load_processor(source: str, molmo2: bool, **where: Any) -> MolmoPointProcess
     """
     register()
     try:
-        processor = (Molmo2PointingProcessor if molmo2 else MolmoPointProcessor).from_pretrained(source, **where)
+        kind = Molmo2PointingProcessor if molmo2 else MolmoPointProcessor
+        processor = kind.from_pretrained(source, trust_remote_code=False, **where)
     except MolmoPointError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except FILE_ERRORS as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(f"expected tokenizer and processor files at {source!r}, got: {reason}; copy those of the base") from error
     if processor.chat_template is None:
@@ -210,14 +212,14 @@ def _downloaded(source: str, revision: str | None, where: dict[str, Any]) -> Pat
 def _load_molmo2(source: str, placement: Placement) -> Molmo2ForConditionalGeneration:
     """The native class, with as many rows of the input table as are stored: authors' models have fewer than their config says."""
     arguments = dict(placement.arguments)
+    verify_source(source, **placement.file_arguments)
     if Path(source).is_dir():
-        verify_checkpoint_files(source)
-        config: Any = Molmo2Config.from_pretrained(source)
+        config: Any = Molmo2Config.from_pretrained(source, trust_remote_code=False)
         if (added := _added_rows(Path(source), config)) is not None:
             config.text_config.additional_vocab_size = added
             arguments["config"] = config
-    settings = {"use_safetensors": True, "ignore_mismatched_sizes": True, **arguments, "output_loading_info": True}
-    loaded: Any = Molmo2ForConditionalGeneration.from_pretrained(source, **settings)
+    settings = {"ignore_mismatched_sizes": True, **arguments, "use_safetensors": True, "output_loading_info": True}
+    loaded: Any = Molmo2ForConditionalGeneration.from_pretrained(source, trust_remote_code=False, **settings)
     model, info = loaded
     check_loading_info({**info, "unexpected_keys": ()}, source)  # it would fill missing ones at random
     return model

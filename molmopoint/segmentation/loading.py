@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from molmopoint.errors import CheckpointError
+from molmopoint.remote_code import check_kernels, refuse_trust, running_no_code
 from molmopoint.segmentation.faces import family_of
 from molmopoint.segmentation.segmenter import Segmenter
 
@@ -36,20 +37,26 @@ def load_segmenter(
         **kwargs: further arguments of `from_pretrained`, such as `local_files_only`.
 
     Raises:
-        CheckpointError: there is no such model, it is of another kind, or weights are missing.
+        CheckpointError: there is no such model, it is of another kind, weights are missing, or it needs code of its own.
     """
     import transformers
 
     folder = Path(name_or_path).expanduser()
     source = str(folder) if isinstance(name_or_path, Path) or folder.is_dir() else name_or_path
     kwargs |= {} if revision is None else {"revision": revision}
+    refuse_trust(kwargs)
+    safely = {**kwargs, "trust_remote_code": False}
     try:
-        model_type = transformers.AutoConfig.from_pretrained(source, **kwargs).model_type
+        check_kernels(transformers.PretrainedConfig.get_config_dict(source, **kwargs)[0], source)
+        with running_no_code(source):
+            model_type = transformers.AutoConfig.from_pretrained(source, **safely).model_type
         family = family_of(model_type, source)
         is_video = model_type.endswith("_video")
         kind = getattr(transformers, family.video if is_video else family.still)
-        processor = (transformers.Sam2VideoProcessor if is_video else transformers.Sam2Processor).from_pretrained(source, **kwargs)
-        model, report = kind.from_pretrained(source, dtype=dtype or torch.float32, output_loading_info=True, **kwargs)
+        with running_no_code(source):
+            processor = (transformers.Sam2VideoProcessor if is_video else transformers.Sam2Processor).from_pretrained(source, **safely)
+        placed = {**safely, "dtype": dtype or torch.float32, "use_safetensors": True}
+        model, report = kind.from_pretrained(source, output_loading_info=True, **placed)
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, SafetensorError) as error:  # how transformers says that files are missing or do not fit

@@ -144,7 +144,7 @@ class TrainingMetrics:
 def _asked(output: Any, batch: Mapping[str, Tensor], config: Any) -> list[tuple[str, tuple[Tensor, Tensor], Tensor, Tensor, Tensor]]:
     """Kind, places, logits, targets and weights of everything that is supervised; the places are in row-major order, as the logits."""
     labels, weights = batch["shift_labels"], batch.get("loss_weights")
-    if getattr(output, "patch_logits", None) is None:
+    if not hasattr(output, "patch_logits"):  # a model without grounding tokens
         supervised = labels != IGNORED if weights is None else (labels != IGNORED) & (weights > 0)
         places = supervised.nonzero(as_tuple=True)
         of_text = torch.ones_like(labels, dtype=torch.float32)[places] if weights is None else weights[places].float()

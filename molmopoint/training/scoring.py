@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from molmopoint.data.records import Record, to_pixels
 from molmopoint.errors import MolmoPointError
+from molmopoint.generation.settings import tokens_alone
 from molmopoint.metrics import MatchScores, match_nearby, match_points
 from molmopoint.points import Points
 from molmopoint.processing.answers import encode_prompt
@@ -139,13 +140,14 @@ class HeldOutScore:
         tokenizer = self.family.processor.tokenizer
         inputs = left_padded(batch, tokenizer.pad_token_id)
         device = next(model.parameters()).device
-        sequences = model.generate(
-            **{name: tensor.to(device) for name, tensor in inputs.items()},
-            do_sample=False,
-            max_new_tokens=self.settings.max_new_tokens,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        with _own_settings(model):
+            sequences = model.generate(
+                **{name: tensor.to(device) for name, tensor in inputs.items()},
+                do_sample=False,
+                max_new_tokens=self.settings.max_new_tokens,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
         answers = sequences[:, inputs["input_ids"].shape[1] :].tolist()
         return [self._match(question, _up_to(ids, tokenizer.eos_token_id)) for question, ids in zip(batch, answers, strict=True)]
 
@@ -163,6 +165,17 @@ class HeldOutScore:
         device = next(model.parameters()).device.type
         with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
             yield
+
+
+@contextlib.contextmanager
+def _own_settings(model: Any) -> Iterator[None]:
+    """Generates as `Pointer` does, whatever the checkpoint says about beams and penalties; it is saved as it came."""
+    stored, text = model.generation_config, model.config.get_text_config()
+    model.generation_config, _ = tokens_alone(stored, text.vocab_size + getattr(text, "additional_vocab_size", 0))
+    try:
+        yield
+    finally:
+        model.generation_config = stored
 
 
 def match_record(points: Points, record: Record, metadata: Any, tolerance: float) -> MatchScores:

@@ -11,9 +11,11 @@ from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import family_of, locate
 from molmopoint.errors import CheckpointError, MolmoPointError
+from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.registration import register
+from molmopoint.remote_code import running_no_code
 from molmopoint.training.families import Family, GroundingFamily
 from molmopoint.training.lora import quantised
 from molmopoint.training.molmo2 import Molmo2ForTraining
@@ -48,13 +50,15 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
         at: dict[str, Any] = {"revision": revision}
         settings: dict[str, Any] = {**at, "dtype": torch.float32, **quantised(recipe)}
         if family == "molmo2":
-            text = TextFamily(Molmo2Processor.from_pretrained(source, **at), recipe.data.crops_per_image)
-            return Molmo2ForTraining.from_pretrained(source, **settings), text
+            with running_no_code(source):
+                processor = Molmo2Processor.from_pretrained(source, trust_remote_code=False, **at)
+            text = TextFamily(processor, recipe.data.crops_per_image)
+            return Molmo2ForTraining.from_pretrained(source, use_safetensors=True, trust_remote_code=False, **settings), text
         processor = MolmoPointProcessor.from_pretrained(source, **at)
         loaded = MolmoPointForConditionalGeneration.from_pretrained(source, attn_implementation=attention_of(recipe), **settings)
     except MolmoPointError as error:
         raise CheckpointError(f"expected a model to fine-tune at {source!r}, got: {error}") from error
-    except (OSError, KeyError, ValueError) as error:  # how transformers says that files are missing or do not fit
+    except FILE_ERRORS as error:
         reason = str(error).strip().split("\n", 1)[0]
         remedy = "the folder needs weights, tokenizer and processor"
         raise CheckpointError(f"expected a whole model at {source!r}, got: {reason}; {remedy}") from error

@@ -188,7 +188,7 @@ def test_cached_steps_equal_one_pass():
     state, length = prompt.grounding_state, inputs["input_ids"].shape[1]
     assert torch.allclose(prompt.logits[:, -1], whole[:, length - 1], atol=1e-4)
     for t in range(length, length + 29):
-        step = model(out[:, t : t + 1], attention_mask=mask[:, : t + 1], past_key_values=prompt.past_key_values, grounding_state=state)
+        step = model(out[:, t : t + 1], attention_mask=mask[:, : t + 1], cache=prompt.cache, grounding_state=state)
         state = step.grounding_state
         assert torch.allclose(step.logits[:, 0], whole[:, t], atol=1e-4)
 
@@ -302,7 +302,7 @@ def test_a_streamer_sees_the_prompt_and_every_token():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("output_scores", True), ("output_attentions", True), ("guidance_scale", 2.0), ("prefill_chunk_size", 8)]
+    ("option", "value"), [("output_scores", True), ("output_logits", True), ("guidance_scale", 2.0), ("prefill_chunk_size", 8)]
 )
 def test_options_that_would_be_left_out_say_so(tiny_model, option, value):
     inputs = batch_of(Rows(tiny_model.config).prompts([["image"]]), tiny_model.config)

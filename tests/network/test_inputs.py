@@ -82,11 +82,11 @@ def test_a_step_needs_the_state_and_the_cache(model, inputs):
     prompt = model(**inputs, use_cache=True)
     token = torch.tensor([[5], [5]])
     with pytest.raises(ValueError, match="expected the grounding_state"):
-        model(input_ids=token, past_key_values=prompt.past_key_values)
+        model(input_ids=token, cache=prompt.cache)
     with pytest.raises(ValueError, match="and no cache"):
         model(input_ids=token, grounding_state=prompt.grounding_state)
     with pytest.raises(ValueError, match="got 2 tokens"):
-        model(input_ids=token.expand(-1, 2), grounding_state=prompt.grounding_state, past_key_values=prompt.past_key_values)
+        model(input_ids=token.expand(-1, 2), grounding_state=prompt.grounding_state, cache=prompt.cache)
 
 
 def test_the_tables_keep_their_size(model):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from toy_pointer import toy_pointer
 from toy_processor import picture
+from transformers import GenerationConfig
+from transformers.utils import logging
 
 import molmopoint
 from molmopoint.checkpoints.locating import locate
 from molmopoint.checkpoints.placing import default_dtype
-from molmopoint.errors import CheckpointError
+from molmopoint.errors import CheckpointError, InputWarning
+from molmopoint.generation.settings import tokens_alone
 
 
 def test_a_saved_model_points_as_before(toy_folder):
@@ -84,3 +93,61 @@ def test_files_of_something_else(toy_folder, tmp_path, name, text):
 
 def test_the_older_name_of_dtype(toy_folder):
     assert molmopoint.load(toy_folder, device_map="cpu", torch_dtype=torch.float16).model.dtype == torch.float16
+
+
+def circles():
+    drawn = Image.new("RGB", (320, 240), (236, 236, 228))
+    for x, y in ((60, 70), (220, 150)):
+        ImageDraw.Draw(drawn).ellipse((x - 22, y - 22, x + 22, y + 22), fill=(220, 40, 40))
+    return drawn
+
+
+SETTINGS = [
+    {"num_beams": 4, "num_return_sequences": 2, "min_new_tokens": 30, "repetition_penalty": 1.8},
+    {"stop_strings": ["c"], "use_cache": False, "suppress_tokens": list(range(300))},
+    {"do_sample": True, "temperature": 5.0, "top_k": 7, "max_new_tokens": 2, "max_time": 0.001, "guidance_scale": 3.0, "seed": 1},
+    {"forced_eos_token_id": 4, "bad_words_ids": [[40]], "sequence_bias": [[[41], 9.0]], "begin_suppress_tokens": [1], "custom": 3},
+    {"prompt_lookup_num_tokens": 3, "assistant_early_exit": 1, "cache_implementation": "static", "output_scores": True, "min_length": 99},
+    {"eos_token_id": "x", "pad_token_id": 10**9, "bos_token_id": [None]},
+]
+
+
+IN_CONFIG = {"num_beams": 4, "min_length": 30, "repetition_penalty": 1.8, "do_sample": True, "temperature": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"), [*(("generation_config.json", settings) for settings in SETTINGS), ("config.json", IN_CONFIG)]
+)
+def test_settings_of_a_checkpoint_do_not_count(tmp_path, file, settings):
+    """But for its tokens; what was left out is told once, in either file that transformers takes such settings from."""
+    for part in Path(molmopoint.checkpoints.resolve("nano")).iterdir():
+        (tmp_path / part.name).write_bytes(part.read_bytes())
+    if file == "config.json":
+        (tmp_path / "generation_config.json").unlink()
+    (tmp_path / file).write_text(json.dumps({**json.loads((tmp_path / file).read_text()), **settings}))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        pointer = molmopoint.load(tmp_path, device_map="cpu")
+        found = [pointer.point(circles(), "the red circles") for _ in range(2)]
+    assert found[0].points.xy == pytest.approx(np.array([[57.73, 69.9], [217.73, 149.9]]), abs=0.01)
+    assert found[1].raw_text == found[0].raw_text and not found[0].truncated
+    [said] = [str(warning.message) for warning in told if warning.category is InputWarning]
+    assert all(name in said for name in settings)
+
+
+def test_tokens_of_a_checkpoint_count():
+    stored = GenerationConfig(eos_token_id=[5, 9, 300, -1], pad_token_id=0, bos_token_id=True)
+    kept, ignored = tokens_alone(stored, 100)
+    assert (kept.eos_token_id, kept.pad_token_id, kept.bos_token_id) == ([5, 9], 0, None)
+    assert ignored == ("bos_token_id", "eos_token_id")
+    assert tokens_alone(GenerationConfig(eos_token_id=5), 100)[1] == ()
+
+
+def test_embedded_models_load_silently(capfd):
+    """Progress bars of other loads stay as they were."""
+    assert logging.is_progress_bar_enabled()
+    molmopoint.load("nano")
+    molmopoint.load_reward("nano-reward")
+    said = capfd.readouterr()
+    assert not said.out and not said.err
+    assert logging.is_progress_bar_enabled()
