@@ -33,7 +33,8 @@ from molmopoint.eval.speed.timing import Summary, Turn, interleave, paired_ratio
 from molmopoint.pipeline import Pointer, load
 from molmopoint.processing.clips import FRAMES_AT_ONCE
 from molmopoint.video import Clip, VideoReader, open_video, sample_times
-from molmopoint.video.av_reader import AvReader, import_av
+from molmopoint.video.av_reader import AvReader
+from molmopoint.video.containers import import_av
 from molmopoint.video.torchcodec_reader import torchcodec_decoder
 
 LARGEST_DECODING_RATIO = 1.3

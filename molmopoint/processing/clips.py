@@ -42,6 +42,7 @@ class FrameRule:
     Attributes:
         max_frames, max_fps, mode, sampling_fps: as in `molmopoint.video.sample_times`.
         start, end: seconds of the part to look at; times count from its start. No end means that of the clip.
+        frame_rate: frames a second of a file that has no times of its own; None for what it says.
     """
 
     max_frames: int
@@ -50,6 +51,7 @@ class FrameRule:
     sampling_fps: int
     start: float = 0.0
     end: float | None = None
+    frame_rate: float | None = None
 
     def __post_init__(self) -> None:
         check_part(self.start, self.end)
@@ -118,7 +120,7 @@ class SampledClip:
 
 class _FileClip(SampledClip):
     def __init__(self, path: Path, known: Mapping[str, Any], rule: FrameRule) -> None:
-        self._reader, self._rule, self._name = open_video(path), rule, str(path)
+        self._reader, self._rule, self._name = open_video(path, rule.frame_rate), rule, str(path)
         width, height = self._reader.size
         known = {"width": known.get("width") or width, "height": known.get("height") or height}
         super().__init__(ClipMetadata(total_num_frames=0, fps=self._reader.frame_rate, **known), path)
@@ -131,10 +133,12 @@ class _FileClip(SampledClip):
         metadata = self.metadata
         metadata.total_num_frames, metadata.duration = round(duration * self._reader.frame_rate), duration
         metadata.seconds = times.tolist()
-        metadata.notes = [] if self._reader.note is None else [self._reader.note]
+        metadata.notes = list(self._reader.notes)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        return torch.from_numpy(self._reader.frames_at(self._times[start:stop])).permute(0, 3, 1, 2)
+        frames = self._reader.frames_at(self._times[start:stop])  # (n, height, width, 3)
+        self.metadata.notes = list(self._reader.notes)  # some faults turn up only now
+        return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
     def shorten(self) -> bool:
         shorter = self._reader.duration < self._planned

@@ -37,7 +37,8 @@ class AnimationReader:
         self.duration = float(self._ends[-1])
         self.frame_rate = average_rate(len(durations), self.duration)
         missing = (count - len(durations)) / self.frame_rate
-        self.note = damage_note(repr(str(path)), self.duration, self.duration + missing) if missing else None
+        damage = damage_note(repr(str(path)), self.duration, self.duration + missing)
+        self.notes = (damage,) if missing else ()
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """As `VideoReader` says; frames are drawn one on the other, so all up to the last one needed are read."""

@@ -67,8 +67,8 @@ class VideoReader(Protocol):
         ...
 
     @property
-    def note(self) -> str | None:
-        """What is wrong with the file, where a part of it can be used all the same."""
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with the file, where a part of it can be used all the same; some of it turns up while frames are read."""
         ...
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
