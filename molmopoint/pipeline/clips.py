@@ -13,10 +13,13 @@ from molmopoint.errors import ProcessingError
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.clips import SampledClip
 from molmopoint.processing.frames import as_seconds, checked_frames, checked_times, pictures_in
-from molmopoint.video import Clip, Cue, as_cues, check_part, sample_times, subtitle_text
+from molmopoint.video import Clip, Cue, RatedFile, as_cues, check_part, is_number, sample_times, subtitle_text
 
 _ROOM = 256
 """Tokens that a suggested number of frames leaves for the prompt and its answer."""
+
+_SLOWEST, _FASTEST = 1e-6, 1e6
+"""Frames a second that can be meant."""
 
 _ENDINGS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"})
 """Endings of files that are clips where pictures could be meant as well."""
@@ -28,7 +31,8 @@ class ClipOptions:
 
     Attributes:
         timestamps: (T,) seconds of frames in memory or of the pictures of a folder; not allowed for a file.
-        frame_rate: frames a second they were taken with, instead of timestamps; then frames are chosen as from a file.
+        frame_rate: frames a second they were taken with, instead of timestamps; then frames are chosen as from a file. Of a file, only
+            where it does not say itself when its frames are shown.
         start: second at which the part to look at begins; all times of the answer count from here.
         end: second at which it ends; None for the end of the video.
         max_frames: most frames to look at; None for the checkpoint's number, and for all of frames with timestamps.
@@ -51,10 +55,14 @@ class ClipOptions:
         ):
             raise ProcessingError(f"expected max_frames to be a whole number of 1 or more or None, got {self.max_frames!r}")
         for name, value in (("max_fps", self.max_fps), ("frame_rate", self.frame_rate)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")):
-                raise ProcessingError(f"expected {name} to be a number above 0 or None, got {value!r}")
+            if value is not None and not (is_number(value) and _SLOWEST <= value <= _FASTEST):
+                raise ProcessingError(f"expected {name} to be a number of {_SLOWEST:g} to {_FASTEST:g} or None, got {value!r:.40}")
         if self.timestamps is not None and self.frame_rate is not None:
             raise ProcessingError("expected timestamps or a frame_rate, got both; timestamps say when frames were taken")
+
+    def rated(self, path: str | Path) -> str | Path:
+        """A file, with the rate of its frames where one is given."""
+        return path if self.frame_rate is None else RatedFile(path, self.frame_rate)
 
     def cues(self) -> list[Cue]:
         """The subtitles; none where there are none."""
@@ -85,9 +93,9 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
     settings = {"num_frames": options.max_frames, "max_fps": options.max_fps, "start": options.start, "end": options.end}
     if isinstance(video, (str, Path)):
         if not Path(video).is_dir():
-            if options.timestamps is not None or options.frame_rate is not None:
-                raise ProcessingError("expected no timestamps and no frame_rate with a video file, got some; they are read from the file")
-            return sample(video, **settings)
+            if options.timestamps is not None:
+                raise ProcessingError("expected no timestamps with a video file, got some; they are read from the file")
+            return sample(options.rated(video), **settings)
         video = pictures_in(Path(video))
     if options.timestamps is not None:
         video = Clip(video, options.timestamps)

@@ -42,7 +42,6 @@ class FrameRule:
     Attributes:
         max_frames, max_fps, mode, sampling_fps: as in `molmopoint.video.sample_times`.
         start, end: seconds of the part to look at; times count from its start. No end means that of the clip.
-        frame_rate: frames a second of a file that has no times of its own; None for what it says.
     """
 
     max_frames: int
@@ -51,7 +50,6 @@ class FrameRule:
     sampling_fps: int
     start: float = 0.0
     end: float | None = None
-    frame_rate: float | None = None
 
     def __post_init__(self) -> None:
         check_part(self.start, self.end)
@@ -119,8 +117,8 @@ class SampledClip:
 
 
 class _FileClip(SampledClip):
-    def __init__(self, path: Path, known: Mapping[str, Any], rule: FrameRule) -> None:
-        self._reader, self._rule, self._name = open_video(path, rule.frame_rate), rule, str(path)
+    def __init__(self, path: str | Path, known: Mapping[str, Any], rule: FrameRule) -> None:
+        self._reader, self._rule, self._name = open_video(path), rule, str(path)
         width, height = self._reader.size
         known = {"width": known.get("width") or width, "height": known.get("height") or height}
         super().__init__(ClipMetadata(total_num_frames=0, fps=self._reader.frame_rate, **known), path)
@@ -214,14 +212,14 @@ def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None) -> 
         return _sample_frames(clip.frames, as_seconds(clip.timestamps), known, None)
     if not isinstance(clip, (str, Path)):
         return _sample_frames(clip, None, known, rule)
-    if (path := Path(clip)).is_dir():
-        return _sample_frames(pictures_in(path), None, known, rule)
+    if Path(clip).is_dir():
+        return _sample_frames(pictures_in(Path(clip)), None, known, rule)
     if rule is None:
         raise ProcessingError(
-            f"expected do_sample_frames=True to read {str(path)!r}, got False; a file is read at the times the model was trained on, "
+            f"expected do_sample_frames=True to read {str(clip)!r}, got False; a file is read at the times the model was trained on, "
             "so pass num_frames and max_fps, or frames with their times"
         )
-    return _FileClip(clip if isinstance(clip, Path) else Path(clip), known, rule)
+    return _FileClip(clip, known, rule)
 
 
 def frame_rate(metadata: VideoMetadata) -> float:

@@ -107,7 +107,6 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         sampling_fps: int | None = None,
         start: float = 0.0,
         end: float | None = None,
-        frame_rate: float | None = None,
         **kwargs: Any,
     ) -> FrameRule:
         return FrameRule(
@@ -117,7 +116,6 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
             sampling_fps=sampling_fps or self.sampling_fps,
             start=start,
             end=end,
-            frame_rate=frame_rate,
         )
 
     @property
@@ -134,8 +132,7 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         Args:
             clip: see `molmopoint.processing.clips`.
             known: what is known of it, by the names of `video_metadata`.
-            **settings: `num_frames`, `max_fps`, `frame_sample_mode`, `sampling_fps`, the `start` and `end` of a part in seconds, and the
-                `frame_rate` of a file that has no times of its own.
+            **settings: `num_frames`, `max_fps`, `frame_sample_mode`, `sampling_fps`, and the `start` and `end` of a part in seconds.
 
         Raises:
             ProcessingError: the clip cannot be read, has no frames or no times, or the settings do not fit each other.

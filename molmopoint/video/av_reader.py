@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
@@ -249,7 +248,7 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
         raise ProcessingError(f"expected a video stream in {name}, got none, only {others}; pass a video file")
     decodable = [stream for stream in moving if stream.codec_context is not None]
     if not decodable:
-        raise ProcessingError(f"expected a video in {name} that FFmpeg can decode, got one in a codec that it does not know; export it as MP4")
+        raise ProcessingError(f"expected a video in {name} that can be decoded, got an unknown codec; export it as MP4")
     best = container.streams.best("video")
     return next((stream for stream in decodable if best is not None and stream.index == best.index), decodable[0])
 

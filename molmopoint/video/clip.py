@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,22 @@ class Clip:
 
     def __repr__(self) -> str:
         return f"Clip({len(self.frames)} frames, {len(self.timestamps)} timestamps)"
+
+
+class RatedFile(str):
+    """The path of a video file that does not say when its frames are shown, with their rate; it goes wherever a path goes.
+
+    Attributes:
+        frame_rate: frames a second.
+    """
+
+    frame_rate: float
+
+    def __new__(cls, path: str | Path, frame_rate: float) -> RatedFile:
+        """The path, and the frames a second that the file is shown at."""
+        rated = super().__new__(cls, path)
+        rated.frame_rate = frame_rate
+        return rated
 
 
 class VideoReader(Protocol):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 VIDEO_FORMATS = frozenset(
     {
-        "mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "live_flv", "kux", "asf", "asf_o", "ogg", "nut", "ivf", "mxf", "gxf", "rm",
+        "mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "live_flv", "kux", "asf", "asf_o", "ogg", "nut", "ivf", "mxf", "gxf",
+        "rm",
         "wtv", "dv", "dhav", "ivr", "nsv", "pva", "smjpeg", "yuv4mpegpipe", "h261", "h263", "h264", "hevc", "vvc", "evc", "m4v", "mjpeg",
         "mpegvideo", "av1", "obu", "vc1", "vc1test", "dirac", "cavsvideo", "avs2", "avs3", "swf", "lvf", "moflex", "nuv", "rl2", "bink",
         "smk", "roq", "flic", "filmstrip", "mtv", "mv", "r3d", "xmv", "vividas", "viv", "vivo", "4xm", "ea",

@@ -18,7 +18,7 @@ from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.files import is_file
 from molmopoint.video.animations import open_animation
 from molmopoint.video.av_reader import AvReader
-from molmopoint.video.clip import Clip, DamagedVideoError, VideoReader
+from molmopoint.video.clip import Clip, DamagedVideoError, RatedFile, VideoReader
 from molmopoint.video.containers import import_av
 from molmopoint.video.sampling import SampleMode, sample_times
 from molmopoint.video.torchcodec_reader import TorchcodecReader, torchcodec_decoder
@@ -34,7 +34,7 @@ def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader
     """Opens a video file with torchcodec, or with PyAV where torchcodec cannot be loaded or cannot read it; animated pictures with Pillow.
 
     Args:
-        path: of the file.
+        path: of the file; a `RatedFile` for one with a frame rate.
         frame_rate: frames a second of a file that has no times of its own, such as raw H.264; None for what its stream says, or 25.
 
     Raises:
@@ -42,6 +42,8 @@ def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader
             decoder is installed.
     """
     name = str(path)
+    if frame_rate is None and isinstance(path, RatedFile):
+        frame_rate = path.frame_rate
     if _ADDRESS.match(name):
         raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
     if not is_file(Path(path)):
@@ -115,9 +117,9 @@ def read_video(
     return clip
 
 
-def read_frames(path: str | Path, times: np.ndarray, frame_rate: float | None = None) -> np.ndarray:
+def read_frames(path: str | Path, times: np.ndarray) -> np.ndarray:
     """(T, height, width, 3) uint8, the frames of a file on screen at (T,) ascending seconds, of whatever can be read."""
-    reader = open_video(path, frame_rate)
+    reader = open_video(path)
     return until_undamaged(reader, lambda: reader.frames_at(times))
 
 

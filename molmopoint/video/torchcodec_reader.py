@@ -45,10 +45,8 @@ def torchcodec_decoder(path: str | Path) -> VideoDecoder | None:
         if recognised(path) is None:
             raise ProcessingError(not_media(path))
         # FFmpeg takes a name with a per cent sign for a pattern of names.
-        if "%" in str(path):
-            decoder = VideoDecoder(Path(path).open("rb"), dimension_order="NHWC", seek_mode="exact")
-        else:
-            decoder = VideoDecoder(f"file:{path}", dimension_order="NHWC", seek_mode="exact")
+        source = Path(path).open("rb") if "%" in str(path) else f"file:{path}"  # noqa: SIM115 (the decoder reads on)
+        decoder = VideoDecoder(source, dimension_order="NHWC", seek_mode="exact")
     except (ImportError, OSError):
         return None
     except _FAILURES as error:
