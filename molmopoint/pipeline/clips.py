@@ -18,6 +18,9 @@ from molmopoint.video import Clip, Cue, RatedFile, as_cues, check_part, is_numbe
 _ROOM = 256
 """Tokens that a suggested number of frames leaves for the prompt and its answer."""
 
+_COARSER = 1.1
+"""Steps between frames, in those that the model is used to, from which a user is told."""
+
 _SLOWEST, _FASTEST = 1e-6, 1e6
 """Frames a second that can be meant."""
 
@@ -107,6 +110,28 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
             "or frame_rate=frames a second they were taken with"
         )
     return sample(video, {"fps": float(options.frame_rate)}, **settings)
+
+
+def seen_note(clip: SampledClip, usual: float | None) -> str | None:
+    """How much of a clip is looked at, where that is less often than the model is used to; None where it is not.
+
+    Args:
+        clip: its chosen frames.
+        usual: frames a second that the model is used to; None for all there are.
+    """
+    times = clip.metadata.timestamps
+    taken = clip.metadata.fps
+    if taken is None or len(times) < 2:
+        return None
+    length = times[-1] - times[0]
+    step = length / (len(times) - 1)
+    finest = 1 / min(taken, usual or taken)
+    if step <= _COARSER * finest:
+        return None
+    return (
+        f"{len(times)} frames of {length:.1f} s were looked at, one every {step:.1f} s, and the model is used to one every {finest:.2g} s: "
+        "what is in sight for less may be missed; look at all of it with windows=True, or at a part with start and end"
+    )
 
 
 def check_budget(processor: MolmoPointProcessor, clip: SampledClip, max_length: int) -> None:
