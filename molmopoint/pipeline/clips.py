@@ -59,7 +59,8 @@ class ClipOptions:
             raise ProcessingError(f"expected max_frames to be a whole number of 1 or more or None, got {self.max_frames!r}")
         for name, value in (("max_fps", self.max_fps), ("frame_rate", self.frame_rate)):
             if value is not None and not (is_number(value) and _SLOWEST <= value <= _FASTEST):
-                raise ProcessingError(f"expected {name} to be a number of {_SLOWEST:g} to {_FASTEST:g} or None, got {value!r:.40}")
+                limits = f"{_SLOWEST:g} to {_FASTEST:g}"
+                raise ProcessingError(f"expected {name} to be a number above 0, of {limits}, or None, got {value!r:.40}")
         if self.timestamps is not None and self.frame_rate is not None:
             raise ProcessingError("expected timestamps or a frame_rate, got both; timestamps say when frames were taken")
 
