@@ -23,6 +23,7 @@ from molmopoint.video.clip import (
 )
 from molmopoint.video.containers import import_av, not_media, recognised
 from molmopoint.video.display import Display
+from molmopoint.video.mp4_matrix import read_matrix
 
 if TYPE_CHECKING:
     from torchcodec.decoders._video_decoder import VideoDecoder
@@ -121,7 +122,8 @@ class TorchcodecReader:
         turned = (int(metadata.width or 0), int(metadata.height or 0))
         stored = turned[::-1] if self._turns % 2 else turned
         aspect = Fraction(metadata.pixel_aspect_ratio or 1)
-        return Display.turned(stored, self._turns, aspect)
+        matrix = read_matrix(path) if recognised(path) == "mov" else None
+        return Display.turned(stored, self._turns, aspect) if matrix is None else Display.of(stored, matrix, aspect)
 
     def _shown(self, frames: np.ndarray) -> np.ndarray:
         """Frames (T, height, width, 3), which torchcodec has turned, as they are displayed."""
