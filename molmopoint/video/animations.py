@@ -13,6 +13,7 @@ from molmopoint.video.clip import TIME_TOLERANCE, average_rate, check_frame_size
 
 _MOVING = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _STILL = frozenset({"JPEG", "BMP", "TIFF"})
+_JPEG_STREAMS = frozenset({".mjpeg", ".mjpg"})
 _SHORTEST, _USUAL = 10, 100
 """Milliseconds: frames of at most the first are shown for the second, as browsers do; authors mean "as fast as possible"."""
 
@@ -68,6 +69,8 @@ def open_animation(path: Path) -> AnimationReader | None:
             if picture.format in _MOVING and (count := getattr(picture, "n_frames", 1)) > 1:
                 return AnimationReader(path, list(_durations(picture)), picture.size, count)
             kind = picture.format
+        if kind == "JPEG" and path.suffix.lower() in _JPEG_STREAMS:
+            return None  # one picture behind the other
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
     except _BROKEN as error:

@@ -50,7 +50,9 @@ def as_cues(subtitles: str | Path | Iterable[tuple[float, float, str]]) -> list[
         ProcessingError: the file cannot be read, is a list of other files, or has no subtitles; PyAV is not installed; or a cue is none.
     """
     if isinstance(subtitles, (str, Path)):
-        return sorted(_read(Path(subtitles)))
+        if not (cues := sorted(_read(Path(subtitles)))):
+            raise ProcessingError(f"expected subtitles in {str(subtitles)!r}, got none; save them as .srt or .vtt in UTF-8")
+        return cues
     if not isinstance(subtitles, Iterable):
         raise ProcessingError(f"expected subtitles as a file or a list of (start, end, text), got {type(subtitles).__name__}")
     return sorted(_checked(cue) for cue in subtitles)

@@ -45,9 +45,10 @@ def torchcodec_decoder(path: str | Path) -> VideoDecoder | None:
         # torchcodec lets FFmpeg guess, lists of other files included, so it is given nothing whose format is not known already.
         if recognised(path) is None:
             raise ProcessingError(not_media(path))
-        # FFmpeg takes a name with a per cent sign for a pattern of names.
-        source = Path(path).open("rb") if "%" in str(path) else f"file:{path}"  # noqa: SIM115 (the decoder reads on)
-        decoder = VideoDecoder(source, dimension_order="NHWC", seek_mode="exact")
+        # FFmpeg takes a name with a per cent sign for a pattern of names; by PyAV it can be told not to.
+        if "%" in str(path):
+            raise ProcessingError(f"expected a name without '%', got {str(path)!r}; rename the file, or install PyAV, which reads it")
+        decoder = VideoDecoder(f"file:{path}", dimension_order="NHWC", seek_mode="exact")
     except (ImportError, OSError):
         return None
     except _FAILURES as error:
