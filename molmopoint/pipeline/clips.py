@@ -13,7 +13,7 @@ from molmopoint.errors import ProcessingError
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.clips import SampledClip
 from molmopoint.processing.frames import as_seconds, checked_frames, checked_times, pictures_in
-from molmopoint.video import Clip, Cue, RatedFile, as_cues, check_part, is_number, sample_times, subtitle_text
+from molmopoint.video import MAX_FRAMES, Clip, Cue, RatedFile, as_cues, check_part, is_number, sample_times, subtitle_text
 
 _ROOM = 256
 """Tokens that a suggested number of frames leaves for the prompt and its answer."""
@@ -57,6 +57,8 @@ class ClipOptions:
             isinstance(self.max_frames, bool) or not isinstance(self.max_frames, int) or self.max_frames < 1
         ):
             raise ProcessingError(f"expected max_frames to be a whole number of 1 or more or None, got {self.max_frames!r}")
+        if self.max_frames is not None and self.max_frames > MAX_FRAMES:
+            raise ProcessingError(f"expected max_frames of at most {MAX_FRAMES}, got more; look at a part at a time, or pass windows=True")
         for name, value in (("max_fps", self.max_fps), ("frame_rate", self.frame_rate)):
             if value is not None and not (is_number(value) and _SLOWEST <= value <= _FASTEST):
                 limits = f"{_SLOWEST:g} to {_FASTEST:g}"

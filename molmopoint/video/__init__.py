@@ -1,6 +1,6 @@
 """Which frames of a video the model sees, and reading exactly those: files, animated pictures, parts of them, subtitles."""
 
-from molmopoint.video.clip import MAX_FRAME_PIXELS, Clip, DamagedVideoError, RatedFile, VideoReader
+from molmopoint.video.clip import LATEST, MAX_FRAME_PIXELS, Clip, DamagedVideoError, RatedFile, VideoReader
 from molmopoint.video.reading import (
     MAX_CLIP_PIXELS,
     check_part,
@@ -16,6 +16,7 @@ from molmopoint.video.sampling import MAX_FRAMES, MAX_RATE_OF_FPS_MODE, SampleMo
 from molmopoint.video.subtitles import Cue, as_cues, subtitle_text
 
 __all__ = [
+    "LATEST",
     "MAX_CLIP_PIXELS",
     "MAX_FRAMES",
     "MAX_FRAME_PIXELS",

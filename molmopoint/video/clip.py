@@ -18,6 +18,9 @@ from molmopoint.errors import ProcessingError
 TIME_TOLERANCE = 1e-6
 """Seconds by which a frame may start late; sums of times in binary floating point are off by less."""
 
+LATEST = 1e7
+"""Largest second of a frame or a subtitle, about 116 days; a larger number is a mistake, and would be written out digit by digit."""
+
 _DECLARED_SHARE, _DECLARED_SECONDS = 1.02, 0.5
 """What a file may claim to have beyond what it has, as a factor and in seconds, before it counts as cut off; headers are rounded."""
 

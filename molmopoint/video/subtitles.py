@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
+from molmopoint.video.clip import LATEST
 from molmopoint.video.containers import SUBTITLE_FORMATS, import_av, open_media, recognised
 
 REACH = 1.0
 """Seconds from a frame that is seen up to which subtitles are kept, as in training."""
-
-LATEST = 1e7
-"""Largest second of a subtitle, about 116 days; a larger number is a mistake, and would be written out digit by digit."""
 
 _LARGEST_TEXT = 2**26
 """Bytes of a file of subtitles; a larger one is a video."""
@@ -91,13 +89,13 @@ def _read(path: Path) -> Iterator[Cue]:
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None and (text := _plain(packet)):
                     start = float(packet.pts * packet.time_base)
-                    yield _checked((start, start + float((packet.duration or 0) * packet.time_base), text))
+                    yield _checked((start, start + float((packet.duration or 0) * packet.time_base), text), f" in {name}")
     except (av.error.FFmpegError, OSError, UnicodeDecodeError, OverflowError) as error:
         raise ProcessingError(f"expected subtitles in {name}, got: {error}; save them as .srt or .vtt in UTF-8") from error
 
 
 def _check_encoding(path: Path) -> None:
-    """Refuses a file of text in another encoding than UTF-8, or UTF-16 that says so.
+    """Refuses a file of text in another encoding than UTF-8.
 
     Raises:
         ProcessingError: with the line of the first byte that is wrong.
@@ -105,8 +103,6 @@ def _check_encoding(path: Path) -> None:
     if recognised(path) is not None or path.stat().st_size > _LARGEST_TEXT:
         return
     data = path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -122,7 +118,7 @@ def _plain(packet: Any) -> str:
     return " ".join(_OVERRIDES.sub("", " ".join(parts)).split())
 
 
-def _checked(cue: Any) -> Cue:
+def _checked(cue: Any, where: str = "") -> Cue:
     try:
         start, end, text = cue
         start, end = _seconds(start), _seconds(end)
@@ -130,7 +126,7 @@ def _checked(cue: Any) -> Cue:
         raise ProcessingError(f"expected a subtitle as (start, end, text) in seconds, got {_shown(cue)}") from error
     if not isinstance(text, str) or not -LATEST <= start <= end <= LATEST:
         raise ProcessingError(
-            f"expected a subtitle as (start, end, text) with start before end, in seconds up to {LATEST:g}, got {_shown(cue)}"
+            f"expected a subtitle as (start, end, text) with start before end, in seconds up to {LATEST:g}, got {_shown(cue)}{where}"
         )
     try:
         text.encode("utf-8")
