@@ -77,10 +77,11 @@ class WordsWatch(LogitsProcessor):
         self.faults: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """The scores (B, V), which can be sampled from."""
+        """The scores (B, V) without what is no number, so that they can be sampled from."""
         broken = ~torch.isfinite(scores.amax(-1))
         self.faults = broken if self.faults is None else self.faults | broken
-        return finite(scores)
+        lowest = torch.finfo(scores.dtype).min
+        return scores.nan_to_num(nan=lowest, posinf=lowest, neginf=-torch.inf)  # what is banned stays banned
 
     def check(self, embeddings: Tensor | None, dtype: torch.dtype) -> None:
         """Refuses answers that were chosen among numbers that are not finite.
@@ -108,5 +109,7 @@ class StopAtFault(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """(B,) True where a row ends."""
-        none = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        return none if self._watch.faults is None else self._watch.faults
+        faults = self._watch.faults
+        if faults is None or len(faults) != len(input_ids):  # beams are asked about in twice their number
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        return faults

@@ -132,7 +132,7 @@ def seen_note(clip: SampledClip, usual: float | None) -> str | None:
     if step <= _COARSER * finest:
         return None
     return (
-        f"{len(times)} frames of {length:.1f} s were looked at, one every {step:.1f} s, and the model is used to one every {finest:.2g} s: "
+        f"{len(times)} frames of {length:.1f} s were looked at, one every {step:.1f} s instead of every {finest:.2g} s: "
         "what is in sight for less may be missed; look at all of it with windows=True, or at a part with start and end"
     )
 
