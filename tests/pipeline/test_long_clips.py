@@ -60,7 +60,7 @@ def test_a_circle_in_all_windows(nano):
     with pytest.raises(GroundingError, match=r"result\.answers\[k\]\.heatmap"):
         result.heatmap(0)
     assert result.answers[0].heatmap(0).shape == (240, 320)
-    with pytest.raises(ProcessingError, match="one of `result.answers`"):
+    with pytest.raises(ProcessingError, match=r"one of `result\.answers`"):
         nano.point_video(frames, "the red circle", frame_rate=2.0, end=2.0, history=[result])
 
 
