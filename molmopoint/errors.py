@@ -20,6 +20,10 @@ class CheckpointError(MolmoPointError):
     """Weights or a config that are missing, truncated, or do not fit each other."""
 
 
+class NumericalError(MolmoPointError):
+    """A model computed numbers that are not finite: damaged weights, or a dtype with too small a range."""
+
+
 class RecipeError(MolmoPointError):
     """A training recipe with an unknown key, a value of another type, or one out of range."""
 

@@ -99,3 +99,54 @@ def write_animation(path: Path, milliseconds: Sequence[int]) -> Path:
 def greys(frames: np.ndarray) -> list[int]:
     """Which frame each of these is."""
     return np.rint(frames[:, -8, -8].mean(axis=1) / GREY_STEP).astype(int).tolist()
+
+
+MATRICES = {
+    "upright": (1, 0, 0, 1), "left to right": (-1, 0, 0, 1), "top to bottom": (1, 0, 0, -1), "turned 180": (-1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0), "turned 90": (0, 1, -1, 0), "turned 270": (0, -1, 1, 0), "transposed the other way": (0, -1, -1, 0),
+}  # fmt: skip
+"""The eight ways to lay a frame: (a, b, c, d), a stored place (p, q) being shown at (a p + c q, b p + d q) and moved into sight."""
+
+
+def laid(film: Path, way: str) -> Path:
+    """A copy of an MP4 that says to show it in one of the eight ways."""
+    data = bytearray(film.read_bytes())
+    start = data.index(b"tkhd") + 44
+    a, b, c, d = (value << 16 for value in MATRICES[way])
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    copy = film.with_name(f"{way.replace(' ', '_')}.mp4")
+    copy.write_bytes(data)
+    return copy
+
+
+def write_stream(path: Path, codec: str, form: str, count: int = COUNT) -> Path:
+    """A bare stream without a container, so without times."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w", format=form) as container:
+        stream = container.add_stream(codec, rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for i in range(count):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture_of(i), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def write_changing(path: Path, sizes: Sequence[tuple[int, int]], each: int = 10) -> Path:
+    """A transport stream whose frames change their size."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = *sizes[0], "yuv420p"
+        for part, size in enumerate(sizes):
+            encoder = av.CodecContext.create("libx264", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = *size, "yuv420p"
+            encoder.time_base, encoder.framerate = Fraction(1, FPS), FPS
+            packets = []
+            for i in range(part * each, (part + 1) * each):
+                frame = av.VideoFrame.from_ndarray(picture_of(i, size), format="rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, FPS)
+                packets += encoder.encode(frame)
+            for packet in (*packets, *encoder.encode(None)):
+                packet.stream = stream
+                container.mux(packet)
+    return path

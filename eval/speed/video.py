@@ -33,7 +33,8 @@ from molmopoint.eval.speed.timing import Summary, Turn, interleave, paired_ratio
 from molmopoint.pipeline import Pointer, load
 from molmopoint.processing.clips import FRAMES_AT_ONCE
 from molmopoint.video import Clip, VideoReader, open_video, sample_times
-from molmopoint.video.av_reader import AvReader, import_av
+from molmopoint.video.av_reader import AvReader
+from molmopoint.video.containers import import_av, new_media, open_media
 from molmopoint.video.torchcodec_reader import torchcodec_decoder
 
 LARGEST_DECODING_RATIO = 1.3
@@ -71,7 +72,7 @@ class Film:
         if (av := import_av()) is None:
             raise EvaluationError('expected PyAV to make a video, got none; pip install "molmopoint[video]"')
         width, height = self.size
-        with av.open(str(path), "w") as container:
+        with new_media(path, "mp4") as container:
             stream = container.add_stream("libx264", rate=self.rate, options={"preset": "veryfast", "g": "250"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for planes in self._frames():
@@ -122,10 +123,9 @@ def _plain_torchcodec(path: Path, times: np.ndarray) -> None:
 
 
 def _plain_av(path: Path, times: np.ndarray) -> None:
-    av: Any = import_av()
     wanted = iter(times.tolist())
     moment = next(wanted)
-    with av.open(str(path)) as container:
+    with open_media(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in container.decode(stream):

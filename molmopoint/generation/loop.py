@@ -27,6 +27,7 @@ from transformers.integrations.fsdp import is_fsdp_managed_module
 from molmopoint.attention import step_mask
 from molmopoint.cache_name import CACHE
 from molmopoint.config import MolmoPointConfig
+from molmopoint.generation.faults import check_faults
 from molmopoint.generation.output import GroundedGenerateOutput
 from molmopoint.generation.rules import Choice, DecodingRules, Limits, read_prompt
 from molmopoint.heads import ALL_STAGES, GroundingState, SelectionLogits, Stages
@@ -68,6 +69,7 @@ class GroundedGenerationMixin(GenerationMixin):
         Raises:
             NotImplementedError: beam search, assisted decoding, and options that grounded answers do not have.
             ValueError: right padding, embeddings instead of ids, no cache, stop strings without a tokenizer.
+            NumericalError: the network computed numbers that are not finite.
         """
         if kwargs.get("inputs_embeds") is not None:
             raise ValueError("expected input_ids, got inputs_embeds; grounding needs to know which tokens are image tokens")
@@ -194,12 +196,13 @@ def decode(
         rules.advance(choice, state)
         extended = answer.append(choice, layers)
         ended: Any = stopping_criteria(answer.extended[:, : answer.length], None)  # pyright: ignore[reportArgumentType] (legacy types)
-        unfinished = unfinished & ~ended
+        unfinished = unfinished & ~ended & (rules.faults == 0)
         if streamer is not None:
             streamer.put(extended.cpu())
         stages = rules.stages(unfinished)
     if streamer is not None:
         streamer.end()
+    check_faults(rules.faults, state, dtype)
     return answer.result(cache, state)
 
 

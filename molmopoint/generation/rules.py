@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from molmopoint.config import MolmoPointConfig
+from molmopoint.generation.faults import CELLS, PATCHES, SLOTS, WORDS, finite
 from molmopoint.grammar import GroundingGrammar, State, Symbol
 from molmopoint.heads import GroundingState, SelectionLogits, Stages, patch_scale
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
@@ -49,7 +50,8 @@ class Limits:
 class Choice(NamedTuple):
     """One token per row, all (B,): plain id, selection, and the selection's probability (NaN without one).
 
-    The distributions over patches (B, P + 1) and slots (B, K) are None where no row chose from them.
+    The distributions over patches (B, P + 1) and slots (B, K) are None where no row chose from them; so is `peak`, the largest logit of
+    the words that a row chose from (0 in rows that had no choice).
     """
 
     tokens: Tensor
@@ -57,6 +59,7 @@ class Choice(NamedTuple):
     probabilities: Tensor
     patch_distribution: Tensor | None
     subpatch_distribution: Tensor | None
+    peak: Tensor | None = None
 
     def only(self, unfinished: Tensor, padding: Tensor | int) -> Choice:
         """The same, with padding in rows that have ended (`unfinished` is (B,) boolean)."""
@@ -64,6 +67,7 @@ class Choice(NamedTuple):
             tokens=torch.where(unfinished, self.tokens, padding),
             selections=torch.where(unfinished, self.selections, NO_SELECTION),
             probabilities=torch.where(unfinished, self.probabilities, torch.nan),
+            peak=None if self.peak is None else self.peak.masked_fill(~unfinished, 0.0),
         )
 
     def compact(self) -> Choice:
@@ -143,6 +147,8 @@ class DecodingRules:
         self.num_points = torch.zeros_like(self.patch)
         self.patch_ids = torch.arange(state.patch_key_mask.shape[1], device=device)
         self.slot_ids = torch.arange(state.pooling.shape[1], device=device)
+        self.faults = torch.zeros_like(self.patch)
+        self.fault_of_state = torch.tensor([PATCHES, SLOTS, CELLS, WORDS], device=device)
         self.nothing = torch.full_like(self.patch, NO_SELECTION)
         self.no_odds = torch.full_like(self.patch, torch.nan, dtype=torch.float32)
         self.patch_mask = state.patch_key_mask
@@ -171,8 +177,9 @@ class DecodingRules:
             warpers: of the selection stage when sampling; None for greedy decoding.
         """
         tokens, chosen, odds = self.forced_tokens[self.grammar], self.nothing, self.no_odds
-        patch = slot = None
+        patch = slot = peak = None
         if text is not None and selection.patch is not None:
+            peak = text.amax(-1).masked_fill(tokens >= 0, 0.0)  # before anything is masked
             scores, has_place = self._patch_scores(selection.patch)
             tokens = self._text_stage(text, has_place, ids, processors, warpers is not None)
             patch, here = _pick(scores, warpers), (self.grammar == FREE) & (tokens == self.patch_token_id)
@@ -184,7 +191,9 @@ class DecodingRules:
         if selection.location is not None:
             cell, here = _pick(selection.location, warpers), self.grammar == SUBPATCH_CHOSEN
             chosen, odds = torch.where(here, cell.index, chosen), torch.where(here, cell.probability, odds)
-        return Choice(tokens, chosen, odds, None if patch is None else patch.distribution, None if slot is None else slot.distribution)
+        patch_distribution = None if patch is None else patch.distribution
+        slot_distribution = None if slot is None else slot.distribution
+        return Choice(tokens, chosen, odds, patch_distribution, slot_distribution, peak)
 
     def stages(self, unfinished: Tensor) -> Stages | None:
         """What the next step has to compute, None if all rows have ended: the one thing a step waits for.
@@ -199,6 +208,7 @@ class DecodingRules:
 
     def advance(self, choice: Choice, state: GroundingState) -> None:
         """Takes note of what was chosen; `state` is that of the step that chose it."""
+        self._note_faults(choice)
         symbol = self.symbols[self.grammar].masked_fill(choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS)
         symbol = symbol.masked_fill(choice.selections == NO_SELECTION, Symbol.TEXT)
         if choice.patch_distribution is not None:
@@ -214,6 +224,14 @@ class DecodingRules:
             self.first_patch = torch.where(is_slot, self._first_patch(state.selected_slots), self.first_patch)
         self.grammar = self.table[self.grammar, symbol]
         self.is_first = False
+
+    def _note_faults(self, choice: Choice) -> None:
+        """Remembers the first stage of each row at which its numbers were not finite; stays on the device."""
+        # A choice among such numbers has a softmax of NaN, and so no probability.
+        fault = self.fault_of_state[self.grammar] * ((choice.selections != NO_SELECTION) & choice.probabilities.isnan())
+        if choice.peak is not None:
+            fault = torch.where(choice.peak.isfinite(), fault, WORDS)
+        self.faults = torch.where(self.faults > 0, self.faults, fault)
 
     def _first_patch(self, slots: Tensor) -> Tensor:
         """(B,) the first patch that may follow: the last one again while one of its `slots` (B, K) is left above the last slot."""
@@ -247,7 +265,7 @@ class DecodingRules:
             waiting = (self.num_points == 0) & self.patch_mask.any(1) if len(self.patch_ids) else torch.zeros_like(self.has_points)
             text[:, self.end_ids] = torch.where(waiting.unsqueeze(1), lowest, text[:, self.end_ids])
         scores = processors(ids, text)
-        tokens = torch.multinomial(scores.softmax(-1), 1).squeeze(1) if sample else scores.argmax(-1)
+        tokens = torch.multinomial(finite(scores).softmax(-1), 1).squeeze(1) if sample else scores.argmax(-1)
         if self.is_first and self.limits.single_point:
             tokens = torch.where(may_point & (self.num_points == 0), self.patch_token_id, tokens)
         forced = self.forced_tokens[self.grammar]
@@ -267,6 +285,6 @@ def _pick(scores: Tensor, warpers: Processors | None) -> _Pick:
         index = scores.argmax(-1)
     else:
         # A low temperature drives rows in which nothing may be chosen to infinity; they stay even, and nobody reads their choice.
-        warped = warpers(None, scores).clamp(min=torch.finfo(scores.dtype).min)
+        warped = finite(warpers(None, scores))
         index = torch.multinomial(warped.softmax(-1), 1).squeeze(1)
     return _Pick(index, distribution.gather(1, index.unsqueeze(1)).squeeze(1), distribution)

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Literal, ParamSpec, TypeVar
 
-from molmopoint.errors import ProcessingError
+from molmopoint.errors import NumericalError, ProcessingError
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -83,19 +83,38 @@ def _run(
 def _answer_batch(
     prepared: Sequence[Prepared | Exception], answer: Callable[[Sequence[Prepared]], Sequence[Result]], on_error: OnError
 ) -> Iterator[Result | Exception]:
-    """Results of one batch in order; with "raise", those before the first error are still given."""
+    """Results of one batch in order; with "raise", those before the first error are still given.
+
+    A batch in which the model computes numbers that are not finite is answered again one by one, so that good rows keep their answers.
+    """
     failed = next((i for i, item in enumerate(prepared) if isinstance(item, Exception)), len(prepared))
     if on_error == "raise":
         prepared = prepared[: failed + 1]
     good = [item for item in prepared if not isinstance(item, Exception)]
-    results = iter(answer(good) if good else ())
+    results = _answers(good, answer)
     for item in prepared:
-        if not isinstance(item, Exception):
-            yield next(results)
-        elif on_error == "raise":
-            raise item
-        else:
-            yield item
+        result = item if isinstance(item, Exception) else next(results)
+        if isinstance(result, Exception) and on_error == "raise":
+            raise result
+        yield result
+
+
+def _answers(good: Sequence[Prepared], answer: Callable[[Sequence[Prepared]], Sequence[Result]]) -> Iterator[Result | Exception]:
+    """Answers of one batch, and the error of a row in its place where the numbers of this row are not finite."""
+    if not good:
+        return
+    try:
+        yield from answer(good)
+        return
+    except NumericalError as error:
+        if len(good) == 1:
+            yield error
+            return
+    for item in good:
+        try:
+            yield from answer([item])
+        except NumericalError as error:
+            yield error
 
 
 def _attempt(prepare: Callable[[Item], Prepared], item: Item) -> Prepared | Exception:

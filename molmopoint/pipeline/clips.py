@@ -13,10 +13,16 @@ from molmopoint.errors import ProcessingError
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.clips import SampledClip
 from molmopoint.processing.frames import as_seconds, checked_frames, checked_times, pictures_in
-from molmopoint.video import Clip, Cue, as_cues, check_part, sample_times, subtitle_text
+from molmopoint.video import MAX_FRAMES, Clip, Cue, RatedFile, as_cues, check_part, is_number, sample_times, subtitle_text
 
 _ROOM = 256
 """Tokens that a suggested number of frames leaves for the prompt and its answer."""
+
+_COARSER = 1.1
+"""Steps between frames, in those that the model is used to, from which a user is told."""
+
+_SLOWEST, _FASTEST = 1e-6, 1e6
+"""Frames a second that can be meant."""
 
 _ENDINGS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"})
 """Endings of files that are clips where pictures could be meant as well."""
@@ -28,7 +34,8 @@ class ClipOptions:
 
     Attributes:
         timestamps: (T,) seconds of frames in memory or of the pictures of a folder; not allowed for a file.
-        frame_rate: frames a second they were taken with, instead of timestamps; then frames are chosen as from a file.
+        frame_rate: frames a second they were taken with, instead of timestamps; then frames are chosen as from a file. Of a file, only
+            where it does not say itself when its frames are shown.
         start: second at which the part to look at begins; all times of the answer count from here.
         end: second at which it ends; None for the end of the video.
         max_frames: most frames to look at; None for the checkpoint's number, and for all of frames with timestamps.
@@ -50,11 +57,18 @@ class ClipOptions:
             isinstance(self.max_frames, bool) or not isinstance(self.max_frames, int) or self.max_frames < 1
         ):
             raise ProcessingError(f"expected max_frames to be a whole number of 1 or more or None, got {self.max_frames!r}")
+        if self.max_frames is not None and self.max_frames > MAX_FRAMES:
+            raise ProcessingError(f"expected max_frames of at most {MAX_FRAMES}, got more; look at a part at a time, or pass windows=True")
         for name, value in (("max_fps", self.max_fps), ("frame_rate", self.frame_rate)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")):
-                raise ProcessingError(f"expected {name} to be a number above 0 or None, got {value!r}")
+            if value is not None and not (is_number(value) and _SLOWEST <= value <= _FASTEST):
+                limits = f"{_SLOWEST:g} to {_FASTEST:g}"
+                raise ProcessingError(f"expected {name} to be a number above 0, of {limits}, or None, got {value!r:.40}")
         if self.timestamps is not None and self.frame_rate is not None:
             raise ProcessingError("expected timestamps or a frame_rate, got both; timestamps say when frames were taken")
+
+    def rated(self, path: str | Path) -> str | Path:
+        """A file, with the rate of its frames where one is given."""
+        return path if self.frame_rate is None else RatedFile(path, self.frame_rate)
 
     def cues(self) -> list[Cue]:
         """The subtitles; none where there are none."""
@@ -85,9 +99,9 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
     settings = {"num_frames": options.max_frames, "max_fps": options.max_fps, "start": options.start, "end": options.end}
     if isinstance(video, (str, Path)):
         if not Path(video).is_dir():
-            if options.timestamps is not None or options.frame_rate is not None:
-                raise ProcessingError("expected no timestamps and no frame_rate with a video file, got some; they are read from the file")
-            return sample(video, **settings)
+            if options.timestamps is not None:
+                raise ProcessingError("expected no timestamps with a video file, got some; they are read from the file")
+            return sample(options.rated(video), **settings)
         video = pictures_in(Path(video))
     if options.timestamps is not None:
         video = Clip(video, options.timestamps)
@@ -99,6 +113,28 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
             "or frame_rate=frames a second they were taken with"
         )
     return sample(video, {"fps": float(options.frame_rate)}, **settings)
+
+
+def seen_note(clip: SampledClip, usual: float | None) -> str | None:
+    """How much of a clip is looked at, where that is less often than the model is used to; None where it is not.
+
+    Args:
+        clip: its chosen frames.
+        usual: frames a second that the model is used to; None for all there are.
+    """
+    times = clip.metadata.timestamps
+    taken = clip.metadata.fps
+    if taken is None or len(times) < 2:
+        return None
+    length = times[-1] - times[0]
+    step = length / (len(times) - 1)
+    finest = 1 / min(taken, usual or taken)
+    if step <= _COARSER * finest:
+        return None
+    return (
+        f"{len(times)} frames of {length:.1f} s were looked at, one every {step:.1f} s instead of every {finest:.2g} s: "
+        "what is in sight for less may be missed; look at all of it with windows=True, or at a part with start and end"
+    )
 
 
 def check_budget(processor: MolmoPointProcessor, clip: SampledClip, max_length: int) -> None:

@@ -69,14 +69,18 @@ class ModelFamily(ABC):
             self.eos_token_ids += (turn_end,)
 
     def answer(self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any) -> list[PointingResult]:
-        """Runs the model on one batch; one result per request, in order."""
+        """Runs the model on one batch; one result per request, in order.
+
+        Raises:
+            NumericalError: the model computed numbers that are not finite.
+        """
         pad_token_id = self.processor.tokenizer.pad_token_id
         batch = self.on_device(collate(requests, pad_token_id))
         with torch.inference_mode():
             arguments = options.generate_arguments()
             if arguments.get("stop_strings") is not None:
                 arguments["tokenizer"] = self.processor.tokenizer
-            output = self.model.generate(
+            output = self._generate(
                 **self._model_inputs(batch, requests),
                 **arguments,
                 **self._limits(requests, options, batch["input_ids"].shape[1]),
@@ -85,7 +89,13 @@ class ModelFamily(ABC):
                 return_dict_in_generate=True,
                 **generate_arguments,
             )
-            return self._read(output, requests, options, batch["input_ids"].shape[1])
+            # What was chosen is kept in half precision, which autocast does not let join.
+            with torch.autocast(self.model.device.type, enabled=False):
+                return self._read(output, requests, options, batch["input_ids"].shape[1])
+
+    def _generate(self, **arguments: Any) -> Any:
+        """The output of the model's own `generate`."""
+        return self.model.generate(**arguments)
 
     @abstractmethod
     def encode(self, visual: VisualInput) -> Any:

@@ -28,12 +28,14 @@ def as_turns(history: Sequence[Turn] | PointingResult | None) -> list[tuple[str,
     """The request and the answer of every earlier turn.
 
     Raises:
-        ProcessingError: an entry is neither a result nor a pair.
+        ProcessingError: an entry is neither a result nor a pair, or is about several windows of a clip.
     """
     entries = [history] if isinstance(history, PointingResult) else list(history or ())
     turns: list[tuple[str, PointingResult | Points | str]] = []
     for entry in entries:
         if isinstance(entry, PointingResult):
+            if len(entry.answers) > 1:
+                raise ProcessingError("expected an earlier turn about one input, got a clip in windows; pass one of `result.answers`")
             turns.append((entry.prompt, entry))
         elif isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], (Points, str)):
             turns.append(entry)
@@ -43,6 +45,19 @@ def as_turns(history: Sequence[Turn] | PointingResult | None) -> list[tuple[str,
                 "pass history=[first_result, second_result]"
             )
     return turns
+
+
+def turns_note(count: int, known: int | None) -> str | None:
+    """What a user is told of a conversation that is longer than what the model was trained on; None if it is not.
+
+    Args:
+        count: turns, the one to answer included.
+        known: most turns of its training; None where there is no such limit.
+    """
+    if known is None or count <= known:
+        return None
+    knows = "one turn only" if known == 1 else f"{known} turns"
+    return f"the model knows {knows}, got {count} with the history: its answer may be wrong where it was right without; leave history out"
 
 
 def conversation(

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from molmopoint.connector import CROPS_PER_PASS
 from molmopoint.errors import CheckpointError
+from molmopoint.generation.faults import StopAtFault, WordsWatch
 from molmopoint.generation.loop import PIXELS
 from molmopoint.pipeline.answers import TextAnswerReader
 from molmopoint.pipeline.family import ModelFamily
@@ -72,6 +73,14 @@ class Molmo2Family(ModelFamily):
         # The native network adds what it sees to the embedding of the placeholder.
         embeddings[places] += torch.cat(seen).to(embeddings)
         return {**prompt, "inputs_embeds": embeddings}
+
+    def _generate(self, **arguments: Any) -> Any:
+        watch = WordsWatch()
+        arguments["logits_processor"] = LogitsProcessorList([watch, *arguments.get("logits_processor", ())])
+        arguments["stopping_criteria"] = StoppingCriteriaList([*arguments.get("stopping_criteria", ()), StopAtFault(watch)])
+        output = super()._generate(**arguments)
+        watch.check(arguments.get("inputs_embeds"), self.model.dtype)
+        return output
 
     def _limits(self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int) -> dict[str, Any]:
         if options.point_limit is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +14,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.answers import count_of
 from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
+from molmopoint.pipeline.clip_answers import Progress, check_windows, moved, point_in_windows
+from molmopoint.pipeline.clip_plans import ClipPlanner
 from molmopoint.pipeline.clips import ClipOptions
 from molmopoint.pipeline.families import family_of
 from molmopoint.pipeline.history import Turn
@@ -53,7 +57,8 @@ class Pointer:
         self.processor = processor
         self._family = family_of(model, processor)
         self._builder = RequestBuilder(processor, model.config, max_pixels)
-        self._tracker = Tracker(self._builder, processor, model.config.text_config.max_position_embeddings, self._answer)
+        self._planner = ClipPlanner(processor, model.config.text_config.max_position_embeddings)
+        self._tracker = Tracker(self._builder, self._planner, self._answer)
 
     def __repr__(self) -> str:
         name = self.model.config.name_or_path or type(self.model).__name__
@@ -211,34 +216,54 @@ class Pointer:
         max_fps: float | None = None,
         subtitles: str | Path | Sequence[tuple[float, float, str]] | None = None,
         history: Sequence[Turn] | None = None,
+        windows: bool = False,
+        absolute: bool = False,
+        progress: Progress | None = None,
         **options: Any,
     ) -> PointingResult:
         """Points in a clip; each point's `group` is its time in seconds from the start of the clip.
+
+        A clip with more frames than the model takes is looked at less often, evenly, and `notes` tells how often; `windows=True` looks
+        at all of it as often as the model is used to, some frames at a time.
 
         Args:
             video: a file (a video, or an animated GIF, WebP or PNG), a folder of pictures, or frames: an array (T, H, W, 3) or a
                 list of pictures of one size.
             prompt: as in `point`.
             timestamps: (T,) seconds of given frames, rising; needed for frames without a frame rate, not allowed for a file.
-            frame_rate: frames a second that given frames were taken with; then they are chosen as those of a file are.
+            frame_rate: frames a second that given frames were taken with; then they are chosen as those of a file are. For a file only
+                where it does not say itself when its frames are shown, such as raw H.264.
             start: second at which the part to look at begins.
             end: second at which it ends; None for the end of the video.
             max_frames: most frames to look at; None for the checkpoint's number, and for all frames with timestamps.
             max_fps: most frames to look at in a second; None as for `max_frames`.
             subtitles: a file with subtitles (.srt, .vtt, or a video that has some), or (start, end, text) in seconds of the video.
             history: earlier turns about the same clip.
+            windows: look at a long clip in windows that share some frames. Each is asked the same, and an object that is pointed at in
+                the shared part of two, at nearly the same place, has one number. `answers` has what was said of each.
+            absolute: times of points count from the beginning of the video, and not from `start`.
+            progress: for windows, is told how many were answered, and how many there are.
             **options: as in `point`, without `max_crops`.
 
         Returns:
-            As `point`; `notes` tells if only a part of a damaged video was used.
+            As `point`; `notes` tells if only a part of a damaged video was used, and how much of a long one was looked at.
 
         Raises:
             ProcessingError: the video cannot be read, frames come without times, or the frames do not fit the model.
         """
         settings = AnswerOptions.of(**options)
         clip_options = ClipOptions(timestamps, frame_rate, start, end, max_frames, max_fps, subtitles)
-        request = self._builder.about_video(video, complete_prompt(prompt, settings.template), clip_options, settings, history)
-        return self._answer([request], settings)[0]
+        request_text = complete_prompt(prompt, settings.template)
+        if windows:
+            check_windows(settings, max_frames, history)
+            clip_options = replace(clip_options, timestamps=None)
+            plan = self._planner.plan(as_clip(video, timestamps), clip_options, answer_tokens=settings.max_new_tokens)
+            answer = partial(self._answer, options=settings)
+            result = point_in_windows(plan, request_text, settings, self._builder, answer, progress)
+        else:
+            request = self._builder.about_video(video, request_text, clip_options, settings, history)
+            result = self._answer([request], settings)[0]
+        return moved(result, start) if absolute and start else result
 
     def track(
         self,

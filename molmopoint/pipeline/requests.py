@@ -8,20 +8,21 @@ Letters: B rows, S tokens, N crops or frames of the call, G ViT patches per crop
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from molmopoint.errors import ProcessingError
+from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.files import picture_limit
 from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
-from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames, is_clip
-from molmopoint.pipeline.history import Turn, as_turns, conversation
+from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames, is_clip, seen_note
+from molmopoint.pipeline.history import Turn, as_turns, conversation, turns_note
 from molmopoint.pipeline.options import AnswerOptions, question_options
 from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
@@ -162,7 +163,9 @@ class RequestBuilder:
         span = self._processor.get_video_string(output["video_grids"][0], times)
         span += self._processor.escape_user_text(options.subtitle_text(cues, times))
         displayed = Displayed(clip=clip.shown, timestamps=metadata.timestamps, start=options.start)
-        return VisualInput(metadata, _pixels_of(output), (span,), displayed, tuple(clip.metadata.notes))
+        seen = seen_note(clip, options.max_fps or self._processor.video_processor.max_fps)
+        notes = tuple(clip.metadata.notes) if seen is None else (*clip.metadata.notes, seen)
+        return VisualInput(metadata, _pixels_of(output), (span,), displayed, notes)
 
     def ask(
         self,
@@ -183,7 +186,11 @@ class RequestBuilder:
             raise ProcessingError("expected a picture for single=True, got a request of text alone")
         answer_start = POINT_LIST_START if single else ""
         kind = "video" if visual.metadata.is_video else "image"
-        messages = conversation(kind, len(visual.spans), as_turns(history), prompt, keep_text=self._processor.points_are_text)
+        turns = as_turns(history)
+        if turns and (note := turns_note(len(turns) + 1, self._processor.max_turns)) is not None:
+            warnings.warn(note, InputWarning, stacklevel=4)
+            visual = replace(visual, notes=(*visual.notes, note))
+        messages = conversation(kind, len(visual.spans), turns, prompt, keep_text=self._processor.points_are_text)
         rendered, earlier = self._processor.render_chat(messages, add_generation_prompt=True)
         ids, selections = self._processor.encode_chat(rendered, visual.spans, earlier, visual.metadata)
         ids += (opening := self._processor.tokenizer.encode(answer_start, add_special_tokens=False))

@@ -37,7 +37,10 @@ class PointingResult:
         metadata: what turns grounding tokens of this request into pixels.
         displayed: the pictures or the clip, for `draw`.
         distributions: the choices behind the points, for `heatmap`.
-        notes: what was wrong with the input, where a part of it was used all the same, such as a damaged video.
+        notes: what was wrong with the input, where a part of it was used all the same, such as a damaged video; and how much of a long
+            clip was looked at.
+        answers: of a clip in windows, what the model said of each, with times from its start; else empty.
+        time_offset: seconds that were added to the times of points, so that they count from the beginning of a video.
     """
 
     points: Points
@@ -51,6 +54,8 @@ class PointingResult:
     displayed: Displayed = field(default_factory=Displayed, repr=False)
     distributions: PointDistributions | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    answers: tuple[PointingResult, ...] = field(default=(), repr=False)
+    time_offset: float = 0.0
 
     def __repr__(self) -> str:
         found = f"{len(self.points)} point{'' if len(self.points) == 1 else 's'}"
@@ -94,6 +99,8 @@ class PointingResult:
         Raises:
             GroundingError: there is no point `i`, or the points did not come from a model's choice.
         """
+        if len(self.answers) > 1:
+            raise GroundingError("expected the answer to one window, got a clip in windows; take `result.answers[k].heatmap(i)`")
         if self.distributions is None or self.points.triples is None:
             raise GroundingError(
                 "expected points that a model has just chosen, got points without distributions; ask the model again, "
@@ -102,7 +109,7 @@ class PointingResult:
         if not -len(self.points) <= i < len(self.points):
             raise GroundingError(f"expected the index of one of {len(self.points)} points, got {i}")
         i %= len(self.points)
-        group = float(self.points.group[i])
+        group = float(self.points.group[i]) - self.time_offset
         times = self.metadata.timestamps
         picture = int(group) if times is None else int(np.abs(times - group).argmin())
         return spread_over_picture(self.distributions, i, int(self.points.triples[i, 0]), self.metadata, picture)

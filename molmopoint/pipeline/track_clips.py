@@ -42,10 +42,11 @@ def check_is_clip(video: Any, options: ClipOptions) -> None:
     """
     if isinstance(video, Image.Image) or (hasattr(video, "ndim") and video.ndim < 4):
         raise ProcessingError(f"expected a video, got a picture ({type(video).__name__}); use `point` for pictures")
-    has_times = isinstance(video, Clip) or (isinstance(video, (str, Path)) and not Path(video).is_dir())
-    if has_times and options.frame_rate is not None:
-        raise ProcessingError("expected no frame_rate with a video file, a Clip or timestamps, got one; they say when frames were taken")
-    if not has_times and options.frame_rate is None:
+    if isinstance(video, (str, Path)) and not Path(video).is_dir():
+        return  # the reader knows whether a file has times
+    if isinstance(video, Clip) and options.frame_rate is not None:
+        raise ProcessingError("expected no frame_rate with a Clip or timestamps, got one; they say when frames were taken")
+    if not isinstance(video, Clip) and options.frame_rate is None:
         raise ProcessingError(
             f"expected a video file, or frames and their times, got {type(video).__name__} without times; pass "
             "timestamps=[seconds of each frame], frame_rate=frames a second, or a molmopoint.video.Clip"

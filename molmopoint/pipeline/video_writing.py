@@ -12,8 +12,11 @@ from PIL import Image, ImageOps
 
 from molmopoint.errors import ProcessingError
 from molmopoint.files import written_whole
+from molmopoint.video.containers import import_av, new_media
 
-_ENDINGS = (".mp4", ".mov", ".mkv", ".avi")
+_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".avi": "avi"}
+"""FFmpeg's names of the formats, by the endings of files."""
+
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """In the order of preference. Hardware encoders are left out: they exist where they cannot run."""
 
@@ -27,8 +30,8 @@ def check_video_path(path: str | os.PathLike[str]) -> Path:
         ProcessingError: another ending, or PyAV is not installed.
     """
     target = Path(path)
-    if target.suffix.lower() not in _ENDINGS:
-        raise ProcessingError(f"expected a video file that ends in {', '.join(_ENDINGS)}, got {target.name!r}")
+    if target.suffix.lower() not in _FORMATS:
+        raise ProcessingError(f"expected a video file that ends in {', '.join(_FORMATS)}, got {target.name!r}")
     _av()
     return target
 
@@ -52,7 +55,7 @@ def write_video(frames: Iterable[Image.Image], fps: float, path: Path) -> None:
 def _encode(frames: Iterable[Image.Image], fps: float, path: Path) -> None:
     av = _av()
     rate = Fraction(fps).limit_denominator(1001)
-    with av.open(str(path), "w") as container:
+    with new_media(path, _FORMATS[path.suffix.lower()]) as container:
         stream = None
         for picture in frames:
             picture = ImageOps.expand(picture, (0, 0, picture.width % 2, picture.height % 2))
@@ -79,8 +82,6 @@ def _encoder(av: ModuleType) -> str:
 
 
 def _av() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise ProcessingError('expected PyAV to write a video, found none; install it with pip install "molmopoint[video]"') from error
+    if (av := import_av()) is None:
+        raise ProcessingError('expected PyAV to write a video, found none; install it with pip install "molmopoint[video]"')
     return av

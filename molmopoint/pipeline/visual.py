@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from molmopoint.connector import VisualFeatures
+from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
 from molmopoint.processing.collate import join_pooling
@@ -51,6 +52,8 @@ class Displayed:
         assert self.timestamps is not None, "a clip has times"
         if fps is None:
             return segmenter.follow(self.clip, points, timestamps=self.timestamps, start=self.start, **options)
+        if self.timestamps[0] > 0:
+            raise ProcessingError("expected no fps for masks of a result with absolute=True, got one; ask again without absolute=True")
         # The last moment a model sees is that of the end, where the last frame is still on screen.
         return segmenter.follow(self.clip, points, fps=fps, start=self.start, end=self.start + float(self.timestamps[-1]), **options)
 

@@ -125,6 +125,13 @@ def windows_of_file(path: str | Path, times: np.ndarray, parts: Sequence[slice],
     for part in parts:
         start = float(times[part.start])
         end = options.start + float(times[part.stop - 1]) if part.stop < len(times) else options.end
-        seen = replace(options, start=options.start + start, end=end, max_frames=part.stop - part.start, subtitles=list(cues) or None)
+        seen = replace(
+            options,
+            start=options.start + start,
+            end=end,
+            frame_rate=None,  # the path knows it
+            max_frames=part.stop - part.start,
+            subtitles=list(cues) or None,
+        )
         windows.append(Window(path, seen, start))
     return windows

@@ -117,7 +117,7 @@ class SampledClip:
 
 
 class _FileClip(SampledClip):
-    def __init__(self, path: Path, known: Mapping[str, Any], rule: FrameRule) -> None:
+    def __init__(self, path: str | Path, known: Mapping[str, Any], rule: FrameRule) -> None:
         self._reader, self._rule, self._name = open_video(path), rule, str(path)
         width, height = self._reader.size
         known = {"width": known.get("width") or width, "height": known.get("height") or height}
@@ -131,10 +131,12 @@ class _FileClip(SampledClip):
         metadata = self.metadata
         metadata.total_num_frames, metadata.duration = round(duration * self._reader.frame_rate), duration
         metadata.seconds = times.tolist()
-        metadata.notes = [] if self._reader.note is None else [self._reader.note]
+        metadata.notes = list(self._reader.notes)
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        return torch.from_numpy(self._reader.frames_at(self._times[start:stop])).permute(0, 3, 1, 2)
+        frames = self._reader.frames_at(self._times[start:stop])  # (n, height, width, 3)
+        self.metadata.notes = list(self._reader.notes)  # some faults turn up only now
+        return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
     def shorten(self) -> bool:
         shorter = self._reader.duration < self._planned
@@ -211,14 +213,14 @@ def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None, ass
         return _sample_frames(clip.frames, as_seconds(clip.timestamps), known, None)
     if not isinstance(clip, (str, Path)):
         return _sample_frames(clip, None, known, rule, assumed_rate)
-    if (path := Path(clip)).is_dir():
-        return _sample_frames(pictures_in(path), None, known, rule, assumed_rate)
+    if Path(clip).is_dir():
+        return _sample_frames(pictures_in(Path(clip)), None, known, rule, assumed_rate)
     if rule is None:
         raise ProcessingError(
-            f"expected do_sample_frames=True to read {str(path)!r}, got False; a file is read at the times the model was trained on, "
+            f"expected do_sample_frames=True to read {str(clip)!r}, got False; a file is read at the times the model was trained on, "
             "so pass num_frames and max_fps, or frames with their times"
         )
-    return _FileClip(clip if isinstance(clip, Path) else Path(clip), known, rule)
+    return _FileClip(clip, known, rule)
 
 
 def frame_rate(metadata: VideoMetadata) -> float:

@@ -15,6 +15,7 @@ import torch
 
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.pictures import load_picture, picture_to_tensor
+from molmopoint.video import LATEST
 
 _PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -39,8 +40,9 @@ def as_seconds(timestamps: Any) -> np.ndarray:
     """
     try:
         return np.asarray(timestamps, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ProcessingError(f"expected the time of each frame in seconds, got {timestamps!r:.80}; pass a list of numbers") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        got = type(timestamps).__name__
+        raise ProcessingError(f"expected the time of each frame in seconds, got {got} ({error}); pass a list of numbers") from error
 
 
 def checked_times(timestamps: np.ndarray, count: int) -> np.ndarray:
@@ -49,9 +51,10 @@ def checked_times(timestamps: np.ndarray, count: int) -> np.ndarray:
     Raises:
         ProcessingError: they do not.
     """
-    if timestamps.shape != (count,) or not np.isfinite(timestamps).all() or (np.diff(timestamps, prepend=0) < 0).any():
+    fits = timestamps.shape == (count,) and np.isfinite(timestamps).all() and (timestamps <= LATEST).all()
+    if not fits or (np.diff(timestamps, prepend=0) < 0).any():
         got = np.array2string(timestamps, threshold=20, separator=", ")
-        raise ProcessingError(f"expected one ascending time in seconds, from 0, for each of {count} frames, got {got}")
+        raise ProcessingError(f"expected one ascending time in seconds, from 0, for each of {count} frames, up to {LATEST:g} s, got {got}")
     return timestamps
 
 

@@ -41,6 +41,15 @@ def link(windows: Sequence[Tracks], reach: float) -> Tracks:
     return joined
 
 
+def pairs_within(distances: np.ndarray, reach: float) -> list[tuple[int, int]]:
+    """(row, column) of the pairs of a table (n, m) of distances whose sum is smallest, without those beyond the reach."""
+    # What is out of reach costs more than all pairs within reach together, so it is never chosen in place of one of them.
+    costly = 1.0 + reach * (1 + min(distances.shape))
+    rows, columns = linear_sum_assignment(np.where(distances <= reach, distances, costly))
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return [(row, column) for row, column in pairs if distances[row, column] <= reach]
+
+
 def _numbers(earlier: Tracks, later: Tracks, reach: float) -> dict[int, int]:
     """The number in `earlier` of every object of `later`; new ones for those that are not there."""
     old, new = earlier.object_ids, later.object_ids
@@ -51,10 +60,7 @@ def _numbers(earlier: Tracks, later: Tracks, reach: float) -> dict[int, int]:
             shared = tables[0][first].keys() & tables[1][second].keys()
             if shared:
                 distances[i, j] = np.mean([np.hypot(*(tables[0][first][time] - tables[1][second][time])) for time in shared])
-    # What is out of reach costs more than all pairs within reach together, so it is never chosen in place of one of them.
-    costly = 1.0 + reach * (1 + min(distances.shape))
-    rows, cols = linear_sum_assignment(np.where(distances <= reach, distances, costly))
-    known = {new[j]: old[i] for i, j in zip(rows.tolist(), cols.tolist(), strict=True) if distances[i, j] <= reach}
+    known = {new[j]: old[i] for i, j in pairs_within(distances, reach)}
     following = 1 + max(old, default=0)
     rest = [number for number in new if number not in known]
     return known | {number: following + i for i, number in enumerate(rest)}

@@ -1,11 +1,22 @@
 """Which frames of a video the model sees, and reading exactly those: files, animated pictures, parts of them, subtitles."""
 
-from molmopoint.video.clip import MAX_FRAME_PIXELS, Clip, DamagedVideoError, VideoReader
-from molmopoint.video.reading import MAX_CLIP_PIXELS, check_part, end_of_part, open_video, read_frames, read_video, tell, until_undamaged
+from molmopoint.video.clip import LATEST, MAX_FRAME_PIXELS, Clip, DamagedVideoError, RatedFile, VideoReader
+from molmopoint.video.reading import (
+    MAX_CLIP_PIXELS,
+    check_part,
+    end_of_part,
+    is_number,
+    open_video,
+    read_frames,
+    read_video,
+    tell,
+    until_undamaged,
+)
 from molmopoint.video.sampling import MAX_FRAMES, MAX_RATE_OF_FPS_MODE, SampleMode, check_frame_count, sample_indices, sample_times
 from molmopoint.video.subtitles import Cue, as_cues, subtitle_text
 
 __all__ = [
+    "LATEST",
     "MAX_CLIP_PIXELS",
     "MAX_FRAMES",
     "MAX_FRAME_PIXELS",
@@ -13,12 +24,14 @@ __all__ = [
     "Clip",
     "Cue",
     "DamagedVideoError",
+    "RatedFile",
     "SampleMode",
     "VideoReader",
     "as_cues",
     "check_frame_count",
     "check_part",
     "end_of_part",
+    "is_number",
     "open_video",
     "read_frames",
     "read_video",

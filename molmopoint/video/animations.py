@@ -13,6 +13,7 @@ from molmopoint.files import open_picture
 from molmopoint.video.clip import TIME_TOLERANCE, average_rate, check_frame_size, damage_note, unreadable
 
 _MOVING = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+_JPEG_STREAMS = frozenset({".mjpeg", ".mjpg"})
 _SHORTEST, _USUAL = 10, 100
 """Milliseconds: frames of at most the first are shown for the second, as browsers do; authors mean "as fast as possible"."""
 
@@ -37,7 +38,8 @@ class AnimationReader:
         self.duration = float(self._ends[-1])
         self.frame_rate = average_rate(len(durations), self.duration)
         missing = (count - len(durations)) / self.frame_rate
-        self.note = damage_note(repr(str(path)), self.duration, self.duration + missing) if missing else None
+        damage = damage_note(repr(str(path)), self.duration, self.duration + missing)
+        self.notes = (damage,) if missing else ()
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """As `VideoReader` says; frames are drawn one on the other, so all up to the last one needed are read."""
@@ -65,6 +67,8 @@ def open_animation(path: Path) -> AnimationReader | None:
             if picture.format in _MOVING and (count := getattr(picture, "n_frames", 1)) > 1:
                 return AnimationReader(path, list(_durations(picture)), picture.size, count)
             kind = picture.format
+        if kind == "JPEG" and path.suffix.lower() in _JPEG_STREAMS:
+            return None  # one picture behind the other
     except UnidentifiedImageError:
         return None
     except _BROKEN as error:

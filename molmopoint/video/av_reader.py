@@ -9,27 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
 from molmopoint.errors import ProcessingError
 from molmopoint.video.clip import TIME_TOLERANCE, DamagedVideoError, average_rate, check_frame_size, cut_off_note, damage_note, unreadable
+from molmopoint.video.containers import import_av, open_media
+from molmopoint.video.display import Display
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+USUAL_RATE = Fraction(25)
+"""Frames a second of a stream that does not say when its frames are shown; what FFmpeg's own tools take."""
 
-def import_av() -> ModuleType | None:
-    """PyAV, or None where it is not installed."""
-    try:
-        import av
-    except ImportError:
-        return None
-    return av
+_MADE_UP_TIMES = frozenset({"mjpeg", "h261", "h263"})
+"""Formats without any times, for which FFmpeg counts at the usual rate."""
 
 
 class AvReader:
@@ -37,12 +35,13 @@ class AvReader:
 
     Args:
         path: of the file.
+        frame_rate: frames a second of a file that has no times of its own, such as raw H.264; None for what its stream says, or 25.
 
     Raises:
-        ProcessingError: PyAV is not installed, or the file is no video.
+        ProcessingError: PyAV is not installed, the file is no video or has no decoder, or a rate is given and the file has times.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, frame_rate: float | None = None) -> None:
         if (av := import_av()) is None:
             raise ProcessingError(
                 'expected torchcodec or PyAV to read a video, got neither; install the extra with pip install "molmopoint[video]", '
@@ -50,29 +49,60 @@ class AvReader:
             )
         self._av, self._path, self._name = av, str(path), repr(str(path))
         self._failures = (av.error.FFmpegError, OSError)
-        self._decoding: Iterator[VideoFrame] | None = None
+        self._decoding: Iterator[tuple[int, VideoFrame]] | None = None
         self._last = 0
+        self._changed_size = False
         try:
-            with av.open(self._path) as container:
+            with open_media(self._path) as container:
                 stream = _video_stream(container, self._name)
                 base = Fraction(stream.time_base or 1)
                 packets, missing = _scan(container, stream, self._failures)
-            stored, self._turn = _first_look(av, self._path, self._failures)
+                stated_rate = stream.codec_context.framerate
+                untimed = container.format.name in _MADE_UP_TIMES or all(packet.pts is None for packet in packets)
+            self._display = first_look(self._path)
         except self._failures as error:
             raise ProcessingError(unreadable(self._name, error)) from error
-        self._keys = np.array(sorted(packet.pts for packet in packets if packet.key), dtype=np.int64)
-        start = self._keys[0] if len(self._keys) else None  # what comes before cannot be decoded
-        shown = sorted(packet for packet in packets if packet.shown and (start is None or packet.pts >= start))
+        self._untimed = untimed and bool(packets)
+        if frame_rate is not None and not self._untimed:
+            raise ProcessingError(f"expected no frame_rate with {self._name}, got {frame_rate:g}; the file says when its frames are shown")
+        self._rate_note = None
+        if self._untimed:
+            known = frame_rate or stated_rate
+            rate = Fraction(known or USUAL_RATE).limit_denominator(1001)
+            base, missing = 1 / rate, 0.0
+            packets = [_Packet(i, 1, packet.key, True) for i, packet in enumerate(packets)]
+            if not known:
+                self._rate_note = (
+                    f"{self._name} does not say when its frames are shown: {float(rate):g} frames a second are taken; "
+                    "pass frame_rate= if you know better"
+                )
+        shown = _shown(packets)
         if not shown:
             raise ProcessingError(f"expected frames in the video {self._name}, got none; record or export it again")
-        self._pts = np.array([packet.pts for packet in shown], dtype=np.int64)
+        # Frames without times are counted from the first one on.
+        self._keys = np.array([0] if self._untimed else sorted(p.pts for p in packets if p.key and p.pts is not None), dtype=np.int64)
+        self._pts = np.array([pts for pts, _ in shown], dtype=np.int64)
         self._seconds = (self._pts - self._pts[0]) * base.numerator / base.denominator
-        self.size = (stored[1], stored[0]) if self._turn % 2 else stored
-        self.duration = float((max(packet.pts + packet.length for packet in shown) - shown[0].pts) * base)
+        self.size = self._display.size
+        self.duration = float((max(pts + length for pts, length in shown) - shown[0][0]) * base)
         self.frame_rate = average_rate(len(shown), self.duration)
         self._total = self.duration + missing
-        self.note = cut_off_note(self._name, self.duration, self._total)
+        self._damage = cut_off_note(self._name, self.duration, self._total)
         check_frame_size(self.size, self._name)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `VideoReader` says."""
+        aspect = self._display.note
+        found = (
+            self._damage,
+            self._rate_note,
+            None if aspect is None else f"{self._name}: {aspect}",
+            f"{self._name} has frames of several sizes: they are scaled to that of the first, {self.size[0]} x {self.size[1]}"
+            if self._changed_size
+            else None,
+        )
+        return tuple(note for note in found if note is not None)
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """As `VideoReader` says."""
@@ -89,25 +119,32 @@ class AvReader:
         """Those of the wanted frames that can be decoded, by their pts."""
         found: dict[int, np.ndarray] = {}
         try:
-            for frame in self._frames_from(min(wanted), from_start=from_start):
-                if frame.pts is None:
-                    continue
-                self._last = frame.pts
-                if frame.pts in wanted:
-                    found[frame.pts] = np.rot90(frame.to_ndarray(format="rgb24"), self._turn)
-                if frame.pts >= max(wanted):
+            for pts, frame in self._frames_from(min(wanted), from_start=from_start):
+                self._last = pts
+                if pts in wanted:
+                    found[pts] = self._display.show(self._pixels(frame))
+                if pts >= max(wanted):
                     return found
         except self._failures:
             pass  # what is missing then is told by the caller
         self._decoding = None
         return found
 
-    def _frames_from(self, pts: int, *, from_start: bool) -> Iterator[VideoFrame]:
+    def _pixels(self, frame: VideoFrame) -> np.ndarray:
+        """(height, width, 3) uint8 as stored; a frame of another size than the first is scaled."""
+        width, height = self._display.stored
+        if (frame.width, frame.height) == (width, height):
+            return frame.to_ndarray(format="rgb24")
+        self._changed_size = True
+        return frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+
+    def _frames_from(self, pts: int, *, from_start: bool) -> Iterator[tuple[int, VideoFrame]]:
         """Goes on decoding if the frame still lies ahead and no key frame is nearer to it."""
         key = self._keys[: np.searchsorted(self._keys, pts, side="right")]
         if from_start or self._decoding is None or self._last >= pts or (len(key) and key[-1] > self._last):
             place = None if from_start else int(key[-1]) if len(key) else pts
-            self._decoding = _decoded(self._av, self._path, place)
+            numbered = _decoded(self._path, None if self._untimed else place)
+            self._decoding = enumerate(numbered) if self._untimed else _by_pts(numbered)
         return self._decoding
 
     def _shorten(self, first_bad: int) -> NoReturn:
@@ -116,8 +153,8 @@ class AvReader:
             raise ProcessingError(unreadable(self._name, "not one frame that can be decoded"))
         end = self._seconds[good]
         self._pts, self._seconds, self.duration = self._pts[:good], self._seconds[:good], float(end)
-        self.note = damage_note(self._name, self.duration, self._total)
-        raise DamagedVideoError(f"expected a video that can be read to its end, but {self.note}")
+        self._damage = damage_note(self._name, self.duration, self._total)
+        raise DamagedVideoError(f"expected a video that can be read to its end, but {self._damage}")
 
     def _good_frames(self, first_bad: int) -> int:
         """How many frames before a bad one can be decoded, as far as its key frame tells."""
@@ -131,13 +168,47 @@ class AvReader:
         return first + next((i for i, pts in enumerate(near.tolist()) if pts not in found), len(near))
 
 
+def first_look(path: str | Path) -> Display:
+    """How the frames of a file are shown; only a decoded frame tells it.
+
+    Raises:
+        ProcessingError: it has no video stream that can be decoded.
+        FFmpegError, OSError: it cannot be read.
+    """
+    av = import_av()
+    assert av is not None, "callers ask first"
+    with open_media(path) as container:
+        stream = _video_stream(container, repr(str(path)))
+        aspect = stream.sample_aspect_ratio
+        try:
+            frame = next(container.decode(stream))
+        except (av.error.FFmpegError, OSError, StopIteration):
+            return Display.of((stream.codec_context.width, stream.codec_context.height), pixel_aspect=aspect)
+        return Display.of((frame.width, frame.height), _display_matrix(frame), aspect)
+
+
+def _display_matrix(frame: VideoFrame) -> list[int] | None:
+    """The nine numbers that say how to lay a frame; None if there are none."""
+    for part in frame.side_data:
+        if part.type.name == "DISPLAYMATRIX":
+            return np.frombuffer(bytes(part), dtype=np.int32).tolist()
+    return None
+
+
 class _Packet(NamedTuple):
     """What is known of a frame before it is decoded, in units of the stream."""
 
-    pts: int
+    pts: int | None
     length: int
     key: bool
     shown: bool
+
+
+def _shown(packets: list[_Packet]) -> list[tuple[int, int]]:
+    """(pts, length) of the frames that can be seen, in their order."""
+    timed = [packet for packet in packets if packet.pts is not None]
+    start = min((packet.pts for packet in timed if packet.key), default=None)  # what comes before cannot be decoded
+    return sorted((packet.pts, packet.length) for packet in timed if packet.shown and (start is None or packet.pts >= start))
 
 
 def _scan(container: InputContainer, stream: VideoStream, failures: tuple[type[Exception], ...]) -> tuple[list[_Packet], float]:
@@ -147,10 +218,11 @@ def _scan(container: InputContainer, stream: VideoStream, failures: tuple[type[E
     try:
         for packet in container.demux():
             pts = packet.dts if packet.pts is None else packet.pts
-            if not packet.size or pts is None:
+            if not packet.size:
                 continue
             length = packet.duration or 0
-            ends[packet.stream_index] = max(ends.get(packet.stream_index, 0.0), float((pts + length) * (packet.time_base or 0)))
+            if pts is not None:
+                ends[packet.stream_index] = max(ends.get(packet.stream_index, 0.0), float((pts + length) * (packet.time_base or 0)))
             if packet.stream_index == stream.index:
                 packets.append(_Packet(pts, length, packet.is_keyframe, not packet.is_discard))
     except failures:
@@ -165,7 +237,7 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     """The one to read; the cover of a record is none.
 
     Raises:
-        ProcessingError: there is none.
+        ProcessingError: there is none, or no decoder for it.
     """
     from av.stream import Disposition
 
@@ -174,27 +246,22 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
         covers = ["a cover"] * bool(container.streams.video)
         others = " and ".join([*sorted({stream.type for stream in container.streams} - {"video"}), *covers]) or "nothing"
         raise ProcessingError(f"expected a video stream in {name}, got none, only {others}; pass a video file")
+    decodable = [stream for stream in moving if stream.codec_context is not None]
+    if not decodable:
+        raise ProcessingError(f"expected a video in {name} that can be decoded, got an unknown codec; export it as MP4")
     best = container.streams.best("video")
-    return next((stream for stream in moving if best is not None and stream.index == best.index), moving[0])
+    return next((stream for stream in decodable if best is not None and stream.index == best.index), decodable[0])
 
 
-def _first_look(av: ModuleType, path: str, failures: tuple[type[Exception], ...]) -> tuple[tuple[int, int], int]:
-    """(width, height) as stored, and the quarter turns to the left that make the video upright; only frames tell them."""
-    with av.open(path) as container:
-        stream = _video_stream(container, repr(path))
-        size = (stream.codec_context.width, stream.codec_context.height)
-        try:
-            frame = next(container.decode(stream))
-        except (*failures, StopIteration):
-            return size, 0
-        return (frame.width, frame.height), round(frame.rotation / 90) % 4
-
-
-def _decoded(av: ModuleType, path: str, pts: int | None) -> Iterator[VideoFrame]:
+def _decoded(path: str, pts: int | None) -> Iterator[VideoFrame]:
     """Frames from a key frame on, or from the start."""
-    with av.open(path) as container:
+    with open_media(path) as container:
         stream = _video_stream(container, repr(path))
         stream.thread_type = "AUTO"
         if pts is not None:
             container.seek(pts, stream=stream, backward=True)
         yield from container.decode(stream)
+
+
+def _by_pts(frames: Iterator[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
+    return ((frame.pts, frame) for frame in frames if frame.pts is not None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,9 @@ from molmopoint.errors import ProcessingError
 
 TIME_TOLERANCE = 1e-6
 """Seconds by which a frame may start late; sums of times in binary floating point are off by less."""
+
+LATEST = 1e7
+"""Largest second of a frame or a subtitle, about 116 days; a larger number is a mistake, and would be written out digit by digit."""
 
 _DECLARED_SHARE, _DECLARED_SECONDS = 1.02, 0.5
 """What a file may claim to have beyond what it has, as a factor and in seconds, before it counts as cut off; headers are rounded."""
@@ -48,6 +52,22 @@ class Clip:
         return f"Clip({len(self.frames)} frames, {len(self.timestamps)} timestamps)"
 
 
+class RatedFile(str):
+    """The path of a video file that does not say when its frames are shown, with their rate; it goes wherever a path goes.
+
+    Attributes:
+        frame_rate: frames a second.
+    """
+
+    frame_rate: float
+
+    def __new__(cls, path: str | Path, frame_rate: float) -> RatedFile:
+        """The path, and the frames a second that the file is shown at."""
+        rated = super().__new__(cls, path)
+        rated.frame_rate = frame_rate
+        return rated
+
+
 class VideoReader(Protocol):
     """An open video file. Its first frame is at second 0, wherever the file starts to count."""
 
@@ -67,8 +87,8 @@ class VideoReader(Protocol):
         ...
 
     @property
-    def note(self) -> str | None:
-        """What is wrong with the file, where a part of it can be used all the same."""
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with the file, where a part of it can be used all the same; some of it turns up while frames are read."""
         ...
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:

@@ -15,9 +15,11 @@ from typing import TypeVar
 import numpy as np
 
 from molmopoint.errors import InputWarning, ProcessingError
+from molmopoint.files import is_file
 from molmopoint.video.animations import open_animation
-from molmopoint.video.av_reader import AvReader, import_av
-from molmopoint.video.clip import Clip, DamagedVideoError, VideoReader
+from molmopoint.video.av_reader import AvReader
+from molmopoint.video.clip import Clip, DamagedVideoError, RatedFile, VideoReader
+from molmopoint.video.containers import import_av
 from molmopoint.video.sampling import MAX_RATE_OF_FPS_MODE, SampleMode, sample_times
 from molmopoint.video.torchcodec_reader import TorchcodecReader, torchcodec_decoder
 
@@ -28,24 +30,35 @@ _T = TypeVar("_T")
 _ADDRESS = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]+:/|data:)")
 
 
-def open_video(path: str | Path) -> VideoReader:
+def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader:
     """Opens a video file with torchcodec, or with PyAV where torchcodec cannot be loaded or cannot read it; animated pictures with Pillow.
 
+    Args:
+        path: of the file; a `RatedFile` for one with a frame rate.
+        frame_rate: frames a second of a file that has no times of its own, such as raw H.264; None for what its stream says, or 25.
+
     Raises:
-        ProcessingError: the file is missing, no video, or empty; its frames are too large; or no decoder is installed.
+        ProcessingError: the file is missing, no video, or empty; its frames are too large; a rate is given and the file has times; or no
+            decoder is installed.
     """
     name = str(path)
+    if frame_rate is None and isinstance(path, RatedFile):
+        frame_rate = path.frame_rate
     if _ADDRESS.match(name):
         raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
-    if not Path(path).is_file():
+    if not is_file(Path(path)):
         kind = "a folder" if Path(path).is_dir() else "nothing"
         raise ProcessingError(f"expected a video file at {name!r}, found {kind} there; check the path")
     if (animation := open_animation(Path(path))) is not None:
+        if frame_rate is not None:
+            raise ProcessingError(f"expected no frame_rate with {name!r}, got {frame_rate:g}; the file says when its frames are shown")
         return animation
 
     def instead() -> VideoReader | None:
-        return None if import_av() is None else AvReader(path)
+        return None if import_av() is None else AvReader(path, frame_rate)
 
+    if frame_rate is not None:  # torchcodec has no use for it
+        return AvReader(path, frame_rate)
     try:
         decoder = torchcodec_decoder(path)
         return AvReader(path) if decoder is None else TorchcodecReader(path, decoder, instead)
@@ -65,6 +78,7 @@ def read_video(
     max_rate: int = MAX_RATE_OF_FPS_MODE,
     start: float = 0.0,
     end: float | None = None,
+    frame_rate: float | None = None,
 ) -> Clip:
     """Reads the frames of a video that the model is to see.
 
@@ -80,6 +94,7 @@ def read_video(
         max_rate: as in `sample_times`.
         start: second at which the part to read begins; times count from here.
         end: second at which it ends; None for the end of the video.
+        frame_rate: as in `open_video`.
 
     Returns:
         `frames`, (T, height, width, 3) uint8, and `timestamps`, (T,) seconds.
@@ -87,7 +102,7 @@ def read_video(
     Raises:
         ProcessingError: the file cannot be read, the part lies outside of it, or the frames are more than `MAX_CLIP_PIXELS`.
     """
-    reader = open_video(path)
+    reader = open_video(path, frame_rate)
 
     def read() -> Clip:
         stop = end_of_part(reader, str(path), start, end)
@@ -117,8 +132,18 @@ def check_part(start: float, end: float | None) -> None:
     Raises:
         ProcessingError: the start is no moment from 0 on, or the end does not lie after it.
     """
-    if not (math.isfinite(start) and start >= 0) or not (end is None or end > start):
-        raise ProcessingError(f"expected a part of a video, start 0 or later and end after it, in seconds, got {start}..{end}")
+    if not (is_number(start) and start >= 0) or not (end is None or (is_number(end, endless=True) and end > start)):
+        raise ProcessingError(f"expected a part of a video, start 0 or later and end after it, in seconds, got {start!r:.40}..{end!r:.40}")
+
+
+def is_number(value: object, *, endless: bool = False) -> bool:
+    """Whether it is a number that can be one of seconds; what is no number, or too large for one, is not."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    try:
+        return math.isfinite(value) or (endless and not math.isnan(value))
+    except OverflowError:
+        return False
 
 
 def end_of_part(reader: VideoReader, name: str, start: float, end: float | None) -> float:
@@ -152,5 +177,5 @@ def until_undamaged(reader: VideoReader, read: Callable[[], _T]) -> _T:
 
 def tell(reader: VideoReader) -> None:
     """Warns of what is wrong with a file."""
-    if reader.note is not None:
-        warnings.warn(reader.note, InputWarning, stacklevel=3)
+    for note in reader.notes:
+        warnings.warn(note, InputWarning, stacklevel=3)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from molmopoint.errors import ProcessingError
+from molmopoint.video.av_reader import first_look
 from molmopoint.video.clip import (
     TIME_TOLERANCE,
     DamagedVideoError,
@@ -19,6 +21,9 @@ from molmopoint.video.clip import (
     damage_note,
     unreadable,
 )
+from molmopoint.video.containers import import_av, not_media, recognised
+from molmopoint.video.display import Display
+from molmopoint.video.mp4_matrix import read_matrix
 
 if TYPE_CHECKING:
     from torchcodec.decoders._video_decoder import VideoDecoder
@@ -32,12 +37,18 @@ def torchcodec_decoder(path: str | Path) -> VideoDecoder | None:
     """A decoder; None where torchcodec is missing, too old to turn videos, or without FFmpeg, which some versions notice only here.
 
     Raises:
-        ProcessingError: it cannot read the file.
+        ProcessingError: it cannot read the file, or the file is not clearly of a format that holds its own frames.
     """
     try:
         from torchcodec.decoders import VideoDecoder  # type: ignore[reportPrivateImportUsage]
 
-        decoder = VideoDecoder(str(path), dimension_order="NHWC", seek_mode="exact")
+        # torchcodec lets FFmpeg guess, lists of other files included, so it is given nothing whose format is not known already.
+        if recognised(path) is None:
+            raise ProcessingError(not_media(path))
+        # FFmpeg takes a name with a per cent sign for a pattern of names; by PyAV it can be told not to.
+        if "%" in str(path):
+            raise ProcessingError(f"expected a name without '%', got {str(path)!r}; rename the file, or install PyAV, which reads it")
+        decoder = VideoDecoder(f"file:{path}", dimension_order="NHWC", seek_mode="exact")
     except (ImportError, OSError):
         return None
     except _FAILURES as error:
@@ -68,11 +79,15 @@ class TorchcodecReader:
             raise ProcessingError(f"expected a video stream with frames in {self._name}, got none; record or export it again")
         self._begin, self._end, self._singly = begin, end, False
         self.frame_rate = average_rate(self._count, self.duration)
-        self.size = (int(metadata.width or 0), int(metadata.height or 0))
+        self._turns = round((metadata.rotation or 0) / 90) % 4
+        self._display = self._look(path)
+        self.size = self._display.size
         self._total = self.duration * max((metadata.num_frames_from_header or 0) / self._count, 1.0)
-        self._note = cut_off_note(self._name, self.duration, self._total)
+        self._damage = cut_off_note(self._name, self.duration, self._total)
+        aspect = self._display.note
+        self._notes = () if aspect is None else (f"{self._name}: {aspect}",)
         if metadata.num_frames_from_header is None and (other := instead()) is not None:
-            self._note = other.note  # some formats do not count their frames
+            self._damage, self._notes = None, other.notes  # some formats do not count their frames
         check_frame_size(self.size, self._name)
 
     @property
@@ -81,9 +96,11 @@ class TorchcodecReader:
         return float(self._end - self._begin) if self._other is None else self._other.duration
 
     @property
-    def note(self) -> str | None:
-        """What is wrong with the file."""
-        return self._note if self._other is None else self._other.note
+    def notes(self) -> tuple[str, ...]:
+        """As `VideoReader` says."""
+        if self._other is not None:
+            return self._other.notes
+        return self._notes if self._damage is None else (self._damage, *self._notes)
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """As `VideoReader` says."""
@@ -91,9 +108,30 @@ class TorchcodecReader:
         if not self._singly:
             try:
                 return self._together(seconds)
-            except _FAILURES:
+            except _FAILURES:  # damage, or frames of several sizes
                 self._other, self._singly = self._ask_instead(), True
         return self._one_by_one(seconds) if self._other is None else self._other.frames_at(times)
+
+    def _look(self, path: str | Path) -> Display:
+        """How frames are shown. torchcodec tells of no mirror, so PyAV is asked where it is installed."""
+        metadata = self._decoder.metadata
+        if (av := import_av()) is not None:
+            try:
+                return first_look(path)
+            except (ProcessingError, av.error.FFmpegError, OSError):
+                pass  # the two bring their own FFmpeg, which may know other codecs
+        turned = (int(metadata.width or 0), int(metadata.height or 0))
+        stored = turned[::-1] if self._turns % 2 else turned
+        aspect = Fraction(metadata.pixel_aspect_ratio or 1)
+        matrix = read_matrix(path) if recognised(path) == "mov" else None
+        return Display.turned(stored, self._turns, aspect) if matrix is None else Display.of(stored, matrix, aspect)
+
+    def _shown(self, frames: np.ndarray) -> np.ndarray:
+        """Frames (T, height, width, 3), which torchcodec has turned, as they are displayed."""
+        display = self._display
+        if not display.is_mirrored and display.stretched == display.stored:
+            return frames
+        return np.stack([display.show(np.rot90(frame, -self._turns)) for frame in frames])
 
     def _together(self, seconds: np.ndarray) -> np.ndarray:
         inside = seconds[seconds < self._end]
@@ -101,7 +139,7 @@ class TorchcodecReader:
         if len(inside) < len(seconds):
             last = self._decoder.get_frame_at(self._count - 1).data.numpy()
             parts.append(np.repeat(last[None], len(seconds) - len(inside), axis=0))
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+        return self._shown(np.concatenate(parts) if len(parts) > 1 else parts[0])
 
     def _one_by_one(self, seconds: np.ndarray) -> np.ndarray:
         """Slower, and tells where the damage begins."""
@@ -113,7 +151,7 @@ class TorchcodecReader:
                 self._shorten(good, error)
             frames.append(frame.data.numpy())
             good = frame.pts_seconds + frame.duration_seconds
-        return np.stack(frames)
+        return self._shown(np.stack(frames))
 
     def _shorten(self, good: float, reason: Exception) -> NoReturn:
         """Ends the video where the frames after a good one cannot be decoded any more."""
@@ -123,8 +161,8 @@ class TorchcodecReader:
         if good <= self._begin:
             raise ProcessingError(unreadable(self._name, reason)) from reason
         self._end = good
-        self._note = damage_note(self._name, self.duration, self._total)
-        raise DamagedVideoError(f"expected a video that can be read to its end, but {self._note}") from reason
+        self._damage = damage_note(self._name, self.duration, self._total)
+        raise DamagedVideoError(f"expected a video that can be read to its end, but {self._damage}") from reason
 
     def _end_of_frame(self, second: float) -> float | None:
         """When the frame on screen goes, None if it cannot be decoded."""

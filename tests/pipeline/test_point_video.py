@@ -168,7 +168,7 @@ def test_subtitles_follow_the_frames(pointer, film, tmp_path):
         ("frames", {"frame_rate": 2.0, "start": 4.5}, r"a part within 0\.\.2.5 seconds"),
         ("frames", {"frame_rate": 0.0}, "frame_rate to be a number above 0"),
         ("unequal", {"frame_rate": 2.0}, "frames of one size"),
-        ("film", {"timestamps": [0.0]}, "no timestamps and no frame_rate with a video file"),
+        ("film", {"timestamps": [0.0]}, "no timestamps with a video file"),
         ("film", {"start": 3.5}, r"a part of .* within 0\.\.3\.5 seconds"),
         ("film", {"start": 2.0, "end": 1.0}, "end after it"),
         ("film", {"max_frames": 0}, "max_frames to be a whole number of 1 or more"),

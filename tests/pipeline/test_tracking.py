@@ -254,7 +254,7 @@ def test_what_is_no_video(pointer, media, tmp_path):
     picture(20, 20).save(tmp_path / "cat.png")
     with pytest.raises(ProcessingError, match="picture"):
         pointer.track(tmp_path / "cat.png", "the cats")
-    with pytest.raises(ProcessingError, match="one time in seconds"):
+    with pytest.raises(ProcessingError, match="one ascending time in seconds"):
         pointer.track(frames(2, 20, 20), "the cats", timestamps=[0.0])
     with pytest.raises(ProcessingError, match="prompt"):
         pointer.track(frames(1, 20, 20), "", timestamps=[0.0])

@@ -63,7 +63,7 @@ def test_both_decoders_see_the_same(films, name):
         pytest.skip("torchcodec cannot be loaded here")
     by_av = AvReader(films[name])
     by_torchcodec = TorchcodecReader(films[name], decoder, lambda: by_av if name == "stream" else None)
-    assert (by_av.size, by_av.note) == (by_torchcodec.size, None)
+    assert (by_av.size, by_av.notes, by_torchcodec.notes) == (by_torchcodec.size, (), ())
     assert by_av.duration == pytest.approx(by_torchcodec.duration, abs=1e-6)
     assert by_av.frame_rate == pytest.approx(by_torchcodec.frame_rate, abs=0.011)
     first, second = all_frames(by_av), all_frames(by_torchcodec)
@@ -144,7 +144,7 @@ def test_no_video_in_the_file(decoder, films, folder):
 def test_animated_pictures_are_videos(folder, ending, times):
     film = write_animation(folder / f"animation.{ending}", times)
     reader = open_video(film)
-    assert (reader.size, reader.note) == (SIZE, None)
+    assert (reader.size, reader.notes) == (SIZE, ())
     assert reader.duration == pytest.approx(0.65)
     assert greys(reader.frames_at(np.array([0.0, 0.099, 0.1, 0.299, 0.3, 0.349, 0.35, 0.64, 0.65, 9.0]))) == [0, 0, 1, 1, 2, 2, 3, 3, 3, 3]
     renamed = film.with_name(f"renamed_{ending}.mp4")

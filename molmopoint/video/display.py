@@ -1,0 +1,99 @@
+"""How the frames of a video are shown: turned or mirrored as the file says, and with pixels that are as wide as high.
+
+Telephones store what the sensor sees and write beside it how to turn it; cameras for the front mirror it. Old formats (DV, DVD, HDV)
+have pixels that are wider or narrower than high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Display:
+    """From frames as stored to frames as displayed: first stretched, then transposed, then mirrored.
+
+    Attributes:
+        stored: (width, height) of a frame in the file.
+        pixel_aspect: width of a stored pixel, in heights of it.
+        transposed: rows become columns, so that the upper left corner stays.
+        left_right: the sides are exchanged, after that.
+        top_bottom: top and bottom are exchanged.
+    """
+
+    stored: tuple[int, int]
+    pixel_aspect: Fraction = Fraction(1)
+    transposed: bool = False
+    left_right: bool = False
+    top_bottom: bool = False
+
+    @classmethod
+    def of(cls, stored: tuple[int, int], matrix: Sequence[int] | None = None, pixel_aspect: Fraction | None = None) -> Display:
+        """What a file says.
+
+        Args:
+            stored: (width, height) of its frames.
+            matrix: the nine numbers of its display matrix, row by row: a stored place (p, q) is shown at (a p + c q + x, b p + d q + y)
+                of (a, b, u, c, d, v, x, y, w). The nearest of the eight ways to lay a frame is taken. None for upright.
+            pixel_aspect: None, or 0 or less, where it is not known.
+        """
+        aspect = pixel_aspect if pixel_aspect is not None and pixel_aspect > 0 else Fraction(1)
+        if matrix is None:
+            return cls(stored, aspect)
+        a, b, _, c, d = matrix[:5]
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(stored, aspect, left_right=a < 0, top_bottom=d < 0)
+        return cls(stored, aspect, transposed=True, left_right=c < 0, top_bottom=b < 0)
+
+    @classmethod
+    def turned(cls, stored: tuple[int, int], turns: int, pixel_aspect: Fraction = Fraction(1)) -> Display:
+        """Turned to the left by quarters of a circle, and not mirrored."""
+        sides = ((False, False, False), (True, False, True), (False, True, True), (True, True, False))[turns % 4]
+        return cls(stored, pixel_aspect, *sides)
+
+    @property
+    def stretched(self) -> tuple[int, int]:
+        """(width, height) with square pixels, before it is turned: the height stays, as players do it."""
+        width, height = self.stored
+        return max(1, round(width * self.pixel_aspect)), height
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as displayed."""
+        width, height = self.stretched
+        return (height, width) if self.transposed else (width, height)
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether no turning alone makes the frame what is displayed."""
+        return self.transposed ^ self.left_right ^ self.top_bottom
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know of it: points are not in stored pixels."""
+        if self.stretched == self.stored:
+            return None
+        aspect = f"{self.pixel_aspect.numerator}:{self.pixel_aspect.denominator}"
+        return (
+            f"pixels are not square (aspect ratio {aspect}): points are in the displayed size of {self.size[0]} x {self.size[1]}, "
+            f"not in the stored one of {self.stored[0]} x {self.stored[1]}"
+        )
+
+    def show(self, frame: np.ndarray) -> np.ndarray:
+        """A frame (height, width, 3) uint8 as stored, as it is displayed."""
+        if self.stretched != self.stored:
+            frame = np.asarray(Image.fromarray(frame).resize(self.stretched, Image.Resampling.BILINEAR))
+        return self.lay(frame)
+
+    def lay(self, frame: np.ndarray) -> np.ndarray:
+        """The same without stretching."""
+        if self.transposed:
+            frame = frame.swapaxes(0, 1)
+        if self.left_right:
+            frame = frame[:, ::-1]
+        return frame[::-1] if self.top_bottom else frame
