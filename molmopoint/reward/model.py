@@ -103,8 +103,8 @@ class RewardModel(nn.Module):
 
         Args:
             input_ids: (B, S).
-            response_positions: (B, N) int64 last token of each answer, -1 where there is none.
-            response_starts: (B, N) first token of each answer; needed for every pooling but "last".
+            response_positions: (B, N) int64 token at which each answer is read, -1 where there is none.
+            response_starts: (B, N) first token of each answer, the blank line behind its separator; needed for every pooling but "last".
             attention_mask: (B, S) 0 at padding.
             position_ids: (B, S); they go on from the trunk in every branch. Counted from the mask if there are no branches.
             example_ids: (B, S) packed example, -1 for padding; one per row if not given.
@@ -141,7 +141,8 @@ class RewardModel(nn.Module):
             return RewardOutput(scores=scores)
         answer = spoken.to(hidden.device).unsqueeze(1)
         head = self.backbone.lm_head
-        text_losses = text_losses_of(head, hidden, input_ids, position_ids, starts.gather(1, answer), places.gather(1, answer))
+        first, last = starts.gather(1, answer), places.gather(1, answer)
+        text_losses = text_losses_of(head, hidden, input_ids, position_ids, first, last, self.separator_id)
         return RewardOutput(scores=scores, text_losses=text_losses)
 
     def add_adapters(self, *, rank: int = 128, alpha: float = 16, dropout: float = 0.05, targets: tuple[str, ...] = ADAPTED) -> None:
