@@ -66,6 +66,7 @@ DOORS: dict[str, set[str]] = {
         "checkpoints",
         "heads",
         "registration",
+        "video",
     },
     "pipeline": BASICS | NETWORK | ABOVE,
     "training": BASICS | NETWORK | ABOVE | {"reward"},

@@ -34,6 +34,7 @@ from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.collate import PADDING_EXAMPLE, join_pooling
 from molmopoint.processing.literal import LiteralText, literal_text
 from molmopoint.processing.message_tree import TRUNK
+from molmopoint.reward.clips import as_clip
 from molmopoint.reward.prompts import Asked, Prompt, check_answers, read_prompt
 from molmopoint.reward.separator import add_separator
 from molmopoint.reward.settings import SEPARATOR, RewardSettings
@@ -156,19 +157,23 @@ class RowBuilder:
         self.max_length = max_length
         self.separator_id = add_separator(processor.tokenizer)
 
-    def prompt(self, prompt: Prompt, images: Any = None, videos: Any = None, **media: Any) -> PromptPart:
+    def prompt(
+        self, prompt: Prompt, images: Any = None, videos: Any = None, *, sampling_interval: float | None = None, **media: Any
+    ) -> PromptPart:
         """The part all answers share.
 
         Args:
             prompt: text, or messages that end with the user's.
             images: a picture or a list of them.
-            videos: a clip: a file, or frames with their times.
+            videos: a clip: a file, a folder of frames, or frames with their times.
+            sampling_interval: seconds between the frames of a folder, 4 if not given; of which `num_frames` are read, 16 if not given.
             **media: settings of the processor for this call, such as `max_crops` or `num_frames`.
 
         Raises:
             ProcessingError: the prompt cannot be read, or a picture or the clip is missing or broken.
         """
         asked = read_prompt(prompt, images, videos)
+        clips = [as_clip(clip, media.get("num_frames"), sampling_interval) for clip in asked.videos]
         rendered, earlier = self.processor.render_chat(self._with_mark(asked.messages))
         head, mark, tail = rendered.partition(_ANSWERS_MARK)
         if not mark or _ANSWERS_MARK in tail:
@@ -176,7 +181,7 @@ class RowBuilder:
         output = self.processor(
             text=[head],
             images=[asked.images] if asked.images else None,
-            videos=asked.videos or None,
+            videos=clips or None,
             earlier_points=[earlier] if earlier else None,
             return_tensors="pt",
             **media,
