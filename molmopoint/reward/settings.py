@@ -126,7 +126,13 @@ class StoredReward:
         if missing := [name for name in (*names, "separator_id") if name not in document]:
             raise CheckpointError(f"expected {', '.join(missing)} in {file}, got a file without; save the model again")
         settings = RewardSettings(**{name: document[name] for name in names})
-        return cls(settings, int(document["separator_id"]), document.get("base"), document.get("base_revision"))
+        number, base, revision = document["separator_id"], document.get("base"), document.get("base_revision")
+        if type(number) is not int or number < 0:
+            raise CheckpointError(f"expected a number as separator_id in {file}, got {number!r}; save the model again")
+        for name, value in (("base", base), ("base_revision", revision)):
+            if value is not None and not isinstance(value, str):
+                raise CheckpointError(f"expected a name or None as {name} in {file}, got {value!r}; save the model again")
+        return cls(settings, number, base, revision)
 
 
 def authors_settings(document: Mapping[str, Any]) -> RewardSettings:
@@ -154,7 +160,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"expected a JSON object in {file}, got: {error}; copy the file again") from error
     if not isinstance(document, dict):
         raise CheckpointError(f"expected a JSON object in {file}, got {type(document).__name__}; copy the file again")

@@ -88,7 +88,7 @@ def test_one_conversation_is_the_native_forward(model: Any, attention: str):
     native.load_state_dict(model.state_dict())
     native.set_attn_implementation(attention)
     model.set_attn_implementation(attention)
-    output = PROCESSOR(text="<|image|>", images=picture(70, 120), return_tensors="pt")
+    output: Any = FAMILY.processor(text="<|image|>", images=picture(70, 120), return_tensors="pt")
     logits = native(
         input_ids=row.input_ids[None],
         mm_token_type_ids=row.mm_token_type_ids[None],

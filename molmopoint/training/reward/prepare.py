@@ -130,8 +130,10 @@ class PreferencePreparer:
 
     def _frames_that_fit(self) -> int:
         """Frames of which no more can fit, whatever their clip, and at least one: reading more of them would be for nothing."""
-        rows, columns = self.builder.processor.video_processor.grid
-        return max(1, self.budget.vision_tokens // (rows * columns))
+        processor = self.builder.processor
+        rows, columns = processor.video_processor.grid
+        around = 2 if processor.use_frame_special_tokens else 0
+        return max(1, self.budget.vision_tokens // (rows * columns + around))
 
 
 class PreferenceCollator:
