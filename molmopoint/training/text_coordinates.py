@@ -22,7 +22,7 @@ from molmopoint.errors import ProcessingError
 from molmopoint.points import Points
 from molmopoint.processing import Molmo2PointingProcessor
 from molmopoint.processing.answers import TURN_END, TURN_START, Style
-from molmopoint.processing.message_tree import TrainingRow, Trunk
+from molmopoint.processing.message_tree import TrainingRow
 from molmopoint.processing.text_answers import read_text_answer
 from molmopoint.processing.text_coordinates import text_answer, text_tracks
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LOW_RES_PATCH, VIDEO_PLACEHOLDER, VISION_TOKENS

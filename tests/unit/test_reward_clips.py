@@ -45,7 +45,9 @@ def folder_of(path: Path, count: int) -> Path:
         (5, {"sampling_interval": 0.5}, [0, 1, 2, 3, 4]),
     ],
 )
-def test_frames_of_a_folder_are_four_seconds_apart_and_sixteen_at_most(count: int, options: dict[str, Any], kept: list[int], tmp_path: Path):
+def test_frames_of_a_folder_are_four_seconds_apart_and_sixteen_at_most(
+    count: int, options: dict[str, Any], kept: list[int], tmp_path: Path
+):
     clip = as_clip(folder_of(tmp_path / "clip", count), **options)
     assert [path.name for path in clip.frames] == [f"f_{number}.png" for number in kept]
     assert clip.timestamps.tolist() == [number * options.get("sampling_interval", 4.0) for number in kept]
