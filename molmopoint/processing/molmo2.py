@@ -63,16 +63,13 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
 
     def native(self) -> Molmo2Processor:
         """Transformers' own processor with the same settings, whose files every transformers reads."""
-        parts = []
-        for kind, part in ((Molmo2ImageProcessor, self.image_processor), (Molmo2VideoProcessor, self.video_processor)):
-            settings = {name: value for name, value in part.to_dict().items() if not name.endswith("_processor_type")}
-            settings.pop("return_pointing_metadata", None)
-            parts.append(kind.from_dict(settings))
+        image = Molmo2ImageProcessor.from_dict(_settings_of(self.image_processor))
+        video = Molmo2VideoProcessor.from_dict(_settings_of(self.video_processor))
         names = (
             "image_use_col_tokens", "use_single_crop_col_tokens", "use_single_crop_start_token", "video_use_col_tokens",
             "use_frame_special_tokens",
         )  # fmt: skip
-        return Molmo2Processor(*parts, self.tokenizer, chat_template=self.chat_template, **{name: getattr(self, name) for name in names})
+        return Molmo2Processor(image, video, self.tokenizer, chat_template=self.chat_template, **{name: getattr(self, name) for name in names})
 
     def read_answer(self, answer: Any, metadata: PointingMetadata, **kwargs: Any) -> TextAnswer:
         """Points of an answer, given as (T,) ids after the prompt or as text; they have no scores."""
@@ -94,3 +91,9 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
 
     def _placed(self, input_ids: Any, selections: Sequence[Sequence[int]]) -> np.ndarray:
         return np.full((len(input_ids), max(map(len, input_ids))), NO_SELECTION, dtype=np.int64)
+
+
+def _settings_of(part: Any) -> dict[str, Any]:
+    """What another class of the same kind needs: all settings but the name of the class and what only ours know."""
+    own = ("image_processor_type", "video_processor_type", "return_pointing_metadata")
+    return {name: value for name, value in part.to_dict().items() if name not in own}

@@ -34,7 +34,7 @@ def as_clip(video: Any, num_frames: int | None = None, sampling_interval: float 
     Raises:
         ProcessingError: the folder has no pictures, or a number is out of range.
     """
-    if not isinstance(video, str | Path) or not os.path.isdir(video):
+    if not isinstance(video, str | Path) or not os.path.isdir(video):  # noqa: PTH112 (names too long for a file are none)
         return video
     interval = SAMPLING_INTERVAL if sampling_interval is None else sampling_interval
     most = FOLDER_FRAMES if num_frames is None else num_frames

@@ -281,7 +281,7 @@ class RowBuilder:
         tail = self._literal.encode(part.tail)
         if part.input_ids[len(part) - len(tail) :].tolist() != tail:
             raise ProcessingError(
-                "expected a chat template that begins turns with a special token, got one whose words run together; use the one of the model"
+                "expected a chat template that begins turns with a special token, got one whose words run together; use that of the model"
             )
 
     def _with_mark(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

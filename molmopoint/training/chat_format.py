@@ -34,8 +34,9 @@ def check_chat_format(processor: MolmoPointProcessor) -> None:
         both, _ = processor.render_chat(
             [_said("user", _ASKED), _said("assistant", _ANSWERED), _said("user", _NEXT)], add_generation_prompt=True
         )
-        for kind, count in (("image", 1), ("image", 2), ("video", 1)):
-            processor.visual_text(kind, count)
+        processor.visual_text("image", 1)
+        processor.visual_text("image", 2)
+        processor.visual_text("video", 1)
     except ProcessingError as error:
         raise CheckpointError(f"expected a chat template that training can follow: {error}") from error
     first = [*opening, *encode_prompt(_ASKED, tokenizer).ids.tolist()]
@@ -50,8 +51,8 @@ def _compare(processor: MolmoPointProcessor, rendered: str, written: list[int]) 
     text = rendered if rendered.startswith(processor.opening) else processor.opening + rendered
     if tokenizer.encode(text, add_special_tokens=False) != written:
         raise CheckpointError(
-            f"expected a chat template that writes turns as {tokenizer.decode(written)!r}, which is what training writes, got {text!r}; the "
-            "model would be asked in another format than it learns, so use the template of a released model"
+            f"expected a chat template that writes {tokenizer.decode(written)!r}, which is what training writes, got {text!r}; the model "
+            "would be asked in another format than it learns, so use the template of a released model"
         )
 
 

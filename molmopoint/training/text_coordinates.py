@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 
 from molmopoint.errors import ProcessingError
 from molmopoint.points import Points
-from molmopoint.processing import Molmo2PointingProcessor
+from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.processing.answers import TURN_END, TURN_START, Style
 from molmopoint.processing.message_tree import TrainingRow
 from molmopoint.processing.text_answers import read_text_answer
@@ -96,13 +96,13 @@ class TextFamily:
         known = processor.tokenizer.get_vocab()
         if missing := [name for name in _NEEDED if name not in known]:
             raise ProcessingError(f"expected the tokenizer of a Molmo2, got one without {', '.join(missing)}; load the model's own")
-        self.processor = processor
+        self.processor: MolmoPointProcessor = processor
         self.crops_per_image = crops_per_image
 
     @property
     def written_processor(self) -> Molmo2Processor:
         """The processor whose files lie beside a trained model: transformers' own, as the weights are."""
-        return self.processor.native()
+        return cast(Molmo2PointingProcessor, self.processor).native()
 
     def see(self, example: Example) -> Seen:
         """The pictures or the clip of an example as model input.

@@ -1,4 +1,4 @@
-"""Rows of reward models: their ids are those of the whole text, whatever the answers begin and end with, and places are where they belong."""
+"""Rows of reward models: ids are those of the whole text, whatever answers begin with, and places are where they belong."""
 
 from __future__ import annotations
 
