@@ -150,9 +150,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"expected plain adapters in {folder}, got {odd[0]}={config[odd[0]]!r}; merge them with PEFT and save the whole model"
         )
     for name in ("r", "lora_alpha"):
-        value = config.get(name)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < value < math.inf:
+        value: Any = config.get(name)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
             raise CheckpointError(f"expected a number above 0 as {name} in {file}, got {value!r}; copy the folder again")
     return config
 

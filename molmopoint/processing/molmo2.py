@@ -69,7 +69,9 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
             "image_use_col_tokens", "use_single_crop_col_tokens", "use_single_crop_start_token", "video_use_col_tokens",
             "use_frame_special_tokens",
         )  # fmt: skip
-        return Molmo2Processor(image, video, self.tokenizer, chat_template=self.chat_template, **{name: getattr(self, name) for name in names})
+        settings = {name: getattr(self, name) for name in names}
+        template: Any = self.chat_template
+        return Molmo2Processor(image, video, self.tokenizer, chat_template=template, **settings)
 
     def read_answer(self, answer: Any, metadata: PointingMetadata, **kwargs: Any) -> TextAnswer:
         """Points of an answer, given as (T,) ids after the prompt or as text; they have no scores."""
