@@ -69,6 +69,7 @@ DOORS: dict[str, set[str]] = {
         "checkpoints",
         "heads",
         "registration",
+        "video",
     },
     "pipeline": BASICS | NETWORK | ABOVE,
     "training": BASICS | NETWORK | ABOVE | {"reward"},

@@ -18,15 +18,22 @@ FAMILIES: tuple[Family, ...] = ("molmopoint", "molmo2")
 FILLERS = ("<EXTRA_TOKENS_POINT_0>", "<EXTRA_TOKENS_POINT_1>")
 
 
-def reward_processor(family: Family) -> MolmoPointProcessor:
+PUBLISHED = (
+    TEMPLATE.replace("<|im_start|>{{", "{{ ' ' if m['role'] == 'assistant' }}<|im_start|>{{")
+    .replace("<|im_end|>\n{% endfor %}", "{% if m['role'] == 'user' or not loop.last %}<|im_end|>\n{% endif %}{% endfor %}")
+)  # fmt: skip
+"""Writes what the published template does: a space before the header of an answer, and no end behind the last one."""
+
+
+def reward_processor(family: Family, *, line_ends: bool = False, template: str = TEMPLATE) -> MolmoPointProcessor:
     """Crops of 5 by 5 ViT patches, text of bytes; that of a MolmoPoint has fillers, that of a Molmo2 has none."""
     point = family == "molmopoint"
-    tokenizer = toy_tokenizer((*RELEASED_TOKENS, *FILLERS) if point else MOLMO2_TOKENS, points=600 if point else 0)
+    tokenizer = toy_tokenizer((*RELEASED_TOKENS, *FILLERS) if point else MOLMO2_TOKENS, points=600 if point else 0, line_ends=line_ends)
     return MolmoPointProcessor(
         MolmoPointImageProcessor(size=SIZE, overlap_margins=[1, 1], max_crops=4),
         MolmoPointVideoProcessor(size=SIZE, num_frames=8),
         tokenizer,
-        chat_template=TEMPLATE,
+        chat_template=template,
         use_low_res_token_for_global_crops=point,
         patch_location="3x3" if point else None,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from molmopoint.processing import MolmoPointImageProcessor, MolmoPointProcessor, MolmoPointVideoProcessor
@@ -26,13 +26,23 @@ TEMPLATE = (
 )
 
 
-def toy_tokenizer(special: Sequence[str] = RELEASED_TOKENS, points: int = POINT_NAMES) -> PreTrainedTokenizerFast:
-    """With these special tokens behind the base vocabulary, and names for so many places."""
+LINE_ENDS = [("Ċ", "Ċ"), ("ĊĊ", "Ċ"), (".", "ĊĊ"), ("?", "ĊĊ"), ("Ġ", "Ċ")]
+"""Merges of line ends with each other and with what is before them; as many as the others, so that ids stay."""
+
+_QWEN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def toy_tokenizer(
+    special: Sequence[str] = RELEASED_TOKENS, points: int = POINT_NAMES, *, line_ends: bool = False
+) -> PreTrainedTokenizerFast:
+    """With these special tokens behind the base vocabulary, and names for so many places; maybe with merged line ends, as released."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("i", "m"), ("<", "|"), ("<|", "im"), ("t", "h"), ("th", "e")]
+    merges = LINE_ENDS if line_ends else [("i", "m"), ("<", "|"), ("<|", "im"), ("t", "h"), ("th", "e")]
     vocab = {piece: i for i, piece in enumerate([*alphabet, *("".join(pair) for pair in merges)])}
     backend = Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_of_all = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not line_ends)
+    words = pre_tokenizers.Split(Regex(_QWEN), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_of_all]) if line_ends else bytes_of_all
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(t, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *special)])
     backend.add_tokens([AddedToken(point_text(n), normalized=False) for n in range(points)])

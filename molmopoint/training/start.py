@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import family_of, locate
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing import MolmoPointProcessor
+from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.registration import register
-from molmopoint.remote_code import running_no_code
+from molmopoint.training.chat_format import check_chat_format
 from molmopoint.training.families import Family, GroundingFamily
 from molmopoint.training.lora import quantised
 from molmopoint.training.molmo2 import Molmo2ForTraining
@@ -34,35 +35,59 @@ def default_recipe(model: str | Path) -> str:
 
 
 def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
-    """Model in training precision on the CPU, and its family with the processor.
+    """Model in training precision on the CPU, and its family with the processor that `molmopoint.load` reads as well.
 
     Args:
         model: zoo name, hub id or folder.
         recipe: says the crops per picture and whether weights are quantised.
 
     Raises:
-        CheckpointError: there is no such model, it is of another family, or its tokenizer lacks the special tokens.
+        CheckpointError: there is no such model, it is of another family, its tokenizer lacks the special tokens, or its chat template
+            writes other turns than training.
     """
     register()
     source, revision = locate(model)
-    family = family_of(source, revision=revision)
+    kind = family_of(source, revision=revision)
+    crops = recipe.data.crops_per_image
+    with _told_as_checkpoint_errors(source):
+        read = Molmo2PointingProcessor if kind == "molmo2" else MolmoPointProcessor
+        processor: Any = read.from_pretrained(source, revision=revision)
+        check_chat_format(processor)
+        family = TextFamily(processor, crops) if kind == "molmo2" else GroundingFamily(processor, crops)
+    return load_network(source, revision, recipe), family
+
+
+def load_network(source: str, revision: str | None, recipe: Recipe) -> Any:
+    """The network alone, in training precision on the CPU.
+
+    Args:
+        source: folder or hub id, as `locate` returns it.
+        revision: on the hub.
+        recipe: says whether weights are quantised.
+
+    Raises:
+        CheckpointError: there is no such model, or it is of another family.
+    """
+    register()
+    kind = family_of(source, revision=revision)
+    settings: dict[str, Any] = {"revision": revision, "dtype": torch.float32, **quantised(recipe)}
+    with _told_as_checkpoint_errors(source):
+        if kind == "molmo2":
+            return Molmo2ForTraining.from_pretrained(source, use_safetensors=True, trust_remote_code=False, **settings)
+        return MolmoPointForConditionalGeneration.from_pretrained(source, attn_implementation=attention_of(recipe), **settings)
+
+
+@contextmanager
+def _told_as_checkpoint_errors(source: str) -> Iterator[None]:
+    """What goes wrong while files are read, as a `CheckpointError`."""
     try:
-        at: dict[str, Any] = {"revision": revision}
-        settings: dict[str, Any] = {**at, "dtype": torch.float32, **quantised(recipe)}
-        if family == "molmo2":
-            with running_no_code(source):
-                processor = Molmo2Processor.from_pretrained(source, trust_remote_code=False, **at)
-            text = TextFamily(processor, recipe.data.crops_per_image)
-            return Molmo2ForTraining.from_pretrained(source, use_safetensors=True, trust_remote_code=False, **settings), text
-        processor = MolmoPointProcessor.from_pretrained(source, **at)
-        loaded = MolmoPointForConditionalGeneration.from_pretrained(source, attn_implementation=attention_of(recipe), **settings)
+        yield
     except MolmoPointError as error:
         raise CheckpointError(f"expected a model to fine-tune at {source!r}, got: {error}") from error
     except FILE_ERRORS as error:
         reason = str(error).strip().split("\n", 1)[0]
         remedy = "the folder needs weights, tokenizer and processor"
         raise CheckpointError(f"expected a whole model at {source!r}, got: {reason}; {remedy}") from error
-    return loaded, GroundingFamily(processor, recipe.data.crops_per_image)
 
 
 def attention_of(recipe: Recipe) -> str:

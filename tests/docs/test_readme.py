@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 import typer
+from stated_values import run_block
 from typer.testing import CliRunner
 
 from molmopoint.checkpoints import ZooEntry, list_models
@@ -60,14 +61,15 @@ def beside_the_examples(tmp_path, monkeypatch):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 @pytest.mark.usefixtures("beside_the_examples")
 def test_python_runs(document):
-    """The blocks of a document run one after the other; those not run must at least be Python."""
+    """The blocks of a document run one after the other and give what their comments say; those not run must at least be Python."""
     namespace: dict[str, object] = {"__name__": "__document__"}
     for block in blocks(document):
         if block.language != "python":
             continue
-        tree = ast.parse("\n" * (block.line - 1) + block.code, filename=name(document))
         if block.reason is None:
-            exec(compile(tree, name(document), "exec"), namespace)
+            run_block(block.code, block.line, name(document), namespace)
+        else:
+            ast.parse("\n" * (block.line - 1) + block.code, filename=name(document))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)

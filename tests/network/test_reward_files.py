@@ -155,13 +155,139 @@ def test_the_authors_files_are_read(kind: str, tmp_path: Path):
     native = Molmo2ForConditionalGeneration(random_molmo2().config).eval()
     native.load_state_dict(random_molmo2().state_dict())
     separator = f"\n\n{SEPARATOR}\n\n"
-    text = f"<|im_end|><|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\n{separator.join(ANSWERS)}<|im_end|>\n"
+    text = f"<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\n{separator.join(ANSWERS)}<|im_end|>\n"
     ids = torch.tensor([judge.processor.tokenizer.encode(text, add_special_tokens=False)])
     with torch.no_grad():
         states = native.model(input_ids=ids).last_hidden_state[0]
         ends = [*((ids[0] == judge.model.separator_id).nonzero()[:, 0] - 1).tolist(), ids.shape[1] - 1]
         expected = head(states[ends])[:, 0] / 32**0.5
     np.testing.assert_allclose(judge.score("What?", ANSWERS), expected.numpy(), atol=1e-5)
+
+
+def unmerged_folder(folder: Path) -> Any:
+    """The authors' adapters of fused layers beside a head, on a base in the folder above; the model with these adapters merged."""
+    base = folder.parent / "base"
+    backbone: Any = random_molmo2()
+    backbone.save_pretrained(base)
+    reward_processor("molmo2").save_pretrained(base)
+    folder.mkdir()
+    head = ValueHead(32, 8, "silu", 32**-0.5)
+    torch.save({name.removeprefix("layers."): tensor for name, tensor in head.state_dict().items()}, folder / "value_head.pt")
+    fields = {"value_head_type": "mlp", "value_head_hidden_dim": 8, "value_head_activation": "silu", "value_head_input_dim": 32}
+    (folder / "reward_model_config.json").write_text(json.dumps({**fields, "resp_repr_mode": "last"}))
+    tensors: dict[str, torch.Tensor] = {}
+    generator = torch.Generator().manual_seed(1)
+    for number, layer in enumerate(backbone.model.language_model.layers):
+        fused = {
+            "self_attn.att_proj": [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj],
+            "self_attn.attn_out": [layer.self_attn.o_proj],
+            "mlp.ff_proj": [layer.mlp.up_proj, layer.mlp.gate_proj],
+            "mlp.ff_out": [layer.mlp.down_proj],
+        }
+        for name, parts in fused.items():
+            down = torch.randn(4, parts[0].in_features, generator=generator)
+            up = torch.randn(sum(part.out_features for part in parts), 4, generator=generator) / 4
+            place = f"base_model.model.model.transformer.blocks.{number}.{name}"
+            tensors |= {f"{place}.lora_A.weight": down, f"{place}.lora_B.weight": up}
+            whole = torch.cat([part.weight for part in parts]).detach() + up @ down * (2 / 4)
+            for part, rows in zip(parts, whole.split([part.out_features for part in parts]), strict=True):
+                part.weight.data.copy_(rows)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 2, "target_modules": ["att_proj", "attn_out", "ff_proj", "ff_out"]}
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "base"}))
+    model = RewardModel(backbone, RewardSettings(head_width=8), add_separator(reward_processor("molmo2").tokenizer), separator="base")
+    model.value.load_state_dict(head.state_dict())
+    return model.eval()
+
+
+@pytest.mark.parametrize("keep", ["merge", "keep"])
+def test_the_authors_unmerged_folder_is_read_exactly(keep: Any, tmp_path: Path):
+    merged = unmerged_folder(tmp_path / "adapter")
+    processor = reward_processor("molmo2")
+    expected = Judge(merged, processor).score("What?", ANSWERS, picture(70, 120))
+    model, read = RewardModel.from_pretrained(tmp_path / "adapter", adapters=keep, device_map="cpu")
+    np.testing.assert_allclose(Judge(model, read).score("What?", ANSWERS, picture(70, 120)), expected, atol=1e-5)
+    assert model.settings.opening == "visual"
+    if keep == "keep":
+        model.save_pretrained(tmp_path / "ours")
+        judge = molmopoint.load_reward(tmp_path / "ours", device_map="cpu")
+        np.testing.assert_allclose(judge.score("What?", ANSWERS, picture(70, 120)), expected, atol=1e-5)
+
+
+def test_the_base_of_an_unmerged_folder_can_be_given(tmp_path: Path):
+    merged = unmerged_folder(tmp_path / "adapter")
+    (tmp_path / "base").rename(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=r"expected the model below the adapters in .* at 'base'; pass base="):
+        molmopoint.load_reward(tmp_path / "adapter", device_map="cpu")
+    judge = molmopoint.load_reward(tmp_path / "adapter", base=tmp_path / "elsewhere", device_map="cpu")
+    expected = Judge(merged, reward_processor("molmo2")).score("What?", ANSWERS)
+    np.testing.assert_allclose(judge.score("What?", ANSWERS), expected, atol=1e-5)
+    authors_folder(tmp_path / "whole")
+    with pytest.raises(CheckpointError, match="which holds a whole model, got"):
+        molmopoint.load_reward(tmp_path / "whole", base=tmp_path / "elsewhere", device_map="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"use_dora": True}, "expected plain adapters in .*, got use_dora=True"),
+        ({"r": 0}, "expected a number above 0 as r in"),
+        ({"lora_alpha": "much"}, "expected a number above 0 as lora_alpha in"),
+        ({"base_model_name_or_path": None}, "expected the name of a model as base_model_name_or_path"),
+        (None, "expected the settings of adapters in"),
+        ("rows", "expected adapters of this model in .*ff_out"),
+        ("layer", "expected adapters of this model in .*blocks.9"),
+        ("name", "expected adapters of this model in .*other_proj"),
+    ],
+)
+def test_broken_unmerged_folders_are_refused(change: Any, message: str, tmp_path: Path):
+    folder = tmp_path / "adapter"
+    unmerged_folder(folder)
+    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if change is None:
+        config.write_text("[1")
+    elif isinstance(change, dict):
+        config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    else:
+        tensors = load_file(weights)
+        if change == "rows":
+            place = "base_model.model.model.transformer.blocks.0.mlp.ff_out.lora_B.weight"
+            tensors[place] = tensors[place][:-1].contiguous()
+        else:
+            old, new = {"layer": ("blocks.1", "blocks.9"), "name": ("att_proj", "other_proj")}[change]
+            tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+        save_file(tensors, weights)
+    for keep in ("merge", "keep"):
+        with pytest.raises(CheckpointError, match=message):
+            RewardModel.from_pretrained(folder, adapters=keep, device_map="cpu")
+
+
+@pytest.mark.parametrize("spare", [11, 16])
+def test_the_separator_may_keep_the_row_of_the_base(spare: int, tmp_path: Path):
+    tokenizer = molmo2_processor().tokenizer
+    text: Any = random_molmo2().config.text_config
+    backbone: Any = random_molmo2(text_config={**text.to_dict(), "additional_vocab_size": spare})
+    table = backbone.get_input_embeddings().weight.detach().clone()
+    model = RewardModel(backbone, RewardSettings(), add_separator(tokenizer), separator="base")
+    own = table[model.separator_id] if model.separator_id < len(table) else torch.zeros_like(table[0])
+    assert torch.equal(model.separator, own) and (spare == 16 or not own.any())
+
+
+def test_folders_of_the_first_version_are_read_as_they_were(base: Path, tmp_path: Path):
+    """They have no setting for the first token, which all rows had."""
+    model, processor = made_from(base, opening="always")
+    expected = [Judge(model, processor).score("What?", ANSWERS), scores(Judge(model, processor))]
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "reward_config.json"
+    document = json.loads(file.read_text())
+    assert document["format_version"] == 2 and document.pop("opening") == "always"
+    file.write_text(json.dumps({**document, "format_version": 1}))
+    judge = molmopoint.load_reward(tmp_path, device_map="cpu")
+    assert judge.model.settings == model.settings
+    np.testing.assert_allclose([judge.score("What?", ANSWERS), scores(judge)], expected, atol=1e-5)
+    file.write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match="expected opening in"):
+        molmopoint.load_reward(tmp_path, device_map="cpu")
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path):
@@ -210,7 +336,12 @@ def test_other_folders_are_refused(toy_folder: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "expected format_version 1 in .*, got 2"),
+        ({"format_version": 3}, "expected format_version 2 in .*, got 3"),
+        ({"format_version": None}, "expected format_version 2 in .*, got None"),
+        ({"opening": "never"}, "expected opening visual or always, got 'never'"),
+        ({"layout": ["user"]}, "expected layout assistant or user"),
+        ({"separator_id": "x"}, "expected a number as separator_id"),
+        ({"base": 5}, "expected a name or None as base"),
         ({"layout": "system"}, "expected layout assistant or user, got 'system'"),
         ({"scale": None}, "expected scale True or False"),
         ({"head_width": 0}, "expected a head_width of 1 or more"),

@@ -54,7 +54,7 @@ def test_answers_come_in_a_new_order_every_time_and_ranks_follow(tmp_path):
     tied = set()
     for row in rows:
         spans = zip(row.row.response_starts.tolist(), row.row.response_positions.tolist(), strict=True)
-        texts = [decode(row.row.input_ids[start : end + 1])[0] for start, end in spans]
+        texts = [decode(row.row.input_ids[start : end + 1]).strip()[0] for start, end in spans]
         assert [{"a": 1, "b": 1, "c": 3, "d": 4}[text] for text in texts] == row.ranks.tolist()
         assert row.ranks[row.best] == 1
         tied.add(texts[row.best])

@@ -12,7 +12,7 @@ from molmopoint.processing import MolmoPointProcessor
 from molmopoint.reward.files import load_processor
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.recipe_files import recipe_names
-from molmopoint.training.start import load_start
+from molmopoint.training.start import load_network
 
 
 def default_reward_recipe(model: str | Path) -> str:
@@ -28,6 +28,6 @@ def load_reward_start(model: str | Path, recipe: Recipe) -> tuple[Any, MolmoPoin
     Raises:
         CheckpointError: there is no such model, or it is of another family.
     """
-    network, _ = load_start(model, recipe)
-    source, revision = locate(model, None)
+    source, revision = locate(model)
+    network = load_network(source, revision, recipe)
     return network, load_processor(source, is_molmo2(network.config), revision=revision)
