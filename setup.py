@@ -26,7 +26,8 @@ EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
 # Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level in up to 8 of 10,000 values.
 TEST = ["torch>=2.15", "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "jsonschema>=4.23", "av>=14", *TRAIN, *EVAL]
-DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "playwright>=1.49"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10"]
+DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "playwright>=1.49", "pre-commit>=4", *DOCS]
 
 
 def version() -> str:
@@ -85,6 +86,7 @@ setup(
         "eval": EVAL,
         "viz": VIZ,
         "test": TEST,
+        "docs": DOCS,
         "dev": DEV + TEST,
         "all": sorted({*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *TEST, *DEV}),  # without flash-attn, which needs a compiler
     },
