@@ -30,7 +30,8 @@ TEST = [
     # for the tests that transformers has for models: what they import, and what its source distribution is built with
     "parameterized>=0.9", "setuptools>=77",
 ]  # fmt: skip
-DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "playwright>=1.49"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10"]
+DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "playwright>=1.49", "pre-commit>=4", *DOCS]
 
 
 def version() -> str:
@@ -90,6 +91,7 @@ setup(
         "eval": EVAL,
         "viz": VIZ,
         "test": TEST,
+        "docs": DOCS,
         "dev": DEV + TEST,
         "all": sorted({*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *TEST, *DEV}),  # without flash-attn, which needs a compiler
     },

@@ -208,7 +208,7 @@ class MolmoPointConfig(PreTrainedConfig):
     @property
     def location_grid(self) -> int:
         """Location cells per side of a ViT patch; 0 without a location head."""
-        return int(self.patch_location.split("x")[0]) if self.patch_location else 0
+        return tokens.cells_per_side(self.patch_location)
 
     @property
     def num_locations(self) -> int:

@@ -39,6 +39,16 @@ VISION_TOKENS = (
 )  # fmt: skip
 """Tokens of type 1: they see each other in both directions."""
 
+
+def cells_per_side(patch_location: str | None) -> int:
+    """Location cells along a side of a ViT patch, from how released files state them: "3x3", or None for no cells.
+
+    >>> cells_per_side("3x3")
+    3
+    """
+    return int(patch_location.split("x")[0]) if patch_location else 0
+
+
 LIST_OPENING = ' coords="'
 """Text right before the first point of a list."""
 

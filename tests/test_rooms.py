@@ -15,7 +15,7 @@ ROOMS_OUTSIDE = ("heads", "eval", "checkpoints")
 
 BASICS = {
     "errors", "tokens", "grammar", "key_map", "load_checks", "points", "tracks", "geometry", "config", "heads", "video", "decoding",
-    "drawing",
+    "drawing", "sheets",
 }  # fmt: skip
 NETWORK = {"attention", "cache_name", "backbone", "connector", "generation", "losses", "rows", "saving", "adapters", "modeling", "molmo2"}
 ABOVE = {"processing", "data", "metrics", "segmentation", "checkpoints", "registration"}
@@ -37,6 +37,7 @@ DOORS: dict[str, set[str]] = {
     "tracks": {"points"},
     "geometry": {"points"},
     "drawing": {"points"},
+    "sheets": set(),
     "config": {"tokens", "released_config"},
     "cache_name": set(),
     "attention": set(),
@@ -52,7 +53,7 @@ DOORS: dict[str, set[str]] = {
     "decoding": {"tokens", "grammar", "geometry", "points"},
     "video": set(),
     "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},
-    "data": {"points", "geometry"},
+    "data": {"points", "geometry", "metrics", "sheets"},
     "metrics": {"points"},
     "segmentation": {"points", "drawing", "metrics", "processing", "video"},
     "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing"},

@@ -34,16 +34,12 @@ class Interval:
 NOTHING = Interval(math.nan, math.nan)
 
 
-def wilson(successes: float, total: int) -> Interval:
+def wilson(successes: int, total: int) -> Interval:
     """Of a share of independent yes-or-no items. Source: Wilson (1927)."""
     if not total:
         return NOTHING
-    z = 1.959963984540054
-    share = successes / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    # At the ends both terms are equal but for rounding.
-    return Interval(middle - half if successes else 0.0, middle + half if successes < total else 1.0)
+    interval = binomtest(successes, total).proportion_ci(LEVEL, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
 
 
 def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable], strata: Sequence[Hashable] | None = None) -> Interval:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from molmopoint.eval.benchmark import Answer, Benchmark, Item, Items, Metric, View
-from molmopoint.eval.reports.intervals import Interval, bootstrap_mean, wilson
+from molmopoint.eval.reports.intervals import NOTHING, Interval, bootstrap_mean, wilson
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,10 @@ def cell_of(metric: Metric, items: Sequence[Item], scores: Scores, view: tuple[s
     num_clusters = len(set(clusters))
     # Wilson's interval takes items as independent, which they are if no two share a cluster. A share of exactly 0 or 1 leaves the
     # bootstrap nothing to vary; then clusters count as items.
-    if metric.kind == "binary" and (num_clusters == len(clusters) or value in (0.0, 1.0)):
-        interval = wilson(value * num_clusters, num_clusters)
+    if not having:
+        interval = NOTHING
+    elif metric.kind == "binary" and (num_clusters == len(clusters) or value in (0.0, 1.0)):
+        interval = wilson(round(value * num_clusters), num_clusters)
     else:
         interval = bootstrap_mean(values, clusters)
     return Cell(metric.name, view, group, value, len(values), interval)

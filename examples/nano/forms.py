@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from new_shapes.drawing import NEW_SHAPES, REACH, draw_new_shape, polygon
@@ -94,9 +95,11 @@ def _part(rng: np.random.Generator) -> np.ndarray:
 
 def _centred(form: np.ndarray) -> np.ndarray | None:
     """A form moved and scaled to its place; None if it is in several parts, cut off or too thin."""
-    if ndimage.label(form)[1] != 1 or form[[0, -1]].any() or form[:, [0, -1]].any():
+    _, num_parts = cast("tuple[np.ndarray, int]", ndimage.label(form))
+    is_cut_off = form[[0, -1]].any() or form[:, [0, -1]].any()
+    if num_parts != 1 or is_cut_off:
         return None
-    depth = ndimage.distance_transform_edt(form)
+    depth = cast("np.ndarray", ndimage.distance_transform_edt(form))
     row, col = np.unravel_index(depth.argmax(), depth.shape)
     rows, cols = np.nonzero(form)
     farthest = np.hypot(rows - row, cols - col).max() * 2 * SPAN / TEMPLATE

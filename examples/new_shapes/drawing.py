@@ -57,7 +57,7 @@ def _disc(u: np.ndarray, v: np.ndarray, centre: tuple[float, float], radius: flo
     return (u - centre[0]) ** 2 + (v - centre[1]) ** 2 <= radius * radius
 
 
-def polygon(u: np.ndarray, v: np.ndarray, corners: Sequence[tuple[float, float]]) -> np.ndarray:
+def polygon(u: np.ndarray, v: np.ndarray, corners: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
     """Samples that a ray to the right leaves through an odd number of edges."""
     inside = np.zeros(u.shape, dtype=bool)
     for (ax, ay), (bx, by) in zip(corners, (*corners[1:], corners[0]), strict=True):

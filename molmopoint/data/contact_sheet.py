@@ -14,20 +14,20 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from molmopoint.data.records import FULL_SCALE, EmbeddedPicture, Record, picture_sources
 from molmopoint.errors import ProcessingError
 from molmopoint.files import open_picture
+from molmopoint.sheets import ALARM, GREY, PAPER, Caption, draw_sheet, fitted, font_of
 
 _CELL = (360, 300)
 """Width and height of the picture part of a cell."""
 
-_CAPTION, _GAP, _HEADER = 50, 14, 46
 _SHOWN = 4
 """Pictures of a row that are shown."""
 
-_PAPER, _FRAME, _INK, _GREY, _ALARM = (246, 246, 248), (226, 227, 232), (28, 28, 32), (110, 112, 120), (214, 20, 50)
+_FRAME = (226, 227, 232)
 _COLOURS = ((230, 40, 100), (0, 122, 255), (18, 150, 84), (255, 128, 0), (142, 68, 222), (0, 150, 170))
 _SCALE = 4
 """Markers are drawn this much larger and shrunk, because PIL draws without antialiasing."""
@@ -64,16 +64,13 @@ def contact_sheet(
     total = len(shown)
     if total > cells:
         shown = _sample(shown, cells, suspects, random.Random(seed))
-    columns = min(columns, len(shown))
-    width, height = _CELL[0] + _GAP, _CELL[1] + _CAPTION + _GAP
-    sheet = Image.new("RGB", (columns * width + _GAP, _HEADER + math.ceil(len(shown) / columns) * height + _GAP), _PAPER)
-    pen = ImageDraw.Draw(sheet)
-    title = f"{len(shown)} of {total} rows with pictures" if total > len(shown) else f"{total} row{'s' * (total != 1)} with pictures"
-    pen.text((_GAP, _HEADER / 2 + 2), title, font=_font(19), fill=_INK, anchor="lm")
-    for i, record in enumerate(shown):
-        left, top = _GAP + (i % columns) * width, _HEADER + (i // columns) * height
-        sheet.paste(_cell(record, Path(root)), (left, top))
-    return sheet
+    cells_drawn = [_cell(record, Path(root)) for record in shown]
+    pictures = [picture for picture, _ in cells_drawn]
+    captions = [lines for _, lines in cells_drawn]
+    title = f"{total} row{'s' * (total != 1)} with pictures"
+    if total > len(shown):
+        title = f"{len(shown)} of {total} rows with pictures"
+    return draw_sheet(pictures, captions, title, columns=columns)
 
 
 def _sample(records: Sequence[Record], cells: int, suspects: Collection[int], rng: random.Random) -> list[Record]:
@@ -84,27 +81,26 @@ def _sample(records: Sequence[Record], cells: int, suspects: Collection[int], rn
     return [records[i] for i in sorted(chosen | set(rng.sample(others, cells - len(chosen))))]
 
 
-def _cell(record: Record, root: Path) -> Image.Image:
-    """Pictures of a row with their points, and the caption."""
-    cell = Image.new("RGB", (_CELL[0], _CELL[1] + _CAPTION), _PAPER)
+def _cell(record: Record, root: Path) -> tuple[Image.Image, tuple[Caption, Caption]]:
+    """Pictures of a row with their points, and the lines below."""
+    cell = Image.new("RGB", _CELL, PAPER)
     paths = picture_sources(record, root)
     shown = min(len(paths), _SHOWN)
     across = 1 if shown == 1 else 2
     down = math.ceil(shown / across)
-    space = (_CELL[0] - 4 * (across - 1)) // across, (_CELL[1] - 4 * (down - 1)) // down
+    width = (_CELL[0] - 4 * (across - 1)) // across
+    height = (_CELL[1] - 4 * (down - 1)) // down
     outside = 0
     for i, path in enumerate(paths[:shown]):
-        tile, lost = _tile(record, i, path, space)
-        cell.paste(tile, ((i % across) * (space[0] + 4), (i // across) * (space[1] + 4)))
+        tile, lost = _tile(record, i, path, (width, height))
+        cell.paste(tile, ((i % across) * (width + 4), (i // across) * (height + 4)))
         outside += lost
-    pen = ImageDraw.Draw(cell)
-    asked = _fitted(" | ".join(map(_request, record.requests)), _font(16), _CELL[0] - 4)
-    pen.text((2, _CELL[1] + 15), asked, font=_font(16), fill=_INK, anchor="lm")
-    details = f"row {record.row} · {_answer(record)}" + (f" · {len(paths)} pictures" if len(paths) > 1 else "")
-    pen.text((2, _CELL[1] + 36), _fitted(details, _font(13), _CELL[0] - 4), font=_font(13), fill=_GREY, anchor="lm")
-    if outside:
-        pen.text((_CELL[0] - 2, _CELL[1] + 36), f"{outside} outside", font=_font(13), fill=_ALARM, anchor="rm")
-    return cell
+    asked = " | ".join(map(_request, record.requests))
+    details = f"row {record.row} · {_answer(record)}"
+    if len(paths) > 1:
+        details += f" · {len(paths)} pictures"
+    note = f"{outside} outside" if outside else ""
+    return cell, (Caption(asked, size=16), Caption(details, colour=GREY, note=note))
 
 
 def _request(record: Record) -> str:
@@ -134,7 +130,7 @@ def _tile(record: Record, index: int, path: Path | EmbeddedPicture, space: tuple
     except Exception as error:  # decoders raise nearly anything on broken files
         reason = "no such file" if isinstance(path, Path) and not path.is_file() else f"unreadable: {type(error).__name__}"
         pen, middle = ImageDraw.Draw(frame), (space[0] / 2, space[1] / 2)
-        pen.text(middle, _fitted(f"{path.name}: {reason}", _font(14), space[0] - 16), font=_font(14), fill=_ALARM, anchor="mm")
+        pen.text(middle, fitted(f"{path.name}: {reason}", font_of(14), space[0] - 16), font=font_of(14), fill=ALARM, anchor="mm")
         return frame, 0
     factor = min(space[0] / picture.width, space[1] / picture.height)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
@@ -178,23 +174,7 @@ def _cross(radius: float) -> Image.Image:
     side = round(2 * (radius + 5))
     stamp = Image.new("RGBA", (side * _SCALE, side * _SCALE), (255, 255, 255, 0))
     pen, low, high = ImageDraw.Draw(stamp), 2 * _SCALE, (side - 2) * _SCALE
-    for width, fill in ((5 * _SCALE, (255, 255, 255, 255)), (int(2.6 * _SCALE), (*_ALARM, 255))):
+    for width, fill in ((5 * _SCALE, (255, 255, 255, 255)), (int(2.6 * _SCALE), (*ALARM, 255))):
         pen.line((low, low, high, high), fill=fill, width=width)
         pen.line((low, high, high, low), fill=fill, width=width)
     return stamp.resize((side, side), Image.Resampling.LANCZOS)
-
-
-def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """The text on one line, cut with dots where it is too long."""
-    line = " ".join(text.split())[:400]
-    if font.getlength(line) <= width:
-        return line
-    while line and font.getlength(line + "...") > width:
-        line = line[:-1]
-    return line.rstrip() + "..."
-
-
-@lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """PIL's own font: the same on every machine."""
-    return ImageFont.load_default(size=size)

@@ -74,20 +74,29 @@ def draw_shape(shape: str, x: float, y: float, size: float, tilt: float = 0.0, u
         tilt: tangent of half the angle of rotation; a rational rotation needs no sine.
         upright: turn a rectangle on its short side.
     """
-    cosine, sine = (1 - tilt * tilt) / (1 + tilt * tilt), 2 * tilt / (1 + tilt * tilt)
-    reach = int(0.76 * size) + 2
-    left, top = int(x) - reach, int(y) - reach
+    cosine = (1 - tilt * tilt) / (1 + tilt * tilt)
+    sine = 2 * tilt / (1 + tilt * tilt)
+    reach = int(0.76 * size) + 2  # half the side of the box, in pixels
+    left = int(x) - reach
+    top = int(y) - reach
     ticks = (2 * np.arange(2 * reach * SAMPLES, dtype=np.float64) + 1) / (2 * SAMPLES)
-    sample_x, sample_y = (left + ticks)[None, :], (top + ticks)[:, None]
+    sample_x = (left + ticks)[None, :]  # (1, samples)
+    sample_y = (top + ticks)[:, None]  # (samples, 1)
 
     def place(corners: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
-        turned = [(-v, u) for u, v in corners] if upright else corners
-        rotated = [(u * cosine - v * sine, u * sine + v * cosine) for u, v in turned]
-        return [(_snap(x + size * u), _snap(y + size * v)) for u, v in rotated]
+        placed = []
+        for u, v in corners:
+            if upright:
+                u, v = -v, u
+            rotated_u = u * cosine - v * sine
+            rotated_v = u * sine + v * cosine
+            placed.append((_snap(x + size * rotated_u), _snap(y + size * rotated_v)))
+        return placed
 
     inside = _inside(shape, sample_x, sample_y, place, _snap(size))
-    blocks = inside.reshape(2 * reach, SAMPLES, 2 * reach, SAMPLES)
-    return Stamp(blocks.sum(axis=(1, 3), dtype=np.uint8), left, top)
+    by_pixel = inside.reshape(2 * reach, SAMPLES, 2 * reach, SAMPLES)
+    coverage = by_pixel.sum(axis=(1, 3), dtype=np.uint8)
+    return Stamp(coverage, left, top)
 
 
 def paint(picture: np.ndarray, stamp: Stamp, colour: np.ndarray) -> np.ndarray:
@@ -101,10 +110,12 @@ def paint(picture: np.ndarray, stamp: Stamp, colour: np.ndarray) -> np.ndarray:
     Returns:
         (height, width) bool, the pixels that are at least half covered.
     """
-    coverage, window = clip_stamp(stamp, picture.shape[0], picture.shape[1])
+    height, width = picture.shape[:2]
+    coverage, window = clip_stamp(stamp, height, width)
     full = SAMPLES * SAMPLES
-    weight = coverage[:, :, None].astype(np.int32)
-    picture[window] = (picture[window] * (full - weight) + colour[None, None, :] * weight + full // 2) // full
+    weight = coverage[:, :, None].astype(np.int32)  # (rows, cols, 1)
+    blended = picture[window] * (full - weight) + colour[None, None, :] * weight
+    picture[window] = (blended + full // 2) // full
     mask = np.zeros(picture.shape[:2], dtype=bool)
     mask[window] = 2 * coverage >= full
     return mask
@@ -113,10 +124,14 @@ def paint(picture: np.ndarray, stamp: Stamp, colour: np.ndarray) -> np.ndarray:
 def clip_stamp(stamp: Stamp, height: int, width: int) -> tuple[np.ndarray, tuple[slice, slice]]:
     """The part of a stamp that lies in the picture, empty where none does, and where that is."""
     rows, cols = stamp.coverage.shape
-    top, left = min(max(stamp.top, 0), height), min(max(stamp.left, 0), width)
-    bottom, right = max(min(stamp.top + rows, height), top), max(min(stamp.left + cols, width), left)
-    row, col = top - stamp.top, left - stamp.left
-    part = stamp.coverage[max(row, 0) : max(row, 0) + bottom - top, max(col, 0) : max(col, 0) + right - left]
+    top = min(max(stamp.top, 0), height)
+    left = min(max(stamp.left, 0), width)
+    bottom = max(min(stamp.top + rows, height), top)
+    right = max(min(stamp.left + cols, width), left)
+    # A stamp below or to the right of the picture begins behind the window, which is empty then.
+    first_row = max(top - stamp.top, 0)
+    first_col = max(left - stamp.left, 0)
+    part = stamp.coverage[first_row : first_row + bottom - top, first_col : first_col + right - left]
     return part, (slice(top, bottom), slice(left, right))
 
 
@@ -132,11 +147,14 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> tuple[
         ends[1] = ends[0]
     else:
         ends[1] = np.clip(ends[1] + int(rng.integers(-40, 41)), 0, 255)
-    slope = rng.integers(-4, 5, size=2)
-    ramp = slope[0] * np.arange(height, dtype=np.int32)[:, None] + slope[1] * np.arange(width, dtype=np.int32)[None, :]
+    slope_down, slope_right = rng.integers(-4, 5, size=2)
+    down = slope_down * np.arange(height, dtype=np.int32)[:, None]
+    across = slope_right * np.arange(width, dtype=np.int32)[None, :]
+    ramp = down + across  # (height, width)
     ramp = (ramp - ramp.min()).astype(np.int32)
     span = max(int(ramp.max()), 1)
-    picture = (ends[0] * (span - ramp[:, :, None]) + ends[1] * ramp[:, :, None]) // span
+    share = ramp[:, :, None]
+    picture = (ends[0] * (span - share) + ends[1] * share) // span
     if rng.random() < 0.5:
         grain = int(rng.integers(2, 13))
         picture = picture + rng.integers(-grain, grain + 1, size=(height, width, 3), dtype=np.int32)

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from molmopoint.errors import ProcessingError
+from molmopoint.metrics.lookup import in_polygon
 
 _TOLERANCE = 1.02
 """A search ends when no circle can be larger than the best one by more than this factor."""
@@ -79,18 +80,7 @@ def signed_distance(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
     length = np.maximum((edge**2).sum(axis=1), np.finfo(np.float64).tiny)
     along = np.clip((offset * edge).sum(axis=2) / length, 0.0, 1.0)
     distance = np.sqrt(((offset - along[..., None] * edge) ** 2).sum(axis=2)).min(axis=1)
-    return np.where(_surrounded(points, ring), distance, -distance)
-
-
-def _surrounded(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """(num_points,) bool: whether a ray to the right crosses the ring an odd number of times."""
-    (ax, ay), (bx, by) = ring.T, np.roll(ring, -1, axis=0).T
-    x, y = points[:, :1], points[:, 1:]
-    crosses = (ay > y) != (by > y)
-    rise = np.where(by == ay, 1.0, by - ay)  # level edges cross no level ray
-    # Where an edge does not cross, an all but level one may leave the range of numbers; nothing is read there.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return ((crosses & (x < ax + (y - ay) / rise * (bx - ax))).sum(axis=1) % 2).astype(bool)
+    return np.where(in_polygon(points, ring), distance, -distance)
 
 
 def _ring_interior(ring: np.ndarray) -> tuple[float, float, float] | None:

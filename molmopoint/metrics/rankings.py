@@ -6,11 +6,12 @@ are ties. Both are by response, never by slot, whatever order a model saw them i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, spearmanr
 
 
 def chosen(scores: ArrayLike) -> np.ndarray:
@@ -56,10 +57,7 @@ def kendall_tau_b(scores: ArrayLike, ranks: Sequence[int]) -> float:
         scores: (N,).
         ranks: (N,); NaN if all are equal.
     """
-    given = _checked_ranks(scores, ranks)
-    values = np.asarray(scores, dtype=np.float64)
-    ours, theirs = np.sign(values[:, None] - values[None, :]), np.sign(given[None, :] - given[:, None])
-    return _correlation(ours.ravel(), theirs.ravel())
+    return _correlation(kendalltau, scores, ranks)
 
 
 def spearman(scores: ArrayLike, ranks: Sequence[int]) -> float:
@@ -69,9 +67,7 @@ def spearman(scores: ArrayLike, ranks: Sequence[int]) -> float:
         scores: (N,).
         ranks: (N,); NaN if all are equal.
     """
-    given = _checked_ranks(scores, ranks)
-    ours, theirs = rankdata(np.asarray(scores, dtype=np.float64)), rankdata(-given)
-    return _correlation(ours - ours.mean(), theirs - theirs.mean())
+    return _correlation(spearmanr, scores, ranks)
 
 
 def mean_scores(passes: ArrayLike) -> np.ndarray:
@@ -109,13 +105,15 @@ def slot_shares(passes: ArrayLike, orders: ArrayLike) -> np.ndarray:
     return np.take_along_axis(shares, np.asarray(orders), axis=-1).mean(axis=0)
 
 
-def _correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of two centred vectors; NaN if the truth has no direction, 0 if we have none."""
-    if not theirs.any():
+def _correlation(statistic: Callable[..., Any], scores: ArrayLike, ranks: Sequence[int]) -> float:
+    """A rank correlation of scipy; NaN if all ranks are equal, 0 if only the scores are."""
+    given = _checked_ranks(scores, ranks)
+    values = np.asarray(scores, dtype=np.float64)
+    if (given == given[0]).all():
         return float("nan")
-    if not ours.any():
+    if (values == values[0]).all():
         return 0.0
-    return float(np.clip((ours * theirs).sum() / np.sqrt((ours**2).sum() * (theirs**2).sum()), -1, 1))
+    return float(statistic(values, -given).statistic)
 
 
 def _checked_ranks(scores: ArrayLike, ranks: Sequence[int]) -> np.ndarray:

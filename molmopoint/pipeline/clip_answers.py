@@ -200,4 +200,3 @@ def check_windows(options: AnswerOptions, max_frames: int | None, history: objec
         raise ProcessingError("expected no history with windows=True, got one; ask about a part with start and end instead")
     if options.max_crops is not None:
         raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")
-

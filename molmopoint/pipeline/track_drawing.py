@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from molmopoint import sheets
 from molmopoint.drawing import colour_of, draw_points, marker_radius
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.video_writing import check_video_path, write_video
 from molmopoint.pipeline.visual import Displayed
 from molmopoint.points import Point
 from molmopoint.processing.pictures import load_picture
+from molmopoint.sheets import Caption
 from molmopoint.tracks import TrackPoint, Tracks
 from molmopoint.video import open_video
 
@@ -30,8 +32,6 @@ _HIDDEN_RADIUS = 0.6
 
 _LARGER = 1.5
 """How much larger markers are on the small pictures of a sheet."""
-
-_PAPER, _INK, _GAP, _CAPTION, _HEADER = (246, 246, 248), (28, 28, 32), 10, 22, 34
 
 
 def draw_video(
@@ -52,25 +52,22 @@ def draw_sheet(displayed: Displayed, tracks: Tracks, title: str, *, cells: int, 
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ProcessingError(f"expected {name} to be a whole number of 1 or more, got {value!r}")
     _check_trail(trail)
-    seen = np.asarray(displayed.timestamps, dtype=np.float64)
-    chosen = np.unique(np.linspace(0, len(seen) - 1, min(cells, len(seen))).round().astype(np.int64))
-    frames = [load_picture(frame) for frame in _frames(displayed, seen[chosen], chosen)]
+    times = np.asarray(displayed.timestamps, dtype=np.float64)  # (T,)
+    evenly = np.linspace(0, len(times) - 1, min(cells, len(times)))
+    chosen = np.unique(evenly.round().astype(np.int64))
+    frames = [load_picture(frame) for frame in _frames(displayed, times[chosen], chosen)]
+
     # Small first, then drawn on: markers keep their size and stay sharp.
-    height = max(1, round(width * frames[0].height / frames[0].width))
-    factors = width / frames[0].width, height / frames[0].height
-    places = _Places(replace(tracks, x=tracks.x * factors[0], y=tracks.y * factors[1]), seen, trail, None)
-    shrunk = [frame.convert("RGB").resize((width, height), Image.Resampling.LANCZOS) for frame in frames]
-    pictures = [places.draw(frame, i, larger=_LARGER) for i, frame in zip(chosen.tolist(), shrunk, strict=True)]
-    columns = min(columns, len(pictures))
-    across, down = width + _GAP, height + _CAPTION + _GAP
-    sheet = Image.new("RGB", (columns * across + _GAP, _HEADER + math.ceil(len(pictures) / columns) * down + _GAP), _PAPER)
-    pen = ImageDraw.Draw(sheet)
-    pen.text((_GAP, _HEADER / 2 + 2), _shortened(title, sheet.width - 2 * _GAP), font=_font(16), fill=_INK, anchor="lm")
-    for place, (i, picture) in enumerate(zip(chosen.tolist(), pictures, strict=True)):
-        left, top = _GAP + place % columns * across, _HEADER + place // columns * down
-        sheet.paste(picture, (left, top))
-        pen.text((left + 2, top + height + _CAPTION / 2), f"{seen[i]:.1f} s", font=_font(13), fill=_INK, anchor="lm")
-    return sheet
+    full_width, full_height = frames[0].size
+    height = max(1, round(width * full_height / full_width))
+    scaled = replace(tracks, x=tracks.x * (width / full_width), y=tracks.y * (height / full_height))
+    places = _Places(scaled, times, trail, None)
+    pictures, captions = [], []
+    for i, frame in zip(chosen.tolist(), frames, strict=True):
+        small = frame.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+        pictures.append(places.draw(small, i, larger=_LARGER))
+        captions.append([Caption(f"{times[i]:.1f} s")])
+    return sheets.draw_sheet(pictures, captions, title, columns=columns, gap=10)
 
 
 class _Places:
@@ -145,17 +142,3 @@ def _frames(displayed: Displayed, times: np.ndarray, chosen: Sequence[int] | np.
 def _check_trail(trail: float) -> None:
     if isinstance(trail, bool) or not isinstance(trail, (int, float)) or not (math.isfinite(trail) and trail >= 0):
         raise ProcessingError(f"expected trail to be 0 or more seconds, got {trail!r}")
-
-
-def _shortened(text: str, width: float) -> str:
-    """The text on one line, cut with dots where it is too long."""
-    line = " ".join(text.split())[:300]
-    if _font(16).getlength(line) <= width:
-        return line
-    while line and _font(16).getlength(line + "...") > width:
-        line = line[:-1]
-    return line.rstrip() + "..."
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=size)

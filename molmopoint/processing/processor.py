@@ -36,7 +36,16 @@ from molmopoint.processing.messages import prepare_messages
 from molmopoint.processing.samples import Samples, sort_by_sample
 from molmopoint.processing.video import MolmoPointVideoProcessor
 from molmopoint.remote_code import running_no_code
-from molmopoint.tokens import IMAGE_PATCH, IMAGE_START, LIST_OPENING, LOW_RES_PATCH, VISION_TOKENS, ExtendedVocabulary, point_text
+from molmopoint.tokens import (
+    IMAGE_PATCH,
+    IMAGE_START,
+    LIST_OPENING,
+    LOW_RES_PATCH,
+    VISION_TOKENS,
+    ExtendedVocabulary,
+    cells_per_side,
+    point_text,
+)
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -103,7 +112,7 @@ class MolmoPointProcessor(Molmo2Processor):
     @property
     def location_grid(self) -> int:
         """Location cells along a side of a ViT patch; 0 without a location head."""
-        return int(self.patch_location.split("x")[0]) if self.patch_location else 0
+        return cells_per_side(self.patch_location)
 
     @property
     def extended_start(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -53,20 +54,33 @@ def pairs_within(distances: np.ndarray, reach: float) -> list[tuple[int, int]]:
 def _numbers(earlier: Tracks, later: Tracks, reach: float) -> dict[int, int]:
     """The number in `earlier` of every object of `later`; new ones for those that are not there."""
     old, new = earlier.object_ids, later.object_ids
+    numbers: dict[int, int] = {}
+    for i, j in pairs_within(_mean_distances(earlier, later), reach):
+        numbers[new[j]] = old[i]
+    following = 1 + max(old, default=0)
+    for number in new:
+        if number not in numbers:
+            numbers[number] = following
+            following += 1
+    return numbers
+
+
+def _mean_distances(earlier: Tracks, later: Tracks) -> np.ndarray:
+    """(objects of `earlier`, objects of `later`) pixels: mean over the moments two objects share, infinite without any."""
+    old = [_places(earlier, number) for number in earlier.object_ids]
+    new = [_places(later, number) for number in later.object_ids]
     distances = np.full((len(old), len(new)), np.inf)
-    tables = [{number: _places(tracks, number) for number in ids} for tracks, ids in ((earlier, old), (later, new))]
     for i, first in enumerate(old):
         for j, second in enumerate(new):
-            shared = tables[0][first].keys() & tables[1][second].keys()
+            shared = sorted(first.keys() & second.keys())
             if shared:
-                distances[i, j] = np.mean([np.hypot(*(tables[0][first][time] - tables[1][second][time])) for time in shared])
-    known = {new[j]: old[i] for i, j in pairs_within(distances, reach)}
-    following = 1 + max(old, default=0)
-    rest = [number for number in new if number not in known]
-    return known | {number: following + i for i, number in enumerate(rest)}
+                gaps = np.array([first[time] - second[time] for time in shared])  # (moments, 2)
+                distances[i, j] = np.hypot(gaps[:, 0], gaps[:, 1]).mean()
+    return distances
 
 
 def _places(tracks: Tracks, number: int) -> dict[float, np.ndarray]:
+    """Seconds to (2,) pixels of one object."""
     track = tracks.track(number)
     return dict(zip(track.time.tolist(), track.xy, strict=True))
 
@@ -74,10 +88,16 @@ def _places(tracks: Tracks, number: int) -> dict[float, np.ndarray]:
 def _joined(earlier: Tracks, later: Tracks) -> Tracks:
     """Rows of both; where both have an object at a moment, the earlier one's."""
     taken = set(zip(earlier.object_id.tolist(), earlier.time.tolist(), strict=True))
-    fresh = [place not in taken for place in zip(later.object_id.tolist(), later.time.tolist(), strict=True)]
-    added = later.where(np.array(fresh, dtype=bool))
-    names = ("object_id", "time", "x", "y", "visible", "score")
-    columns = {name: np.concatenate([getattr(earlier, name), getattr(added, name)]) for name in names}
-    frame = None if earlier.frame is None or added.frame is None else np.concatenate([earlier.frame, added.frame])
-    moments = np.union1d(earlier.moments, later.moments)
-    return replace(earlier, **columns, frame=frame, moments=moments, labels={**(later.labels or {}), **(earlier.labels or {})})
+    candidates = zip(later.object_id.tolist(), later.time.tolist(), strict=True)
+    is_new = [place not in taken for place in candidates]
+    added = later.where(np.array(is_new, dtype=bool))
+
+    columns: dict[str, Any] = {}
+    for name in ("object_id", "time", "x", "y", "visible", "score"):
+        columns[name] = np.concatenate([getattr(earlier, name), getattr(added, name)])
+    columns["frame"] = None
+    if earlier.frame is not None and added.frame is not None:
+        columns["frame"] = np.concatenate([earlier.frame, added.frame])
+    columns["moments"] = np.union1d(earlier.moments, later.moments)
+    columns["labels"] = {**(later.labels or {}), **(earlier.labels or {})}
+    return replace(earlier, **columns)

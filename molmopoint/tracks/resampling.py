@@ -78,21 +78,41 @@ def resample(
         reach: seconds by which a known point may move to the nearest wanted time where no line leads there.
         max_gap: seconds between known points beyond which there is no line; None for no limit.
     """
-    right = np.searchsorted(time, wanted).clip(1, max(len(time) - 1, 1)) if len(time) > 1 else np.zeros(len(wanted), dtype=np.int64)
-    left = np.maximum(right - 1, 0)
+    left, right = _neighbours(time, wanted)  # (m,) each
     nearest = np.where(wanted - time[left] <= time[right] - wanted, left, right)
-    same = np.abs(wanted - time[nearest]) <= SAME_TIME
-    within = (wanted >= time[0]) & (wanted <= time[-1]) & (len(time) > 1)
-    on_line = within & (True if max_gap is None else time[right] - time[left] <= max_gap + SAME_TIME)
-    moved = np.zeros(len(wanted), dtype=bool)
-    moved[_nearest(wanted, time, reach)] = True
-    lines = np.stack([np.interp(wanted, time, column) for column in xy.T], axis=1)
-    places = np.where((on_line & ~same)[:, None], lines, xy[nearest])
+
+    # A wanted time takes the place of a known point, or one on the line between its neighbours, or none.
+    is_known = np.abs(wanted - time[nearest]) <= SAME_TIME
+    has_line = (wanted >= time[0]) & (wanted <= time[-1])
+    if len(time) < 2:
+        has_line[:] = False
+    if max_gap is not None:
+        has_line &= time[right] - time[left] <= max_gap + SAME_TIME
+    is_reached = np.zeros(len(wanted), dtype=bool)
+    is_reached[_nearest(wanted, time, reach)] = True
+    is_between = has_line & ~is_known
+
+    on_line = np.stack([np.interp(wanted, time, xy[:, 0]), np.interp(wanted, time, xy[:, 1])], axis=1)  # (m, 2)
+    places = np.where(is_between[:, None], on_line, xy[nearest])
+
     # Where an object was looked for and not found between two points, it is not known to be in sight anywhere between them.
-    looked = np.searchsorted(moments, time[right] - SAME_TIME) - np.searchsorted(moments, time[left] + SAME_TIME)
-    seen = np.where(on_line & ~same & ~moved, visible[left] & visible[right] & (looked <= 0), visible[nearest])
-    index = np.flatnonzero(same | on_line | moved)
-    return Resampled(index, places[index], seen[index], np.where(same | moved, nearest, -1)[index])
+    looks_before = np.searchsorted(moments, time[left] + SAME_TIME)
+    looks_until = np.searchsorted(moments, time[right] - SAME_TIME)
+    visible_between = visible[left] & visible[right] & (looks_until <= looks_before)
+    is_visible = np.where(is_between & ~is_reached, visible_between, visible[nearest])
+
+    stands_for = np.where(is_known | is_reached, nearest, -1)
+    index = np.flatnonzero(is_known | has_line | is_reached)
+    return Resampled(index, places[index], is_visible[index], stands_for[index])
+
+
+def _neighbours(time: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (m,) of the known times on either side of each wanted one; outside, those of the first or last pair."""
+    if len(time) < 2:
+        only = np.zeros(len(wanted), dtype=np.int64)
+        return only, only
+    right = np.searchsorted(time, wanted).clip(1, len(time) - 1)
+    return right - 1, right
 
 
 def _nearest(wanted: np.ndarray, time: np.ndarray, reach: float) -> np.ndarray:

@@ -68,32 +68,39 @@ def augment(example: Example, settings: Augmentation, rng: np.random.Generator) 
     Raises:
         ProcessingError: a picture is missing or broken, or a point lies outside of it.
     """
-    if not example.pictures or example.clip is not None or example.masks is not None or settings == Augmentation():
+    is_fixed = not example.pictures or example.clip is not None or example.masks is not None
+    if is_fixed or settings == Augmentation():
         return example
     pictures = [load_picture(picture) for picture in example.pictures]
     sizes = [picture.size for picture in pictures]
+
+    # The points of all rows stand below each other, so that a picture moves all of its own at once.
     located = [to_pixels(record, sizes) for record in example.records]
-    points = [xy.copy() for _, xy in located]
-    movable = all(map(_may_move, example.records))
+    group = np.concatenate([groups for groups, _ in located])  # (n,) the picture of each point
+    xy = np.concatenate([points for _, points in located])  # (n, 2)
+    may_move = all(_may_move(record) for record in example.records)
     for i, picture in enumerate(pictures):
-        here = [group == i for group, _ in located]
-        own = np.concatenate([xy[mask] for xy, mask in zip(points, here, strict=True)])
-        if movable:
-            picture, own = _move(picture, own, settings, rng)
+        is_here = group == i
+        if may_move:
+            picture, xy[is_here] = _move(picture, xy[is_here], settings, rng)
         pictures[i] = _relight(picture, settings.light, rng)
-        for xy, mask, moved in zip(points, here, np.split(own, np.cumsum([int(mask.sum()) for mask in here])[:-1]), strict=True):
-            xy[mask] = moved
-    records = tuple(_with_points(record, xy) for record, xy in zip(example.records, points, strict=True))
-    return replace(example, records=records, pictures=tuple(pictures))
+
+    ends = np.cumsum([len(points) for _, points in located])
+    by_record = np.split(xy, ends[:-1])
+    records = [_with_points(record, points) for record, points in zip(example.records, by_record, strict=True)]
+    return replace(example, records=tuple(records), pictures=tuple(pictures))
 
 
 def _move(picture: Image.Image, xy: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
     """Mirrors, turns and crops a picture and its points (n, 2) in pixels."""
     if rng.random() < settings.mirror:
-        picture, xy = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), np.stack([picture.width - xy[:, 0], xy[:, 1]], axis=1)
+        xy = np.stack([picture.width - xy[:, 0], xy[:, 1]], axis=1)
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if settings.turn > 0:
         picture, xy = _turn(picture, xy, settings.turn, rng)
-    return (picture, xy) if settings.crop <= 0 else _crop(picture, xy, settings.crop, rng)
+    if settings.crop > 0:
+        picture, xy = _crop(picture, xy, settings.crop, rng)
+    return picture, xy
 
 
 def _turn(picture: Image.Image, xy: np.ndarray, most: float, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
@@ -102,25 +109,40 @@ def _turn(picture: Image.Image, xy: np.ndarray, most: float, rng: np.random.Gene
     Corners that come into view have the mean colour of the old edge.
     """
     size = np.array(picture.size)
+    middle = size / 2
     for angle in rng.uniform(-most, most, size=_ANGLES):
-        cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-        turned = (xy - size / 2) @ np.array([[cosine, -sine], [sine, cosine]]) + size / 2
-        if ((turned >= MARGIN * size) & (turned <= (1 - MARGIN) * size)).all():
-            pixels = np.asarray(picture)
-            edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).mean(axis=0).round().astype(int)
-            return picture.rotate(float(angle), Image.Resampling.BICUBIC, fillcolor=tuple(edge.tolist())), turned
+        cosine = np.cos(np.deg2rad(angle))
+        sine = np.sin(np.deg2rad(angle))
+        rotation = np.array([[cosine, -sine], [sine, cosine]])
+        turned = (xy - middle) @ rotation + middle
+        stays_inside = (turned >= MARGIN * size) & (turned <= (1 - MARGIN) * size)
+        if stays_inside.all():
+            rotated = picture.rotate(float(angle), Image.Resampling.BICUBIC, fillcolor=_colour_of_edge(picture))
+            return rotated, turned
     return picture, xy
+
+
+def _colour_of_edge(picture: Image.Image) -> tuple[int, ...]:
+    """Mean colour of the outermost pixels."""
+    pixels = np.asarray(picture)  # (height, width, 3)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    mean = edge.mean(axis=0).round().astype(int)
+    return tuple(mean.tolist())
 
 
 def _crop(picture: Image.Image, xy: np.ndarray, most: float, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
     """Cuts off up to the part `most` of each side, as far as points allow."""
     size = np.array(picture.size)
-    near, far = most / 2 * rng.random(2) * size, most / 2 * rng.random(2) * size
+    near = most / 2 * rng.random(2) * size  # (2,) cut off at the left and at the top
+    far = most / 2 * rng.random(2) * size  # (2,) at the right and at the bottom
     if len(xy):
-        near = np.clip(near, 0, np.maximum(xy.min(axis=0) - MARGIN * size, 0))
-        far = np.clip(far, 0, np.maximum(size - xy.max(axis=0) - MARGIN * size, 0))
-    low, high = np.floor(near).astype(int), size - np.floor(far).astype(int)
-    return picture.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1]))), xy - low
+        room_near = xy.min(axis=0) - MARGIN * size
+        room_far = size - xy.max(axis=0) - MARGIN * size
+        near = np.clip(near, 0, np.maximum(room_near, 0))
+        far = np.clip(far, 0, np.maximum(room_far, 0))
+    left, top = np.floor(near).astype(int).tolist()
+    right, bottom = (size - np.floor(far).astype(int)).tolist()
+    return picture.crop((left, top, right, bottom)), xy - np.array([left, top])
 
 
 def _relight(picture: Image.Image, most: float, rng: np.random.Generator) -> Image.Image:
@@ -135,8 +157,11 @@ def _relight(picture: Image.Image, most: float, rng: np.random.Generator) -> Ima
 
 def _may_move(record: Record) -> bool:
     """Whether a row says the same of its picture when that is moved: points alone, and no word of place."""
-    texts = (record.prompt, *record.prompts, record.label, *(point.label for point in record.points or ()))
-    return record.is_pointing and not record.turns and not any(text and _PLACE.search(text) for text in texts)
+    if not record.is_pointing or record.turns:
+        return False
+    labels = [point.label for point in record.points or ()]
+    texts = [record.prompt, *record.prompts, record.label, *labels]
+    return not any(text and _PLACE.search(text) for text in texts)
 
 
 def _with_points(record: Record, xy: np.ndarray) -> Record:

@@ -51,8 +51,11 @@ class TrainingMetrics:
     def start(self) -> None:
         """Starts a line: nothing counted, and the clock at 0. What happens between two lines, such as saving, is then not timed."""
         self._counts: dict[str, float] = dict.fromkeys(COUNTS, 0.0)
-        names = [*(f"{part}/{kind}" for kind in (*KINDS, "z") for part in ("loss", "weight")), "loss", "bad"]
-        names += [f"{part}/{kind}" for kind in KINDS for part in ("right", "asked")]
+        names = ["loss", "bad"]
+        for kind in (*KINDS, "z"):
+            names += [f"loss/{kind}", f"weight/{kind}"]
+        for kind in KINDS:
+            names += [f"right/{kind}", f"asked/{kind}"]
         self._sums = {name: torch.zeros((), device=self.device) for name in names}
         self._by_source = torch.zeros(2, len(self.sources), device=self.device)
         self._since = time.perf_counter()
@@ -125,39 +128,89 @@ class TrainingMetrics:
             "loss_tokens_per_s", "crops_per_s", "flops_per_s", "fill/tokens", "fill/crops" and "steps_per_s". What did not occur
             is left out.
         """
-        names = [*self._sums, *self._counts]
-        counted = torch.tensor(list(self._counts.values()), dtype=torch.float64).to(self.device, torch.float32)
-        sums = reduce(torch.cat([torch.stack(list(self._sums.values())), counted, self._by_source.flatten()])).tolist()
-        total = dict(zip(names, sums, strict=False))
-        losses, weights = sums[len(names) : len(names) + len(self.sources)], sums[len(names) + len(self.sources) :]
+        totals, by_source = self._reduced(reduce)
         seconds = max(time.perf_counter() - self._since, 1e-9)
         self.start()
-        line = {"loss": total["loss"] / max(steps, 1), "bad": total["bad"], "steps_per_s": steps / seconds}
-        ratios = {f"loss/{kind}": (total[f"loss/{kind}"], total[f"weight/{kind}"]) for kind in (*KINDS, "z")}
-        ratios |= {f"accuracy/{kind}": (total[f"right/{kind}"], total[f"asked/{kind}"]) for kind in KINDS}
-        ratios |= {f"loss/source/{name}": pair for name, pair in zip(self.sources, zip(losses, weights, strict=True), strict=True)}
-        ratios |= {"fill/tokens": (total["tokens"], total["places"]), "fill/crops": (total["crops"], total["crop_places"])}
-        line |= {name: value / of for name, (value, of) in ratios.items() if of > 0}
-        return line | {f"{name}_per_s": total[name] / seconds for name in ("tokens", "loss_tokens", "crops", "flops")}
+
+        figures = Ratios()
+        for kind in (*KINDS, "z"):
+            figures.add(f"loss/{kind}", totals[f"loss/{kind}"], totals[f"weight/{kind}"])
+        for kind in KINDS:
+            figures.add(f"accuracy/{kind}", totals[f"right/{kind}"], totals[f"asked/{kind}"])
+        for name, (loss, weight) in by_source.items():
+            figures.add(f"loss/source/{name}", loss, weight)
+        figures.add("fill/tokens", totals["tokens"], totals["places"])
+        figures.add("fill/crops", totals["crops"], totals["crop_places"])
+
+        # What did not occur in these steps has no denominator and is left out of the line.
+        line = figures.where_defined()
+        line["loss"] = totals["loss"] / max(steps, 1)
+        line["bad"] = totals["bad"]
+        line["steps_per_s"] = steps / seconds
+        for name in ("tokens", "loss_tokens", "crops", "flops"):
+            line[f"{name}_per_s"] = totals[name] / seconds
+        return line
+
+    def _reduced(self, reduce: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+        """Sums and counts of all processes by name, and (loss, weight) by source; one reduction and one transfer to the host."""
+        sums = torch.stack(list(self._sums.values()))
+        # The host adds counts up in float64; devices without float64 get their sums.
+        counts = torch.tensor(list(self._counts.values()), dtype=torch.float64).to(self.device, torch.float32)
+        packed = torch.cat([sums, counts, self._by_source.flatten()])
+        values = reduce(packed).tolist()
+
+        names = [*self._sums, *self._counts]
+        totals = dict(zip(names, values, strict=False))
+        of_sources = values[len(names) :]
+        losses = of_sources[: len(self.sources)]
+        weights = of_sources[len(self.sources) :]
+        by_source = {}
+        for name, loss, weight in zip(self.sources, losses, weights, strict=True):
+            by_source[name] = (loss, weight)
+        return totals, by_source
+
+
+class Ratios:
+    """Figures that are a numerator over a denominator."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, tuple[float, float]] = {}
+
+    def add(self, name: str, numerator: float, denominator: float) -> None:
+        """One figure."""
+        self._parts[name] = (numerator, denominator)
+
+    def where_defined(self) -> dict[str, float]:
+        """The figures whose denominator is above 0."""
+        defined = {}
+        for name, (numerator, denominator) in self._parts.items():
+            if denominator > 0:
+                defined[name] = numerator / denominator
+        return defined
 
 
 def _asked(output: Any, batch: Mapping[str, Tensor], config: Any) -> list[tuple[str, tuple[Tensor, Tensor], Tensor, Tensor, Tensor]]:
     """Kind, places, logits, targets and weights of everything that is supervised; the places are in row-major order, as the logits."""
-    labels, weights = batch["shift_labels"], batch.get("loss_weights")
+    labels = batch["shift_labels"]  # (B, S)
+    weights = batch.get("loss_weights")  # (B, S)
+    if weights is None:
+        weights = torch.ones_like(labels, dtype=torch.float32)
     if not hasattr(output, "patch_logits"):  # a model without grounding tokens
-        supervised = labels != IGNORED if weights is None else (labels != IGNORED) & (weights > 0)
-        places = supervised.nonzero(as_tuple=True)
-        of_text = torch.ones_like(labels, dtype=torch.float32)[places] if weights is None else weights[places].float()
-        return [("text", (places[0], places[1]), output.logits, labels[places], of_text)]
-    told = Supervision.of(batch["input_ids"], batch["selection_ids"], labels, weights, config)
-    found = [("text", (told.rows, told.columns), output.logits, told.labels, told.weights)]
+        supervised = (labels != IGNORED) & (weights > 0)
+        rows, columns = supervised.nonzero(as_tuple=True)  # (R,) each
+        return [("text", (rows, columns), output.logits, labels[rows, columns], weights[rows, columns].float())]
+
+    supervision = Supervision.of(batch["input_ids"], batch["selection_ids"], labels, weights, config)
+    places_of_text = (supervision.rows, supervision.columns)
+    found = [("text", places_of_text, output.logits, supervision.labels, supervision.weights)]
     for kind in KINDS[1:]:
-        logits = getattr(output, f"{kind}_logits")
+        logits = getattr(output, f"{kind}_logits")  # (M, classes)
         if logits is None:
             continue
-        places, targets = told.predictors[kind], told.selections[kind]
+        places = supervision.predictors[kind]
+        targets = supervision.selections[kind]  # (M,)
         if kind == "patch":
+            # "No more points" is the class behind all patches.
             targets = torch.where(targets == NO_MORE_POINTS, logits.shape[1] - 1, targets)
-        of_kind = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights[places].float()
-        found.append((kind, places, logits, targets, of_kind))
+        found.append((kind, places, logits, targets, weights[places].float()))
     return found

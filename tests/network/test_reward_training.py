@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -147,7 +148,7 @@ def test_words_of_the_best_answer_are_learned_beside_the_scores(tmp_path, learns
     learned = replace(section, text=1.0, train_text_head=learns_along)
     recipe = replace(RECIPE, steps=24, reward=learned, data=replace(RECIPE.data, rows=4), logging=replace(RECIPE.logging, every=8))
     trainer = tiny_reward_trainer(tmp_path / "out", recipe)
-    network = trainer.model
+    network: Any = trainer.model
     table = network.backbone.lm_head.weight
     before = table.detach().clone()
     trainer.train()
