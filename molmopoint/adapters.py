@@ -2,11 +2,17 @@
 
 The adapters are put inside the model, which keeps its class: `generate`, saving and the trainer see the model they know. Files
 have the form of PEFT. Reading plain adapters to merge them needs no PEFT; training with them does.
+
+Adapters of the released layers, in which queries, keys and values are one matrix, and up and gate another, become adapters of the native
+ones, exactly: (B A) of a fused layer is its rows, so each part has all of A and its own rows of B.
+
+Letters: r rank, R rows of a layer, C its columns.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +30,14 @@ ADAPTER_NAME = "default"
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
+_RELEASED_LAYER = re.compile(r"^(?P<model>.*?)transformer\.blocks\.(?P<number>\d+)\.(?P<layer>[\w.]+)$")
+_PARTS = {
+    "self_attn.att_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "self_attn.attn_out": ("self_attn.o_proj",),
+    "mlp.ff_proj": ("mlp.up_proj", "mlp.gate_proj"),
+    "mlp.ff_out": ("mlp.down_proj",),
+}
+"""Native layers of a released one, in the order of their rows."""
 _PLAIN = {"use_rslora": False, "use_dora": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "fan_in_fan_out": False}
 """Settings of PEFT that adapters must have to be merged here."""
 
@@ -86,9 +100,14 @@ def load_adapters(model: nn.Module, folder: Path) -> None:
         CheckpointError: the files are broken, or do not fit the model.
     """
     peft = _peft()
+    read_config(folder)
+    config, read = peft.LoraConfig.from_pretrained(str(folder)), _read_tensors(folder)
+    stored = _native(read, model, folder)
+    if stored.keys() != read.keys():
+        config.target_modules = {name.partition(".lora_")[0] for name in stored}
     tensors = {name.replace(".lora_A.", f".lora_A.{ADAPTER_NAME}.").replace(".lora_B.", f".lora_B.{ADAPTER_NAME}."): tensor
-               for name, tensor in _read_tensors(folder).items()}  # fmt: skip
-    _inject(model, peft.LoraConfig.from_pretrained(str(folder)))
+               for name, tensor in stored.items()}  # fmt: skip
+    _inject(model, config)
     own = {name for name, _ in model.named_parameters() if ".lora_" in name}
     if own != set(tensors):
         raise _unfit(folder, sorted(own ^ set(tensors))[0])
@@ -102,12 +121,8 @@ def merge_stored_adapters(model: nn.Module, folder: Path) -> None:
     Raises:
         CheckpointError: the files are broken or do not fit the model, or these are no plain low-rank adapters.
     """
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    if odd := [name for name, value in _PLAIN.items() if config.get(name, value) != value]:
-        raise CheckpointError(
-            f"expected plain adapters in {folder}, got {odd[0]}={config[odd[0]]!r}; merge them with PEFT and save the whole model"
-        )
-    tensors, modules = _read_tensors(folder), dict(model.named_modules())
+    config = read_config(folder)
+    tensors, modules = _native(_read_tensors(folder), model, folder), dict(model.named_modules())
     for name in [name for name in tensors if name.endswith(".lora_A.weight")]:
         layer = name.removesuffix(".lora_A.weight")
         down, up, module = tensors[name], tensors.get(f"{layer}.lora_B.weight"), modules.get(layer)
@@ -115,6 +130,61 @@ def merge_stored_adapters(model: nn.Module, folder: Path) -> None:
             raise _unfit(folder, layer)
         update = (up.float() @ down.float()) * (config["lora_alpha"] / config["r"])
         module.weight.copy_(module.weight.float() + update.to(module.weight.device))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `adapter_config.json` says of plain low-rank adapters.
+
+    Raises:
+        CheckpointError: there is no such file, or it is that of other adapters.
+    """
+    file = folder / CONFIG_FILE
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"expected the settings of adapters in {file}, got: {error}; copy the folder again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"expected the settings of adapters in {file}, got {type(config).__name__}; copy the folder again")
+    if odd := [name for name, value in _PLAIN.items() if config.get(name, value) != value]:
+        raise CheckpointError(
+            f"expected plain adapters in {folder}, got {odd[0]}={config[odd[0]]!r}; merge them with PEFT and save the whole model"
+        )
+    for name in ("r", "lora_alpha"):
+        value = config.get(name)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise CheckpointError(f"expected a number above 0 as {name} in {file}, got {value!r}; copy the folder again")
+    return config
+
+
+def _native(tensors: dict[str, Tensor], model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """Adapters of native layers, those of released ones taken apart; all others stay as they are.
+
+    Raises:
+        CheckpointError: a released layer that the model has not, or of other sizes.
+    """
+    native: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.partition(".lora_")
+        found = _RELEASED_LAYER.match(layer)
+        if found is None:
+            native[name] = tensor
+            continue
+        parts = _PARTS.get(found["layer"], ())
+        names = [f"{found['model']}language_model.layers.{found['number']}.{part}" for part in parts]
+        native |= _taken_apart(tensor, kind, names, model, folder, layer)
+    return native
+
+
+def _taken_apart(tensor: Tensor, kind: str, names: Sequence[str], model: nn.Module, folder: Path, layer: str) -> dict[str, Tensor]:
+    """A (r, C) for each part as it is, B (R, r) by the rows of the parts."""
+    modules = dict(model.named_modules())
+    linear = [modules.get(name) for name in names]
+    rows = [module.weight.shape[0] for module in linear if isinstance(module, nn.Linear)]
+    is_down = kind == "A.weight"
+    if not names or len(rows) != len(names) or tensor.ndim != 2 or (not is_down and sum(rows) != len(tensor)):
+        raise _unfit(folder, layer)
+    pieces = [tensor] * len(names) if is_down else tensor.split(rows)
+    return {f"{name}.lora_{kind}": piece for name, piece in zip(names, pieces, strict=True)}
 
 
 def _inject(model: nn.Module, config: Any) -> None:

@@ -67,6 +67,7 @@ DOORS: dict[str, set[str]] = {
         "checkpoints",
         "heads",
         "registration",
+        "video",
     },
     "pipeline": BASICS | NETWORK | ABOVE,
     "training": BASICS | NETWORK | ABOVE | {"reward"},

@@ -8,6 +8,7 @@ import torch
 from toy_processor import SIZE, TEMPLATE, toy_tokenizer
 from transformers import Molmo2Config, Molmo2ImageProcessor, Molmo2Processor, Molmo2VideoProcessor
 
+from molmopoint.processing import Molmo2PointingProcessor, MolmoPointImageProcessor, MolmoPointVideoProcessor
 from molmopoint.tokens import RELEASED_TOKENS
 from molmopoint.training.molmo2 import Molmo2ForTraining
 
@@ -19,6 +20,13 @@ def molmo2_processor() -> Molmo2Processor:
     image = Molmo2ImageProcessor(size=SIZE, overlap_margins=[1, 1], max_crops=4)
     video = Molmo2VideoProcessor(size=SIZE, num_frames=8, do_rescale=True, do_normalize=True, do_convert_rgb=True)
     return Molmo2Processor(image, video, toy_tokenizer(MOLMO2_TOKENS, points=0), chat_template=TEMPLATE)
+
+
+def molmo2_pointing_processor() -> Molmo2PointingProcessor:
+    """Ours, with the same settings."""
+    image = MolmoPointImageProcessor(size=SIZE, overlap_margins=[1, 1], max_crops=4)
+    video = MolmoPointVideoProcessor(size=SIZE, num_frames=8)
+    return Molmo2PointingProcessor(image, video, toy_tokenizer(MOLMO2_TOKENS, points=0), chat_template=TEMPLATE)
 
 
 def molmo2_config(**overrides: Any) -> Molmo2Config:

@@ -34,7 +34,7 @@ from molmopoint.eval.speed.prompts import WORD, picture_prompt
 from molmopoint.eval.speed.settings import Setting
 from molmopoint.eval.speed.timing import Summary, Turn, interleave, paired_ratio, seconds_of
 from molmopoint.reward.model import RewardModel
-from molmopoint.reward.rows import PromptPart, RewardRow, branch_of, collate, join_branches
+from molmopoint.reward.rows import Branch, PromptPart, RewardRow, branch_of, collate, join_branches
 from molmopoint.reward.settings import RewardSettings
 from molmopoint.tokens import NO_SELECTION
 
@@ -87,11 +87,11 @@ class Scorer:
 
     def joint(self) -> Tensor:
         """(N,) scores of one pass."""
-        return self._run([join_branches(self.prompt, [branch_of(self.answers, [SEPARATOR], ())])])[0]
+        return self._run([join_branches(self.prompt, [self._list()])])[0]
 
     def apart(self) -> Tensor:
         """(N,) scores of one pass whose answers do not see each other."""
-        return self._run([join_branches(self.prompt, [branch_of([answer], (), ()) for answer in self.answers])])[0]
+        return self._run([join_branches(self.prompt, [branch_of(answer, SEPARATOR) for answer in self.answers])])[0]
 
     def separate(self) -> Tensor:
         """(N,) scores of a pass for each answer."""
@@ -120,8 +120,12 @@ class Scorer:
             past.crop(-count)
         return torch.cat(scores)
 
+    def _list(self) -> Branch:
+        first, *others = self.answers
+        return branch_of([*first, *(number for answer in others for number in (SEPARATOR, *answer))], SEPARATOR)
+
     def _single_rows(self) -> list[RewardRow]:
-        return [join_branches(self.prompt, [branch_of([answer], (), ())]) for answer in self.answers]
+        return [join_branches(self.prompt, [branch_of(answer, SEPARATOR)]) for answer in self.answers]
 
     def _batch(self, rows: Sequence[RewardRow]) -> dict[str, Tensor]:
         return {name: tensor.to(self.model.backbone.device) for name, tensor in collate(rows, 0).items()}
@@ -136,13 +140,13 @@ def scorer_of(subject: Subject, model: RewardModel, case: Case, count: int) -> S
     """A case with its ids, with some words for text."""
     if case.picture is None:
         ids = torch.full((case.words,), WORD)
-        prompt = PromptPart(ids, torch.zeros_like(ids), torch.full_like(ids, NO_SELECTION), ())
+        prompt = PromptPart(ids, torch.zeros_like(ids), torch.full_like(ids, NO_SELECTION))
     else:
         seen = {name: tensor.cpu() for name, tensor in picture_prompt(subject, 1, *case.picture).items()}
         ids = seen["input_ids"][0]
-        prompt = PromptPart(
-            ids, seen["mm_token_type_ids"][0], torch.full_like(ids, NO_SELECTION), (), seen["pixel_values"], seen["image_token_pooling"]
-        )
+        selections = torch.full_like(ids, NO_SELECTION)
+        pixels, table = seen["pixel_values"], seen["image_token_pooling"]
+        prompt = PromptPart(ids, seen["mm_token_type_ids"][0], selections, pixel_values=pixels, pooling=table)
     answers = [[WORD + 2 + (number + place) % 40 for place in range(case.answer)] for number in range(count)]
     return Scorer(model, prompt, answers)
 

@@ -13,7 +13,7 @@ _FORMS = "responses and rankings, chosen and rejected, or responses and scores"
 
 
 def parse_preferences(fields: Mapping[str, Any], row: int) -> PreferenceRecord:
-    """A checked record from the columns of one row; a column that is None counts as absent.
+    """A checked record from the columns of one row; a column that is None counts as absent, and so does a blank picture or clip.
 
     Blank answers are dropped with their ranks and counted, so a record may have fewer than two answers.
 
@@ -27,7 +27,7 @@ def parse_preferences(fields: Mapping[str, Any], row: int) -> PreferenceRecord:
     if not isinstance(fields, Mapping):
         raise row_error(row, None, "an object with columns", repr(fields), "write one JSON object per line")
     refuse_unknown(fields, PREFERENCE_COLUMNS, row, "")
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value is not None and not _says_nothing(name, value)}
     images, video = media_columns(given, row)
     responses, rankings = _answers(given, row)
     models = _texts(given.get("models", ()), row, "models")
@@ -44,6 +44,7 @@ def parse_preferences(fields: Mapping[str, Any], row: int) -> PreferenceRecord:
         tuple(models[i] for i in kept) if models else (),
         text_value(str(given["id"]), row, "id") if "id" in given else None,
         text_value(given["source"], row, "source") if "source" in given else None,
+        _sampling_interval(given, row),
         dropped=len(responses) - len(kept),
     )
 
@@ -61,7 +62,25 @@ def preference_fields(record: PreferenceRecord) -> dict[str, Any]:
         columns["images"] = list(record.images)
     columns |= {"video": record.video, "prompt": record.prompt, "responses": list(record.responses), "rankings": list(record.rankings)}
     columns |= {"models": list(record.models) or None, "id": record.id, "source": record.source}
+    columns["sampling_interval"] = record.sampling_interval
     return {name: value for name, value in columns.items() if value is not None}
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    """Whether this is a picture or clip that is not there, as some data sets write it."""
+    return name in ("image", "video") and isinstance(value, str) and not value.strip() or (name == "images" and value in ([], ()))
+
+
+def _sampling_interval(given: Mapping[str, Any], row: int) -> float | None:
+    """Seconds between frames of a folder."""
+    if "sampling_interval" not in given:
+        return None
+    seconds = number_value(given["sampling_interval"], row, "sampling_interval")
+    if seconds <= 0:
+        raise row_error(row, "sampling_interval", "seconds above 0", f"{seconds:g}", "write the seconds from one frame to the next")
+    if "video" not in given:
+        raise row_error(row, "sampling_interval", "a video beside it", "none", "leave the column out")
+    return seconds
 
 
 def ranks_of_scores(scores: Sequence[float]) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from molmopoint.data.embedded import EmbeddedPicture
 
 PREFERENCE_COLUMNS = (
-    "image", "images", "video", "prompt", "question", "responses", "rankings", "scores", "chosen", "rejected", "id", "models", "source",
+    "image", "images", "video", "sampling_interval", "prompt", "question", "responses", "rankings", "scores", "chosen", "rejected",
+    "id", "models", "source",
 )  # fmt: skip
 """Everything a row may have."""
 
@@ -29,6 +30,7 @@ class PreferenceRecord:
         models: what wrote each answer; empty where it is not known.
         id: name of the item.
         source: name of the data set.
+        sampling_interval: seconds between the frames of a folder; None for what the reward model takes them to be.
         dropped: blank answers that were left out with their ranks.
     """
 
@@ -41,6 +43,7 @@ class PreferenceRecord:
     models: tuple[str, ...] = ()
     id: str | None = None
     source: str | None = None
+    sampling_interval: float | None = None
     dropped: int = 0
 
     @property

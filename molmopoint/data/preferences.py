@@ -22,6 +22,7 @@ from molmopoint.data.preference_types import FORMS, PREFERENCE_COLUMNS, Preferen
 from molmopoint.data.record_checks import row_error
 from molmopoint.data.record_files import Source, iterate_rows
 from molmopoint.errors import ProcessingError
+from molmopoint.files import PICTURE_SUFFIXES
 
 __all__ = [
     "FORMS", "PREFERENCE_COLUMNS", "PreferenceRecord", "Preferences", "parse_preferences", "preference_fields", "ranks_of_scores",
@@ -105,4 +106,11 @@ def _check_media(record: PreferenceRecord, folder: Path, known: set[str]) -> Non
         if not (folder / file).exists():
             field = "video" if file == record.video else "image"
             raise row_error(record.row, field, "a file that is there", f"no file {folder / file}", "correct the path, or leave the row out")
+        if file == record.video and (folder / file).is_dir() and not _has_pictures(folder / file):
+            found = f"the folder {folder / file} without any"
+            raise row_error(record.row, "video", "a folder with pictures, the frames of a clip", found, "put its frames there")
         known.add(file)
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())

@@ -53,6 +53,11 @@ class LiteralText:
                 return text + MARK
         return text
 
+    def behind_last_name(self, text: str) -> str:
+        """What a rendered prompt has behind its last token with a name; all of it without one."""
+        end = max((match.end() for match in self._names.finditer(text)), default=0)
+        return text[end:]
+
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt: unmarked names are tokens, stretches with a mark are plain text."""
         ids: list[int] = []
@@ -87,16 +92,17 @@ class LiteralText:
         return ids
 
 
-_LITERAL_TEXTS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, LiteralText]] = WeakKeyDictionary()
+_LITERAL_TEXTS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int, LiteralText]] = WeakKeyDictionary()
 
 
 def literal_text(tokenizer: PreTrainedTokenizerBase) -> LiteralText:
-    """The `LiteralText` of a tokenizer, made once and again when tokens are added."""
-    size, literal = _LITERAL_TEXTS.get(tokenizer, (-1, None))
-    if literal is None or size != len(tokenizer):
-        literal = LiteralText(tokenizer)
-        _LITERAL_TEXTS[tokenizer] = (len(tokenizer), literal)
-    return literal
+    """The `LiteralText` of a tokenizer, made once and again when tokens are added or renamed."""
+    backend, size = getattr(tokenizer, "_tokenizer", None), len(tokenizer)
+    known = _LITERAL_TEXTS.get(tokenizer)
+    if known is None or known[0] is not backend or known[1] != size:
+        known = (backend, size, LiteralText(tokenizer))
+        _LITERAL_TEXTS[tokenizer] = known
+    return known[2]
 
 
 def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:

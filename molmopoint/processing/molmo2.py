@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.models.molmo2.image_processing_molmo2 import Molmo2ImageProcessor
+from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
+from transformers.models.molmo2.video_processing_molmo2 import Molmo2VideoProcessor
 
 from molmopoint.geometry import PointingMetadata
 from molmopoint.processing.answers import NOTHING_THERE
@@ -57,6 +60,19 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
             use_low_res_token_for_global_crops=False,
             patch_location=None,
         )
+
+    def native(self) -> Molmo2Processor:
+        """transformers' own processor with the same settings, whose files every transformers reads."""
+        parts = []
+        for kind, part in ((Molmo2ImageProcessor, self.image_processor), (Molmo2VideoProcessor, self.video_processor)):
+            settings = {name: value for name, value in part.to_dict().items() if not name.endswith("_processor_type")}
+            settings.pop("return_pointing_metadata", None)
+            parts.append(kind.from_dict(settings))
+        names = (
+            "image_use_col_tokens", "use_single_crop_col_tokens", "use_single_crop_start_token", "video_use_col_tokens",
+            "use_frame_special_tokens",
+        )  # fmt: skip
+        return Molmo2Processor(*parts, self.tokenizer, chat_template=self.chat_template, **{name: getattr(self, name) for name in names})
 
     def read_answer(self, answer: Any, metadata: PointingMetadata, **kwargs: Any) -> TextAnswer:
         """Points of an answer, given as (T,) ids after the prompt or as text; they have no scores."""

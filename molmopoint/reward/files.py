@@ -5,6 +5,7 @@
 | `reward_config.json`, `reward.safetensors`, adapters | `save_pretrained`: what was trained, beside the name of its base |
 | the same, and a whole model | `save_pretrained(merged=True)` |
 | a whole model, `reward_model_config.json`, `value_head.pt` | the authors' models |
+| adapters of the released layers, the same two files | the authors' training |
 
 Nothing is unpickled but the authors' head, whose reader accepts tensors alone.
 """
@@ -26,8 +27,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Molmo2Config, Molmo2ForConditionalGeneration
 
-from molmopoint.adapters import ADAPTER_NAME, merge_adapters, save_adapters
+from molmopoint.adapters import ADAPTER_NAME, merge_adapters, read_config, save_adapters
 from molmopoint.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
+from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import family_of, locate
 from molmopoint.checkpoints.placing import Placement
 from molmopoint.errors import CheckpointError, MolmoPointError
@@ -86,30 +88,38 @@ class RewardFolder:
         return str(self.path) if (self.path / "tokenizer_config.json").is_file() else self.base
 
 
-def find_reward(name_or_path: str | Path, revision: str | None = None, **where: Any) -> RewardFolder:
+def find_reward(
+    name_or_path: str | Path, revision: str | None = None, base: str | Path | None = None, **where: Any
+) -> RewardFolder:
     """Reads what is small in a reward model.
 
     Args:
         name_or_path: zoo name, hub id or folder.
         revision: branch, tag or commit on the hub.
+        base: the model below the adapters, instead of the one that the files name.
         **where: `cache_dir`, `token`, `local_files_only` and the like.
 
     Raises:
         CheckpointError: there is no such model, it is no reward model, or its files are broken.
     """
     folder = Path(name_or_path).expanduser()
-    if not (folder / CONFIG_FILE).is_file():
+    if not (folder / CONFIG_FILE).is_file() and not (folder / AUTHORS_CONFIG_FILE).is_file():
         source, revision = locate(name_or_path, revision, scores=True)
         folder = Path(source) if Path(source).is_dir() else _downloaded(source, revision, where)
     if (folder / CONFIG_FILE).is_file():
         stored = StoredReward.read(folder / CONFIG_FILE)
-        base, base_revision = _base_of(stored, folder)
+        named = stored.base
+        source, base_revision = _base_of(folder, named, stored.base_revision, base)
         tensors = _read_tensors(folder / WEIGHTS_FILE)
-        return RewardFolder(folder, stored.settings, stored.separator_id, base, base_revision, stored.base, tensors)
+        base_name = str(base) if base is not None else named
+        return RewardFolder(folder, stored.settings, stored.separator_id, source, base_revision, base_name, tensors)
     if (folder / AUTHORS_CONFIG_FILE).is_file():
         settings = authors_settings(read_object(folder / AUTHORS_CONFIG_FILE))
         head = {_own_name(name): tensor for name, tensor in _unpickled(folder / AUTHORS_HEAD_FILE).items()}
-        return RewardFolder(folder, settings, None, str(folder), None, None, head)
+        named = _named_base(folder)
+        source, base_revision = _base_of(folder, named, None, base)
+        base_name = None if named is None else str(base or source)
+        return RewardFolder(folder, settings, None, source, base_revision, base_name, head)
     raise CheckpointError(
         f"expected a reward model with {CONFIG_FILE} or {AUTHORS_CONFIG_FILE} at {str(name_or_path)!r}, got a model without a value head; "
         "`molmopoint.load` reads models that point"
@@ -191,12 +201,39 @@ def _save_backbone(backbone: Any, target: str) -> None:
         backbone.save_pretrained(target)
 
 
-def _base_of(stored: StoredReward, folder: Path) -> tuple[str, str | None]:
-    """Where the backbone lies; a relative path counts from the folder."""
-    if stored.base is None:
+def _base_of(folder: Path, named: str | None, revision: str | None, given: str | Path | None) -> tuple[str, str | None]:
+    """Where the backbone lies; a relative path counts from the folder, or from the one it lies in.
+
+    Raises:
+        CheckpointError: there is no such model, or one is given for a folder that holds a whole one.
+    """
+    if named is None:
+        if given is not None:
+            raise CheckpointError(f"expected no base for {folder}, which holds a whole model, got {str(given)!r}; leave it out")
         return str(folder), None
-    beside = folder / stored.base
-    return locate(beside if beside.is_dir() else stored.base, stored.base_revision)
+    if given is not None:
+        return locate(given)
+    for beside in (folder / named, folder.parent / named):
+        if beside.is_dir():
+            return locate(beside)
+    try:
+        return locate(named, revision)
+    except CheckpointError as error:
+        raise CheckpointError(f"expected the model below the adapters in {folder} at {named!r}; pass base=... ({error})") from error
+
+
+def _named_base(folder: Path) -> str | None:
+    """The model that the authors' adapters belong to; None where the folder holds a whole model.
+
+    Raises:
+        CheckpointError: there are adapters, and their file names no model.
+    """
+    if (folder / registry.CONFIGS["points"]).is_file() or not (folder / ADAPTER_CONFIG_FILE).is_file():
+        return None
+    named = read_config(folder).get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        raise CheckpointError(f"expected the name of a model as base_model_name_or_path in {folder / ADAPTER_CONFIG_FILE}, got {named!r}")
+    return named
 
 
 def _downloaded(source: str, revision: str | None, where: dict[str, Any]) -> Path:

@@ -97,9 +97,10 @@ class Judge:
             prompt: text or messages.
             responses: the answers; one alone has a score too, but nothing to compare it with.
             images: a picture or a list of them.
-            videos: a clip: a file, or frames with their times (`molmopoint.video.Clip`).
+            videos: a clip: a file, a folder of frames, or frames with their times (`molmopoint.video.Clip`).
             permutations: judge the list in so many orders, of which the cyclic shifts come first, and average. Scores then have mean zero.
-            **media: settings of the processor, such as `max_crops` or `num_frames`.
+            **media: settings of the processor, such as `max_crops` or `num_frames`; and `sampling_interval`, the seconds between the frames
+                of a folder.
 
         Returns:
             One score per answer. Of lists longer than `max_responses`, what an answer scores above the first one.

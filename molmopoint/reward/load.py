@@ -17,6 +17,7 @@ def load_reward(
     *,
     layout: Layout | None = None,
     attention: Attention | None = None,
+    base: str | Path | None = None,
     max_responses: int = MAX_RESPONSES,
     max_length: int | None = None,
     dtype: torch.dtype | str | None = None,
@@ -28,9 +29,11 @@ def load_reward(
     """A reward model with its processor, ready to judge.
 
     Args:
-        name_or_path: a name of the zoo, an id on the hub such as "yinuoy/MR2-Molmo2-4B-RM", or a folder: ours, or one of the authors'.
+        name_or_path: a name of the zoo, an id on the hub such as "yinuoy/MR2-Molmo2-4B-RM", or a folder: ours, or one of the authors'
+            (merged, or adapters with head and config).
         layout: read the model with another layout than it was stored with; the authors' files name none, and get "assistant".
         attention: the same for who sees whom.
+        base: the model below the adapters, where a folder of adapters names none that can be found from here.
         max_responses: longer lists are judged in chunks of so many that share an answer.
         max_length: tokens of a row at most; the positions of the model by default.
         dtype: of the backbone, as in transformers; bfloat16 on a GPU and float32 on the CPU by default. The head is always float32.
@@ -46,6 +49,7 @@ def load_reward(
         name_or_path,
         layout=layout,
         attention=attention,
+        base=base,
         dtype=dtype,
         device_map=device_map,
         revision=revision,

@@ -29,7 +29,7 @@ from molmopoint.molmo2 import hidden_states, is_molmo2, one_grid
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.reward.files import find_reward, load_backbone, load_processor, write_reward
 from molmopoint.reward.reading import check_places, pool_answers, seen_before, text_losses_of
-from molmopoint.reward.separator import add_separator, fit_table, mean_row
+from molmopoint.reward.separator import SeparatorRow, add_separator, fit_table, mean_row, stored_row
 from molmopoint.reward.settings import RewardSettings, StoredReward
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -55,22 +55,26 @@ class RewardOutput(ModelOutput):
 class RewardModel(nn.Module):
     """A backbone with a value head.
 
-    The row of the separator in the input table is a parameter of its own, `separator`, and starts as the mean of the vocabulary: so
-    it can be trained alone and stored without the table.
+    The row of the separator in the input table is a parameter of its own, `separator`: so it can be trained alone and stored without
+    the table.
 
     Args:
         backbone: a MolmoPoint, or transformers' Molmo2.
         settings: how rows are laid out and answers scored.
         separator_id: of the tokenizer, see `molmopoint.reward.separator`.
+        separator: its row at first: "mean" of the vocabulary, or "base", the row that the backbone has for it, zeros if it has none.
 
     Raises:
         CheckpointError: the backbone is of another family, or has no row for the separator.
     """
 
-    def __init__(self, backbone: Backbone, settings: RewardSettings, separator_id: int) -> None:
+    def __init__(
+        self, backbone: Backbone, settings: RewardSettings, separator_id: int, *, separator: SeparatorRow = "mean"
+    ) -> None:
         super().__init__()
         if not isinstance(backbone, (MolmoPointForConditionalGeneration, Molmo2ForConditionalGeneration)):
             raise CheckpointError(f"expected a MolmoPoint or a Molmo2 as backbone, got {type(backbone).__name__}; load one of them")
+        row = mean_row(backbone) if separator == "mean" else stored_row(backbone, separator_id)
         fit_table(backbone, separator_id)
         text: Any = backbone.config.text_config
         width = text.hidden_size
@@ -81,7 +85,7 @@ class RewardModel(nn.Module):
         self.base_revision: str | None = None
         scale = width**-0.5 if settings.scale else 1.0
         self.value = ValueHead(width * settings.vectors_per_answer, settings.head_width, settings.activation, scale).to(backbone.device)
-        self.separator = nn.Parameter(mean_row(backbone).float(), requires_grad=False)
+        self.separator = nn.Parameter(row.float(), requires_grad=False)
 
     def forward(
         self,
@@ -103,8 +107,8 @@ class RewardModel(nn.Module):
 
         Args:
             input_ids: (B, S).
-            response_positions: (B, N) int64 last token of each answer, -1 where there is none.
-            response_starts: (B, N) first token of each answer; needed for every pooling but "last".
+            response_positions: (B, N) int64 token at which each answer is read, -1 where there is none.
+            response_starts: (B, N) first token of each answer, the blank line behind its separator; needed for every pooling but "last".
             attention_mask: (B, S) 0 at padding.
             position_ids: (B, S); they go on from the trunk in every branch. Counted from the mask if there are no branches.
             example_ids: (B, S) packed example, -1 for padding; one per row if not given.
@@ -141,7 +145,8 @@ class RewardModel(nn.Module):
             return RewardOutput(scores=scores)
         answer = spoken.to(hidden.device).unsqueeze(1)
         head = self.backbone.lm_head
-        text_losses = text_losses_of(head, hidden, input_ids, position_ids, starts.gather(1, answer), places.gather(1, answer))
+        first, last = starts.gather(1, answer), places.gather(1, answer)
+        text_losses = text_losses_of(head, hidden, input_ids, position_ids, first, last, self.separator_id)
         return RewardOutput(scores=scores, text_losses=text_losses)
 
     def add_adapters(self, *, rank: int = 128, alpha: float = 16, dropout: float = 0.05, targets: tuple[str, ...] = ADAPTED) -> None:
@@ -155,13 +160,21 @@ class RewardModel(nn.Module):
 
     @classmethod
     def from_base(
-        cls, name_or_path: str | Path, settings: RewardSettings | None = None, *, device_map: Any = None, dtype: Any = None, **kwargs: Any
+        cls,
+        name_or_path: str | Path,
+        settings: RewardSettings | None = None,
+        *,
+        separator: SeparatorRow = "mean",
+        device_map: Any = None,
+        dtype: Any = None,
+        **kwargs: Any,
     ) -> tuple[RewardModel, MolmoPointProcessor]:
         """A new reward model on a model of the zoo, the hub or a folder, and its processor, which knows the separator.
 
         Args:
             name_or_path: of a MolmoPoint or a Molmo2.
             settings: of the reward model; those of the published one by default.
+            separator: the row of the separator at first, as in the class.
             device_map: as in `molmopoint.load`.
             dtype: as in `molmopoint.load`.
             **kwargs: further arguments of `from_pretrained`.
@@ -173,7 +186,7 @@ class RewardModel(nn.Module):
         placement = place(device_map, dtype, revision=revision, **kwargs)
         backbone = load_backbone(source, placement)
         processor = load_processor(source, is_molmo2(backbone.config), **placement.file_arguments)
-        model = cls(backbone, settings or RewardSettings(), add_separator(processor.tokenizer))
+        model = cls(backbone, settings or RewardSettings(), add_separator(processor.tokenizer), separator=separator)
         is_folder = Path(source).is_dir() and registry.find(str(name_or_path)) is None
         model.base, model.base_revision = str(Path(source).resolve()) if is_folder else str(name_or_path), revision
         return model.eval(), processor
@@ -195,14 +208,15 @@ class RewardModel(nn.Module):
             adapters: "merge" adds them to the weights; "keep" leaves them apart, so that they can be trained further (needs peft).
             device_map: as in `molmopoint.load`.
             dtype: as in `molmopoint.load`.
-            **kwargs: further arguments of `from_pretrained`; `layout` and `attention` read it in another way than it was trained in.
+            **kwargs: further arguments of `from_pretrained`; `layout` and `attention` read it in another way than it was trained in,
+                and `base` is the model below its adapters, instead of the one it names.
 
         Raises:
             CheckpointError: there is no such model, it is no reward model, or its files do not fit each other.
         """
         changes = {name: value for name in ("layout", "attention") if (value := kwargs.pop(name, None)) is not None}
         where = {name: kwargs[name] for name in ("cache_dir", "token", "local_files_only", "force_download") if name in kwargs}
-        found = find_reward(name_or_path, kwargs.pop("revision", None), **where)
+        found = find_reward(name_or_path, kwargs.pop("revision", None), kwargs.pop("base", None), **where)
         placement = place(device_map, dtype, revision=found.base_revision, **kwargs)
         backbone = load_backbone(found.base, placement)
         processor = load_processor(found.processor_source, is_molmo2(backbone.config), **where)
@@ -214,9 +228,8 @@ class RewardModel(nn.Module):
             )
         if found.has_adapters:
             (merge_stored_adapters if adapters == "merge" else load_adapters)(backbone, found.path)
-        row = _stored_separator(backbone, separator_id)
-        model = cls(backbone, replace(found.settings, **changes), separator_id)
-        model._take({"separator": row} | found.tensors, found.path)
+        model = cls(backbone, replace(found.settings, **changes), separator_id, separator="base")
+        model._take({"separator": model.separator.detach()} | found.tensors, found.path)
         model.base, model.base_revision = found.base_name, found.base_revision
         return model.eval(), processor
 
@@ -307,9 +320,3 @@ class RewardModel(nn.Module):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])
-
-
-def _stored_separator(backbone: Any, separator_id: int) -> Tensor:
-    """Row (H,) of the separator as it is stored; zeros where there is none, as the authors fill their table up."""
-    table: Tensor = backbone.get_input_embeddings().weight.detach()
-    return table[separator_id].clone() if separator_id < len(table) else torch.zeros_like(table[0])

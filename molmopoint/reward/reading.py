@@ -20,8 +20,8 @@ def pool_answers(hidden: Tensor, places: Tensor, starts: Tensor | None, pooling:
 
     Args:
         hidden: (B, S, H).
-        places: (B, N) last token of each answer.
-        starts: (B, N) first token; None will do for "last".
+        places: (B, N) token at which each answer is read, the last one of it and the glue behind it.
+        starts: (B, N) first token of each answer, the glue behind the separator; None will do for "last".
         pooling: of `RewardSettings`.
     """
     if pooling == "last" or starts is None:
@@ -40,11 +40,18 @@ def pool_answers(hidden: Tensor, places: Tensor, starts: Tensor | None, pooling:
 
 
 def text_losses_of(
-    head: Callable[[Tensor], Tensor], hidden: Tensor, input_ids: Tensor, position_ids: Tensor, first: Tensor, last: Tensor
+    head: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    first: Tensor,
+    last: Tensor,
+    separator_id: int,
 ) -> Tensor:
     """(B,) float32 mean cross-entropy of the tokens from `first` to `last` (B, 1) that follow the one before them in the row.
 
-    In block attention only the first answer stands right behind the prompt; the first tokens of the others are not predicted.
+    In block attention only the first answer stands right behind the prompt; the first tokens of the others are not predicted. Neither is
+    the blank line behind a separator, which is no word of the answer.
 
     Args:
         head: output table, from states to logits.
@@ -53,10 +60,12 @@ def text_losses_of(
         position_ids: (B, S).
         first: (B, 1) first token of an answer.
         last: (B, 1) its last token.
+        separator_id: of the token between answers.
     """
     ids, positions = input_ids.to(hidden.device), position_ids.to(hidden.device)
     token = torch.arange(1, ids.shape[1], device=hidden.device)
-    wanted = (token >= first) & (token <= last) & (positions[:, 1:] == positions[:, :-1] + 1)
+    follows = (positions[:, 1:] == positions[:, :-1] + 1) & (ids[:, :-1] != separator_id)
+    wanted = (token >= first) & (token <= last) & follows
     logits = head(hidden[:, :-1][wanted]).float()
     losses = functional.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
     row = torch.arange(len(ids), device=losses.device).unsqueeze(1).expand_as(wanted)[wanted]

@@ -3,13 +3,17 @@ r"""From a prompt and its answers to one row, with the places where answers are 
     causal, assistant:  [pictures][prompt][header] y1 \n\n <S> \n\n y2 \n\n <S> \n\n y3 [end]
     block:              [pictures][prompt][header] | y1 [end] | y2 [end] | y3 [end]          three branches of a message tree
 
+[end] is what the chat template puts behind the last message: the published one puts nothing behind an assistant's, so the last answer
+is read at the last token of its own words, and in layout "user" at the newline behind the end of the turn. All others are read at the
+blank line before the separator, and begin with the blank line behind it.
+
 A row is a trunk, which is read once, and branches, which do not see each other and whose positions go on from the trunk. In
 "causal" a branch is a whole list of answers, each of which sees those before it; several orders of a list, or several lists, are
 several branches. In "block" every answer is a branch: exactly what it would be alone.
 
-Ids are built answer by answer, and places are recorded while they are built, so that nothing is searched for afterwards. Every
-answer is literal text: a separator that somebody typed stays text. An answer is encoded together with the glue behind it, as
-in the published rows, and without what is before it, which makes a difference only for answers that begin with white space.
+A list is encoded in one piece with the words before and behind it, as in the published rows: an answer that begins with white space
+shares a token with the line end before it. Such a token belongs to the branch, and the trunk ends before it. Every answer is literal
+text: a separator that somebody typed stays text, so the separators in the ids are those between answers.
 
 Letters: S tokens of the row, N answers, B rows, P image tokens, K slots, C crops and frames, G ViT patches per crop.
 """
@@ -17,7 +21,8 @@ Letters: S tokens of the row, N answers, B rows, P image tokens, K slots, C crop
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
@@ -27,11 +32,12 @@ from torch.nn.functional import pad
 from molmopoint.errors import ProcessingError
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.collate import PADDING_EXAMPLE, join_pooling
-from molmopoint.processing.literal import literal_text
+from molmopoint.processing.literal import LiteralText, literal_text
 from molmopoint.processing.message_tree import TRUNK
-from molmopoint.reward.prompts import Prompt, check_answers, read_prompt
+from molmopoint.reward.clips import as_clip
+from molmopoint.reward.prompts import Asked, Prompt, check_answers, read_prompt
 from molmopoint.reward.separator import add_separator
-from molmopoint.reward.settings import RewardSettings
+from molmopoint.reward.settings import SEPARATOR, RewardSettings
 from molmopoint.tokens import NO_SELECTION
 
 GLUE = "\n\n"
@@ -44,8 +50,23 @@ _ANSWERS_MARK = "\ufdd2"
 """Stands for the answers while the chat template is rendered. A noncharacter, which Unicode keeps out of text."""
 
 
-Branch = tuple[list[int], list[int], list[int]]
-"""Ids, and the first and the last place of each answer in them."""
+@dataclass(frozen=True)
+class Branch:
+    """What stands behind a trunk.
+
+    Attributes:
+        ids: of its tokens.
+        starts: first token of each answer.
+        ends: last token of each answer, at which it is read.
+    """
+
+    ids: list[int]
+    starts: list[int]
+    ends: list[int]
+
+    def behind(self, count: int) -> Branch:
+        """The branch without its first tokens."""
+        return Branch(self.ids[count:], [start - count for start in self.starts], [end - count for end in self.ends])
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +77,9 @@ class PromptPart:
         input_ids: (n,) up to the first answer, image tokens expanded.
         mm_token_type_ids: (n,) 1 at vision tokens.
         selection_ids: (n,) what the grounding tokens of earlier answers select, -1 elsewhere.
-        ending: ids the template puts behind the last answer.
+        tail: rendered text behind the last special token; its tokens are the last ones of `input_ids`, unless an answer that begins with
+            white space shares one of them.
+        ending: rendered text that the template puts behind the last answer.
         pixel_values: (C, G, patch values) crops or frames; None without pictures.
         pooling: (P, K) ViT patches of each image token; None without pictures.
         image_features: (P, H) what the connector of a MolmoPoint made of the pictures; stands in for pixels and table of pictures that are
@@ -66,13 +89,25 @@ class PromptPart:
     input_ids: Tensor
     mm_token_type_ids: Tensor
     selection_ids: Tensor
-    ending: tuple[int, ...]
+    tail: str = ""
+    ending: str = ""
     pixel_values: Tensor | None = None
     pooling: Tensor | None = None
     image_features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    def without_last(self, count: int) -> PromptPart:
+        """The part without its last tokens."""
+        kept = len(self) - count
+        columns = {name: getattr(self, name)[:kept] for name in ("input_ids", "mm_token_type_ids", "selection_ids")}
+        return replace(self, **columns)
+
+    def without_first(self, count: int) -> PromptPart:
+        """The part without its first tokens."""
+        columns = {name: getattr(self, name)[count:] for name in ("input_ids", "mm_token_type_ids", "selection_ids")}
+        return replace(self, **columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +120,8 @@ class RewardRow:
         mm_token_type_ids: (S,) 1 at vision tokens.
         position_ids: (S,) they go on from the trunk in every branch.
         branch_ids: (S,) -1 in the trunk.
-        response_starts: (N,) first token of each answer, branch after branch.
-        response_positions: (N,) last token of each answer, at which it is read.
+        response_starts: (N,) first token of each answer, branch after branch: the blank line behind the separator, but for the first one.
+        response_positions: (N,) token at which each answer is read, see above.
         pixel_values: (C, G, patch values), or None.
         pooling: (P, K), or None.
         image_features: (P, H), or None.
@@ -121,21 +156,24 @@ class RowBuilder:
         self.settings = settings
         self.max_length = max_length
         self.separator_id = add_separator(processor.tokenizer)
-        self._between = (self.separator_id, *self._encode(GLUE))
 
-    def prompt(self, prompt: Prompt, images: Any = None, videos: Any = None, **media: Any) -> PromptPart:
+    def prompt(
+        self, prompt: Prompt, images: Any = None, videos: Any = None, *, sampling_interval: float | None = None, **media: Any
+    ) -> PromptPart:
         """The part all answers share.
 
         Args:
             prompt: text, or messages that end with the user's.
             images: a picture or a list of them.
-            videos: a clip: a file, or frames with their times.
+            videos: a clip: a file, a folder of frames, or frames with their times.
+            sampling_interval: seconds between the frames of a folder, 4 if not given; of which `num_frames` are read, 16 if not given.
             **media: settings of the processor for this call, such as `max_crops` or `num_frames`.
 
         Raises:
             ProcessingError: the prompt cannot be read, or a picture or the clip is missing or broken.
         """
         asked = read_prompt(prompt, images, videos)
+        clips = [as_clip(clip, media.get("num_frames"), sampling_interval) for clip in asked.videos]
         rendered, earlier = self.processor.render_chat(self._with_mark(asked.messages))
         head, mark, tail = rendered.partition(_ANSWERS_MARK)
         if not mark or _ANSWERS_MARK in tail:
@@ -143,20 +181,24 @@ class RowBuilder:
         output = self.processor(
             text=[head],
             images=[asked.images] if asked.images else None,
-            videos=asked.videos or None,
+            videos=clips or None,
             earlier_points=[earlier] if earlier else None,
             return_tensors="pt",
             **media,
         )
         ids = output["input_ids"][0]
         kind = ("pixel_values_videos", "video_token_pooling") if asked.videos else ("pixel_values", "image_token_pooling")
-        return PromptPart(
+        part = PromptPart(
             ids,
             output["mm_token_type_ids"][0].long(),
             output["selection_ids"][0] if "selection_ids" in output else torch.full_like(ids, NO_SELECTION),
-            tuple(literal_text(self.processor.tokenizer).encode(tail)),
+            self._literal.behind_last_name(head),
+            tail,
             *(output.get(name) for name in kind),
         )
+        self._check_tail(part)
+        added = not head.startswith(self.processor.opening)
+        return part.without_first(1) if added and not self._opens(asked) else part
 
     def row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]] | None = None) -> RewardRow:
         """One row of a prompt and its answers.
@@ -173,38 +215,74 @@ class RowBuilder:
         orders = [range(len(responses))] if orders is None else orders
         row, count = self.longest_row(prompt, responses, orders)
         if count < len(orders):
-            raise self._too_long(prompt, None, [self._encode(answer) for answer in responses])
+            raise self._too_long(prompt, None, responses)
         return row
 
     def longest_row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]]) -> tuple[RewardRow, int]:
         """A row of the first lists, as many as fit, and how many these are. Arguments and errors as in `row`."""
         responses = check_answers(responses)
-        last = [self._encode(answer) for answer in responses]
-        followed = last if self.settings.attention == "block" else [self._encode(answer, GLUE) for answer in responses]
-        branches: list[Branch] = []
-        length, count = len(prompt), 0
-        for order in orders:
-            if self.settings.attention == "block":
-                added = [branch_of([last[number]], (), prompt.ending) for number in order]
-            else:
-                answers = [*(followed[number] for number in order[:-1]), last[order[-1]]]
-                added = [branch_of(answers, self._between, prompt.ending)]
-            length += sum(len(ids) for ids, _, _ in added)
-            if self.max_length is not None and length > self.max_length:
-                break
-            branches += added
-            count += 1
-        if not count:
-            raise self._too_long(prompt, length, last)
-        return join_branches(prompt, branches), count
+        shared, branches, length = self._fitting(prompt, responses, orders, self.max_length)
+        if not branches:
+            raise self._too_long(prompt, length, responses)
+        trunk = prompt.without_last(len(self._literal.encode(prompt.tail)) - shared)
+        row = join_branches(trunk, [branch.behind(shared) for each in branches for branch in each])
+        return row, len(branches)
 
     def length(self, prompt: PromptPart, responses: Sequence[str]) -> int:
-        """Tokens of the row of these answers in one list."""
-        ends = [len(self._encode(answer)) for answer in responses]
-        if self.settings.attention == "block":
-            return len(prompt) + sum(ends) + len(prompt.ending) * len(ends)
-        glued = [len(self._encode(answer, GLUE)) + len(self._between) for answer in responses[:-1]]
-        return len(prompt) + sum(glued) + ends[-1] + len(prompt.ending)
+        """Tokens of the row of these answers in one list, whatever the limit is."""
+        return self._fitting(prompt, responses, [range(len(responses))], None)[2]
+
+    def _fitting(
+        self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]], limit: int | None
+    ) -> tuple[int, list[list[Branch]], int]:
+        """As many lists as fit into a limit.
+
+        Returns:
+            How many tokens of the tail all branches share, the branches of each list, all with the tail at their head, and the tokens of
+            the row; if nothing fits, those of a row of the first list.
+        """
+        tail = self._literal.encode(prompt.tail)
+        before = len(prompt) - len(tail)
+        shared, fitting, length = len(tail), [], before
+        for order in orders:
+            added = [self._branch(prompt, answers) for answers in self._lists(responses, order)]
+            fewest = min(shared, *(_shared(tail, branch.ids) for branch in added))
+            longer = before + fewest + sum(len(branch.ids) - fewest for each in [*fitting, added] for branch in each)
+            if limit is not None and longer > limit:
+                return shared, fitting, length if fitting else longer
+            fitting.append(added)
+            shared, length = fewest, longer
+        return shared, fitting, length
+
+    def _lists(self, responses: Sequence[str], order: Sequence[int]) -> list[list[str]]:
+        """The answers of each branch of a list."""
+        answers = [responses[number] for number in order]
+        return [[answer] for answer in answers] if self.settings.attention == "block" else [answers]
+
+    def _branch(self, prompt: PromptPart, answers: Sequence[str]) -> Branch:
+        """A branch of answers that are judged together, the tail of the prompt before them."""
+        between = GLUE + SEPARATOR + GLUE
+        text = between.join(self._literal.escape(answer) for answer in answers)
+        ids = self._literal.encode(prompt.tail + text + prompt.ending)
+        return branch_of(ids, self.separator_id, _shared(self._literal.encode(prompt.tail), ids))
+
+    @property
+    def _literal(self) -> LiteralText:
+        return literal_text(self.processor.tokenizer)
+
+    def _opens(self, asked: Asked) -> bool:
+        """Whether a row begins with the first token of the tokenizer."""
+        if self.settings.layout == "user" or self.settings.opening == "always":
+            return True
+        return bool(asked.images or asked.videos)
+
+    def _check_tail(self, part: PromptPart) -> None:
+        """Refuses a prompt whose last words share a token with what is before them."""
+        tail = self._literal.encode(part.tail)
+        if part.input_ids[len(part) - len(tail) :].tolist() != tail:
+            raise ProcessingError(
+                "expected a chat template that begins turns with a special token, got one whose words run together; use the one of the model"
+            )
 
     def _with_mark(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Messages with a mark where the answers go; no other text has one."""
@@ -219,13 +297,8 @@ class RowBuilder:
             content.append({"type": "text", "text": _ANSWERS_MARK})
         return [*before, {**message, "content": content}]
 
-    def _encode(self, text: str, glue: str = "") -> list[int]:
-        """Ids of literal text and the glue behind it."""
-        literal = literal_text(self.processor.tokenizer)
-        return literal.encode(literal.escape(text) + glue)
-
-    def _too_long(self, prompt: PromptPart, total: int | None, answers: Sequence[list[int]]) -> ProcessingError:
-        lengths = ", ".join(str(len(answer)) for answer in answers)
+    def _too_long(self, prompt: PromptPart, total: int | None, answers: Sequence[str]) -> ProcessingError:
+        lengths = ", ".join(str(len(self._literal.encode(self._literal.escape(answer)))) for answer in answers)
         return ProcessingError(
             f"expected at most {self.max_length} tokens, got {'more' if total is None else total}: {len(prompt)} of the prompt with its "
             f"pictures, answers of {lengths}; shorten them, pass fewer answers, fewer or smaller pictures, or a larger max_length"
@@ -279,24 +352,18 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
     return batch
 
 
-def branch_of(answers: Sequence[Sequence[int]], between: Sequence[int], ending: Sequence[int]) -> Branch:
+def branch_of(ids: list[int], separator_id: int, first: int = 0) -> Branch:
     """One list of answers.
 
     Args:
-        answers: ids of each, all but the last with the glue behind it.
-        between: separator and the glue behind it.
-        ending: behind the last answer, which is read at its end.
+        ids: of the answers with a separator between them, and maybe some before and behind all of them.
+        separator_id: of the token between answers; an answer ends before it and begins behind it.
+        first: where the first answer begins.
     """
-    ids: list[int] = []
-    starts, ends = [], []
-    for answer in answers[:-1]:
-        starts.append(len(ids))
-        ids += answer
-        ends.append(len(ids) - 1)
-        ids += between
-    starts.append(len(ids))
-    ids += [*answers[-1], *ending]
-    return ids, starts, [*ends, len(ids) - 1]
+    separators = [place for place, number in enumerate(ids) if number == separator_id]
+    starts = [first, *(place + 1 for place in separators)]
+    ends = [*(place - 1 for place in separators), len(ids) - 1]
+    return Branch(ids, starts, ends)
 
 
 def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
@@ -304,13 +371,14 @@ def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
     trunk = len(prompt)
     parts, positions, numbers, starts, ends = [prompt.input_ids], [torch.arange(trunk)], [torch.full((trunk,), TRUNK)], [], []
     place = trunk
-    for number, (ids, first, last) in enumerate(branches):
-        parts.append(torch.tensor(ids))
-        positions.append(torch.arange(trunk, trunk + len(ids)))
-        numbers.append(torch.full((len(ids),), number))
-        starts += [place + i for i in first]
-        ends += [place + i for i in last]
-        place += len(ids)
+    for number, branch in enumerate(branches):
+        length = len(branch.ids)
+        parts.append(torch.tensor(branch.ids))
+        positions.append(torch.arange(trunk, trunk + length))
+        numbers.append(torch.full((length,), number))
+        starts += [place + start for start in branch.starts]
+        ends += [place + end for end in branch.ends]
+        place += length
     added = place - trunk
     return RewardRow(
         input_ids=torch.cat(parts),
@@ -324,6 +392,12 @@ def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
         pooling=prompt.pooling,
         image_features=prompt.image_features,
     )
+
+
+def _shared(tail: Sequence[int], ids: Sequence[int]) -> int:
+    """Tokens at the head of `ids` that are those of the tail."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(tail, ids, strict=False))
+    return sum(1 for _ in same)
 
 
 def _unmarked(part: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer
@@ -22,6 +22,9 @@ from molmopoint.errors import CheckpointError
 from molmopoint.molmo2 import is_molmo2
 from molmopoint.reward.settings import SEPARATOR
 from molmopoint.tokens import point_text
+
+SeparatorRow = Literal["mean", "base"]
+"""Where the row of a new separator comes from."""
 
 _FILLER = re.compile(r"<EXTRA_TOKENS_POINT_\d+>|\|<UNUSED_\d+>\||\|<EXTRA_TOKENS_\d+>\|")
 
@@ -75,6 +78,13 @@ def mean_row(model: Any) -> Tensor:
     """Mean (H,) of the V rows of the vocabulary, in their dtype: where a new token starts."""
     table: Tensor = model.get_input_embeddings().weight[: model.config.text_config.vocab_size]
     return table.float().mean(0).to(table.dtype)
+
+
+@torch.no_grad()
+def stored_row(model: Any, separator_id: int) -> Tensor:
+    """Row (H,) that the input table has for the separator; zeros where it has none, as the authors fill their table up."""
+    table: Tensor = model.get_input_embeddings().weight.detach()
+    return table[separator_id].clone() if separator_id < len(table) else torch.zeros_like(table[0])
 
 
 def _renamed(backend: Tokenizer, token_id: int) -> Tokenizer:

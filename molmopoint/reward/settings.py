@@ -19,14 +19,18 @@ SEPARATOR = "<|resp_sep|>"
 """Token between two answers."""
 
 CONFIG_FILE, AUTHORS_CONFIG_FILE = "reward_config.json", "reward_model_config.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_EARLIER: dict[int, dict[str, Any]] = {1: {"opening": "always"}}
+"""Settings that files of earlier versions do not have, and what they were then."""
 
 Layout = Literal["assistant", "user"]
+Opening = Literal["visual", "always"]
 Attention = Literal["causal", "block"]
 Pooling = Literal["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "layout": get_args(Layout),
+    "opening": get_args(Opening),
     "attention": get_args(Attention),
     "pooling": get_args(Pooling),
     "activation": get_args(Activation),
@@ -40,10 +44,13 @@ class RewardSettings:
     Attributes:
         layout: "assistant" puts the answers into the assistant's turn, as the published training does; "user" behind the prompt in
             the user's turn, as the published example of inference does.
+        opening: which rows of layout "assistant" begin with the first token of the tokenizer: "visual" those with pictures or a clip, as in
+            the published training, "always" all of them. Rows of layout "user" always do, as in the published example.
         attention: "causal" lets every answer see those before it, as published; "block" none, so that each is judged alone, behind a
             prompt that is read once.
         pooling: which states of an answer make its vector: the last one, the first one, both side by side, their sum, the last minus
-            the first, or the mean of all.
+            the first, or the mean of all. The first one of all answers but the first is the blank line behind the separator, and the last
+            one of all but the last the blank line before it.
         head_width: hidden layer of the head; None for a plain linear one.
         activation: of the head.
         scale: divide the scores by the root of the width of the text model.
@@ -53,6 +60,7 @@ class RewardSettings:
     """
 
     layout: Layout = "assistant"
+    opening: Opening = "visual"
     attention: Attention = "causal"
     pooling: Pooling = "last"
     head_width: int | None = 1024
@@ -110,8 +118,10 @@ class StoredReward:
             CheckpointError: it is no such file, or one of another version.
         """
         document = read_object(file)
-        if (version := document.get("format_version")) != FORMAT_VERSION:
+        version = document.get("format_version")
+        if type(version) is not int or version not in (*_EARLIER, FORMAT_VERSION):
             raise CheckpointError(f"expected format_version {FORMAT_VERSION} in {file}, got {version!r}; use a matching molmopoint")
+        document = {**_EARLIER.get(version, {}), **document}
         names = [field.name for field in fields(RewardSettings)]
         if missing := [name for name in (*names, "separator_id") if name not in document]:
             raise CheckpointError(f"expected {', '.join(missing)} in {file}, got a file without; save the model again")

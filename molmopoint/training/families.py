@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from molmopoint.data.records import Record
 from molmopoint.decoding import read_answer
 from molmopoint.points import Points
 from molmopoint.processing import MolmoPointProcessor
@@ -40,9 +39,14 @@ class Seen:
 class Family(Protocol):
     """How a family of models looks at pictures, writes answers and is understood."""
 
-    processor: Any
+    processor: MolmoPointProcessor
     patch_token_id: int
     """Id whose selections count over a packed row."""
+
+    @property
+    def written_processor(self) -> Any:
+        """The processor whose files lie beside a trained model."""
+        ...
 
     def see(self, example: Example) -> Seen:
         """The pictures or the clip of an example as model input."""
@@ -71,24 +75,18 @@ class GroundingFamily:
         self.patch_token_id = grounding_token_ids(processor.tokenizer)[0]
         self.extended_start = processor.extended_start
 
+    @property
+    def written_processor(self) -> MolmoPointProcessor:
+        """The processor whose files lie beside a trained model."""
+        return self.processor
+
     def see(self, example: Example) -> Seen:
         """The pictures or the clip of an example as model input.
 
         Raises:
             ProcessingError: a picture or clip is missing or broken.
         """
-        pictures = [load_picture(picture) for picture in example.pictures]
-        settings: dict[str, Any] = {} if self.crops_per_image is None or not pictures else {"max_crops": self.crops_per_image}
-        output = self.processor(
-            text=[_visual_text(example.records[0])],
-            images=[pictures] if pictures else None,
-            videos=None if example.clip is None else [str(example.clip)],
-            return_tensors="pt",
-            return_pointing_metadata=True,
-            **settings,
-        )
-        has_visual = bool(pictures) or example.clip is not None
-        return Seen(Trunk.from_processor(output), output["pointing_metadata"][0] if has_visual else None)
+        return look_at(self.processor, example, self.crops_per_image)
 
     def row(self, seen: Seen, conversations: Sequence[Conversation], max_length: int) -> TrainingRow:
         """A training row of the conversations about the pictures; branches that do not fit are left out."""
@@ -106,6 +104,26 @@ class GroundingFamily:
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def _visual_text(record: Record) -> str:
-    """Placeholders of the visual input; nothing for text rows."""
-    return trunk_text(record) if record.images or record.video is not None else ""
+def look_at(processor: MolmoPointProcessor, example: Example, crops_per_image: int | None) -> Seen:
+    """The pictures or the clip of an example, seen as `molmopoint.load` sees them.
+
+    Args:
+        processor: of the checkpoint.
+        example: rows on the same pictures or clip.
+        crops_per_image: tiles of a picture beside its overview; None as the processor says.
+
+    Raises:
+        ProcessingError: a picture or clip is missing or broken.
+    """
+    pictures = [load_picture(picture) for picture in example.pictures]
+    settings: dict[str, Any] = {} if crops_per_image is None or not pictures else {"max_crops": crops_per_image}
+    output = processor(
+        text=[trunk_text(example.records[0], processor)],
+        images=[pictures] if pictures else None,
+        videos=None if example.clip is None else [str(example.clip)],
+        return_tensors="pt",
+        return_pointing_metadata=True,
+        **settings,
+    )
+    has_visual = bool(pictures) or example.clip is not None
+    return Seen(Trunk.from_processor(output), output["pointing_metadata"][0] if has_visual else None)

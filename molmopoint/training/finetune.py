@@ -112,7 +112,7 @@ def finetune(
     if processes.should_save:
         card = _card(data, model, replay, settings, run_data, result)
         adapter = None if settings.lora is None else folder.adapter
-        export_model(network, family.processor, folder.model, card, adapter=adapter, dtype=DTYPES[settings.dtype])
+        export_model(network, family.written_processor, folder.model, card, adapter=adapter, dtype=DTYPES[settings.dtype])
         folder.write("result.json", {"before": before, "after": after, "steps": result.steps, "skipped": len(result.skipped)})
     return result
 

@@ -193,32 +193,40 @@ class Reward:
     Attributes:
         loss: of the scores of one list of answers.
         layout: whose turn the answers are in.
+        opening: which rows of layout "assistant" begin with the first token of the tokenizer: those with pictures or a clip ("visual", as
+            published) or all.
         attention: whether an answer sees those before it.
         pooling: which states of an answer are read.
         head_width: hidden layer of the head; None for a plain linear one.
         activation: of the head.
+        separator: the vector of the token between answers at first: the row that the base has for it ("base", as published; zeros if it
+            has none), or the mean of the vocabulary.
         train_separator: train the vector of the token between answers too; the published training does not.
         text: weight of the next-token loss on the words of a best answer, beside the loss of the scores; the published training has none.
         train_text_head: let the output table learn along for that loss. It is of no use to a judge and is not stored with a small one.
         vision_tokens: of a row at most.
         margin: tokens of a row that stay free.
         crops: tiles of a picture beside its overview, tried in turn until a row fits.
-        frames: of a clip; halved until a row fits.
+        frames: of a clip from a file; halved until a row fits.
+        folder_frames: of a clip that is a folder of frames; the same.
     """
 
     loss: Literal["ce", "ce_soft", "plackett_luce", "pairwise"] = "ce"
     layout: Literal["assistant", "user"] = "assistant"
+    opening: Literal["visual", "always"] = "visual"
     attention: Literal["causal", "block"] = "causal"
     pooling: Literal["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"] = "last"
     head_width: int | None = 1024
     activation: Literal["silu", "selu", "gelu", "relu", "tanh"] = "silu"
+    separator: Literal["base", "mean"] = "base"
     train_separator: bool = False
     text: float = 0.0
     train_text_head: bool = False
     vision_tokens: int = 16384
     margin: int = 256
     crops: tuple[int, ...] = (8, 4, 2, 1)
-    frames: int = 128
+    frames: int = 384
+    folder_frames: int = 16
 
 
 @dataclass(frozen=True)

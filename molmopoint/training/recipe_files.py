@@ -199,6 +199,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **{f"data.{name}": _NOT_NEGATIVE for name in ("crop_weight", "workers", "seed", "held_out")},
     "data.replay": _PART,
     "reward.head_width": _POSITIVE, "reward.vision_tokens": _POSITIVE, "reward.margin": _NOT_NEGATIVE, "reward.frames": _POSITIVE,
+    "reward.folder_frames": _POSITIVE,
     "reward.crops": ("one or more numbers above 0", lambda value: value and min(value) > 0),
     "augmentation.mirror": ("a part from 0 to 1", lambda value: 0 <= value <= 1),
     "augmentation.turn": ("degrees from 0 to 180", lambda value: 0 <= value <= 180),

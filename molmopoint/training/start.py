@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import family_of, locate
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing import MolmoPointProcessor
+from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.registration import register
+from molmopoint.training.chat_format import check_chat_format
 from molmopoint.training.families import Family, GroundingFamily
 from molmopoint.training.lora import quantised
 from molmopoint.training.molmo2 import Molmo2ForTraining
@@ -48,9 +48,11 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
         at: dict[str, Any] = {"revision": revision}
         settings: dict[str, Any] = {**at, "dtype": torch.float32, **quantised(recipe)}
         if family == "molmo2":
-            text = TextFamily(Molmo2Processor.from_pretrained(source, **at), recipe.data.crops_per_image)
-            return Molmo2ForTraining.from_pretrained(source, **settings), text
+            text = Molmo2PointingProcessor.from_pretrained(source, **at)
+            check_chat_format(text)
+            return Molmo2ForTraining.from_pretrained(source, **settings), TextFamily(text, recipe.data.crops_per_image)
         processor = MolmoPointProcessor.from_pretrained(source, **at)
+        check_chat_format(processor)
         loaded = MolmoPointForConditionalGeneration.from_pretrained(source, attn_implementation=attention_of(recipe), **settings)
     except MolmoPointError as error:
         raise CheckpointError(f"expected a model to fine-tune at {source!r}, got: {error}") from error

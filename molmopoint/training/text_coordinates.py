@@ -3,7 +3,7 @@
 Requests, styles, message trees, packing and token weights are those of MolmoPoint. Only the point lists differ: they are text, so
 rows have no selections.
 
-    family = TextFamily(Molmo2Processor.from_pretrained("allenai/Molmo2-4B"))
+    family = TextFamily(Molmo2PointingProcessor.from_pretrained("allenai/Molmo2-4B"))
     seen = family.see(example)
     conversations = format_tree(example.records, seen.metadata, rng, rules)        seen.metadata is a TextCoordinates
     row = family.row(seen, conversations, max_length=4096)
@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 
 from molmopoint.errors import ProcessingError
 from molmopoint.points import Points
+from molmopoint.processing import Molmo2PointingProcessor
 from molmopoint.processing.answers import TURN_END, TURN_START, Style
 from molmopoint.processing.message_tree import TrainingRow, Trunk
-from molmopoint.processing.pictures import load_picture
 from molmopoint.processing.text_answers import read_text_answer
 from molmopoint.processing.text_coordinates import text_answer, text_tracks
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LOW_RES_PATCH, VIDEO_PLACEHOLDER, VISION_TOKENS
-from molmopoint.training.families import Seen
+from molmopoint.training.families import Seen, look_at
 from molmopoint.training.formatting import Conversation
 from molmopoint.training.molmo2 import NO_PATCH_TOKEN
 from molmopoint.training.sources import Example
-from molmopoint.training.trees import tree_row, trunk_text
-from molmopoint.video import Clip, read_video
+from molmopoint.training.trees import tree_row
 
 _NEEDED = (*(name for name in VISION_TOKENS if name != LOW_RES_PATCH), IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, TURN_START, TURN_END)
 
@@ -83,7 +83,7 @@ class TextFamily:
     """Native Molmo2: points are text. See `families.Family`.
 
     Args:
-        processor: of the checkpoint, transformers' `Molmo2Processor`.
+        processor: of the checkpoint, the one that `molmopoint.load` reads.
         crops_per_image: tiles of a picture beside its overview; None as the processor says.
 
     Raises:
@@ -92,12 +92,17 @@ class TextFamily:
 
     patch_token_id = NO_PATCH_TOKEN
 
-    def __init__(self, processor: Any, crops_per_image: int | None = None) -> None:
+    def __init__(self, processor: Molmo2PointingProcessor, crops_per_image: int | None = None) -> None:
         known = processor.tokenizer.get_vocab()
         if missing := [name for name in _NEEDED if name not in known]:
             raise ProcessingError(f"expected the tokenizer of a Molmo2, got one without {', '.join(missing)}; load the model's own")
         self.processor = processor
         self.crops_per_image = crops_per_image
+
+    @property
+    def written_processor(self) -> Molmo2Processor:
+        """The processor whose files lie beside a trained model: transformers' own, as the weights are."""
+        return self.processor.native()
 
     def see(self, example: Example) -> Seen:
         """The pictures or the clip of an example as model input.
@@ -105,18 +110,9 @@ class TextFamily:
         Raises:
             ProcessingError: a picture or clip is missing or broken.
         """
-        record = example.records[0]
-        settings: dict[str, Any] = {}
-        metadata: TextCoordinates | None = None
-        if example.clip is not None:
-            video = self.processor.video_processor
-            metadata, settings = _watch(read_video(example.clip, video.num_frames, video.max_fps))
-        elif example.pictures:
-            pictures = [load_picture(picture) for picture in example.pictures]
-            metadata = TextCoordinates(tuple(picture.size for picture in pictures))
-            settings = {"images": pictures} | ({} if self.crops_per_image is None else {"max_crops": self.crops_per_image})
-        text = "" if metadata is None else trunk_text(record)
-        return Seen(Trunk.from_processor(self.processor(text=[text], return_tensors="pt", **settings)), metadata)
+        seen = look_at(self.processor, example, self.crops_per_image)
+        known = seen.metadata
+        return Seen(seen.trunk, None if known is None else TextCoordinates(tuple(known.image_sizes), known.timestamps))
 
     def row(self, seen: Seen, conversations: Sequence[Conversation], max_length: int) -> TrainingRow:
         """A training row of the conversations about the pictures; branches that do not fit are left out."""
@@ -126,15 +122,3 @@ class TextFamily:
         """Points of an answer in pixels, and its text."""
         text = self.processor.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return Points.empty() if seen.metadata is None else seen.metadata.read(text), text
-
-
-def _watch(clip: Clip) -> tuple[TextCoordinates, dict[str, Any]]:
-    """What is known of a clip, and the arguments of the native processor for it.
-
-    The native class would choose other frames than the models were trained on, and states the time index / fps: with one frame a
-    second, an index is a time.
-    """
-    times = np.asarray(clip.timestamps, dtype=np.float64)
-    known = {"total_num_frames": len(times), "fps": 1.0, "frames_indices": times.tolist()}
-    height, width = clip.frames.shape[1:3]
-    return TextCoordinates(((width, height),), times), {"videos": [clip.frames], "video_metadata": [known], "do_sample_frames": False}

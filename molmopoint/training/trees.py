@@ -11,6 +11,7 @@ import torch
 
 from molmopoint.data.records import TRACK_STYLES, Record
 from molmopoint.geometry import PointingMetadata
+from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.message_tree import IGNORED, MessageTree, TrainingRow, Trunk, Turn, build_row, encode_conversation
 from molmopoint.training.formatting import Conversation, FormattingRules, PointWriter, expressions, format_record, join_turns
 
@@ -69,13 +70,11 @@ def _may_share_a_conversation(record: Record) -> bool:
     return record.video is not None and record.is_pointing and not record.turns and record.style not in TRACK_STYLES
 
 
-def trunk_text(record: Record, image_token: str = "<|image|>", video_token: str = "<|video|>") -> str:
-    """Placeholders of the row's visual input as the chat template writes them; pictures are named where there are several."""
+def trunk_text(record: Record, processor: MolmoPointProcessor) -> str:
+    """Placeholders of the row's visual input as the chat template writes them; nothing for rows of text."""
     if record.video is not None:
-        return video_token
-    if len(record.images) == 1:
-        return image_token
-    return "".join(f"Image {i}{image_token}" for i in range(1, len(record.images) + 1))
+        return processor.visual_text("video", 1)
+    return processor.visual_text("image", len(record.images)) if record.images else ""
 
 
 def tree_row(trunk: Trunk, conversations: Sequence[Conversation], tokenizer: Any, *, max_length: int | None = None) -> TrainingRow:

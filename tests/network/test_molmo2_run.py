@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_molmo2 import molmo2_processor, random_molmo2
+from tiny_molmo2 import molmo2_pointing_processor, random_molmo2
 from toy_processor import frames, picture, toy_tokenizer
 from transformers import Molmo2ForConditionalGeneration
 
@@ -58,7 +58,7 @@ class Pictures:
 
 @pytest.fixture(scope="module")
 def family() -> TextFamily:
-    return TextFamily(molmo2_processor(), crops_per_image=2)
+    return TextFamily(molmo2_pointing_processor(), crops_per_image=2)
 
 
 def trainer_of(family: TextFamily, out, recipe: Recipe) -> PointingTrainer:
@@ -129,7 +129,7 @@ def test_clips_are_tracked_and_packed_with_pictures(family: TextFamily, tmp_path
 
 
 def test_a_tokenizer_without_the_special_tokens_is_refused():
-    bare = molmo2_processor()
+    bare = molmo2_pointing_processor()
     bare.tokenizer = toy_tokenizer(["<im_patch>"], points=0)
     with pytest.raises(ProcessingError, match="im_col"):
         TextFamily(bare)

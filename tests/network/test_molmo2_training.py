@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from tiny_molmo2 import molmo2_config, molmo2_processor, random_molmo2
+from tiny_molmo2 import molmo2_config, molmo2_pointing_processor, molmo2_processor, random_molmo2
 from toy_processor import picture
 from transformers import Molmo2ForConditionalGeneration
 
@@ -22,7 +22,7 @@ from molmopoint.training.text_coordinates import TextFamily
 from molmopoint.training.trees import format_tree
 
 PROCESSOR: Any = molmo2_processor()
-FAMILY = TextFamily(PROCESSOR)
+FAMILY = TextFamily(molmo2_pointing_processor())
 PAD = PROCESSOR.tokenizer.pad_token_id
 RULES = FormattingRules(weights=dict.fromkeys(("points", "answer", "caption"), LossWeighting(root_length=2.0, root_branches=True)))
 

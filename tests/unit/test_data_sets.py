@@ -73,7 +73,7 @@ def test_rows_with_pictures_inside_work_to_the_end(source, tmp_path):
     processor = toy_processor()
     pictures, clip = resolve_media(groups[0][0], tmp_path)
     assert clip is None and pictures[0].size == (90, 60)
-    inputs = processor(text=[trunk_text(groups[0][0])], images=list(pictures), return_pointing_metadata=True, return_tensors="pt")
+    inputs = processor(text=[trunk_text(groups[0][0], processor)], images=list(pictures), return_pointing_metadata=True, return_tensors="pt")
     made = format_tree(groups[0], inputs["pointing_metadata"][0], np.random.default_rng(0))
     row = tree_row(Trunk.from_processor(inputs), made, processor.tokenizer)
     assert row.pixel_values is not None and int(row.branch_ids.max()) == 1

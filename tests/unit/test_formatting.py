@@ -40,7 +40,7 @@ processor = functools.cache(toy_processor)
 def seen(*sizes, max_crops=4):
     """The processor's output for pictures of these (width, height), nothing but placeholders as text."""
     images = [picture(height, width) for width, height in sizes]
-    text = trunk_text(Record(1, tuple("ab"[: len(sizes)])))
+    text = trunk_text(Record(1, tuple("ab"[: len(sizes)])), processor())
     return processor()(text=[text], images=images, max_crops=max_crops, return_pointing_metadata=True, return_tensors="pt")
 
 
@@ -361,7 +361,7 @@ def test_rows_read_as_the_processor_reads_them(kind):
     metadata, tokenizer = metadata_of(inputs), processor().tokenizer
     made = format_record(record, metadata, rng(), FormattingRules(some_images=0.0))
     built = tree_row(Trunk.from_processor(inputs), [made], tokenizer)
-    text = f"{trunk_text(record)}<|im_start|>user\n{made.prompt}<|im_end|>\n<|im_start|>assistant\n"
+    text = f"{trunk_text(record, processor())}<|im_start|>user\n{made.prompt}<|im_end|>\n<|im_start|>assistant\n"
     visual = {"images": [picture(h, w) for w, h in metadata.image_sizes], "max_crops": 4} if kind != "clip" else {}
     if visual:
         expected = processor()(text=[text], **visual, return_tensors="pt")["input_ids"][0]

@@ -25,7 +25,7 @@ HALF_A_CELL = 0.5 * 0.33 + 0.01
 def seen(sizes, max_crops):
     """What the processor records about pictures of these (width, height)."""
     known = {"max_crops": max_crops, "return_pointing_metadata": True, "return_tensors": "pt"}
-    text = trunk_text(Record(1, tuple("abc"[: len(sizes)])))
+    text = trunk_text(Record(1, tuple("abc"[: len(sizes)])), processor())
     return processor()(text=[text], images=[picture(h, w) for w, h in sizes], **known)["pointing_metadata"][0]
 
 

@@ -150,11 +150,11 @@ def _check_apart(trained: Preferences, held_out: Preferences) -> None:
 def new_network(model: str | Path, recipe: Recipe) -> tuple[RewardModel, RowBuilder]:
     """The model that is trained, adapters in it, and what makes its rows."""
     section = reward_section(recipe)
-    names = ("layout", "attention", "pooling", "head_width", "activation")
+    names = ("layout", "opening", "attention", "pooling", "head_width", "activation")
     settings = RewardSettings(**{name: getattr(section, name) for name in names})
     backbone, processor = load_reward_start(model, recipe)
     builder = RowBuilder(processor, settings)
-    network = RewardModel(backbone, settings, builder.separator_id)
+    network = RewardModel(backbone, settings, builder.separator_id, separator=section.separator)
     make_reward_trainable(network, recipe)
     return network, builder
 
@@ -174,7 +174,7 @@ def budget_of(recipe: Recipe) -> Budget:
     """What a row may hold."""
     section = reward_section(recipe)
     crops = section.crops if recipe.data.crops_per_image is None else (recipe.data.crops_per_image,)
-    return Budget(recipe.data.max_tokens, section.vision_tokens, section.margin, crops, section.frames)
+    return Budget(recipe.data.max_tokens, section.vision_tokens, section.margin, crops, section.frames, section.folder_frames)
 
 
 def _preparer(data: Preferences, builder: RowBuilder, recipe: Recipe) -> PreferencePreparer:

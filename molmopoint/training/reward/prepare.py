@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 from molmopoint.data.embedded import EmbeddedPicture
 from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.errors import ProcessingError
+from molmopoint.reward.clips import FOLDER_FRAMES
 from molmopoint.reward.rows import PromptPart, RewardRow, RowBuilder, collate
 from molmopoint.training.reward.dataset import PreparedBatch
 from molmopoint.training.reward.losses import ABSENT
@@ -39,7 +40,8 @@ class Budget:
         vision_tokens: image and frame tokens of a row.
         margin: tokens of a row that stay free.
         crops: tiles of a picture beside its overview, tried in turn.
-        frames: of a clip; halved until the row fits.
+        frames: of a clip from a file; halved until the row fits.
+        folder_frames: of a clip that is a folder of frames; the same.
     """
 
     max_tokens: int
@@ -47,6 +49,7 @@ class Budget:
     margin: int
     crops: tuple[int, ...]
     frames: int
+    folder_frames: int = FOLDER_FRAMES
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +104,7 @@ class PreferencePreparer:
         pictures = [image.open() if isinstance(image, EmbeddedPicture) else self.folder / image for image in record.images]
         clip = None if record.video is None else self.folder / record.video
         vision = total = 0
-        for settings in self._attempts(record):
+        for settings in self._attempts(record, clip):
             made = self.builder.prompt(record.prompt, pictures or None, None if clip is None else str(clip), **settings)
             vision, total = int(made.mm_token_type_ids.sum()), self.builder.length(made, record.responses)
             if vision <= self.budget.vision_tokens and total <= self.budget.max_tokens - (self.budget.margin if vision else 0):
@@ -111,17 +114,24 @@ class PreferencePreparer:
             f"{total} and {vision} with the fewest crops or frames; shorten the answers, or raise data.max_tokens"
         )
 
-    def _attempts(self, record: PreferenceRecord) -> Iterator[dict[str, Any]]:
+    def _attempts(self, record: PreferenceRecord, clip: Path | None) -> Iterator[dict[str, Any]]:
         """Settings of the processor, from the most to the fewest tokens."""
         if record.images:
             yield from ({"max_crops": crops} for crops in self.budget.crops)
-        elif record.video is not None:
-            frames = self.budget.frames
+        elif clip is not None:
+            most = self.budget.folder_frames if clip.is_dir() else self.budget.frames
+            frames = min(most, self._frames_that_fit())
+            known = {} if record.sampling_interval is None else {"sampling_interval": record.sampling_interval}
             while frames:
-                yield {"num_frames": frames}
+                yield {"num_frames": frames, **known}
                 frames //= 2
         else:
             yield {}
+
+    def _frames_that_fit(self) -> int:
+        """Frames of which no more can fit, whatever their clip, and at least one: reading more of them would be for nothing."""
+        rows, columns = self.builder.processor.video_processor.grid
+        return max(1, self.budget.vision_tokens // (rows * columns))
 
 
 class PreferenceCollator:
