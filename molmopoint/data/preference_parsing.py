@@ -68,7 +68,7 @@ def preference_fields(record: PreferenceRecord) -> dict[str, Any]:
 
 def _says_nothing(name: str, value: Any) -> bool:
     """Whether this is a picture or clip that is not there, as some data sets write it."""
-    return name in ("image", "video") and isinstance(value, str) and not value.strip() or (name == "images" and value in ([], ()))
+    return (name in ("image", "video") and isinstance(value, str) and not value.strip()) or (name == "images" and value in ([], ()))
 
 
 def _sampling_interval(given: Mapping[str, Any], row: int) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from molmopoint.pipeline.options import AnswerOptions
-from molmopoint.pipeline.requests import Request, collate
+from molmopoint.pipeline.requests import Request, collate_requests
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.visual import VisualInput
 from molmopoint.points import Point
@@ -57,7 +57,7 @@ class ModelFamily(ABC):
     def answer(self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any) -> list[PointingResult]:
         """Runs the model on one batch; one result per request, in order."""
         pad_token_id = self.processor.tokenizer.pad_token_id
-        batch = self.on_device(collate(requests, pad_token_id))
+        batch = self.on_device(collate_requests(requests, pad_token_id))
         with torch.inference_mode():
             arguments = options.generate_arguments()
             if arguments.get("stop_strings") is not None:

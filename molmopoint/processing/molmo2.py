@@ -62,7 +62,7 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
         )
 
     def native(self) -> Molmo2Processor:
-        """transformers' own processor with the same settings, whose files every transformers reads."""
+        """Transformers' own processor with the same settings, whose files every transformers reads."""
         parts = []
         for kind, part in ((Molmo2ImageProcessor, self.image_processor), (Molmo2VideoProcessor, self.video_processor)):
             settings = {name: value for name, value in part.to_dict().items() if not name.endswith("_processor_type")}

@@ -88,9 +88,7 @@ class RewardFolder:
         return str(self.path) if (self.path / "tokenizer_config.json").is_file() else self.base
 
 
-def find_reward(
-    name_or_path: str | Path, revision: str | None = None, base: str | Path | None = None, **where: Any
-) -> RewardFolder:
+def find_reward(name_or_path: str | Path, revision: str | None = None, base: str | Path | None = None, **where: Any) -> RewardFolder:
     """Reads what is small in a reward model.
 
     Args:

@@ -68,9 +68,7 @@ class RewardModel(nn.Module):
         CheckpointError: the backbone is of another family, or has no row for the separator.
     """
 
-    def __init__(
-        self, backbone: Backbone, settings: RewardSettings, separator_id: int, *, separator: SeparatorRow = "mean"
-    ) -> None:
+    def __init__(self, backbone: Backbone, settings: RewardSettings, separator_id: int, *, separator: SeparatorRow = "mean") -> None:
         super().__init__()
         if not isinstance(backbone, (MolmoPointForConditionalGeneration, Molmo2ForConditionalGeneration)):
             raise CheckpointError(f"expected a MolmoPoint or a Molmo2 as backbone, got {type(backbone).__name__}; load one of them")

@@ -13,7 +13,6 @@ from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.registration import register
-from molmopoint.training.chat_format import check_chat_format
 from molmopoint.training.families import Family, GroundingFamily
 from molmopoint.training.lora import quantised
 from molmopoint.training.molmo2 import Molmo2ForTraining
@@ -49,10 +48,8 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
         settings: dict[str, Any] = {**at, "dtype": torch.float32, **quantised(recipe)}
         if family == "molmo2":
             text = Molmo2PointingProcessor.from_pretrained(source, **at)
-            check_chat_format(text)
             return Molmo2ForTraining.from_pretrained(source, **settings), TextFamily(text, recipe.data.crops_per_image)
         processor = MolmoPointProcessor.from_pretrained(source, **at)
-        check_chat_format(processor)
         loaded = MolmoPointForConditionalGeneration.from_pretrained(source, attn_implementation=attention_of(recipe), **settings)
     except MolmoPointError as error:
         raise CheckpointError(f"expected a model to fine-tune at {source!r}, got: {error}") from error
