@@ -156,7 +156,7 @@ def test_earlier_turns_are_written_for_the_new_input(pointer):
     first = next(r for r in (ask(pointer, image) for image in PICTURES) if len(r.points))
     image = first.displayed.pictures[0]
     same = pointer._builder.about_pictures(image, "a dog", AnswerOptions(), [("Point to the cats", first.points)])
-    selected = [selection for selection in same.selection_ids.tolist() if selection != NO_SELECTION]
+    selected = [selection for selection in same.row.selection_ids.tolist() if selection != NO_SELECTION]
     assert selected == [*(n for triple in sorted(first.points.triples.tolist()) for n in triple), NO_MORE_POINTS]
     # The whole conversation about the same pictures, through the processor, has the same ids.
     messages = conversation("image", 1, as_turns([("Point to the cats", first.points)]), "Point to a dog")
