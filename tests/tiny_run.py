@@ -13,7 +13,7 @@ from tiny import PATCHES_PER_CROP, Rows, random_model, tiny_config
 from tiny_training import ANSWER, conversation, row
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.message_tree import TrainingRow
+from molmopoint.processing.rows import Row
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
 from molmopoint.training.recipe import Data, Groups, GroupSettings, Logging, Recipe, Saving, Scoring
@@ -29,7 +29,7 @@ RECIPE = Recipe(
 SIZES = (14, 10)
 
 
-def training_row(draw: Draw, *, points: bool = True) -> TrainingRow:
+def training_row(draw: Draw, *, points: bool = True) -> Row:
     """Rows of source 1 have no picture; of source 0 every third has a picture and no points."""
     if draw.source == 0 and draw.index == 5:
         raise ProcessingError("expected a picture, got a cup")
@@ -45,15 +45,15 @@ def training_row(draw: Draw, *, points: bool = True) -> TrainingRow:
     types = torch.isin(columns["input_ids"], torch.tensor(CONFIG.vision_token_ids)).long()
     crops, table = (sample["parts"][0][1][1], sample["parts"][0][1][2]) if sample["parts"] else (None, None)
     assert crops is None or crops.shape[1] == PATCHES_PER_CROP
-    return TrainingRow(**columns, mm_token_type_ids=types, pixel_values=crops, pooling=table)
+    return Row(**columns, mm_token_type_ids=types, pixel_values=crops, pooling=table)
 
 
-def alternating_row(draw: Draw) -> TrainingRow:
+def alternating_row(draw: Draw) -> Row:
     """Even draws have a picture and points, odd ones neither; so the second of two processes has no points at all."""
     return training_row(replace(draw, source=draw.number % 2, index=(1, 2, 4, 7)[draw.number // 2 % 4]))
 
 
-def uneven_row(draw: Draw) -> TrainingRow:
+def uneven_row(draw: Draw) -> Row:
     """Five of the rows of the second of two processes are broken."""
     if draw.number in (1, 3, 5, 7, 9):
         raise ProcessingError("expected a picture, got none")

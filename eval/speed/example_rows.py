@@ -16,9 +16,9 @@ from molmopoint.eval.speed.mix import TOKENS_PER_POINT, Drawn
 from molmopoint.eval.speed.prompts import WORD, picture_ids
 from molmopoint.processing import MolmoPointImageProcessor
 from molmopoint.processing.answers import EncodedText
-from molmopoint.processing.collate import join_pooling
 from molmopoint.processing.image import CropLayout, crop_layout
-from molmopoint.processing.message_tree import MessageTree, TrainingRow, Trunk, Turn, build_row
+from molmopoint.processing.message_tree import MessageTree, Turn, build_row
+from molmopoint.processing.rows import Row, join_pooling
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 from molmopoint.training.packing import ExampleSize
 
@@ -60,17 +60,17 @@ class RowMaker:
         text = sum(prompt + answer for prompt, answer in drawn.expressions)
         return ExampleSize(1 + visual + text, sum(layout.num_crops for layout in layouts) + drawn.frames)
 
-    def row(self, drawn: Drawn) -> TrainingRow:
+    def row(self, drawn: Drawn) -> Row:
         """An example as one tree."""
         trunk = self._trunk(drawn)
         branches = [[Turn(_words(prompt), self._answer(answer, trunk, drawn.points))] for prompt, answer in drawn.expressions]
         return build_row(MessageTree(trunk, branches), END)
 
-    def rows_of_expressions(self, drawn: Drawn) -> list[TrainingRow]:
+    def rows_of_expressions(self, drawn: Drawn) -> list[Row]:
         """An example as one row per expression, each with the pictures."""
         return [self.row(replace(drawn, expressions=(each,))) for each in drawn.expressions]
 
-    def _trunk(self, drawn: Drawn) -> Trunk:
+    def _trunk(self, drawn: Drawn) -> Row:
         ids: list[int] = [WORD]
         tables, counts = [], []
         for size in drawn.pictures:
@@ -88,8 +88,8 @@ class RowMaker:
         tokens = torch.tensor(ids)
         types = torch.isin(tokens, torch.tensor(self.config.vision_token_ids)).long()
         if not tables:
-            return Trunk(tokens, types)
-        return Trunk(tokens, types, self._noise[: sum(counts) // self.side**2], join_pooling(tables, counts))
+            return Row(tokens, types)
+        return Row(tokens, types, self._noise[: sum(counts) // self.side**2], join_pooling(tables, counts))
 
     def _frame_table(self, frames: int) -> Tensor:
         """(P, K) ViT patches of the image tokens of some frames."""
@@ -98,7 +98,7 @@ class RowMaker:
         table = grid[:used, :used].unfold(0, FRAME_WINDOW, FRAME_WINDOW).unfold(1, FRAME_WINDOW, FRAME_WINDOW).reshape(-1, FRAME_WINDOW**2)
         return (torch.arange(frames).view(-1, 1, 1) * self.side**2 + table).flatten(0, 1)
 
-    def _answer(self, length: int, trunk: Trunk, pointing: bool) -> EncodedText:
+    def _answer(self, length: int, trunk: Row, pointing: bool) -> EncodedText:
         """Words, or as many points as fit and one more patch token, spread over the image tokens that can be chosen."""
         if not pointing or trunk.pooling is None:
             return _words(length)
@@ -111,7 +111,7 @@ class RowMaker:
         selections = [NO_SELECTION, *(s for patch in chosen for s in (int(patch), 0, 4, NO_SELECTION)), NO_MORE_POINTS]
         return EncodedText(np.array(ids), np.array(selections))
 
-    def _indexable(self, trunk: Trunk) -> np.ndarray:
+    def _indexable(self, trunk: Row) -> np.ndarray:
         """Per image token of the trunk whether a point may choose it."""
         ids = trunk.input_ids.numpy()
         image = np.isin(ids, (self.config.image_patch_id, self.config.image_non_indexable_patch_id))

@@ -34,8 +34,7 @@ from molmopoint.eval.speed.models import Subject, build, large_config
 from molmopoint.eval.speed.settings import Setting
 from molmopoint.eval.speed.timing import Turn, interleave, paired_ratio, seconds_of
 from molmopoint.processing import MolmoPointImageProcessor
-from molmopoint.processing.collate import collate, pack
-from molmopoint.processing.message_tree import IGNORED, TrainingRow
+from molmopoint.processing.rows import IGNORED, Row, collate, pack
 from molmopoint.training.packing import ExampleSize, Packer, PackingLimits
 
 RELEASED = PackingLimits(16384, 128, pool_size=48, crop_weight=30)
@@ -114,7 +113,7 @@ def count_fills(draws: int) -> list[dict[str, Any]]:
     return found
 
 
-def batches_by_layout(maker: RowMaker, drawn: Sequence[Drawn], limits: PackingLimits) -> dict[str, list[list[TrainingRow]]]:
+def batches_by_layout(maker: RowMaker, drawn: Sequence[Drawn], limits: PackingLimits) -> dict[str, list[list[Row]]]:
     """Name of the layout -> rows of each batch; every layout has the same examples."""
     sizes = [maker.size(each) for each in drawn]
     packs = [keys for keys, _ in packs_of(sizes, limits, flush=True)]
@@ -129,7 +128,7 @@ def batches_by_layout(maker: RowMaker, drawn: Sequence[Drawn], limits: PackingLi
     }
 
 
-def train_pass(subject: Subject, setting: Setting, batches: Sequence[Sequence[TrainingRow]]) -> Turn:
+def train_pass(subject: Subject, setting: Setting, batches: Sequence[Sequence[Row]]) -> Turn:
     """Seconds of forward and backward pass over some batches, per labelled token."""
     setting.activate()
     labelled = sum(int((row.shift_labels != IGNORED).sum()) for rows in batches for row in rows)
@@ -145,7 +144,7 @@ def train_pass(subject: Subject, setting: Setting, batches: Sequence[Sequence[Tr
     return {"labelled token": seconds / labelled}
 
 
-def describe(batches: Sequence[Sequence[TrainingRow]]) -> dict[str, Any]:
+def describe(batches: Sequence[Sequence[Row]]) -> dict[str, Any]:
     """Rows, tokens with padding, crops and labelled tokens of a layout."""
     padded = sum(len(rows) * max(map(len, rows)) for rows in batches)
     used = sum(len(row) for rows in batches for row in rows)

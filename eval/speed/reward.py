@@ -33,8 +33,9 @@ from molmopoint.eval.speed.models import NAMES, Subject, build, default_setting
 from molmopoint.eval.speed.prompts import WORD, picture_prompt
 from molmopoint.eval.speed.settings import Setting
 from molmopoint.eval.speed.timing import Summary, Turn, interleave, paired_ratio, seconds_of
+from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.model import RewardModel
-from molmopoint.reward.rows import Branch, PromptPart, RewardRow, branch_of, collate, join_branches
+from molmopoint.reward.rows import Branch, PromptPart, branch_of, join_branches
 from molmopoint.reward.settings import RewardSettings
 from molmopoint.tokens import NO_SELECTION
 
@@ -124,13 +125,13 @@ class Scorer:
         first, *others = self.answers
         return branch_of([*first, *(number for answer in others for number in (SEPARATOR, *answer))], SEPARATOR)
 
-    def _single_rows(self) -> list[RewardRow]:
+    def _single_rows(self) -> list[Row]:
         return [join_branches(self.prompt, [branch_of(answer, SEPARATOR)]) for answer in self.answers]
 
-    def _batch(self, rows: Sequence[RewardRow]) -> dict[str, Tensor]:
+    def _batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         return {name: tensor.to(self.model.backbone.device) for name, tensor in collate(rows, 0).items()}
 
-    def _run(self, rows: Sequence[RewardRow]) -> Tensor:
+    def _run(self, rows: Sequence[Row]) -> Tensor:
         scores = self.model(**self._batch(rows)).scores
         assert scores is not None, "a pass gives scores"
         return scores
@@ -140,13 +141,13 @@ def scorer_of(subject: Subject, model: RewardModel, case: Case, count: int) -> S
     """A case with its ids, with some words for text."""
     if case.picture is None:
         ids = torch.full((case.words,), WORD)
-        prompt = PromptPart(ids, torch.zeros_like(ids), torch.full_like(ids, NO_SELECTION))
+        prompt = PromptPart(ids, torch.zeros_like(ids))
     else:
         seen = {name: tensor.cpu() for name, tensor in picture_prompt(subject, 1, *case.picture).items()}
         ids = seen["input_ids"][0]
         selections = torch.full_like(ids, NO_SELECTION)
         pixels, table = seen["pixel_values"], seen["image_token_pooling"]
-        prompt = PromptPart(ids, seen["mm_token_type_ids"][0], selections, pixel_values=pixels, pooling=table)
+        prompt = PromptPart(ids, seen["mm_token_type_ids"][0], pixels, table, selections)
     answers = [[WORD + 2 + (number + place) % 40 for place in range(case.answer)] for number in range(count)]
     return Scorer(model, prompt, answers)
 

@@ -24,8 +24,8 @@ from efficiency.plan import Plan
 from efficiency.start import new_model
 from molmopoint.metrics import match_points
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing.collate import collate
-from molmopoint.processing.message_tree import MessageTree, Trunk, Turn, build_row
+from molmopoint.processing.message_tree import MessageTree, Turn, build_row
+from molmopoint.processing.rows import Row, collate
 
 _MAX_NEW_TOKENS = 150
 _ROWS = 100
@@ -70,7 +70,7 @@ def batches_of(size: int, seed: int, steps: int, batch: int) -> Iterator[np.ndar
 
 def batch_of(examples: Examples, form: AnswerForm, questions: list[dict]) -> dict[str, Tensor]:
     """Arguments of the forward pass, pixels left out: one question per row."""
-    trunk = Trunk(examples.trunk_ids, examples.trunk_types)
+    trunk = Row(examples.trunk_ids, examples.trunk_types)
     turns = [Turn(examples.prompt(question["prompt"]), form.write(question)) for question in questions]
     rows = [build_row(MessageTree(trunk, [(turn,)]), examples.tokenizer.eos_token_id) for turn in turns]
     return collate(rows, examples.tokenizer.pad_token_id)

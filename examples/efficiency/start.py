@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from efficiency.plan import Plan
 from efficiency.scene_questions import ask_in_words
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing.answers import encode_answer, encode_prompt
-from molmopoint.processing.collate import collate
-from molmopoint.processing.message_tree import IGNORED, MessageTree, Trunk, Turn, build_row
+from molmopoint.processing.answers import encode_answer
+from molmopoint.processing.message_tree import MessageTree, Turn, build_row
+from molmopoint.processing.rows import IGNORED, Row, collate
 
 
 def new_model(settings: Settings) -> MolmoPointForConditionalGeneration:
@@ -51,8 +51,8 @@ def word_batch(
     for patches, mine in zip(patchify(pixels), labels.numpy(), strict=True):
         questions = ask_in_words(mine, number, rng)
         tokenizer = examples.tokenizer
-        turns = [(Turn(encode_prompt(q.text, tokenizer), encode_answer([q.answer], tokenizer)),) for q in questions]
-        trunk = Trunk(examples.trunk_ids, examples.trunk_types, patches[None], examples.pooling)
+        turns = [(Turn(examples.chat.prompts([q.text], "image", 1)[0], encode_answer([q.answer], tokenizer)),) for q in questions]
+        trunk = Row(examples.trunk_ids, examples.trunk_types, patches[None], examples.pooling)
         rows.append(build_row(MessageTree(trunk, turns), tokenizer.eos_token_id))
         kinds += [q.kind for q in questions]
     return collate(rows, examples.tokenizer.pad_token_id), kinds

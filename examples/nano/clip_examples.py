@@ -13,13 +13,15 @@ from torch import Tensor
 
 from molmopoint.connector import VisualFeatures
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing.answers import NOTHING_THERE, EncodedText, PointList, encode_answer, encode_prompt
-from molmopoint.processing.collate import collate
-from molmopoint.processing.message_tree import MessageTree, Trunk, Turn, build_row
+from molmopoint.processing.answers import NOTHING_THERE, EncodedText, PointList, encode_answer
+from molmopoint.processing.chat import ChatWriter
+from molmopoint.processing.message_tree import MessageTree, Turn, build_row
+from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import FRAME_END, FRAME_START, IMAGE_PATCH, NO_MORE_POINTS, NO_SELECTION
 from molmopoint.training.templates import draw_prompt, draw_track_prompt
 from molmopoint.training.tracks import NO_TRACKS
 from nano.clip_cache import POOLED, WINDOW, WORDS, CachedClip, words_of_label
+from nano.files import CHAT_TEMPLATE
 from nano.settings import GRID, LOCATIONS, Settings
 
 FPS = 2
@@ -104,7 +106,8 @@ class ClipExamples:
         self.tokenizer, self.settings = tokenizer, settings
         self.pooling = frame_pooling()
         self.trunk = cache(self._trunk)
-        self.prompt = cache(lambda text: encode_prompt(text, tokenizer))
+        chat = ChatWriter(tokenizer, CHAT_TEMPLATE)
+        self.prompt = cache(lambda text: chat.prompts([text], "video", 1)[0])
         self.template = cache(self._template)
 
     def batch(self, clips: Sequence[CachedClip], rng: np.random.Generator, kinds: Collection[str]) -> ClipBatch:
@@ -202,7 +205,7 @@ class ClipExamples:
             return order[: int(rng.integers(4, count))], LOOKS
         return order, kinds
 
-    def _trunk(self, count: int) -> Trunk:
+    def _trunk(self, count: int) -> Row:
         """The part before the requests, as the processor writes it."""
         ids: list[int] = [self.tokenizer.bos_token_id]
         types = [0]
@@ -212,7 +215,7 @@ class ClipExamples:
             vision = [start, *[patch] * POOLED**2, end]
             ids += [*time, *vision]
             types += [0] * len(time) + [1] * len(vision)
-        return Trunk(torch.tensor(ids), torch.tensor(types))
+        return Row(torch.tensor(ids), torch.tensor(types))
 
     def _template(self, object_ids: tuple[int, ...], label: str, tag: Any) -> tuple[EncodedText, np.ndarray]:
         """An answer with these object ids, and where its grounding tokens stand; a sentence for the tag "text"."""

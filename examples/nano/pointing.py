@@ -21,14 +21,15 @@ from torch import Tensor, nn
 from molmopoint.data.questions import KINDS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.prompts import complete_prompt
-from molmopoint.processing.answers import EncodedText, encode_answer, encode_prompt, write_answer
-from molmopoint.processing.collate import collate
-from molmopoint.processing.message_tree import MessageTree, Trunk, Turn, build_row
+from molmopoint.processing.answers import EncodedText, encode_answer, write_answer
+from molmopoint.processing.chat import ChatWriter
+from molmopoint.processing.message_tree import MessageTree, Turn, build_row
+from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START, NO_MORE_POINTS, NO_SELECTION
 from nano.alignment import Alignment, words_of
 from nano.cache import load_shard, patchify, shard_paths
 from nano.dense import DenseHead, DenseModel, dense_loss
-from nano.files import nano_config
+from nano.files import CHAT_TEMPLATE, nano_config
 from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
 from nano.settings import GRID, LOCATIONS, Settings
 
@@ -72,7 +73,8 @@ class Examples:
         self.trunk_ids = torch.tensor([tokenizer.bos_token_id, *vision])
         self.trunk_types = torch.tensor([0] + [1] * len(vision))
         self.pooling = pooling_table()
-        self.prompt = cache(lambda text: encode_prompt(complete_prompt(text), tokenizer))
+        self.chat = ChatWriter(tokenizer, CHAT_TEMPLATE)
+        self.prompt = cache(lambda text: self.chat.prompts([complete_prompt(text)], "image", 1)[0])
         self.template = cache(self._template)
 
     def turn(self, question: dict, rng: np.random.Generator) -> Turn:
@@ -106,7 +108,7 @@ class Examples:
         for patches, asked in zip(patchify(pixels), questions, strict=True):
             wanted = [question for question in asked if question["kind"] in kinds] or asked[:1]
             chosen = rng.permutation(len(wanted))[: self.settings.branches]
-            trunk = Trunk(self.trunk_ids, self.trunk_types, patches[None], self.pooling)
+            trunk = Row(self.trunk_ids, self.trunk_types, patches[None], self.pooling)
             tree = MessageTree(trunk, [(self.turn(wanted[i], rng),) for i in chosen])
             rows.append(build_row(tree, self.tokenizer.eos_token_id))
             phrases.append([wanted[i]["label"] for i in chosen for _ in range(len(wanted[i]["points"]) + 1) if wanted[i]["points"]])

@@ -16,7 +16,7 @@ import torch
 from molmopoint.errors import InputWarning
 from molmopoint.generation.settings import tokens_alone
 from molmopoint.pipeline.options import AnswerOptions
-from molmopoint.pipeline.requests import Request, collate
+from molmopoint.pipeline.requests import Request, collate_requests
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.visual import VisualInput
 from molmopoint.points import Point
@@ -75,7 +75,7 @@ class ModelFamily(ABC):
             NumericalError: the model computed numbers that are not finite.
         """
         pad_token_id = self.processor.tokenizer.pad_token_id
-        batch = self.on_device(collate(requests, pad_token_id))
+        batch = self.on_device(collate_requests(requests, pad_token_id))
         with torch.inference_mode():
             arguments = options.generate_arguments()
             if arguments.get("stop_strings") is not None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.files import picture_limit
@@ -27,8 +26,8 @@ from molmopoint.pipeline.options import AnswerOptions, question_options
 from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
 from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.collate import join_pooling
 from molmopoint.processing.pictures import load_picture
+from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, NO_SELECTION, VIDEO_PLACEHOLDER
 
 POINT_LIST_START = f"<points{LIST_OPENING}"
@@ -37,25 +36,26 @@ POINT_LIST_START = f"<points{LIST_OPENING}"
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One row of model input.
+    """One row of model input, and what was asked.
 
     Attributes:
         prompt: the request as it is sent.
-        input_ids: (S,) plain ids.
-        selection_ids: (S,) what the grounding tokens of earlier answers select, -1 elsewhere.
-        mm_token_type_ids: (S,) 1 at vision tokens.
+        row: ids, the selections of earlier answers, and pixels.
         visual: the pictures or the clip.
         answer_start: beginning of the answer that is given and not generated; it opens a point list.
         features: what the model has seen of them, if they are encoded; None if not.
     """
 
     prompt: str
-    input_ids: Tensor
-    selection_ids: Tensor
-    mm_token_type_ids: Tensor
+    row: Row
     visual: VisualInput
     answer_start: str = ""
     features: Any = field(default=None, repr=False)
+
+    @property
+    def input_ids(self) -> Tensor:
+        """(S,) plain ids of the row."""
+        return self.row.input_ids
 
     @property
     def metadata(self) -> PointingMetadata:
@@ -201,10 +201,11 @@ class RequestBuilder:
                 "shorten the prompt or the history, or pass fewer pictures or a smaller max_crops"
             )
         types = self._processor.create_mm_token_type_ids([ids])[0]
-        return Request(prompt, torch.tensor(ids), torch.tensor(selections), torch.tensor(types), visual, answer_start, features)
+        row = visual.row(torch.tensor(ids), torch.tensor(types), torch.tensor(selections))
+        return Request(prompt, row, visual, answer_start, features)
 
 
-def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
+def collate_requests(requests: Sequence[Request], pad_token_id: int) -> dict[str, Tensor]:
     """Rows to one batch, padded on the left.
 
     Args:
@@ -212,27 +213,10 @@ def collate(requests: Sequence[Request], pad_token_id: int) -> dict[str, Any]:
         pad_token_id: id of padding.
 
     Returns:
-        `input_ids`, `selection_ids`, `attention_mask` and `mm_token_type_ids` (B, S), `open_list` (B,), and the pixels and tables of all
-        rows, absolute over the call.
+        What `processing.rows.collate` gives, clips apart, and `open_list` (B,): whether an answer begins inside a point list.
     """
-    longest = max(len(request.input_ids) for request in requests)
-
-    def padded(rows: Sequence[Tensor], fill: int) -> Tensor:
-        return torch.stack([functional.pad(row, (longest - len(row), 0), value=fill) for row in rows])
-
-    batch: dict[str, Any] = {
-        "input_ids": padded([request.input_ids for request in requests], pad_token_id),
-        "selection_ids": padded([request.selection_ids for request in requests], NO_SELECTION),
-        "attention_mask": padded([torch.ones_like(request.input_ids) for request in requests], 0),
-        "mm_token_type_ids": padded([request.mm_token_type_ids for request in requests], 0),
-        "open_list": torch.tensor([bool(request.answer_start) for request in requests]),
-    }
-    for pixels, table in (PIXELS[:2], PIXELS[2:]):
-        parts = [request.visual.pixels for request in requests if pixels in request.visual.pixels]
-        if parts:
-            batch[pixels] = torch.cat([part[pixels] for part in parts])
-            num_patches = [part[pixels].shape[0] * part[pixels].shape[1] for part in parts]
-            batch[table] = join_pooling([part[table] for part in parts], num_patches)
+    batch = collate([request.row for request in requests], pad_token_id, "left", clips_apart=True)
+    batch["open_list"] = torch.tensor([bool(request.answer_start) for request in requests])
     return batch
 
 

@@ -16,8 +16,8 @@ from molmopoint.connector import VisualFeatures
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
-from molmopoint.processing.collate import join_pooling
 from molmopoint.processing.pictures import load_picture
+from molmopoint.processing.rows import PIXELS_OF, Row, join_pooling
 from molmopoint.segmentation import Masks, Segmenter
 from molmopoint.video import read_frames
 
@@ -87,6 +87,19 @@ class VisualInput:
     spans: tuple[str, ...] = field(repr=False)
     displayed: Displayed = field(repr=False)
     notes: tuple[str, ...] = ()
+
+    def row(self, input_ids: Tensor, mm_token_type_ids: Tensor, selection_ids: Tensor) -> Row:
+        """A row about it, of ids (S,) with image tokens expanded."""
+        is_clip = self.metadata.is_video
+        pixels, pooling = PIXELS_OF[is_clip]
+        return Row(
+            input_ids=input_ids,
+            mm_token_type_ids=mm_token_type_ids,
+            pixel_values=self.pixels.get(pixels),
+            pooling=self.pixels.get(pooling),
+            selection_ids=selection_ids,
+            is_clip=is_clip,
+        )
 
 
 @dataclass(frozen=True, eq=False)

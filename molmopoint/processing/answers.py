@@ -1,4 +1,4 @@
-"""Answers and prompts as tokens: the text around points, and the selections behind them.
+"""Answers as tokens: the text around points, and the selections behind them.
 
 An answer is written as pieces, text and point lists; encoding gives plain token ids and, beside them, what each grounding
 token selects. Text is tokenised piece by piece between grounding tokens, and always literally: what looks like a special
@@ -164,25 +164,6 @@ def encode_answer(pieces: Iterable[str | PointList], tokenizer: Any) -> EncodedT
         ids += tokens
         selections += [NO_SELECTION] * len(tokens) if isinstance(run, str) else run
     return EncodedText(np.array(ids, dtype=np.int64), np.array(selections, dtype=np.int64))
-
-
-def encode_prompt(text: str, tokenizer: Any, *, follows_answer: bool = False) -> EncodedText:
-    """Token ids of one user message and the header of the answer to it.
-
-    Args:
-        text: what the user says; pictures stand before it, in the trunk.
-        tokenizer: of the model.
-        follows_answer: the message is not the first one, so the end-of-turn token of the answer before it comes first.
-
-    Source: chat template of the released model, without its stray space before earlier assistant headers. Training data of
-        the reference has two end-of-turn tokens between turns where the template has one; we follow the template.
-    """
-    user, newline, assistant = f"user\n{text}", "\n", "assistant\n"
-    encoded = _encode_literally([user, newline, assistant], tokenizer)
-    start, end = _special_ids((TURN_START, TURN_END), tokenizer)
-    between = [end, *encoded[newline]] if follows_answer else []
-    ids = [*between, start, *encoded[user], end, *encoded[newline], start, *encoded[assistant]]
-    return EncodedText(np.array(ids, dtype=np.int64), np.full(len(ids), NO_SELECTION))
 
 
 def grounding_token_ids(tokenizer: Any) -> tuple[int, int, int]:

@@ -10,64 +10,17 @@ Letters: S tokens of the row, P image tokens, K slots per image token, N crops o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.answers import EncodedText, encode_answer, encode_prompt
+from molmopoint.processing.answers import EncodedText
+from molmopoint.processing.rows import IGNORED, TRUNK, Row
 from molmopoint.tokens import NO_SELECTION
-
-IGNORED = -100
-"""Label of a position that carries no loss."""
-
-TRUNK = -1
-"""Branch id of tokens that every branch sees."""
-
-
-@dataclass(frozen=True, eq=False)
-class Trunk:
-    """What all conversations share: beginning of sequence and the pictures or the clip.
-
-    Attributes:
-        input_ids: (n,) int64, image tokens expanded.
-        mm_token_type_ids: (n,) int64, 1 at vision tokens.
-        pixel_values: (N, G, patch values) crops or frames; None without pictures.
-        pooling: (P, K) ViT patches of each image token, numbered over this sample; -1 for an empty slot.
-    """
-
-    input_ids: Tensor
-    mm_token_type_ids: Tensor
-    pixel_values: Tensor | None = None
-    pooling: Tensor | None = None
-
-    @classmethod
-    def from_processor(cls, inputs: Mapping[str, Any]) -> Trunk:
-        """Reads the output of the processor for one sample whose text is nothing but the placeholders of its pictures.
-
-        Raises:
-            ProcessingError: more than one row, or pictures and a clip together.
-        """
-        ids = torch.as_tensor(inputs["input_ids"])
-        if ids.ndim != 2 or len(ids) != 1:
-            raise ProcessingError(f"expected the processor's output for one sample, input_ids (1, n), got {tuple(ids.shape)}")
-        visual = [
-            (inputs[pixels], inputs[pooling])
-            for pixels, pooling in (("pixel_values", "image_token_pooling"), ("pixel_values_videos", "video_token_pooling"))
-            if inputs.get(pixels) is not None
-        ]
-        if len(visual) > 1:
-            raise ProcessingError("expected pictures or a clip in one sample, got both; pack two rows instead")
-        pixels, pooling = (torch.as_tensor(part) for part in visual[0]) if visual else (None, None)
-        types = torch.as_tensor(inputs["mm_token_type_ids"])[0].long()
-        return cls(ids[0].long(), types, pixels, None if pooling is None else pooling.long())
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
 
 
 @dataclass(frozen=True)
@@ -78,14 +31,6 @@ class Turn:
     answer: EncodedText
 
 
-def encode_conversation(turns: Sequence[tuple[str, Sequence[Any]]], tokenizer: Any) -> tuple[Turn, ...]:
-    """A branch from (user text, pieces of the answer) pairs; pieces as `write_answer` gives them."""
-    return tuple(
-        Turn(encode_prompt(text, tokenizer, follows_answer=i > 0), encode_answer(pieces, tokenizer))
-        for i, (text, pieces) in enumerate(turns)
-    )
-
-
 @dataclass(frozen=True)
 class MessageTree:
     """A trunk and its branches, each a conversation of one or more turns.
@@ -94,7 +39,7 @@ class MessageTree:
         ProcessingError: no branch, a branch without turns, or an empty answer.
     """
 
-    trunk: Trunk
+    trunk: Row
     branches: Sequence[Sequence[Turn]]
 
     def __post_init__(self) -> None:
@@ -130,38 +75,6 @@ class LossWeighting:
         return weight / num_branches**0.5 if self.root_branches else weight
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingRow:
-    """One row of a training batch: a tree, or several packed examples.
-
-    Attributes:
-        input_ids: (S,) plain token ids.
-        selection_ids: (S,) what each grounding token selects, patches counted over the row.
-        shift_labels: (S,) target of each position, IGNORED where there is none.
-        loss_weights: (S,) float32 weight of that target.
-        position_ids: (S,) restart at the trunk's end with each branch, and at 0 with each packed example.
-        example_ids: (S,) number of the packed example, from 0.
-        branch_ids: (S,) number of the branch within its example, TRUNK for the shared part.
-        mm_token_type_ids: (S,) 1 at vision tokens.
-        pixel_values: (N, G, patch values) of all pictures and frames of the row; None without any.
-        pooling: (P, K) ViT patches of each image token, numbered over the row; None without pictures.
-    """
-
-    input_ids: Tensor
-    selection_ids: Tensor
-    shift_labels: Tensor
-    loss_weights: Tensor
-    position_ids: Tensor
-    example_ids: Tensor
-    branch_ids: Tensor
-    mm_token_type_ids: Tensor
-    pixel_values: Tensor | None = None
-    pooling: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-
 def build_row(
     tree: MessageTree,
     end_token_id: int,
@@ -169,7 +82,7 @@ def build_row(
     *,
     max_length: int | None = None,
     rng: np.random.Generator | None = None,
-) -> TrainingRow:
+) -> Row:
     """Lays a tree out as one row.
 
     Args:
@@ -182,28 +95,45 @@ def build_row(
     Raises:
         ProcessingError: not even the first branch has a target inside `max_length`.
     """
-    order = range(len(tree.branches)) if rng is None else rng.permutation(len(tree.branches)).tolist()
-    branches = _branches_that_fit([_lay_out_branch(tree.branches[i], end_token_id) for i in order], len(tree.trunk), max_length)
+    order = range(len(tree.branches))
+    if rng is not None:
+        order = rng.permutation(len(tree.branches)).tolist()
+    laid_out = [_lay_out_branch(tree.branches[i], end_token_id) for i in order]
+    branches = _branches_that_fit(laid_out, len(tree.trunk), max_length)
+
     weighting = weighting or LossWeighting()
     trunk = len(tree.trunk)
-    lengths = [len(ids) for ids, _, _ in branches]
-    weights = [weighting.of_branch(int((labels != IGNORED).sum()), len(branches)) for _, _, labels in branches]
-    labels = _join([np.full(trunk, IGNORED), *(labels for _, _, labels in branches)], max_length)
-    per_token = torch.from_numpy(np.repeat([0.0, *weights], [trunk, *lengths])[:max_length].astype(np.float32))
-    input_ids = _join([tree.trunk.input_ids.numpy(), *(ids for ids, _, _ in branches)], max_length)
+    ids = [tree.trunk.input_ids.numpy()]
+    selections = [np.full(trunk, NO_SELECTION)]
+    labels = [np.full(trunk, IGNORED)]
+    weights = [np.zeros(trunk)]
+    positions = [np.arange(trunk)]
+    numbers = [np.full(trunk, TRUNK)]
+    for number, (branch_ids, branch_selections, branch_labels) in enumerate(branches):
+        length = len(branch_ids)
+        num_targets = int((branch_labels != IGNORED).sum())
+        ids.append(branch_ids)
+        selections.append(branch_selections)
+        labels.append(branch_labels)
+        weights.append(np.full(length, weighting.of_branch(num_targets, len(branches))))
+        positions.append(np.arange(trunk, trunk + length))
+        numbers.append(np.full(length, number))
+
+    input_ids = _join(ids, max_length)
+    shift_labels = _join(labels, max_length)
+    per_token = torch.from_numpy(np.concatenate(weights)[:max_length].astype(np.float32))
     types = torch.zeros_like(input_ids)
     types[:trunk] = tree.trunk.mm_token_type_ids
-    return TrainingRow(
+    return replace(
+        tree.trunk,
         input_ids=input_ids,
-        selection_ids=_join([np.full(trunk, NO_SELECTION), *(selections for _, selections, _ in branches)], max_length),
-        shift_labels=labels,
-        loss_weights=torch.where(labels == IGNORED, 0.0, per_token),
-        position_ids=_join([np.arange(trunk), *(np.arange(trunk, trunk + n) for n in lengths)], max_length),
-        example_ids=torch.zeros_like(input_ids),
-        branch_ids=_join([np.repeat([TRUNK, *range(len(branches))], [trunk, *lengths])], max_length),
         mm_token_type_ids=types,
-        pixel_values=tree.trunk.pixel_values,
-        pooling=tree.trunk.pooling,
+        selection_ids=_join(selections, max_length),
+        shift_labels=shift_labels,
+        loss_weights=torch.where(shift_labels == IGNORED, 0.0, per_token),
+        position_ids=_join(positions, max_length),
+        example_ids=torch.zeros_like(input_ids),
+        branch_ids=_join(numbers, max_length),
     )
 
 
@@ -211,10 +141,11 @@ def _lay_out_branch(turns: Sequence[Turn], end_token_id: int) -> tuple[np.ndarra
     """Ids, selections and labels of a branch; the position before each answer token predicts it, the last one the end."""
     ids, selections, labels = [], [], []
     for turn in turns:
-        ids += [turn.prompt.ids, turn.answer.ids]
-        selections += [turn.prompt.selections, turn.answer.selections]
         if not len(turn.prompt):
             raise ProcessingError("expected a prompt before every answer, got none; its last token predicts the answer's first")
+        ids += [turn.prompt.ids, turn.answer.ids]
+        selections += [turn.prompt.selections, turn.answer.selections]
+        # Labels stand one place to the left: the end of the answer is predicted where its last token stands.
         labels += [np.full(len(turn.prompt) - 1, IGNORED), turn.answer.ids, [end_token_id]]
     return np.concatenate(ids), np.concatenate(selections), np.concatenate(labels)
 

@@ -14,7 +14,7 @@ import re
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from huggingface_hub.errors import StrictDataclassError
@@ -27,7 +27,8 @@ from molmopoint.decoding import Answer, read_answer
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
-from molmopoint.processing.answers import TURN_START, grounding_token_ids
+from molmopoint.processing.answers import grounding_token_ids
+from molmopoint.processing.chat import ChatWriter
 from molmopoint.processing.history import EarlierPoints, place_selections, write_earlier_points
 from molmopoint.processing.image import MolmoPointImageProcessor
 from molmopoint.processing.layout import SampleTables
@@ -282,22 +283,15 @@ class MolmoPointProcessor(Molmo2Processor):
         prepared = prepare_messages(conversation, self.escape_user_text)
         return self._render(prepared.messages, None, **kwargs), prepared.earlier[0]
 
-    def visual_text(self, kind: Literal["image", "video"], count: int) -> str:
-        """What the chat template writes before the first turn for pictures or a clip: their placeholders, maybe with names.
+    @property
+    def chat(self) -> ChatWriter:
+        """Writes conversations with the chat template.
 
         Raises:
-            ProcessingError: the template writes them elsewhere.
+            ProcessingError: there is none.
         """
-        content = [*[{"type": kind}] * count, {"type": "text", "text": "?"}]
-        rendered, _ = self.render_chat([{"role": "user", "content": content}], add_generation_prompt=True)
-        before, turn, _ = rendered.partition(TURN_START)
-        placeholder = self.image_token if kind == "image" else self.video_token
-        if not turn or before.count(placeholder) != count:
-            raise ProcessingError(
-                f"expected a chat template that writes {placeholder} before the first turn, got one that does not: {rendered!r:.200}; use "
-                "the template of a released model"
-            )
-        return before
+        template: Any = self.chat_template
+        return ChatWriter(self.tokenizer, template)
 
     def encode_chat(
         self, rendered: str, spans: Sequence[str], earlier: Sequence[EarlierPoints], metadata: PointingMetadata

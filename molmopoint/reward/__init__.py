@@ -1,10 +1,11 @@
 """One network that judges all answers to a question in one pass."""
 
+from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.grpo import RewardFunction
 from molmopoint.reward.judge import Judge
 from molmopoint.reward.load import load_reward
 from molmopoint.reward.model import RewardModel, RewardOutput
-from molmopoint.reward.rows import PromptPart, RewardRow, RowBuilder, collate
+from molmopoint.reward.rows import PromptPart, RowBuilder
 from molmopoint.reward.separator import add_separator
 from molmopoint.reward.settings import SEPARATOR, RewardSettings
 
@@ -15,8 +16,8 @@ __all__ = [
     "RewardFunction",
     "RewardModel",
     "RewardOutput",
-    "RewardRow",
     "RewardSettings",
+    "Row",
     "RowBuilder",
     "add_separator",
     "collate",

@@ -14,10 +14,11 @@ import torch
 
 from molmopoint.errors import ProcessingError
 from molmopoint.processing import MolmoPointProcessor
+from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.model import RewardModel
 from molmopoint.reward.orders import chunks, combine, orders
 from molmopoint.reward.prompts import Prompt, check_answers
-from molmopoint.reward.rows import RewardRow, RowBuilder, collate
+from molmopoint.reward.rows import RowBuilder
 
 MAX_RESPONSES = 4
 """Answers of one list at most; published models were evaluated with two and with four."""
@@ -50,7 +51,7 @@ class _Request:
         judged: number, in the rows, of each answer that is judged alone; None where lists are judged.
     """
 
-    rows: list[RewardRow]
+    rows: list[Row]
     views: list[_View]
     judged: list[int] | None
 
@@ -289,7 +290,7 @@ class Judge:
             start = int(ends[-1])
         return made
 
-    def _run(self, rows: Sequence[RewardRow]) -> np.ndarray:
+    def _run(self, rows: Sequence[Row]) -> np.ndarray:
         """(rows, answers) float64."""
         batch = collate(rows, self.processor.tokenizer.pad_token_id)
         with torch.inference_mode():

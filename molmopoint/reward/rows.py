@@ -20,20 +20,19 @@ Letters: S tokens of the row, N answers, B rows, P image tokens, K slots, C crop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.functional import pad
 
 from molmopoint.errors import ProcessingError
 from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.collate import PADDING_EXAMPLE, join_pooling
+from molmopoint.processing.chat import ANSWER_MARK
 from molmopoint.processing.literal import LiteralText, literal_text
-from molmopoint.processing.message_tree import TRUNK
+from molmopoint.processing.rows import TRUNK, Row
 from molmopoint.reward.clips import as_clip
 from molmopoint.reward.prompts import Asked, Prompt, check_answers, read_prompt
 from molmopoint.reward.separator import add_separator
@@ -42,12 +41,6 @@ from molmopoint.tokens import NO_SELECTION
 
 GLUE = "\n\n"
 """Between an answer and a separator, and between a prompt and the first answer of the same turn."""
-
-NO_RESPONSE = -1
-"""Place of an answer that is not there."""
-
-_ANSWERS_MARK = "\ufdd2"
-"""Stands for the answers while the chat template is rendered. A noncharacter, which Unicode keeps out of text."""
 
 
 @dataclass(frozen=True)
@@ -70,76 +63,33 @@ class Branch:
 
 
 @dataclass(frozen=True, eq=False)
-class PromptPart:
-    """What all answers share.
+class PromptPart(Row):
+    """What all answers share: the row up to the first answer.
 
     Attributes:
-        input_ids: (n,) up to the first answer, image tokens expanded.
-        mm_token_type_ids: (n,) 1 at vision tokens.
-        selection_ids: (n,) what the grounding tokens of earlier answers select, -1 elsewhere.
         tail: rendered text behind the last special token; its tokens are the last ones of `input_ids`, unless an answer that begins with
             white space shares one of them.
         ending: rendered text that the template puts behind the last answer.
-        pixel_values: (C, G, patch values) crops or frames; None without pictures.
-        pooling: (P, K) ViT patches of each image token; None without pictures.
-        image_features: (P, H) what the connector of a MolmoPoint made of the pictures; stands in for pixels and table of pictures that are
-            read again and again while vision does not change.
     """
 
-    input_ids: Tensor
-    mm_token_type_ids: Tensor
-    selection_ids: Tensor
     tail: str = ""
     ending: str = ""
-    pixel_values: Tensor | None = None
-    pooling: Tensor | None = None
-    image_features: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
 
     def without_last(self, count: int) -> PromptPart:
         """The part without its last tokens."""
-        kept = len(self) - count
-        columns = {name: getattr(self, name)[:kept] for name in ("input_ids", "mm_token_type_ids", "selection_ids")}
-        return replace(self, **columns)
+        return self._kept(slice(0, len(self) - count))
 
     def without_first(self, count: int) -> PromptPart:
         """The part without its first tokens."""
-        columns = {name: getattr(self, name)[count:] for name in ("input_ids", "mm_token_type_ids", "selection_ids")}
-        return replace(self, **columns)
+        return self._kept(slice(count, None))
 
-
-@dataclass(frozen=True, eq=False)
-class RewardRow:
-    """One row of a batch.
-
-    Attributes:
-        input_ids: (S,).
-        selection_ids: (S,) -1 where nothing is selected.
-        mm_token_type_ids: (S,) 1 at vision tokens.
-        position_ids: (S,) they go on from the trunk in every branch.
-        branch_ids: (S,) -1 in the trunk.
-        response_starts: (N,) first token of each answer, branch after branch: the blank line behind the separator, but for the first one.
-        response_positions: (N,) token at which each answer is read, see above.
-        pixel_values: (C, G, patch values), or None.
-        pooling: (P, K), or None.
-        image_features: (P, H), or None.
-    """
-
-    input_ids: Tensor
-    selection_ids: Tensor
-    mm_token_type_ids: Tensor
-    position_ids: Tensor
-    branch_ids: Tensor
-    response_starts: Tensor
-    response_positions: Tensor
-    pixel_values: Tensor | None = None
-    pooling: Tensor | None = None
-    image_features: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
+    def _kept(self, kept: slice) -> PromptPart:
+        return replace(
+            self,
+            input_ids=self.input_ids[kept],
+            mm_token_type_ids=self.mm_token_type_ids[kept],
+            selection_ids=self.column("selection_ids")[kept],
+        )
 
 
 class RowBuilder:
@@ -175,8 +125,8 @@ class RowBuilder:
         asked = read_prompt(prompt, images, videos)
         clips = [as_clip(clip, media.get("num_frames"), sampling_interval) for clip in asked.videos]
         rendered, earlier = self.processor.render_chat(self._with_mark(asked.messages))
-        head, mark, tail = rendered.partition(_ANSWERS_MARK)
-        if not mark or _ANSWERS_MARK in tail:
+        head, mark, tail = rendered.partition(ANSWER_MARK)
+        if not mark or ANSWER_MARK in tail:
             raise ProcessingError("expected a chat template that writes the content of the last message once, got another; correct it")
         output = self.processor(
             text=[head],
@@ -186,21 +136,12 @@ class RowBuilder:
             return_tensors="pt",
             **media,
         )
-        ids = output["input_ids"][0]
-        kind = ("pixel_values_videos", "video_token_pooling") if asked.videos else ("pixel_values", "image_token_pooling")
-        part = PromptPart(
-            ids,
-            output["mm_token_type_ids"][0].long(),
-            output["selection_ids"][0] if "selection_ids" in output else torch.full_like(ids, NO_SELECTION),
-            self._literal.behind_last_name(head),
-            tail,
-            *(output.get(name) for name in kind),
-        )
+        part = replace(PromptPart.from_processor(output), tail=self._literal.behind_last_name(head), ending=tail)
         self._check_tail(part)
         added = not head.startswith(self.processor.opening)
         return part.without_first(1) if added and not self._opens(asked) else part
 
-    def row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]] | None = None) -> RewardRow:
+    def row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]] | None = None) -> Row:
         """One row of a prompt and its answers.
 
         Args:
@@ -218,7 +159,7 @@ class RowBuilder:
             raise self._too_long(prompt, None, responses)
         return row
 
-    def longest_row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]]) -> tuple[RewardRow, int]:
+    def longest_row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]]) -> tuple[Row, int]:
         """A row of the first lists, as many as fit, and how many these are. Arguments and errors as in `row`."""
         responses = check_answers(responses)
         shared, branches, length = self._fitting(prompt, responses, orders, self.max_length)
@@ -288,13 +229,13 @@ class RowBuilder:
         """Messages with a mark where the answers go; no other text has one."""
         clean = [{**message, "content": [_unmarked(part) for part in message["content"]]} for message in messages]
         if self.settings.layout == "assistant":
-            return [*clean, {"role": "assistant", "content": _ANSWERS_MARK}]
+            return [*clean, {"role": "assistant", "content": ANSWER_MARK}]
         *before, message = clean
         content = list(message["content"])
         if content and content[-1]["type"] == "text":
-            content[-1] = {"type": "text", "text": f"{content[-1]['text']}{GLUE}{_ANSWERS_MARK}"}
+            content[-1] = {"type": "text", "text": f"{content[-1]['text']}{GLUE}{ANSWER_MARK}"}
         else:
-            content.append({"type": "text", "text": _ANSWERS_MARK})
+            content.append({"type": "text", "text": ANSWER_MARK})
         return [*before, {**message, "content": content}]
 
     def _too_long(self, prompt: PromptPart, total: int | None, answers: Sequence[str]) -> ProcessingError:
@@ -303,53 +244,6 @@ class RowBuilder:
             f"expected at most {self.max_length} tokens, got {'more' if total is None else total}: {len(prompt)} of the prompt with its "
             f"pictures, answers of {lengths}; shorten them, pass fewer answers, fewer or smaller pictures, or a larger max_length"
         )
-
-
-def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal["left", "right"] = "right") -> dict[str, Tensor]:
-    """A batch: the arguments of `RewardModel.forward`.
-
-    Args:
-        rows: one or more.
-        pad_token_id: id at padding.
-        padding_side: where shorter rows are filled up.
-
-    Returns:
-        input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids and mm_token_type_ids (B, S); response_positions and
-        response_starts (B, N), -1 where a row has fewer answers; and, if any row has pictures, pixel_values (C, G, patch values) and
-        image_token_pooling (P of all rows, K), numbered over the call. Frames of clips are crops among the others. Or image_features
-        (P of all rows, H), if the rows have them.
-
-    Raises:
-        ProcessingError: no rows, or features in some rows and pixels in others.
-    """
-    if not rows:
-        raise ProcessingError("expected one or more rows for a batch, got none")
-    length = max(map(len, rows))
-    fill = {
-        "input_ids": pad_token_id, "selection_ids": NO_SELECTION, "mm_token_type_ids": 0, "position_ids": 0, "branch_ids": TRUNK,
-    }  # fmt: skip
-
-    def filled(columns: Iterable[Tensor], value: int) -> Tensor:
-        missing = [(column, length - len(column)) for column in columns]
-        return torch.stack([pad(column, (0, n) if padding_side == "right" else (n, 0), value=value) for column, n in missing])
-
-    batch = {name: filled([getattr(row, name) for row in rows], value) for name, value in fill.items()}
-    batch["attention_mask"] = filled([torch.ones_like(row.input_ids) for row in rows], 0)
-    batch["example_ids"] = torch.where(batch["attention_mask"] > 0, 0, PADDING_EXAMPLE)
-    most = max(len(row.response_positions) for row in rows)
-    for name in ("response_positions", "response_starts"):
-        moved = [getattr(row, name) + (length - len(row) if padding_side == "left" else 0) for row in rows]
-        batch[name] = torch.stack([pad(places, (0, most - len(places)), value=NO_RESPONSE) for places in moved])
-    seen = [(row.pixel_values, row.pooling) for row in rows if row.pixel_values is not None and row.pooling is not None]
-    if seen:
-        batch["pixel_values"] = torch.cat([pixels for pixels, _ in seen])
-        batch["image_token_pooling"] = join_pooling([table for _, table in seen], [p.shape[0] * p.shape[1] for p, _ in seen])
-    features = [row.image_features for row in rows if row.image_features is not None]
-    if seen and features:
-        raise ProcessingError(f"expected features or pixels in all rows, got features in {len(features)} and pixels in {len(seen)}")
-    if features:
-        batch["image_features"] = torch.cat(features)
-    return batch
 
 
 def branch_of(ids: list[int], separator_id: int, first: int = 0) -> Branch:
@@ -366,30 +260,36 @@ def branch_of(ids: list[int], separator_id: int, first: int = 0) -> Branch:
     return Branch(ids, starts, ends)
 
 
-def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
+def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> Row:
     """The row of a prompt and its branches, which do not see each other."""
     trunk = len(prompt)
-    parts, positions, numbers, starts, ends = [prompt.input_ids], [torch.arange(trunk)], [torch.full((trunk,), TRUNK)], [], []
+    ids = [prompt.input_ids]
+    positions = [torch.arange(trunk)]
+    numbers = [torch.full((trunk,), TRUNK)]
+    starts: list[int] = []
+    ends: list[int] = []
     place = trunk
     for number, branch in enumerate(branches):
         length = len(branch.ids)
-        parts.append(torch.tensor(branch.ids))
+        ids.append(torch.tensor(branch.ids))
         positions.append(torch.arange(trunk, trunk + length))
         numbers.append(torch.full((length,), number))
         starts += [place + start for start in branch.starts]
         ends += [place + end for end in branch.ends]
         place += length
+    input_ids = torch.cat(ids)
     added = place - trunk
-    return RewardRow(
-        input_ids=torch.cat(parts),
-        selection_ids=pad(prompt.selection_ids, (0, added), value=NO_SELECTION),
+    return Row(
+        input_ids=input_ids,
         mm_token_type_ids=pad(prompt.mm_token_type_ids, (0, added)),
+        pixel_values=prompt.pixel_values,
+        pooling=prompt.pooling,
+        selection_ids=pad(prompt.column("selection_ids"), (0, added), value=NO_SELECTION),
         position_ids=torch.cat(positions),
+        example_ids=torch.zeros_like(input_ids),
         branch_ids=torch.cat(numbers),
         response_starts=torch.tensor(starts, dtype=torch.long),
         response_positions=torch.tensor(ends, dtype=torch.long),
-        pixel_values=prompt.pixel_values,
-        pooling=prompt.pooling,
         image_features=prompt.image_features,
     )
 
@@ -401,4 +301,4 @@ def _shared(tail: Sequence[int], ids: Sequence[int]) -> int:
 
 
 def _unmarked(part: dict[str, Any]) -> dict[str, Any]:
-    return {**part, "text": part["text"].replace(_ANSWERS_MARK, "")} if isinstance(part.get("text"), str) else part
+    return {**part, "text": part["text"].replace(ANSWER_MARK, "")} if isinstance(part.get("text"), str) else part

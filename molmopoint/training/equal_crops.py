@@ -14,10 +14,10 @@ from dataclasses import replace
 import torch
 
 from molmopoint.geometry import EMPTY_SLOT
-from molmopoint.processing.message_tree import TrainingRow
+from molmopoint.processing.rows import Row
 
 
-def share_equal_crops(row: TrainingRow) -> TrainingRow:
+def share_equal_crops(row: Row) -> Row:
     """A row with the same loss and gradients whose crops all differ.
 
     Args:

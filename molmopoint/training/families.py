@@ -16,11 +16,11 @@ from molmopoint.decoding import read_answer
 from molmopoint.points import Points
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.answers import grounding_token_ids
-from molmopoint.processing.message_tree import TrainingRow, Trunk
 from molmopoint.processing.pictures import load_picture
+from molmopoint.processing.rows import Row
 from molmopoint.training.formatting import Conversation
 from molmopoint.training.sources import Example
-from molmopoint.training.trees import tree_row, trunk_text
+from molmopoint.training.trees import media_of, tree_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Seen:
         metadata: what turns points into targets and back, `PointingMetadata` or its like; None for text rows.
     """
 
-    trunk: Trunk
+    trunk: Row
     metadata: Any
 
 
@@ -47,7 +47,7 @@ class Family(Protocol):
         """The pictures or the clip of an example as model input."""
         ...
 
-    def row(self, seen: Seen, conversations: Sequence[Conversation], max_length: int) -> TrainingRow:
+    def row(self, seen: Seen, conversations: Sequence[Conversation], max_length: int) -> Row:
         """A training row of the conversations about them."""
         ...
 
@@ -78,9 +78,9 @@ class GroundingFamily:
         """
         return look_at(self.processor, example, self.crops_per_image)
 
-    def row(self, seen: Seen, conversations: Sequence[Conversation], max_length: int) -> TrainingRow:
+    def row(self, seen: Seen, conversations: Sequence[Conversation], max_length: int) -> Row:
         """A training row of the conversations about the pictures; branches that do not fit are left out."""
-        return tree_row(seen.trunk, conversations, self.processor.tokenizer, max_length=max_length)
+        return tree_row(seen.trunk, conversations, self.processor.chat, max_length=max_length)
 
     def read(self, ids: Sequence[int], seen: Seen) -> tuple[Points, str]:
         """Points of an answer in pixels, and its text."""
@@ -108,7 +108,7 @@ def look_at(processor: MolmoPointProcessor, example: Example, crops_per_image: i
     pictures = [load_picture(picture) for picture in example.pictures]
     settings: dict[str, Any] = {} if crops_per_image is None or not pictures else {"max_crops": crops_per_image}
     output = processor(
-        text=[trunk_text(example.records[0], processor)],
+        text=[processor.chat.media_text(*media_of(example.records[0]))],
         images=[pictures] if pictures else None,
         videos=None if example.clip is None else [str(example.clip)],
         return_tensors="pt",
@@ -116,4 +116,4 @@ def look_at(processor: MolmoPointProcessor, example: Example, crops_per_image: i
         **settings,
     )
     has_visual = bool(pictures) or example.clip is not None
-    return Seen(Trunk.from_processor(output), output["pointing_metadata"][0] if has_visual else None)
+    return Seen(Row.from_processor(output), output["pointing_metadata"][0] if has_visual else None)

@@ -27,8 +27,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.collate import collate, pack
-from molmopoint.processing.message_tree import TrainingRow
+from molmopoint.processing.rows import Row, collate, pack
 from molmopoint.training.packing import ExampleSize, Packer, PackingLimits, Waiting
 from molmopoint.training.resharing import reshare
 from molmopoint.training.run_dataset import ORIGINS, PROGRESS
@@ -101,7 +100,7 @@ class Pack:
     origins: tuple[tuple[int, int], ...]
 
 
-def size_of_row(row: TrainingRow) -> ExampleSize:
+def size_of_row(row: Row) -> ExampleSize:
     """Tokens, and crops and frames, of a training row."""
     return ExampleSize(len(row), 0 if row.pixel_values is None else len(row.pixel_values))
 

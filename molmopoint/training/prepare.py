@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from molmopoint.processing.message_tree import TrainingRow
+from molmopoint.processing.rows import Row
 from molmopoint.training.equal_crops import share_equal_crops
 from molmopoint.training.families import Family
 from molmopoint.training.recipe import Data
@@ -31,7 +31,7 @@ class ExamplePreparer:
         self.rules = rules
         self.max_length = max_length
 
-    def __call__(self, draw: Draw) -> TrainingRow:
+    def __call__(self, draw: Draw) -> Row:
         """The training row of a draw.
 
         Raises:

@@ -23,12 +23,12 @@ from molmopoint.errors import MolmoPointError
 from molmopoint.generation.settings import tokens_alone
 from molmopoint.metrics import MatchScores, match_nearby, match_points
 from molmopoint.points import Points
-from molmopoint.processing.answers import encode_prompt
-from molmopoint.processing.collate import join_pooling
+from molmopoint.processing.rows import join_pooling
 from molmopoint.training.best_step import standard_error
 from molmopoint.training.families import Family, Seen
 from molmopoint.training.recipe import Scoring
 from molmopoint.training.sources import Source
+from molmopoint.training.trees import media_of
 
 SCORES = ("point_f1", "count_accuracy", "over_count", "under_count", "precision", "recall", "point_f1_error")
 """Names of the scores, each from 0 to 1 and averaged over expressions; for over_count and under_count less is better.
@@ -131,7 +131,7 @@ class HeldOutScore:
         number %= len(example.records)
         record = example.records[number]
         seen = self.family.see(example)
-        prompt = encode_prompt(prompt_of(record), self.family.processor.tokenizer)
+        (prompt,) = self.family.processor.chat.prompts([prompt_of(record)], *media_of(record))
         masks = None if example.masks is None else example.masks[number]
         return Question(record, torch.cat([seen.trunk.input_ids, torch.from_numpy(prompt.ids)]), seen, masks)
 

@@ -16,7 +16,6 @@ from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.registration import register
-from molmopoint.training.chat_format import check_chat_format
 from molmopoint.training.families import Family, GroundingFamily
 from molmopoint.training.lora import quantised
 from molmopoint.training.molmo2 import Molmo2ForTraining
@@ -52,7 +51,7 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
     with _told_as_checkpoint_errors(source):
         read = Molmo2PointingProcessor if kind == "molmo2" else MolmoPointProcessor
         processor: Any = read.from_pretrained(source, revision=revision)
-        check_chat_format(processor)
+        processor.chat.prompts(["?"])  # a template that cannot be followed is told before the weights are read
         family = TextFamily(processor, crops) if kind == "molmo2" else GroundingFamily(processor, crops)
     return load_network(source, revision, recipe), family
 

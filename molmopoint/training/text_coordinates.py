@@ -21,7 +21,7 @@ from molmopoint.errors import ProcessingError
 from molmopoint.points import Points
 from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.processing.answers import TURN_END, TURN_START, Style
-from molmopoint.processing.message_tree import TrainingRow
+from molmopoint.processing.rows import Row
 from molmopoint.processing.text_answers import read_text_answer
 from molmopoint.processing.text_coordinates import text_answer, text_tracks
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LOW_RES_PATCH, VIDEO_PLACEHOLDER, VISION_TOKENS
@@ -118,9 +118,9 @@ class TextFamily:
         known = seen.metadata
         return Seen(seen.trunk, None if known is None else TextCoordinates(tuple(known.image_sizes), known.timestamps))
 
-    def row(self, seen: Seen, conversations: Sequence[Conversation], max_length: int) -> TrainingRow:
+    def row(self, seen: Seen, conversations: Sequence[Conversation], max_length: int) -> Row:
         """A training row of the conversations about the pictures; branches that do not fit are left out."""
-        return tree_row(seen.trunk, conversations, self.processor.tokenizer, max_length=max_length)
+        return tree_row(seen.trunk, conversations, self.processor.chat, max_length=max_length)
 
     def read(self, ids: Sequence[int], seen: Seen) -> tuple[Points, str]:
         """Points of an answer in pixels, and its text."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from molmopoint.data.records import TRACK_STYLES, Record
 from molmopoint.geometry import PointingMetadata
-from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.message_tree import IGNORED, MessageTree, TrainingRow, Trunk, Turn, build_row, encode_conversation
+from molmopoint.processing.chat import ChatWriter, Media
+from molmopoint.processing.message_tree import MessageTree, Turn, build_row
+from molmopoint.processing.rows import IGNORED, Row
 from molmopoint.training.formatting import Conversation, FormattingRules, PointWriter, expressions, format_record, join_turns
 
 
@@ -70,27 +70,27 @@ def _may_share_a_conversation(record: Record) -> bool:
     return record.video is not None and record.is_pointing and not record.turns and record.style not in TRACK_STYLES
 
 
-def trunk_text(record: Record, processor: MolmoPointProcessor) -> str:
-    """Placeholders of the row's visual input as the chat template writes them; nothing for rows of text."""
+def media_of(record: Record) -> tuple[Media, int]:
+    """What a row is about, and how many pictures or clips that is."""
     if record.video is not None:
-        return processor.visual_text("video", 1)
-    return processor.visual_text("image", len(record.images)) if record.images else ""
+        return "video", 1
+    return "image", len(record.images)
 
 
-def tree_row(trunk: Trunk, conversations: Sequence[Conversation], tokenizer: Any, *, max_length: int | None = None) -> TrainingRow:
+def tree_row(trunk: Row, conversations: Sequence[Conversation], chat: ChatWriter, *, max_length: int | None = None) -> Row:
     """A training row of a trunk and its conversations, each with the loss weighting of its own record.
 
     Args:
-        trunk: made from `trunk_text` and the pictures of the group.
+        trunk: made from `ChatWriter.media_text` and the pictures of the group.
         conversations: one or more, in the order of the branches.
-        tokenizer: of the model.
+        chat: of the model.
         max_length: tokens at most; branches that do not fit are left out, the last one is cut.
 
     Raises:
         ProcessingError: no conversations, or not even the first one fits.
     """
-    branches = [encode_conversation(each.turns, tokenizer) for each in conversations]
-    row = build_row(MessageTree(trunk, branches), tokenizer.eos_token_id, max_length=max_length)
+    branches = [chat.conversation(each.turns, *media_of(each.record)) for each in conversations]
+    row = build_row(MessageTree(trunk, branches), chat.tokenizer.eos_token_id, max_length=max_length)
     kept = int(row.branch_ids.max()) + 1
     weights = [each.weighting.of_branch(_num_targets(branch), kept) for each, branch in zip(conversations, branches, strict=True)]
     per_token = torch.tensor(weights, dtype=torch.float32)[row.branch_ids.clamp(min=0)]

@@ -16,7 +16,7 @@ from transformers import Molmo2ForConditionalGeneration
 
 from molmopoint.data.records import Record, RecordPoint
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.collate import collate, pack
+from molmopoint.processing.rows import collate, pack
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
 from molmopoint.training.parameters import join_output_rows

@@ -13,8 +13,8 @@ from transformers import Molmo2ForConditionalGeneration
 
 from molmopoint.data.records import Record, RecordPoint
 from molmopoint.molmo2 import is_molmo2
-from molmopoint.processing.collate import collate, pack
 from molmopoint.processing.message_tree import LossWeighting
+from molmopoint.processing.rows import collate, pack
 from molmopoint.training.formatting import FormattingRules
 from molmopoint.training.molmo2 import NO_PATCH_TOKEN
 from molmopoint.training.sources import Example

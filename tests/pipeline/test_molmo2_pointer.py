@@ -106,7 +106,7 @@ def test_inputs_and_answers_are_the_native_ones(molmo2_folder: Path, tmp_path: P
         options = AnswerOptions(max_new_tokens=STEPS)
         request, _ = pointer._builder.question(images, "Find it.", {}, video=shown)
         assert request.input_ids.tolist() == expected["input_ids"][0].tolist()
-        assert request.mm_token_type_ids.tolist() == expected["mm_token_type_ids"][0].tolist()
+        assert request.row.mm_token_type_ids.tolist() == expected["mm_token_type_ids"][0].tolist()
         for name, tensor in request.visual.pixels.items():
             difference = (tensor - expected[name]).abs()
             assert difference.max() <= 2 / 255 + 1e-6 and (difference > 1e-6).float().mean() <= 1e-3, name  # bytes may round otherwise
@@ -262,8 +262,8 @@ def test_turns_of_the_other_family(pointer):
     assert f"assistant\nSee {text_points(theirs.points.group, theirs.points.xy, theirs.image_sizes, 'cats')}.<" in shown
     ours = say(pointer, '<points coords="1 1 100 300 2 500 200">boats</points>')
     request = grounded._builder.about_pictures(PICTURES[2], "next", AnswerOptions(), [ours])
-    assert int((request.selection_ids >= 0).sum()) == 6
-    chosen = request.selection_ids[request.selection_ids >= 0].reshape(-1, 3).numpy()
+    assert int((request.row.selection_ids >= 0).sum()) == 6
+    chosen = request.row.selection_ids[request.row.selection_ids >= 0].reshape(-1, 3).numpy()
     _, xy = triples_to_points(chosen, request.metadata)
     assert np.abs(np.sort(xy, axis=0) - np.sort(ours.points.xy, axis=0)).max() <= 5, "half a location cell of a toy crop"
 

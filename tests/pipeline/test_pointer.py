@@ -53,7 +53,7 @@ def test_a_row_is_what_the_processor_makes_of_it(pointer):
         text = pointer.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         output = pointer.processor(text=[text], images=[images] if images else None, return_tensors="pt")
         assert request.input_ids.tolist() == output["input_ids"][0].tolist()
-        assert request.mm_token_type_ids.tolist() == output["mm_token_type_ids"][0].tolist()
+        assert request.row.mm_token_type_ids.tolist() == output["mm_token_type_ids"][0].tolist()
 
 
 def test_the_limit_on_pixels_is_the_pointers_own(pointer, monkeypatch):
@@ -171,7 +171,7 @@ def test_earlier_turns_are_written_for_the_new_input(pointer):
     first = next(r for r in (ask(pointer, image) for image in PICTURES) if len(r.points))
     image = first.displayed.pictures[0]
     same = pointer._builder.about_pictures(image, "a dog", AnswerOptions(), [("Point to the cats", first.points)])
-    selected = [selection for selection in same.selection_ids.tolist() if selection != NO_SELECTION]
+    selected = [selection for selection in same.row.selection_ids.tolist() if selection != NO_SELECTION]
     assert selected == [*(n for triple in sorted(first.points.triples.tolist()) for n in triple), NO_MORE_POINTS]
     # The whole conversation about the same pictures, through the processor, has the same ids.
     messages = conversation("image", 1, as_turns([("Point to the cats", first.points)]), "Point to a dog")
@@ -181,7 +181,7 @@ def test_earlier_turns_are_written_for_the_new_input(pointer):
     )
     again = pointer._builder.about_pictures(image, "Point to a dog", AnswerOptions(), [("Point to the cats", first.points)])
     assert whole["input_ids"][0].tolist() == again.input_ids.tolist()
-    assert whole["selection_ids"][0].tolist() == again.selection_ids.tolist()
+    assert whole["selection_ids"][0].tolist() == again.row.selection_ids.tolist()
     for history in ([first], [("Point to the cats", first.points), ("Is it red?", "No <POINT_1 >.")], first):
         assert ask(pointer, image, "a dog", history=history).prompt == "Point to a dog"
         assert ask(pointer, image, "a dog", history=history, max_crops=1).image_sizes == first.image_sizes

@@ -15,14 +15,12 @@ from tiny_reward import PUBLISHED
 from toy_processor import TEMPLATE, frames, picture
 
 import molmopoint
-from molmopoint.checkpoints import registry
 from molmopoint.data.records import Record
 from molmopoint.errors import CheckpointError
 from molmopoint.pipeline.clips import ClipOptions
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.requests import RequestBuilder
-from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
-from molmopoint.training.chat_format import check_chat_format
+from molmopoint.processing import Molmo2PointingProcessor
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.sources import Example
 from molmopoint.training.start import load_start
@@ -98,8 +96,8 @@ def assert_same(folder: Path, files: list[Path], clip: Path | None) -> torch.Ten
     row, length = of_training(folder, files, clip)
     request = of_pointer(folder, files, clip)
     assert row.input_ids[:length].tolist() == request.input_ids.tolist()
-    assert row.mm_token_type_ids[:length].tolist() == request.mm_token_type_ids.tolist()
-    assert row.selection_ids[:length].tolist() == request.selection_ids.tolist()
+    assert row.mm_token_type_ids[:length].tolist() == request.row.mm_token_type_ids.tolist()
+    assert row.selection_ids[:length].tolist() == request.row.selection_ids.tolist()
     assert row.position_ids[:length].tolist() == list(range(length))
     pixels = request.visual.pixels
     kind = ("pixel_values", "image_token_pooling") if clip is None else ("pixel_values_videos", "video_token_pooling")
@@ -150,32 +148,7 @@ def test_what_is_written_after_training_is_read_by_transformers(molmo2_folder: P
     assert again.to_dict() == ours.to_dict() and again.chat_template == ours.chat_template
 
 
-# The format of turns
-
-
-def toy(template: str | None) -> MolmoPointProcessor:
-    from toy_processor import toy_processor
-
-    processor = toy_processor()
-    processor.chat_template = template
-    return processor
-
-
-NANO: Any = MolmoPointProcessor.from_pretrained(registry.resolve("nano"))
-
-
-@pytest.mark.parametrize("template", [TEMPLATE, PUBLISHED, NAMED, "<|im_end|>" + TEMPLATE, NANO.chat_template])
-def test_templates_of_the_released_form_are_followed(template: str):
-    check_chat_format(toy(template))
-
-
-def test_the_format_of_training_is_that_of_nano():
-    check_chat_format(NANO)
-    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "What?"}]
-    rendered, _ = NANO.render_chat([{"role": "user", "content": content}], add_generation_prompt=True)
-    head = "Image 1<|image|>Image 2<|image|>"
-    assert rendered == f"{head}<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\n" and NANO.visual_text("image", 2) == head
-    assert NANO.visual_text("video", 1) == "<|video|>" and NANO.visual_text("image", 1) == "<|image|>"
+# Templates
 
 
 INSIDE = (
@@ -185,24 +158,35 @@ INSIDE = (
 )
 """Pictures stand inside the turn."""
 
+OTHER_TEMPLATES = {
+    "inside the turn": INSIDE,
+    "opened by itself": "<|im_end|>" + TEMPLATE,
+    "with a system turn": "<|im_start|>system\nYou point.<|im_end|>\n" + TEMPLATE,
+    "without line ends": TEMPLATE.replace("<|im_end|>\n", "<|im_end|>"),
+    "another header": TEMPLATE.replace("assistant\n{% endif %}", "model\n{% endif %}"),
+    "no header": TEMPLATE.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", ""),
+    "wider": TEMPLATE.replace("{{ m['role'] }}\n", "{{ m['role'] }}\n\n"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("template", OTHER_TEMPLATES.values(), ids=OTHER_TEMPLATES)
+def test_whatever_the_template_writes_is_what_training_writes(
+    name: str, template: str, media: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
+    folder = changed(request.getfixturevalue(name), tmp_path / "model", {}, template)
+    assert_same(folder, [], None)
+    assert_same(folder, [media / "turned.png", media / "other.png"], None)
+
 
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (None, "expected a chat template, got none"),
-        (INSIDE, "expected a chat template that training can follow: .*before the first turn"),
-        ("<|im_start|>system\nYou point.<|im_end|>\n" + TEMPLATE, "before the first turn|which is what training writes"),
-        (TEMPLATE.replace("<|im_end|>\n", "<|im_end|>"), "which is what training writes"),
-        (TEMPLATE.replace("assistant\n{% endif %}", "model\n{% endif %}"), "which is what training writes"),
-        (TEMPLATE.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", ""), "which is what training writes"),
-        (TEMPLATE.replace("{{ m['role'] }}\n", "{{ m['role'] }}\n\n"), "which is what training writes"),
-        ("{{ raise_exception('no') }}", "expected a chat template that training can follow"),
+        ("{{ raise_exception('no') }}", "expected turns that the chat template accepts"),
+        ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "every turn once"),
     ],
 )
-def test_other_templates_are_refused_before_a_run(template: str | None, message: str, toy_folder: Path, tmp_path: Path):
+def test_templates_that_cannot_be_followed_are_refused_before_a_run(template: str, message: str, toy_folder: Path, tmp_path: Path):
+    folder = changed(toy_folder, tmp_path / "model", {}, template)
     with pytest.raises(CheckpointError, match=message):
-        check_chat_format(toy(template))
-    if template is not None:
-        folder = changed(toy_folder, tmp_path / "model", {}, template)
-        with pytest.raises(CheckpointError, match=message):
-            load_start(folder, RECIPE)
+        load_start(folder, RECIPE)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from molmopoint.decoding import read_answer
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.geometry import PointingMetadata
-from molmopoint.processing.answers import NOTHING_THERE, PointList, encode_answer, encode_prompt, grounding_token_ids, write_answer
+from molmopoint.processing.answers import NOTHING_THERE, PointList, encode_answer, grounding_token_ids, write_answer
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION, RELEASED_TOKENS, ExtendedVocabulary, Kind, point_text
 
 
@@ -97,18 +97,6 @@ def test_special_tokens_in_labels_and_questions_stay_text():
     encoded = encode_answer(write_answer([[1, 0, 0]], label), TOKENIZER)
     assert TOKENIZER.eos_token_id not in encoded.ids
     assert TOKENIZER.decode(encoded.ids).endswith(f">{label}</point>")
-    assert (encode_prompt(label, TOKENIZER).ids == TOKENIZER.eos_token_id).sum() == 1
-    prompt = encode_prompt("what is <POINT_3>?", TOKENIZER)
-    assert prompt.ids.max() < START
-    assert TOKENIZER.decode(prompt.ids).startswith("<|im_start|>user\nwhat is <POINT_3>?<|im_end|>")
-
-
-def test_prompts_are_laid_out_as_released():
-    text = "<|im_start|>user\nPoint to the boats<|im_end|>\n<|im_start|>assistant\n"
-    assert encode_prompt("Point to the boats", TOKENIZER).ids.tolist() == text_ids(text)
-    later = encode_prompt("Point to the boats", TOKENIZER, follows_answer=True)
-    assert later.ids.tolist() == text_ids("<|im_end|>\n" + text)
-    assert (later.selections == NO_SELECTION).all()
 
 
 def test_points_need_a_tokenizer_with_grounding_tokens():

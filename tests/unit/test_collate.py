@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.collate import collate, pack
-from molmopoint.processing.message_tree import IGNORED, TRUNK, TrainingRow
+from molmopoint.processing.rows import IGNORED, TRUNK, Row, collate, pack
 
 PATCH, SLOT, IMAGE, PAD = 50, 51, 60, 0
 SIDE = 4  # ViT patches per crop
@@ -23,7 +24,7 @@ def row(num_patches=0, num_slots=2, crops=2, patches=(), label=7):
     pooling = (torch.arange(num_patches * num_slots) % (crops * SIDE)).reshape(num_patches, num_slots) if num_patches else None
     if pooling is not None:
         pooling[-1, -1] = -1
-    return TrainingRow(
+    return Row(
         input_ids=torch.tensor(ids),
         selection_ids=torch.tensor(selections),
         shift_labels=torch.full((n,), label),
@@ -59,8 +60,9 @@ def test_packing_shifts_patches_and_nothing_else():
 def test_packing_twice_is_packing_once():
     rows = [row(2, patches=(0,)), row(3, num_slots=3, patches=(2,)), row(1, patches=(0,))]
     once, twice = pack(rows, PATCH), pack([pack(rows[:2], PATCH), rows[2]], PATCH)
-    for name in TrainingRow.__dataclass_fields__:
-        assert torch.equal(getattr(once, name), getattr(twice, name)), name
+    for name in Row.__dataclass_fields__:
+        ours, theirs = getattr(once, name), getattr(twice, name)
+        assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs, name
 
 
 @given(
@@ -105,6 +107,33 @@ def test_nothing_to_join_and_crops_of_two_sizes():
         with pytest.raises(ProcessingError, match="one or more rows"):
             call()
     other = row(1)
-    wider = TrainingRow(**{**vars(other), "pixel_values": torch.rand(1, 9, 3)})
+    wider = Row(**{**vars(other), "pixel_values": torch.rand(1, 9, 3)})
     with pytest.raises(ProcessingError, match="crops of one size"):
         collate([row(1), wider], PAD)
+
+
+def test_frames_stay_apart_where_places_are_numbered_by_slots():
+    picture, clip = row(2, num_slots=2), replace(row(3, num_slots=3), is_clip=True)
+    apart = collate([picture, clip], PAD, "left", clips_apart=True)
+    assert apart["image_token_pooling"].shape == (2, 2) and apart["video_token_pooling"].shape == (3, 3)
+    assert torch.equal(apart["pixel_values_videos"], clip.pixel_values)
+    assert torch.equal(apart["video_token_pooling"], clip.pooling), "each table counts over its own pixels"
+    joined = collate([picture, clip], PAD)
+    assert joined["image_token_pooling"].shape == (5, 3) and "pixel_values_videos" not in joined
+
+
+def test_a_row_without_columns_is_one_example_and_a_trunk():
+    plain = Row(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 0]))
+    batch = collate([plain, Row(torch.tensor([4]), torch.tensor([0]))], PAD, "left")
+    assert set(batch) == {"input_ids", "selection_ids", "mm_token_type_ids", "attention_mask"}
+    packed = pack([plain, row(2, patches=(1,))], PATCH)
+    assert packed.branch_ids.tolist()[:3] == [TRUNK] * 3 and packed.shift_labels.tolist()[:3] == [IGNORED] * 3
+    assert packed.example_ids.tolist() == [0] * 3 + [1] * (len(packed) - 3)
+    assert packed.position_ids.tolist()[:3] == [0, 1, 2]
+
+
+def test_features_stand_in_for_pixels_in_all_rows_or_none():
+    seen = replace(row(2), pixel_values=None, pooling=None, image_features=torch.rand(2, 4))
+    assert torch.equal(collate([seen, row()], PAD)["image_features"], seen.image_features)
+    with pytest.raises(ProcessingError, match="features in 1 and pixels in 1"):
+        collate([seen, row(2)], PAD)

@@ -15,8 +15,8 @@ from molmopoint.data.contact_sheet import contact_sheet
 from molmopoint.data.embedded import StoredBytes
 from molmopoint.data.records import EmbeddedPicture, parse_record, read_records, resolve_media, write_records
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.message_tree import Trunk
-from molmopoint.training.trees import format_tree, group_records, tree_row, trunk_text
+from molmopoint.processing.rows import Row
+from molmopoint.training.trees import format_tree, group_records, media_of, tree_row
 
 datasets = pytest.importorskip("datasets")
 
@@ -74,10 +74,10 @@ def test_rows_with_pictures_inside_work_to_the_end(source, tmp_path):
     pictures, clip = resolve_media(groups[0][0], tmp_path)
     assert clip is None and pictures[0].size == (90, 60)
     inputs = processor(
-        text=[trunk_text(groups[0][0], processor)], images=list(pictures), return_pointing_metadata=True, return_tensors="pt"
+        text=[processor.chat.media_text(*media_of(groups[0][0]))], images=list(pictures), return_pointing_metadata=True, return_tensors="pt"
     )
     made = format_tree(groups[0], inputs["pointing_metadata"][0], np.random.default_rng(0))
-    row = tree_row(Trunk.from_processor(inputs), made, processor.tokenizer)
+    row = tree_row(Row.from_processor(inputs), made, processor.chat)
     assert row.pixel_values is not None and int(row.branch_ids.max()) == 1
 
 

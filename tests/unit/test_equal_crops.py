@@ -13,8 +13,7 @@ from toy_processor import picture
 
 from molmopoint.data.records import parse_record
 from molmopoint.geometry import EMPTY_SLOT
-from molmopoint.processing.collate import collate, pack
-from molmopoint.processing.message_tree import TrainingRow
+from molmopoint.processing.rows import Row, collate, pack
 from molmopoint.training.equal_crops import share_equal_crops
 from molmopoint.training.families import GroundingFamily
 from molmopoint.training.formatting import format_record
@@ -27,14 +26,14 @@ def family() -> GroundingFamily:
 
 
 def row_of(family: GroundingFamily, sizes: list[tuple[int, int]], seeds: list[int]) -> Any:
-    """A `TrainingRow`."""
+    """A `Row`."""
     fields = {"images": [f"{i}.png" for i in range(len(sizes))], "label": "cups", "coords": "norm1", "points": [{"x": 0.3, "y": 0.6}]}
     record = parse_record(fields, 1)
     seen = family.see(Example((record,), tuple(picture(*size, seed) for size, seed in zip(sizes, seeds, strict=True))))
     return family.row(seen, [format_record(record, seen.metadata, np.random.default_rng(0))], 4096)
 
 
-def losses(model: Any, rows: list[TrainingRow], family: GroundingFamily) -> tuple[float, dict[str, torch.Tensor]]:
+def losses(model: Any, rows: list[Row], family: GroundingFamily) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
     loss = model(**collate(rows, family.processor.tokenizer.pad_token_id)).loss
     loss.backward()

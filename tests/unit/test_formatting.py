@@ -18,7 +18,8 @@ from molmopoint.errors import ProcessingError
 from molmopoint.geometry import triples_to_points
 from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, POINTING_TEMPLATE
 from molmopoint.processing.answers import NOTHING_THERE, PointList
-from molmopoint.processing.message_tree import IGNORED, LossWeighting, Trunk
+from molmopoint.processing.message_tree import LossWeighting
+from molmopoint.processing.rows import IGNORED, Row
 from molmopoint.tokens import PATCH, ExtendedVocabulary, Kind
 from molmopoint.training import templates
 from molmopoint.training.formatting import (
@@ -31,7 +32,7 @@ from molmopoint.training.formatting import (
     weighting_of,
 )
 from molmopoint.training.text_coordinates import TextCoordinates
-from molmopoint.training.trees import format_tree, group_records, tree_row, trunk_text
+from molmopoint.training.trees import format_tree, group_records, media_of, tree_row
 
 SIZE = (160, 90)
 processor = functools.cache(toy_processor)
@@ -41,7 +42,7 @@ processor = functools.cache(toy_processor)
 def seen(*sizes, max_crops=4):
     """The processor's output for pictures of these (width, height), nothing but placeholders as text."""
     images = [picture(height, width) for width, height in sizes]
-    text = trunk_text(Record(1, tuple("ab"[: len(sizes)])), processor())
+    text = processor().chat.media_text(*media_of(Record(1, tuple("ab"[: len(sizes)]))))
     return processor()(text=[text], images=images, max_crops=max_crops, return_pointing_metadata=True, return_tensors="pt")
 
 
@@ -353,14 +354,14 @@ def test_a_tree_weighs_every_branch_by_its_own_row():
     inputs = seen(SIZE)
     question = parse_record({"image": "a", "prompt": "What is it?", "answer": "A red cup."}, 1)
     made = format_tree([row(weight=2.0), question], metadata_of(inputs), rng())
-    built = tree_row(Trunk.from_processor(inputs), made, processor().tokenizer)
+    built = tree_row(Row.from_processor(inputs), made, processor().chat)
     targets = built.shift_labels != IGNORED
     for i, conversation in enumerate(made):
         mine = (built.branch_ids == i) & targets
         weight = 0.4 if conversation.record.is_pointing else 2 / np.sqrt(int(mine.sum()) - 1) / np.sqrt(2)
         torch.testing.assert_close(built.loss_weights[mine], torch.full((int(mine.sum()),), float(weight)))
     assert (built.loss_weights[~targets] == 0).all()
-    first_only = tree_row(Trunk.from_processor(inputs), made, processor().tokenizer, max_length=int((built.branch_ids < 1).sum()))
+    first_only = tree_row(Row.from_processor(inputs), made, processor().chat, max_length=int((built.branch_ids < 1).sum()))
     assert int(first_only.branch_ids.max()) == 0
 
 
@@ -374,10 +375,10 @@ def test_rows_read_as_the_processor_reads_them(kind):
         points = [{"x": 40, "y": 30}, {"x": 70, "y": 80, "image": len(sizes) - 1}]
         record = parse_record({"images": ["a", "b"][: len(sizes)], "label": "cups", "coords": "pixel", "points": points}, 1)
         inputs = seen(*sizes)
-    metadata, tokenizer = metadata_of(inputs), processor().tokenizer
+    metadata = metadata_of(inputs)
     made = format_record(record, metadata, rng(), FormattingRules(some_images=0.0))
-    built = tree_row(Trunk.from_processor(inputs), [made], tokenizer)
-    text = f"{trunk_text(record, processor())}<|im_start|>user\n{made.prompt}<|im_end|>\n<|im_start|>assistant\n"
+    built = tree_row(Row.from_processor(inputs), [made], processor().chat)
+    text = f"{processor().chat.media_text(*media_of(record))}<|im_start|>user\n{made.prompt}<|im_end|>\n<|im_start|>assistant\n"
     visual = {"images": [picture(h, w) for w, h in metadata.image_sizes], "max_crops": 4} if kind != "clip" else {}
     if visual:
         expected = processor()(text=[text], **visual, return_tensors="pt")["input_ids"][0]

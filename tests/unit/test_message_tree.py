@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.answers import EncodedText
-from molmopoint.processing.message_tree import IGNORED, TRUNK, LossWeighting, MessageTree, Trunk, Turn, build_row
+from molmopoint.processing.message_tree import LossWeighting, MessageTree, Turn, build_row
+from molmopoint.processing.rows import IGNORED, TRUNK, Row
 
 END = 99
 
@@ -22,7 +23,7 @@ def text(*ids):
 
 
 def trunk(length=3):
-    return Trunk(torch.arange(length), torch.tensor([0] + [1] * (length - 1)), torch.zeros(2, 4, 5), torch.arange(8).reshape(2, 4))
+    return Row(torch.arange(length), torch.tensor([0] + [1] * (length - 1)), torch.zeros(2, 4, 5), torch.arange(8).reshape(2, 4))
 
 
 def turn(prompt, answer):
@@ -127,12 +128,12 @@ def processed(**changes):
 def test_trunks_come_from_the_processor():
     pixels, pooling = torch.zeros(2, 4, 5), torch.arange(8, dtype=torch.int32).reshape(2, 4)
     for kind, table in (("pixel_values", "image_token_pooling"), ("pixel_values_videos", "video_token_pooling")):
-        made = Trunk.from_processor(processed(**{kind: pixels, table: pooling}))
+        made = Row.from_processor(processed(**{kind: pixels, table: pooling}))
         assert made.input_ids.tolist() == [5, 6, 7]
         assert made.pooling is not None and made.pooling.dtype == torch.int64
-    assert Trunk.from_processor(processed()).pixel_values is None
+    assert Row.from_processor(processed()).pixel_values is None
     both = {"pixel_values": pixels, "image_token_pooling": pooling, "pixel_values_videos": pixels, "video_token_pooling": pooling}
     with pytest.raises(ProcessingError, match="pictures or a clip"):
-        Trunk.from_processor(processed(**both))
+        Row.from_processor(processed(**both))
     with pytest.raises(ProcessingError, match="one sample"):
-        Trunk.from_processor(processed(input_ids=torch.zeros(2, 3)))
+        Row.from_processor(processed(input_ids=torch.zeros(2, 3)))

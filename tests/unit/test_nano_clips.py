@@ -16,7 +16,7 @@ from molmopoint.data.synthetic import SyntheticClip, sample_clip
 from molmopoint.decoding import read_answer
 from molmopoint.geometry import PointingMetadata
 from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.message_tree import Trunk
+from molmopoint.processing.rows import Row
 from molmopoint.video import Clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def clips() -> list[SyntheticClip]:
     return [sample_clip(np.random.default_rng([12, i]), held_out=False) for i in range(25)]
 
 
-def seen_by(processor: MolmoPointProcessor, clip: SyntheticClip) -> tuple[Trunk, PointingMetadata]:
+def seen_by(processor: MolmoPointProcessor, clip: SyntheticClip) -> tuple[Row, PointingMetadata]:
     output = processor(
         text=["<|video|>"],
         videos=[Clip(clip.frames, clip.timestamps)],
@@ -51,7 +51,7 @@ def seen_by(processor: MolmoPointProcessor, clip: SyntheticClip) -> tuple[Trunk,
         return_tensors="pt",
         return_pointing_metadata=True,
     )
-    return Trunk.from_processor(output), output["pointing_metadata"][0]
+    return Row.from_processor(output), output["pointing_metadata"][0]
 
 
 def cached(nano: Any, clip: SyntheticClip) -> Any:

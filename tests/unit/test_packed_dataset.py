@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.message_tree import IGNORED, TRUNK, TrainingRow
+from molmopoint.processing.rows import IGNORED, TRUNK, Row
 from molmopoint.tokens import NO_SELECTION
 from molmopoint.training.packed_dataset import PROGRESS, PackCollator, PackedDataset, SkippedExample, size_of_row
 from molmopoint.training.packing import ExampleSize, PackingLimits
@@ -175,12 +175,12 @@ def test_positions_that_do_not_fit_are_refused():
         dataset(rank=2, num_ranks=2)
 
 
-def row(draw: Draw) -> TrainingRow:
+def row(draw: Draw) -> Row:
     """A picture of 4 ViT patches per crop, one image token per crop, and text."""
     rng = draw.generator()
     crops, length = int(rng.integers(0, 4)), int(rng.integers(5, 40))
     ids = torch.from_numpy(rng.integers(6, 50, crops + length))
-    return TrainingRow(
+    return Row(
         input_ids=ids,
         selection_ids=torch.full_like(ids, NO_SELECTION),
         shift_labels=torch.where(torch.arange(len(ids)) < crops, IGNORED, ids),

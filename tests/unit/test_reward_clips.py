@@ -14,7 +14,8 @@ from toy_processor import noise, picture
 
 from molmopoint.data.preferences import PreferenceRecord, parse_preferences, preference_fields, read_preferences
 from molmopoint.errors import ProcessingError
-from molmopoint.reward import RewardRow, RewardSettings, RowBuilder
+from molmopoint.processing.rows import Row
+from molmopoint.reward import RewardSettings, RowBuilder
 from molmopoint.reward.clips import as_clip
 from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.reward.finetune import budget_of
@@ -120,11 +121,10 @@ def test_a_sampling_interval_is_kept_and_checked():
 # Training and inference
 
 
-def assert_equal_rows(ours: RewardRow, theirs: RewardRow):
-    for name in RewardRow.__dataclass_fields__:
+def assert_equal_rows(ours: Row, theirs: Row):
+    for name in Row.__dataclass_fields__:
         one, other = getattr(ours, name), getattr(theirs, name)
-        assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other), name
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, name
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,7 +13,8 @@ from molmopoint.data.records import Record, parse_record
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import triples_to_points
 from molmopoint.processing.answers import PointList
-from molmopoint.processing.message_tree import LossWeighting, Trunk
+from molmopoint.processing.message_tree import LossWeighting
+from molmopoint.processing.rows import Row
 from molmopoint.processing.track_requests import TRACK_TAGS
 from molmopoint.training.counting_questions import NO_POINTS_PLEASE, asks_to_count
 from molmopoint.training.formatting import NO_TRACKS, FormattingRules, format_record, published_rules
@@ -128,7 +129,7 @@ def test_turns_are_one_conversation():
     conversation = made(TURNS, FINE_TUNING)
     assert [len(answer) for _, answer in conversation.turns] == [3, 1, 1] and conversation.turns[1] == ("Whose?", ("Mine.",))
     assert conversation.weighting == LossWeighting(0.2)
-    row = tree_row(Trunk.from_processor(seen()), [conversation], processor().tokenizer)
+    row = tree_row(Row.from_processor(seen()), [conversation], processor().chat)
     assert int(row.branch_ids.max()) == 0
     text = processor().tokenizer.decode(row.input_ids.tolist())
     assert text.count("<|im_start|>user") == 3 and "Whose?" in text and text.index("Whose?") > text.index("Counting the")

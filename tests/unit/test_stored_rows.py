@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from molmopoint.processing.answers import EncodedText
-from molmopoint.processing.message_tree import LossWeighting, MessageTree, TrainingRow, Trunk, Turn, build_row
+from molmopoint.processing.message_tree import LossWeighting, MessageTree, Turn, build_row
+from molmopoint.processing.rows import Row
 from molmopoint.tokens import NO_MORE_POINTS
 from molmopoint.training.packed_dataset import Pack, PackCollator, Progress
 
@@ -27,11 +28,11 @@ EXAMPLE, TRUNK_SEGMENT = 100_000, 10_000
 NO_MORE_STORED = 1_000_000
 
 
-def row_of(example: dict[str, Any]) -> TrainingRow:
+def row_of(example: dict[str, Any]) -> Row:
     """An example as a tree; the pixels count the crops of the row."""
     types = torch.tensor([value for value, count in example["types"] for _ in range(count)])
     pixels = torch.zeros(example["crops"], PATCHES_PER_CROP, 1)
-    trunk = Trunk(torch.tensor(example["trunk"]), types, pixels, torch.tensor(example["pooling"]))
+    trunk = Row(torch.tensor(example["trunk"]), types, pixels, torch.tensor(example["pooling"]))
     branches = []
     for branch in example["branches"]:
         prompt = EncodedText(np.array(branch["prompt"]), np.full(len(branch["prompt"]), -1))

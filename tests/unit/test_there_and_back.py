@@ -13,7 +13,7 @@ from toy_processor import frames, picture, toy_processor
 from molmopoint.data.records import Record, RecordPoint
 from molmopoint.geometry import triples_to_points
 from molmopoint.training.formatting import triples_of
-from molmopoint.training.trees import trunk_text
+from molmopoint.training.trees import media_of
 
 processor = functools.cache(toy_processor)
 SHAPES = [(1, 1), (1, 900), (900, 1), (7, 2000), (2000, 7), (27, 28), (69, 71), (70, 70), (112, 700), (333, 50), (300, 310), (150, 260)]
@@ -25,7 +25,7 @@ HALF_A_CELL = 0.5 * 0.33 + 0.01
 def seen(sizes, max_crops):
     """What the processor records about pictures of these (width, height)."""
     known = {"max_crops": max_crops, "return_pointing_metadata": True, "return_tensors": "pt"}
-    text = trunk_text(Record(1, tuple("abc"[: len(sizes)])), processor())
+    text = processor().chat.media_text(*media_of(Record(1, tuple("abc"[: len(sizes)]))))
     return processor()(text=[text], images=[picture(h, w) for w, h in sizes], **known)["pointing_metadata"][0]
 
 

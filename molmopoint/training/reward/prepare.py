@@ -20,8 +20,9 @@ from torch.nn.functional import pad
 from molmopoint.data.embedded import EmbeddedPicture
 from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.errors import ProcessingError
+from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.clips import FOLDER_FRAMES
-from molmopoint.reward.rows import PromptPart, RewardRow, RowBuilder, collate
+from molmopoint.reward.rows import PromptPart, RowBuilder
 from molmopoint.training.reward.dataset import PreparedBatch
 from molmopoint.training.reward.losses import ABSENT
 from molmopoint.training.run_dataset import ORIGINS, PROGRESS
@@ -62,7 +63,7 @@ class RankedRow:
         best: place of the answer that counts as the best one.
     """
 
-    row: RewardRow
+    row: Row
     ranks: Tensor
     best: int
 

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.reward.rows import RewardRow, collate
+from molmopoint.processing.rows import Row, collate
 from molmopoint.training.best_step import standard_error
 from molmopoint.training.reward.losses import ABSENT, is_right, margins
 from molmopoint.training.reward.order import modality_of
@@ -63,7 +63,7 @@ class JudgingScore:
     def _judged(self, model: nn.Module) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
         """Scores (B, N) of both orders, answers in their written order, and ranks (B, N)."""
         for records in _batches(self.records, self.batch_size):
-            rows: list[tuple[PreferenceRecord, RewardRow]] = []
+            rows: list[tuple[PreferenceRecord, Row]] = []
             for record in records:
                 try:
                     rows.append((record, self._row(record)))
@@ -82,12 +82,12 @@ class JudgingScore:
             turned = filled([line[n : 2 * n].flip(0) for line, n in zip(scores, counts, strict=True)], -torch.inf)
             yield (written, turned), filled([torch.tensor(record.rankings) for record, _ in rows], ABSENT)
 
-    def _row(self, record: PreferenceRecord) -> RewardRow:
+    def _row(self, record: PreferenceRecord) -> Row:
         """Both orders as two branches of one row, which share the prompt."""
         order = range(len(record.responses))
         return self.preparer.builder.row(self.preparer.prompt(record), record.responses, [order, order[::-1]])
 
-    def _score(self, model: Any, rows: Sequence[RewardRow]) -> Tensor:
+    def _score(self, model: Any, rows: Sequence[Row]) -> Tensor:
         """(B, 2 N) on the CPU."""
         device = next(model.parameters()).device
         batch = collate(rows, self.preparer.builder.processor.tokenizer.pad_token_id)
