@@ -79,6 +79,11 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
     assert len(skipped) == 1 and "annotations.xml, image" in skipped[0]
 
 
+def test_names_that_no_file_can_have(tmp_path):
+    body = image("x" * 300 + "/frame", box("cup", 10, 10, 30, 30)) + image("b.png", box("cup", 10, 10, 30, 30), number=1)
+    assert (str(tmp_path / "images" / "b.png"), "cup") in imported(file(tmp_path, body))[0]
+
+
 def test_every_shape(tmp_path):
     corners = dict(zip(("tl1", "bl1", "tr1", "br1", "tl2", "bl2", "tr2", "br2"), np.ndindex(2, 2, 2), strict=True))
     cuboid = " ".join(f'x{name}="{100 + 40 * x + 6 * z}" y{name}="{20 + 30 * y + 4 * z}"' for name, (z, x, y) in corners.items())
@@ -328,7 +333,7 @@ def test_a_broken_track_ends_nothing(tmp_path, broken, said):
 def test_numbers_of_objects_are_their_own(tmp_path):
     body = "".join(track("cup", frame(1, 10 * n), number=number) for n, number in enumerate((1, 1, "", "x", 10**30)))
     rows, _ = tracked(file(tmp_path, body, task(source="yard.mp4")))
-    assert [point[0] for points in rows.values() for point in points] == [1, 2, 0, 3, 4]
+    assert [point[0] for points in rows.values() for point in points] == [1, 0, 2, 3, 4]
 
 
 @pytest.mark.parametrize("fps", [None, 0, -1, float("nan"), float("inf")])

@@ -393,6 +393,21 @@ def test_a_broken_box_ends_nothing(tmp_path, broken):
     assert journal.left_out.total() == 1 and "region broken" in "".join(journal.lines())
 
 
+def test_clips_without_boxes_are_no_pictures(tmp_path):
+    clips = [task({"video": "1.mp4"}, {"id": "c", "type": "choices", "value": {"choices": ["good"]}}), task({"video": "2.mp4"}, number=2)]
+    rows, journal = imported(tmp_path, [*clips, task("a.png", car(10), number=3)], negatives=0.7)
+    assert rows == {("a.png", "car"): [(30, 30)], ("1.mp4", "car"): "none", ("2.mp4", "car"): "none"}
+    assert journal.notes["clips without objects"] == 2
+    for record in import_records("label_studio", tmp_path / "export.json", negatives=0.7):
+        assert (record.video is None) == (record.label == "car" and not record.no_points)
+
+
+def test_clips_in_json_min(tmp_path):
+    value = moving(key(1, 0), key(3, 40, enabled=False), count=9, duration=0.36)["value"]
+    rows, _ = imported(tmp_path, [{"video": "/data/upload/1/match.mp4", "id": 1, "box": [value], "annotator": 1, "annotation_id": 2}])
+    assert list(rows) == [("match.mp4", "ball")] and len(rows["match.mp4", "ball"]) == 3
+
+
 def test_negatives_of_clips(tmp_path):
     boxes = [moving(key(1, 0, enabled=False), labels=["ball", "player"]), moving(key(1, 0, enabled=False), labels=["ball"])]
     tasks = [task({"video": f"{number}.mp4"}, region, number=number) for number, region in enumerate(boxes)]

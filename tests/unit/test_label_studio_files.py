@@ -67,6 +67,7 @@ def test_paths_that_differ_by_their_folder_stay_apart(tmp_path):
     addresses = [f"s3://bucket/yard/{camera}/0001.png" for camera in ("cam1", "cam2")]
     assert found(made(tmp_path, "cam1/0001.png", "cam2/0001.png"), *addresses) == ["cam1/0001.png", "cam2/0001.png"]
     assert found(tmp_path / "nowhere", *addresses, "s3://bucket/b.png") == ["cam1/0001.png", "cam2/0001.png", "b.png"]
+    assert found(tmp_path / "nowhere", "C:\\sets\\row\\0.png", "/srv/sets/row/1.png") == ["0.png", "1.png"]
     buckets = ["s3://one/0001.png", "s3://two/0001.png"]
     assert found(tmp_path / "nowhere", *buckets) == ["one/0001.png", "two/0001.png"]
 

@@ -135,6 +135,9 @@ class _Pictures:
         """A picture beside `place` whose name is that of `place` and an ending."""
         folder = place.parent
         if folder not in self._stems:
-            files = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+            try:
+                files = sorted(folder.iterdir(), reverse=True)
+            except OSError:  # no such folder, or none that may be looked into
+                files = []
             self._stems[folder] = {file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
         return self._stems[folder].get(place.name)

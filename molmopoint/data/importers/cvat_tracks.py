@@ -124,9 +124,9 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     spoilt: dict[str, str] = {}
     unsure: set[str] = set()
     nameless = 0
-    used: set[int] = set()
+    numbers = _Numbers()
     for (label, _), tracks in clip.objects.items():
-        object_id = _object_id(tracks[0], used)
+        object_id = numbers.take(tracks[0])
         if len(tracks) > 1:
             journal.note("tracks that belong to one object with others of their group (--ungroup keeps them apart)", count=len(tracks))
         reader = _ObjectReader(clip, f"{name}, track {object_id}", keypoints)
@@ -222,11 +222,20 @@ def _scaled(point: dict[str, float], size: Size | None) -> dict[str, float]:
     return point if size is None else {"x": 100 * point["x"] / size[0], "y": 100 * point["y"] / size[1]}
 
 
-def _object_id(track: Element, used: set[int]) -> int:
-    """The number of a track if it has one of its own, else the next that is free."""
-    text = track.get("id") or ""
-    wanted = int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
-    while wanted in used:
-        wanted += 1
-    used.add(wanted)
-    return wanted
+class _Numbers:
+    """Numbers of objects: those of their tracks, as far as no two have the same."""
+
+    def __init__(self) -> None:
+        self._used: set[int] = set()
+        self._free = 0
+
+    def take(self, track: Element) -> int:
+        """The number of a track if it has one of its own, else the lowest that is free."""
+        text = track.get("id") or ""
+        number = int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else None
+        if number is None or number in self._used:
+            while self._free in self._used:
+                self._free += 1
+            number = self._free
+        self._used.add(number)
+        return number

@@ -13,8 +13,8 @@ from molmopoint.data.importers.common import PathLike, short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.label_studio_clips import clip_rows
 from molmopoint.data.importers.label_studio_files import ExportedFiles
-from molmopoint.data.importers.label_studio_regions import CLIP_SHAPE, SHAPES, Region, add_region
-from molmopoint.data.importers.label_studio_tasks import Task, read_tasks
+from molmopoint.data.importers.label_studio_regions import SHAPES, Region, add_region
+from molmopoint.data.importers.label_studio_tasks import Task, is_clip, read_tasks
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 
@@ -57,7 +57,7 @@ def read_label_studio(
             journal.skip("tasks without a picture", f"{task.where}: left out: {error}")
     files = ExportedFiles(folder, (address for _, _, addresses in tasks for address in addresses))
     for task, used, addresses in tasks:
-        if any(region.shape == CLIP_SHAPE for region in task.regions):
+        if task.has_boxes_in_clips or all(map(is_clip, addresses)):
             yield from _clip(task, addresses, files, fps, collector)
         else:
             yield from _pictures(task, used, addresses, files, collector)

@@ -136,7 +136,9 @@ def _parse(text: str) -> _Address:
         return _from_path(url.netloc, unquote(url.path), local=False)
     if "://" in text:  # a bucket, whose names may have any characters
         return _from_path("", text.partition("://")[2], local=False)
-    return _from_path("", unquote(url.path) if text.startswith("/") else text, local=not text.startswith("/"))
+    if text.startswith("/"):
+        return _from_path("", unquote(url.path), local=False)
+    return _from_path("", text, local=not url.scheme)  # a drive of Windows is as good as a scheme
 
 
 def _from_path(host: str, path: str, *, local: bool) -> _Address:
