@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import PathLike, label_text, one_of, picture_path, read_xml, recorded_size
-from molmopoint.data.importers.cvat_shapes import KEYPOINTS, add_shape, add_skeleton, keypoint_label
+from molmopoint.data.importers.cvat_shapes import add_shape, add_skeleton
 from molmopoint.data.importers.cvat_tracks import TrackOptions, track_rows
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import BROKEN, KEYPOINTS, PointLists, keypoint_label
 from molmopoint.errors import ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
 
@@ -68,12 +69,12 @@ def read_cvat(
             collector.leave_out(shape.get("label") or "" for shape in image)
             continue
         for number, shape in enumerate(image, start=1):
-            _add(lists, shape, f"{where}, shape {number}", keypoints, journal)
+            _add(lists, shape, f"{where}, shape {number}", keypoints)
         yield from collector.rows(lists)
     yield from collector.absent_rows()
 
 
-def _add(lists: PointLists, shape: Element, where: str, keypoints: str, journal: Journal) -> None:
+def _add(lists: PointLists, shape: Element, where: str, keypoints: str) -> None:
     """Adds a shape; a broken one spoils its label on this picture."""
     if shape.tag == "tag":
         return  # of the whole picture
@@ -84,7 +85,7 @@ def _add(lists: PointLists, shape: Element, where: str, keypoints: str, journal:
         return
     with lists.object(label, where):
         if shape.tag == "skeleton":
-            add_skeleton(lists, shape, label, where, keypoints, journal)
+            add_skeleton(lists, shape, label, where, keypoints)
         else:
             add_shape(lists, shape, label, where, shape.get("group_id"))
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from molmopoint.data.importers.collecting import BROKEN, OUTSIDE, WITHOUT_PLACE, Collector, PointLists
+from molmopoint.data.importers.collecting import Collector
 from molmopoint.data.importers.common import label_text, number, picture_path, recorded_size, short
-from molmopoint.data.importers.cvat_shapes import HIDDEN, add_shape, add_skeleton
+from molmopoint.data.importers.cvat_shapes import add_shape, add_skeleton
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.placement import Placement, Size
+from molmopoint.data.importers.point_lists import BROKEN, HIDDEN, OUTSIDE, WITHOUT_PLACE, PointLists
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 
@@ -174,7 +175,7 @@ class _ObjectReader:
         for shape in shapes:
             with lists.object(label, where):
                 if shape.tag == "skeleton":
-                    add_skeleton(lists, shape, label, where, self._keypoints, self._heard)
+                    add_skeleton(lists, shape, label, where, self._keypoints)
                 else:
                     add_shape(lists, shape, label, where, "joined" if len(shapes) > 1 else None)
         self.nameless += lists.all_unsure

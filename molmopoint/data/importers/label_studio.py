@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, WITHOUT_PLACE, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import PathLike, short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.label_studio_clips import clip_rows
 from molmopoint.data.importers.label_studio_files import ExportedFiles
 from molmopoint.data.importers.label_studio_regions import SHAPES, Region, add_region
 from molmopoint.data.importers.label_studio_tasks import Task, is_clip, read_tasks
+from molmopoint.data.importers.point_lists import BROKEN, WITHOUT_PLACE, PointLists
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 

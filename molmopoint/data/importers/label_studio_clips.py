@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import BROKEN, WITHOUT_PLACE, Collector
+from molmopoint.data.importers.collecting import Collector
 from molmopoint.data.importers.common import listed, number, numbers, required, short
 from molmopoint.data.importers.label_studio_regions import CLIP_SHAPE, Region, box_middles
+from molmopoint.data.importers.point_lists import BROKEN, WITHOUT_PLACE
 from molmopoint.errors import ProcessingError
 
 _MAX_POINTS = 500_000

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from molmopoint.data.importers.brush import decode_brush
-from molmopoint.data.importers.collecting import PointLists, ellipse_ring
 from molmopoint.data.importers.common import corners, label_text, listed, number, numbers, recorded_size, required, short
 from molmopoint.data.importers.masks import embedded_mask, mask_place
 from molmopoint.data.importers.placement import Size
+from molmopoint.data.importers.point_lists import PointLists
+from molmopoint.data.importers.rings import ellipse_ring
 from molmopoint.errors import ProcessingError
 
 SHAPES = ("rectangle", "ellipse", "polygon", "keypoint", "brush", "bitmask", "vector")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, WITHOUT_PLACE, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import (
     PathLike,
     corners,
@@ -24,6 +24,7 @@ from molmopoint.data.importers.common import (
 )
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.masks import embedded_mask
+from molmopoint.data.importers.point_lists import BROKEN, WITHOUT_PLACE, PointLists
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 

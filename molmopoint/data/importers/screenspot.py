@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import BROKEN, Collector, PointLists
+from molmopoint.data.importers.collecting import Collector
 from molmopoint.data.importers.common import (
     PathLike,
     corners,
@@ -20,6 +20,7 @@ from molmopoint.data.importers.common import (
     whole_text,
 )
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import BROKEN, PointLists
 from molmopoint.data.records import FULL_SCALE
 from molmopoint.errors import MolmoPointError, ProcessingError
 

@@ -11,9 +11,10 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import NEGATIVES, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import PathLike, label_text, numbers, picture_path, read_text, read_xml, recorded_size
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import PointLists
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
 
