@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molmopoint.data.importers import import_records
+from molmopoint.data.importers import Journal, import_records
 from molmopoint.errors import ProcessingError
 
 VERSION = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
@@ -359,3 +359,14 @@ def test_negatives_of_clips(tmp_path):
     path.write_text(path.read_text().replace(polyline, ""))
     absent = [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
     assert [(record.video, record.label, record.style) for record in absent] == [(str(tmp_path / "a.mp4"), "bike", "track")]
+    path.write_text(path.read_text().replace("</annotations>", track("", frame(1, 0), more='task_id="5"') + "</annotations>"))
+    assert not [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
+
+
+def test_two_tasks_with_one_name_of_a_clip_are_told(tmp_path):
+    tasks = task(number=5, source="a.mp4") + task(number=6, source="a.mp4")
+    body = track("lorry", frame(3, 0), more='task_id="5"') + track("lorry", frame(9, 50), number=1, more='task_id="6"')
+    journal = Journal()
+    path = file(tmp_path, body, f"<project><tasks>{tasks}</tasks></project>")
+    assert len(list(import_records("cvat", path, fps=10, journal=journal))) == 2
+    assert any("same name" in line and "a.mp4" in line for line in journal.lines())

@@ -239,9 +239,11 @@ def test_tasks_of_several_pictures(tmp_path):
     views = [f"/data/upload/1/{name}.png" for name in ("left", "middle", "right")]
     results = [car(10, item_index=2), car(30, name="r2", item_index=0), car(50, name="r3", item_index=2), car(0, name="r4"),
                car(0, name="r5", item_index=7), car(0, name="r6", item_index="x")]  # fmt: skip
+    expected = {("left.png", "car"): [(70, 30)], ("right.png", "car"): [(30, 30), (110, 30)]}
     rows, journal = imported(tmp_path, [task({"views": views, "title": "a"}, *results)], negatives=0.4)
-    assert rows == {("left.png", "car"): [(70, 30)], ("right.png", "car"): [(30, 30), (110, 30)], ("middle.png", "car"): "none"}
-    assert journal.left_out["broken objects"] == 3
+    assert rows == expected and journal.left_out["broken objects"] == 3
+    rows, journal = imported(tmp_path, [task({"views": views, "title": "a"}, *results[:3])], negatives=0.4)
+    assert rows == {**expected, ("middle.png", "car"): "none"} and not journal.left_out
     one = [task({"views": views[:1]}, car(10)), task({"pages": [{"url": views[1], "title": "b"}]}, car(10), number=2)]
     assert set(imported(tmp_path, one)[0]) == {("left.png", "car"), ("middle.png", "car")}
 
@@ -257,6 +259,22 @@ def test_fields_of_the_picture(tmp_path):
     assert not rows and journal.left_out.total() == 3  # two regions, and a task without that field
     rows, journal = imported(tmp_path, [*both, task("a.png", car(10), number=2)])
     assert set(rows) == {("a.png", "car")} and "front, back" in "".join(journal.lines())
+
+
+def test_what_may_be_there_is_not_absent(tmp_path):
+    """A region of which nobody knows on which picture it is, one without a label, and a stretch of a clip."""
+    front, back = "/data/upload/1/front.jpg", "/data/upload/1/back.jpg"
+    tasks = [
+        task({"front": "1.png", "back": "2.png"}, car(10, to_name="img1"), car(50, name="r2", to_name="img2")),
+        task({"front": ["3.png", "4.png"]}, car(10), number=2),
+        task({"front": "5.png"}, region("rectangle", box(1, 2)), number=3),
+        task({"front": "6.png"}, "odd", number=4),
+        task({"front": "7.mp4"}, region("timelinelabels", {"ranges": [{"start": 1, "end": 5}]}, ["car"]), number=5),
+        task({"front": front, "back": back}, car(50, to_name="back"), number=6),
+        task({"front": "8.png"}, car(10), number=7),
+    ]
+    rows, _ = imported(tmp_path, tasks, negatives=0.9, field="front")
+    assert rows == {("8.png", "car"): [(30, 30)], ("front.jpg", "car"): "none"}
 
 
 @pytest.mark.parametrize(

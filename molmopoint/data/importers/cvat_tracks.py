@@ -6,6 +6,7 @@ A file numbers frames as the clip does, whatever part of the clip and whichever 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +31,13 @@ class _Clip:
         file: of the clip.
         size: width and height of its frames; None if the file does not say.
         objects: their tracks, by label and group, or by the number of the track.
+        unsure: a track without a label was left out.
     """
 
     file: Path
     size: Size | None
     objects: dict[tuple[str, str], list[Element]] = field(default_factory=dict)
+    unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,17 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
             label = label_text(track.get("label"), f"{where}, label")
         except ProcessingError as error:
             journal.skip(BROKEN, f"left out: {error}")
+            clip.unsure = True
             continue
         group = track.get("group_id") or "0"
         own = f"track {count}" if group == "0" or options.ungroup else f"group {group}"
         clip.objects.setdefault((label, own), []).append(track)
-    if len({clip.file for clip in clips.values() if clip.objects}) > 1:
-        journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(clips))
+    names = Counter(str(clip.file) for clip in clips.values())
+    if len(names) > 1:
+        journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(names))
+    for file, count in names.items():
+        if count > 1:
+            journal.note("tasks whose clips have the same name, and are taken for one clip", file, count=count)
     for clip in clips.values():
         yield from _clip_rows(clip, name, fps, options.keypoints, collector)
 
@@ -142,7 +150,7 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     for label, reason in spoilt.items():
         journal.skip(WITHOUT_PLACE, f"{clip.file}, label {short(label)}: left out: {reason}")
     complete = [label for label in points if label not in spoilt]
-    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=nameless > 0)
+    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=clip.unsure or nameless > 0)
     for label, found in points.items():
         if label not in spoilt:
             coords = "pixel" if clip.size is None else "percent"

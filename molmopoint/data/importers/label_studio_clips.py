@@ -32,6 +32,7 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
     unsure = False
     points: dict[str, list[dict[str, Any]]] = {}
     spoilt: set[str] = set()
+    mentioned: set[str] = set()  # without a place, yet not absent
     for object_id, region in enumerate(regions):
         try:
             found = _track(region, fps, room)
@@ -45,6 +46,7 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
             if region.labels:
                 kinds = " and ".join(kind for kind in region.kinds if kind)
                 journal.skip(WITHOUT_PLACE, f"{region.where}: left out, results of type {kinds} mark no place in a clip")
+                mentioned.update(region.labels)
             continue
         if not region.labels:
             journal.skip("objects without a label", f"{region.where}: left out, it has no label")
@@ -55,7 +57,7 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
         for label in region.labels:
             points.setdefault(label, []).extend(track)
     complete = [label for label, found in points.items() if found and label not in spoilt]
-    collector.clip(clip, complete, {*spoilt, *points} - {*complete}, unsure=unsure)
+    collector.clip(clip, complete, {*spoilt, *mentioned, *points} - {*complete}, unsure=unsure)
     for label, found in points.items():
         if label in complete:
             yield {"video": str(clip), "label": label, "style": "track", "points": found, "coords": "percent"}
