@@ -222,6 +222,15 @@ def test_negatives_come_from_the_labels_of_the_file(tmp_path):
     assert {name for _, name in absent} == {"cup", "plate"} and all(name == "plate" or n % 2 == 0 for n, name in absent)
 
 
+def test_classes_on_pictures_left_out_are_not_denied(tmp_path):
+    """Nothing is known of forks and of eyes but that a picture left out shows them."""
+    picture(tmp_path / "images" / "odd.png", (400, 100))
+    labels = label("cup") + label("fork") + label("plate") + SKELETON_LABELS
+    lost = image("odd.png", box("plate", 1, 1, 3, 3) + PERSON, size=(300, 300)) + image("../x.png", box("fork", 1, 1, 3, 3), number=1)
+    rows, skipped = imported(file(tmp_path, lost + image("a.png", box("cup", 1, 1, 3, 3), number=2), task(labels=labels)), negatives=0.9)
+    assert len(skipped) == 2 and [name for _, name in rows] == ["cup"]
+
+
 def test_xml_that_is_a_weapon(tmp_path):
     path = tmp_path / "annotations.xml"
     entities = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))

@@ -64,9 +64,9 @@ def read_cvat(
             lists = collector.picture(file, recorded_size(image.get("width"), image.get("height"), where))
         except ProcessingError as error:
             journal.skip("pictures", f"left out: {error}")
-            continue
+            lists = None
         if lists is None:
-            collector.leave_out(shape.get("label") or "" for shape in image)
+            collector.leave_out(_shown(image))
             continue
         for number, shape in enumerate(image, start=1):
             _add(lists, shape, f"{where}, shape {number}", keypoints)
@@ -88,6 +88,15 @@ def _add(lists: PointLists, shape: Element, where: str, keypoints: str) -> None:
             add_skeleton(lists, shape, label, where, keypoints)
         else:
             add_shape(lists, shape, label, where, shape.get("group_id"))
+
+
+def _shown(image: Element) -> Iterator[str]:
+    """Labels of the shapes of a picture."""
+    for shape in image:
+        label = shape.get("label") or ""
+        yield label
+        if shape.tag == "skeleton":
+            yield from (keypoint_label(element.get("label") or "", label) for element in shape)
 
 
 def _classes(root: Element) -> list[str] | None:

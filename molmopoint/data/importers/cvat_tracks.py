@@ -77,6 +77,7 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
         clip = clips.get(track.get("task_id") or "") or (next(iter(clips.values())) if len(clips) == 1 else None)
         if clip is None:
             journal.skip("tracks without a clip", f"{where}: left out, its task has no <source>")
+            collector.leave_out([track.get("label") or ""])
             continue
         try:
             label = label_text(track.get("label"), f"{where}, label")
