@@ -39,8 +39,21 @@ def car(x, y=20, name="r1", **more):
 
 
 def annotation(*results, number=1, **more):
-    common = {"id": number, "completed_by": 1, "was_cancelled": False, "ground_truth": False, "created_at": "2026-11-02T08:00:00Z"}
-    return {**common, "draft_created_at": None, "lead_time": 3.5, "result": list(results), "result_count": len(results), **more}
+    common = {
+        "id": number,
+        "completed_by": 1,
+        "was_cancelled": False,
+        "ground_truth": False,
+        "created_at": "2026-11-02T08:00:00Z",
+    }
+    return {
+        **common,
+        "draft_created_at": None,
+        "lead_time": 3.5,
+        "result": list(results),
+        "result_count": len(results),
+        **more,
+    }
 
 
 def task(address, *results, number=1, **more):
@@ -69,8 +82,12 @@ def imported(tmp_path, value, **options):
     rows = {}
     for record in import_records("label_studio", source, journal=journal, **{"negatives": 0, **options}):
         scale = np.array([2, 1]) if record.coords == "percent" else 1
-        found = [tuple(np.round(np.array([point.x, point.y]) * scale, 3).tolist()) for point in record.points or ()]
-        rows[record.media[0].removeprefix(f"{tmp_path}/"), record.label] = "none" if record.no_points else found
+        found = [
+            tuple(np.round(np.array([point.x, point.y]) * scale, 3).tolist()) for point in record.points or ()
+        ]
+        rows[record.media[0].removeprefix(f"{tmp_path}/"), record.label] = (
+            "none" if record.no_points else found
+        )
     return rows, journal
 
 
@@ -92,19 +109,35 @@ def bitmask(size, left, top, right, bottom, mode="RGBA"):
 def test_every_shape(tmp_path, there):
     if there:
         picture(tmp_path / "a.png")
-    corners = [{"id": str(i), "x": x, "y": y, "isBezier": False} for i, (x, y) in enumerate([(0, 0), (20, 0), (20, 40), (0, 40)])]
+    corners = [
+        {"id": str(i), "x": x, "y": y, "isBezier": False}
+        for i, (x, y) in enumerate([(0, 0), (20, 0), (20, 40), (0, 40)])
+    ]
     found = places(
         tmp_path,
         region("rectanglelabels", box(10, 20), ["box"], "1"),
         region("rectanglelabels", box(90, 20, 30, 20), ["box"], "2"),
         region("rectanglelabels", box(50, 50, 10, 20, 90), ["box"], "3"),
-        region("ellipselabels", {"x": 30, "y": 40, "radiusX": 3, "radiusY": 4, "rotation": 0}, ["ellipse"], "4"),
-        region("polygonlabels", {"points": [[0, 0], [20, 0], [20, 40], [0, 40]], "closed": True}, ["polygon"], "5"),
+        region(
+            "ellipselabels", {"x": 30, "y": 40, "radiusX": 3, "radiusY": 4, "rotation": 0}, ["ellipse"], "4"
+        ),
+        region(
+            "polygonlabels",
+            {"points": [[0, 0], [20, 0], [20, 40], [0, 40]], "closed": True},
+            ["polygon"],
+            "5",
+        ),
         region("vectorlabels", {"vertices": corners, "closed": True}, ["vector"], "6"),
         region("keypointlabels", {"x": 5, "y": 6, "width": 0.5}, ["point"], "7"),
         region("bitmasklabels", {"imageDataURL": bitmask((200, 100), 40, 20, 61, 41)}, ["bitmask"], "8"),
         region("bitmasklabels", {"imageDataURL": bitmask((100, 50), 40, 20, 61, 41, "LA")}, ["bitmask"], "9"),
-        {"id": "10", "type": "choices", "value": {"choices": ["good"]}, "from_name": "quality", "to_name": "image"},
+        {
+            "id": "10",
+            "type": "choices",
+            "value": {"choices": ["good"]},
+            "from_name": "quality",
+            "to_name": "image",
+        },
         {"type": "relation", "from_id": "1", "to_id": "2", "direction": "right"},
     )
     assert found == {
@@ -137,8 +170,15 @@ def test_every_label_counts(tmp_path):
 def test_a_shape_and_its_labels_in_two_results(tmp_path):
     """`<Rectangle>` and `<Labels>`; results of one region need not follow each other, and a label may come without the shape."""
     shapes = [region("rectangle", box(x, 20), name=name) for name, x in (("a", 10), ("b", 50), ("c", 70))]
-    labels = [region("labels", box(50, 20), ["car"], "b"), region("labels", {}, ["van"], "a"), region("labels", box(50, 20), ["red"], "b")]
-    point = [region("keypoint", {"x": 5, "y": 6, "width": 0.5}, name="d"), region("labels", {"x": 5, "y": 6, "width": 0.5}, ["dot"], "d")]
+    labels = [
+        region("labels", box(50, 20), ["car"], "b"),
+        region("labels", {}, ["van"], "a"),
+        region("labels", box(50, 20), ["red"], "b"),
+    ]
+    point = [
+        region("keypoint", {"x": 5, "y": 6, "width": 0.5}, name="d"),
+        region("labels", {"x": 5, "y": 6, "width": 0.5}, ["dot"], "d"),
+    ]
     rows, journal = imported(tmp_path, [task("a.png", *shapes, *labels, *point)])
     assert {label: found for (_, label), found in rows.items()} == {
         "van": [(30, 30)],
@@ -158,10 +198,26 @@ def test_recorded_sizes(tmp_path):
         tmp_path,
         [
             task("a.png", car(60, size=(800, 400))),
-            task("phone.jpg", region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["seen"], size=(100, 200)), number=2),
-            task("phone.jpg", region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["stored"], size=(200, 100)), number=3),
-            task("phone.jpg", region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["other"], size=(300, 300)), number=4),
-            task("phone.jpg", region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["unknown"], size=None), number=5),
+            task(
+                "phone.jpg",
+                region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["seen"], size=(100, 200)),
+                number=2,
+            ),
+            task(
+                "phone.jpg",
+                region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["stored"], size=(200, 100)),
+                number=3,
+            ),
+            task(
+                "phone.jpg",
+                region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["other"], size=(300, 300)),
+                number=4,
+            ),
+            task(
+                "phone.jpg",
+                region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["unknown"], size=None),
+                number=5,
+            ),
         ],
     )
     assert rows == {
@@ -178,7 +234,9 @@ def test_which_annotation_counts(tmp_path, where):
     def several(number, *annotations):
         return {"id": number, "data": {"image": f"{number}.png"}, where: list(annotations)}
 
-    cancelled = annotation(car(90), **({"was_cancelled": True} if where == "annotations" else {"skipped": True}))
+    cancelled = annotation(
+        car(90), **({"was_cancelled": True} if where == "annotations" else {"skipped": True})
+    )
     tasks = [
         several(1, cancelled, annotation(car(10)), annotation(car(50))),
         several(2, annotation(car(10)), annotation(car(50), ground_truth=True)),
@@ -196,15 +254,36 @@ def test_which_annotation_counts(tmp_path, where):
 
 def test_json_min(tmp_path):
     def entry(number, **fields):
-        about = {"annotator": 1, "annotation_id": 30 + number, "created_at": "2026", "updated_at": "2026", "lead_time": 3.5}
+        about = {
+            "annotator": 1,
+            "annotation_id": 30 + number,
+            "created_at": "2026",
+            "updated_at": "2026",
+            "lead_time": 3.5,
+        }
         return {"image": f"/data/upload/4/{number}.png", "id": number, **fields, **about}
 
     size = {"original_width": 200, "original_height": 100}
     paired = {**box(70, 20), **size}
     export = [
-        entry(1, label=[{**box(10, 20), "rectanglelabels": ["car", "van"], **size}], quality="good", text=["a", "b"]),
+        entry(
+            1,
+            label=[{**box(10, 20), "rectanglelabels": ["car", "van"], **size}],
+            quality="good",
+            text=["a", "b"],
+        ),
         entry(1, label=[{**box(90, 20), "rectanglelabels": ["car"], **size}]),
-        entry(2, label=[{"points": [[0, 0], [20, 0], [20, 40], [0, 40]], "closed": True, "polygonlabels": ["dog"], **size}]),
+        entry(
+            2,
+            label=[
+                {
+                    "points": [[0, 0], [20, 0], [20, 40], [0, 40]],
+                    "closed": True,
+                    "polygonlabels": ["dog"],
+                    **size,
+                }
+            ],
+        ),
         entry(3, rect=[paired, {**box(30, 20), **size}], kinds=[{**paired, "labels": ["car"]}]),
         entry(4),
     ]
@@ -231,7 +310,11 @@ def test_a_folder_that_a_storage_filled(tmp_path):
     (folder / "4.json").write_text("{")
     picture(tmp_path / "media" / "1.png")
     rows, journal = imported(tmp_path, folder, images=tmp_path / "media")
-    assert rows == {("media/1.png", "car"): [(30, 30)], ("media/2.png", "car"): [(50, 30)], ("media/3.png", "car"): [(110, 30)]}
+    assert rows == {
+        ("media/1.png", "car"): [(30, 30)],
+        ("media/2.png", "car"): [(50, 30)],
+        ("media/3.png", "car"): [(110, 30)],
+    }
     assert dict(journal.left_out) == {"files that cannot be read": 1}
 
 
@@ -244,17 +327,26 @@ def test_tasks_of_several_pictures(tmp_path):
     assert rows == expected and journal.left_out["broken objects"] == 3
     rows, journal = imported(tmp_path, [task({"views": views, "title": "a"}, *results[:3])], negatives=0.4)
     assert rows == {**expected, ("middle.png", "car"): "none"} and not journal.left_out
-    one = [task({"views": views[:1]}, car(10)), task({"pages": [{"url": views[1], "title": "b"}]}, car(10), number=2)]
+    one = [
+        task({"views": views[:1]}, car(10)),
+        task({"pages": [{"url": views[1], "title": "b"}]}, car(10), number=2),
+    ]
     assert set(imported(tmp_path, one)[0]) == {("left.png", "car"), ("middle.png", "car")}
 
 
 def test_fields_of_the_picture(tmp_path):
     front, back = "/data/upload/1/front.jpg?x=1", "/data/upload/1/back.jpg"
-    assert set(imported(tmp_path, [task({"photo": front, "note": "nothing", "n": 3}, car(10))])[0]) == {("front.jpg", "car")}
-    both = [task({"front": front, "back": back}, car(10, to_name="front"), car(50, name="r2", to_name="back"))]
+    assert set(imported(tmp_path, [task({"photo": front, "note": "nothing", "n": 3}, car(10))])[0]) == {
+        ("front.jpg", "car")
+    }
+    both = [
+        task({"front": front, "back": back}, car(10, to_name="front"), car(50, name="r2", to_name="back"))
+    ]
     rows, journal = imported(tmp_path, both, field="back")
     assert rows == {("back.jpg", "car"): [(110, 30)]} and journal.left_out.total() == 1
-    unclear = [task({"front": front, "back": back}, car(10, to_name="img1"), car(50, name="r2", to_name="img2"))]
+    unclear = [
+        task({"front": front, "back": back}, car(10, to_name="img1"), car(50, name="r2", to_name="img2"))
+    ]
     rows, journal = imported(tmp_path, [*unclear, task("a.png", car(10), number=2)], field="back")
     assert not rows and journal.left_out.total() == 3  # two regions, and a task without that field
     rows, journal = imported(tmp_path, [*both, task("a.png", car(10), number=2)])
@@ -265,11 +357,17 @@ def test_what_may_be_there_is_not_absent(tmp_path):
     """A region of which nobody knows on which picture it is, one without a label, and a stretch of a clip."""
     front, back = "/data/upload/1/front.jpg", "/data/upload/1/back.jpg"
     tasks = [
-        task({"front": "1.png", "back": "2.png"}, car(10, to_name="img1"), car(50, name="r2", to_name="img2")),
+        task(
+            {"front": "1.png", "back": "2.png"}, car(10, to_name="img1"), car(50, name="r2", to_name="img2")
+        ),
         task({"front": ["3.png", "4.png"]}, car(10), number=2),
         task({"front": "5.png"}, region("rectangle", box(1, 2)), number=3),
         task({"front": "6.png"}, "odd", number=4),
-        task({"front": "7.mp4"}, region("timelinelabels", {"ranges": [{"start": 1, "end": 5}]}, ["car"]), number=5),
+        task(
+            {"front": "7.mp4"},
+            region("timelinelabels", {"ranges": [{"start": 1, "end": 5}]}, ["car"]),
+            number=5,
+        ),
         task({"front": front, "back": back}, car(50, to_name="back"), number=6),
         task({"front": "8.png"}, car(10), number=7),
     ]
@@ -290,10 +388,16 @@ def test_what_may_be_there_is_not_absent(tmp_path):
         (region("polygonlabels", {"points": [[1, 2], [3]]}, ["cup"]), "numbers"),
         (region("polygonlabels", {"points": [[1, 2], [3, 4]]}, ["cup"]), "area"),
         (region("brushlabels", {"format": "rle", "rle": [0, 0, 0, 9]}, ["cup"]), "rle"),
-        (region("brushlabels", {"format": "rle", "rle": [255] * 40}, ["cup"], size=(200_000, 200_000)), "at most"),
+        (
+            region("brushlabels", {"format": "rle", "rle": [255] * 40}, ["cup"], size=(200_000, 200_000)),
+            "at most",
+        ),
         (region("brushlabels", {"format": "rle", "rle": [0]}, ["cup"], size=None), "original_width"),
         (region("bitmasklabels", {"imageDataURL": "data:image/png;base64,AAAA"}, ["cup"]), "expected a mask"),
-        (region("bitmasklabels", {"imageDataURL": bitmask((20, 10), 2, 2, 9, 9, "L")}, ["cup"]), "transparent"),
+        (
+            region("bitmasklabels", {"imageDataURL": bitmask((20, 10), 2, 2, 9, 9, "L")}, ["cup"]),
+            "transparent",
+        ),
         (region("bitmasklabels", {"imageDataURL": 5}, ["cup"]), "expected a mask"),
         (region("vectorlabels", {"vertices": [{"x": 1, "y": 2}], "closed": False}, ["cup"]), "open line"),
         (region("timelinelabels", {"ranges": [{"start": 1, "end": 5}]}, ["cup"]), "timelinelabels"),
@@ -304,7 +408,10 @@ def test_what_may_be_there_is_not_absent(tmp_path):
 )
 def test_a_broken_region_ends_nothing(tmp_path, broken, said):
     plate = region("rectanglelabels", box(10, 20), ["plate"], "r9")
-    tasks = [task("one.png", broken, plate), task("two.png", region("rectanglelabels", box(10, 20), ["cup"]), number=2)]
+    tasks = [
+        task("one.png", broken, plate),
+        task("two.png", region("rectanglelabels", box(10, 20), ["cup"]), number=2),
+    ]
     rows, journal = imported(tmp_path, tasks)
     assert rows == {("one.png", "plate"): [(30, 30)], ("two.png", "cup"): [(30, 30)]}
     assert journal.left_out.total() == 1
@@ -330,12 +437,29 @@ def test_other_files_are_refused(tmp_path, value):
 
 
 def key(frame, x, *, enabled=True, y=10, width=20, height=20, rotation=0):
-    return {"frame": frame, "enabled": enabled, "rotation": rotation, "x": x, "y": y, "width": width, "height": height, "time": frame / 25}
+    return {
+        "frame": frame,
+        "enabled": enabled,
+        "rotation": rotation,
+        "x": x,
+        "y": y,
+        "width": width,
+        "height": height,
+        "time": frame / 25,
+    }
 
 
 def moving(*keys, labels=("ball",), name="q", count=100, duration=4.0, **more):
     value = {"framesCount": count, "duration": duration, "sequence": list(keys), "labels": list(labels)}
-    return {"value": value, "id": name, "from_name": "box", "to_name": "video", "type": "videorectangle", "origin": "manual", **more}
+    return {
+        "value": value,
+        "id": name,
+        "from_name": "box",
+        "to_name": "video",
+        "type": "videorectangle",
+        "origin": "manual",
+        **more,
+    }
 
 
 def tracked(tmp_path, *results, data=None, **options):
@@ -343,8 +467,15 @@ def tracked(tmp_path, *results, data=None, **options):
     source = saved(tmp_path / "export.json", [task(data or {"video": "/data/upload/1/match.mp4"}, *results)])
     rows = {}
     for record in import_records("label_studio", source, journal=journal, **options):
-        assert (record.video, record.style, record.coords) == (str(tmp_path / "match.mp4"), "track", "percent")
-        points = [(point.object_id, round(point.t or 0, 4), round(point.x, 3), round(point.y, 3)) for point in record.points or ()]
+        assert (record.video, record.style, record.coords) == (
+            str(tmp_path / "match.mp4"),
+            "track",
+            "percent",
+        )
+        points = [
+            (point.object_id, round(point.t or 0, 4), round(point.x, 3), round(point.y, 3))
+            for point in record.points or ()
+        ]
         rows[record.label] = points
     return rows, journal
 
@@ -363,28 +494,40 @@ def test_boxes_move_between_key_frames(tmp_path):
 
 
 def test_boxes_over_the_border_and_turned(tmp_path):
-    rows, _ = tracked(tmp_path, moving(key(1, 90, enabled=False), key(2, 120, enabled=False), count=2, duration=1))
+    rows, _ = tracked(
+        tmp_path, moving(key(1, 90, enabled=False), key(2, 120, enabled=False), count=2, duration=1)
+    )
     assert rows == {"ball": [(0, 0, 95, 20)]}
     turned = moving(key(1, 50, y=50, rotation=90), count=1, duration=1)
     rows, journal = tracked(tmp_path, turned)
     assert not rows and "original_width" in "".join(journal.lines())
     # 20 x 20 percent of 200 x 100 are 40 x 20 pixels; turned about (100, 50) the middle is at (90, 70).
-    assert tracked(tmp_path, {**turned, "original_width": 200, "original_height": 100})[0] == {"ball": [(0, 0, 45, 70)]}
+    assert tracked(tmp_path, {**turned, "original_width": 200, "original_height": 100})[0] == {
+        "ball": [(0, 0, 45, 70)]
+    }
 
 
 def test_the_rate_of_a_clip(tmp_path):
     keys = [key(51, 0, enabled=False)]
     assert tracked(tmp_path, moving(*keys))[0]["ball"][0][1] == 2.0
     assert tracked(tmp_path, moving(*keys), fps=50)[0]["ball"][0][1] == 1.0
-    assert tracked(tmp_path, moving(*keys, duration=0))[0]["ball"][0][1] == 2.0  # from the time of the key frame
+    assert (
+        tracked(tmp_path, moving(*keys, duration=0))[0]["ball"][0][1] == 2.0
+    )  # from the time of the key frame
     rows, journal = tracked(tmp_path, moving({**keys[0], "time": None}, duration=0))
     assert not rows and "option fps" in "".join(journal.lines())
 
 
 def test_labels_and_numbers_of_objects(tmp_path):
-    apart = [moving(key(1, 0, enabled=False), labels=(), name="a"), region("labels", {}, ["player", "goalkeeper"], "a")]
+    apart = [
+        moving(key(1, 0, enabled=False), labels=(), name="a"),
+        region("labels", {}, ["player", "goalkeeper"], "a"),
+    ]
     rows, journal = tracked(
-        tmp_path, *apart, moving(key(1, 40, enabled=False), name="b", labels=["player"]), moving(key(1, 0), name="c", labels=())
+        tmp_path,
+        *apart,
+        moving(key(1, 40, enabled=False), name="b", labels=["player"]),
+        moving(key(1, 0), name="c", labels=()),
     )
     assert rows == {"player": [(0, 0, 10, 20), (1, 0, 50, 20)], "goalkeeper": [(0, 0, 10, 20)]}
     assert dict(journal.left_out) == {"objects without a label": 1}
@@ -406,13 +549,18 @@ def test_labels_and_numbers_of_objects(tmp_path):
     ],
 )
 def test_a_broken_box_ends_nothing(tmp_path, broken):
-    rows, journal = tracked(tmp_path, moving(key(1, 0, enabled=False), name="fine"), {**broken, "id": "broken"})
+    rows, journal = tracked(
+        tmp_path, moving(key(1, 0, enabled=False), name="fine"), {**broken, "id": "broken"}
+    )
     assert rows == {"ball": [(0, 0, 10, 20)]}
     assert journal.left_out.total() == 1 and "region broken" in "".join(journal.lines())
 
 
 def test_clips_without_boxes_are_no_pictures(tmp_path):
-    clips = [task({"video": "1.mp4"}, {"id": "c", "type": "choices", "value": {"choices": ["good"]}}), task({"video": "2.mp4"}, number=2)]
+    clips = [
+        task({"video": "1.mp4"}, {"id": "c", "type": "choices", "value": {"choices": ["good"]}}),
+        task({"video": "2.mp4"}, number=2),
+    ]
     rows, journal = imported(tmp_path, [*clips, task("a.png", car(10), number=3)], negatives=0.7)
     assert rows == {("a.png", "car"): [(30, 30)], ("1.mp4", "car"): "none", ("2.mp4", "car"): "none"}
     assert journal.notes["clips without objects"] == 2
@@ -422,12 +570,18 @@ def test_clips_without_boxes_are_no_pictures(tmp_path):
 
 def test_clips_in_json_min(tmp_path):
     value = moving(key(1, 0), key(3, 40, enabled=False), count=9, duration=0.36)["value"]
-    rows, _ = imported(tmp_path, [{"video": "/data/upload/1/match.mp4", "id": 1, "box": [value], "annotator": 1, "annotation_id": 2}])
+    rows, _ = imported(
+        tmp_path,
+        [{"video": "/data/upload/1/match.mp4", "id": 1, "box": [value], "annotator": 1, "annotation_id": 2}],
+    )
     assert list(rows) == [("match.mp4", "ball")] and len(rows["match.mp4", "ball"]) == 3
 
 
 def test_negatives_of_clips(tmp_path):
-    boxes = [moving(key(1, 0, enabled=False), labels=["ball", "player"]), moving(key(1, 0, enabled=False), labels=["ball"])]
+    boxes = [
+        moving(key(1, 0, enabled=False), labels=["ball", "player"]),
+        moving(key(1, 0, enabled=False), labels=["ball"]),
+    ]
     tasks = [task({"video": f"{number}.mp4"}, region, number=number) for number, region in enumerate(boxes)]
     rows, journal = imported(tmp_path, tasks, negatives=0.3)
     assert [key for key, found in rows.items() if found == "none"] == [("1.mp4", "player")]

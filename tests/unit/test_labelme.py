@@ -17,7 +17,15 @@ from molmopoint.errors import ProcessingError
 
 
 def shape(label, points, kind="polygon", group=None, **more):
-    common = {"label": label, "points": points, "group_id": group, "description": "", "shape_type": kind, "flags": {}, "mask": None}
+    common = {
+        "label": label,
+        "points": points,
+        "group_id": group,
+        "description": "",
+        "shape_type": kind,
+        "flags": {},
+        "mask": None,
+    }
     return {**common, **more}
 
 
@@ -26,9 +34,18 @@ def square(x, y, side):
 
 
 def saved(path, *shapes, image="a.png", size=(200, 100), **more):
-    document = {"version": "5.5.0", "flags": {}, "shapes": list(shapes), "imagePath": image, "imageData": None}
+    document = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": list(shapes),
+        "imagePath": image,
+        "imageData": None,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**document, "imageHeight": size[1], "imageWidth": size[0], **more}, indent=2), encoding="utf-8")
+    path.write_text(
+        json.dumps({**document, "imageHeight": size[1], "imageWidth": size[0], **more}, indent=2),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -95,9 +112,16 @@ def test_every_shape(tmp_path):
 
 @pytest.mark.parametrize("kind", ["line", "linestrip", "cuboid", "lasso", 5])
 def test_shapes_without_an_inside_are_named(tmp_path, kind):
-    rows, skipped = imported(saved(tmp_path / "a.json", shape("crack", [[1, 1], [9, 9]], kind), shape("cup", [[1, 2]], "point")))
+    rows, skipped = imported(
+        saved(tmp_path / "a.json", shape("crack", [[1, 1], [9, 9]], kind), shape("cup", [[1, 2]], "point"))
+    )
     assert [label for _, label in rows] == ["cup"]
-    assert len(skipped) == 1 and str(kind) in skipped[0] and "crack" in skipped[0] and "a.json, shape 1" in skipped[0]
+    assert (
+        len(skipped) == 1
+        and str(kind) in skipped[0]
+        and "crack" in skipped[0]
+        and "a.json, shape 1" in skipped[0]
+    )
 
 
 def test_groups(tmp_path):
@@ -128,14 +152,18 @@ def test_recorded_sizes(tmp_path):
     saved(tmp_path / "d.json", shape("fork", [[250, 150]], "point"), image="phone.jpg", size=(500, 500))
     rows, skipped = imported(tmp_path)
     assert {label: found for (_, label), found in rows.items() if label == "plate"} == {"plate": [(150, 250)]}
-    assert rows[str(tmp_path / "a.png"), "cup"] == [(100, 25)] and rows[str(tmp_path / "phone.jpg"), "cup"] == [(150, 250)]
+    assert rows[str(tmp_path / "a.png"), "cup"] == [(100, 25)] and rows[
+        str(tmp_path / "phone.jpg"), "cup"
+    ] == [(150, 250)]
     assert len(skipped) == 1 and "500 x 500" in skipped[0]
 
 
 def test_a_mask_of_a_scaled_picture(tmp_path):
     picture(tmp_path / "a.png")
     mask = np.full((40, 80), 255, dtype=np.uint8)
-    path = saved(tmp_path / "a.json", shape("cup", [[100, 60], [179, 99]], "mask", mask=png(mask)), size=(400, 200))
+    path = saved(
+        tmp_path / "a.json", shape("cup", [[100, 60], [179, 99]], "mask", mask=png(mask)), size=(400, 200)
+    )
     ((x, y),) = places(path)["cup"]
     assert abs(x - 70) < 11 and abs(y - 40) < 1
 
@@ -154,7 +182,9 @@ def test_a_mask_of_a_scaled_picture(tmp_path):
 )
 def test_where_pictures_are(tmp_path, name, there, expected):
     picture(tmp_path / there)
-    ((file, _),) = imported(saved(tmp_path / "set" / "a.json", shape("cup", [[1, 2]], "point"), image=name))[0]
+    ((file, _),) = imported(saved(tmp_path / "set" / "a.json", shape("cup", [[1, 2]], "point"), image=name))[
+        0
+    ]
     assert file == str(tmp_path / expected)
 
 
@@ -164,10 +194,15 @@ def test_pictures_in_a_folder_of_their_own(tmp_path):
     saved(tmp_path / "set" / "a.json", shape("cup", [[1, 2]], "point"), image="sub\\a.png")
     saved(tmp_path / "set" / "b.json", shape("cup", [[1, 2]], "point"), image="../b.png")
     rows, skipped = imported(tmp_path / "set", images=tmp_path / "media")
-    assert not skipped and [file for file, _ in rows] == [str(tmp_path / "media" / "sub" / "a.png"), str(tmp_path / "media" / "b.png")]
+    assert not skipped and [file for file, _ in rows] == [
+        str(tmp_path / "media" / "sub" / "a.png"),
+        str(tmp_path / "media" / "b.png"),
+    ]
 
 
-@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "", None, 5, "a\0b.png", "\ud800.png"])
+@pytest.mark.parametrize(
+    "name", ["../../../etc/passwd", "/etc/passwd", "", None, 5, "a\0b.png", "\ud800.png"]
+)
 def test_pictures_elsewhere_are_left_out(tmp_path, name):
     saved(tmp_path / "set" / "a.json", shape("cup", [[1, 2]], "point"), image=name)
     saved(tmp_path / "set" / "b.json", shape("cup", [[1, 2]], "point"), image="b.png")
@@ -183,7 +218,12 @@ def chunk(kind, data):
 def claiming(width, height):
     """A PNG file of some hundred bytes that says how large it is."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(100_000)))
+        + chunk(b"IEND", b"")
+    )
     return base64.b64encode(data).decode()
 
 
@@ -194,7 +234,10 @@ def claiming(width, height):
         (shape("cup", [[0, 0], [9, 9]], "mask", mask=claiming(5000, 5000)), "expected a mask"),
         (shape("cup", [[0, 0], [9, 9]], "mask", mask="%%%"), "base64"),
         (shape("cup", [[0, 0], [9, 9]], "mask", mask=base64.b64encode(b"%!PS-Adobe").decode()), "base64"),
-        (shape("cup", [[0, 0], [9, 9]], "mask", mask=png(np.full((4, 4), 255, np.uint8))), "expected a mask of 10 x 10"),
+        (
+            shape("cup", [[0, 0], [9, 9]], "mask", mask=png(np.full((4, 4), 255, np.uint8))),
+            "expected a mask of 10 x 10",
+        ),
         (shape("cup", [[0, 0], [3, 3]], "mask", mask=png(np.zeros((4, 4), np.uint8))), "empty"),
         (shape("cup", [[0, 0], [9, 9]], "mask"), "mask"),
         (shape("cup", [[1, 2, 3]], "point"), "pairs"),
@@ -215,11 +258,16 @@ def test_a_broken_shape_ends_nothing(tmp_path, broken, said):
     saved(tmp_path / "a.json", broken, shape("plate", [[30, 40]], "point"))
     saved(tmp_path / "b.json", shape("cup", [[30, 40]], "point"), image="b.png")
     rows, skipped = imported(tmp_path)
-    assert [(file.rpartition("/")[2], label) for file, label in rows] == [("a.png", "plate"), ("b.png", "cup")]
+    assert [(file.rpartition("/")[2], label) for file, label in rows] == [
+        ("a.png", "plate"),
+        ("b.png", "cup"),
+    ]
     assert len(skipped) == 1 and "a.json, shape 1" in skipped[0] and said in skipped[0]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"shapes": []}', '{"imagePath": "a.png", "shapes": 5}', "\xff", "null"])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"shapes": []}', '{"imagePath": "a.png", "shapes": 5}', "\xff", "null"]
+)
 def test_other_files_in_the_folder_are_named(tmp_path, content):
     (tmp_path / "package.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ProcessingError, match="expected"):
@@ -233,7 +281,15 @@ def test_other_files_in_the_folder_are_named(tmp_path, content):
 
 def test_negatives(tmp_path):
     for n in range(20):
-        saved(tmp_path / f"{n:02}.json", *[shape(("cup", "plate")[n % 2], [[1, 2]], "point")] * (n < 10), image=f"{n:02}.png")
-    absent = [(int(file[-6:-4]), label) for (file, label), found in imported(tmp_path, negatives=0.5)[0].items() if found == "none"]
+        saved(
+            tmp_path / f"{n:02}.json",
+            *[shape(("cup", "plate")[n % 2], [[1, 2]], "point")] * (n < 10),
+            image=f"{n:02}.png",
+        )
+    absent = [
+        (int(file[-6:-4]), label)
+        for (file, label), found in imported(tmp_path, negatives=0.5)[0].items()
+        if found == "none"
+    ]
     assert len(absent) == 10 and {label for _, label in absent} == {"cup", "plate"}
     assert all(n >= 10 or label == ("plate", "cup")[n % 2] for n, label in absent)

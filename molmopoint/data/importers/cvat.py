@@ -8,7 +8,14 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import PathLike, label_text, one_of, picture_path, read_xml, recorded_size
+from molmopoint.data.importers.common import (
+    PathLike,
+    label_text,
+    one_of,
+    picture_path,
+    read_xml,
+    recorded_size,
+)
 from molmopoint.data.importers.cvat_shapes import add_shape, add_skeleton
 from molmopoint.data.importers.cvat_tracks import TrackOptions, track_rows
 from molmopoint.data.importers.journal import Journal
@@ -29,16 +36,16 @@ def read_cvat(
     negatives: float = NEGATIVES,
     ungroup: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a CVAT file; tracks become one row per label, with a point per frame in which an object is visible.
+    """Rows of a CVAT file; tracks become one row per label, with a point per frame in which an object is seen.
 
     Shapes with the same label and group are one object, with one point in the largest of them.
 
     Args:
         source: annotations.xml, or the folder with it.
         journal: hears what is left out.
-        images: folder of the pictures; by default `images` beside the file, where CVAT puts them. Of tracks the folder of the clip, by
-            default that of the file.
-        fps: frames per second of the clip, required for tracks: CVAT counts frames and does not write their times.
+        images: folder of the pictures; by default `images` beside the file, where CVAT puts them. Of tracks the
+            folder of the clip, by default that of the file.
+        fps: frames per second of the clip, required for tracks: CVAT counts frames and writes no times.
         keypoints: of skeletons, "visible" or also those that are "labelled" and occluded.
         negatives: share of rows without points.
         ungroup: take the shapes of a group for one object each.
@@ -51,7 +58,9 @@ def read_cvat(
     path = path / "annotations.xml" if path.is_dir() else path
     root = read_xml(path)
     if root.tag != "annotations":
-        raise ProcessingError(f"expected <annotations> in {path.name}, got <{root.tag[:80]}>; export as 'CVAT for images 1.1'")
+        raise ProcessingError(
+            f"expected <annotations> in {path.name}, got <{root.tag[:80]}>; export as 'CVAT for images 1.1'"
+        )
     collector = Collector(journal, classes=_classes(root), negatives=negatives, ungroup=ungroup)
     if root.find("track") is not None:
         clips = path.parent if images is None else Path(images)
@@ -149,5 +158,7 @@ class _Pictures:
                 files = sorted(folder.iterdir(), reverse=True)
             except OSError:  # no such folder, or none that may be looked into
                 files = []
-            self._stems[folder] = {file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
+            self._stems[folder] = {
+                file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES
+            }
         return self._stems[folder].get(place.name)

@@ -35,7 +35,9 @@ def add_shape(lists: PointLists, shape: Element, label: str, where: str, group: 
         for x, y in _places(shape, where):
             lists.add(label, x, y, group=group)
     elif shape.tag == "cuboid":
-        lists.add_polygon(label, [_silhouette(_attributes(shape, where, *_CUBOID).reshape(-1, 2), where)], group=group)
+        lists.add_polygon(
+            label, [_silhouette(_attributes(shape, where, *_CUBOID).reshape(-1, 2), where)], group=group
+        )
     elif shape.tag == "mask":
         left, top, width, height = _attributes(shape, where, "left", "top", "width", "height").tolist()
         runs = numbers([run for run in (shape.get("rle") or "").split(",") if run.strip()], f"{where}, rle")
@@ -46,9 +48,9 @@ def add_shape(lists: PointLists, shape: Element, label: str, where: str, group: 
 
 
 def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keypoints: str) -> None:
-    """Puts the elements of a skeleton into the lists, each under a label of its own, such as "left eye of the person".
+    """Puts the elements of a skeleton into the lists, each under a label such as "left eye of the person".
 
-    An element that is outside is not there. One that is occluded cannot be seen, and counts only as `labelled`.
+    An element that is outside is not there. One that is occluded cannot be seen; it counts only as `labelled`.
     """
     lists.unsure.add(label)
     for element in shape:
@@ -56,7 +58,9 @@ def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keyp
             continue
         name = None
         with lists.object(None, where):
-            name = keypoint_label(label_text(element.get("label"), f"{where}, an element of the skeleton"), label)
+            name = keypoint_label(
+                label_text(element.get("label"), f"{where}, an element of the skeleton"), label
+            )
         if name is None:
             continue
         hidden = element.get("occluded") == "1" and keypoints == "visible"
@@ -89,7 +93,9 @@ def _attributes(shape: Element, where: str, *names: str) -> np.ndarray:
 
 def _places(shape: Element, where: str) -> np.ndarray:
     """(n, 2) from "x,y;x,y"."""
-    return corners([value for pair in (shape.get("points") or "").split(";") for value in pair.split(",")], where)
+    return corners(
+        [value for pair in (shape.get("points") or "").split(";") for value in pair.split(",")], where
+    )
 
 
 def _silhouette(places: np.ndarray, where: str) -> np.ndarray:
@@ -97,4 +103,6 @@ def _silhouette(places: np.ndarray, where: str) -> np.ndarray:
     try:
         return places[ConvexHull(places).vertices]
     except QhullError as error:
-        raise ProcessingError(f"{where}: expected a cuboid with an area, got corners on one line; correct or drop it") from error
+        raise ProcessingError(
+            f"{where}: expected a cuboid with an area, got corners on one line; correct or drop it"
+        ) from error

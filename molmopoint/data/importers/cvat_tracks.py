@@ -55,7 +55,9 @@ class TrackOptions:
     ungroup: bool
 
 
-def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, collector: Collector) -> Iterator[dict[str, Any]]:
+def track_rows(
+    root: Element, folder: Path, name: str, options: TrackOptions, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """One row per clip and label.
 
     Args:
@@ -70,11 +72,16 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
     """
     fps, journal = options.fps, collector.journal
     if fps is None or not (math.isfinite(fps) and fps > 0):
-        raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
+        raise ProcessingError(
+            f"expected the option fps, frames per second of the clip of {name}, got {fps}; "
+            "CVAT does not write it"
+        )
     clips = _clips(root, folder, name, journal)
     for count, track in enumerate(root.findall("track")):
         where = f"{name}, track {track.get('id') or count}"
-        clip = clips.get(track.get("task_id") or "") or (next(iter(clips.values())) if len(clips) == 1 else None)
+        clip = clips.get(track.get("task_id") or "") or (
+            next(iter(clips.values())) if len(clips) == 1 else None
+        )
         if clip is None:
             journal.skip("tracks without a clip", f"{where}: left out, its task has no <source>")
             collector.leave_out([track.get("label") or ""])
@@ -93,7 +100,9 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
         journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(names))
     for file, count in names.items():
         if count > 1:
-            journal.note("tasks whose clips have the same name, and are taken for one clip", file, count=count)
+            journal.note(
+                "tasks whose clips have the same name, and are taken for one clip", file, count=count
+            )
     for clip in clips.values():
         yield from _clip_rows(clip, name, fps, options.keypoints, collector)
 
@@ -104,7 +113,12 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
     Raises:
         ProcessingError: no task has a clip.
     """
-    tasks = root.findall("meta/project/tasks/task") or root.findall("meta/task") or root.findall("meta/job") or root.findall("meta")
+    tasks = (
+        root.findall("meta/project/tasks/task")
+        or root.findall("meta/task")
+        or root.findall("meta/job")
+        or root.findall("meta")
+    )
     clips: dict[str, _Clip] = {}
     for task in tasks:
         source = (task.findtext("source") or "").strip()
@@ -115,19 +129,26 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
             if (subset := (task.findtext("subset") or "").strip()) and not is_file(file):
                 inner = picture_path(folder, f"{subset}/{source}", f"{name}, <source>")
                 file = inner if is_file(inner) else file
-            size = recorded_size(task.findtext("original_size/width"), task.findtext("original_size/height"), f"{name}, <original_size>")
+            size = recorded_size(
+                task.findtext("original_size/width"),
+                task.findtext("original_size/height"),
+                f"{name}, <original_size>",
+            )
         except ProcessingError as error:
             journal.skip("clips", f"left out: {error}")
             continue
         clips[(task.findtext("id") or "").strip() if len(tasks) > 1 else ""] = _Clip(file, size)
     if not clips:
         raise ProcessingError(
-            f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or as 'CVAT for images 1.1'"
+            f"expected the name of a clip as <source> in {name}, got none; "
+            "export a task with a video, or as 'CVAT for images 1.1'"
         )
     return clips
 
 
-def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Collector) -> Iterator[dict[str, Any]]:
+def _clip_rows(
+    clip: _Clip, name: str, fps: float, keypoints: str, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """One row per label of a clip that is complete."""
     journal = collector.journal
     points: dict[str, list[dict[str, Any]]] = {}
@@ -138,7 +159,10 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     for (label, _), tracks in clip.objects.items():
         object_id = numbers.take(tracks[0])
         if len(tracks) > 1:
-            journal.note("tracks that belong to one object with others of their group (--ungroup keeps them apart)", count=len(tracks))
+            journal.note(
+                "tracks that belong to one object with others of their group (--ungroup keeps them apart)",
+                count=len(tracks),
+            )
         reader = _ObjectReader(clip, f"{name}, track {object_id}", keypoints)
         for frame, shapes in _by_frame(tracks, reader.where, label, spoilt):
             for found, place in reader.places(label, frame, shapes):
@@ -155,7 +179,13 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     for label, found in points.items():
         if label not in spoilt:
             coords = "pixel" if clip.size is None else "percent"
-            yield {"video": str(clip.file), "label": label, "style": "track", "points": found, "coords": coords}
+            yield {
+                "video": str(clip.file),
+                "label": label,
+                "style": "track",
+                "points": found,
+                "coords": coords,
+            }
 
 
 class _ObjectReader:
@@ -178,7 +208,7 @@ class _ObjectReader:
         self._heard = Journal()  # of every frame; it is told once
 
     def places(self, label: str, frame: int, shapes: list[Element]) -> Iterator[tuple[str, dict[str, float]]]:
-        """Label and place of the object, or of each of its keypoints, in a frame; of several shapes in the largest."""
+        """Label and place of the object, or of each of its keypoints; of several shapes in the largest."""
         lists = PointLists(str(self._clip.file), self._heard, placement=Placement(self._clip.size))
         where = f"{self.where}, frame {frame}"
         for shape in shapes:
@@ -192,7 +222,10 @@ class _ObjectReader:
         self.unsure |= lists.unsure
         for row in lists.rows():
             if len(row["points"]) > 1:
-                self.spoilt.setdefault(row["label"], f"{where}: points that are not one place; use single points, boxes, polygons or masks")
+                self.spoilt.setdefault(
+                    row["label"],
+                    f"{where}: points that are not one place; use single points, boxes, polygons or masks",
+                )
             for point in row["points"]:
                 yield row["label"], _scaled(point, self._clip.size)
 
@@ -203,10 +236,14 @@ class _ObjectReader:
         if outside := self._heard.left_out[OUTSIDE]:
             journal.note("frames in which an object lies outside of the picture", count=outside)
         if self.nameless:
-            journal.skip(BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self.nameless)
+            journal.skip(
+                BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self.nameless
+            )
 
 
-def _by_frame(tracks: list[Element], where: str, label: str, spoilt: dict[str, str]) -> Iterator[tuple[int, list[Element]]]:
+def _by_frame(
+    tracks: list[Element], where: str, label: str, spoilt: dict[str, str]
+) -> Iterator[tuple[int, list[Element]]]:
     """The shapes of an object in each frame in which it is seen; a part of it has one shape in a frame."""
     frames: dict[int, list[Element]] = {}
     for track in tracks:
@@ -217,7 +254,9 @@ def _by_frame(tracks: list[Element], where: str, label: str, spoilt: dict[str, s
             try:
                 frame = number(shape.get("frame"), f"{where}, frame")
                 if frame < 0 or frame % 1:
-                    raise ProcessingError(f"{where}: expected the number of a frame, got {frame:g}; export it again")
+                    raise ProcessingError(
+                        f"{where}: expected the number of a frame, got {frame:g}; export it again"
+                    )
             except ProcessingError as error:
                 spoilt.setdefault(label, str(error))
                 continue

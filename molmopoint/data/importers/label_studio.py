@@ -1,4 +1,4 @@
-"""Label Studio: the exports "JSON" and "JSON-MIN", and folders of one file per task, of pictures and of boxes in clips."""
+"""Label Studio: exports of pictures, and of boxes in clips."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def read_label_studio(
 ) -> Iterator[dict[str, Any]]:
     """Rows of a Label Studio export.
 
-    Of several annotations of a task the one marked as ground truth counts, else the first; those that were cancelled never do,
-    and predictions neither.
+    Of several annotations of a task the one marked as ground truth counts, else the first; those that were
+    cancelled never do, and predictions neither.
 
     Args:
         source: the JSON file, or a folder of such files, as storages are filled.
         journal: hears what is left out.
         images: folder of the pictures or clips; by default that of the file.
-        field: key of the picture or clip in `data`, as in the labelling configuration; by default `image` or `video`, or the only
-            one with the address of a file.
+        field: key of the picture or clip in `data`, as in the labelling configuration; by default `image` or
+            `video`, or the only one with the address of a file.
         fps: frames per second in which boxes of clips are counted, where the export does not say it.
         negatives: share of rows without points.
 
@@ -65,7 +65,9 @@ def read_label_studio(
     yield from collector.absent_rows()
 
 
-def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
+def _clip(
+    task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """Rows of the boxes in a clip."""
     journal = collector.journal
     if len(addresses) > 1:
@@ -79,7 +81,9 @@ def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | N
     yield from clip_rows(file, task.regions, fps, collector)
 
 
-def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector) -> Iterator[dict[str, Any]]:
+def _pictures(
+    task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """Rows of a task, which mostly has one picture."""
     regions, lost = _regions_of(task, used, len(addresses), collector.journal)
     for index, address in enumerate(addresses):
@@ -92,7 +96,7 @@ def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles,
         is_there = is_file(file)
         if not is_there:
             collector.journal.note("pictures that are not there", str(file))
-        # Percent are the same in a picture of any size. Pixels are needed only where the picture may have to be turned.
+        # Percent are the same in a picture of any size. Pixels are needed where a picture may have to be turned.
         size = next((region.size for region in own if region.size is not None and is_there), None)
         lists = collector.picture(file, size) if size else collector.picture(file, _PERCENT, coords="percent")
         if lists is None:
@@ -105,8 +109,10 @@ def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles,
         yield from collector.rows(lists)
 
 
-def _regions_of(task: Task, used: str, num_pictures: int, journal: Journal) -> tuple[list[Region], list[Region]]:
-    """The regions on the pictures that are read, and those of which nobody knows whether they are on one of them."""
+def _regions_of(
+    task: Task, used: str, num_pictures: int, journal: Journal
+) -> tuple[list[Region], list[Region]]:
+    """The regions on the pictures that are read, and those that may or may not be on one of them."""
     others = [name for name in task.media if name != used]
     targets = {region.target for region in task.regions if region.shape is not None}
     is_one_field = not others or (len(targets) < 2 and not targets & set(others))
@@ -115,15 +121,20 @@ def _regions_of(task: Task, used: str, num_pictures: int, journal: Journal) -> t
         if not is_one_field and region.shape is not None and region.target != used:
             journal.skip(
                 "regions on other pictures of their task",
-                f"{region.where}: left out, it is on {short(region.target)} and not on {used!r}; name the elements of the configuration "
-                "like the fields of data, and choose one with the option field",
+                f"{region.where}: left out, it is on {short(region.target)} and not on {used!r}; name the elements "
+                "of the configuration like the fields of data, and choose one with the option field",
             )
             lost += [region] if region.target not in others else []
         elif num_pictures > 1 and region.picture is None:
-            journal.skip(BROKEN, f"{region.where}: left out: expected item_index in a task of several pictures, got none")
+            journal.skip(
+                BROKEN,
+                f"{region.where}: left out: expected item_index in a task of several pictures, got none",
+            )
             lost.append(region)
         elif region.picture is not None and not 0 <= region.picture < num_pictures:
-            journal.skip(BROKEN, f"{region.where}: left out: there is no picture {region.picture} in its task")
+            journal.skip(
+                BROKEN, f"{region.where}: left out: there is no picture {region.picture} in its task"
+            )
             lost.append(region)
         else:
             kept.append(region)
@@ -141,7 +152,9 @@ def _add(lists: PointLists, region: Region, unit: np.ndarray) -> None:
             lists.spoil(label, region.fault, BROKEN)
         elif region.shape not in SHAPES:
             kinds = " and ".join(kind for kind in region.kinds if kind)
-            lists.spoil(label, f"{region.where}: results of type {kinds} mark no place in a picture", WITHOUT_PLACE)
+            lists.spoil(
+                label, f"{region.where}: results of type {kinds} mark no place in a picture", WITHOUT_PLACE
+            )
         else:
             with lists.object(label, region.where):
                 add_region(lists, region, label, unit)

@@ -15,10 +15,12 @@ from molmopoint.data.importers.point_lists import BROKEN, WITHOUT_PLACE
 from molmopoint.errors import ProcessingError
 
 _MAX_POINTS = 500_000
-"""Points of a clip, as of ten boxes in half an hour; two key frames can claim any number of frames between them."""
+"""Points of a clip, as of ten boxes in half an hour; two key frames can claim any number of frames."""
 
 
-def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
+def clip_rows(
+    clip: Path, regions: Sequence[Region], fps: float | None, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """One row per label, with a point for every frame that shows a box.
 
     Args:
@@ -45,7 +47,10 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
         if found is None:
             if region.labels:
                 kinds = " and ".join(kind for kind in region.kinds if kind)
-                journal.skip(WITHOUT_PLACE, f"{region.where}: left out, results of type {kinds} mark no place in a clip")
+                journal.skip(
+                    WITHOUT_PLACE,
+                    f"{region.where}: left out, results of type {kinds} mark no place in a clip",
+                )
                 mentioned.update(region.labels)
             continue
         if not region.labels:
@@ -53,7 +58,10 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
             unsure = True
         times, middles = found
         room -= len(times) * len(region.labels)
-        track = [{"x": x, "y": y, "t": time, "object_id": object_id} for (x, y), time in zip(middles.tolist(), times.tolist(), strict=True)]
+        track = [
+            {"x": x, "y": y, "t": time, "object_id": object_id}
+            for (x, y), time in zip(middles.tolist(), times.tolist(), strict=True)
+        ]
         for label in region.labels:
             points.setdefault(label, []).extend(track)
     complete = [label for label, found in points.items() if found and label not in spoilt]
@@ -84,13 +92,19 @@ def _track(region: Region, fps: float | None, room: int) -> tuple[np.ndarray, np
 
 
 def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 6) frame, left, top, width, height and angle, in order of the frames, and (n,) whether the box is shown from there on."""
+    """Key frames in order.
+
+    Returns:
+        (n, 6) frame, left, top, width, height and angle, and (n,) bool whether the box is shown from there on.
+    """
     where = region.where
     rows: dict[float, tuple[list[float], bool]] = {}
     for key in listed(region.value.get("sequence"), where):
         if not isinstance(key, Mapping):
             raise ProcessingError(f"expected key frames, got {short(key)}; export it again")
-        values = numbers([required(key, name, where) for name in ("frame", "x", "y", "width", "height")], where, 5).tolist()
+        values = numbers(
+            [required(key, name, where) for name in ("frame", "x", "y", "width", "height")], where, 5
+        ).tolist()
         if values[0] < 0 or values[0] % 1:
             raise ProcessingError(f"expected frames counted from 1, got {values[0]:g}; export it again")
         angle = number(key.get("rotation") or 0, where)
@@ -102,7 +116,7 @@ def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region, at_most: int) -> np.ndarray:
-    """(n,) all frames with the box: from a key frame that is enabled up to the next one, behind the last to the end of the clip.
+    """(n,) all frames with the box: from an enabled key frame up to the next one, from the last to the clip's end.
 
     Key frames themselves count: one that is not enabled is the last frame of a stretch.
     """
@@ -110,8 +124,13 @@ def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region, at_most
     ends = np.append(keys[1:], last)
     wanted = len(keys) + float((ends - keys)[enabled].sum())
     if wanted > at_most:
-        raise ProcessingError(f"expected at most {_MAX_POINTS:,} points in a clip, got {wanted:,.0f} more of this box; cut the clip")
-    stretches = [np.arange(start, end + 1) for start, end, shown in zip(keys, ends, enabled, strict=True) if shown]
+        raise ProcessingError(
+            f"expected at most {_MAX_POINTS:,} points in a clip, got {wanted:,.0f} more of this box; "
+            "cut the clip"
+        )
+    stretches = [
+        np.arange(start, end + 1) for start, end, shown in zip(keys, ends, enabled, strict=True) if shown
+    ]
     return np.unique(np.concatenate([keys, *stretches]))
 
 

@@ -1,8 +1,9 @@
 """Files behind the addresses in a Label Studio export.
 
-An address is what the labelling page loaded: an upload, a local file of the server, an object of a bucket, a link that the server
-resolves. The pictures lie in a folder of the user, flat or with some of the folders of the address. Two addresses never become
-one file: where the folder cannot keep them apart, both are refused, since points of one would land on the picture of the other.
+An address is what the labelling page loaded: an upload, a local file of the server, an object of a bucket, a link that
+the server resolves. The pictures lie in a folder of the user, flat or with some of the folders of the address. Two
+addresses never become one file: where the folder cannot keep them apart, both are refused, since points of one would
+land on the picture of the other.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class ExportedFiles:
             except ProcessingError:
                 continue  # told where it is asked for
         # How many addresses end in the same folders and name.
-        self._endings = Counter(address.parts[start:] for address in known for start in range(len(address.parts)))
+        self._endings = Counter(
+            address.parts[start:] for address in known for start in range(len(address.parts))
+        )
         for address in known:
             if (file := self._existing(address)) is not None:
                 self._found[address] = file
@@ -67,20 +70,20 @@ class ExportedFiles:
         """The file of an address; where there is none, the path at which it would be looked for.
 
         Raises:
-            ProcessingError: the address names no file, leads out of the folder, or shares its file with another address.
+            ProcessingError: the address names no file, leads out of the folder, or shares its file with another.
         """
         address = _parse(text)
         if (file := self._found.get(address)) is not None:
             if self._users[file] > 1:
                 raise ProcessingError(
-                    f"expected a file of its own for {text!r}, got {file.name!r}, which other addresses of the export end in as well; "
-                    "keep their folders below the one given as images"
+                    f"expected a file of its own for {text!r}, got {file.name!r}, in which other addresses of the "
+                    "export end as well; keep their folders below the one given as images"
                 )
             return file
         return self._inside("/".join(self._shortest(address)))
 
     def _existing(self, address: _Address) -> Path | None:
-        """The file with as many folders of the address as possible; a name without the mark of an upload comes last."""
+        """The file with as many folders of the address as possible; names without the mark of uploads come last."""
         for name in (address.parts[-1], _UPLOAD.sub("", address.parts[-1], count=1)):
             for start in range(len(address.parts)):
                 try:
@@ -96,7 +99,9 @@ class ExportedFiles:
         if address.local:
             return address.parts
         lengths = range(1, len(address.parts) + 1)
-        return next((address.parts[-n:] for n in lengths if self._endings[address.parts[-n:]] == 1), address.parts)
+        return next(
+            (address.parts[-n:] for n in lengths if self._endings[address.parts[-n:]] == 1), address.parts
+        )
 
     def _inside(self, name: str) -> Path:
         try:
@@ -125,9 +130,13 @@ def _parse(text: str) -> _Address:
         url = urlsplit(text)
         query = parse_qs(url.query)
     except ValueError as error:  # such as a bracket that is not closed
-        raise ProcessingError(f"expected the address of a file, got {text[:80]!r} ({error}); correct it") from error
+        raise ProcessingError(
+            f"expected the address of a file, got {text[:80]!r} ({error}); correct it"
+        ) from error
     if url.scheme == "data":
-        raise ProcessingError("expected the address of a file, got the picture itself in the export; write it to a file first")
+        raise ProcessingError(
+            "expected the address of a file, got the picture itself in the export; write it to a file first"
+        )
     if "fileuri" in query:
         return _parse(_decoded(query["fileuri"][0]))
     if "local-files" in url.path and "d" in query:
@@ -151,10 +160,16 @@ def _from_path(host: str, path: str, *, local: bool) -> _Address:
 def _decoded(text: str) -> str:
     """The address inside of a link that the server resolves."""
     try:
-        standard = text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")  # a plus in an address means a space
+        standard = (
+            text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")
+        )  # a plus in an address means a space
         inner = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise ProcessingError(f"expected an address in base64 as fileuri, got {text[:80]!r} ({error}); export it again") from error
+        raise ProcessingError(
+            f"expected an address in base64 as fileuri, got {text[:80]!r} ({error}); export it again"
+        ) from error
     if "fileuri=" in inner:
-        raise ProcessingError(f"expected the address of a file as fileuri, got another link {inner[:80]!r}; export it again")
+        raise ProcessingError(
+            f"expected the address of a file as fileuri, got another link {inner[:80]!r}; export it again"
+        )
     return inner

@@ -1,7 +1,7 @@
 """Regions of Label Studio: what one was drawn as, its labels, and where it lies.
 
-A region is exported as one result per control, all with its id: `<Rectangle>` and `<Labels>` write the box and its labels apart,
-`<RectangleLabels>` both in one. Coordinates are percent of the picture.
+A region is exported as one result per control, all with its id: `<Rectangle>` and `<Labels>` write the box and its labels
+apart, `<RectangleLabels>` both in one. Coordinates are percent of the picture.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from molmopoint.data.importers.brush import decode_brush
-from molmopoint.data.importers.common import corners, label_text, listed, number, numbers, recorded_size, required, short
+from molmopoint.data.importers.common import (
+    corners,
+    label_text,
+    listed,
+    number,
+    numbers,
+    recorded_size,
+    required,
+    short,
+)
 from molmopoint.data.importers.masks import embedded_mask, mask_place
 from molmopoint.data.importers.placement import Size
 from molmopoint.data.importers.point_lists import PointLists
@@ -71,7 +80,7 @@ class Region:
 
     @property
     def shape(self) -> str | None:
-        """One of `SHAPES` or `CLIP_SHAPE`; None for what has no place, such as a choice or a stretch of text."""
+        """One of `SHAPES` or `CLIP_SHAPE`; None for what has no place, such as a choice or a stretch of time."""
         for kind in (*self.kinds, *(name for name in self.value if name.endswith(_LABELS))):
             name = kind.removesuffix(_LABELS)
             name = _OTHER_NAMES.get(name, name)
@@ -130,7 +139,11 @@ def add_region(lists: PointLists, region: Region, label: str, unit: np.ndarray) 
     elif region.shape == "vector":
         lists.add_polygon(label, [_outline(value, where) * unit])
     else:
-        mask = _brush(region) if region.shape == "brush" else embedded_mask(required(value, "imageDataURL", where), "A")
+        mask = (
+            _brush(region)
+            if region.shape == "brush"
+            else embedded_mask(required(value, "imageDataURL", where), "A")
+        )
         x, y, pixels = mask_place(mask)
         percent = 100 / np.array([mask.shape[1], mask.shape[0]], dtype=np.float64)
         across, down = np.array([x, y]) * percent * unit
@@ -149,7 +162,9 @@ def box_middles(boxes: np.ndarray, angles: np.ndarray, size: Size | None) -> np.
         ProcessingError: a box is turned, and the size is not known.
     """
     if angles.any() and size is None:
-        raise ProcessingError("expected original_width and original_height beside a turned box, got none; export it again")
+        raise ProcessingError(
+            "expected original_width and original_height beside a turned box, got none; export it again"
+        )
     low, high = np.clip(boxes[:, :2], 0, 100), np.clip(boxes[:, :2] + boxes[:, 2:], 0, 100)
     middles = (low + high) / 2
     whole = np.array(size or (1.0, 1.0))
@@ -208,10 +223,15 @@ def _add_box(lists: PointLists, region: Region, label: str, unit: np.ndarray) ->
     left, top, width, height = _fields(region.value, region.where, "x", "y", "width", "height")
     angle = math.radians(number(region.value.get("rotation") or 0, region.where))
     if not angle:
-        lists.add_box(label, left * unit[0], top * unit[1], (left + width) * unit[0], (top + height) * unit[1])
+        lists.add_box(
+            label, left * unit[0], top * unit[1], (left + width) * unit[0], (top + height) * unit[1]
+        )
         return
     if region.size is None:
-        raise ProcessingError(f"{region.where}: expected the picture's size in pixels for a turned box, got none; export it again")
+        raise ProcessingError(
+            f"{region.where}: expected the picture's size in pixels for a turned box, got none; "
+            "export it again"
+        )
     pixel = np.array(region.size) / 100
     offsets = np.array([(0, 0), (width, 0), (width, height), (0, height)]) * pixel
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -242,12 +262,17 @@ def _outline(value: Mapping[str, Any], where: str) -> np.ndarray:
         raise ProcessingError("an open line has no inside; use keypoints, boxes, ellipses, polygons or masks")
     if any(vertex.get("isBezier") for vertex in vertices):
         raise ProcessingError("outlines with curves are not read; use polygons or masks")
-    return np.array([_fields(vertex, where, "x", "y") for vertex in vertices], dtype=np.float64).reshape(-1, 2)
+    return np.array([_fields(vertex, where, "x", "y") for vertex in vertices], dtype=np.float64).reshape(
+        -1, 2
+    )
 
 
 def _brush(region: Region) -> np.ndarray:
     """(height, width) bool of a brush mask."""
     if region.size is None:
-        raise ProcessingError(f"{region.where}: expected original_width and original_height beside a mask, got none; export it again")
+        raise ProcessingError(
+            f"{region.where}: expected original_width and original_height beside a mask, got none; "
+            "export it again"
+        )
     width, height = (int(side) for side in region.size)
     return decode_brush(required(region.value, "rle", region.where), width, height)

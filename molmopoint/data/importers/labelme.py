@@ -1,4 +1,4 @@
-"""LabelMe, and tools that write its format (AnyLabeling, X-AnyLabeling): one JSON file beside each picture."""
+"""LabelMe, and what AnyLabeling and X-AnyLabeling write in its format: one JSON file beside each picture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ _FOUR_CORNERS = ("oriented_rectangle", "quadrilateral", "rotation")
 
 
 def read_labelme(
-    source: PathLike, journal: Journal, images: PathLike | None = None, negatives: float = NEGATIVES, ungroup: bool = False
+    source: PathLike,
+    journal: Journal,
+    images: PathLike | None = None,
+    negatives: float = NEGATIVES,
+    ungroup: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Rows of LabelMe files.
 
@@ -69,7 +73,9 @@ def read_labelme(
             _add_shape(lists, shape, f"{file.name}, shape {number}")
         yield from collector.rows(lists)
     if not num_read:
-        raise fault or ProcessingError(f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations")
+        raise fault or ProcessingError(
+            f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations"
+        )
     yield from collector.absent_rows()
 
 
@@ -86,7 +92,7 @@ def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float
 
 
 def _picture(file: Path, name: Any, images: Path | None) -> Path:
-    """The picture of a file: where it says, else of the same name beside it. It may lie in a folder beside that of the file.
+    """The picture of a file: where it says, be it in a folder beside its own, else of the same name beside it.
 
     Raises:
         ProcessingError: it lies elsewhere, and there is none beside the file.
@@ -109,7 +115,9 @@ def _add_shape(lists: PointLists, shape: Any, where: str) -> None:
     label = None
     try:
         if not isinstance(shape, Mapping):
-            raise ProcessingError(f"{where}: expected a shape, got {short(shape)}; save the file again in LabelMe")
+            raise ProcessingError(
+                f"{where}: expected a shape, got {short(shape)}; save the file again in LabelMe"
+            )
         label = label_text(required(shape, "label", where), where)
     except ProcessingError as error:
         lists.spoil(None, str(error), BROKEN)
@@ -149,14 +157,17 @@ def _add(lists: PointLists, shape: Mapping[str, Any], label: str, where: str) ->
         left, top = places.min(axis=0)
         lists.add_mask(label, mask, left, top, group=group)
     else:
-        reason = f"{where}: shapes of type {short(kind)} have no inside; use points, circles, boxes, polygons or masks"
-        lists.spoil(label, reason, WITHOUT_PLACE)
+        remedy = "use points, circles, boxes, polygons or masks"
+        lists.spoil(label, f"{where}: shapes of type {short(kind)} have no inside; {remedy}", WITHOUT_PLACE)
 
 
 def _expect(places: np.ndarray, where: str, kind: str, *counts: int) -> None:
     if len(places) not in counts:
         wanted = " or ".join(map(str, counts))
-        raise ProcessingError(f"{where}: expected {wanted} points of a {kind}, got {len(places)}; save the file again in LabelMe")
+        raise ProcessingError(
+            f"{where}: expected {wanted} points of a {kind}, got {len(places)}; "
+            "save the file again in LabelMe"
+        )
 
 
 def _check_box(mask: np.ndarray, places: np.ndarray, where: str) -> None:
@@ -164,4 +175,7 @@ def _check_box(mask: np.ndarray, places: np.ndarray, where: str) -> None:
     width, height = (places.max(axis=0) - places.min(axis=0) + 1).tolist()
     if abs(mask.shape[1] - width) > 1 or abs(mask.shape[0] - height) > 1:
         got = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise ProcessingError(f"{where}: expected a mask of {width:g} x {height:g} pixels, got {got}; save the file again in LabelMe")
+        raise ProcessingError(
+            f"{where}: expected a mask of {width:g} x {height:g} pixels, got {got}; "
+            "save the file again in LabelMe"
+        )
