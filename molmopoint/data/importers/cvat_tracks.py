@@ -71,12 +71,12 @@ def track_rows(
         ProcessingError: no rate, or no clip.
     """
     fps, journal = options.fps, collector.journal
+    clips = _clips(root, folder, name, journal)
     if fps is None or not (math.isfinite(fps) and fps > 0):
         raise ProcessingError(
             f"expected the option fps, frames per second of the clip of {name}, got {fps}; "
             "CVAT does not write it"
         )
-    clips = _clips(root, folder, name, journal)
     for count, track in enumerate(root.findall("track")):
         where = f"{name}, track {track.get('id') or count}"
         clip = clips.get(track.get("task_id") or "") or (
