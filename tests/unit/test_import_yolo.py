@@ -153,7 +153,7 @@ def test_pictures_on_another_disk(tmp_path):
     "text",
     ["names: [cup]", "train: images\nnames: 3", "train: images\nnames: [[a]]", "train: images\nnames: {a: b}", "- a", "a: [",
      "train: [[]]\nnames: [a]",
-     "train: images\nnames: [a]\nkpt_shape: [17, 4]", "train: gone\nnames: [a]", "train: images", "train: images\nnames: ['']", "[" * 5000,
+     "train: images\nnames: [a]\nkpt_shape: [17, 4]", "train: gone\nnames: [a]", "train: images", "train: images\nnames: ['']", "[" * 1500,
      "a: &a [x, x]\nb: &b [*a, *a]\ntrain: images\nnames: [*b, *b]"],
 )  # fmt: skip
 def test_settings_that_are_none(tmp_path, text):
