@@ -37,9 +37,7 @@ def decode_brush(values: Any, width: int, height: int) -> np.ndarray:
     try:
         opaque = _opaque(_Bits(listed.astype(np.uint8).tobytes()), width * height)
     except EOFError as error:
-        raise ProcessingError(
-            f"rle: expected runs over {width} x {height} pixels, got fewer; export the mask again"
-        ) from error
+        raise ProcessingError(f"rle: expected runs over {width} x {height} pixels, got fewer; export the mask again") from error
     return opaque.reshape(height, width)
 
 
@@ -68,9 +66,7 @@ def _opaque(bits: _Bits, pixels: int) -> np.ndarray:
     """(pixels,) bool: of all values only the last channel of each pixel is kept."""
     expected = pixels * _CHANNELS
     if (total := bits.read(32)) != expected:
-        raise ProcessingError(
-            f"rle: expected a mask of {expected} values, got {total}; the size of the picture is another one"
-        )
+        raise ProcessingError(f"rle: expected a mask of {expected} values, got {total}; the size of the picture is another one")
     value_width = bits.read(5) + 1
     count_widths = [bits.read(4) + 1 for _ in range(4)]
     opaque = np.zeros(pixels, dtype=bool)

@@ -58,9 +58,7 @@ def read_cvat(
     path = path / "annotations.xml" if path.is_dir() else path
     root = read_xml(path)
     if root.tag != "annotations":
-        raise ProcessingError(
-            f"expected <annotations> in {path.name}, got <{root.tag[:80]}>; export as 'CVAT for images 1.1'"
-        )
+        raise ProcessingError(f"expected <annotations> in {path.name}, got <{root.tag[:80]}>; export as 'CVAT for images 1.1'")
     collector = Collector(journal, classes=_classes(root), negatives=negatives, ungroup=ungroup)
     if root.find("track") is not None:
         clips = path.parent if images is None else Path(images)
@@ -158,7 +156,5 @@ class _Pictures:
                 files = sorted(folder.iterdir(), reverse=True)
             except OSError:  # no such folder, or none that may be looked into
                 files = []
-            self._stems[folder] = {
-                file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES
-            }
+            self._stems[folder] = {file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
         return self._stems[folder].get(place.name)

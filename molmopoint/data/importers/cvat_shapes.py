@@ -35,9 +35,7 @@ def add_shape(lists: PointLists, shape: Element, label: str, where: str, group: 
         for x, y in _places(shape, where):
             lists.add(label, x, y, group=group)
     elif shape.tag == "cuboid":
-        lists.add_polygon(
-            label, [_silhouette(_attributes(shape, where, *_CUBOID).reshape(-1, 2), where)], group=group
-        )
+        lists.add_polygon(label, [_silhouette(_attributes(shape, where, *_CUBOID).reshape(-1, 2), where)], group=group)
     elif shape.tag == "mask":
         left, top, width, height = _attributes(shape, where, "left", "top", "width", "height").tolist()
         runs = numbers([run for run in (shape.get("rle") or "").split(",") if run.strip()], f"{where}, rle")
@@ -58,9 +56,7 @@ def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keyp
             continue
         name = None
         with lists.object(None, where):
-            name = keypoint_label(
-                label_text(element.get("label"), f"{where}, an element of the skeleton"), label
-            )
+            name = keypoint_label(label_text(element.get("label"), f"{where}, an element of the skeleton"), label)
         if name is None:
             continue
         hidden = element.get("occluded") == "1" and keypoints == "visible"
@@ -93,9 +89,7 @@ def _attributes(shape: Element, where: str, *names: str) -> np.ndarray:
 
 def _places(shape: Element, where: str) -> np.ndarray:
     """(n, 2) from "x,y;x,y"."""
-    return corners(
-        [value for pair in (shape.get("points") or "").split(";") for value in pair.split(",")], where
-    )
+    return corners([value for pair in (shape.get("points") or "").split(";") for value in pair.split(",")], where)
 
 
 def _silhouette(places: np.ndarray, where: str) -> np.ndarray:
@@ -103,6 +97,4 @@ def _silhouette(places: np.ndarray, where: str) -> np.ndarray:
     try:
         return places[ConvexHull(places).vertices]
     except QhullError as error:
-        raise ProcessingError(
-            f"{where}: expected a cuboid with an area, got corners on one line; correct or drop it"
-        ) from error
+        raise ProcessingError(f"{where}: expected a cuboid with an area, got corners on one line; correct or drop it") from error

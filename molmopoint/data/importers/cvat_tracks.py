@@ -55,9 +55,7 @@ class TrackOptions:
     ungroup: bool
 
 
-def track_rows(
-    root: Element, folder: Path, name: str, options: TrackOptions, collector: Collector
-) -> Iterator[dict[str, Any]]:
+def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, collector: Collector) -> Iterator[dict[str, Any]]:
     """One row per clip and label.
 
     Args:
@@ -73,15 +71,10 @@ def track_rows(
     fps, journal = options.fps, collector.journal
     clips = _clips(root, folder, name, journal)
     if fps is None or not (math.isfinite(fps) and fps > 0):
-        raise ProcessingError(
-            f"expected the option fps, frames per second of the clip of {name}, got {fps}; "
-            "CVAT does not write it"
-        )
+        raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
     for count, track in enumerate(root.findall("track")):
         where = f"{name}, track {track.get('id') or count}"
-        clip = clips.get(track.get("task_id") or "") or (
-            next(iter(clips.values())) if len(clips) == 1 else None
-        )
+        clip = clips.get(track.get("task_id") or "") or (next(iter(clips.values())) if len(clips) == 1 else None)
         if clip is None:
             journal.skip("tracks without a clip", f"{where}: left out, its task has no <source>")
             collector.leave_out([track.get("label") or ""])
@@ -100,9 +93,7 @@ def track_rows(
         journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(names))
     for file, count in names.items():
         if count > 1:
-            journal.note(
-                "tasks whose clips have the same name, and are taken for one clip", file, count=count
-            )
+            journal.note("tasks whose clips have the same name, and are taken for one clip", file, count=count)
     for clip in clips.values():
         yield from _clip_rows(clip, name, fps, options.keypoints, collector)
 
@@ -113,12 +104,7 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
     Raises:
         ProcessingError: no task has a clip.
     """
-    tasks = (
-        root.findall("meta/project/tasks/task")
-        or root.findall("meta/task")
-        or root.findall("meta/job")
-        or root.findall("meta")
-    )
+    tasks = root.findall("meta/project/tasks/task") or root.findall("meta/task") or root.findall("meta/job") or root.findall("meta")
     clips: dict[str, _Clip] = {}
     for task in tasks:
         source = (task.findtext("source") or "").strip()
@@ -140,15 +126,12 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
         clips[(task.findtext("id") or "").strip() if len(tasks) > 1 else ""] = _Clip(file, size)
     if not clips:
         raise ProcessingError(
-            f"expected the name of a clip as <source> in {name}, got none; "
-            "export a task with a video, or as 'CVAT for images 1.1'"
+            f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or as 'CVAT for images 1.1'"
         )
     return clips
 
 
-def _clip_rows(
-    clip: _Clip, name: str, fps: float, keypoints: str, collector: Collector
-) -> Iterator[dict[str, Any]]:
+def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Collector) -> Iterator[dict[str, Any]]:
     """One row per label of a clip that is complete."""
     journal = collector.journal
     points: dict[str, list[dict[str, Any]]] = {}
@@ -236,14 +219,10 @@ class _ObjectReader:
         if outside := self._heard.left_out[OUTSIDE]:
             journal.note("frames in which an object lies outside of the picture", count=outside)
         if self.nameless:
-            journal.skip(
-                BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self.nameless
-            )
+            journal.skip(BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self.nameless)
 
 
-def _by_frame(
-    tracks: list[Element], where: str, label: str, spoilt: dict[str, str]
-) -> Iterator[tuple[int, list[Element]]]:
+def _by_frame(tracks: list[Element], where: str, label: str, spoilt: dict[str, str]) -> Iterator[tuple[int, list[Element]]]:
     """The shapes of an object in each frame in which it is seen; a part of it has one shape in a frame."""
     frames: dict[int, list[Element]] = {}
     for track in tracks:
@@ -254,9 +233,7 @@ def _by_frame(
             try:
                 frame = number(shape.get("frame"), f"{where}, frame")
                 if frame < 0 or frame % 1:
-                    raise ProcessingError(
-                        f"{where}: expected the number of a frame, got {frame:g}; export it again"
-                    )
+                    raise ProcessingError(f"{where}: expected the number of a frame, got {frame:g}; export it again")
             except ProcessingError as error:
                 spoilt.setdefault(label, str(error))
                 continue

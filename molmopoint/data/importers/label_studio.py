@@ -65,9 +65,7 @@ def read_label_studio(
     yield from collector.absent_rows()
 
 
-def _clip(
-    task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, collector: Collector
-) -> Iterator[dict[str, Any]]:
+def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
     """Rows of the boxes in a clip."""
     journal = collector.journal
     if len(addresses) > 1:
@@ -81,9 +79,7 @@ def _clip(
     yield from clip_rows(file, task.regions, fps, collector)
 
 
-def _pictures(
-    task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector
-) -> Iterator[dict[str, Any]]:
+def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector) -> Iterator[dict[str, Any]]:
     """Rows of a task, which mostly has one picture."""
     regions, lost = _regions_of(task, used, len(addresses), collector.journal)
     for index, address in enumerate(addresses):
@@ -109,9 +105,7 @@ def _pictures(
         yield from collector.rows(lists)
 
 
-def _regions_of(
-    task: Task, used: str, num_pictures: int, journal: Journal
-) -> tuple[list[Region], list[Region]]:
+def _regions_of(task: Task, used: str, num_pictures: int, journal: Journal) -> tuple[list[Region], list[Region]]:
     """The regions on the pictures that are read, and those that may or may not be on one of them."""
     others = [name for name in task.media if name != used]
     targets = {region.target for region in task.regions if region.shape is not None}
@@ -132,9 +126,7 @@ def _regions_of(
             )
             lost.append(region)
         elif region.picture is not None and not 0 <= region.picture < num_pictures:
-            journal.skip(
-                BROKEN, f"{region.where}: left out: there is no picture {region.picture} in its task"
-            )
+            journal.skip(BROKEN, f"{region.where}: left out: there is no picture {region.picture} in its task")
             lost.append(region)
         else:
             kept.append(region)
@@ -152,9 +144,7 @@ def _add(lists: PointLists, region: Region, unit: np.ndarray) -> None:
             lists.spoil(label, region.fault, BROKEN)
         elif region.shape not in SHAPES:
             kinds = " and ".join(kind for kind in region.kinds if kind)
-            lists.spoil(
-                label, f"{region.where}: results of type {kinds} mark no place in a picture", WITHOUT_PLACE
-            )
+            lists.spoil(label, f"{region.where}: results of type {kinds} mark no place in a picture", WITHOUT_PLACE)
         else:
             with lists.object(label, region.where):
                 add_region(lists, region, label, unit)

@@ -18,9 +18,7 @@ _MAX_POINTS = 500_000
 """Points of a clip, as of ten boxes in half an hour; two key frames can claim any number of frames."""
 
 
-def clip_rows(
-    clip: Path, regions: Sequence[Region], fps: float | None, collector: Collector
-) -> Iterator[dict[str, Any]]:
+def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
     """One row per label, with a point for every frame that shows a box.
 
     Args:
@@ -58,10 +56,7 @@ def clip_rows(
             unsure = True
         times, middles = found
         room -= len(times) * len(region.labels)
-        track = [
-            {"x": x, "y": y, "t": time, "object_id": object_id}
-            for (x, y), time in zip(middles.tolist(), times.tolist(), strict=True)
-        ]
+        track = [{"x": x, "y": y, "t": time, "object_id": object_id} for (x, y), time in zip(middles.tolist(), times.tolist(), strict=True)]
         for label in region.labels:
             points.setdefault(label, []).extend(track)
     complete = [label for label, found in points.items() if found and label not in spoilt]
@@ -102,9 +97,7 @@ def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
     for key in listed(region.value.get("sequence"), where):
         if not isinstance(key, Mapping):
             raise ProcessingError(f"expected key frames, got {short(key)}; export it again")
-        values = numbers(
-            [required(key, name, where) for name in ("frame", "x", "y", "width", "height")], where, 5
-        ).tolist()
+        values = numbers([required(key, name, where) for name in ("frame", "x", "y", "width", "height")], where, 5).tolist()
         if values[0] < 0 or values[0] % 1:
             raise ProcessingError(f"expected frames counted from 1, got {values[0]:g}; export it again")
         angle = number(key.get("rotation") or 0, where)
@@ -124,13 +117,8 @@ def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region, at_most
     ends = np.append(keys[1:], last)
     wanted = len(keys) + float((ends - keys)[enabled].sum())
     if wanted > at_most:
-        raise ProcessingError(
-            f"expected at most {_MAX_POINTS:,} points in a clip, got {wanted:,.0f} more of this box; "
-            "cut the clip"
-        )
-    stretches = [
-        np.arange(start, end + 1) for start, end, shown in zip(keys, ends, enabled, strict=True) if shown
-    ]
+        raise ProcessingError(f"expected at most {_MAX_POINTS:,} points in a clip, got {wanted:,.0f} more of this box; cut the clip")
+    stretches = [np.arange(start, end + 1) for start, end, shown in zip(keys, ends, enabled, strict=True) if shown]
     return np.unique(np.concatenate([keys, *stretches]))
 
 

@@ -58,9 +58,7 @@ class ExportedFiles:
             except ProcessingError:
                 continue  # told where it is asked for
         # How many addresses end in the same folders and name.
-        self._endings = Counter(
-            address.parts[start:] for address in known for start in range(len(address.parts))
-        )
+        self._endings = Counter(address.parts[start:] for address in known for start in range(len(address.parts)))
         for address in known:
             if (file := self._existing(address)) is not None:
                 self._found[address] = file
@@ -99,9 +97,7 @@ class ExportedFiles:
         if address.local:
             return address.parts
         lengths = range(1, len(address.parts) + 1)
-        return next(
-            (address.parts[-n:] for n in lengths if self._endings[address.parts[-n:]] == 1), address.parts
-        )
+        return next((address.parts[-n:] for n in lengths if self._endings[address.parts[-n:]] == 1), address.parts)
 
     def _inside(self, name: str) -> Path:
         try:
@@ -130,13 +126,9 @@ def _parse(text: str) -> _Address:
         url = urlsplit(text)
         query = parse_qs(url.query)
     except ValueError as error:  # such as a bracket that is not closed
-        raise ProcessingError(
-            f"expected the address of a file, got {text[:80]!r} ({error}); correct it"
-        ) from error
+        raise ProcessingError(f"expected the address of a file, got {text[:80]!r} ({error}); correct it") from error
     if url.scheme == "data":
-        raise ProcessingError(
-            "expected the address of a file, got the picture itself in the export; write it to a file first"
-        )
+        raise ProcessingError("expected the address of a file, got the picture itself in the export; write it to a file first")
     if "fileuri" in query:
         return _parse(_decoded(query["fileuri"][0]))
     if "local-files" in url.path and "d" in query:
@@ -160,16 +152,10 @@ def _from_path(host: str, path: str, *, local: bool) -> _Address:
 def _decoded(text: str) -> str:
     """The address inside of a link that the server resolves."""
     try:
-        standard = (
-            text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")
-        )  # a plus in an address means a space
+        standard = text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")  # a plus in an address means a space
         inner = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise ProcessingError(
-            f"expected an address in base64 as fileuri, got {text[:80]!r} ({error}); export it again"
-        ) from error
+        raise ProcessingError(f"expected an address in base64 as fileuri, got {text[:80]!r} ({error}); export it again") from error
     if "fileuri=" in inner:
-        raise ProcessingError(
-            f"expected the address of a file as fileuri, got another link {inner[:80]!r}; export it again"
-        )
+        raise ProcessingError(f"expected the address of a file as fileuri, got another link {inner[:80]!r}; export it again")
     return inner

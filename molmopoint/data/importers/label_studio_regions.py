@@ -139,11 +139,7 @@ def add_region(lists: PointLists, region: Region, label: str, unit: np.ndarray) 
     elif region.shape == "vector":
         lists.add_polygon(label, [_outline(value, where) * unit])
     else:
-        mask = (
-            _brush(region)
-            if region.shape == "brush"
-            else embedded_mask(required(value, "imageDataURL", where), "A")
-        )
+        mask = _brush(region) if region.shape == "brush" else embedded_mask(required(value, "imageDataURL", where), "A")
         x, y, pixels = mask_place(mask)
         percent = 100 / np.array([mask.shape[1], mask.shape[0]], dtype=np.float64)
         across, down = np.array([x, y]) * percent * unit
@@ -162,9 +158,7 @@ def box_middles(boxes: np.ndarray, angles: np.ndarray, size: Size | None) -> np.
         ProcessingError: a box is turned, and the size is not known.
     """
     if angles.any() and size is None:
-        raise ProcessingError(
-            "expected original_width and original_height beside a turned box, got none; export it again"
-        )
+        raise ProcessingError("expected original_width and original_height beside a turned box, got none; export it again")
     low, high = np.clip(boxes[:, :2], 0, 100), np.clip(boxes[:, :2] + boxes[:, 2:], 0, 100)
     middles = (low + high) / 2
     whole = np.array(size or (1.0, 1.0))
@@ -223,15 +217,10 @@ def _add_box(lists: PointLists, region: Region, label: str, unit: np.ndarray) ->
     left, top, width, height = _fields(region.value, region.where, "x", "y", "width", "height")
     angle = math.radians(number(region.value.get("rotation") or 0, region.where))
     if not angle:
-        lists.add_box(
-            label, left * unit[0], top * unit[1], (left + width) * unit[0], (top + height) * unit[1]
-        )
+        lists.add_box(label, left * unit[0], top * unit[1], (left + width) * unit[0], (top + height) * unit[1])
         return
     if region.size is None:
-        raise ProcessingError(
-            f"{region.where}: expected the picture's size in pixels for a turned box, got none; "
-            "export it again"
-        )
+        raise ProcessingError(f"{region.where}: expected the picture's size in pixels for a turned box, got none; export it again")
     pixel = np.array(region.size) / 100
     offsets = np.array([(0, 0), (width, 0), (width, height), (0, height)]) * pixel
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -262,17 +251,12 @@ def _outline(value: Mapping[str, Any], where: str) -> np.ndarray:
         raise ProcessingError("an open line has no inside; use keypoints, boxes, ellipses, polygons or masks")
     if any(vertex.get("isBezier") for vertex in vertices):
         raise ProcessingError("outlines with curves are not read; use polygons or masks")
-    return np.array([_fields(vertex, where, "x", "y") for vertex in vertices], dtype=np.float64).reshape(
-        -1, 2
-    )
+    return np.array([_fields(vertex, where, "x", "y") for vertex in vertices], dtype=np.float64).reshape(-1, 2)
 
 
 def _brush(region: Region) -> np.ndarray:
     """(height, width) bool of a brush mask."""
     if region.size is None:
-        raise ProcessingError(
-            f"{region.where}: expected original_width and original_height beside a mask, got none; "
-            "export it again"
-        )
+        raise ProcessingError(f"{region.where}: expected original_width and original_height beside a mask, got none; export it again")
     width, height = (int(side) for side in region.size)
     return decode_brush(required(region.value, "rle", region.where), width, height)

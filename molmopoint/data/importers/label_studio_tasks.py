@@ -69,16 +69,11 @@ class Task:
         if used not in self.data or (field is None and not usual and len(media) > 1):
             known = ", ".join(map(str, media or self.data)) or "no fields"
             asked = "'image' in data" if field is None else f"{field!r} in data"
-            raise ProcessingError(
-                f"expected {asked}, got {known[:200]}; choose the field of the pictures with the option field"
-            )
+            raise ProcessingError(f"expected {asked}, got {known[:200]}; choose the field of the pictures with the option field")
         value = self.data[used]
         addresses = [_address(entry) for entry in (value if isinstance(value, list) else [value])]
         if not addresses or None in addresses:
-            raise ProcessingError(
-                f"expected addresses of pictures as {used!r}, got {short(value)}; "
-                "choose another with the option field"
-            )
+            raise ProcessingError(f"expected addresses of pictures as {used!r}, got {short(value)}; choose another with the option field")
         return used, [address for address in addresses if address is not None]
 
 
@@ -115,9 +110,7 @@ def read_tasks(path: Path, journal: Journal) -> list[Task]:
         if "annotations" not in entry and "completions" not in entry:  # one annotation of perhaps several
             inner = entry.get("task")
             number = (inner if isinstance(inner, Mapping) else entry).get("id")
-            name = json.dumps(
-                [number, [value for value in data.values() if _holds_media(value)]], default=str
-            )
+            name = json.dumps([number, [value for value in data.values() if _holds_media(value)]], default=str)
             if name in known:
                 journal.note("annotations that do not count, as their task has another one", where)
                 continue
@@ -173,17 +166,12 @@ def _chosen(annotations: list[Any], where: str, journal: Journal) -> list[Any] |
     usable = [
         entry
         for entry in annotations
-        if isinstance(entry, Mapping)
-        and not entry.get("was_cancelled")
-        and not entry.get("skipped")
-        and "result" in entry
+        if isinstance(entry, Mapping) and not entry.get("was_cancelled") and not entry.get("skipped") and "result" in entry
     ]
     if not usable:
         return None
     if len(usable) > 1:
-        journal.note(
-            "annotations that do not count, as their task has another one", where, count=len(usable) - 1
-        )
+        journal.note("annotations that do not count, as their task has another one", where, count=len(usable) - 1)
     chosen = next((entry for entry in usable if entry.get("ground_truth")), usable[0])
     return listed(chosen["result"], where)
 
@@ -201,20 +189,14 @@ def _minimal(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Any]]:
 
 
 def _is_region(item: Any) -> bool:
-    return isinstance(item, Mapping) and (
-        "original_width" in item or any(str(name).endswith("labels") for name in item)
-    )
+    return isinstance(item, Mapping) and ("original_width" in item or any(str(name).endswith("labels") for name in item))
 
 
 def _result(item: Mapping[str, Any]) -> dict[str, Any]:
     """A result as in the other export. Regions have no ids here: those with the same place are one."""
     sizes = {name: item[name] for name in ("original_width", "original_height") if name in item}
     value = {name: field for name, field in item.items() if name not in sizes}
-    place = {
-        name: field
-        for name, field in value.items()
-        if not name.endswith("labels") and name not in ("id", "parentID")
-    }
+    place = {name: field for name, field in value.items() if not name.endswith("labels") and name not in ("id", "parentID")}
     return {"id": json.dumps(place, sort_keys=True, default=str), "type": "", "value": value, **sizes}
 
 
@@ -222,19 +204,13 @@ def _holds_media(value: Any) -> bool:
     """Whether this is the address of a picture or clip, or a list of such."""
     entries = value if isinstance(value, list) else [value]
     endings = [file_ending(address) for entry in entries if (address := _address(entry)) is not None]
-    return (
-        bool(endings)
-        and len(endings) == len(entries)
-        and all(ending in PICTURE_SUFFIXES | _CLIP_SUFFIXES for ending in endings)
-    )
+    return bool(endings) and len(endings) == len(entries) and all(ending in PICTURE_SUFFIXES | _CLIP_SUFFIXES for ending in endings)
 
 
 def _address(value: Any) -> str | None:
     """An address, also where it is the only one in an object, as in lists that a page repeats."""
     if isinstance(value, str):
         return value
-    found = (
-        [entry for entry in value.values() if isinstance(entry, str)] if isinstance(value, Mapping) else []
-    )
+    found = [entry for entry in value.values() if isinstance(entry, str)] if isinstance(value, Mapping) else []
     media = [entry for entry in found if file_ending(entry) in PICTURE_SUFFIXES | _CLIP_SUFFIXES]
     return media[0] if len(media) == 1 else None

@@ -73,9 +73,7 @@ def read_labelme(
             _add_shape(lists, shape, f"{file.name}, shape {number}")
         yield from collector.rows(lists)
     if not num_read:
-        raise fault or ProcessingError(
-            f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations"
-        )
+        raise fault or ProcessingError(f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations")
     yield from collector.absent_rows()
 
 
@@ -115,9 +113,7 @@ def _add_shape(lists: PointLists, shape: Any, where: str) -> None:
     label = None
     try:
         if not isinstance(shape, Mapping):
-            raise ProcessingError(
-                f"{where}: expected a shape, got {short(shape)}; save the file again in LabelMe"
-            )
+            raise ProcessingError(f"{where}: expected a shape, got {short(shape)}; save the file again in LabelMe")
         label = label_text(required(shape, "label", where), where)
     except ProcessingError as error:
         lists.spoil(None, str(error), BROKEN)
@@ -164,10 +160,7 @@ def _add(lists: PointLists, shape: Mapping[str, Any], label: str, where: str) ->
 def _expect(places: np.ndarray, where: str, kind: str, *counts: int) -> None:
     if len(places) not in counts:
         wanted = " or ".join(map(str, counts))
-        raise ProcessingError(
-            f"{where}: expected {wanted} points of a {kind}, got {len(places)}; "
-            "save the file again in LabelMe"
-        )
+        raise ProcessingError(f"{where}: expected {wanted} points of a {kind}, got {len(places)}; save the file again in LabelMe")
 
 
 def _check_box(mask: np.ndarray, places: np.ndarray, where: str) -> None:
@@ -175,7 +168,4 @@ def _check_box(mask: np.ndarray, places: np.ndarray, where: str) -> None:
     width, height = (places.max(axis=0) - places.min(axis=0) + 1).tolist()
     if abs(mask.shape[1] - width) > 1 or abs(mask.shape[0] - height) > 1:
         got = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise ProcessingError(
-            f"{where}: expected a mask of {width:g} x {height:g} pixels, got {got}; "
-            "save the file again in LabelMe"
-        )
+        raise ProcessingError(f"{where}: expected a mask of {width:g} x {height:g} pixels, got {got}; save the file again in LabelMe")

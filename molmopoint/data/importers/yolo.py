@@ -137,7 +137,7 @@ def _pictures(places: Places, entry: Any, journal: Journal) -> Iterator[Path]:
         if place.is_file():
             yield from listed_pictures(place, places, journal)
             continue
-        files = sorted(place.rglob("*"))
+        files = sorted(places.walked(place).rglob("*"))
         for file in files:
             if file.suffix.lower() in PICTURE_SUFFIXES:
                 yield file
