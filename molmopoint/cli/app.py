@@ -11,6 +11,7 @@ import typer
 
 from molmopoint.cli import console, evaluation
 from molmopoint.cli.data import data_app
+from molmopoint.cli.folders import leave_if_busy
 from molmopoint.version import __version__
 
 EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
@@ -361,6 +362,7 @@ def finetune(
 
       molmopoint finetune data.jsonl --out learned --replay synthetic --set epochs=5
     """
+    leave_if_busy([out])
     from molmopoint.cli.finetune import FinetuneCommand
 
     raise typer.Exit(FinetuneCommand(data, model, out, recipe, change or [], held_out, replay, json_output).run())
@@ -402,6 +404,7 @@ def finetune_reward(
 
       molmopoint finetune-reward preferences.jsonl --model allenai/Molmo2-4B --out judge --set epochs=1
     """
+    leave_if_busy([out])
     from molmopoint.cli.finetune_reward import FinetuneRewardCommand
 
     raise typer.Exit(FinetuneRewardCommand(data, model, out, recipe, change or [], held_out, json_output).run())
