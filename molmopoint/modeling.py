@@ -180,7 +180,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             weight_pointing_losses: weight pointing losses like their text tokens; released models did not.
             z_loss: factor of the squared log normaliser of the text softmax.
             num_items_in_batch: divisor of the loss; the sum of the weights of this batch if not given.
-            output_hidden_states: keep the hidden states of all layers, or of those with the given numbers (0: the embeddings).
+            output_hidden_states: keep the hidden states of all layers, or of those with the given numbers (0: the embeddings, -1:
+                those after the final norm).
             output_attentions: keep the attention weights; only eager attention has any.
             return_dict: False: a tuple of the fields that are not None, as in transformers.
             open_list: accepted from the processor, needed by `generate` alone.
@@ -253,13 +254,15 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
     def _run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, record: dict[str, Any]) -> _Read:
         """The layers of the text model, and what is recorded of them."""
-        text = self.model.language_model
+        text, wanted = self.model.language_model, record.get("output_hidden_states")
+        if wanted:  # all of them, for versions of transformers number those that are asked for differently
+            record = {**record, "output_hidden_states": True}
         output: Any = text.run_layers(embeddings, mask, position_ids, past, return_dict=True, **record)
         hidden, states, normed = output.last_hidden_state, output.hidden_states, None
         recorded: dict[str, Any] = {} if output.attentions is None else {"attentions": output.attentions}
         if states is not None:
             normed = text.norm(hidden)
-            recorded["hidden_states"] = (*states[:-1], None if states[-1] is None else normed)
+            recorded["hidden_states"] = _chosen((*states[:-1], normed), wanted)
         return _Read(hidden, normed, recorded)
 
     def _read(
@@ -399,6 +402,15 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             stacklevel=4,
         )
         return torch.zeros_like(found)
+
+
+def _chosen(states: tuple[Tensor, ...], wanted: bool | Sequence[int] | None) -> tuple[Tensor | None, ...]:
+    """Hidden states with the wanted numbers, negative ones from the end, and None in place of the others; all if no numbers are given."""
+    if not isinstance(wanted, Sequence):
+        return states
+    numbers = range(len(states))
+    kept = {numbers[number] for number in wanted if -len(states) <= number < len(states)}
+    return tuple(state if number in kept else None for number, state in enumerate(states))
 
 
 def _check_aligned(input_ids: Tensor, **per_token: Tensor | None) -> None:
