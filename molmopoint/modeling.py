@@ -248,21 +248,27 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
     def _to_record(self, hidden_states: bool | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
         """What the layers keep beside their result; what the call leaves open is up to the config."""
-        asked = {"output_hidden_states": hidden_states, "output_attentions": attentions}
-        settled = {name: getattr(self.config, name) if value is None else value for name, value in asked.items()}
-        return {name: value for name, value in settled.items() if value or asked[name] is not None}
+        if hidden_states is None:
+            hidden_states = self.config.output_hidden_states
+        if attentions is None:
+            attentions = self.config.output_attentions
+        if not hidden_states and not attentions:
+            return {}
+        return {"output_hidden_states": hidden_states, "output_attentions": attentions}
 
     def _run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, record: dict[str, Any]) -> _Read:
         """The layers of the text model, and what is recorded of them."""
-        text, wanted = self.model.language_model, record.get("output_hidden_states")
-        if wanted:  # all of them, for versions of transformers number those that are asked for differently
-            record = {**record, "output_hidden_states": True}
-        output: Any = text.run_layers(embeddings, mask, position_ids, past, return_dict=True, **record)
-        hidden, states, normed = output.last_hidden_state, output.hidden_states, None
+        text = self.model.language_model
+        if not record:
+            return _Read(text.run_layers(embeddings, mask, position_ids, past), None, record)
+        # All states, for versions of transformers number those that are asked for differently.
+        kept = {name: bool(value) for name, value in record.items()}
+        output: Any = text.record_layers(embeddings, mask, position_ids, past, return_dict=True, **kept)
+        hidden, normed = output.last_hidden_state, None
         recorded: dict[str, Any] = {} if output.attentions is None else {"attentions": output.attentions}
-        if states is not None:
+        if output.hidden_states is not None:
             normed = text.norm(hidden)
-            recorded["hidden_states"] = _chosen((*states[:-1], normed), wanted)
+            recorded["hidden_states"] = _chosen((*output.hidden_states[:-1], normed), record["output_hidden_states"])
         return _Read(hidden, normed, recorded)
 
     def _read(
