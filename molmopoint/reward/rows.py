@@ -322,10 +322,10 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
         padding_side: where shorter rows are filled up.
 
     Returns:
-        input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids and mm_token_type_ids (B, S);
-        response_positions, response_starts and response_words (B, N), -1 where a row has fewer answers; and, if any row has pictures, pixel_values (C, G, patch values) and
-        image_token_pooling (P of all rows, K), numbered over the call. Frames of clips are crops among the others. Or image_features
-        (P of all rows, H), if the rows have them.
+        input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids and mm_token_type_ids (B, S); response_positions,
+        response_starts and response_words (B, N), -1 where a row has fewer answers; and, if any row has pictures, pixel_values
+        (C, G, patch values) and image_token_pooling (P of all rows, K), numbered over the call. Frames of clips are crops among the others.
+        Or image_features (P of all rows, H), if the rows have them.
 
     Raises:
         ProcessingError: no rows, or features in some rows and pixels in others.

@@ -233,6 +233,7 @@ def test_the_base_of_an_unmerged_folder_can_be_given(tmp_path: Path):
         ({"use_dora": True}, "expected plain adapters in .*, got use_dora=True"),
         ({"r": 0}, "expected a number above 0 as r in"),
         ({"lora_alpha": "much"}, "expected a number above 0 as lora_alpha in"),
+        ({"base_model_name_or_path": "x" * 500}, "expected the model below the adapters in"),
         ({"base_model_name_or_path": None}, "expected the name of a model as base_model_name_or_path"),
         (None, "expected the settings of adapters in"),
         ("rows", "expected adapters of this model in .*ff_out"),
