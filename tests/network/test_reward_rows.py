@@ -182,3 +182,11 @@ def test_a_separator_typed_before_the_tokenizer_knew_it_stays_text():
     builder = RowBuilder(processor, RewardSettings())
     row = builder.row(builder.prompt("What?"), [f"one{SEPARATOR}two", "three"])
     assert int((row.input_ids == builder.separator_id).sum()) == 1
+
+
+def test_half_a_character_is_refused():
+    builder = builder_of("molmo2")
+    with pytest.raises(ProcessingError, match="expected Unicode text in the prompt, got half of a character"):
+        builder.prompt("What\ud800?")
+    with pytest.raises(ProcessingError, match="expected Unicode text in answer 1, got half of a character"):
+        builder.row(builder.prompt("What?"), ["Yes.", "No\udfff"])
