@@ -56,17 +56,20 @@ class Branch:
 
     Attributes:
         ids: of its tokens.
-        starts: first token of each answer.
+        starts: first token of each answer, behind its separator.
+        words: first token of the words of each answer, behind the blank line.
         ends: last token of each answer, at which it is read.
     """
 
     ids: list[int]
     starts: list[int]
+    words: list[int]
     ends: list[int]
 
     def behind(self, count: int) -> Branch:
         """The branch without its first tokens."""
-        return Branch(self.ids[count:], [start - count for start in self.starts], [end - count for end in self.ends])
+        starts, words, ends = ([place - count for place in places] for places in (self.starts, self.words, self.ends))
+        return Branch(self.ids[count:], starts, words, ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,9 @@ class RewardRow:
         mm_token_type_ids: (S,) 1 at vision tokens.
         position_ids: (S,) they go on from the trunk in every branch.
         branch_ids: (S,) -1 in the trunk.
-        response_starts: (N,) first token of each answer, branch after branch: the blank line behind the separator, but for the first one.
+        response_starts: (N,) token at which each answer begins, branch after branch: the blank line behind the separator, but for the
+            first one.
+        response_words: (N,) first token of its own words, which differs for all but the first one.
         response_positions: (N,) token at which each answer is read, see above.
         pixel_values: (C, G, patch values), or None.
         pooling: (P, K), or None.
@@ -133,6 +138,7 @@ class RewardRow:
     position_ids: Tensor
     branch_ids: Tensor
     response_starts: Tensor
+    response_words: Tensor
     response_positions: Tensor
     pixel_values: Tensor | None = None
     pooling: Tensor | None = None
@@ -264,7 +270,9 @@ class RowBuilder:
         between = GLUE + SEPARATOR + GLUE
         text = between.join(self._literal.escape(answer) for answer in answers)
         ids = self._literal.encode(prompt.tail + text + prompt.ending)
-        return branch_of(ids, self.separator_id, _shared(self._literal.encode(prompt.tail), ids))
+        glue = len(self._literal.encode(GLUE))
+        branch = branch_of(ids, self.separator_id, _shared(self._literal.encode(prompt.tail), ids), glue)
+        return replace(branch, starts=branch.words) if self.settings.begin == "words" else branch
 
     @property
     def _literal(self) -> LiteralText:
@@ -314,10 +322,10 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
         padding_side: where shorter rows are filled up.
 
     Returns:
-        input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids and mm_token_type_ids (B, S); response_positions and
-        response_starts (B, N), -1 where a row has fewer answers; and, if any row has pictures, pixel_values (C, G, patch values) and
-        image_token_pooling (P of all rows, K), numbered over the call. Frames of clips are crops among the others. Or image_features
-        (P of all rows, H), if the rows have them.
+        input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids and mm_token_type_ids (B, S); response_positions,
+        response_starts and response_words (B, N), -1 where a row has fewer answers; and, if any row has pictures, pixel_values
+        (C, G, patch values) and image_token_pooling (P of all rows, K), numbered over the call. Frames of clips are crops among the others.
+        Or image_features (P of all rows, H), if the rows have them.
 
     Raises:
         ProcessingError: no rows, or features in some rows and pixels in others.
@@ -337,7 +345,7 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
     batch["attention_mask"] = filled([torch.ones_like(row.input_ids) for row in rows], 0)
     batch["example_ids"] = torch.where(batch["attention_mask"] > 0, 0, PADDING_EXAMPLE)
     most = max(len(row.response_positions) for row in rows)
-    for name in ("response_positions", "response_starts"):
+    for name in ("response_positions", "response_starts", "response_words"):
         moved = [getattr(row, name) + (length - len(row) if padding_side == "left" else 0) for row in rows]
         batch[name] = torch.stack([pad(places, (0, most - len(places)), value=NO_RESPONSE) for places in moved])
     seen = [(row.pixel_values, row.pooling) for row in rows if row.pixel_values is not None and row.pooling is not None]
@@ -352,24 +360,27 @@ def collate(rows: Sequence[RewardRow], pad_token_id: int, padding_side: Literal[
     return batch
 
 
-def branch_of(ids: list[int], separator_id: int, first: int = 0) -> Branch:
+def branch_of(ids: list[int], separator_id: int, first: int = 0, glue: int = 0) -> Branch:
     """One list of answers.
 
     Args:
         ids: of the answers with a separator between them, and maybe some before and behind all of them.
         separator_id: of the token between answers; an answer ends before it and begins behind it.
         first: where the first answer begins.
+        glue: tokens between a separator and the words behind it.
     """
     separators = [place for place, number in enumerate(ids) if number == separator_id]
-    starts = [first, *(place + 1 for place in separators)]
     ends = [*(place - 1 for place in separators), len(ids) - 1]
-    return Branch(ids, starts, ends)
+    starts = [first, *(place + 1 for place in separators)]
+    words = [first, *(min(place + 1 + glue, end) for place, end in zip(separators, ends[1:], strict=True))]
+    return Branch(ids, starts, words, ends)
 
 
 def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
     """The row of a prompt and its branches, which do not see each other."""
     trunk = len(prompt)
-    parts, positions, numbers, starts, ends = [prompt.input_ids], [torch.arange(trunk)], [torch.full((trunk,), TRUNK)], [], []
+    parts, positions, numbers = [prompt.input_ids], [torch.arange(trunk)], [torch.full((trunk,), TRUNK)]
+    starts, words, ends = [], [], []
     place = trunk
     for number, branch in enumerate(branches):
         length = len(branch.ids)
@@ -377,6 +388,7 @@ def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
         positions.append(torch.arange(trunk, trunk + length))
         numbers.append(torch.full((length,), number))
         starts += [place + start for start in branch.starts]
+        words += [place + word for word in branch.words]
         ends += [place + end for end in branch.ends]
         place += length
     added = place - trunk
@@ -387,6 +399,7 @@ def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> RewardRow:
         position_ids=torch.cat(positions),
         branch_ids=torch.cat(numbers),
         response_starts=torch.tensor(starts, dtype=torch.long),
+        response_words=torch.tensor(words, dtype=torch.long),
         response_positions=torch.tensor(ends, dtype=torch.long),
         pixel_values=prompt.pixel_values,
         pooling=prompt.pooling,
