@@ -116,32 +116,32 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
 class MolmoPointTextModel(Molmo2TextModel):
     """The native text model, up to but without its final norm: pointing reads the state before it."""
 
-    @capture_outputs(tie_last_hidden_states=False)
-    def run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, **record: Any) -> BaseModelOutput:
-        """Runs the layers under a mask that is used as given.
-
-        Args:
-            embeddings: (B, S, H).
-            mask: in the form the attention backend reads.
-            position_ids: (B, S).
-            past: keys and values so far, or None.
-            **record: `output_hidden_states` and `output_attentions`, as in transformers.
-
-        Returns:
-            `last_hidden_state` (B, S, H) before the final norm; if asked for, `hidden_states`, the input of the first layer and the
-            output of each, and `attentions`, (B, heads, Q, keys) of each.
-        """
+    def run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, **more: Any) -> Tensor:
+        """Hidden states (B, S, H) before the final norm, under a mask that is used as given; `more` is for the layers."""
         rotations = {
             "scaled": self.rotary_emb(embeddings, position_ids=position_ids),
             "unscaled": self.rotary_emb_unscaled(embeddings, position_ids=position_ids),
         }
         hidden = embeddings
-        given: dict[str, Any] = {"attention_mask": mask, "position_ids": position_ids, CACHE: past}
-        if record.get("output_attentions"):  # backends without attention weights say so
-            given["output_attentions"] = True
+        given: dict[str, Any] = {"attention_mask": mask, "position_ids": position_ids, CACHE: past, **more}
         for layer, kind in zip(self.layers, self.rope_types, strict=True):
             hidden = layer(hidden, position_embeddings=rotations[kind], **given)
-        return BaseModelOutput(last_hidden_state=hidden.to(embeddings.device))
+        return hidden.to(embeddings.device)
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def record_layers(self, *inputs: Any, output_hidden_states: bool = False, output_attentions: bool = False) -> BaseModelOutput:
+        """The same, with what is asked for of each layer; apart from the plain way, whose steps must be quick.
+
+        Args:
+            *inputs: of `run_layers`.
+            output_hidden_states: keep the input of the first layer and the output of each, (B, S, H), in `hidden_states`.
+            output_attentions: keep the attention weights (B, heads, Q, keys) of each in `attentions`; a backend without any says so.
+
+        Returns:
+            `last_hidden_state` before the final norm, and what was kept.
+        """
+        more = {"output_attentions": True} if output_attentions else {}
+        return BaseModelOutput(last_hidden_state=self.run_layers(*inputs, **more))
 
 
 class MolmoPointModel(MolmoPointPreTrainedModel):

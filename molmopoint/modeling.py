@@ -180,7 +180,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             weight_pointing_losses: weight pointing losses like their text tokens; released models did not.
             z_loss: factor of the squared log normaliser of the text softmax.
             num_items_in_batch: divisor of the loss; the sum of the weights of this batch if not given.
-            output_hidden_states: keep the hidden states of all layers, or of those with the given numbers (0: the embeddings).
+            output_hidden_states: keep the hidden states of all layers, or of those with the given numbers (0: the embeddings, -1:
+                those after the final norm).
             output_attentions: keep the attention weights; only eager attention has any.
             return_dict: False: a tuple of the fields that are not None, as in transformers.
             open_list: accepted from the processor, needed by `generate` alone.
@@ -247,19 +248,27 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
     def _to_record(self, hidden_states: bool | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
         """What the layers keep beside their result; what the call leaves open is up to the config."""
-        asked = {"output_hidden_states": hidden_states, "output_attentions": attentions}
-        settled = {name: getattr(self.config, name) if value is None else value for name, value in asked.items()}
-        return {name: value for name, value in settled.items() if value or asked[name] is not None}
+        if hidden_states is None:
+            hidden_states = self.config.output_hidden_states
+        if attentions is None:
+            attentions = self.config.output_attentions
+        if not hidden_states and not attentions:
+            return {}
+        return {"output_hidden_states": hidden_states, "output_attentions": attentions}
 
     def _run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, record: dict[str, Any]) -> _Read:
         """The layers of the text model, and what is recorded of them."""
         text = self.model.language_model
-        output: Any = text.run_layers(embeddings, mask, position_ids, past, return_dict=True, **record)
-        hidden, states, normed = output.last_hidden_state, output.hidden_states, None
+        if not record:
+            return _Read(text.run_layers(embeddings, mask, position_ids, past), None, record)
+        # All states, for versions of transformers number those that are asked for differently.
+        kept = {name: bool(value) for name, value in record.items()}
+        output: Any = text.record_layers(embeddings, mask, position_ids, past, return_dict=True, **kept)
+        hidden, normed = output.last_hidden_state, None
         recorded: dict[str, Any] = {} if output.attentions is None else {"attentions": output.attentions}
-        if states is not None:
+        if output.hidden_states is not None:
             normed = text.norm(hidden)
-            recorded["hidden_states"] = (*states[:-1], None if states[-1] is None else normed)
+            recorded["hidden_states"] = _chosen((*output.hidden_states[:-1], normed), record["output_hidden_states"])
         return _Read(hidden, normed, recorded)
 
     def _read(
@@ -399,6 +408,15 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             stacklevel=4,
         )
         return torch.zeros_like(found)
+
+
+def _chosen(states: tuple[Tensor, ...], wanted: bool | Sequence[int] | None) -> tuple[Tensor | None, ...]:
+    """Hidden states with the wanted numbers, negative ones from the end, and None in place of the others; all if no numbers are given."""
+    if not isinstance(wanted, Sequence):
+        return states
+    numbers = range(len(states))
+    kept = {numbers[number] for number in wanted if -len(states) <= number < len(states)}
+    return tuple(state if number in kept else None for number, state in enumerate(states))
 
 
 def _check_aligned(input_ids: Tensor, **per_token: Tensor | None) -> None:

@@ -1,11 +1,11 @@
 """No code of a repository runs, whatever its files ask for and whatever the user answers.
 
-transformers runs code of a repository where a file names a class that it does not know (`auto_map`), where a `custom_generate`
-folder lies beside the weights, and where a config chooses an attention kernel of another repository. Without an answer in
-advance it asks on the terminal. Everything in this library that reads a repository answers no in advance, with
-`trust_remote_code=False`, and reads it within `running_no_code`.
+transformers runs code of a repository where a file names a class that it does not know (`auto_map`), where a
+`custom_generate` folder lies beside the weights, and where a config chooses an attention kernel of another
+repository. Without an answer in advance it asks on the terminal. Everything in this library that reads a repository
+answers no in advance, with `trust_remote_code=False`, and reads it within `running_no_code`.
 
-Released MolmoPoint repositories have an `auto_map` as well. Their classes are known here, so nothing of it is needed.
+Released MolmoPoint repositories have an `auto_map` as well. Their classes are known here, so none of it is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from typing import Any
 
 from molmopoint.errors import CheckpointError
 
-_KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+_KERNELS = (
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "_experts_implementation",
+)
 """Fields of a config whose value may name a repository with kernels, which transformers would fetch and run."""
 
 
@@ -39,8 +44,8 @@ def running_no_code(source: str | os.PathLike[str] | None) -> Iterator[None]:
         if "trust_remote_code" not in str(error):
             raise
         raise CheckpointError(
-            f"expected files that known classes can read at {_name(source)}, got an auto_map to code of the repository, which is never "
-            "run here; name classes of transformers or of this library in the files, or take another repository"
+            f"expected files that known classes can read at {_name(source)}, got an auto_map to code of the repository, "
+            "which is never run here; name classes of transformers or of this library in the files, or take another one"
         ) from error
 
 
@@ -69,13 +74,18 @@ def check_kernels(fields: Any, source: str | os.PathLike[str] | None) -> None:
     if not isinstance(fields, Mapping):
         return
     for name, value in fields.items():
-        chosen = value.values() if name in _KERNELS and isinstance(value, Mapping) else [value]
-        if name in _KERNELS and (kernels := [kernel for kernel in chosen if isinstance(kernel, str) and "/" in kernel]):
+        for chosen in _kernels_in(value) if name in _KERNELS else ():
             raise CheckpointError(
-                f"expected an attention of transformers in the config at {_name(source)}, got {name}={kernels[0]!r}, which is code of "
-                "another repository and never run; remove the field"
+                f"expected an attention of transformers in the config at {_name(source)}, got {name}={chosen!r}, which "
+                "is code of another repository and never run; remove the field"
             )
         check_kernels(value, source)
+
+
+def _kernels_in(value: Any) -> list[str]:
+    """The values that name a repository: of a field, or of a table with an entry per part."""
+    chosen = value.values() if isinstance(value, Mapping) else [value]
+    return [kernel for kernel in chosen if isinstance(kernel, str) and "/" in kernel]
 
 
 def _name(source: str | os.PathLike[str] | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Clip, Items, View
 from molmopoint.eval.layouts.collecting import ItemCollector, text_of
+from molmopoint.eval.layouts.counting import whole_number
 from molmopoint.eval.layouts.parquet_rows import find_parquet, read_rows
 from molmopoint.eval.layouts.sizes import stated_size
 from molmopoint.eval.layouts.track_masks import MaskSource, PictureTracks
@@ -23,6 +24,7 @@ OPTIONAL = ("sampling_fps",)
 TASK_FOLDER = "track"
 OTHER_RATE = "row for another number of answers a second, not part of the benchmark"
 UNLISTED = "place of an object that is not listed, left out"
+NO_FRAME = "moment without the number of its frame, left out"
 NO_PLACE = "object without a place in a frame, left out"
 VIDEOS_NOTE = "put the videos into `videos` as VIDEO.mp4 (6 frames per second), or their frames into `JPEGImages/VIDEO`"
 
@@ -114,7 +116,11 @@ def _places(
     """Where the objects are, by frame, those without objects included. Hidden objects have a place too."""
     places: dict[int, dict[str, Place]] = {}
     for moment in trajectories or ():
-        here = places.setdefault(int(moment["frame"]), {})
+        frame = whole_number(moment["frame"])
+        if frame is None:
+            collected.warnings[NO_FRAME] += 1
+            continue
+        here = places.setdefault(frame, {})
         for point in moment["points"] or ():
             place, name = sound_place(point["point"]), str(point["id"])
             if name not in objects:

@@ -68,7 +68,7 @@ def white_mask(path: Path) -> np.ndarray:
         OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: as `read_mask`.
     """
     with open_picture(path) as picture:
-        return np.asarray(picture.convert("L")) == _WHITE
+        return np.equal(np.asarray(picture.convert("L")), _WHITE)
 
 
 def index_masks(

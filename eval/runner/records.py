@@ -248,7 +248,8 @@ def _same_point(first: PredictedPoint, second: PredictedPoint) -> bool:
 
 
 def _same_pass(first: ScoredPass, second: ScoredPass) -> bool:
-    return first.order == second.order and all(map(_close, first.scores, second.scores))  # a score for each place of the order
+    are_alike = first.order == second.order and len(first.scores) == len(second.scores)
+    return are_alike and all(map(_close, first.scores, second.scores))
 
 
 def _close(first: float | None, second: float | None) -> bool:

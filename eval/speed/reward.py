@@ -116,7 +116,7 @@ class Scorer:
             mask = torch.cat([torch.ones(count, length, dtype=torch.bool, device=device), causal], -1)[None, None]
             embeddings = text.embed_tokens(torch.tensor([answer], device=device))
             positions = torch.arange(length, length + count, device=device)[None]
-            hidden = text.run_layers(embeddings, mask, positions, past).last_hidden_state
+            hidden = text.run_layers(embeddings, mask, positions, past)
             scores.append(self.model.value(text.norm(hidden[:, -1])))
             past.crop(-count)
         return torch.cat(scores)

@@ -81,7 +81,8 @@ def _question(collected: ItemCollector, videos: VideoFinder, rates: FrameRates, 
         return collected.miss(item_id, "unknown frame rate of the video" if is_file(path) else "no video file", path.name)
     clip = Clip(path, frames_per_second=fps)
     if path != whole:
-        clip = Clip(path, row["start_frame"] / fps, row["end_frame"] / fps, fps)
+        end = None if row["end_frame"] is None else row["end_frame"] / fps
+        clip = Clip(path, (row["start_frame"] or 0) / fps, end, fps)
     field = FIELDS.get(re.sub(r"[^a-z0-9]", "", data_set.lower()), "")
     collected.warnings[OTHER_FIELD] += not field
     # Recall of the reference goes by the stored order of the masks.

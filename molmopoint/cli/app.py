@@ -11,6 +11,7 @@ import typer
 
 from molmopoint.cli import console, evaluation
 from molmopoint.cli.data import data_app
+from molmopoint.cli.folders import leave_if_busy
 from molmopoint.version import __version__
 
 EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
@@ -125,8 +126,19 @@ def point(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per run of the model.", rich_help_panel="Request")] = 8,
+    windows: Annotated[
+        bool,
+        typer.Option("--windows", help="Look at all of a long video, some frames at a time.", rich_help_panel="Videos"),
+    ] = False,
+    start: Annotated[
+        float | None,
+        typer.Option(help="Second of a video at which the part to look at begins.", rich_help_panel="Videos", show_default=False),
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(help="Second of a video at which it ends.", rich_help_panel="Videos", show_default=False)
+    ] = None,
 ) -> None:
-    """Point at something in pictures.
+    """Point at something in pictures, or in a video.
 
     Every picture is a request of its own, unless [bold]--together[/bold]. A broken picture is named and skipped; the others are answered.
 
@@ -137,9 +149,32 @@ def point(
       molmopoint point *.jpg "How many people are there?" --json > answers.json
 
       molmopoint point before.png after.png "what has changed" --together --out changes/
-    """
-    from molmopoint.cli.point import PointCommand
 
+      molmopoint point street.mp4 "the red car" --windows --out frames/
+    """
+    from molmopoint.cli.point import PointCommand, check_videos
+
+    if check_videos(images, {"--windows": windows, "--start": start, "--end": end}):
+        from molmopoint.cli.point_clip import PointClipCommand
+
+        clip = PointClipCommand(
+            video=images[0],
+            prompt=prompt,
+            model=model,
+            device=device,
+            dtype=None if dtype is None else dtype.value,
+            out=out,
+            json_output=json_output,
+            part={"windows": windows, "start": start or 0.0, "end": end},
+            request={
+                "single": single,
+                "max_points": max_points,
+                "max_crops": max_crops,
+                "max_new_tokens": max_new_tokens,
+                "template": template,
+            },
+        )
+        raise typer.Exit(clip.run())
     command = PointCommand(
         images=images,
         prompt=prompt,
@@ -361,6 +396,7 @@ def finetune(
 
       molmopoint finetune data.jsonl --out learned --replay synthetic --set epochs=5
     """
+    leave_if_busy([out])
     from molmopoint.cli.finetune import FinetuneCommand
 
     raise typer.Exit(FinetuneCommand(data, model, out, recipe, change or [], held_out, replay, json_output).run())
@@ -402,6 +438,7 @@ def finetune_reward(
 
       molmopoint finetune-reward preferences.jsonl --model allenai/Molmo2-4B --out judge --set epochs=1
     """
+    leave_if_busy([out])
     from molmopoint.cli.finetune_reward import FinetuneRewardCommand
 
     raise typer.Exit(FinetuneRewardCommand(data, model, out, recipe, change or [], held_out, json_output).run())

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from molmopoint.cli.folders import leave_if_busy
+
 EPILOG = "Exit codes: 0 all fine, 1 some items failed (they count as wrong), 2 wrong usage or data, 3 no model, 130 interrupted."
 
 Data = Annotated[
@@ -116,6 +118,7 @@ def eval_command(
 
       molmopoint eval vl_rewardbench --model ~/my-reward-model --compare
     """
+    leave_if_busy(out / name for name in tasks or [] if not show_list)
     from molmopoint.cli.eval_run import EvalCommand, list_benchmarks
     from molmopoint.pipeline.prompts import ABSENCE_TEMPLATE
 

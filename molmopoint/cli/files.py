@@ -8,13 +8,15 @@ from pathlib import Path
 from PIL import Image
 
 from molmopoint.errors import ProcessingError
-from molmopoint.files import written_whole
+from molmopoint.files import remove_leftovers, written_whole
 
 _JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
 
 
 def plan_outputs(out: Path, pictures: Sequence[Path]) -> list[Path]:
     """One file per picture: `out` itself for a single picture, else files in the folder `out`.
+
+    What killed commands were writing there is removed.
 
     Args:
         out: a picture file or a folder, which need not exist.
@@ -23,6 +25,7 @@ def plan_outputs(out: Path, pictures: Sequence[Path]) -> list[Path]:
     Raises:
         ProcessingError: a file is asked for where a folder is needed, or its ending is no known picture format.
     """
+    remove_leftovers(out if out.is_dir() else out.parent)
     if len(pictures) == 1 and out.suffix and not out.is_dir():
         if out.suffix.lower() not in _writable_endings():
             raise ProcessingError(f"expected --out to end in .png, .jpg or another picture format, got {out.name!r}")

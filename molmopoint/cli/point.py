@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
@@ -17,6 +18,7 @@ from molmopoint.cli.files import check_not_overwriting, plan_outputs, write_pict
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import Pointer, PointingResult
+from molmopoint.pipeline.clips import is_clip
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.prompts import complete_prompt
 from molmopoint.segmentation import Masks, Segmenter, load_segmenter
@@ -188,6 +190,26 @@ class PointCommand:
             if outcome.result is not None:
                 for line in _lines(outcome):
                     paper.print(line)
+
+
+def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
+    """Whether the request is about a video; ends the command where a video comes with other files, or its options without one.
+
+    Args:
+        files: of the call.
+        options: those for videos, by their names.
+    """
+    videos = [file for file in files if is_clip(file)]
+    given = [name for name, value in options.items() if value not in (None, False)]
+    problem = ""
+    if videos and len(files) > 1:
+        problem = f"expected one video alone, got {len(files)} files; ask about {str(videos[0])!r} by itself"
+    elif given and not videos:
+        problem = f"expected a video with {', '.join(given)}, got pictures; leave the option out"
+    if problem:
+        console.complain(problem)
+        raise typer.Exit(USAGE)
+    return bool(videos)
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:

@@ -13,7 +13,7 @@ from molmopoint.data.record_checks import row_error
 from molmopoint.data.record_parsing import parse_record, record_fields
 from molmopoint.data.record_types import Record
 from molmopoint.errors import ProcessingError
-from molmopoint.files import is_file, written_whole
+from molmopoint.files import is_file, remove_leftovers, written_whole
 
 Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 """A JSONL file; a parquet file, a saved data set or "owner/name" of one on the Hub; or rows, such as a loaded data set."""
@@ -76,6 +76,7 @@ def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> in
         Number of rows written.
     """
     count = 0
+    remove_leftovers(Path(path).parent)
     with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
         for record in records:
             file.write(json.dumps(record_fields(record), ensure_ascii=False, allow_nan=False) + "\n")

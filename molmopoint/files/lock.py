@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from molmopoint.errors import MolmoPointError
+from molmopoint.files.names import is_file
 from molmopoint.files.whole import process_runs, write_text_whole
 
 _NAME = ".lock"
@@ -51,9 +52,7 @@ def alone_in(
     lock = FileLock(place / f"{_NAME}{part}", thread_local=False)
     owner = place / f"{_NAME}{part}.json"
     if not _acquired(lock, owner):
-        raise error(
-            f"expected no other process in {place}, got {_in_words(_read(owner))}; wait until it ends, stop it, or choose another folder"
-        )
+        raise error(_refusal(place, owner))
     try:
         about = {"what": what, "process_id": os.getpid(), "host": socket.gethostname(), "started": datetime.now().astimezone().isoformat()}
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
@@ -66,6 +65,32 @@ def alone_in(
                 Path(lock.lock_file).unlink(missing_ok=True)
                 place.rmdir()
         lock.release()
+
+
+def check_free(folder: str | os.PathLike[str], *, error: type[MolmoPointError] = MolmoPointError, part: str = "") -> None:
+    """Refuses a folder that another process is in, before anything expensive is loaded; `alone_in` decides.
+
+    Args:
+        folder: need not exist.
+        error: as in `alone_in`.
+        part: as in `alone_in`.
+
+    Raises:
+        MolmoPointError: as `alone_in`.
+    """
+    place = Path(folder)
+    if not is_file(place / f"{_NAME}{part}"):
+        return
+    lock = FileLock(place / f"{_NAME}{part}", thread_local=False)
+    owner = place / f"{_NAME}{part}.json"
+    if not _acquired(lock, owner):
+        raise error(_refusal(place, owner))
+    lock.release()
+
+
+def _refusal(place: Path, owner: Path) -> str:
+    """What is said to whoever comes second."""
+    return f"expected no other process in {place}, got {_in_words(_read(owner))}; wait until it ends, stop it, or choose another folder"
 
 
 def is_lock(path: str | os.PathLike[str]) -> bool:

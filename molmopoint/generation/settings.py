@@ -1,7 +1,8 @@
 """What a checkpoint may say about decoding: which tokens begin, end and pad an answer.
 
-A `generation_config.json` can switch on beams, several answers, penalties, banned words, other stops or limits. Answers that hold
-points have rules of their own, and whoever asks chooses the rest, so nothing else of such a file counts.
+A `generation_config.json` can switch on beams, several answers, penalties, banned words, other stops or limits.
+Answers that hold points have rules of their own, and whoever asks chooses the rest, so nothing else of such a file
+counts.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def tokens_alone(stored: GenerationConfig, vocabulary: int) -> tuple[GenerationC
     given = {name: getattr(stored, name, None) for name in _TOKENS}
     valid = {name: _valid_ids(value, vocabulary) for name, value in given.items()}
     unset, usual = GenerationConfig().to_dict(), GenerationConfig._get_default_generation_params()
-    changed = {name for name, value in stored.to_dict().items() if value not in (unset.get(name), usual.get(name, False))}
+    normal = {name: (unset.get(name), usual.get(name, False)) for name in stored.to_dict()}
+    changed = {name for name, value in stored.to_dict().items() if value not in normal[name]}
     ignored = (changed - _UNSAID) | {name for name in _TOKENS if given[name] != valid[name]}
     return GenerationConfig(**valid), tuple(sorted(ignored))
 

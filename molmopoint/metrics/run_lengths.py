@@ -93,8 +93,8 @@ class MaskIndex:
         """
         numbers = np.asarray(masks, dtype=np.int64)
         pixels = pixels_of(xy, "round")
-        inside = (pixels >= 0).all(axis=1) & (pixels < np.array(size)).all(axis=1)
-        in_mask = np.where(inside[:, None], pixels, 0) * self.sizes[numbers] // np.array(size)
+        inside = np.all((pixels >= 0) & (pixels < np.array(size)), axis=1)
+        in_mask = np.where(inside.reshape(-1, 1), pixels, 0) * self.sizes[numbers] // np.array(size)
         return inside & self.contains(numbers, in_mask, "truncate")
 
     def mask(self, number: int) -> np.ndarray:

@@ -92,9 +92,13 @@ def _joined_points(plan: ClipPlan, answers: Sequence[PointingResult]) -> Points:
     end = -math.inf
     for window, answer in zip(plan.windows, answers, strict=True):
         points = answer.points
-        times = points.group + window.start  # (n,)
+        # Sums of seconds are off by less than any step: each point has the very time of its frame.
+        apart = np.abs(plan.times - (points.group + window.start)[:, None])  # (n, T)
+        times = plan.times[apart.argmin(axis=1)]  # (n,)
         table.add(points, times, _numbers(table, points, times, end, reach))
-        end = window.start + float(np.max(answer.metadata.timestamps))
+        seen = answer.metadata.timestamps
+        assert seen is not None, "a clip has times"
+        end = window.start + float(seen.max())
     return table.points(answers[0].image_sizes)
 
 
@@ -129,7 +133,8 @@ class _PointTable:
         if not rows:
             return Points.empty(video=True, image_sizes=image_sizes)
         object_id, group, x, y, score, labels = zip(*rows, strict=True)
-        return Points(object_id, np.array(group, dtype=np.float64), x, y, score, image_sizes=image_sizes, labels=labels)
+        columns = [np.array(column, dtype=np.float64) for column in (group, x, y, score)]
+        return Points(np.array(object_id), *columns, image_sizes=image_sizes, labels=labels)
 
 
 def _numbers(table: _PointTable, points: Points, times: np.ndarray, end: float, reach: float) -> dict[int, int]:

@@ -60,7 +60,7 @@ class ModelFamily(ABC):
                 f"expected the checkpoint to name the tokens that end and pad answers, got settings of its own for {', '.join(ignored)}, "
                 "which are ignored; pass such options with a question",
                 InputWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
         # Released folders may lack a generation config; the answer ends with the token that ends every turn.
         self.eos_token_ids = _ids_of(model.generation_config.eos_token_id) or _ids_of(tokenizer.eos_token_id)

@@ -68,7 +68,9 @@ class Row:
         branch_ids: (S,) number of the branch within its example, TRUNK for the shared part; None is a trunk alone.
         shift_labels: (S,) target of each position, IGNORED where there is none; None without targets.
         loss_weights: (S,) float32 weight of that target; None without targets.
-        response_starts: (R,) first token of each answer to be judged; None without answers.
+        response_starts: (R,) token at which each answer to be judged begins, branch after branch: the blank line behind the separator, but
+            for the first one. None without answers.
+        response_words: (R,) first token of its own words, which differs for all but the first one; None without answers.
         response_positions: (R,) token at which each answer is read; None without answers.
         image_features: (P, H) what the connector made of the pictures; stands in for pixels and table that were seen before.
         is_clip: whether the pixels are frames of a clip.
@@ -85,6 +87,7 @@ class Row:
     shift_labels: Tensor | None = None
     loss_weights: Tensor | None = None
     response_starts: Tensor | None = None
+    response_words: Tensor | None = None
     response_positions: Tensor | None = None
     image_features: Tensor | None = None
     is_clip: bool = False
@@ -174,8 +177,8 @@ def collate(
 
     Returns:
         input_ids, selection_ids, attention_mask and mm_token_type_ids (B, S), and each further column that a row has: position_ids,
-        example_ids, branch_ids, shift_labels and loss_weights (B, S), response_starts and response_positions (B, R), -1 where a row has
-        fewer answers. If any row has pictures, pixel_values (N, G, patch values) flat over the call and image_token_pooling (P of all
+        example_ids, branch_ids, shift_labels and loss_weights (B, S), response_starts, response_words and response_positions (B, R),
+        -1 where a row has fewer answers. If any row has pictures, pixel_values (N, G, patch values) flat over the call and image_token_pooling (P of all
         rows, K), numbered over the call; or image_features (P of all rows, H), if rows have them.
 
     Raises:
@@ -226,7 +229,7 @@ def _columns_of(rows: Sequence[Row]) -> list[str]:
 def _responses(rows: Sequence[Row], length: int, padding_side: str) -> dict[str, Tensor]:
     """Places of answers (B, R), moved by the padding before them."""
     batch = {}
-    for name in ("response_starts", "response_positions"):
+    for name in ("response_starts", "response_words", "response_positions"):
         places = [getattr(row, name) for row in rows]
         if any(given is None for given in places):
             continue

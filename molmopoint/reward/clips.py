@@ -38,7 +38,7 @@ def as_clip(video: Any, num_frames: int | None = None, sampling_interval: float 
         return video
     interval = SAMPLING_INTERVAL if sampling_interval is None else sampling_interval
     most = FOLDER_FRAMES if num_frames is None else num_frames
-    if not isinstance(interval, int | float) or not 0 < interval < math.inf:
+    if type(interval) not in (int, float) or not 0 < interval < math.inf:
         raise ProcessingError(f"expected seconds above 0 as sampling_interval, got {interval!r}")
     if type(most) is not int or most < 1:
         raise ProcessingError(f"expected num_frames of 1 or more, got {most!r}")

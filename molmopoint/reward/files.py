@@ -13,6 +13,7 @@ Nothing is unpickled but the authors' head, whose reader accepts tensors alone.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -214,11 +215,11 @@ def _base_of(folder: Path, named: str | None, revision: str | None, given: str |
     if given is not None:
         return locate(given)
     for beside in (folder / named, folder.parent / named):
-        if beside.is_dir():
+        if os.path.isdir(beside):  # noqa: PTH112 (a name too long for a folder is none)
             return locate(beside)
     try:
         return locate(named, revision)
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         raise CheckpointError(f"expected the model below the adapters in {folder} at {named!r}; pass base=... ({error})") from error
 
 

@@ -90,6 +90,7 @@ class RewardModel(nn.Module):
         input_ids: Tensor,
         response_positions: Tensor,
         response_starts: Tensor | None = None,
+        response_words: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         example_ids: Tensor | None = None,
@@ -106,7 +107,8 @@ class RewardModel(nn.Module):
         Args:
             input_ids: (B, S).
             response_positions: (B, N) int64 token at which each answer is read, -1 where there is none.
-            response_starts: (B, N) first token of each answer, the blank line behind its separator; needed for every pooling but "last".
+            response_starts: (B, N) token at which each answer begins; needed for every pooling but "last".
+            response_words: (B, N) first token of the words of each answer; needed for `spoken`.
             attention_mask: (B, S) 0 at padding.
             position_ids: (B, S); they go on from the trunk in every branch. Counted from the mask if there are no branches.
             example_ids: (B, S) packed example, -1 for padding; one per row if not given.
@@ -117,12 +119,13 @@ class RewardModel(nn.Module):
             image_token_pooling: (image tokens of all rows, slots) numbered over the call, -1 for an empty slot.
             image_features: (image tokens of all rows, H) what the connector made of the pictures before, instead of pixels and table; of a
                 MolmoPoint, and not in rows whose earlier answers point.
-            spoken: (B,) int64 the answer of each row whose words are predicted, for `text_losses`; needs response_starts.
+            spoken: (B,) int64 the answer of each row whose words are predicted, for `text_losses`; needs response_words.
 
         Raises:
             ValueError: positions of another shape, outside the row, or starts missing.
         """
-        check_places(input_ids, response_positions, response_starts, self.settings.pooling, speaks=spoken is not None)
+        check_places(input_ids, response_positions, response_starts, needed=self.settings.pooling != "last", name="response_starts")
+        check_places(input_ids, response_positions, response_words, needed=spoken is not None, name="response_words")
         if position_ids is None:
             if branch_ids is not None:
                 raise ValueError("expected position_ids together with branch_ids, got none; use those of `collate`")
@@ -139,12 +142,12 @@ class RewardModel(nn.Module):
         starts = None if response_starts is None else response_starts.to(hidden.device)
         scores = self.value(pool_answers(hidden, places, starts, self.settings.pooling).to(self.separator.device))
         scores = scores.masked_fill(places.to(scores.device) < 0, -torch.inf)
-        if spoken is None or starts is None:
+        if spoken is None or response_words is None:
             return RewardOutput(scores=scores)
         answer = spoken.to(hidden.device).unsqueeze(1)
         head = self.backbone.lm_head
-        first, last = starts.gather(1, answer), places.gather(1, answer)
-        text_losses = text_losses_of(head, hidden, input_ids, position_ids, first, last, self.separator_id)
+        first, last = response_words.to(hidden.device).gather(1, answer), places.gather(1, answer)
+        text_losses = text_losses_of(head, hidden, input_ids, position_ids, first, last)
         return RewardOutput(scores=scores, text_losses=text_losses)
 
     def add_adapters(self, *, rank: int = 128, alpha: float = 16, dropout: float = 0.05, targets: tuple[str, ...] = ADAPTED) -> None:

@@ -61,6 +61,9 @@ def read_prompt(prompt: Prompt, images: Any = None, videos: Any = None) -> Asked
         wanted = sum(part["type"] == kind for part in inside)
         if inside and wanted != len(given):
             raise ProcessingError(f"expected {wanted} {kind}s, one for each part of type {kind!r} in the messages, got {len(given)}")
+    for part in (part for message in messages for part in message["content"]):
+        if isinstance(part.get("text"), str):
+            _check_unicode(part["text"], "the prompt")
     return Asked([_without_media(message) for message in messages], pictures, clips)
 
 
@@ -77,9 +80,18 @@ def check_answers(responses: Any) -> list[str]:
     for number, answer in enumerate(responses):
         if not isinstance(answer, str):
             raise ProcessingError(f"expected every answer to be a string, got {type(answer).__name__} as answer {number}; pass its text")
+        _check_unicode(answer, f"answer {number}")
         if not answer.strip():
             raise ProcessingError(f"expected text in every answer, got none in answer {number}; leave it out and count it as the worst")
     return list(responses)
+
+
+def _check_unicode(text: str, name: str) -> None:
+    """Refuses half of a character, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ProcessingError(f"expected Unicode text in {name}, got half of a character ({error}); decode it as UTF-8") from error
 
 
 def _messages(prompt: Any) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ def pool_answers(hidden: Tensor, places: Tensor, starts: Tensor | None, pooling:
     Args:
         hidden: (B, S, H).
         places: (B, N) token at which each answer is read, the last one of it and the glue behind it.
-        starts: (B, N) first token of each answer, the glue behind the separator; None will do for "last".
+        starts: (B, N) token at which each answer begins; None will do for "last".
         pooling: of `RewardSettings`.
     """
     if pooling == "last" or starts is None:
@@ -40,32 +40,23 @@ def pool_answers(hidden: Tensor, places: Tensor, starts: Tensor | None, pooling:
 
 
 def text_losses_of(
-    head: Callable[[Tensor], Tensor],
-    hidden: Tensor,
-    input_ids: Tensor,
-    position_ids: Tensor,
-    first: Tensor,
-    last: Tensor,
-    separator_id: int,
+    head: Callable[[Tensor], Tensor], hidden: Tensor, input_ids: Tensor, position_ids: Tensor, first: Tensor, last: Tensor
 ) -> Tensor:
     """(B,) float32 mean cross-entropy of the tokens from `first` to `last` (B, 1) that follow the one before them in the row.
 
-    In block attention only the first answer stands right behind the prompt; the first tokens of the others are not predicted. Neither is
-    the blank line behind a separator, which is no word of the answer.
+    In block attention only the first answer stands right behind the prompt; the first tokens of the others are not predicted.
 
     Args:
         head: output table, from states to logits.
         hidden: (B, S, H).
         input_ids: (B, S).
         position_ids: (B, S).
-        first: (B, 1) first token of an answer.
+        first: (B, 1) first token of the words of an answer.
         last: (B, 1) its last token.
-        separator_id: of the token between answers.
     """
     ids, positions = input_ids.to(hidden.device), position_ids.to(hidden.device)
     token = torch.arange(1, ids.shape[1], device=hidden.device)
-    follows = (positions[:, 1:] == positions[:, :-1] + 1) & (ids[:, :-1] != separator_id)
-    wanted = (token >= first) & (token <= last) & follows
+    wanted = (token >= first) & (token <= last) & (positions[:, 1:] == positions[:, :-1] + 1)
     logits = head(hidden[:, :-1][wanted]).float()
     losses = functional.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
     row = torch.arange(len(ids), device=losses.device).unsqueeze(1).expand_as(wanted)[wanted]
@@ -83,19 +74,26 @@ def seen_before(image_features: Tensor, width: int) -> VisualFeatures:
     return VisualFeatures(image_features.new_zeros(1, width), image_features, table, len(image_features), (1, 0))
 
 
-def check_places(input_ids: Tensor, positions: Tensor, starts: Tensor | None, pooling: Pooling, *, speaks: bool) -> None:
+def check_places(input_ids: Tensor, positions: Tensor, others: Tensor | None, *, needed: bool, name: str) -> None:
     """Refuses places that do not fit the rows.
 
+    Args:
+        input_ids: (B, S).
+        positions: (B, N) at which answers are read.
+        others: (B, N) other places of the same answers.
+        needed: whether there must be others.
+        name: of the others, for the message.
+
     Raises:
-        ValueError: positions of another shape or outside the row, or starts missing.
+        ValueError: positions of another shape or outside the row, or others missing or of another shape.
     """
     if positions.ndim != 2 or len(positions) != len(input_ids):
         raise ValueError(f"expected response_positions (rows, answers) for {len(input_ids)} rows, got {tuple(positions.shape)}")
-    if starts is None and (speaks or pooling != "last"):
-        reason = "the words of an answer" if speaks else f"pooling {pooling}"
-        raise ValueError(f"expected response_starts for {reason}, got none; use those of `collate`")
-    if starts is not None and starts.shape != positions.shape:
-        raise ValueError(f"expected response_starts of shape {tuple(positions.shape)}, got {tuple(starts.shape)}")
+    if others is None and needed:
+        reason = "the words of an answer" if name == "response_words" else "this pooling"
+        raise ValueError(f"expected {name} for {reason}, got none; use those of `collate`")
+    if others is not None and others.shape != positions.shape:
+        raise ValueError(f"expected {name} of shape {tuple(positions.shape)}, got {tuple(others.shape)}")
     if positions.device.type == "cpu" and positions.numel():  # on a GPU the look would wait for it
         low, high, length = int(positions.min()), int(positions.max()), input_ids.shape[1]
         if low < -1 or high >= length:

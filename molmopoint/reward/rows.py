@@ -49,17 +49,20 @@ class Branch:
 
     Attributes:
         ids: of its tokens.
-        starts: first token of each answer.
+        starts: first token of each answer, behind its separator.
+        words: first token of the words of each answer, behind the blank line.
         ends: last token of each answer, at which it is read.
     """
 
     ids: list[int]
     starts: list[int]
+    words: list[int]
     ends: list[int]
 
     def behind(self, count: int) -> Branch:
         """The branch without its first tokens."""
-        return Branch(self.ids[count:], [start - count for start in self.starts], [end - count for end in self.ends])
+        starts, words, ends = ([place - count for place in places] for places in (self.starts, self.words, self.ends))
+        return Branch(self.ids[count:], starts, words, ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +208,9 @@ class RowBuilder:
         between = GLUE + SEPARATOR + GLUE
         text = between.join(self._literal.escape(answer) for answer in answers)
         ids = self._literal.encode(prompt.tail + text + prompt.ending)
-        return branch_of(ids, self.separator_id, _shared(self._literal.encode(prompt.tail), ids))
+        glue = len(self._literal.encode(GLUE))
+        branch = branch_of(ids, self.separator_id, _shared(self._literal.encode(prompt.tail), ids), glue)
+        return replace(branch, starts=branch.words) if self.settings.begin == "words" else branch
 
     @property
     def _literal(self) -> LiteralText:
@@ -246,18 +251,20 @@ class RowBuilder:
         )
 
 
-def branch_of(ids: list[int], separator_id: int, first: int = 0) -> Branch:
+def branch_of(ids: list[int], separator_id: int, first: int = 0, glue: int = 0) -> Branch:
     """One list of answers.
 
     Args:
         ids: of the answers with a separator between them, and maybe some before and behind all of them.
         separator_id: of the token between answers; an answer ends before it and begins behind it.
         first: where the first answer begins.
+        glue: tokens between a separator and the words behind it.
     """
     separators = [place for place, number in enumerate(ids) if number == separator_id]
-    starts = [first, *(place + 1 for place in separators)]
     ends = [*(place - 1 for place in separators), len(ids) - 1]
-    return Branch(ids, starts, ends)
+    starts = [first, *(place + 1 for place in separators)]
+    words = [first, *(min(place + 1 + glue, end) for place, end in zip(separators, ends[1:], strict=True))]
+    return Branch(ids, starts, words, ends)
 
 
 def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> Row:
@@ -267,6 +274,7 @@ def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> Row:
     positions = [torch.arange(trunk)]
     numbers = [torch.full((trunk,), TRUNK)]
     starts: list[int] = []
+    words: list[int] = []
     ends: list[int] = []
     place = trunk
     for number, branch in enumerate(branches):
@@ -275,6 +283,7 @@ def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> Row:
         positions.append(torch.arange(trunk, trunk + length))
         numbers.append(torch.full((length,), number))
         starts += [place + start for start in branch.starts]
+        words += [place + word for word in branch.words]
         ends += [place + end for end in branch.ends]
         place += length
     input_ids = torch.cat(ids)
@@ -289,6 +298,7 @@ def join_branches(prompt: PromptPart, branches: Sequence[Branch]) -> Row:
         example_ids=torch.zeros_like(input_ids),
         branch_ids=torch.cat(numbers),
         response_starts=torch.tensor(starts, dtype=torch.long),
+        response_words=torch.tensor(words, dtype=torch.long),
         response_positions=torch.tensor(ends, dtype=torch.long),
         image_features=prompt.image_features,
     )

@@ -21,18 +21,20 @@ SEPARATOR = "<|resp_sep|>"
 
 CONFIG_FILE, AUTHORS_CONFIG_FILE = "reward_config.json", "reward_model_config.json"
 FORMAT_VERSION = 2
-_EARLIER: dict[int, dict[str, Any]] = {1: {"opening": "always"}}
+_EARLIER: dict[int, dict[str, Any]] = {1: {"opening": "always", "begin": "words"}}
 """Settings that files of earlier versions do not have, and what they were then."""
 
 Layout = Literal["assistant", "user"]
 Opening = Literal["visual", "always"]
 Attention = Literal["causal", "block"]
+Begin = Literal["separator", "words"]
 Pooling = Literal["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "layout": get_args(Layout),
     "opening": get_args(Opening),
     "attention": get_args(Attention),
+    "begin": get_args(Begin),
     "pooling": get_args(Pooling),
     "activation": get_args(Activation),
 }
@@ -50,8 +52,9 @@ class RewardSettings:
         attention: "causal" lets every answer see those before it, as published; "block" none, so that each is judged alone, behind a
             prompt that is read once.
         pooling: which states of an answer make its vector: the last one, the first one, both side by side, their sum, the last minus
-            the first, or the mean of all. The first one of all answers but the first is the blank line behind the separator, and the last
-            one of all but the last the blank line before it.
+            the first, or the mean of all. The last one of all answers but the last is the blank line before the separator.
+        begin: where an answer behind another one begins, for poolings that read more than its end: at the blank line behind the
+            "separator", as published, or at its "words".
         head_width: hidden layer of the head; None for a plain linear one.
         activation: of the head.
         scale: divide the scores by the root of the width of the text model.
@@ -64,6 +67,7 @@ class RewardSettings:
     opening: Opening = "visual"
     attention: Attention = "causal"
     pooling: Pooling = "last"
+    begin: Begin = "separator"
     head_width: int | None = 1024
     activation: Activation = "silu"
     scale: bool = True

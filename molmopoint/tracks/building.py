@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from molmopoint.errors import GroundingError
 from molmopoint.tracks.document import SCHEMA_VERSION
 
 _LARGEST = 2.0**63
-
-
-def rate(fps: Any, purpose: str) -> float:
-    """Frames per second.
-
-    Raises:
-        GroundingError: they are no number above 0; `purpose` says what they are for.
-    """
-    found = math.nan
-    if isinstance(fps, int | float | np.number) and not isinstance(fps, bool):
-        with contextlib.suppress(OverflowError):
-            found = float(fps)
-    if not (math.isfinite(found) and found > 0):
-        got = "None" if fps is None else f"{fps!r:.40}" if not isinstance(fps, int) else "a number that is none"
-        raise GroundingError(f"expected fps above 0 {purpose}, got {got}; pass that of the video")
-    return found
 
 
 def document_of(
@@ -62,7 +43,8 @@ def number(value: Any, where: str, *, whole: bool = False) -> Any:
         found = math.nan
     fits = math.isfinite(found) and (not whole or (found == math.floor(found) and abs(found) < _LARGEST))
     if isinstance(value, bool) or not fits:
-        got = f"{value[:40]!r}" if isinstance(value, str) else type(value).__name__
+        is_shown = isinstance(value, str | float)
+        got = f"{value!r:.40}" if is_shown else type(value).__name__
         raise GroundingError(f"expected a {'whole ' * whole}number{' of 64 bits' * whole} in {where}, got {got}")
     return int(value if isinstance(value, int) or str(value).strip().lstrip("+-").isdecimal() else found) if whole else found
 

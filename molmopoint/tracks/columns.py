@@ -46,7 +46,9 @@ def checked_columns(columns: Columns, size: Any, fps: Any, moments: Any, labels:
     order = np.lexsort((arrays.object_id, arrays.time))
     arrays = Columns(*(None if column is None else column[order] for column in arrays))
     _check_rows(arrays)
-    return arrays, About(_size(size), _rate(fps), _moments(moments, arrays.time), _labels(labels, arrays.object_id))
+    frames_per_second = None if fps is None else rate(fps, "or None if unknown")
+    about = About(_size(size), frames_per_second, _moments(moments, arrays.time), _labels(labels, arrays.object_id))
+    return arrays, about
 
 
 def _arrays(columns: Columns) -> Columns:
@@ -125,17 +127,25 @@ def _size(size: Any) -> tuple[int, int] | None:
     return int(values[0]), int(values[1])
 
 
-def _rate(fps: Any) -> float | None:
-    if fps is None:
-        return None
-    rate = math.nan
-    if isinstance(fps, int | float | np.number) and not isinstance(fps, bool):
-        with contextlib.suppress(OverflowError):
-            rate = float(fps)
-    if not (math.isfinite(rate) and rate > 0):
-        got = repr(fps) if isinstance(fps, float) else type(fps).__name__ if math.isnan(rate) else repr(fps)
-        raise GroundingError(f"expected fps above 0, or None if unknown, got {got}")
-    return rate
+def rate(fps: Any, purpose: str) -> float:
+    """Frames per second.
+
+    Args:
+        fps: as given or read.
+        purpose: what they are for, for the message.
+
+    Raises:
+        GroundingError: they are no number above 0.
+    """
+    found = math.nan
+    is_number = isinstance(fps, int | float | np.number) and not isinstance(fps, bool)
+    if is_number:
+        with contextlib.suppress(OverflowError):  # integers beyond every float
+            found = float(fps)
+    if math.isfinite(found) and found > 0:
+        return found
+    is_shown = fps is None or (is_number and not (isinstance(fps, int) and math.isnan(found)))
+    raise GroundingError(f"expected fps above 0 {purpose}, got {fps if is_shown else type(fps).__name__}; pass that of the video")
 
 
 def _moments(moments: Any, time: np.ndarray) -> np.ndarray:

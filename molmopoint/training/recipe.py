@@ -197,6 +197,8 @@ class Reward:
             published) or all.
         attention: whether an answer sees those before it.
         pooling: which states of an answer are read.
+        begin: where an answer behind another one begins, for poolings that read more than its end: at the blank line behind the separator,
+            as published, or at its words.
         head_width: hidden layer of the head; None for a plain linear one.
         activation: of the head.
         separator: the vector of the token between answers at first: the row that the base has for it ("base", as published; zeros if it
@@ -216,6 +218,7 @@ class Reward:
     opening: Literal["visual", "always"] = "visual"
     attention: Literal["causal", "block"] = "causal"
     pooling: Literal["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"] = "last"
+    begin: Literal["separator", "words"] = "separator"
     head_width: int | None = 1024
     activation: Literal["silu", "selu", "gelu", "relu", "tanh"] = "silu"
     separator: Literal["base", "mean"] = "base"

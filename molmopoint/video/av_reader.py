@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -189,7 +189,8 @@ def first_look(path: str | Path) -> Display:
 
 def _display_matrix(frame: VideoFrame) -> list[int] | None:
     """The nine numbers that say how to lay a frame; None if there are none."""
-    for part in frame.side_data:
+    parts: Any = frame.side_data  # stubs and versions differ in what it is; going through it gives the parts
+    for part in parts:
         if part.type.name == "DISPLAYMATRIX":
             return np.frombuffer(bytes(part), dtype=np.int32).tolist()
     return None
@@ -206,9 +207,9 @@ class _Packet(NamedTuple):
 
 def _shown(packets: list[_Packet]) -> list[tuple[int, int]]:
     """(pts, length) of the frames that can be seen, in their order."""
-    timed = [packet for packet in packets if packet.pts is not None]
-    start = min((packet.pts for packet in timed if packet.key), default=None)  # what comes before cannot be decoded
-    return sorted((packet.pts, packet.length) for packet in timed if packet.shown and (start is None or packet.pts >= start))
+    timed = [(packet.pts, packet) for packet in packets if packet.pts is not None]
+    start = min((pts for pts, packet in timed if packet.key), default=None)  # what comes before cannot be decoded
+    return sorted((pts, packet.length) for pts, packet in timed if packet.shown and (start is None or pts >= start))
 
 
 def _scan(container: InputContainer, stream: VideoStream, failures: tuple[type[Exception], ...]) -> tuple[list[_Packet], float]:

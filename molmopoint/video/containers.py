@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molmopoint.errors import ProcessingError
 
 if TYPE_CHECKING:
-    from av.container import InputContainer, OutputContainer
+    from av.container import InputContainer
 
 VIDEO_FORMATS = frozenset(
     {
@@ -125,8 +125,8 @@ def open_media(path: str | Path, formats: frozenset[str] = VIDEO_FORMATS) -> Ite
 
 
 @contextlib.contextmanager
-def new_media(path: str | Path, form: str) -> Iterator[OutputContainer]:
-    """A media file, open for writing by PyAV.
+def new_media(path: str | Path, form: str) -> Iterator[Any]:
+    """A media file, open for writing by PyAV: an `OutputContainer`, whose streams are of many types.
 
     Args:
         path: of the file, whatever it looks like.

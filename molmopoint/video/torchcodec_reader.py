@@ -120,8 +120,8 @@ class TorchcodecReader:
                 return first_look(path)
             except (ProcessingError, av.error.FFmpegError, OSError):
                 pass  # the two bring their own FFmpeg, which may know other codecs
-        turned = (int(metadata.width or 0), int(metadata.height or 0))
-        stored = turned[::-1] if self._turns % 2 else turned
+        width, height = int(metadata.width or 0), int(metadata.height or 0)
+        stored = (height, width) if self._turns % 2 else (width, height)
         aspect = Fraction(metadata.pixel_aspect_ratio or 1)
         matrix = read_matrix(path) if recognised(path) == "mov" else None
         return Display.turned(stored, self._turns, aspect) if matrix is None else Display.of(stored, matrix, aspect)

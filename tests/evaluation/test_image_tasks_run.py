@@ -16,8 +16,8 @@ from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 
 TASKS = {
     "countbench_qa": (3, 4),
-    "osworld_g": (3, 4),
-    "osworld_g_refined": (3, 4),
+    "osworld_g": (4, 5),
+    "osworld_g_refined": (4, 5),
     "pixmo_count": (3, 4),
     "pixmo_count_validation": (3, 4),
     "pixmo_points": (4, 6),

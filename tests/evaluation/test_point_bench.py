@@ -19,7 +19,6 @@ from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Item
 from molmopoint.eval.fixtures import point_bench
 from molmopoint.eval.layouts import archives
-from molmopoint.eval.layouts.sizes import displayed_size
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.tasks.point_bench import ALONE, PointBench, _Truth
 from molmopoint.metrics.run_lengths import MaskIndex
@@ -121,7 +120,8 @@ def test_the_official_rule_tells_the_point_a_question_refers_to(tmp_path):
     assert told.digest == asked(tmp_path, "ai2", "text").digest != alone.digest and not told.items.warnings
     changed = [(a, b) for a, b in zip(alone.items.found, told.items.found, strict=True) if a.prompt != b.prompt]
     ((before, after),) = changed
-    width, height = displayed_size(before.images[0])
+    with Image.open(before.images[0]) as picture:
+        width, height = picture.size
     first, second = f"[{width / 2:.1f}, {height / 4:.1f}]", f"[{width / 10:.1f}, {height / 8:.1f}]"
     assert after.prompt == (
         f"{before.prompt}\nThe image contains an existing original point at pixel coordinates: {first}, {second}."

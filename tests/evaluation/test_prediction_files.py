@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.errors import EvaluationError
+from molmopoint.eval.passes import ScoredPass
+from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.runner.manifest import claim, read
 from molmopoint.eval.runner.records import PredictedPoint, Prediction, PredictionWriter, from_fields, merge, read_predictions, to_line
+from molmopoint.eval.runner.registry import find_benchmark
 
 
 def prediction(name: str, **fields) -> Prediction:
@@ -60,6 +64,56 @@ def test_merge_sorts_and_replaces_failures():
     assert len(merge([prediction("a"), prediction("a", rank=1)])) == 1, "the same answer twice is one answer"
     with pytest.raises(EvaluationError, match="two different ones"):
         merge([prediction("a"), prediction("a", points=POINTS)])
+
+
+def scored(score: float | None, *passes: float) -> Prediction:
+    more = (ScoredPass((0, 1), passes),) if passes else ()
+    return prediction("a", points=(PredictedPoint(1, 0, 10.25, 20.5, score), PredictedPoint(2, 0, math.nan, 1.0, score)), passes=more)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((0.75,), (0.75 + 5e-6,)), ((None,), (None,)), ((0.0,), (5e-6,)), ((0.5, 12.0, -3.0), (0.5, 12.0001, -3.00002))],
+)
+def test_last_digits_of_scores_make_no_other_answer(first, second):
+    """They depend on what else was in the batch of a process."""
+    assert merge([scored(*first), scored(*second)])["a"] == scored(*first)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((0.75,), (0.7501,)), ((0.75,), (None,)), ((0.5, 12.0, -3.0), (0.5, 12.001, -3.0)), ((0.5, 1.0, 2.0), (0.5, 1.0, 2.0, 3.0))],
+)
+def test_other_scores_are_another_answer(first, second):
+    with pytest.raises(EvaluationError, match="two different ones"):
+        merge([scored(*first), scored(*second)])
+
+
+def test_places_are_compared_exactly():
+    moved = prediction("a", points=(PredictedPoint(1, 0, 10.25 + 1e-9, 20.5, 0.5),))
+    with pytest.raises(EvaluationError, match="two different ones"):
+        merge([prediction("a", points=(PredictedPoint(1, 0, 10.25, 20.5, 0.5),)), moved])
+
+
+@pytest.mark.parametrize("content", ["", '{"settings": {"mo', "[]", "{}", "{" * 50_000])
+def test_half_written_manifests(tmp_path, content):
+    settings = {"model": "nano"}
+    (tmp_path / "manifest.json").write_text(content)
+    claim(tmp_path, settings, {})
+    assert read(tmp_path)["settings"] == settings
+    (tmp_path / "manifest.json").write_text(content)
+    (tmp_path / "predictions.jsonl").write_text(to_line(prediction("a")))
+    with pytest.raises(EvaluationError, match=r"manifest\.json"):
+        claim(tmp_path, settings, {})
+
+
+def test_made_items_of_killed_processes_are_removed(tmp_path):
+    for name in (".synthetic.999999999", ".synthetic.00000000-1-00000000.partial"):
+        (tmp_path / "fixture" / name).mkdir(parents=True)
+        os.utime(tmp_path / "fixture" / name, (0, 0))
+    data = open_data(find_benchmark("synthetic"), "fixture", tmp_path)
+    assert data.folder == tmp_path / "fixture" / "synthetic"
+    assert [path.name for path in (tmp_path / "fixture").iterdir()] == ["synthetic"]
 
 
 def test_lines_of_others_are_refused(tmp_path):

@@ -52,6 +52,8 @@ def test_states_of_all_layers(model, inputs):
 def test_states_of_some_layers(model, inputs):
     everything, some = (model(**inputs, output_hidden_states=which).hidden_states for which in (True, [0, 2]))
     assert torch.equal(some[0], everything[0]) and some[1] is None and torch.equal(some[2], everything[2])
+    last = model(**inputs, output_hidden_states=[-1, 1, 9]).hidden_states
+    assert last[0] is None and torch.equal(last[1], everything[1]) and torch.equal(last[2], everything[2])
     assert model(**inputs, output_hidden_states=[1]).hidden_states[-1] is None
 
 

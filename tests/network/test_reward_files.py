@@ -233,6 +233,7 @@ def test_the_base_of_an_unmerged_folder_can_be_given(tmp_path: Path):
         ({"use_dora": True}, "expected plain adapters in .*, got use_dora=True"),
         ({"r": 0}, "expected a number above 0 as r in"),
         ({"lora_alpha": "much"}, "expected a number above 0 as lora_alpha in"),
+        ({"base_model_name_or_path": "x" * 500}, "expected the model below the adapters in"),
         ({"base_model_name_or_path": None}, "expected the name of a model as base_model_name_or_path"),
         (None, "expected the settings of adapters in"),
         ("rows", "expected adapters of this model in .*ff_out"),
@@ -274,19 +275,19 @@ def test_the_separator_may_keep_the_row_of_the_base(spare: int, tmp_path: Path):
 
 
 def test_folders_of_the_first_version_are_read_as_they_were(base: Path, tmp_path: Path):
-    """They have no setting for the first token, which all rows had."""
-    model, processor = made_from(base, opening="always")
+    """They have no setting for the first token, which all rows had, nor for where an answer begins, which was at its words."""
+    model, processor = made_from(base, opening="always", begin="words", pooling="first_last_add")
     expected = [Judge(model, processor).score("What?", ANSWERS), scores(Judge(model, processor))]
     model.save_pretrained(tmp_path)
     file = tmp_path / "reward_config.json"
     document = json.loads(file.read_text())
-    assert document["format_version"] == 2 and document.pop("opening") == "always"
+    assert document["format_version"] == 2 and document.pop("opening") == "always" and document.pop("begin") == "words"
     file.write_text(json.dumps({**document, "format_version": 1}))
     judge = molmopoint.load_reward(tmp_path, device_map="cpu")
     assert judge.model.settings == model.settings
     np.testing.assert_allclose([judge.score("What?", ANSWERS), scores(judge)], expected, atol=1e-5)
     file.write_text(json.dumps(document))
-    with pytest.raises(CheckpointError, match="expected opening in"):
+    with pytest.raises(CheckpointError, match="expected opening, begin in"):
         molmopoint.load_reward(tmp_path, device_map="cpu")
 
 
@@ -338,6 +339,7 @@ def test_other_folders_are_refused(toy_folder: Path, tmp_path: Path):
     [
         ({"format_version": 3}, "expected format_version 2 in .*, got 3"),
         ({"format_version": None}, "expected format_version 2 in .*, got None"),
+        ({"begin": 3}, "expected begin separator or words, got 3"),
         ({"opening": "never"}, "expected opening visual or always, got 'never'"),
         ({"layout": ["user"]}, "expected layout assistant or user"),
         ({"separator_id": "x"}, "expected a number as separator_id"),

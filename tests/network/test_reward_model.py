@@ -163,8 +163,8 @@ def test_places_that_do_not_fit_are_refused():
     for change, message in (
         ({"response_positions": places + 1}, r"expected response_positions in -1\.\.\d+, got \d+\.\.\d+"),
         ({"response_positions": places[0]}, r"expected response_positions \(rows, answers\) for 1 rows, got \(4,\)"),
-        ({"response_starts": None}, "expected response_starts for pooling first, got none"),
-        ({"response_starts": None, "spoken": torch.zeros(1, dtype=torch.long)}, "expected response_starts for the words of an answer"),
+        ({"response_starts": None}, "expected response_starts for this pooling, got none"),
+        ({"response_words": None, "spoken": torch.zeros(1, dtype=torch.long)}, "expected response_words for the words of an answer"),
         ({"response_starts": places[:, :2]}, r"expected response_starts of shape \(1, 4\), got \(1, 2\)"),
         ({"position_ids": None}, "expected position_ids together with branch_ids"),
     ):
@@ -205,9 +205,8 @@ def test_the_text_loss_is_that_of_the_words_of_one_answer(causal: Any, side: Lit
         losses = model(**collate(rows, PAD, side), spoken=torch.tensor(spoken)).text_losses
         for row, answer, loss in zip(rows, spoken, losses, strict=True):
             batch = collate([row], PAD)
-            first, last = int(row.response_starts[answer]), int(row.response_positions[answer])
+            first, last = int(row.response_words[answer]), int(row.response_positions[answer])
             hidden = _hidden(model, batch)[0]
-            first += 1  # a token of the blank line behind the separator is no word of the answer
             logits = model.backbone.lm_head(hidden[first - 1 : last]).float()
             torch.testing.assert_close(loss, functional.cross_entropy(logits, row.input_ids[first : last + 1]))
 
@@ -220,7 +219,7 @@ def test_in_block_attention_words_follow_those_they_can_see(block: Any):
     with torch.no_grad():
         batch = collate([row], PAD)
         loss = model(**batch, spoken=torch.tensor([1])).text_losses[0]
-        first, last = int(row.response_starts[1]), int(row.response_positions[1])
+        first, last = int(row.response_words[1]), int(row.response_positions[1])
         logits = model.backbone.lm_head(_hidden(model, batch)[0, first:last]).float()
     torch.testing.assert_close(loss, functional.cross_entropy(logits, row.input_ids[first + 1 : last + 1]))
 

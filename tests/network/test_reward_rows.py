@@ -62,6 +62,7 @@ def test_ids_are_those_of_the_whole_text(layout: Any, opening: Any, template: st
     assert len(separators) == len(answers) - 1
     assert row.response_positions.tolist() == [*(place - 1 for place in separators), len(expected) - 1]
     assert row.response_starts.tolist()[1:] == [place + 1 for place in separators]
+    assert row.response_words.tolist()[1:] == [place + 2 for place in separators]
     assert row.position_ids.tolist() == list(range(len(expected)))
 
 
@@ -75,6 +76,11 @@ def test_an_answer_begins_at_the_blank_line_behind_its_separator(family: Any, la
     spans = zip(row.response_starts.tolist(), row.response_positions.tolist(), strict=True)
     texts = [tokenizer.decode(row.input_ids[start : end + 1]) for start, end in spans]
     end = "<|im_end|>\n"
+    tail = [tokenizer.decode(row.input_ids[start : start + 1]) for start in row.response_words.tolist()]
+    assert tail == ["T", "a", "N"]
+    older = builder_of(family, layout=layout, begin="words")
+    same = older.row(older.prompt("What?"), answers)
+    assert same.response_starts.tolist() == same.response_words.tolist() == row.response_words.tolist()
     assert texts == ["Two cats.\n\n", "\n\na dog\nand a bird\n\n", f"\n\nNo{end}"]
 
 
@@ -176,3 +182,11 @@ def test_a_separator_typed_before_the_tokenizer_knew_it_stays_text():
     builder = RowBuilder(processor, RewardSettings())
     row = builder.row(builder.prompt("What?"), [f"one{SEPARATOR}two", "three"])
     assert int((row.input_ids == builder.separator_id).sum()) == 1
+
+
+def test_half_a_character_is_refused():
+    builder = builder_of("molmo2")
+    with pytest.raises(ProcessingError, match="expected Unicode text in the prompt, got half of a character"):
+        builder.prompt("What\ud800?")
+    with pytest.raises(ProcessingError, match="expected Unicode text in answer 1, got half of a character"):
+        builder.row(builder.prompt("What?"), ["Yes.", "No\udfff"])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from films import FPS, write_film
 from toy_pointer import STEPS, toy_pointer
+from typer.testing import CliRunner
 
 import molmopoint
+from molmopoint.cli import app
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.pipeline.clip_answers import joined
 from molmopoint.pipeline.clip_plans import ClipPlanner
@@ -100,8 +103,10 @@ def test_options_that_windows_do_not_have(pointer, options, error):
 
 def test_windows_of_a_file(pointer, tmp_path):
     film = write_film(tmp_path / "film.mp4")
-    result = pointer.point_video(film, "the cats", windows=True, max_fps=float(FPS), max_new_tokens=STEPS)
+    result = pointer.point_video(film, "the cats", windows=True, max_fps=float(FPS), max_new_tokens=96)
     assert len(result.answers) > 1 and result.metadata.timestamps[-1] == pytest.approx(3.5) and len(result.metadata.timestamps) == 36
+    assert len(result.points) and np.isin(result.points.group, result.metadata.timestamps).all()
+    assert len(result.draw()) == len(set(result.points.group.tolist()))
     starts = [answer.displayed.start for answer in result.answers]
     assert starts == sorted(starts) and starts[0] == 0
 
@@ -125,3 +130,16 @@ def test_objects_of_windows_are_linked_by_place(pointer):
     points = joined(plan, [first, second]).points
     rows = sorted(zip(points.object_id.tolist(), (points.group - start).tolist(), points.x.tolist(), strict=True))
     assert rows == [(1, -start, 10), (1, 0, 12), (1, 0.5, 13), (2, 0, 80), (2, 6, 81), (3, 5, 12)]
+
+
+def test_the_command_points_in_a_clip(tmp_path):
+    film = write_film(tmp_path / "film.mp4")
+    run = CliRunner().invoke
+    said = run(app, ["point", str(film), "the white square", "--start", "1", "--windows", "--json", "--out", str(tmp_path / "frames")])
+    assert said.exit_code == 0, said.output
+    document = json.loads(said.stdout)
+    times = [point["group"] for point in document["points"]["points"]]
+    assert document["windows"] == 1 and times and min(times) >= 1.0 and len(document["drawn"]) == len(set(times))
+    for words, error in (([str(film), "a.png", "it"], "one video alone"), (["a.png", "it", "--windows"], "a video with --windows")):
+        refused = run(app, ["point", *words])
+        assert refused.exit_code == 2 and error in " ".join(refused.output.split())

@@ -55,7 +55,7 @@ def test_options_and_what_is_left_out(tmp_path):
     path = tmp_path / "spot.json"
     path.write_text(json.dumps(items))
     result = run("import", "screenspot", path, "--option", "box=xywh", "--out", tmp_path / "out.jsonl")
-    assert result.exit_code == OK and "2 rows" in result.stdout and "and 2 more rows" in result.stderr
+    assert result.exit_code == OK and "2 rows" in result.stdout and "and 2 more objects without a place" in result.stderr
     assert [point.x for record in read_records(tmp_path / "out.jsonl") for point in record.points or ()] == [3, 3]
 
 
@@ -148,3 +148,43 @@ def test_the_page_says_what_is_there():
 def test_help_names_the_formats():
     result = run("import", "--help")
     assert result.exit_code == OK and "label_studio" in result.stdout
+
+
+def test_options_by_their_own_names(coco, tmp_path):
+    """And what is left out, joined and written about absent classes is counted."""
+    document = json.loads(coco.read_text())
+    document["images"] += [
+        {"id": 7, "file_name": "2.png", "width": 240, "height": 180},
+        {"id": 8, "file_name": "1.png", "width": 9, "height": 90},
+    ]
+    document["categories"] += [{"id": 1, "name": "plate"}]
+    document["annotations"][0]["iscrowd"] = 1
+    coco.write_text(json.dumps(document))
+    command = ("import", "coco", coco, "--images", tmp_path / "pictures", "--out", tmp_path / "out.jsonl")
+    result = run(*command)
+    assert result.exit_code == OK and "left out, crowds: 1" in result.stderr and "--crowd object" in result.stderr
+    assert "whose points were scaled: 1" in result.stderr and "left out, pictures of another size than recorded: 1" in result.stderr
+    assert sum(record.no_points for record in read_records(tmp_path / "out.jsonl")) == 1
+    run(*command, "--crowd", "object", "--negatives", "0")
+    records = list(read_records(tmp_path / "out.jsonl"))
+    assert len(records) == 3 and all(record.points for record in records)
+    for wrong in (
+        ("--crowd", "all"),
+        ("--negatives", "1"),
+        ("--ungroup",),
+        ("--keypoints", "all"),
+        ("--option", "journal=x"),
+        ("--option", "negatives=x"),
+    ):
+        result = run(*command, *wrong)
+        assert result.exit_code == USAGE and result.stderr.startswith("error: expected"), wrong
+
+
+def test_what_is_imported_with_empty_pictures_satisfies_the_check(coco, tmp_path):
+    document = json.loads(coco.read_text())
+    document["annotations"] = document["annotations"][:2]
+    coco.write_text(json.dumps(document))
+    assert run("import", "coco", coco, "--images", tmp_path / "pictures", "--out", tmp_path / "out.jsonl").exit_code == OK
+    assert "no_absent_targets" not in run("check", tmp_path / "out.jsonl").stdout
+    run("import", "coco", coco, "--images", tmp_path / "pictures", "--out", tmp_path / "out.jsonl", "--negatives", "0")
+    assert "no_absent_targets" in run("check", tmp_path / "out.jsonl").stdout

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molmopoint.data.importers import import_records
+from molmopoint.data.importers import Journal, import_records
 from molmopoint.errors import ProcessingError
 
 VERSION = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
@@ -32,7 +32,10 @@ def task(inner="", *, number=7, labels="", size=None, source=""):
 def file(tmp_path, body, meta=None):
     path = tmp_path / "annotations.xml"
     meta = task() if meta is None else meta
-    path.write_text(f"{VERSION}<meta>{meta}<dumped>2026-11-02 09:00:00+00:00</dumped></meta>{body}</annotations>\n", encoding="utf-8")
+    path.write_text(
+        f"{VERSION}<meta>{meta}<dumped>2026-11-02 09:00:00+00:00</dumped></meta>{body}</annotations>\n",
+        encoding="utf-8",
+    )
     return path
 
 
@@ -79,6 +82,11 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
     assert len(skipped) == 1 and "annotations.xml, image" in skipped[0]
 
 
+def test_names_that_no_file_can_have(tmp_path):
+    body = image("x" * 300 + "/frame", box("cup", 10, 10, 30, 30)) + image("b.png", box("cup", 10, 10, 30, 30), number=1)
+    assert (str(tmp_path / "images" / "b.png"), "cup") in imported(file(tmp_path, body))[0]
+
+
 def test_every_shape(tmp_path):
     corners = dict(zip(("tl1", "bl1", "tr1", "br1", "tl2", "bl2", "tr2", "br2"), np.ndindex(2, 2, 2), strict=True))
     cuboid = " ".join(f'x{name}="{100 + 40 * x + 6 * z}" y{name}="{20 + 30 * y + 4 * z}"' for name, (z, x, y) in corners.items())
@@ -108,7 +116,12 @@ def test_every_shape(tmp_path):
 
 def test_a_turned_box_over_the_border_points_at_what_is_seen(tmp_path):
     """100 x 20 turned by a quarter about (10, 50): it stands upright, from x 0 to 20."""
-    found = places(file(tmp_path, image("a.png", box("pole", -40, 40, 60, 60, 'rotation="90"') + box("board", 150, 40, 250, 60))))
+    found = places(
+        file(
+            tmp_path,
+            image("a.png", box("pole", -40, 40, 60, 60, 'rotation="90"') + box("board", 150, 40, 250, 60)),
+        )
+    )
     assert found == {"pole": [(10, 50)], "board": [(175, 50)]}
 
 
@@ -141,7 +154,10 @@ SKELETON_LABELS = label("person", "skeleton") + "".join(label(name, "points", "p
 def test_skeletons(tmp_path):
     path = file(tmp_path, image("a.png", PERSON) + image("b.png", number=1), task(labels=SKELETON_LABELS))
     assert places(path) == {"left eye of the person": [(10, 20)]}
-    assert places(path, keypoints="labelled") == {"left eye of the person": [(10, 20)], "right eye of the person": [(30, 20)]}
+    assert places(path, keypoints="labelled") == {
+        "left eye of the person": [(10, 20)],
+        "right eye of the person": [(30, 20)],
+    }
     rows, _ = imported(path, negatives=0.5)
     assert {key for key, found in rows.items() if found == "none"} == {(str(tmp_path / "images" / "b.png"), "left eye of the person")}
     with pytest.raises(ProcessingError, match="visible, labelled"):
@@ -164,7 +180,14 @@ def test_frames_and_subsets_of_a_project(tmp_path):
     rows, skipped = imported(file(tmp_path, body, f"<project><id>1</id><tasks>{task(number=5)}{task(number=6)}</tasks></project>"))
     found = [str(file).removeprefix(f"{folder}/") for file, _ in rows]
     assert not skipped
-    assert found == ["Train/hall.jpg", "Val/hall.jpg", "Train/frame_000004.PNG", "row/hall.png", "a.b", "frame_000009"]
+    assert found == [
+        "Train/hall.jpg",
+        "Val/hall.jpg",
+        "Train/frame_000004.PNG",
+        "row/hall.png",
+        "a.b",
+        "frame_000009",
+    ]
     assert imported(tmp_path)[0] == rows
 
 
@@ -188,7 +211,10 @@ def test_recorded_sizes(tmp_path):
     ("broken", "said"),
     [
         (shape("mask", "cup", 'rle="5, 3, 2" left="0" top="0" width="5" height="5"'), "runs"),
-        (shape("mask", "cup", 'rle="40000000000" left="0" top="0" width="200000" height="200000"'), "at most"),
+        (
+            shape("mask", "cup", 'rle="40000000000" left="0" top="0" width="200000" height="200000"'),
+            "at most",
+        ),
         (shape("mask", "cup", 'rle="a" left="0" top="0" width="5" height="5"'), "numbers"),
         ('<box label="cup" xtl="1" ytl="2" xbr="3"/>', "numbers"),
         (box("cup", float("nan"), 1, 2, 3), "numbers"),
@@ -204,7 +230,10 @@ def test_recorded_sizes(tmp_path):
 def test_a_broken_shape_ends_nothing(tmp_path, broken, said):
     body = image("a.png", broken + box("plate", 10, 10, 30, 30)) + image("b.png", box("cup", 10, 10, 30, 30), number=1)
     rows, skipped = imported(file(tmp_path, body))
-    assert [(name.rpartition("/")[2], label) for name, label in rows] == [("a.png", "plate"), ("b.png", "cup")]
+    assert [(name.rpartition("/")[2], label) for name, label in rows] == [
+        ("a.png", "plate"),
+        ("b.png", "cup"),
+    ]
     assert len(skipped) == 1 and "a.png" in skipped[0] and said in skipped[0]
 
 
@@ -215,6 +244,18 @@ def test_negatives_come_from_the_labels_of_the_file(tmp_path):
     absent = [(int(file.rpartition("/")[2][:-4]), name) for (file, name), found in rows.items() if found == "none"]
     assert 5 <= len(absent) <= 8
     assert {name for _, name in absent} == {"cup", "plate"} and all(name == "plate" or n % 2 == 0 for n, name in absent)
+
+
+def test_classes_on_pictures_left_out_are_not_denied(tmp_path):
+    """Nothing is known of forks and of eyes but that a picture left out shows them."""
+    picture(tmp_path / "images" / "odd.png", (400, 100))
+    labels = label("cup") + label("fork") + label("plate") + SKELETON_LABELS
+    lost = image("odd.png", box("plate", 1, 1, 3, 3) + PERSON, size=(300, 300)) + image("../x.png", box("fork", 1, 1, 3, 3), number=1)
+    rows, skipped = imported(
+        file(tmp_path, lost + image("a.png", box("cup", 1, 1, 3, 3), number=2), task(labels=labels)),
+        negatives=0.9,
+    )
+    assert len(skipped) == 2 and [name for _, name in rows] == ["cup"]
 
 
 def test_xml_that_is_a_weapon(tmp_path):
@@ -328,7 +369,7 @@ def test_a_broken_track_ends_nothing(tmp_path, broken, said):
 def test_numbers_of_objects_are_their_own(tmp_path):
     body = "".join(track("cup", frame(1, 10 * n), number=number) for n, number in enumerate((1, 1, "", "x", 10**30)))
     rows, _ = tracked(file(tmp_path, body, task(source="yard.mp4")))
-    assert [point[0] for points in rows.values() for point in points] == [1, 2, 0, 3, 4]
+    assert [point[0] for points in rows.values() for point in points] == [1, 0, 2, 3, 4]
 
 
 @pytest.mark.parametrize("fps", [None, 0, -1, float("nan"), float("inf")])
@@ -354,3 +395,14 @@ def test_negatives_of_clips(tmp_path):
     path.write_text(path.read_text().replace(polyline, ""))
     absent = [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
     assert [(record.video, record.label, record.style) for record in absent] == [(str(tmp_path / "a.mp4"), "bike", "track")]
+    path.write_text(path.read_text().replace("</annotations>", track("", frame(1, 0), more='task_id="5"') + "</annotations>"))
+    assert not [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
+
+
+def test_two_tasks_with_one_name_of_a_clip_are_told(tmp_path):
+    tasks = task(number=5, source="a.mp4") + task(number=6, source="a.mp4")
+    body = track("lorry", frame(3, 0), more='task_id="5"') + track("lorry", frame(9, 50), number=1, more='task_id="6"')
+    journal = Journal()
+    path = file(tmp_path, body, f"<project><tasks>{tasks}</tasks></project>")
+    assert len(list(import_records("cvat", path, fps=10, journal=journal))) == 2
+    assert any("same name" in line and "a.mp4" in line for line in journal.lines())

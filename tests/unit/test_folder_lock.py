@@ -59,6 +59,16 @@ def test_the_second_is_refused_at_once_and_told_who_is_there(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("words", [["eval", "synthetic"], ["finetune", "data.jsonl"], ["finetune-reward", "data.jsonl"]])
+def test_commands_refuse_before_they_load_anything(tmp_path, words):
+    folder = tmp_path / "synthetic" if words[0] == "eval" else tmp_path
+    code = "import sys; sys.modules['torch'] = None; sys.argv = ['molmopoint', *sys.argv[1:]]; from molmopoint.cli import main; main()"
+    command = [sys.executable, "-c", code, *words, "--out", str(tmp_path)]
+    with alone_in(folder, "a run"):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2 and f"a run by process {os.getpid()}" in done.stderr
+
+
 def test_in_one_process_too(tmp_path):
     with alone_in(tmp_path, "a run"):
         with pytest.raises(MolmoPointError, match=f"a run by process {os.getpid()} "), alone_in(tmp_path, "a run"):

@@ -68,7 +68,14 @@ LABELME: dict[str, Any] = {
 
 def _region(kind: str, value: dict[str, Any], number: int, **more: Any) -> dict[str, Any]:
     sizes = {"original_width": 80, "original_height": 60, "image_rotation": 0}
-    return {**sizes, "id": f"r{number}", "to_name": "image", "type": kind, "value": {**value, kind: ["cup", "mug"]}, **more}
+    return {
+        **sizes,
+        "id": f"r{number}",
+        "to_name": "image",
+        "type": kind,
+        "value": {**value, kind: ["cup", "mug"]},
+        **more,
+    }
 
 
 BRUSH = [0, 0, 0, 80, 56, 73, 255, 255, 143, 255, 192, 0, 128]
@@ -89,7 +96,11 @@ LABEL_STUDIO: list[Any] = [
                     _region("polygonlabels", {"points": [[0, 0], [20, 0], [20, 20]]}, 4),
                     _region("brushlabels", {"format": "rle", "rle": BRUSH}, 5, original_width=5, original_height=4),
                     _region("bitmasklabels", {"imageDataURL": "data:image/png;base64," + embedded("LA")}, 6),
-                    _region("vectorlabels", {"vertices": [{"x": x, "y": y} for x, y in ((0, 0), (9, 0), (9, 9))], "closed": True}, 7),
+                    _region(
+                        "vectorlabels",
+                        {"vertices": [{"x": x, "y": y} for x, y in ((0, 0), (9, 0), (9, 9))], "closed": True},
+                        7,
+                    ),
                     {"id": "r8", "type": "choices", "value": {"choices": ["good"]}},
                     {"type": "relation", "from_id": "r1", "to_id": "r2"},
                 ],

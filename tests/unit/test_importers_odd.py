@@ -15,7 +15,7 @@ from molmopoint.data.importers import Journal, import_records
 from molmopoint.data.records import write_records
 
 slowly_too = pytest.mark.parametrize("seconds", [0, pytest.param(SECONDS, marks=pytest.mark.slow)])
-EXAMPLES = 60
+EXAMPLES = 40
 
 COCO: dict[str, Any] = {
     "images": [
@@ -159,7 +159,7 @@ def test_documents(folder, format, document, options, seconds):
         imported(format, folder / "document.json", folder, images=folder, **options)
 
     counts = attack(odd_json(document), read, examples=EXAMPLES, seconds=seconds)
-    assert counts["read"] > 10 and counts["refused"] > 3
+    assert counts["read"] > 5 and counts["refused"] > 1
 
 
 @slowly_too

@@ -39,8 +39,21 @@ def car(x, y=20, name="r1", **more):
 
 
 def annotation(*results, number=1, **more):
-    common = {"id": number, "completed_by": 1, "was_cancelled": False, "ground_truth": False, "created_at": "2026-11-02T08:00:00Z"}
-    return {**common, "draft_created_at": None, "lead_time": 3.5, "result": list(results), "result_count": len(results), **more}
+    common = {
+        "id": number,
+        "completed_by": 1,
+        "was_cancelled": False,
+        "ground_truth": False,
+        "created_at": "2026-11-02T08:00:00Z",
+    }
+    return {
+        **common,
+        "draft_created_at": None,
+        "lead_time": 3.5,
+        "result": list(results),
+        "result_count": len(results),
+        **more,
+    }
 
 
 def task(address, *results, number=1, **more):
@@ -99,12 +112,23 @@ def test_every_shape(tmp_path, there):
         region("rectanglelabels", box(90, 20, 30, 20), ["box"], "2"),
         region("rectanglelabels", box(50, 50, 10, 20, 90), ["box"], "3"),
         region("ellipselabels", {"x": 30, "y": 40, "radiusX": 3, "radiusY": 4, "rotation": 0}, ["ellipse"], "4"),
-        region("polygonlabels", {"points": [[0, 0], [20, 0], [20, 40], [0, 40]], "closed": True}, ["polygon"], "5"),
+        region(
+            "polygonlabels",
+            {"points": [[0, 0], [20, 0], [20, 40], [0, 40]], "closed": True},
+            ["polygon"],
+            "5",
+        ),
         region("vectorlabels", {"vertices": corners, "closed": True}, ["vector"], "6"),
         region("keypointlabels", {"x": 5, "y": 6, "width": 0.5}, ["point"], "7"),
         region("bitmasklabels", {"imageDataURL": bitmask((200, 100), 40, 20, 61, 41)}, ["bitmask"], "8"),
         region("bitmasklabels", {"imageDataURL": bitmask((100, 50), 40, 20, 61, 41, "LA")}, ["bitmask"], "9"),
-        {"id": "10", "type": "choices", "value": {"choices": ["good"]}, "from_name": "quality", "to_name": "image"},
+        {
+            "id": "10",
+            "type": "choices",
+            "value": {"choices": ["good"]},
+            "from_name": "quality",
+            "to_name": "image",
+        },
         {"type": "relation", "from_id": "1", "to_id": "2", "direction": "right"},
     )
     assert found == {
@@ -137,8 +161,15 @@ def test_every_label_counts(tmp_path):
 def test_a_shape_and_its_labels_in_two_results(tmp_path):
     """`<Rectangle>` and `<Labels>`; results of one region need not follow each other, and a label may come without the shape."""
     shapes = [region("rectangle", box(x, 20), name=name) for name, x in (("a", 10), ("b", 50), ("c", 70))]
-    labels = [region("labels", box(50, 20), ["car"], "b"), region("labels", {}, ["van"], "a"), region("labels", box(50, 20), ["red"], "b")]
-    point = [region("keypoint", {"x": 5, "y": 6, "width": 0.5}, name="d"), region("labels", {"x": 5, "y": 6, "width": 0.5}, ["dot"], "d")]
+    labels = [
+        region("labels", box(50, 20), ["car"], "b"),
+        region("labels", {}, ["van"], "a"),
+        region("labels", box(50, 20), ["red"], "b"),
+    ]
+    point = [
+        region("keypoint", {"x": 5, "y": 6, "width": 0.5}, name="d"),
+        region("labels", {"x": 5, "y": 6, "width": 0.5}, ["dot"], "d"),
+    ]
     rows, journal = imported(tmp_path, [task("a.png", *shapes, *labels, *point)])
     assert {label: found for (_, label), found in rows.items()} == {
         "van": [(30, 30)],
@@ -158,10 +189,26 @@ def test_recorded_sizes(tmp_path):
         tmp_path,
         [
             task("a.png", car(60, size=(800, 400))),
-            task("phone.jpg", region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["seen"], size=(100, 200)), number=2),
-            task("phone.jpg", region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["stored"], size=(200, 100)), number=3),
-            task("phone.jpg", region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["other"], size=(300, 300)), number=4),
-            task("phone.jpg", region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["unknown"], size=None), number=5),
+            task(
+                "phone.jpg",
+                region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["seen"], size=(100, 200)),
+                number=2,
+            ),
+            task(
+                "phone.jpg",
+                region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["stored"], size=(200, 100)),
+                number=3,
+            ),
+            task(
+                "phone.jpg",
+                region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["other"], size=(300, 300)),
+                number=4,
+            ),
+            task(
+                "phone.jpg",
+                region("keypointlabels", {"x": 75, "y": 10, "width": 1}, ["unknown"], size=None),
+                number=5,
+            ),
         ],
     )
     assert rows == {
@@ -196,15 +243,36 @@ def test_which_annotation_counts(tmp_path, where):
 
 def test_json_min(tmp_path):
     def entry(number, **fields):
-        about = {"annotator": 1, "annotation_id": 30 + number, "created_at": "2026", "updated_at": "2026", "lead_time": 3.5}
+        about = {
+            "annotator": 1,
+            "annotation_id": 30 + number,
+            "created_at": "2026",
+            "updated_at": "2026",
+            "lead_time": 3.5,
+        }
         return {"image": f"/data/upload/4/{number}.png", "id": number, **fields, **about}
 
     size = {"original_width": 200, "original_height": 100}
     paired = {**box(70, 20), **size}
     export = [
-        entry(1, label=[{**box(10, 20), "rectanglelabels": ["car", "van"], **size}], quality="good", text=["a", "b"]),
+        entry(
+            1,
+            label=[{**box(10, 20), "rectanglelabels": ["car", "van"], **size}],
+            quality="good",
+            text=["a", "b"],
+        ),
         entry(1, label=[{**box(90, 20), "rectanglelabels": ["car"], **size}]),
-        entry(2, label=[{"points": [[0, 0], [20, 0], [20, 40], [0, 40]], "closed": True, "polygonlabels": ["dog"], **size}]),
+        entry(
+            2,
+            label=[
+                {
+                    "points": [[0, 0], [20, 0], [20, 40], [0, 40]],
+                    "closed": True,
+                    "polygonlabels": ["dog"],
+                    **size,
+                }
+            ],
+        ),
         entry(3, rect=[paired, {**box(30, 20), **size}], kinds=[{**paired, "labels": ["car"]}]),
         entry(4),
     ]
@@ -231,7 +299,11 @@ def test_a_folder_that_a_storage_filled(tmp_path):
     (folder / "4.json").write_text("{")
     picture(tmp_path / "media" / "1.png")
     rows, journal = imported(tmp_path, folder, images=tmp_path / "media")
-    assert rows == {("media/1.png", "car"): [(30, 30)], ("media/2.png", "car"): [(50, 30)], ("media/3.png", "car"): [(110, 30)]}
+    assert rows == {
+        ("media/1.png", "car"): [(30, 30)],
+        ("media/2.png", "car"): [(50, 30)],
+        ("media/3.png", "car"): [(110, 30)],
+    }
     assert dict(journal.left_out) == {"files that cannot be read": 1}
 
 
@@ -239,10 +311,15 @@ def test_tasks_of_several_pictures(tmp_path):
     views = [f"/data/upload/1/{name}.png" for name in ("left", "middle", "right")]
     results = [car(10, item_index=2), car(30, name="r2", item_index=0), car(50, name="r3", item_index=2), car(0, name="r4"),
                car(0, name="r5", item_index=7), car(0, name="r6", item_index="x")]  # fmt: skip
+    expected = {("left.png", "car"): [(70, 30)], ("right.png", "car"): [(30, 30), (110, 30)]}
     rows, journal = imported(tmp_path, [task({"views": views, "title": "a"}, *results)], negatives=0.4)
-    assert rows == {("left.png", "car"): [(70, 30)], ("right.png", "car"): [(30, 30), (110, 30)], ("middle.png", "car"): "none"}
-    assert journal.left_out["broken objects"] == 3
-    one = [task({"views": views[:1]}, car(10)), task({"pages": [{"url": views[1], "title": "b"}]}, car(10), number=2)]
+    assert rows == expected and journal.left_out["broken objects"] == 3
+    rows, journal = imported(tmp_path, [task({"views": views, "title": "a"}, *results[:3])], negatives=0.4)
+    assert rows == {**expected, ("middle.png", "car"): "none"} and not journal.left_out
+    one = [
+        task({"views": views[:1]}, car(10)),
+        task({"pages": [{"url": views[1], "title": "b"}]}, car(10), number=2),
+    ]
     assert set(imported(tmp_path, one)[0]) == {("left.png", "car"), ("middle.png", "car")}
 
 
@@ -259,6 +336,26 @@ def test_fields_of_the_picture(tmp_path):
     assert set(rows) == {("a.png", "car")} and "front, back" in "".join(journal.lines())
 
 
+def test_what_may_be_there_is_not_absent(tmp_path):
+    """A region of which nobody knows on which picture it is, one without a label, and a stretch of a clip."""
+    front, back = "/data/upload/1/front.jpg", "/data/upload/1/back.jpg"
+    tasks = [
+        task({"front": "1.png", "back": "2.png"}, car(10, to_name="img1"), car(50, name="r2", to_name="img2")),
+        task({"front": ["3.png", "4.png"]}, car(10), number=2),
+        task({"front": "5.png"}, region("rectangle", box(1, 2)), number=3),
+        task({"front": "6.png"}, "odd", number=4),
+        task(
+            {"front": "7.mp4"},
+            region("timelinelabels", {"ranges": [{"start": 1, "end": 5}]}, ["car"]),
+            number=5,
+        ),
+        task({"front": front, "back": back}, car(50, to_name="back"), number=6),
+        task({"front": "8.png"}, car(10), number=7),
+    ]
+    rows, _ = imported(tmp_path, tasks, negatives=0.9, field="front")
+    assert rows == {("8.png", "car"): [(30, 30)], ("front.jpg", "car"): "none"}
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
@@ -272,10 +369,16 @@ def test_fields_of_the_picture(tmp_path):
         (region("polygonlabels", {"points": [[1, 2], [3]]}, ["cup"]), "numbers"),
         (region("polygonlabels", {"points": [[1, 2], [3, 4]]}, ["cup"]), "area"),
         (region("brushlabels", {"format": "rle", "rle": [0, 0, 0, 9]}, ["cup"]), "rle"),
-        (region("brushlabels", {"format": "rle", "rle": [255] * 40}, ["cup"], size=(200_000, 200_000)), "at most"),
+        (
+            region("brushlabels", {"format": "rle", "rle": [255] * 40}, ["cup"], size=(200_000, 200_000)),
+            "at most",
+        ),
         (region("brushlabels", {"format": "rle", "rle": [0]}, ["cup"], size=None), "original_width"),
         (region("bitmasklabels", {"imageDataURL": "data:image/png;base64,AAAA"}, ["cup"]), "expected a mask"),
-        (region("bitmasklabels", {"imageDataURL": bitmask((20, 10), 2, 2, 9, 9, "L")}, ["cup"]), "transparent"),
+        (
+            region("bitmasklabels", {"imageDataURL": bitmask((20, 10), 2, 2, 9, 9, "L")}, ["cup"]),
+            "transparent",
+        ),
         (region("bitmasklabels", {"imageDataURL": 5}, ["cup"]), "expected a mask"),
         (region("vectorlabels", {"vertices": [{"x": 1, "y": 2}], "closed": False}, ["cup"]), "open line"),
         (region("timelinelabels", {"ranges": [{"start": 1, "end": 5}]}, ["cup"]), "timelinelabels"),
@@ -286,7 +389,10 @@ def test_fields_of_the_picture(tmp_path):
 )
 def test_a_broken_region_ends_nothing(tmp_path, broken, said):
     plate = region("rectanglelabels", box(10, 20), ["plate"], "r9")
-    tasks = [task("one.png", broken, plate), task("two.png", region("rectanglelabels", box(10, 20), ["cup"]), number=2)]
+    tasks = [
+        task("one.png", broken, plate),
+        task("two.png", region("rectanglelabels", box(10, 20), ["cup"]), number=2),
+    ]
     rows, journal = imported(tmp_path, tasks)
     assert rows == {("one.png", "plate"): [(30, 30)], ("two.png", "cup"): [(30, 30)]}
     assert journal.left_out.total() == 1
@@ -312,12 +418,29 @@ def test_other_files_are_refused(tmp_path, value):
 
 
 def key(frame, x, *, enabled=True, y=10, width=20, height=20, rotation=0):
-    return {"frame": frame, "enabled": enabled, "rotation": rotation, "x": x, "y": y, "width": width, "height": height, "time": frame / 25}
+    return {
+        "frame": frame,
+        "enabled": enabled,
+        "rotation": rotation,
+        "x": x,
+        "y": y,
+        "width": width,
+        "height": height,
+        "time": frame / 25,
+    }
 
 
 def moving(*keys, labels=("ball",), name="q", count=100, duration=4.0, **more):
     value = {"framesCount": count, "duration": duration, "sequence": list(keys), "labels": list(labels)}
-    return {"value": value, "id": name, "from_name": "box", "to_name": "video", "type": "videorectangle", "origin": "manual", **more}
+    return {
+        "value": value,
+        "id": name,
+        "from_name": "box",
+        "to_name": "video",
+        "type": "videorectangle",
+        "origin": "manual",
+        **more,
+    }
 
 
 def tracked(tmp_path, *results, data=None, **options):
@@ -325,7 +448,11 @@ def tracked(tmp_path, *results, data=None, **options):
     source = saved(tmp_path / "export.json", [task(data or {"video": "/data/upload/1/match.mp4"}, *results)])
     rows = {}
     for record in import_records("label_studio", source, journal=journal, **options):
-        assert (record.video, record.style, record.coords) == (str(tmp_path / "match.mp4"), "track", "percent")
+        assert (record.video, record.style, record.coords) == (
+            str(tmp_path / "match.mp4"),
+            "track",
+            "percent",
+        )
         points = [(point.object_id, round(point.t or 0, 4), round(point.x, 3), round(point.y, 3)) for point in record.points or ()]
         rows[record.label] = points
     return rows, journal
@@ -364,9 +491,15 @@ def test_the_rate_of_a_clip(tmp_path):
 
 
 def test_labels_and_numbers_of_objects(tmp_path):
-    apart = [moving(key(1, 0, enabled=False), labels=(), name="a"), region("labels", {}, ["player", "goalkeeper"], "a")]
+    apart = [
+        moving(key(1, 0, enabled=False), labels=(), name="a"),
+        region("labels", {}, ["player", "goalkeeper"], "a"),
+    ]
     rows, journal = tracked(
-        tmp_path, *apart, moving(key(1, 40, enabled=False), name="b", labels=["player"]), moving(key(1, 0), name="c", labels=())
+        tmp_path,
+        *apart,
+        moving(key(1, 40, enabled=False), name="b", labels=["player"]),
+        moving(key(1, 0), name="c", labels=()),
     )
     assert rows == {"player": [(0, 0, 10, 20), (1, 0, 50, 20)], "goalkeeper": [(0, 0, 10, 20)]}
     assert dict(journal.left_out) == {"objects without a label": 1}
@@ -393,8 +526,32 @@ def test_a_broken_box_ends_nothing(tmp_path, broken):
     assert journal.left_out.total() == 1 and "region broken" in "".join(journal.lines())
 
 
+def test_clips_without_boxes_are_no_pictures(tmp_path):
+    clips = [
+        task({"video": "1.mp4"}, {"id": "c", "type": "choices", "value": {"choices": ["good"]}}),
+        task({"video": "2.mp4"}, number=2),
+    ]
+    rows, journal = imported(tmp_path, [*clips, task("a.png", car(10), number=3)], negatives=0.7)
+    assert rows == {("a.png", "car"): [(30, 30)], ("1.mp4", "car"): "none", ("2.mp4", "car"): "none"}
+    assert journal.notes["clips without objects"] == 2
+    for record in import_records("label_studio", tmp_path / "export.json", negatives=0.7):
+        assert (record.video is None) == (record.label == "car" and not record.no_points)
+
+
+def test_clips_in_json_min(tmp_path):
+    value = moving(key(1, 0), key(3, 40, enabled=False), count=9, duration=0.36)["value"]
+    rows, _ = imported(
+        tmp_path,
+        [{"video": "/data/upload/1/match.mp4", "id": 1, "box": [value], "annotator": 1, "annotation_id": 2}],
+    )
+    assert list(rows) == [("match.mp4", "ball")] and len(rows["match.mp4", "ball"]) == 3
+
+
 def test_negatives_of_clips(tmp_path):
-    boxes = [moving(key(1, 0, enabled=False), labels=["ball", "player"]), moving(key(1, 0, enabled=False), labels=["ball"])]
+    boxes = [
+        moving(key(1, 0, enabled=False), labels=["ball", "player"]),
+        moving(key(1, 0, enabled=False), labels=["ball"]),
+    ]
     tasks = [task({"video": f"{number}.mp4"}, region, number=number) for number, region in enumerate(boxes)]
     rows, journal = imported(tmp_path, tasks, negatives=0.3)
     assert [key for key, found in rows.items() if found == "none"] == [("1.mp4", "player")]

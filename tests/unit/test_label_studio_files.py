@@ -45,7 +45,11 @@ def resolving(inner, encode=base64.urlsafe_b64encode, strip=""):
         ("C:\\sets\\row\\0.png", "row/0.png", "row/0.png"),
         ("s3://bucket/yard/cam1/0001.png", "yard/cam1/0001.png", "yard/cam1/0001.png"),
         ("gs://bucket/yard/cam1/0001.png", "0001.png", "0001.png"),
-        ("https://bucket.example/yard/0001.png?X-Signature=a/b.png&Expires=3#x", "yard/0001.png", "yard/0001.png"),
+        (
+            "https://bucket.example/yard/0001.png?X-Signature=a/b.png&Expires=3#x",
+            "yard/0001.png",
+            "yard/0001.png",
+        ),
         (resolving("s3://bucket/kerb.png"), "kerb.png", "kerb.png"),
         (resolving("s3://bucket/kerb.png", strip="="), "kerb.png", "kerb.png"),
         (resolving("s3://bucket/f>>?/kerb.png", encode=base64.b64encode), "kerb.png", "kerb.png"),
@@ -65,8 +69,16 @@ def test_the_full_name_of_an_upload_comes_first(tmp_path):
 
 def test_paths_that_differ_by_their_folder_stay_apart(tmp_path):
     addresses = [f"s3://bucket/yard/{camera}/0001.png" for camera in ("cam1", "cam2")]
-    assert found(made(tmp_path, "cam1/0001.png", "cam2/0001.png"), *addresses) == ["cam1/0001.png", "cam2/0001.png"]
-    assert found(tmp_path / "nowhere", *addresses, "s3://bucket/b.png") == ["cam1/0001.png", "cam2/0001.png", "b.png"]
+    assert found(made(tmp_path, "cam1/0001.png", "cam2/0001.png"), *addresses) == [
+        "cam1/0001.png",
+        "cam2/0001.png",
+    ]
+    assert found(tmp_path / "nowhere", *addresses, "s3://bucket/b.png") == [
+        "cam1/0001.png",
+        "cam2/0001.png",
+        "b.png",
+    ]
+    assert found(tmp_path / "nowhere", "C:\\sets\\row\\0.png", "/srv/sets/row/1.png") == ["0.png", "1.png"]
     buckets = ["s3://one/0001.png", "s3://two/0001.png"]
     assert found(tmp_path / "nowhere", *buckets) == ["one/0001.png", "two/0001.png"]
 

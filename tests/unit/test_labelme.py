@@ -17,7 +17,15 @@ from molmopoint.errors import ProcessingError
 
 
 def shape(label, points, kind="polygon", group=None, **more):
-    common = {"label": label, "points": points, "group_id": group, "description": "", "shape_type": kind, "flags": {}, "mask": None}
+    common = {
+        "label": label,
+        "points": points,
+        "group_id": group,
+        "description": "",
+        "shape_type": kind,
+        "flags": {},
+        "mask": None,
+    }
     return {**common, **more}
 
 
@@ -26,9 +34,18 @@ def square(x, y, side):
 
 
 def saved(path, *shapes, image="a.png", size=(200, 100), **more):
-    document = {"version": "5.5.0", "flags": {}, "shapes": list(shapes), "imagePath": image, "imageData": None}
+    document = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": list(shapes),
+        "imagePath": image,
+        "imageData": None,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**document, "imageHeight": size[1], "imageWidth": size[0], **more}, indent=2), encoding="utf-8")
+    path.write_text(
+        json.dumps({**document, "imageHeight": size[1], "imageWidth": size[0], **more}, indent=2),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -164,7 +181,10 @@ def test_pictures_in_a_folder_of_their_own(tmp_path):
     saved(tmp_path / "set" / "a.json", shape("cup", [[1, 2]], "point"), image="sub\\a.png")
     saved(tmp_path / "set" / "b.json", shape("cup", [[1, 2]], "point"), image="../b.png")
     rows, skipped = imported(tmp_path / "set", images=tmp_path / "media")
-    assert not skipped and [file for file, _ in rows] == [str(tmp_path / "media" / "sub" / "a.png"), str(tmp_path / "media" / "b.png")]
+    assert not skipped and [file for file, _ in rows] == [
+        str(tmp_path / "media" / "sub" / "a.png"),
+        str(tmp_path / "media" / "b.png"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "", None, 5, "a\0b.png", "\ud800.png"])
@@ -194,7 +214,10 @@ def claiming(width, height):
         (shape("cup", [[0, 0], [9, 9]], "mask", mask=claiming(5000, 5000)), "expected a mask"),
         (shape("cup", [[0, 0], [9, 9]], "mask", mask="%%%"), "base64"),
         (shape("cup", [[0, 0], [9, 9]], "mask", mask=base64.b64encode(b"%!PS-Adobe").decode()), "base64"),
-        (shape("cup", [[0, 0], [9, 9]], "mask", mask=png(np.full((4, 4), 255, np.uint8))), "expected a mask of 10 x 10"),
+        (
+            shape("cup", [[0, 0], [9, 9]], "mask", mask=png(np.full((4, 4), 255, np.uint8))),
+            "expected a mask of 10 x 10",
+        ),
         (shape("cup", [[0, 0], [3, 3]], "mask", mask=png(np.zeros((4, 4), np.uint8))), "empty"),
         (shape("cup", [[0, 0], [9, 9]], "mask"), "mask"),
         (shape("cup", [[1, 2, 3]], "point"), "pairs"),
@@ -215,7 +238,10 @@ def test_a_broken_shape_ends_nothing(tmp_path, broken, said):
     saved(tmp_path / "a.json", broken, shape("plate", [[30, 40]], "point"))
     saved(tmp_path / "b.json", shape("cup", [[30, 40]], "point"), image="b.png")
     rows, skipped = imported(tmp_path)
-    assert [(file.rpartition("/")[2], label) for file, label in rows] == [("a.png", "plate"), ("b.png", "cup")]
+    assert [(file.rpartition("/")[2], label) for file, label in rows] == [
+        ("a.png", "plate"),
+        ("b.png", "cup"),
+    ]
     assert len(skipped) == 1 and "a.json, shape 1" in skipped[0] and said in skipped[0]
 
 
@@ -233,7 +259,11 @@ def test_other_files_in_the_folder_are_named(tmp_path, content):
 
 def test_negatives(tmp_path):
     for n in range(20):
-        saved(tmp_path / f"{n:02}.json", *[shape(("cup", "plate")[n % 2], [[1, 2]], "point")] * (n < 10), image=f"{n:02}.png")
+        saved(
+            tmp_path / f"{n:02}.json",
+            *[shape(("cup", "plate")[n % 2], [[1, 2]], "point")] * (n < 10),
+            image=f"{n:02}.png",
+        )
     absent = [(int(file[-6:-4]), label) for (file, label), found in imported(tmp_path, negatives=0.5)[0].items() if found == "none"]
     assert len(absent) == 10 and {label for _, label in absent} == {"cup", "plate"}
     assert all(n >= 10 or label == ("plate", "cup")[n % 2] for n, label in absent)

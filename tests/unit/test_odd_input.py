@@ -24,9 +24,8 @@ POINT: dict[str, Any] = {"object_id": 1, "group": 0, "x": 2.0, "y": 4.0, "score"
 POINTS: dict[str, Any] = {
     "schema_version": 1, "group_unit": "image", "coordinate_unit": "pixel", "image_sizes": [[10, 10]], "points": [POINT],
 }  # fmt: skip
-TRACKS: dict[str, Any] = Tracks(
-    [1, 1], [0.0, 0.5], [1.0, 2.0], [4.0, 5.0], frame=[0, 5], size=(64, 48), fps=10, labels={1: "cup"}
-).to_dict()
+COLUMNS: dict[str, Any] = {"object_id": [1, 1], "time": [0.0, 0.5], "x": [1.0, 2.0], "y": [4.0, 5.0], "frame": [0, 5]}
+TRACKS = Tracks(**COLUMNS, size=(64, 48), fps=10, labels={1: "cup"}).to_dict()
 COCO: dict[str, Any] = {
     "videos": [{"id": 1, "width": 64, "height": 48, "fps": 10}],
     "images": [{"id": 1, "video_id": 1, "frame_id": 5, "time": 0.5}, {"id": 2, "video_id": 1, "frame_id": 6}],
@@ -113,7 +112,7 @@ def test_rows(tmp_path, row, seconds):
     attack(odd_json(row), read, examples=50, seconds=seconds)
 
 
-@settings(derandomize=True, max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, max_examples=40, deadline=None, suppress_health_check=[*HealthCheck])
 @given(odd_values())
 def test_values_from_python(value):
     """Rows need not come from JSON, which refuses some of these."""

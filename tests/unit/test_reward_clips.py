@@ -65,6 +65,7 @@ def test_what_is_no_folder_stays_as_it_is(tmp_path: Path):
         ({"sampling_interval": 0}, "expected seconds above 0 as sampling_interval, got 0"),
         ({"sampling_interval": float("nan")}, "expected seconds above 0 as sampling_interval, got nan"),
         ({"sampling_interval": "4"}, "expected seconds above 0 as sampling_interval, got '4'"),
+        ({"sampling_interval": True}, "expected seconds above 0 as sampling_interval, got True"),
         ({"num_frames": 0}, "expected num_frames of 1 or more, got 0"),
         ({"num_frames": 2.5}, "expected num_frames of 1 or more, got 2.5"),
     ],

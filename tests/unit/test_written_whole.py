@@ -147,13 +147,14 @@ def test_leftovers_of_our_own_number_and_of_other_machines(tmp_path):
     with written_whole(tmp_path / "b") as beside:
         beside.write_text("x")
         assert remove_leftovers(tmp_path) == [ours]
-    os.utime(theirs, (time.time() - 2 * 86_400,) * 2)
+    os.utime(theirs, (0, time.time() - 2 * 86_400))
     assert remove_leftovers(tmp_path) == [theirs]
     assert names(tmp_path) == ["b"]
 
 
 def write_tracks(path: Path, count: int) -> None:
-    Tracks([1] * count, np.arange(count) / 10, [1.0] * count, [2.0] * count).save(path)
+    ones = np.ones(count)
+    Tracks(ones.astype(int), np.arange(count) / 10, ones, 2 * ones).save(path)
 
 
 def write_rows(path: Path, count: int) -> None:

@@ -1,7 +1,8 @@
 """Readers of other annotation formats: each gives rows of the library's own, see `docs/data_format.md`.
 
-Bases for readers: `common` reads files and values, `collecting` gathers the points of pictures and draws rows about what is absent,
-`placement` compares the recorded size of a picture with its file, `masks` decodes run lengths, and `journal` counts what is left out.
+Bases for readers: `common` reads files and values, `point_lists` gathers the points of a picture and `collecting` the pictures,
+`placement` compares the recorded size of a picture with its file, `rings` and `masks` have shapes, and `journal` counts what is
+left out.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def decode_brush(values: Any, width: int, height: int) -> np.ndarray:
         height: of the picture in pixels.
 
     Raises:
-        ProcessingError: the runs are cut off or are of a picture of another size, or the picture is larger than a mask may be.
+        ProcessingError: the runs are cut off or are of a picture of another size, or the mask is too large.
     """
     check_mask_size(width, height)
     listed = numbers(values, "rle")

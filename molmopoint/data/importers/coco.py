@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import (
     PathLike,
     corners,
@@ -26,11 +26,11 @@ from molmopoint.data.importers.common import (
 )
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.masks import decode_counts
+from molmopoint.data.importers.point_lists import BROKEN, KEYPOINTS, PointLists, keypoint_label
 from molmopoint.errors import MolmoPointError, ProcessingError
 
 TARGETS = ("object", "box", "keypoints")
 CROWDS = ("skip", "object")
-KEYPOINTS = ("visible", "labelled")
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _labels(category: _Category, choices: _Choices) -> list[str]:
 
 
 def _keypoint_labels(category: _Category) -> list[str]:
-    return [f"{point.replace('_', ' ')} of the {category.name}" for point in category.keypoints]
+    return [keypoint_label(point, category.name) for point in category.keypoints]
 
 
 def _add_keypoints(lists: PointLists, annotation: Mapping[str, Any], category: _Category, choices: _Choices, where: str) -> None:

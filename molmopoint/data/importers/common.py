@@ -196,13 +196,18 @@ def picture_path(folder: Path, name: Any, where: str, *, beside: bool = False) -
         ProcessingError: no usable name, or one that leads elsewhere.
     """
     spelt = whole_text(name, where).replace("\\", "/")
-    begin = folder.absolute()
+    begin = settled(folder)
     try:
         # Links below the folder are the user's own; pictures are often kept on another disk.
         inside_folder(begin.parent if beside else begin, str(begin / spelt), follow_links=False)
     except ValueError as error:
         raise ProcessingError(f"{where}: {error}; or name the folder of the pictures with --images") from error
     return folder / spelt
+
+
+def settled(path: Path) -> Path:
+    """The absolute path without steps back; unlike resolved ones its links are not followed."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def required(item: Mapping[str, Any], name: str, where: str) -> Any:

@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, Collector, PointLists
-from molmopoint.data.importers.common import PathLike, label_text, one_of, picture_path, read_xml, recorded_size
-from molmopoint.data.importers.cvat_shapes import KEYPOINTS, add_shape, add_skeleton, keypoint_label
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
+from molmopoint.data.importers.common import (
+    PathLike,
+    label_text,
+    one_of,
+    picture_path,
+    read_xml,
+    recorded_size,
+)
+from molmopoint.data.importers.cvat_shapes import add_shape, add_skeleton
 from molmopoint.data.importers.cvat_tracks import TrackOptions, track_rows
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import BROKEN, KEYPOINTS, PointLists, keypoint_label
 from molmopoint.errors import ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
 
@@ -28,16 +36,16 @@ def read_cvat(
     negatives: float = NEGATIVES,
     ungroup: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a CVAT file; tracks become one row per label, with a point per frame in which an object is visible.
+    """Rows of a CVAT file; tracks become one row per label, with a point per frame in which an object is seen.
 
     Shapes with the same label and group are one object, with one point in the largest of them.
 
     Args:
         source: annotations.xml, or the folder with it.
         journal: hears what is left out.
-        images: folder of the pictures; by default `images` beside the file, where CVAT puts them. Of tracks the folder of the clip, by
-            default that of the file.
-        fps: frames per second of the clip, required for tracks: CVAT counts frames and does not write their times.
+        images: folder of the pictures; by default `images` beside the file, where CVAT puts them. Of tracks the
+            folder of the clip, by default that of the file.
+        fps: frames per second of the clip, required for tracks: CVAT counts frames and writes no times.
         keypoints: of skeletons, "visible" or also those that are "labelled" and occluded.
         negatives: share of rows without points.
         ungroup: take the shapes of a group for one object each.
@@ -63,17 +71,17 @@ def read_cvat(
             lists = collector.picture(file, recorded_size(image.get("width"), image.get("height"), where))
         except ProcessingError as error:
             journal.skip("pictures", f"left out: {error}")
-            continue
+            lists = None
         if lists is None:
-            collector.leave_out(shape.get("label") or "" for shape in image)
+            collector.leave_out(_shown(image))
             continue
         for number, shape in enumerate(image, start=1):
-            _add(lists, shape, f"{where}, shape {number}", keypoints, journal)
+            _add(lists, shape, f"{where}, shape {number}", keypoints)
         yield from collector.rows(lists)
     yield from collector.absent_rows()
 
 
-def _add(lists: PointLists, shape: Element, where: str, keypoints: str, journal: Journal) -> None:
+def _add(lists: PointLists, shape: Element, where: str, keypoints: str) -> None:
     """Adds a shape; a broken one spoils its label on this picture."""
     if shape.tag == "tag":
         return  # of the whole picture
@@ -84,9 +92,18 @@ def _add(lists: PointLists, shape: Element, where: str, keypoints: str, journal:
         return
     with lists.object(label, where):
         if shape.tag == "skeleton":
-            add_skeleton(lists, shape, label, where, keypoints, journal)
+            add_skeleton(lists, shape, label, where, keypoints)
         else:
             add_shape(lists, shape, label, where, shape.get("group_id"))
+
+
+def _shown(image: Element) -> Iterator[str]:
+    """Labels of the shapes of a picture."""
+    for shape in image:
+        label = shape.get("label") or ""
+        yield label
+        if shape.tag == "skeleton":
+            yield from (keypoint_label(element.get("label") or "", label) for element in shape)
 
 
 def _classes(root: Element) -> list[str] | None:
@@ -135,6 +152,9 @@ class _Pictures:
         """A picture beside `place` whose name is that of `place` and an ending."""
         folder = place.parent
         if folder not in self._stems:
-            files = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+            try:
+                files = sorted(folder.iterdir(), reverse=True)
+            except OSError:  # no such folder, or none that may be looked into
+                files = []
             self._stems[folder] = {file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
         return self._stems[folder].get(place.name)

@@ -8,25 +8,13 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
-from molmopoint.data.importers.collecting import WITHOUT_PLACE, PointLists
 from molmopoint.data.importers.common import corners, label_text, number, numbers
-from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.masks import decoded_runs
+from molmopoint.data.importers.point_lists import WITHOUT_PLACE, PointLists, keypoint_label
 from molmopoint.errors import ProcessingError
-
-KEYPOINTS = ("visible", "labelled")
-
-HIDDEN = "hidden keypoints left out (--keypoints labelled takes them)"
 
 _CUBOID = [f"{axis}{corner}{face}" for face in "12" for corner in ("tl", "bl", "tr", "br") for axis in "xy"]
 """Attributes of the eight corners, x before y."""
-
-_TURN_ABOUT_CENTRE = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) / 2
-
-
-def keypoint_label(name: str, parent: str) -> str:
-    """What an element of a skeleton is called, as with COCO's keypoints."""
-    return f"{name.replace('_', ' ')} of the {parent}"
 
 
 def add_shape(lists: PointLists, shape: Element, label: str, where: str, group: Any = None) -> None:
@@ -57,10 +45,10 @@ def add_shape(lists: PointLists, shape: Element, label: str, where: str, group: 
         lists.spoil(label, reason, WITHOUT_PLACE)
 
 
-def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keypoints: str, journal: Journal) -> None:
-    """Puts the elements of a skeleton into the lists, each under a label of its own, such as "left eye of the person".
+def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keypoints: str) -> None:
+    """Puts the elements of a skeleton into the lists, each under a label such as "left eye of the person".
 
-    An element that is outside is not there. One that is occluded cannot be seen, and counts only as `labelled`.
+    An element that is outside is not there. One that is occluded cannot be seen; it counts only as `labelled`.
     """
     lists.unsure.add(label)
     for element in shape:
@@ -73,9 +61,7 @@ def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keyp
             continue
         hidden = element.get("occluded") == "1" and keypoints == "visible"
         if element.get("outside") == "1" or hidden:
-            lists.unsure.add(name)
-            if hidden:
-                journal.note(HIDDEN)
+            lists.hidden(name, 1 if hidden else 0)
             continue
         with lists.object(name, where):
             add_shape(lists, element, name, where)
@@ -83,14 +69,13 @@ def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keyp
 
 def _add_box(lists: PointLists, shape: Element, label: str, where: str, group: Any) -> None:
     left, top, right, bottom = _attributes(shape, where, "xtl", "ytl", "xbr", "ybr").tolist()
-    angle = np.radians(_angle(shape, where))
+    angle = _angle(shape, where)
     if not angle or left == right or top == bottom:
         lists.add_box(label, left, top, right, bottom, group=group)
         return
     # Turned boxes are written as they were before, and turn about their middle.
-    offsets = _TURN_ABOUT_CENTRE * (right - left, bottom - top)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    lists.add_polygon(label, [np.array([left + right, top + bottom]) / 2 + offsets @ turn], group=group)
+    middle = ((left + right) / 2, (top + bottom) / 2)
+    lists.add_turned_box(label, middle, (abs(right - left), abs(bottom - top)), angle, group=group)
 
 
 def _angle(shape: Element, where: str) -> float:

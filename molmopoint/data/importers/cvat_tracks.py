@@ -6,17 +6,19 @@ A file numbers frames as the clip does, whatever part of the clip and whichever 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from molmopoint.data.importers.collecting import BROKEN, OUTSIDE, WITHOUT_PLACE, Collector, PointLists
+from molmopoint.data.importers.collecting import Collector
 from molmopoint.data.importers.common import label_text, number, picture_path, recorded_size, short
-from molmopoint.data.importers.cvat_shapes import HIDDEN, add_shape, add_skeleton
+from molmopoint.data.importers.cvat_shapes import add_shape, add_skeleton
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.placement import Placement, Size
+from molmopoint.data.importers.point_lists import BROKEN, HIDDEN, OUTSIDE, WITHOUT_PLACE, PointLists
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 
@@ -29,11 +31,13 @@ class _Clip:
         file: of the clip.
         size: width and height of its frames; None if the file does not say.
         objects: their tracks, by label and group, or by the number of the track.
+        unsure: a track without a label was left out.
     """
 
     file: Path
     size: Size | None
     objects: dict[tuple[str, str], list[Element]] = field(default_factory=dict)
+    unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,25 +69,31 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
         ProcessingError: no rate, or no clip.
     """
     fps, journal = options.fps, collector.journal
+    clips = _clips(root, folder, name, journal)
     if fps is None or not (math.isfinite(fps) and fps > 0):
         raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
-    clips = _clips(root, folder, name, journal)
     for count, track in enumerate(root.findall("track")):
         where = f"{name}, track {track.get('id') or count}"
         clip = clips.get(track.get("task_id") or "") or (next(iter(clips.values())) if len(clips) == 1 else None)
         if clip is None:
             journal.skip("tracks without a clip", f"{where}: left out, its task has no <source>")
+            collector.leave_out([track.get("label") or ""])
             continue
         try:
             label = label_text(track.get("label"), f"{where}, label")
         except ProcessingError as error:
             journal.skip(BROKEN, f"left out: {error}")
+            clip.unsure = True
             continue
         group = track.get("group_id") or "0"
         own = f"track {count}" if group == "0" or options.ungroup else f"group {group}"
         clip.objects.setdefault((label, own), []).append(track)
-    if len({clip.file for clip in clips.values() if clip.objects}) > 1:
-        journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(clips))
+    names = Counter(str(clip.file) for clip in clips.values())
+    if len(names) > 1:
+        journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(names))
+    for file, count in names.items():
+        if count > 1:
+            journal.note("tasks whose clips have the same name, and are taken for one clip", file, count=count)
     for clip in clips.values():
         yield from _clip_rows(clip, name, fps, options.keypoints, collector)
 
@@ -105,7 +115,11 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
             if (subset := (task.findtext("subset") or "").strip()) and not is_file(file):
                 inner = picture_path(folder, f"{subset}/{source}", f"{name}, <source>")
                 file = inner if is_file(inner) else file
-            size = recorded_size(task.findtext("original_size/width"), task.findtext("original_size/height"), f"{name}, <original_size>")
+            size = recorded_size(
+                task.findtext("original_size/width"),
+                task.findtext("original_size/height"),
+                f"{name}, <original_size>",
+            )
         except ProcessingError as error:
             journal.skip("clips", f"left out: {error}")
             continue
@@ -124,11 +138,14 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     spoilt: dict[str, str] = {}
     unsure: set[str] = set()
     nameless = 0
-    used: set[int] = set()
+    numbers = _Numbers()
     for (label, _), tracks in clip.objects.items():
-        object_id = _object_id(tracks[0], used)
+        object_id = numbers.take(tracks[0])
         if len(tracks) > 1:
-            journal.note("tracks that belong to one object with others of their group (--ungroup keeps them apart)", count=len(tracks))
+            journal.note(
+                "tracks that belong to one object with others of their group (--ungroup keeps them apart)",
+                count=len(tracks),
+            )
         reader = _ObjectReader(clip, f"{name}, track {object_id}", keypoints)
         for frame, shapes in _by_frame(tracks, reader.where, label, spoilt):
             for found, place in reader.places(label, frame, shapes):
@@ -141,11 +158,17 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     for label, reason in spoilt.items():
         journal.skip(WITHOUT_PLACE, f"{clip.file}, label {short(label)}: left out: {reason}")
     complete = [label for label in points if label not in spoilt]
-    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=nameless > 0)
+    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=clip.unsure or nameless > 0)
     for label, found in points.items():
         if label not in spoilt:
             coords = "pixel" if clip.size is None else "percent"
-            yield {"video": str(clip.file), "label": label, "style": "track", "points": found, "coords": coords}
+            yield {
+                "video": str(clip.file),
+                "label": label,
+                "style": "track",
+                "points": found,
+                "coords": coords,
+            }
 
 
 class _ObjectReader:
@@ -168,13 +191,13 @@ class _ObjectReader:
         self._heard = Journal()  # of every frame; it is told once
 
     def places(self, label: str, frame: int, shapes: list[Element]) -> Iterator[tuple[str, dict[str, float]]]:
-        """Label and place of the object, or of each of its keypoints, in a frame; of several shapes in the largest."""
+        """Label and place of the object, or of each of its keypoints; of several shapes in the largest."""
         lists = PointLists(str(self._clip.file), self._heard, placement=Placement(self._clip.size))
         where = f"{self.where}, frame {frame}"
         for shape in shapes:
             with lists.object(label, where):
                 if shape.tag == "skeleton":
-                    add_skeleton(lists, shape, label, where, self._keypoints, self._heard)
+                    add_skeleton(lists, shape, label, where, self._keypoints)
                 else:
                     add_shape(lists, shape, label, where, "joined" if len(shapes) > 1 else None)
         self.nameless += lists.all_unsure
@@ -182,7 +205,10 @@ class _ObjectReader:
         self.unsure |= lists.unsure
         for row in lists.rows():
             if len(row["points"]) > 1:
-                self.spoilt.setdefault(row["label"], f"{where}: points that are not one place; use single points, boxes, polygons or masks")
+                self.spoilt.setdefault(
+                    row["label"],
+                    f"{where}: points that are not one place; use single points, boxes, polygons or masks",
+                )
             for point in row["points"]:
                 yield row["label"], _scaled(point, self._clip.size)
 
@@ -222,11 +248,20 @@ def _scaled(point: dict[str, float], size: Size | None) -> dict[str, float]:
     return point if size is None else {"x": 100 * point["x"] / size[0], "y": 100 * point["y"] / size[1]}
 
 
-def _object_id(track: Element, used: set[int]) -> int:
-    """The number of a track if it has one of its own, else the next that is free."""
-    text = track.get("id") or ""
-    wanted = int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else 0
-    while wanted in used:
-        wanted += 1
-    used.add(wanted)
-    return wanted
+class _Numbers:
+    """Numbers of objects: those of their tracks, as far as no two have the same."""
+
+    def __init__(self) -> None:
+        self._used: set[int] = set()
+        self._free = 0
+
+    def take(self, track: Element) -> int:
+        """The number of a track if it has one of its own, else the lowest that is free."""
+        text = track.get("id") or ""
+        number = int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else None
+        if number is None or number in self._used:
+            while self._free in self._used:
+                self._free += 1
+            number = self._free
+        self._used.add(number)
+        return number

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import (
     PathLike,
     corners,
@@ -26,11 +26,11 @@ from molmopoint.data.importers.common import (
 )
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.masks import decode_counts
+from molmopoint.data.importers.point_lists import BROKEN, KEYPOINTS, PointLists, keypoint_label
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 
 CROWDS = ("skip", "object")
-KEYPOINTS = ("visible", "labelled")
 
 _TAGS = ("label", "caption", "hash_key", "feature_vector", "tabular")
 """Annotations of a whole picture."""
@@ -232,7 +232,7 @@ def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names,
         _add_points(lists, entry, label, names, choices, where)
     elif kind == "skeleton":
         for part in objects(required(entry, "elements", where), f"{where}, elements"):
-            part_label = f"{names.label(required(part, 'label_id', where), where).replace('_', ' ')} of the {label}"
+            part_label = keypoint_label(names.label(required(part, "label_id", where), where), label)
             _add_visible(lists, part, [part_label], choices, where)
     else:
         lists.spoil(label, f"{where}: annotations of type {short(kind)} have no inside; use points, boxes, ellipses, polygons or masks")
@@ -258,7 +258,7 @@ def _add_points(lists: PointLists, entry: Mapping[str, Any], label: str, names: 
     """Keypoints where the file names those of the label, else one object per point."""
     count = len(corners(required(entry, "points", where), where))
     of_label = names.keypoints.get(entry["label_id"], [])
-    labels = [f"{name.replace('_', ' ')} of the {label}" for name in of_label] if len(of_label) == count else [label] * count
+    labels = [keypoint_label(name, label) for name in of_label] if len(of_label) == count else [label] * count
     _add_visible(lists, entry, labels, choices, where)
 
 

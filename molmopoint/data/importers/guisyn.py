@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import BROKEN
 from molmopoint.data.importers.common import (
     PathLike,
     label_text,
@@ -20,6 +19,7 @@ from molmopoint.data.importers.common import (
     whole_text,
 )
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import BROKEN
 from molmopoint.errors import ProcessingError
 
 SOURCE = "guisyn"

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import BROKEN, WITHOUT_PLACE, Collector
+from molmopoint.data.importers.collecting import Collector
 from molmopoint.data.importers.common import listed, number, numbers, required, short
 from molmopoint.data.importers.label_studio_regions import CLIP_SHAPE, Region, box_middles
+from molmopoint.data.importers.point_lists import BROKEN, WITHOUT_PLACE
 from molmopoint.errors import ProcessingError
 
 _MAX_POINTS = 500_000
-"""Points of a clip, as of ten boxes in half an hour; two key frames can claim any number of frames between them."""
+"""Points of a clip, as of ten boxes in half an hour; two key frames can claim any number of frames."""
 
 
 def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
@@ -31,6 +32,7 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
     unsure = False
     points: dict[str, list[dict[str, Any]]] = {}
     spoilt: set[str] = set()
+    mentioned: set[str] = set()  # without a place, yet not absent
     for object_id, region in enumerate(regions):
         try:
             found = _track(region, fps, room)
@@ -43,7 +45,11 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
         if found is None:
             if region.labels:
                 kinds = " and ".join(kind for kind in region.kinds if kind)
-                journal.skip(WITHOUT_PLACE, f"{region.where}: left out, results of type {kinds} mark no place in a clip")
+                journal.skip(
+                    WITHOUT_PLACE,
+                    f"{region.where}: left out, results of type {kinds} mark no place in a clip",
+                )
+                mentioned.update(region.labels)
             continue
         if not region.labels:
             journal.skip("objects without a label", f"{region.where}: left out, it has no label")
@@ -54,7 +60,7 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
         for label in region.labels:
             points.setdefault(label, []).extend(track)
     complete = [label for label, found in points.items() if found and label not in spoilt]
-    collector.clip(clip, complete, {*spoilt, *points} - {*complete}, unsure=unsure)
+    collector.clip(clip, complete, {*spoilt, *mentioned, *points} - {*complete}, unsure=unsure)
     for label, found in points.items():
         if label in complete:
             yield {"video": str(clip), "label": label, "style": "track", "points": found, "coords": "percent"}
@@ -81,7 +87,11 @@ def _track(region: Region, fps: float | None, room: int) -> tuple[np.ndarray, np
 
 
 def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 6) frame, left, top, width, height and angle, in order of the frames, and (n,) whether the box is shown from there on."""
+    """Key frames in order.
+
+    Returns:
+        (n, 6) frame, left, top, width, height and angle, and (n,) bool whether the box is shown from there on.
+    """
     where = region.where
     rows: dict[float, tuple[list[float], bool]] = {}
     for key in listed(region.value.get("sequence"), where):
@@ -99,7 +109,7 @@ def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region, at_most: int) -> np.ndarray:
-    """(n,) all frames with the box: from a key frame that is enabled up to the next one, behind the last to the end of the clip.
+    """(n,) all frames with the box: from an enabled key frame up to the next one, from the last to the clip's end.
 
     Key frames themselves count: one that is not enabled is the last frame of a stretch.
     """

@@ -1,8 +1,9 @@
 """Files behind the addresses in a Label Studio export.
 
-An address is what the labelling page loaded: an upload, a local file of the server, an object of a bucket, a link that the server
-resolves. The pictures lie in a folder of the user, flat or with some of the folders of the address. Two addresses never become
-one file: where the folder cannot keep them apart, both are refused, since points of one would land on the picture of the other.
+An address is what the labelling page loaded: an upload, a local file of the server, an object of a bucket, a link that
+the server resolves. The pictures lie in a folder of the user, flat or with some of the folders of the address. Two
+addresses never become one file: where the folder cannot keep them apart, both are refused, since points of one would
+land on the picture of the other.
 """
 
 from __future__ import annotations
@@ -67,20 +68,20 @@ class ExportedFiles:
         """The file of an address; where there is none, the path at which it would be looked for.
 
         Raises:
-            ProcessingError: the address names no file, leads out of the folder, or shares its file with another address.
+            ProcessingError: the address names no file, leads out of the folder, or shares its file with another.
         """
         address = _parse(text)
         if (file := self._found.get(address)) is not None:
             if self._users[file] > 1:
                 raise ProcessingError(
-                    f"expected a file of its own for {text!r}, got {file.name!r}, which other addresses of the export end in as well; "
-                    "keep their folders below the one given as images"
+                    f"expected a file of its own for {text!r}, got {file.name!r}, in which other addresses of the "
+                    "export end as well; keep their folders below the one given as images"
                 )
             return file
         return self._inside("/".join(self._shortest(address)))
 
     def _existing(self, address: _Address) -> Path | None:
-        """The file with as many folders of the address as possible; a name without the mark of an upload comes last."""
+        """The file with as many folders of the address as possible; names without the mark of uploads come last."""
         for name in (address.parts[-1], _UPLOAD.sub("", address.parts[-1], count=1)):
             for start in range(len(address.parts)):
                 try:
@@ -136,7 +137,9 @@ def _parse(text: str) -> _Address:
         return _from_path(url.netloc, unquote(url.path), local=False)
     if "://" in text:  # a bucket, whose names may have any characters
         return _from_path("", text.partition("://")[2], local=False)
-    return _from_path("", unquote(url.path) if text.startswith("/") else text, local=not text.startswith("/"))
+    if text.startswith("/"):
+        return _from_path("", unquote(url.path), local=False)
+    return _from_path("", text, local=not url.scheme)  # a drive of Windows is as good as a scheme
 
 
 def _from_path(host: str, path: str, *, local: bool) -> _Address:

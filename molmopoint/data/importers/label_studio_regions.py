@@ -1,7 +1,7 @@
 """Regions of Label Studio: what one was drawn as, its labels, and where it lies.
 
-A region is exported as one result per control, all with its id: `<Rectangle>` and `<Labels>` write the box and its labels apart,
-`<RectangleLabels>` both in one. Coordinates are percent of the picture.
+A region is exported as one result per control, all with its id: `<Rectangle>` and `<Labels>` write the box and its labels
+apart, `<RectangleLabels>` both in one. Coordinates are percent of the picture.
 """
 
 from __future__ import annotations
@@ -14,10 +14,20 @@ from typing import Any
 import numpy as np
 
 from molmopoint.data.importers.brush import decode_brush
-from molmopoint.data.importers.collecting import PointLists, ellipse_ring
-from molmopoint.data.importers.common import corners, label_text, listed, number, numbers, recorded_size, required, short
+from molmopoint.data.importers.common import (
+    corners,
+    label_text,
+    listed,
+    number,
+    numbers,
+    recorded_size,
+    required,
+    short,
+)
 from molmopoint.data.importers.masks import embedded_mask, mask_place
 from molmopoint.data.importers.placement import Size
+from molmopoint.data.importers.point_lists import PointLists
+from molmopoint.data.importers.rings import ellipse_ring
 from molmopoint.errors import ProcessingError
 
 SHAPES = ("rectangle", "ellipse", "polygon", "keypoint", "brush", "bitmask", "vector")
@@ -70,7 +80,7 @@ class Region:
 
     @property
     def shape(self) -> str | None:
-        """One of `SHAPES` or `CLIP_SHAPE`; None for what has no place, such as a choice or a stretch of text."""
+        """One of `SHAPES` or `CLIP_SHAPE`; None for what has no place, such as a choice or a stretch of time."""
         for kind in (*self.kinds, *(name for name in self.value if name.endswith(_LABELS))):
             name = kind.removesuffix(_LABELS)
             name = _OTHER_NAMES.get(name, name)

@@ -1,7 +1,7 @@
 """Tasks of a Label Studio export: what was labelled, and the annotation that counts.
 
-There are three forms: "JSON" with a list of annotations in each task, "JSON-MIN" with the fields of one annotation beside those of
-the data, and what storages are filled with, one annotation with its task inside.
+There are three forms: "JSON" with a list of annotations in each task, "JSON-MIN" with the fields of one annotation beside
+those of the data, and what storages are filled with, one annotation with its task inside.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from molmopoint.errors import ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES
 
 _CLIP_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm"})
+"""Endings, in lower case, of files in which a clip is expected."""
 
 _MINIMAL = frozenset({"annotation_id", "annotator", "lead_time"})
 """Fields by which JSON-MIN is known."""
@@ -47,6 +48,11 @@ class Task:
         """Fields of `data` with addresses of pictures or clips."""
         return [name for name, value in self.data.items() if _holds_media(value)]
 
+    @property
+    def has_boxes_in_clips(self) -> bool:
+        """Whether something was drawn on a clip."""
+        return any(region.shape == CLIP_SHAPE for region in self.regions)
+
     def addresses(self, field: str | None) -> tuple[str, list[str]]:
         """A field, and the addresses in it.
 
@@ -57,8 +63,8 @@ class Task:
             ProcessingError: there is no such field, or it holds no address.
         """
         media = self.media
-        is_clip = any(region.shape == CLIP_SHAPE for region in self.regions)
-        usual = [name for name in (("video", "image") if is_clip else ("image", "video")) if name in self.data]
+        names = ("video", "image") if self.has_boxes_in_clips else ("image", "video")
+        usual = [name for name in names if name in self.data]
         used = field or next(iter(usual or media), "image")
         if used not in self.data or (field is None and not usual and len(media) > 1):
             known = ", ".join(map(str, media or self.data)) or "no fields"
@@ -69,6 +75,11 @@ class Task:
         if not addresses or None in addresses:
             raise ProcessingError(f"expected addresses of pictures as {used!r}, got {short(value)}; choose another with the option field")
         return used, [address for address in addresses if address is not None]
+
+
+def is_clip(address: str) -> bool:
+    """Whether a file is a clip by its ending."""
+    return file_ending(address) in _CLIP_SUFFIXES
 
 
 def read_tasks(path: Path, journal: Journal) -> list[Task]:
@@ -151,7 +162,7 @@ def _data(task: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 
 
 def _chosen(annotations: list[Any], where: str, journal: Journal) -> list[Any] | None:
-    """Results of the annotation marked as ground truth, else of the first; those that were cancelled do not count."""
+    """Results of the annotation marked as ground truth, else of the first; those that were cancelled never count."""
     usable = [
         entry
         for entry in annotations

@@ -1,4 +1,4 @@
-"""LabelMe, and tools that write its format (AnyLabeling, X-AnyLabeling): one JSON file beside each picture."""
+"""LabelMe, and what AnyLabeling and X-AnyLabeling write in its format: one JSON file beside each picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import BROKEN, NEGATIVES, WITHOUT_PLACE, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import (
     PathLike,
     corners,
@@ -24,6 +24,7 @@ from molmopoint.data.importers.common import (
 )
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.masks import embedded_mask
+from molmopoint.data.importers.point_lists import BROKEN, WITHOUT_PLACE, PointLists
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 
@@ -32,7 +33,11 @@ _FOUR_CORNERS = ("oriented_rectangle", "quadrilateral", "rotation")
 
 
 def read_labelme(
-    source: PathLike, journal: Journal, images: PathLike | None = None, negatives: float = NEGATIVES, ungroup: bool = False
+    source: PathLike,
+    journal: Journal,
+    images: PathLike | None = None,
+    negatives: float = NEGATIVES,
+    ungroup: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Rows of LabelMe files.
 
@@ -85,7 +90,7 @@ def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float
 
 
 def _picture(file: Path, name: Any, images: Path | None) -> Path:
-    """The picture of a file: where it says, else of the same name beside it. It may lie in a folder beside that of the file.
+    """The picture of a file: where it says, be it in a folder beside its own, else of the same name beside it.
 
     Raises:
         ProcessingError: it lies elsewhere, and there is none beside the file.
@@ -148,8 +153,8 @@ def _add(lists: PointLists, shape: Mapping[str, Any], label: str, where: str) ->
         left, top = places.min(axis=0)
         lists.add_mask(label, mask, left, top, group=group)
     else:
-        reason = f"{where}: shapes of type {short(kind)} have no inside; use points, circles, boxes, polygons or masks"
-        lists.spoil(label, reason, WITHOUT_PLACE)
+        remedy = "use points, circles, boxes, polygons or masks"
+        lists.spoil(label, f"{where}: shapes of type {short(kind)} have no inside; {remedy}", WITHOUT_PLACE)
 
 
 def _expect(places: np.ndarray, where: str, kind: str, *counts: int) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import BROKEN
 from molmopoint.data.importers.common import PathLike, label_text, listed, number, one_of, read_rows, required, short, whole_text
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import BROKEN
 from molmopoint.data.records import FULL_SCALE
 from molmopoint.errors import ProcessingError
 

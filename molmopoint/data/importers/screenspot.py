@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import BROKEN, Collector, PointLists
+from molmopoint.data.importers.collecting import Collector
 from molmopoint.data.importers.common import (
     PathLike,
     corners,
@@ -20,13 +20,12 @@ from molmopoint.data.importers.common import (
     whole_text,
 )
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import BROKEN, PointLists
 from molmopoint.data.records import FULL_SCALE
 from molmopoint.errors import MolmoPointError, ProcessingError
 
 BOXES = ("xyxy", "xywh")
 COORDS = ("pixel", *FULL_SCALE)
-
-_PLACE = "place"
 
 
 def read_screenspot(
@@ -86,17 +85,17 @@ def _row(item: Any, box: str, coords: str, folder: Path, collector: Collector, w
     lists = collector.picture(image, size, coords=coords)
     if lists is None:
         return None
-    with lists.object(_PLACE, where):
-        _add(lists, item.get("bbox", item.get("box_coordinates")), str(kind), box, where)
+    with lists.object(prompt, where):
+        _add(lists, prompt, item.get("bbox", item.get("box_coordinates")), str(kind), box, where)
     found = list(lists.rows())
     return {"image": str(image), "prompt": prompt, "points": found[0]["points"], "coords": coords} if found else None
 
 
-def _add(lists: PointLists, values: Any, kind: str, box: str, where: str) -> None:
+def _add(lists: PointLists, prompt: str, values: Any, kind: str, box: str, where: str) -> None:
     """The place of a box or polygon."""
     places = numbers(values, where)
     if kind == "polygon" and len(places) != 4:  # four numbers under this name are two corners of a box
-        lists.add_polygon(_PLACE, [corners(places, where)])
+        lists.add_polygon(prompt, [corners(places, where)])
         return
     left, top, third, fourth = numbers(values, where, 4).tolist()
     if box == "xywh" and kind != "polygon":
@@ -106,7 +105,7 @@ def _add(lists: PointLists, values: Any, kind: str, box: str, where: str) -> Non
     if third < left or fourth < top:
         hint = "the option box is perhaps 'xywh'"
         raise ProcessingError(f"{where}: expected a box x1, y1, x2, y2 in order, got {short(values)}; {hint}")
-    lists.add_box(_PLACE, left, top, third, fourth)
+    lists.add_box(prompt, left, top, third, fourth)
 
 
 def _size(item: Mapping[str, Any], where: str) -> tuple[float, float] | None:

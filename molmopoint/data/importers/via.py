@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import NEGATIVES, WITHOUT_PLACE, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import PathLike, label_text, number, numbers, picture_path, read_json, required, short, whole_text
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import WITHOUT_PLACE, PointLists
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 

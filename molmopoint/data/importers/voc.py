@@ -11,11 +11,14 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import NEGATIVES, Collector, PointLists
+from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import PathLike, label_text, numbers, picture_path, read_text, read_xml, recorded_size
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import PointLists
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
+
+_SUFFIXES = sorted(PICTURE_SUFFIXES | {suffix.upper() for suffix in PICTURE_SUFFIXES})
 
 _CORNER = re.compile(r"([xy])(\d{1,6})")
 
@@ -88,15 +91,16 @@ def _picture(root: Element, file: Path, images: Path | None) -> Path:
     """The file of the picture: as it is named, else one with the name of the XML file, which is what remains after renaming."""
     folder = images or _usual_folder(file)
     name = (root.findtext("filename") or "").strip()
-    suffixes = sorted(PICTURE_SUFFIXES | {suffix.upper() for suffix in PICTURE_SUFFIXES})
-    alike = next((path for suffix in suffixes if is_file(path := folder / f"{file.stem}{suffix}")), None)
     try:
-        named = picture_path(folder, name, f"{file}, filename")
-    except ProcessingError:
-        if alike is None:
-            raise
-        return alike
-    return named if alike is None or is_file(named) else alike
+        named, refusal = picture_path(folder, name, f"{file}, filename"), None
+    except ProcessingError as error:
+        named, refusal = None, error
+    if named is not None and is_file(named):
+        return named
+    alike = next((path for suffix in _SUFFIXES if is_file(path := folder / f"{file.stem}{suffix}")), named)
+    if alike is None:
+        raise refusal or ProcessingError(f"{file}: expected a filename, got none; export it again")
+    return alike
 
 
 def _usual_folder(file: Path) -> Path:

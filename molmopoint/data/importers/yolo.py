@@ -11,13 +11,13 @@ import yaml
 from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import PathLike, label_text, one_of, read_text, required, short
 from molmopoint.data.importers.journal import Journal
+from molmopoint.data.importers.point_lists import KEYPOINTS
 from molmopoint.data.importers.yolo_labels import Kinds, add_labels
 from molmopoint.data.importers.yolo_paths import Places, exists, label_file, listed_pictures
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
 
 TARGETS = ("object", "keypoints")
-KEYPOINTS = ("visible", "labelled")
 
 _UNREAD = frozenset({".dng", ".heic", ".heif", ".pfm"})
 """Endings of pictures that the tools know and the library does not."""
@@ -137,7 +137,7 @@ def _pictures(places: Places, entry: Any, journal: Journal) -> Iterator[Path]:
         if place.is_file():
             yield from listed_pictures(place, places, journal)
             continue
-        files = sorted(place.rglob("*"))
+        files = sorted(places.walked(place).rglob("*"))
         for file in files:
             if file.suffix.lower() in PICTURE_SUFFIXES:
                 yield file

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import BROKEN, PointLists
 from molmopoint.data.importers.common import corners, decoded_text, numbers, read_bytes
+from molmopoint.data.importers.point_lists import BROKEN, PointLists, keypoint_label
 from molmopoint.errors import ProcessingError
 
 _FURTHEST = 2.0
@@ -47,9 +47,9 @@ class Kinds:
             names = names.get(str(index))
         count = 0 if self.shape is None else self.shape[0]
         given = names if isinstance(names, list) else []
-        named = [str(name).replace("_", " ") if isinstance(name, str) else "" for name in given[:count]]
+        named = [name if isinstance(name, str) else "" for name in given[:count]]
         named += [""] * (count - len(named))
-        return [f"{name or f'keypoint {number}'} of the {self.classes[index]}" for number, name in enumerate(named, start=1)]
+        return [keypoint_label(name or f"keypoint {number}", self.classes[index]) for number, name in enumerate(named, start=1)]
 
 
 def add_labels(lists: PointLists, file: Path, kinds: Kinds) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.common import PathLike, read_text, short
+from molmopoint.data.importers.common import PathLike, read_text, settled, short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import inside_folder, is_file
@@ -71,8 +71,19 @@ class Places:
             )
         return found[0]
 
+    def walked(self, folder: Path) -> Path:
+        """The folder itself, if what lies below it may be listed: a link may lead to the root of the disk, or above the data set.
+
+        Raises:
+            ProcessingError: it may not.
+        """
+        target, own = folder.resolve(), self.own.resolve()
+        if target == Path(target.anchor) or (own != target and own.is_relative_to(target)):
+            raise ProcessingError(f"expected a folder of pictures in {self.own}, got {folder}, a link to {target}; remove the link")
+        return folder
+
     def _allows(self, path: Path) -> bool:
-        own = self.own.absolute()
+        own = settled(self.own)
         if _stays(own, path):
             return own != Path(own.anchor)
         # The root of the disk lies beside nothing, and what is above the folder is not walked either.
@@ -84,11 +95,11 @@ def label_file(image: Path) -> Path:
     """The last folder named `images` becomes `labels`; without one, or where nothing is there, the file lies beside the picture."""
     parts = list(image.parts)
     at = [i for i, part in enumerate(parts[:-1]) if part == "images"]
-    beside = image.with_suffix(".txt")
+    beside = image.parent / f"{image.stem}.txt"
     if not at:
         return beside
     parts[at[-1]] = "labels"
-    swapped = Path(*parts).with_suffix(".txt")
+    swapped = Path(*parts[:-1]) / beside.name
     return beside if is_file(beside) and not is_file(swapped) else swapped
 
 
@@ -117,7 +128,7 @@ def exists(path: Path) -> bool:
 
 def _is_known(image: Path) -> bool:
     """Whether there is the picture or its label file; exports often leave the pictures out."""
-    return is_file(image) or (image.name != "" and is_file(label_file(image)))
+    return is_file(image) or is_file(label_file(image))
 
 
 def _stays(folder: Path, path: Path) -> bool:

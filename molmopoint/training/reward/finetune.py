@@ -153,7 +153,7 @@ def _check_apart(trained: Preferences, held_out: Preferences) -> None:
 def new_network(model: str | Path, recipe: Recipe) -> tuple[RewardModel, RowBuilder]:
     """The model that is trained, adapters in it, and what makes its rows."""
     section = reward_section(recipe)
-    names = ("layout", "opening", "attention", "pooling", "head_width", "activation")
+    names = ("layout", "opening", "attention", "pooling", "begin", "head_width", "activation")
     settings = RewardSettings(**{name: getattr(section, name) for name in names})
     backbone, processor = load_reward_start(model, recipe)
     builder = RowBuilder(processor, settings)

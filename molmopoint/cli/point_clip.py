@@ -1,0 +1,131 @@
+"""`molmopoint point` for a video: one clip, one prompt, points with their times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from molmopoint.cli import console
+from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.files import write_picture
+from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
+from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.pipeline import Pointer, PointingResult
+from molmopoint.pipeline.clips import ClipOptions
+from molmopoint.pipeline.options import AnswerOptions
+from molmopoint.pipeline.prompts import complete_prompt
+
+
+@dataclass
+class PointClipCommand:
+    """One call of the command; `run` does everything and returns the exit code.
+
+    Attributes:
+        out: folder for the frames that have points, drawn.
+        part: `start`, `end` and `windows` of `Pointer.point_video`; times count from the beginning of the video.
+        request: options of the answer.
+    """
+
+    video: Path
+    prompt: str
+    model: str = "nano"
+    device: str | None = None
+    dtype: str | None = None
+    out: Path | None = None
+    json_output: bool = False
+    part: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Points, draws what was asked for, and returns the exit code."""
+        try:
+            self._check_usage()
+        except MolmoPointError as error:
+            console.complain(error)
+            return USAGE
+        try:
+            with console.quiet_stdout():
+                pointer = load_pointer(self.model, self.dtype, self.device)
+        except LOADING_FAULTS as error:
+            console.complain(f"the model {self.model!r} could not be loaded: {error}")
+            return NO_MODEL
+        except KeyboardInterrupt:
+            console.complain(f"interrupted while the model {self.model!r} was loaded")
+            return INTERRUPTED
+        try:
+            with console.quiet_stdout():
+                result = self._answer(pointer)
+                drawn = list(self._draw(result))
+        except KeyboardInterrupt:
+            console.complain("interrupted")
+            return INTERRUPTED
+        except (MolmoPointError, OSError, RuntimeError) as error:
+            console.complain(f"{self.video}: {error}")
+            return SOME_FAILED
+        self._report(result, drawn)
+        return OK
+
+    def _check_usage(self) -> None:
+        """Raises a MolmoPointError where options do not fit, before anything is loaded."""
+        complete_prompt(self.prompt, self.request.get("template"))
+        AnswerOptions.of(**self.request)
+        ClipOptions(start=self.part.get("start", 0.0), end=self.part.get("end"))
+        if self.out is not None and (self.out.is_file() or self.out.suffix):
+            raise ProcessingError(f"expected --out to be a folder for the frames of a video, got {str(self.out)!r}; pass a folder")
+
+    def _answer(self, pointer: Pointer) -> PointingResult:
+        """The points, with a progress bar on stderr for windows."""
+        notes = console.notes()
+        columns = (SpinnerColumn(), TextColumn("Pointing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
+            task = progress.add_task("", total=1)
+
+            def tell(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            return pointer.point_video(self.video, self.prompt, absolute=True, progress=tell, **self.part, **self.request)
+
+    def _draw(self, result: PointingResult) -> Iterator[Path]:
+        """Writes the frames that have points, and names each."""
+        if self.out is None or not len(result.points):
+            return
+        times = sorted(set(result.points.group.tolist()))
+        pictures = result.draw()
+        for time, picture in zip(times, pictures if isinstance(pictures, list) else [pictures], strict=True):
+            path = self.out / f"{self.video.stem}-{time:09.2f}s.png"
+            write_picture(picture, path)
+            yield path
+
+    def _report(self, result: PointingResult, drawn: list[Path]) -> None:
+        """The answer on stdout, as JSON or for people."""
+        if self.json_output:
+            beside = {"windows": len(result.answers) or 1, "drawn": [str(path) for path in drawn]}
+            console.print_json({"model": self.model, "video": str(self.video), **result.to_dict(), **beside})
+            return
+        paper = console.findings()
+        for line in _lines(self.video, result):
+            paper.print(line)
+        for path in drawn:
+            paper.print(f"  drawn to {escape(str(path))}")
+
+
+def _lines(video: Path, result: PointingResult) -> Iterator[str]:
+    """The answer for people, as rich markup."""
+    found = f"{len(result.points)} point{'s' * (len(result.points) != 1)}"
+    windows = f", in {len(result.answers)} windows" if len(result.answers) > 1 else ""
+    yield f"[bold]{escape(str(video))}[/]: {found}{windows}  [dim]{escape(' '.join(result.text.split()))}[/]"
+    for point in result.points:
+        score = "" if math.isnan(point.score) else f"  score {point.score:.2f}"
+        yield f"  [bold]{point.object_id:>3}[/]  {point.group:8.2f} s  x {point.x:8.1f}  y {point.y:8.1f}{score}"
+    if result.truncated:
+        yield "  [yellow]cut by the token limit; raise --max-new-tokens[/]"
+    if result.invalid:
+        yield f"  [yellow]{result.invalid} of the answer's points name no place and are left out[/]"
+    for note in result.notes:
+        yield f"  [yellow]{escape(note)}[/]"
