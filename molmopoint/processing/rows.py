@@ -177,9 +177,9 @@ def collate(
 
     Returns:
         input_ids, selection_ids, attention_mask and mm_token_type_ids (B, S), and each further column that a row has: position_ids,
-        example_ids, branch_ids, shift_labels and loss_weights (B, S), response_starts, response_words and response_positions (B, R),
-        -1 where a row has fewer answers. If any row has pictures, pixel_values (N, G, patch values) flat over the call and image_token_pooling (P of all
-        rows, K), numbered over the call; or image_features (P of all rows, H), if rows have them.
+        example_ids, branch_ids, shift_labels and loss_weights (B, S); response_starts, response_words and response_positions (B, R), -1
+        where a row has fewer answers. If any row has pictures, pixel_values (N, G, patch values) flat over the call and
+        image_token_pooling (P of all rows, K), numbered over the call; or image_features (P of all rows, H), if rows have them.
 
     Raises:
         ProcessingError: no rows, crops of different sizes, or features in some rows and pixels in others.
