@@ -58,7 +58,8 @@ def read_mask(path: Path, threshold: int = 127) -> np.ndarray:
         values = np.asarray(picture)
         if values.ndim == 3 and picture.mode in ("RGBA", "LA"):
             values = values[..., :-1]
-    return values > threshold if values.ndim == 2 else (values > threshold).any(axis=-1)
+    above = values > threshold
+    return above if above.ndim == 2 else np.asarray(above.any(axis=-1))
 
 
 def white_mask(path: Path) -> np.ndarray:

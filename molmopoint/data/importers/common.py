@@ -17,7 +17,7 @@ import numpy as np
 
 from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
-from molmopoint.files import inside_folder, is_file
+from molmopoint.files import is_file
 
 PathLike = str | os.PathLike[str]
 
@@ -197,12 +197,21 @@ def picture_path(folder: Path, name: Any, where: str, *, beside: bool = False) -
     """
     spelt = whole_text(name, where).replace("\\", "/")
     begin = settled(folder)
-    try:
-        # Links below the folder are the user's own; pictures are often kept on another disk.
-        inside_folder(begin.parent if beside else begin, str(begin / spelt), follow_links=False)
-    except ValueError as error:
-        raise ProcessingError(f"{where}: {error}; or name the folder of the pictures with --images") from error
+    outer = begin.parent if beside else begin
+    if "\0" in spelt or not lies_in(outer, begin / spelt):
+        raise ProcessingError(
+            f"{where}: expected a file inside {str(outer)!r}, got {short(name)}, which leads out of it; correct the name, or give the "
+            "folder of the pictures with --images"
+        )
     return folder / spelt
+
+
+def lies_in(folder: Path, path: Path) -> bool:
+    """Whether a path leads into a folder.
+
+    Links are not followed: below the folder they are the user's own, for pictures are often kept on another disk.
+    """
+    return settled(path).is_relative_to(settled(folder))
 
 
 def settled(path: Path) -> Path:

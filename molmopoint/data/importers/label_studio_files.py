@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.files import inside_folder, is_file
+from molmopoint.data.importers.common import picture_path
+from molmopoint.errors import ProcessingError
+from molmopoint.files import is_file
 
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What the server writes in front of the name of an upload."""
@@ -100,12 +101,7 @@ class ExportedFiles:
         return next((address.parts[-n:] for n in lengths if self._endings[address.parts[-n:]] == 1), address.parts)
 
     def _inside(self, name: str) -> Path:
-        try:
-            return inside_folder(self._folder, name, follow_links=False)
-        except ProcessingError:
-            raise
-        except MolmoPointError as error:
-            raise ProcessingError(str(error)) from error
+        return picture_path(self._folder, name, "address of a picture")
 
 
 def file_ending(text: str) -> str:

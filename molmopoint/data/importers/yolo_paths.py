@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.common import PathLike, read_text, settled, short
+from molmopoint.data.importers.common import PathLike, lies_in, read_text, settled, short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.files import inside_folder, is_file
+from molmopoint.files import is_file
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Places:
 
     def _allows(self, path: Path) -> bool:
         own = settled(self.own)
-        if _stays(own, path):
+        if lies_in(own, path):
             return own != Path(own.anchor)
         # The root of the disk lies beside nothing, and what is above the folder is not walked either.
         outer = own.parent
-        return self.beside and outer != Path(outer.anchor) and _stays(outer, path) and not _stays(path, outer)
+        return self.beside and outer != Path(outer.anchor) and lies_in(outer, path) and not lies_in(path, outer)
 
 
 def label_file(image: Path) -> Path:
@@ -129,12 +129,3 @@ def exists(path: Path) -> bool:
 def _is_known(image: Path) -> bool:
     """Whether there is the picture or its label file; exports often leave the pictures out."""
     return is_file(image) or is_file(label_file(image))
-
-
-def _stays(folder: Path, path: Path) -> bool:
-    """Whether a path lies in a folder, links below it as the user laid them."""
-    try:
-        inside_folder(folder, str(path.absolute()), follow_links=False)
-    except MolmoPointError:
-        return False
-    return True
