@@ -9,16 +9,14 @@ from pathlib import Path, PurePosixPath
 from molmopoint.errors import MolmoPointError
 
 
-def inside_folder(folder: str | os.PathLike[str], name: str, *, follow_links: bool = True) -> Path:
+def inside_folder(folder: str | os.PathLike[str], name: str) -> Path:
     """The path of a name that came from a file, if it stays inside the folder.
 
-    Separators of Windows are understood.
+    Separators of Windows are understood. Links are followed before the comparison.
 
     Args:
         folder: which the path must not leave; it need not exist.
         name: relative, or absolute inside the folder.
-        follow_links: before the comparison. Without it links may lead out of the folder: right where the user laid them, as in
-            a folder of pictures kept on another disk, and wrong where they came along with the name, as in an archive.
 
     Returns:
         `folder / name`, as it is written rather than with its links followed.
@@ -30,10 +28,9 @@ def inside_folder(folder: str | os.PathLike[str], name: str, *, follow_links: bo
     if not spelt.strip() or "\0" in spelt:
         raise MolmoPointError(f"expected the name of a file in {os.fspath(folder)!r}, got {name!r}; correct the name")
     path = Path(folder) / PurePosixPath(spelt)
-    settled = Path.resolve if follow_links else os.path.abspath
     try:
         os.fsencode(path)
-        stays = Path(settled(path)).is_relative_to(settled(Path(folder)))
+        stays = path.resolve().is_relative_to(Path(folder).resolve())
     except (OSError, RuntimeError, ValueError) as error:  # circles of links, names that are too long, half characters
         raise MolmoPointError(f"expected a usable file name in {os.fspath(folder)!r}, got {name[:80]!r} ({error})") from error
     if not stays:
