@@ -12,14 +12,16 @@ from molmopoint.errors import MolmoPointError
 def inside_folder(folder: str | os.PathLike[str], name: str) -> Path:
     """The path of a name that came from a file, if it stays inside the folder.
 
-    Separators of Windows are understood. Links are followed before the comparison.
+    Separators of Windows are understood. Names are compared, not what links lead to: links below the folder are its owner's, such as
+    pictures kept on another disk, or the files of the hub's cache, all of which are links. What unpacks an archive must refuse the
+    links in it.
 
     Args:
         folder: which the path must not leave; it need not exist.
         name: relative, or absolute inside the folder.
 
     Returns:
-        `folder / name`, as it is written rather than with its links followed.
+        The path with its steps up and down taken, so that no link on the way changes where it leads.
 
     Raises:
         MolmoPointError: the name is empty, holds a null character, or leads out of the folder.
@@ -27,11 +29,12 @@ def inside_folder(folder: str | os.PathLike[str], name: str) -> Path:
     spelt = name.replace("\\", "/")
     if not spelt.strip() or "\0" in spelt:
         raise MolmoPointError(f"expected the name of a file in {os.fspath(folder)!r}, got {name!r}; correct the name")
-    path = Path(folder) / PurePosixPath(spelt)
+    path = Path(os.path.normpath(Path(folder) / PurePosixPath(spelt)))
     try:
         os.fsencode(path)
-        stays = path.resolve().is_relative_to(Path(folder).resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # circles of links, names that are too long, half characters
+        stays = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))  # noqa: PTH100 (`resolve` follows links)
+        path.is_file()
+    except (OSError, ValueError) as error:  # names that are too long, half characters
         raise MolmoPointError(f"expected a usable file name in {os.fspath(folder)!r}, got {name[:80]!r} ({error})") from error
     if not stays:
         where = os.fspath(folder)

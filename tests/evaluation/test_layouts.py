@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 
 import numpy as np
@@ -235,3 +236,17 @@ def test_absolute_names_inside_the_folder_are_fine(tmp_path):
     file.parent.mkdir()
     file.write_bytes(b"x")
     assert Media(tmp_path).pictures(str(file)) == (file,)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of Unix")
+def test_files_of_the_hub_are_links_out_of_their_folder(tmp_path):
+    """The cache of the hub keeps contents by hash, and a snapshot is a folder of links to them."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0a1b"
+    blobs.mkdir()
+    (snapshot / "images").mkdir(parents=True)
+    (blobs / "4f3a").write_bytes(b"picture")
+    (snapshot / "images" / "a.png").symlink_to("../../../blobs/4f3a")
+    assert place_of(snapshot, "images/a.png").read_bytes() == b"picture"
+    assert FileFinder(snapshot).expect("images\\a.png").read_bytes() == b"picture"
+    for name in ("../../blobs/4f3a", "images/../../../blobs/4f3a", str(blobs / "4f3a")):
+        assert place_of(snapshot, name) == snapshot / NOWHERE
