@@ -263,7 +263,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             return _Read(text.run_layers(embeddings, mask, position_ids, past), None, record)
         # All states, for versions of transformers number those that are asked for differently.
         kept = {name: bool(value) for name, value in record.items()}
-        output: Any = text.record_layers(embeddings, mask, position_ids, past, return_dict=True, **kept)
+        inputs = (embeddings, mask, position_ids, past)
+        output: Any = text.record_layers(*inputs, return_dict=True, **kept)  # pyright: ignore[reportCallIssue] (of the decorator)
         hidden, normed = output.last_hidden_state, None
         recorded: dict[str, Any] = {} if output.attentions is None else {"attentions": output.attentions}
         if output.hidden_states is not None:
