@@ -41,6 +41,7 @@ class AnswerOptions:
         max_crops: most crops per picture; None for the checkpoint's own number. More crops see smaller things.
         template: where the prompt goes, `"{}"` to send it exactly as typed; see `molmopoint.pipeline.prompts`.
         sampling: arguments of `generate`, such as `temperature` or `top_p`; greedy without.
+        allow_urls: fetch pictures from addresses of the web, from public hosts alone.
     """
 
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
@@ -49,6 +50,7 @@ class AnswerOptions:
     max_crops: int | None = None
     template: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    allow_urls: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("max_new_tokens", self.max_new_tokens), ("max_points", self.max_points), ("max_crops", self.max_crops)):
@@ -57,8 +59,9 @@ class AnswerOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ProcessingError(f"expected {name} to be a whole number of 1 or more{' or None' * optional}, got {value!r}")
-        if not isinstance(self.single, bool):
-            raise ProcessingError(f"expected single to be True or False, got {self.single!r}")
+        for name in ("single", "allow_urls"):
+            if not isinstance(getattr(self, name), bool):
+                raise ProcessingError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
         object.__setattr__(self, "sampling", _checked_sampling(self.sampling))
 
     @classmethod

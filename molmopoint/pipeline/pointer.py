@@ -75,12 +75,14 @@ class Pointer:
         max_crops: int | None = None,
         template: str | None = None,
         history: Sequence[Turn] | None = None,
+        allow_urls: bool = False,
         **sampling: Any,
     ) -> PointingResult:
         """Points at what the prompt names.
 
         Args:
-            image: a picture, a list of pictures, what `encode` returned, or None for text alone.
+            image: a picture, a list of pictures, what `encode` returned, or None for text alone. A picture is a path, the bytes of a file,
+                a `data:` address, a PIL picture, an array or a tensor.
             prompt: a noun phrase ("the red circles"), which becomes "Point to the red circles", or a request or question,
                 which is sent as it is.
             max_new_tokens: length limit of the answer; `truncated` tells whether it cut it.
@@ -89,6 +91,7 @@ class Pointer:
             max_crops: most crops per picture; more see smaller things and take longer.
             template: where the prompt goes instead; `"{}"` sends it exactly as typed.
             history: earlier turns about the same pictures: results, or pairs of a prompt and its points or plain answer.
+            allow_urls: fetch pictures from addresses of the web, `https://...`, from public hosts alone.
             **sampling: arguments of `generate`, such as `temperature=0.7` or `top_p=0.9`; greedy without.
 
         Returns:
@@ -98,7 +101,7 @@ class Pointer:
             ProcessingError: a picture or the prompt cannot be used.
             GroundingError: the history does not fit the pictures.
         """
-        options = AnswerOptions(max_new_tokens, max_points, single, max_crops, template, sampling)
+        options = AnswerOptions(max_new_tokens, max_points, single, max_crops, template, sampling, allow_urls)
         request = self._builder.about_pictures(image, complete_prompt(prompt, template), options, history)
         return self._answer([request], options)[0]
 
@@ -350,17 +353,18 @@ class Pointer:
         settings = TrackOptions.of(**options)
         return self._tracker.run(_pairs(videos, prompts), settings, batch_size=batch_size, on_error=on_error, watch=watch)
 
-    def encode(self, image: Any, *, max_crops: int | None = None) -> EncodedImage:
+    def encode(self, image: Any, *, max_crops: int | None = None, allow_urls: bool = False) -> EncodedImage:
         """Looks at a picture, or a list of pictures, once, for any number of prompts.
 
         Args:
             image: a picture or a list of pictures.
             max_crops: as in `point`, fixed from here on.
+            allow_urls: as in `point`.
 
         Returns:
             What `point`, `count`, `stream` and `point_batch` take in place of the picture. It lives on the model's device.
         """
-        visual = self._builder.see(image, max_crops)
+        visual = self._builder.see(image, max_crops, allow_urls=allow_urls)
         if not visual.pixels:
             raise ProcessingError("expected a picture to encode, got none; requests of text alone need no encoding")
         return EncodedImage(visual, self._family.encode(visual), max_crops)

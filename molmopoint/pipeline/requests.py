@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from molmopoint.errors import InputWarning, ProcessingError
@@ -92,7 +93,8 @@ class RequestBuilder:
                 encoded = image.max_crops or "the default"
                 raise ProcessingError(f"expected max_crops as encoded ({encoded}), got {options.max_crops}; pass it to `encode` instead")
             return self.ask(image.visual, prompt, options.single, history, image.features)
-        return self.ask(self.see(image, options.max_crops), prompt, options.single, history)
+        visual = self.see(image, options.max_crops, allow_urls=options.allow_urls)
+        return self.ask(visual, prompt, options.single, history)
 
     def about_video(
         self, video: Any, prompt: str, clip_options: ClipOptions, options: AnswerOptions, history: Sequence[Turn] | None = None
@@ -126,14 +128,13 @@ class RequestBuilder:
             raise ProcessingError(f"expected a video with {', '.join(of_clip)}, got none; pass video=...")
         return self.about_pictures(image, prompt, settings, history), settings
 
-    def see(self, image: Any, max_crops: int | None) -> VisualInput:
+    def see(self, image: Any, max_crops: int | None, *, allow_urls: bool = False) -> VisualInput:
         """Pictures as model input."""
         with picture_limit(self._max_pixels):
-            return self._see(image, max_crops)
+            pictures = tuple(load_picture(picture, allow_urls=allow_urls) for picture in _picture_list(image))
+        return self._see(pictures, max_crops, as_list=isinstance(image, (list, tuple)))
 
-    def _see(self, image: Any, max_crops: int | None) -> VisualInput:
-        as_list = isinstance(image, (list, tuple))
-        pictures = tuple(load_picture(picture) for picture in _picture_list(image))
+    def _see(self, pictures: tuple[Image.Image, ...], max_crops: int | None, *, as_list: bool) -> VisualInput:
         options: dict[str, Any] = {} if max_crops is None or not pictures else {"max_crops": max_crops}
         output = self._processor(
             text=[IMAGE_PLACEHOLDER * len(pictures)],

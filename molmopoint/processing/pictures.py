@@ -1,8 +1,8 @@
 """Turning what people bring into pictures of RGB bytes, as they are displayed.
 
-A picture is a path, a PIL picture, an array (H, W, 3) or (H, W), or a tensor (3, H, W). Arrays and tensors hold uint8, or
-floats in [0, 1]. The surprise to know: points refer to the picture **as displayed**, so the orientation a camera stored in
-EXIF is applied first, and sizes are those after the turn.
+A picture is a path, the bytes of a file, a `data:` address, a PIL picture, an array (H, W, 3) or (H, W), or a tensor (3, H, W). Arrays
+and tensors hold uint8, or floats in [0, 1]. The surprise to know: points refer to the picture **as displayed**, so the orientation a
+camera stored in EXIF is applied first, and sizes are those after the turn.
 
 Transparent pixels are laid on white, as a page or a viewer shows them; dropping the alpha channel would bring up whatever
 colours an editor left behind the transparent parts. Animations and multi-page files are refused, because a point in a
@@ -11,6 +11,7 @@ picture that moves has no single meaning; phone pictures (MPO) that merely carry
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,20 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from molmopoint.errors import ProcessingError
 from molmopoint.files import check_picture_size, is_file, is_folder, open_picture
+from molmopoint.files.addresses import bytes_of_data_address, fetch, is_data_address, is_web_address
 
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 _STILL_FORMATS = frozenset({"MPO"})  # several pictures in the file, the first is the photograph
 
 
-def load_picture(source: Any) -> Image.Image:
+def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
     """The picture as PIL RGB, upright, without transparency.
 
     Args:
-        source: a path; a PIL picture; an array (H, W, 3) or (H, W); or a tensor (3, H, W). uint8, or floats in [0, 1].
+        source: a path; the bytes of a picture file, or a file that is open for reading them; a `data:` address; a PIL picture; an array
+            (H, W, 3) or (H, W); or a tensor (3, H, W). uint8, or floats in [0, 1].
+        allow_urls: fetch an address of the web, `https://...`, from a public host.
 
     Returns:
         A new PIL picture of mode RGB, as displayed (EXIF orientation applied, alpha on white).
@@ -39,14 +43,22 @@ def load_picture(source: Any) -> Image.Image:
         ProcessingError: the file is missing, broken or not a picture; it is animated, empty or larger than
             `molmopoint.files.max_picture_pixels()`; the array has another shape, type or range. The message names the file if there is one.
     """
+    if isinstance(source, str) and is_data_address(source):
+        return _open_bytes(bytes_of_data_address(source), "a data address")
+    if isinstance(source, str) and is_web_address(source):
+        return _open_bytes(_fetched(source, allow_urls), repr(source[:120]))
     if isinstance(source, (str, Path)):
         return _open_file(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _open_bytes(bytes(source), "bytes")
+    if hasattr(source, "read"):
+        return _open_bytes(_read(source), "an open file")
     if isinstance(source, Image.Image):
         return _to_rgb(source, _name_of(source))
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return Image.fromarray(_array_to_rgb_bytes(source))
     raise ProcessingError(
-        f"expected a picture (path, PIL picture, array or tensor), got {type(source).__name__}; open it with PIL.Image.open first"
+        f"expected a picture (path, bytes, PIL picture, array or tensor), got {type(source).__name__}; open it with PIL.Image.open first"
     )
 
 
@@ -64,18 +76,46 @@ def is_picture(source: Any) -> bool:
 
 def _open_file(path: str | Path) -> Image.Image:
     name = str(path)
-    if name.startswith(("http://", "https://", "data:")):
-        raise ProcessingError(f"expected a picture file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
     if not is_file(Path(name)):
         kind = "a folder" if is_folder(Path(name)) else "nothing"
         raise ProcessingError(f"expected a picture file at {name!r}, found {kind} there; check the path")
+    return _opened(name, repr(name))
+
+
+def _open_bytes(content: bytes, name: str) -> Image.Image:
+    if not content:
+        raise ProcessingError(f"expected the bytes of a picture in {name}, got none; read the file from its beginning")
+    return _opened(io.BytesIO(content), name)
+
+
+def _opened(source: str | io.BytesIO, name: str) -> Image.Image:
     try:
-        with open_picture(name) as picture:
-            return _to_rgb(picture, repr(name))
+        with open_picture(source) as picture:
+            return _to_rgb(picture, name)
     except UnidentifiedImageError as error:
-        raise ProcessingError(f"expected a picture in {name!r}, got bytes of no known format; save it as PNG or JPEG") from error
+        raise ProcessingError(f"expected a picture in {name}, got bytes of no known format; save it as PNG or JPEG") from error
     except OSError as error:
-        raise ProcessingError(f"expected a readable picture in {name!r}, got: {error}; check permissions and the file") from error
+        raise ProcessingError(f"expected a readable picture in {name}, got: {error}; check permissions and the file") from error
+
+
+def _fetched(address: str, allow_urls: bool) -> bytes:
+    """The bytes at an address of the web, where that is allowed."""
+    if not allow_urls:
+        raise ProcessingError(
+            f"expected a picture file, got the address {address[:80]!r}; addresses are not fetched unless allow_urls=True says so"
+        )
+    return fetch(address)
+
+
+def _read(file: Any) -> bytes:
+    """What is left in a file that is open for reading bytes."""
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:  # closed, or not open for reading
+        raise ProcessingError(f"expected a file that is open for reading, got: {error}; open it again") from error
+    if not isinstance(content, bytes):
+        raise ProcessingError(f"expected a file that is open for reading bytes, got {type(content).__name__} from it; open it with 'rb'")
+    return content
 
 
 def _to_rgb(picture: Image.Image, name: str) -> Image.Image:

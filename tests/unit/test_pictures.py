@@ -128,7 +128,7 @@ def animation(tmp_path: Path) -> Path:
     [
         (lambda tmp: tmp / "missing.png", r"expected a picture file at '.*missing.png', found nothing"),
         (lambda tmp: tmp, "found a folder there"),
-        (lambda tmp: "https://example.org/a.png", "nothing is downloaded"),
+        (lambda tmp: "https://example.org/a.png", "unless allow_urls"),
         (text_file, r"words.png', got bytes of no known format"),
         (empty_file, r"empty.jpg', got bytes of no known format"),
         (truncated, r"cut.png', got a broken or truncated one"),
