@@ -42,17 +42,19 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
 
     Raises:
         CheckpointError: there is no such model, it is of another family, its tokenizer lacks the special tokens, or its chat template
-            writes other turns than training.
+            cannot be followed.
     """
     register()
     source, revision = locate(model)
     kind = family_of(source, revision=revision)
     crops = recipe.data.crops_per_image
     with _told_as_checkpoint_errors(source):
-        read = Molmo2PointingProcessor if kind == "molmo2" else MolmoPointProcessor
-        processor: Any = read.from_pretrained(source, revision=revision)
-        processor.chat.prompts(["?"])  # a template that cannot be followed is told before the weights are read
-        family = TextFamily(processor, crops) if kind == "molmo2" else GroundingFamily(processor, crops)
+        family: Family
+        if kind == "molmo2":
+            family = TextFamily(Molmo2PointingProcessor.from_pretrained(source, revision=revision), crops)
+        else:
+            family = GroundingFamily(MolmoPointProcessor.from_pretrained(source, revision=revision), crops)
+        family.processor.chat.prompts(["?"])  # a template that cannot be followed is told before the weights are read
     return load_network(source, revision, recipe), family
 
 

@@ -153,7 +153,7 @@ def test_rows_without_pictures_may_lack_the_first_token(family: Any, layout: Any
     assert all(part.input_ids[0] == first for part in seen)
     text = builder.prompt("What?")
     assert (text.input_ids[0] == first) == (layout == "user" or opening == "always")
-    assert len(text) == len(text.mm_token_type_ids) == len(text.selection_ids)
+    assert len(text) == len(text.mm_token_type_ids) == len(text.column("selection_ids"))
 
 
 def test_a_template_that_writes_the_first_token_itself_keeps_it():

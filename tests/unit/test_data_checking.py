@@ -135,7 +135,7 @@ def test_a_point_is_drawn_where_it_is(tmp_path):
     marked = np.asarray(contact_sheet(records(row(points=[(75, 150)], label="x")), tmp_path), dtype=int)[60:340]
     rows, cols = np.nonzero(np.abs(plain - marked).sum(axis=2) > 90)
     # The picture fills the cell of 360 x 300 in width, so it is drawn at 1.2 times its size, 30 below the cell's top.
-    assert (cols.mean(), rows.mean()) == pytest.approx((14 + 90, 46 + 30 + 180 - 60), abs=1.5)
+    assert (cols.mean(), rows.mean()) == pytest.approx((14 + 90, 34 + 30 + 180 - 60), abs=1.5)
 
 
 def test_suspects_are_on_the_sheet(tmp_path):
