@@ -19,8 +19,8 @@ import numpy as np
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, Source, View
-from molmopoint.metrics.assignment import max_hit_scores
 from molmopoint.metrics.lookup import in_box
+from molmopoint.metrics.matching import max_hit_scores
 
 
 class Shapes(Benchmark):

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.molmo2.modeling_molmo2 import Molmo2PreTrainedModel, Molmo2TextModel
 from transformers.utils.output_capturing import capture_outputs
 
-from molmopoint.cache_name import CACHE
+from molmopoint.attention import CACHE
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFeatures, join_tables, tapped_features
 from molmopoint.errors import CheckpointError

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
-from molmopoint.attention import AttentionRule, honouring_mask, prompt_mask, recomputes_activations, step_mask
+from molmopoint.attention import AttentionRule, either, honouring_mask, prompt_mask, recomputes_activations, step_mask
 from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
-from molmopoint.cache_name import either
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
 from molmopoint.errors import InputWarning

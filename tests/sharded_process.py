@@ -22,8 +22,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from molmopoint.training.optimiser import build_optimiser, clip_groups
-from molmopoint.training.parameters import freeze, split_output_rows
+from molmopoint.training.optimiser import build_optimiser, clip_groups, freeze, split_output_rows
 from molmopoint.training.recipe import Groups, GroupSettings, Lora, Recipe
 from molmopoint.training.sharding import mixed_precision, shard, shard_as_launched
 

@@ -17,7 +17,7 @@ BASICS = {
     "errors", "tokens", "grammar", "key_map", "load_checks", "points", "tracks", "geometry", "config", "heads", "video", "decoding",
     "drawing", "sheets",
 }  # fmt: skip
-NETWORK = {"attention", "cache_name", "backbone", "connector", "generation", "losses", "rows", "saving", "adapters", "modeling", "molmo2"}
+NETWORK = {"attention", "backbone", "connector", "generation", "losses", "rows", "saving", "adapters", "modeling", "molmo2"}
 ABOVE = {"processing", "data", "metrics", "segmentation", "checkpoints", "registration"}
 # Every room but `heads` may also import those of `EVERYWHERE`, and every module its own room.
 EVERYWHERE = {"errors", "version", "files", "safe_text", "remote_code"}
@@ -31,22 +31,20 @@ DOORS: dict[str, set[str]] = {
     "grammar": set(),
     "key_map": set(),
     "load_checks": set(),
-    "released_config": set(),
     "heads": set(),
     "points": set(),
     "tracks": {"points"},
     "geometry": {"points"},
     "drawing": {"points"},
     "sheets": set(),
-    "config": {"tokens", "released_config"},
-    "cache_name": set(),
+    "config": {"tokens"},
     "attention": set(),
     "rows": {"config", "tokens"},
     "connector": {"config", "tokens"},
     "losses": {"config", "tokens", "heads", "rows"},
-    "generation": {"cache_name", "config", "tokens", "grammar", "heads", "rows", "attention"},
+    "generation": {"config", "tokens", "grammar", "heads", "rows", "attention"},
     "saving": {"config", "key_map"},
-    "backbone": {"cache_name", "config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
+    "backbone": {"attention", "config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
     "adapters": {"saving"},
     "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving", "adapters", "molmo2"},
     "molmo2": {"attention", "saving"},

@@ -14,8 +14,7 @@ from tiny_reward import random_reward
 from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.reward import RowBuilder
 from molmopoint.training.recipe import Data, Groups, GroupSettings, Logging, Lora, Optimiser, Recipe, Reward, Saving, Scoring
-from molmopoint.training.reward.dataset import PreferenceDataset
-from molmopoint.training.reward.order import ModalityOrder, modality_of
+from molmopoint.training.reward.dataset import ModalityOrder, PreferenceDataset, modality_of
 from molmopoint.training.reward.prepare import Budget, PreferenceCollator, PreferencePreparer
 from molmopoint.training.reward.trainer import RewardTrainer, make_reward_trainable
 

@@ -2,16 +2,131 @@
 
 Four numbers can be two corners or a corner and a size, and the wrong reading often still looks like a box. So the form is named
 by the benchmark, and a data set in which many boxes do not fit their pictures is refused.
+
+What screen benchmarks have in common: one instruction, one target, and the first point decides.
+
+What counting benchmarks of pictures have in common.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from molmopoint.errors import EvaluationError
+from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Metric, ShownTruth, Target, View
+from molmopoint.eval.layouts.outlines import box_outline
+from molmopoint.eval.layouts.parquet_rows import in_size
+from molmopoint.metrics.lookup import in_box, in_polygon
+from molmopoint.metrics.matching import close_in_image, stated_count
+
+
+class CountingBenchmark(Benchmark):
+    """The answer's number against the true one; `Item.truth` is the true number.
+
+    - `points`, the default and the rule of published tables: the number is how many points there are. "There are 5." without
+      points is 0.
+    - `stated`: the number is what the text says, and wrong where it says none; see `stated_count`.
+
+    Both are reported with `disagrees`: how often the text says another number than there are points, of the answers that say
+    one. Tables have the mean over all items and the mean over true counts, which reports mix up.
+    """
+
+    version: ClassVar[int] = 2
+    asking: ClassVar[Asking] = Asking(max_new_tokens=192, least_crops=24)
+    rules = ("points", "stated")
+    headline = ("correct", None)
+    metrics = (
+        Metric("correct", "binary"),
+        Metric("close", "binary", title="off by at most 1"),
+        Metric("states", "binary", title="states a number"),
+        Metric("disagrees", "binary", title="states another number than it points", given="states"),
+    )
+    views = (View(("count",), macro=True, order=tuple(str(count) for count in range(100))),)
+
+    def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+        """`correct`, `close` (off by at most one), `states` a number, and `disagrees` with the points."""
+        stated = stated_count(answer.text)
+        count = len(answer) if rule == "points" else stated
+        return {
+            "correct": float(count == item.truth),
+            "close": float(count is not None and close_in_image(count, item.truth)),
+            "states": float(stated is not None),
+            "disagrees": float(stated is not None and stated != len(answer)),
+        }
+
+    def shown_truth(self, item: Item) -> ShownTruth:
+        """The number; nobody knows the places."""
+        return ShownTruth(count=item.truth)
+
+
+def whole_number(value: object) -> int | None:
+    """A true count of zero or more, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value) if value >= 0 and value == int(value) else None
+
+
+LEAST_CROPS = 24
+"""Crops per picture of the authors' script, for screens and photographs alike; a model that was made for more gets more."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClickTarget:
+    """What has to be clicked.
+
+    Attributes:
+        box: (4,) x1, y1, x2, y2 in pixels, or None.
+        polygon: (v, 2) corners in pixels, or None. Neither box nor polygon: there is no such thing on the screen.
+        size: (width, height) the pixels belong to, where it is known.
+        published: the first four numbers in the data, which a reference may take for something else.
+    """
+
+    box: np.ndarray | None = None
+    polygon: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+    published: tuple[float, ...] = ()
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the right answer is to decline."""
+        return self.box is None and self.polygon is None
+
+    def holds(self, xy: np.ndarray) -> bool:
+        """Whether a point (2,) is in the target."""
+        if self.box is not None:
+            return bool(in_box(xy, self.box)[0])
+        return self.polygon is not None and bool(in_polygon(xy, self.polygon)[0])
+
+
+class ClickBenchmark(Benchmark):
+    """The first point must lie in the box, all four sides included; without a point the answer is wrong."""
+
+    asking: ClassVar[Asking] = Asking(max_new_tokens=128, single=True, least_crops=LEAST_CROPS)
+    rules = ("official",)
+    headline = ("correct", None)
+    metrics = (Metric("correct", "binary"), Metric("wrong_format", "binary", title="no point"))
+    expects_one = True
+
+    def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+        """`correct`, and `wrong_format` where there is no point at all."""
+        target: ClickTarget = item.truth
+        xy, rescaled = in_size(answer, target.size)
+        correct = len(xy) > 0 and target.holds(xy[0])
+        return {"correct": float(correct), "wrong_format": float(len(xy) == 0), "rescaled": float(rescaled)}
+
+    def shown_truth(self, item: Item) -> ShownTruth:
+        """The box or polygon; nothing where the right answer is to decline."""
+        target: ClickTarget = item.truth
+        if target.is_refusal:
+            return ShownTruth(count=0, size=target.size)
+        rings = box_outline(target.box) if target.box is not None else (np.asarray(target.polygon),)
+        return ShownTruth((Target(rings),), size=target.size)
+
 
 BoxForm = Literal["xyxy", "xywh"]
 """Two corners, or the upper left corner and width and height."""

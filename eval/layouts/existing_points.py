@@ -12,8 +12,8 @@ from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item
-from molmopoint.eval.layouts.mask_files import CACHE_FOLDER, UNREADABLE
-from molmopoint.eval.layouts.sizes import displayed_size
+from molmopoint.eval.layouts.outlines import CACHE_FOLDER, UNREADABLE
+from molmopoint.eval.layouts.parquet_rows import displayed_size
 from molmopoint.files import one_spelling, open_picture, written_whole
 
 FILE = "pixmo_metadata.csv"

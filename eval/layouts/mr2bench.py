@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from molmopoint.eval.benchmark import Items, Source
-from molmopoint.eval.layouts.collecting import ItemCollector
+from molmopoint.eval.layouts.parquet_rows import ItemCollector
 from molmopoint.eval.layouts.preference_rows import Media, add_preference, data_files, ranks_in, rows_of
 from molmopoint.eval.layouts.preferences import ListBenchmark
 

@@ -1,17 +1,137 @@
-"""Rows, masks and pictures inside parquet files, as the hub publishes data sets."""
+"""Rows, masks and pictures inside parquet files, as the hub publishes data sets.
+
+Sizes of pictures, and points of a picture that was stored in another size than its ground truth.
+
+Items as they are read from a layout, with the account of what is missing and what was mended.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.layouts.mask_files import CACHE_FOLDER
-from molmopoint.files import written_whole
+from molmopoint.eval.benchmark import Answer, Item, Items, Missing
+from molmopoint.eval.layouts.outlines import CACHE_FOLDER, UNREADABLE
+from molmopoint.files import open_picture, written_whole
+
+REPEATED = "several items with one id, told apart by their turn"
+
+
+class ItemCollector:
+    """Collects the items of a benchmark; every row ends up among the found or the missing ones.
+
+    Attributes:
+        found: items so far.
+        missing: rows that cannot be asked or judged.
+        warnings: faults that were mended, by kind.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Item] = []
+        self.missing: list[Missing] = []
+        self.warnings: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()
+
+    def name(self, key: str) -> str:
+        """An id made from content; a second row of the same content gets "#2", a third "#3"."""
+        self._seen[key] += 1
+        if self._seen[key] == 1:
+            return key
+        self.warnings[REPEATED] += 1
+        return f"{key}#{self._seen[key]}"
+
+    def add(self, item: Item) -> None:
+        """A row that can be asked and judged."""
+        self.found.append(item)
+
+    def miss(self, item_id: str, reason: str, detail: object = "") -> None:
+        """A row that cannot; the same fault in the same words."""
+        self.missing.append(Missing(item_id, reason, str(detail)[:200]))
+
+    def items(self) -> Items:
+        """What was collected."""
+        return Items(tuple(self.found), tuple(self.missing), {kind: count for kind, count in self.warnings.items() if count})
+
+
+def json_rows(path: Path, advice: str) -> list[dict[str, Any]]:
+    """The objects of a JSON file that holds a list.
+
+    Args:
+        path: of the file.
+        advice: what to do if it is not there.
+
+    Raises:
+        EvaluationError: there is no such file, or something else in it.
+    """
+    if not path.is_file():
+        raise EvaluationError(f"expected {path.name} in {path.parent}, found none; {advice}")
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"expected JSON in {path}, got {error}; download it again") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise EvaluationError(f"expected a list of objects in {path}, got {str(rows)[:80]!r}; {advice}")
+    return rows
+
+
+def text_of(row: dict[str, Any], field: str) -> str:
+    """A field as text without blanks around it; empty where there is none."""
+    value = row.get(field)
+    return value.strip() if isinstance(value, str) else ""
+
+
+_ORIENTATION = 0x0112
+_LARGEST = 1 << 31
+"""Pixels; a side of more is no side."""
+_TURNED = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+
+
+@lru_cache(maxsize=8192)
+def displayed_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) of the displayed picture from its header; None where there is no readable one."""
+    try:
+        with open_picture(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_ORIENTATION) in _TURNED
+    except UNREADABLE:
+        return None
+    return (height, width) if turned else (width, height)
+
+
+def stated_size(values: Any) -> tuple[int, int] | None:
+    """(width, height) as a data set writes it, or None where it does not say a size."""
+    if not isinstance(values, list | tuple) or len(values) != 2:
+        return None
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= _LARGEST for value in values):
+        return None
+    return int(values[0]), int(values[1])
+
+
+def in_size(answer: Answer, size: tuple[int, int] | None) -> tuple[np.ndarray, bool]:
+    """Points of an answer in the pixels of the ground truth, and whether they had to be rescaled.
+
+    Pictures that were fetched again years later may have another size than the annotators saw.
+
+    Args:
+        answer: to an item of one picture.
+        size: (width, height) that the ground truth belongs to; None where nobody knows.
+
+    Returns:
+        (n, 2) float64 points, and True where the sizes differ.
+    """
+    if size is None or not answer.image_sizes or tuple(answer.image_sizes[0]) == size:
+        return answer.xy, False
+    return answer.xy * (np.array(size) / np.array(answer.image_sizes[0])), True
+
 
 _ROWS = 8
 """Read at a time: a row with its masks or its picture takes megabytes."""

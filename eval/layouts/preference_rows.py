@@ -15,9 +15,8 @@ from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Clip, Item
-from molmopoint.eval.layouts.collecting import ItemCollector, json_rows
 from molmopoint.eval.layouts.file_names import FileFinder, place_of
-from molmopoint.eval.layouts.parquet_rows import keep_picture, read_rows
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, json_rows, keep_picture, read_rows
 from molmopoint.eval.layouts.video_files import VIDEO_ENDINGS
 from molmopoint.files import is_folder
 

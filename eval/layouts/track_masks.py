@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from molmopoint.eval.layouts.file_names import place_of
-from molmopoint.eval.layouts.mask_files import UNREADABLE, white_mask
+from molmopoint.eval.layouts.outlines import UNREADABLE, white_mask
 from molmopoint.files import is_folder, open_picture
-from molmopoint.metrics.coco_masks import decode_mask, fingerprint
+from molmopoint.metrics.run_lengths import decode_mask, fingerprint
 
 ANNOTATIONS = "Annotations"
 

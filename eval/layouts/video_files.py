@@ -8,7 +8,7 @@ from pathlib import Path
 
 from molmopoint.errors import MolmoPointError
 from molmopoint.eval.layouts.file_names import FileFinder, place_of
-from molmopoint.eval.layouts.mask_files import CACHE_FOLDER
+from molmopoint.eval.layouts.outlines import CACHE_FOLDER
 from molmopoint.files import is_file, is_folder, written_whole
 from molmopoint.video import open_video
 

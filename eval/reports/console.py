@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from molmopoint.eval.reports.compare import JudgedRun, compare
-from molmopoint.eval.reports.published import note_about, published_for, published_rules
+from molmopoint.eval.reports.published import JudgedRun, compare, note_about, published_for, published_rules
 from molmopoint.eval.reports.summary import Cell, Summary
 from molmopoint.eval.reports.tables import percent, rows, with_interval
 

@@ -16,12 +16,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from molmopoint.eval.benchmark import Benchmark, Item, Items
-from molmopoint.eval.reports.cards import VERDICTS, Card, card_of
-from molmopoint.eval.reports.faults import FAULTS
-from molmopoint.eval.reports.responses import REWARD_FAULTS
+from molmopoint.eval.reports.cards import SIDE, SMALL_SIDE, VERDICTS, Card, Thumbnails, card_of
+from molmopoint.eval.reports.faults import FAULTS, REWARD_FAULTS
 from molmopoint.eval.reports.summary import Summary
 from molmopoint.eval.reports.tables import percent, with_interval
-from molmopoint.eval.reports.thumbnails import SIDE, SMALL_SIDE, Thumbnails
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.files import write_text_whole
 

@@ -1,15 +1,51 @@
-"""From numbers per item to the numbers of a table, each with its interval and the number of items behind it."""
+"""From numbers per item to the numbers of a table, each with its interval and the number of items behind it.
+
+A judged run as it lies on the disk, for comparisons.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 
+from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Benchmark, Item, Items, Metric, View
 from molmopoint.eval.reports.intervals import NOTHING, Interval, bootstrap_mean, wilson
+from molmopoint.eval.reports.published import JudgedRun
+
+
+def read_run(folder: Path) -> JudgedRun:
+    """What `eval` or `score` wrote.
+
+    Args:
+        folder: of one benchmark, OUT/TASK.
+
+    Raises:
+        EvaluationError: it is no such folder, or its files cannot be read.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        lines = [json.loads(line) for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+        judged = [line for line in lines if "scores" in line]
+        return JudgedRun(
+            name=str(metrics.get("model") or folder),
+            task=metrics["task"],
+            version=metrics["version"],
+            rule=metrics["rule"],
+            flaws=tuple(metrics["flaws"]),
+            scores={line["item_id"]: line["scores"] for line in judged},
+            clusters={line["item_id"]: line["cluster"] for line in judged},
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"expected a folder that `molmopoint eval` or `score` wrote (OUT/TASK, with metrics.json and items.jsonl), got {folder} "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from molmopoint.eval.reports.summary import Summary, summarise
 from molmopoint.eval.reports.tables import csv_text, markdown, metrics_dict
 from molmopoint.eval.runner import manifest
 from molmopoint.eval.runner.data import Data, choose
-from molmopoint.eval.runner.predict import Asker, Progress
-from molmopoint.eval.runner.profile import Profile
+from molmopoint.eval.runner.predict import Asker, Profile, Progress
 from molmopoint.eval.runner.records import Prediction, PredictionWriter, merge, read_predictions
 from molmopoint.eval.runner.rewards import RewardAsker, Scorer, check_judge
 from molmopoint.files import write_text_whole

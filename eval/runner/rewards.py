@@ -18,9 +18,7 @@ import torch
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Asking, Benchmark, Item
 from molmopoint.eval.passes import ScoredPass, orders_of
-from molmopoint.eval.runner.clips import cut_clip
-from molmopoint.eval.runner.predict import FAULTS, failed_prediction
-from molmopoint.eval.runner.profile import Profile
+from molmopoint.eval.runner.predict import FAULTS, Profile, cut_clip, failed_prediction
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.video import Clip as Frames
 

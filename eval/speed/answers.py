@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
-from molmopoint.cache_name import CACHE
+from molmopoint.attention import CACHE
 from molmopoint.eval.speed.models import Subject
 from molmopoint.eval.speed.prompts import WORD
 from molmopoint.eval.speed.settings import Setting

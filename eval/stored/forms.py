@@ -3,25 +3,63 @@
 A line of another model's file is a JSON object with `item_id` and `text`; `image_sizes` ([[width, height], ...]) where the
 benchmark does not know them; `truncated` where known. Our own lines hold points or scores and need nothing. For lines of reward
 models see `reward_scores.py`.
+
+Sizes of the pictures an answer is about, where neither the answer nor the benchmark tells them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Benchmark, Item
-from molmopoint.eval.layouts.sizes import stated_size
+from molmopoint.eval.layouts.outlines import UNREADABLE
+from molmopoint.eval.layouts.parquet_rows import stated_size
 from molmopoint.eval.runner.data import whole_text
 from molmopoint.eval.runner.evaluate import stored
 from molmopoint.eval.runner.records import PredictedPoint, Prediction, complete_lines, merge, read_predictions
-from molmopoint.eval.stored.picture_sizes import sizes_of
 from molmopoint.eval.stored.plain_answers import Space, check_space, json_points, plain_points, to_pixels
 from molmopoint.eval.stored.reward_scores import from_scores
+from molmopoint.files import open_picture
 from molmopoint.processing.text_answers import read_text_answer
+
+_TURNED = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+_ORIENTATION = 0x0112
+
+
+def sizes_of(item: Item) -> tuple[tuple[int, int], ...]:
+    """(width, height) of each displayed picture, or of the clip.
+
+    Raises:
+        EvaluationError: a picture cannot be read, or the size of a clip is not known.
+    """
+    if item.image_sizes:
+        return item.image_sizes
+    if item.clip is not None:
+        raise EvaluationError(
+            f'expected "image_sizes" in the stored answer to {item.item_id!r}: the benchmark does not tell the size of its clip'
+        )
+    return tuple(_size(path) for path in item.images)
+
+
+@lru_cache(maxsize=4096)
+def _size(path: Path) -> tuple[int, int]:
+    """From the header; nothing is decoded."""
+    try:
+        with open_picture(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_ORIENTATION) in _TURNED
+    except UNREADABLE as error:
+        raise EvaluationError(
+            f'expected a picture at {path}, got {type(error).__name__}: {error}; write "image_sizes" into the stored answers to do without'
+        ) from error
+    return (height, width) if turned else (width, height)
+
 
 FORMS = ("ours", "molmo", "molmo2", "qwen", "plain", "scores")
 """`molmo` and `molmo2` are read by one grammar, whose forms tell their own space; `qwen` and `plain` need --coords;

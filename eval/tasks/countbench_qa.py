@@ -12,9 +12,8 @@ from pathlib import Path
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item, Items, Source
-from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
-from molmopoint.eval.layouts.counting import CountingBenchmark, whole_number
-from molmopoint.eval.layouts.parquet_rows import find_parquet, keep_picture, read_rows
+from molmopoint.eval.layouts.boxes import CountingBenchmark, whole_number
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, find_parquet, json_rows, keep_picture, read_rows, text_of
 
 QUESTIONS = "countbench_paired_questions.json"
 _ADVICE = f"{QUESTIONS} comes from big_vision/datasets/countbenchqa/data of github.com/google-research/big_vision; put it beside `data`"

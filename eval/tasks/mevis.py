@@ -11,9 +11,8 @@ from pathlib import Path
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Source
-from molmopoint.eval.layouts.academic_tracks import VIDEOS_NOTE, AcademicTracks
 from molmopoint.eval.layouts.track_masks import RunLengthTracks, by_frame, length_of
-from molmopoint.eval.layouts.tracks import Question
+from molmopoint.eval.layouts.tracks import VIDEOS_NOTE, AcademicTracks, Question
 
 MASKS = "mask_dict.json"
 _NOTE = f"{VIDEOS_NOTE}; put {MASKS} of MeViS (a list of COCO run-lengths per mask id) beside them"

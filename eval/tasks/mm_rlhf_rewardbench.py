@@ -15,7 +15,7 @@ import numpy as np
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Item, Items, Metric, Source, View
-from molmopoint.eval.layouts.collecting import ItemCollector
+from molmopoint.eval.layouts.parquet_rows import ItemCollector
 from molmopoint.eval.layouts.preference_rows import Media, add_preference, digest_of, rows_of
 from molmopoint.eval.layouts.preferences import PairBenchmark
 from molmopoint.metrics.rankings import mean_scores

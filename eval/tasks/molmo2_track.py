@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from molmopoint.eval.benchmark import Clip, Items, Source, View
-from molmopoint.eval.layouts.collecting import ItemCollector, text_of
-from molmopoint.eval.layouts.parquet_rows import find_parquet, read_rows
-from molmopoint.eval.layouts.sizes import stated_size
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, find_parquet, read_rows, stated_size, text_of
 from molmopoint.eval.layouts.track_masks import RunLengthTracks, by_frame, length_of
 from molmopoint.eval.layouts.tracks import RATE, Place, Question, TrackBenchmark, add_questions, sound_place
 from molmopoint.eval.layouts.video_files import FrameRates, VideoFinder

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Clip, Item, Items, Metric, Source, View
-from molmopoint.eval.layouts.collecting import ItemCollector, text_of
-from molmopoint.eval.layouts.counting import whole_number
-from molmopoint.eval.layouts.parquet_rows import find_parquet, read_rows
+from molmopoint.eval.layouts.boxes import whole_number
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, find_parquet, read_rows, text_of
 from molmopoint.eval.layouts.video_files import VideoFinder
-from molmopoint.metrics.counts import bin_of, close_in_video, stated_count
+from molmopoint.metrics.matching import bin_of, close_in_video, stated_count
 
 COLUMNS = ("video_id", "video_source", "clip_start", "clip_end", "label", "question", "count", "category", "video_duration")
 BINS = {"0-4": (0, 5), "5-9": (5, 10), "10-14": (10, 15), "15-19": (15, 20), "20-24": (20, 25), "25 and more": (25, 1 << 62)}

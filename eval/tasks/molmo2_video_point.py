@@ -22,14 +22,11 @@ from typing import Any
 import numpy as np
 
 from molmopoint.eval.benchmark import CUT_LIST, Answer, Asking, Benchmark, Clip, Item, Items, Metric, Source, View
-from molmopoint.eval.layouts.collecting import ItemCollector, text_of
-from molmopoint.eval.layouts.mask_files import index_masks
-from molmopoint.eval.layouts.parquet_rows import find_parquet, read_rows
-from molmopoint.eval.layouts.sizes import in_size, stated_size
+from molmopoint.eval.layouts.outlines import index_masks
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, find_parquet, in_size, read_rows, stated_size, text_of
 from molmopoint.eval.layouts.video_files import VideoFinder
-from molmopoint.metrics.assignment import assigned_scores, max_hit_scores
-from molmopoint.metrics.coco_masks import decode_mask, fingerprint
-from molmopoint.metrics.run_lengths import MaskIndex
+from molmopoint.metrics.matching import assigned_scores, max_hit_scores
+from molmopoint.metrics.run_lengths import MaskIndex, decode_mask, fingerprint
 
 COLUMNS = ("video_id", "video_source", "label", "width", "height", "video_duration", "two_fps_timestamps", "points", "masks")
 MASKS_PER_SECOND = 2

@@ -14,7 +14,7 @@ from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Items, Source, View
-from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, json_rows, text_of
 from molmopoint.eval.layouts.preference_rows import Media, add_preference
 from molmopoint.eval.layouts.preferences import PairBenchmark
 

@@ -21,12 +21,18 @@ import numpy as np
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Item, Items, Source, View
-from molmopoint.eval.layouts.boxes import TargetReader
-from molmopoint.eval.layouts.clicks import LEAST_CROPS, ClickBenchmark, ClickTarget
-from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.boxes import LEAST_CROPS, ClickBenchmark, ClickTarget, TargetReader
 from molmopoint.eval.layouts.file_names import FileFinder
-from molmopoint.eval.layouts.parquet_rows import find_parquet, keep_picture, read_rows
-from molmopoint.eval.layouts.sizes import in_size, stated_size
+from molmopoint.eval.layouts.parquet_rows import (
+    ItemCollector,
+    find_parquet,
+    in_size,
+    json_rows,
+    keep_picture,
+    read_rows,
+    stated_size,
+    text_of,
+)
 from molmopoint.metrics.lookup import in_box
 
 SKILLS = ("text matching", "element recognition", "layout understanding", "fine-grained manipulation", "refusal")

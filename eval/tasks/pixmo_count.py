@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from molmopoint.eval.benchmark import Asking, Item, Items, Source
-from molmopoint.eval.layouts.collecting import ItemCollector, text_of
-from molmopoint.eval.layouts.counting import CountingBenchmark, whole_number
-from molmopoint.eval.layouts.parquet_rows import find_parquet, read_rows
-from molmopoint.eval.layouts.url_pictures import HOW_TO, UrlPictures
-from molmopoint.pipeline.prompts import COUNTING_TEMPLATE
+from molmopoint.eval.layouts.archives import HOW_TO, UrlPictures
+from molmopoint.eval.layouts.boxes import CountingBenchmark, whole_number
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, find_parquet, read_rows, text_of
+from molmopoint.pipeline.options import COUNTING_TEMPLATE
 
 
 class PixmoCount(CountingBenchmark):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from molmopoint.eval.benchmark import Source
-from molmopoint.eval.layouts.url_pictures import HOW_TO
+from molmopoint.eval.layouts.archives import HOW_TO
 from molmopoint.eval.tasks.pixmo_count import PixmoCount
 
 

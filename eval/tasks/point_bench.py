@@ -30,12 +30,11 @@ from scipy.ndimage import label
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, ShownTruth, Source, Target, View
 from molmopoint.eval.layouts.archives import unpacked
-from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
-from molmopoint.eval.layouts.counting import whole_number
+from molmopoint.eval.layouts.boxes import whole_number
 from molmopoint.eval.layouts.existing_points import FILE, existing_points, with_dot, with_text
 from molmopoint.eval.layouts.file_names import FileFinder
-from molmopoint.eval.layouts.mask_files import UNREADABLE, index_masks, read_mask
-from molmopoint.eval.layouts.outlines import mask_outlines
+from molmopoint.eval.layouts.outlines import UNREADABLE, index_masks, mask_outlines, read_mask
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, json_rows, text_of
 from molmopoint.files import one_spelling
 from molmopoint.metrics.run_lengths import MaskIndex
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from molmopoint.eval.benchmark import Source
-from molmopoint.eval.layouts.academic_tracks import VIDEOS_NOTE, AcademicTracks, picture_masks
 from molmopoint.eval.layouts.track_masks import PictureTracks
-from molmopoint.eval.layouts.tracks import Question
+from molmopoint.eval.layouts.tracks import VIDEOS_NOTE, AcademicTracks, Question, picture_masks
 
 _NOTE = f"{VIDEOS_NOTE}, and the masks into `Annotations/VIDEO/MASK_ID/FRAME.png`"
 

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from molmopoint.eval.benchmark import Source
-from molmopoint.eval.layouts.academic_tracks import VIDEOS_NOTE, AcademicTracks, picture_masks
 from molmopoint.eval.layouts.track_masks import PictureTracks
-from molmopoint.eval.layouts.tracks import Question
+from molmopoint.eval.layouts.tracks import VIDEOS_NOTE, AcademicTracks, Question, picture_masks
 
 _NOTE = f"{VIDEOS_NOTE}, and the masks of DAVIS 2017 into `Annotations/VIDEO/FRAME.png`"
 

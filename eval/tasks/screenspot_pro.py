@@ -15,11 +15,9 @@ from typing import Any
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item, Items, Source, View
-from molmopoint.eval.layouts.boxes import TargetReader
-from molmopoint.eval.layouts.clicks import ClickBenchmark, ClickTarget
-from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.boxes import ClickBenchmark, ClickTarget, TargetReader
 from molmopoint.eval.layouts.file_names import FileFinder
-from molmopoint.eval.layouts.sizes import stated_size
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, json_rows, stated_size, text_of
 
 GROUPS = ("Dev", "Creative", "CAD", "Scientific", "Office", "OS")
 TYPES = ("text", "icon")

@@ -12,11 +12,9 @@ from pathlib import Path
 
 from molmopoint.eval.benchmark import Item, Items, Source, View
 from molmopoint.eval.layouts.archives import unpacked
-from molmopoint.eval.layouts.boxes import TargetReader
-from molmopoint.eval.layouts.clicks import ClickBenchmark, ClickTarget
-from molmopoint.eval.layouts.collecting import ItemCollector, json_rows, text_of
+from molmopoint.eval.layouts.boxes import ClickBenchmark, ClickTarget, TargetReader
 from molmopoint.eval.layouts.file_names import FileFinder
-from molmopoint.eval.layouts.sizes import displayed_size
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, displayed_size, json_rows, text_of
 
 KINDS = ("mobile", "desktop", "web")
 TYPES = ("text", "icon")

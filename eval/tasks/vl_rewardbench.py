@@ -12,8 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from molmopoint.eval.benchmark import Items, Source, View
-from molmopoint.eval.layouts.collecting import ItemCollector
-from molmopoint.eval.layouts.parquet_rows import find_parquet
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, find_parquet
 from molmopoint.eval.layouts.preference_rows import Media, add_preference, ranks_in, rows_of
 from molmopoint.eval.layouts.preferences import PairBenchmark
 

@@ -21,8 +21,7 @@ from torch import Tensor
 from molmopoint.connector import tapped_features
 from molmopoint.data.clip_questions import ClipObject, ClipQuery, ask_about_clip
 from molmopoint.data.clips import SyntheticClip, sample_clip
-from molmopoint.data.drawing import COLOURS, SHAPES
-from molmopoint.data.looks import HELD_OUT_PAIRS
+from molmopoint.data.drawing import COLOURS, HELD_OUT_PAIRS, SHAPES
 from molmopoint.data.questions import PLURALS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from nano.cache import patchify, write_shard

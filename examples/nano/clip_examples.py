@@ -18,8 +18,8 @@ from molmopoint.processing.chat import ChatWriter
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import FRAME_END, FRAME_START, IMAGE_PATCH, NO_MORE_POINTS, NO_SELECTION
+from molmopoint.training.formatting import NO_TRACKS
 from molmopoint.training.templates import draw_prompt, draw_track_prompt
-from molmopoint.training.tracks import NO_TRACKS
 from nano.clip_cache import POOLED, WINDOW, WORDS, CachedClip, words_of_label
 from nano.files import CHAT_TEMPLATE
 from nano.settings import GRID, LOCATIONS, Settings

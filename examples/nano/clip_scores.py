@@ -14,9 +14,8 @@ import numpy as np
 
 from molmopoint.data.clip_questions import ClipQuery
 from molmopoint.data.clips import SyntheticClip
-from molmopoint.metrics.assignment import max_hit_scores
-from molmopoint.metrics.hota import TrackedFrame, hota
-from molmopoint.metrics.matching import points_inside
+from molmopoint.metrics.matching import max_hit_scores, points_inside
+from molmopoint.metrics.tracking import TrackedFrame, hota
 from molmopoint.points import Points
 
 REACH = 1.5

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from molmopoint.data.drawing import COLOURS, SAMPLES, SHAPES, Stamp, draw_background, draw_shape, paint
-from molmopoint.data.looks import HELD_OUT_PAIRS
+from molmopoint.data.drawing import COLOURS, HELD_OUT_PAIRS, SAMPLES, SHAPES, Stamp, draw_background, draw_shape, paint
 from nano.cache import owners_of_patches, place_of, write_shard
 from nano.forms import FORM_SEED, REACH_OF_FORMS, SPAN, TEMPLATE, template
 from nano.settings import CROP, GRID, Settings

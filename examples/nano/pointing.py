@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from molmopoint.data.questions import KINDS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.pipeline.prompts import complete_prompt
+from molmopoint.pipeline.options import complete_prompt
 from molmopoint.processing.answers import EncodedText, encode_answer, write_answer
 from molmopoint.processing.chat import ChatWriter
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from molmopoint.data.preferences import read_preferences
-from molmopoint.training.holdout import split_records
+from molmopoint.training.finetune import find_processes
 from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.reward.finetune import budget_of, new_network, new_trainer
 from molmopoint.training.reward.scoring import JudgingScore
-from molmopoint.training.run_setup import find_processes
+from molmopoint.training.sources import split_records
 from nano_reward.adapters import add_up_first
 from nano_reward.pictures import SeenPreparer, see_pictures
 

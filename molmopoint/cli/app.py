@@ -439,7 +439,7 @@ def finetune_reward(
       molmopoint finetune-reward preferences.jsonl --model allenai/Molmo2-4B --out judge --set epochs=1
     """
     leave_if_busy([out])
-    from molmopoint.cli.finetune_reward import FinetuneRewardCommand
+    from molmopoint.cli.finetune import FinetuneRewardCommand
 
     raise typer.Exit(FinetuneRewardCommand(data, model, out, recipe, change or [], held_out, json_output).run())
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import Pointer, PointingResult
 from molmopoint.pipeline.clips import is_clip
-from molmopoint.pipeline.options import question_options
-from molmopoint.pipeline.prompts import complete_prompt
+from molmopoint.pipeline.options import complete_prompt, question_options
 
 
 @dataclass

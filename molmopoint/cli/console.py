@@ -1,6 +1,8 @@
 """Where the command line writes: findings on stdout, everything else on stderr.
 
 Everything passes through here, and nothing of it is obeyed by a terminal: names and answers are somebody else's text.
+
+Exit codes of the command line; they are part of its interface.
 """
 
 from __future__ import annotations
@@ -21,6 +23,19 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from molmopoint.safe_text import printable, printable_json
+
+OK = 0
+SOME_FAILED = 1
+"""At least one picture could not be read, answered or drawn; each is named on stderr."""
+
+USAGE = 2
+"""Options that do not exist or do not fit each other; nothing was done. Also what the option parser uses."""
+
+NO_MODEL = 3
+"""The model could not be loaded; nothing was done."""
+
+INTERRUPTED = 130
+
 
 SCHEMA_VERSION = 1
 """Version of the JSON documents of all commands."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import OK, SOME_FAILED, USAGE
 from molmopoint.errors import MolmoPointError
 
 if TYPE_CHECKING:
+    from molmopoint.data.checking import Finding, Report
     from molmopoint.data.records import Record
-    from molmopoint.data.report import Finding, Report
     from molmopoint.training.families import GroundingFamily
     from molmopoint.training.measuring import ExampleSizes
 

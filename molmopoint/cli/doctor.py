@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import OK
+from molmopoint.cli.console import OK
 from molmopoint.version import __version__
 
 _CORE = ("torch", "torchvision", "transformers", "timm", "einops", "safetensors", "huggingface_hub", "numpy", "pillow", "scipy")

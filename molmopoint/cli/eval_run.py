@@ -14,21 +14,21 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, EvaluationError, MolmoPointError
 from molmopoint.eval.benchmark import Asking, Benchmark, Need
 from molmopoint.eval.reports.console import comparison_table, published_table, summary_table
 from molmopoint.eval.reports.gallery import write_gallery
-from molmopoint.eval.reports.runs import read_run
+from molmopoint.eval.reports.summary import read_run
 from molmopoint.eval.runner.data import Data, choose, open_data
 from molmopoint.eval.runner.evaluate import Place, predict, score, stored, write_report
-from molmopoint.eval.runner.profile import Profile
+from molmopoint.eval.runner.predict import Profile
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 from molmopoint.eval.stored.forms import check_stored, read_stored
 from molmopoint.files import remove_leftovers
 from molmopoint.files.lock import alone_in
-from molmopoint.pipeline.prompts import fill_template
+from molmopoint.pipeline.options import fill_template
 
 STEERABLE = ("drawn", "text", "none")
 """Ways of telling the point that a question of Point-Bench refers to."""

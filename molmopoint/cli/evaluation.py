@@ -120,7 +120,7 @@ def eval_command(
     """
     leave_if_busy(out / name for name in tasks or [] if not show_list)
     from molmopoint.cli.eval_run import EvalCommand, list_benchmarks
-    from molmopoint.pipeline.prompts import ABSENCE_TEMPLATE
+    from molmopoint.pipeline.options import ABSENCE_TEMPLATE
 
     if show_list:
         raise typer.Exit(list_benchmarks())

@@ -1,4 +1,7 @@
-"""`molmopoint finetune`: from labelled pictures to a model that points better at what is in them."""
+"""`molmopoint finetune`: from labelled pictures to a model that points better at what is in them.
+
+`molmopoint finetune-reward`: from answers that were ranked to a model that judges.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, MolmoPointError
 
 if TYPE_CHECKING:
     from molmopoint.training.finetune import FinetuneResult
     from molmopoint.training.reward.finetune import RewardResult
+
 
 _SHOWN = 5
 """Skipped examples that are written out."""
@@ -125,3 +129,46 @@ def watch(iterable: Iterable[Any], title: str) -> Iterator[Any]:
 
     notes = console.notes()
     return iter(track(iterable, title, console=notes, transient=True, disable=not notes.is_terminal))
+
+
+@dataclass(frozen=True)
+class FinetuneRewardCommand:
+    """The options of one call; see the help texts.
+
+    Attributes:
+        data: the JSONL file.
+        model: zoo name, hub id or folder of the backbone.
+        out: folder of the run.
+        recipe: name or file, None for that of the model.
+        changes: of the recipe, as key=value.
+        held_out: file to score on, None for a part of the data.
+        json_output: print the result as JSON.
+    """
+
+    data: Path
+    model: str
+    out: Path
+    recipe: str | None
+    changes: list[str]
+    held_out: Path | None
+    json_output: bool = False
+
+    def run(self) -> int:
+        """Trains; returns the exit code."""
+        return run_training(self._train)
+
+    def _train(self) -> int:
+        from molmopoint.training.reward.finetune import finetune_reward
+
+        with console.quiet_stdout():
+            result = finetune_reward(
+                self.data,
+                self.model,
+                self.out,
+                self.recipe,
+                overrides=self.changes,
+                held_out=self.held_out,
+                watch=watch,
+                say=console.say,
+            )
+        return report(result, "row", json_output=self.json_output, data=result.data)

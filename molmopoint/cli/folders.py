@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import USAGE
+from molmopoint.cli.console import USAGE
 from molmopoint.errors import MolmoPointError
 from molmopoint.files.lock import check_free
 

@@ -12,14 +12,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import write_picture
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import Pointer, PointingResult
 from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.pipeline.options import AnswerOptions
-from molmopoint.pipeline.prompts import complete_prompt
+from molmopoint.pipeline.options import AnswerOptions, complete_prompt
 
 
 @dataclass

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from molmopoint.checkpoints import ZooEntry, list_models
 from molmopoint.cli import console
-from molmopoint.cli.exit_codes import OK
+from molmopoint.cli.console import OK
 
 
 def run(json_output: bool) -> int:

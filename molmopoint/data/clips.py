@@ -18,8 +18,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from molmopoint.data.clip_questions import ClipObject, ClipQuery, Motion, ask_about_clip
-from molmopoint.data.drawing import SAMPLES, Stamp, clip_stamp, draw_background, draw_shape, paint
-from molmopoint.data.looks import FRAME_SIDES, HELD_OUT_PAIRS, SIZE_BANDS, draw_palette, shade
+from molmopoint.data.drawing import (
+    FRAME_SIDES,
+    HELD_OUT_PAIRS,
+    SAMPLES,
+    SIZE_BANDS,
+    Stamp,
+    clip_stamp,
+    draw_background,
+    draw_palette,
+    draw_shape,
+    paint,
+    shade,
+)
 from molmopoint.errors import ProcessingError
 
 MIN_MOVING_OBJECTS, MAX_MOVING_OBJECTS = 2, 6

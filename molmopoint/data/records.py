@@ -5,21 +5,27 @@ A row is a line of a JSONL file or a row of a data set with the same columns; `d
 a column that is not known is refused, so that a misspelt one does not silently do nothing.
 
 Rows are counted from 1; of a file that is the line, so an editor finds it.
+
+Rows from files and data sets, one after the other, and rows into files.
+
+Hugging Face data sets as rows: loaded ones, saved ones, parquet files, and those of the Hub. Needs the extra `train`.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from molmopoint.data.embedded import EmbeddedPicture
-from molmopoint.data.record_checks import row_error
-from molmopoint.data.record_files import iterate_rows, read_records, write_records
-from molmopoint.data.record_parsing import parse_record, record_fields
+from molmopoint.data.embedded import EmbeddedPicture, StoredBytes, embedded_picture
+from molmopoint.data.record_parsing import parse_record, record_fields, row_error
 from molmopoint.data.record_types import (
     COLUMNS,
     FULL_SCALE,
@@ -32,6 +38,164 @@ from molmopoint.data.record_types import (
     RecordPoint,
 )
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_file, remove_leftovers, written_whole
+
+_BATCH = 32
+"""Rows that are read at a time; with their pictures they must fit into memory."""
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_TEXT_ENDINGS = {".jsonl", ".json", ".txt"}
+
+
+def is_data_set(source: Any) -> bool:
+    """Whether this is a loaded data set with random access; whoever has one has imported `datasets`."""
+    library = sys.modules.get("datasets")
+    return library is not None and isinstance(source, library.Dataset)
+
+
+def names_data_set(source: str | os.PathLike[str]) -> bool:
+    """Whether this names a folder, a parquet file or a data set of the Hub rather than a JSONL file."""
+    path = Path(source)
+    if path.is_dir() or path.suffix == ".parquet":
+        return True
+    return isinstance(source, str) and not path.exists() and path.suffix not in _TEXT_ENDINGS and bool(_HUB_NAME.fullmatch(source))
+
+
+def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> Any:
+    """A `datasets.Dataset`, memory-mapped.
+
+    Args:
+        source: a folder that `save_to_disk` wrote, a folder of parquet or picture files, a parquet file, or "owner/name" on the Hub.
+        split: which part; by default "train", or the only one there is.
+
+    Raises:
+        ProcessingError: nothing of that kind, no such split, or `datasets` is not installed.
+    """
+    try:
+        import datasets
+        from datasets.exceptions import DatasetsError
+    except ImportError as error:
+        raise ProcessingError(f'expected the package `datasets` to read {source}; pip install "molmopoint[train]"') from error
+    path = Path(source)
+    try:
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            loaded: Any = datasets.load_from_disk(str(path))
+        elif path.suffix == ".parquet":
+            loaded = datasets.load_dataset("parquet", data_files=str(path.resolve(strict=True)))
+        else:
+            loaded = datasets.load_dataset(str(source))
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ProcessingError(
+            f"expected a JSONL or parquet file, a saved data set or the name of one on the Hub, got {source} ({reason}); check the name"
+        ) from error
+    if not isinstance(loaded, datasets.DatasetDict):
+        return loaded
+    chosen = split or ("train" if "train" in loaded else next(iter(loaded)) if len(loaded) == 1 else None)
+    if chosen not in loaded:
+        raise ProcessingError(f"expected a split among {', '.join(map(str, loaded))} in {source}, got {chosen!r}; name one with split")
+    return loaded[chosen]
+
+
+def data_set_rows(data_set: Any) -> Iterator[dict[str, Any]]:
+    """The columns of each row as plain values; embedded pictures stay in the data set and are named by their content."""
+    table = data_set.with_format("arrow")  # pictures are not decoded
+    row = 0
+    for batch in table.iter(batch_size=_BATCH):
+        for columns in batch.to_pylist():
+            for name in ("image", "images"):
+                value = columns.get(name)
+                if isinstance(value, list):
+                    columns[name] = [_picture(table, row, name, entry, index) for index, entry in enumerate(value)]
+                elif value is not None:
+                    columns[name] = _picture(table, row, name, value, None)
+            yield columns
+            row += 1
+
+
+def _picture(table: Any, row: int, column: str, value: Any, index: int | None) -> Any:
+    """The cell itself, unless it is an embedded picture."""
+    return embedded_picture(value, StoredBytes(table, row, column, index)) or value
+
+
+Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+"""A JSONL file; a parquet file, a saved data set or "owner/name" of one on the Hub; or rows, such as a loaded data set."""
+
+
+def iterate_rows(source: Source, *, split: str | None = None) -> Iterator[tuple[int, Any]]:
+    """Number and unchecked columns of each row.
+
+    Pictures embedded in a data set stay in it: a row holds their digest and their place, and memory does not grow with them.
+
+    Args:
+        source: see `Source`; data sets need the extra `train`.
+        split: of a data set with several; by default "train", or the only one.
+
+    Empty lines are passed over but counted. A line that is no JSON is given as the `ProcessingError` it means, so that a
+    checker can go on; `read_records` raises it.
+
+    Raises:
+        ProcessingError: there is no such file.
+    """
+    if isinstance(source, str | os.PathLike) and names_data_set(source):
+        source = open_data_set(source, split)
+    if not isinstance(source, str | os.PathLike):
+        yield from enumerate(data_set_rows(source) if is_data_set(source) else source, start=1)
+        return
+    path = Path(source)
+    if not is_file(path):
+        raise ProcessingError(f"expected a JSONL file with one row per line, got no file {path}; check the path")
+    with path.open("rb") as lines:
+        for row, line in enumerate(lines, start=1):
+            if line.strip():
+                yield row, _json_line(line, row)
+
+
+def read_records(source: Source, *, split: str | None = None) -> Iterator[Record]:
+    """Checked records, one after the other.
+
+    Args:
+        source: see `Source`; data sets need the extra `train`.
+        split: of a data set with several; by default "train", or the only one.
+
+    Raises:
+        ProcessingError: the file or a row is faulty, or there are no rows.
+    """
+    empty = True
+    for row, columns in iterate_rows(source, split=split):
+        empty = False
+        if isinstance(columns, ProcessingError):
+            raise columns
+        yield parse_record(columns, row)
+    if empty:
+        name = source if isinstance(source, str | os.PathLike) else "the data set"
+        raise ProcessingError(f"expected one or more rows, got none in {name}; check that it is the file you meant")
+
+
+def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> int:
+    """Writes a JSONL file whole or not at all: a crash or a full disk leaves the old one as it was.
+
+    Returns:
+        Number of rows written.
+    """
+    count = 0
+    remove_leftovers(Path(path).parent)
+    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(record_fields(record), ensure_ascii=False, allow_nan=False) + "\n")
+            count += 1
+    return count
+
+
+def _json_line(line: bytes, row: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        got = f"{error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:  # other encodings, numbers of thousands of digits, lists in lists in lists
+        got = f"{type(error).__name__}: {error}"
+    return row_error(row, None, "one JSON object per line", got, "write every row on a line of its own, in UTF-8")
+
 
 __all__ = [
     "COLUMNS", "FULL_SCALE", "POINT_COLUMNS", "POINT_STYLES", "TRACK_STYLES", "TURN_COLUMNS", "Coords", "EmbeddedPicture", "Record",

@@ -18,8 +18,19 @@ from PIL import Image
 
 from molmopoint.data.clip_questions import ClipObject, ClipQuery
 from molmopoint.data.clips import SyntheticClip, sample_clip
-from molmopoint.data.drawing import SAMPLES, Stamp, clip_stamp, draw_background, draw_shape, paint
-from molmopoint.data.looks import FRAME_SIDES, HELD_OUT_PAIRS, SIZE_BANDS, draw_palette, shade
+from molmopoint.data.drawing import (
+    FRAME_SIDES,
+    HELD_OUT_PAIRS,
+    SAMPLES,
+    SIZE_BANDS,
+    Stamp,
+    clip_stamp,
+    draw_background,
+    draw_palette,
+    draw_shape,
+    paint,
+    shade,
+)
 from molmopoint.data.questions import Query, SceneObject, Target, ask
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 12

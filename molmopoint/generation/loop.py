@@ -24,8 +24,7 @@ from transformers.generation.utils import GenerationMixin
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
-from molmopoint.attention import step_mask
-from molmopoint.cache_name import CACHE
+from molmopoint.attention import CACHE, step_mask
 from molmopoint.config import MolmoPointConfig
 from molmopoint.generation.faults import check_faults
 from molmopoint.generation.output import GroundedGenerateOutput

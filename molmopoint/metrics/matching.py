@@ -2,16 +2,148 @@
 
 A point is right if it lies inside the mask of a target, and every target counts once. Which point goes with which
 target is chosen so that as many as possible match (optimal assignment), as PointBench-like tests do.
+
+Precision, recall and F1 of points that are matched one to one with objects.
+
+Letters: n points, m objects.
+
+Counting: how near a number is, and the number that a text states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
+
+# Possessive, so that no run of blanks is read twice; what is counted has a bounded length for the same reason.
+_LABEL = r"(?:\s++of\s++.{1,2000}?(?<!\s))?\s++is"
+_TOTAL = re.compile(rf"\ba total of\s*+(\d+)|\bthe total number{_LABEL}(?::|\b)\s*+(\d+)", re.IGNORECASE)
+_TOTAL_OF_REFERENCE = re.compile(rf"a total of\s*+(\d+)|the total number{_LABEL}:\s*+(\d+)", re.IGNORECASE)
+_THERE_ARE = re.compile(r"\bthere (?:is|are) (\d+)\b", re.IGNORECASE)
+_MOST_DIGITS = 18
+"""More digits are no count."""
+_NONE = re.compile(r"\bthere (?:is|are) (?:none|no)\b", re.IGNORECASE)
+
+
+def close_in_image(predicted: int, true: int) -> bool:
+    """Whether a count differs by at most one; the rule of the picture benchmarks."""
+    return abs(predicted - true) <= 1
+
+
+def close_in_video(predicted: int, true: int) -> bool:
+    """Whether a count differs by at most one and five percent of the true one, rounded down; the rule of the video benchmarks."""
+    # Integers: 0.05 * 40 in floats is exact here, but nothing promises that for other factors.
+    return abs(predicted - true) <= 1 + true * 5 // 100
+
+
+def stated_count(text: str, *, ref_compat: bool = False) -> int | None:
+    """The number a text states, or None.
+
+    The text is a bare integer, or it says "a total of N", or "the total number ... is: N"; else it says "There are N", or "There are
+    none". The first of these that occurs counts, so that "There are 3 of them and a total of 4" states 4.
+
+    Args:
+        text: the answer in words.
+        ref_compat: read as the reference does: "There are none" and "There are N" state nothing, and "-3" is the number -3.
+    """
+    stripped = text.strip().rstrip(".").strip()
+    if ref_compat:
+        try:
+            return int(stripped)
+        except ValueError:
+            return _first_number(_TOTAL_OF_REFERENCE, text)
+    if re.fullmatch(r"\d+", stripped):
+        return _number(stripped)
+    for pattern in (_TOTAL, _THERE_ARE):
+        if (stated := _first_number(pattern, text)) is not None:
+            return stated
+    return 0 if _NONE.search(text) else None
+
+
+def _first_number(pattern: re.Pattern[str], text: str) -> int | None:
+    found = pattern.search(text)
+    return None if found is None else _number(next(group for group in found.groups() if group))
+
+
+def _number(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MOST_DIGITS else None
+
+
+def macro_accuracy(correct: Sequence[bool], true: Sequence[int]) -> float:
+    """Mean over the true counts that occur of the accuracy on items of that count; NaN without items."""
+    groups: dict[int, list[bool]] = {}
+    for right, count in zip(correct, true, strict=True):
+        groups.setdefault(count, []).append(right)
+    shares = [sum(group) / len(group) for group in groups.values()]
+    return sum(shares) / len(shares) if shares else float("nan")
+
+
+def bin_of(count: int, edges: Mapping[str, tuple[int, int]]) -> str | None:
+    """Name of the bin [low, high) that a count falls into, or None."""
+    return next((name for name, (low, high) in edges.items() if low <= count < high), None)
+
+
+class PointScores(NamedTuple):
+    """Of one answer.
+
+    Attributes:
+        precision: hits per point.
+        recall: hits per object.
+        f1: their harmonic mean.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def assigned_scores(points: ArrayLike, objects: ArrayLike, hits: np.ndarray, num_objects: int | None = None) -> PointScores:
+    """Points go to the objects that are nearest in sum; a pair counts if the point lies in the mask of that very object.
+
+    The distance decides alone: two points that lie each in the other's nearest object are two misses (`max_hit_scores` is
+    free of this). Without objects an empty answer is right in full.
+
+    Args:
+        points: (n, d) places of the answer.
+        objects: (m, d) places of the objects, in the same space.
+        hits: (n, m) bool, whether a point lies in the mask of an object.
+        num_objects: what recall divides by; m unless some objects have no place here.
+
+    Source: Molmo2's evaluation; no distance limit, 1.3 of our fact sheet.
+    """
+    total = hits.shape[1] if num_objects is None else num_objects
+    places, targets = np.asarray(points, dtype=np.float64), np.asarray(objects, dtype=np.float64)
+    if hits.shape != (len(places), len(targets)):
+        raise ValueError(
+            f"expected hits of shape ({len(places)}, {len(targets)}), a row per point and a column per object, got {hits.shape}"
+        )
+    if not len(places) or not len(targets):
+        return _scores(0, len(places), total)
+    distance = np.linalg.norm(places[:, None] - targets[None], axis=-1)
+    rows, columns = linear_sum_assignment(distance)
+    return _scores(int(hits[rows, columns].sum()), len(places), total)
+
+
+def max_hit_scores(hits: np.ndarray, num_objects: int | None = None) -> PointScores:
+    """As `assigned_scores`, but points and objects are matched so that as many pairs as possible are hits."""
+    rows, columns = linear_sum_assignment(hits, maximize=True)
+    return _scores(int(hits[rows, columns].sum()), hits.shape[0], hits.shape[1] if num_objects is None else num_objects)
+
+
+def _scores(matched: int, num_points: int, num_objects: int) -> PointScores:
+    if num_objects == 0:
+        perfect = float(num_points == 0)
+        return PointScores(perfect, perfect, perfect)
+    if matched == 0:
+        return PointScores(0.0, 0.0, 0.0)
+    precision, recall = matched / num_points, matched / num_objects
+    return PointScores(precision, recall, 2 * precision * recall / (precision + recall))
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,18 @@ import numpy as np
 
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.pipeline.track_clips import check_is_clip, in_memory
 from molmopoint.pipeline.visual import Displayed
-from molmopoint.pipeline.windows import Window, frames_per_answer, plan_windows, sampling_rate, windows_of_file, windows_of_frames
-from molmopoint.processing.frames import as_seconds, checked_frames, checked_times
-from molmopoint.processing.pictures import load_picture
+from molmopoint.pipeline.windows import (
+    Window,
+    check_is_clip,
+    frames_per_answer,
+    in_memory,
+    plan_windows,
+    sampling_rate,
+    windows_of_file,
+    windows_of_frames,
+)
+from molmopoint.processing.pictures import as_seconds, checked_frames, checked_times, load_picture
 from molmopoint.video import Clip, Cue, end_of_part, open_video, sample_times, subtitle_text
 
 _ROOM_FOR_ANSWER, _ROOM_FOR_PROMPT, _PART_FOR_ANSWER = 2048, 128, 8

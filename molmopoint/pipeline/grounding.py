@@ -12,11 +12,11 @@ from molmopoint.errors import CheckpointError
 from molmopoint.generation.loop import PIXELS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.answers import AnswerReader
-from molmopoint.pipeline.events import EventReader
 from molmopoint.pipeline.family import ModelFamily
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.requests import Request
 from molmopoint.pipeline.result import PointingResult
+from molmopoint.pipeline.streaming import EventReader
 from molmopoint.pipeline.visual import VisualInput, join_features
 from molmopoint.processing import MolmoPointProcessor
 

@@ -19,13 +19,12 @@ from molmopoint.connector import CROPS_PER_PASS
 from molmopoint.errors import CheckpointError
 from molmopoint.generation.faults import StopAtFault, WordsWatch
 from molmopoint.generation.loop import PIXELS
-from molmopoint.pipeline.answers import TextAnswerReader
+from molmopoint.pipeline.answers import PointLimit, TextAnswerReader
 from molmopoint.pipeline.family import ModelFamily
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.requests import Request
 from molmopoint.pipeline.result import PointingResult
-from molmopoint.pipeline.text_events import TextEventReader
-from molmopoint.pipeline.text_limit import PointLimit
+from molmopoint.pipeline.streaming import TextEventReader
 from molmopoint.pipeline.visual import VisualInput
 from molmopoint.processing import MolmoPointProcessor
 

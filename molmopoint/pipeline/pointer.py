@@ -19,16 +19,14 @@ from molmopoint.pipeline.clip_plans import ClipPlanner
 from molmopoint.pipeline.clips import ClipOptions
 from molmopoint.pipeline.families import family_of
 from molmopoint.pipeline.history import Turn
-from molmopoint.pipeline.options import DEFAULT_MAX_NEW_TOKENS, AnswerOptions
-from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, complete_prompt
+from molmopoint.pipeline.options import COUNTING_TEMPLATE, DEFAULT_MAX_NEW_TOKENS, AnswerOptions, complete_prompt
 from molmopoint.pipeline.requests import Request, RequestBuilder
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.streaming import AnswerStream, TextStream
-from molmopoint.pipeline.track_clips import as_clip
-from molmopoint.pipeline.track_options import Ground, TrackOptions
 from molmopoint.pipeline.track_result import TrackingResult
-from molmopoint.pipeline.tracking import Tracker
+from molmopoint.pipeline.tracking import Ground, Tracker, TrackOptions
 from molmopoint.pipeline.visual import EncodedImage
+from molmopoint.pipeline.windows import as_clip
 from molmopoint.processing import MolmoPointProcessor
 
 Stream = TypeVar("Stream", AnswerStream, TextStream)

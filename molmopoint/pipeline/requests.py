@@ -23,8 +23,7 @@ from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames, is_clip, seen_note
 from molmopoint.pipeline.history import Turn, as_turns, conversation, turns_note
-from molmopoint.pipeline.options import AnswerOptions, question_options
-from molmopoint.pipeline.prompts import complete_prompt
+from molmopoint.pipeline.options import AnswerOptions, complete_prompt, question_options
 from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.pictures import load_picture

@@ -21,8 +21,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.frames import as_seconds, checked_frames, checked_times, frames_to_tensor, pictures_in, unequal
-from molmopoint.processing.pictures import is_picture
+from molmopoint.processing.pictures import as_seconds, checked_frames, checked_times, frames_to_tensor, is_picture, pictures_in, unequal
 from molmopoint.video import Clip, SampleMode, check_frame_count, check_part, end_of_part, open_video, sample_indices, sample_times
 
 FRAMES_AT_ONCE = 16

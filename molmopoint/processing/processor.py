@@ -29,12 +29,10 @@ from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
 from molmopoint.processing.answers import grounding_token_ids
 from molmopoint.processing.chat import ChatWriter
-from molmopoint.processing.history import EarlierPoints, place_selections, write_earlier_points
+from molmopoint.processing.history import EarlierPoints, place_selections, prepare_messages, write_earlier_points
 from molmopoint.processing.image import MolmoPointImageProcessor
-from molmopoint.processing.layout import SampleTables
 from molmopoint.processing.literal import MARK, literal_text
-from molmopoint.processing.messages import prepare_messages
-from molmopoint.processing.samples import Samples, sort_by_sample
+from molmopoint.processing.samples import Samples, SampleTables, sort_by_sample
 from molmopoint.processing.video import MolmoPointVideoProcessor
 from molmopoint.remote_code import running_no_code
 from molmopoint.tokens import (

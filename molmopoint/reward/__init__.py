@@ -2,12 +2,10 @@
 
 from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.grpo import RewardFunction
-from molmopoint.reward.judge import Judge
-from molmopoint.reward.load import load_reward
+from molmopoint.reward.judge import Judge, load_reward
 from molmopoint.reward.model import RewardModel, RewardOutput
 from molmopoint.reward.rows import PromptPart, RowBuilder
-from molmopoint.reward.separator import add_separator
-from molmopoint.reward.settings import SEPARATOR, RewardSettings
+from molmopoint.reward.settings import SEPARATOR, RewardSettings, add_separator
 
 __all__ = [
     "SEPARATOR",

@@ -140,7 +140,7 @@ class RewardFunction:
     def judge(self) -> Any:
         """The reward model, loaded when it is first asked for."""
         if self._judge is None:
-            from molmopoint.reward.load import load_reward
+            from molmopoint.reward.judge import load_reward
 
             options = {"max_responses": self.num_generations + (self.anchor is not None), **self.options}
             self._judge = load_reward(self.model, device_map=str(self.device or _own_device()), **options)

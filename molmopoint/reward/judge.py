@@ -1,12 +1,26 @@
-"""The front door: a prompt, answers, and what it is about in; scores, ranks and choices out."""
+"""The front door: a prompt, answers, and what it is about in; scores, ranks and choices out.
+
+Which answers are judged together, and in which order; and one score per answer from several lists.
+
+In causal attention an answer is judged by those before it, so scores depend on the order. Judged in several orders, each answer
+visits each place; the mean of every list is taken off first, because only differences within a list mean something.
+
+Long lists are judged in chunks that share one answer, the anchor: what an answer scores above the anchor of its chunk can be
+compared across chunks.
+
+One call from a name to something that judges.
+"""
 
 from __future__ import annotations
 
+import math
+import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +30,61 @@ from molmopoint.errors import ProcessingError
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.model import RewardModel
-from molmopoint.reward.orders import chunks, combine, orders
 from molmopoint.reward.prompts import Prompt, check_answers
 from molmopoint.reward.rows import RowBuilder
+from molmopoint.reward.settings import Attention, Layout
+
+
+def orders(count: int, wanted: int) -> list[list[int]]:
+    """The first `wanted` of all orders of `count` answers, or all of them if there are fewer: as given, its cyclic shifts, then others.
+
+    The others are drawn at random, the same ones every time.
+    """
+    wanted = min(wanted, math.factorial(min(count, 12)))
+    found = [[(start + i) % count for i in range(count)] for start in range(min(count, wanted))]
+    rng = random.Random(count)
+    seen = {tuple(order) for order in found}
+    while len(found) < wanted:
+        order = rng.sample(range(count), count)
+        if tuple(order) not in seen:
+            seen.add(tuple(order))
+            found.append(order)
+    return found
+
+
+def chunks(count: int, size: int) -> list[list[int]]:
+    """Answers in chunks of at most `size`, of nearly equal length; the first answer, the anchor, stands in each of them.
+
+    There are ceil((count - 1) / (size - 1)) chunks, one if all answers fit.
+    """
+    if count <= size:
+        return [list(range(count))]
+    parts = np.array_split(np.arange(1, count), math.ceil((count - 1) / (size - 1)))
+    return [[0, *part.tolist()] for part in parts]
+
+
+def combine(count: int, lists: Sequence[Sequence[int]], scores: Sequence[np.ndarray]) -> np.ndarray:
+    """One score (count,) per answer.
+
+    Args:
+        count: of answers.
+        lists: the answers of each list; every answer is in one of them.
+        scores: (n,) of each list, in its order.
+
+    Returns:
+        The scores of a single list as they are. Of several lists the means, where each list was shifted to mean zero; if they do not hold
+        the same answers, each was shifted so that the first answer, the anchor, scores zero.
+    """
+    if len(lists) == 1:
+        return np.asarray(scores[0])[np.argsort(lists[0])]
+    anchored = any(len(each) < count for each in lists)
+    total, times = np.zeros(count), np.zeros(count)
+    for each, values in zip(lists, scores, strict=True):
+        places = np.asarray(each)
+        total[places] += values - (values[list(each).index(0)] if anchored else values.mean())
+        times[places] += 1
+    return total / times
+
 
 MAX_RESPONSES = 4
 """Answers of one list at most; published models were evaluated with two and with four."""
@@ -316,3 +382,50 @@ def _together(prompts: Any, responses: Any, images: Any, videos: Any, *more: Any
         if "zip()" not in str(error):
             raise
         raise ProcessingError(f"expected as many lists of answers, images and videos as prompts: {error}") from error
+
+
+def load_reward(
+    name_or_path: str | Path,
+    *,
+    layout: Layout | None = None,
+    attention: Attention | None = None,
+    base: str | Path | None = None,
+    max_responses: int = MAX_RESPONSES,
+    max_length: int | None = None,
+    dtype: torch.dtype | str | None = None,
+    device_map: Any = None,
+    revision: str | None = None,
+    attn_implementation: str | None = None,
+    **kwargs: Any,
+) -> Judge:
+    """A reward model with its processor, ready to judge.
+
+    Args:
+        name_or_path: a name of the zoo, an id on the hub such as "yinuoy/MR2-Molmo2-4B-RM", or a folder: ours, or one of the authors'
+            (merged, or adapters with head and config).
+        layout: read the model with another layout than it was stored with; the authors' files name none, and get "assistant".
+        attention: the same for who sees whom.
+        base: the model below the adapters, where a folder of adapters names none that can be found from here.
+        max_responses: longer lists are judged in chunks of so many that share an answer.
+        max_length: tokens of a row at most; the positions of the model by default.
+        dtype: of the backbone, as in transformers; bfloat16 on a GPU and float32 on the CPU by default. The head is always float32.
+        device_map: one device ("cuda:1"), or as in transformers. By default the GPU if there is one, else the CPU.
+        revision: branch, tag or commit on the hub.
+        attn_implementation: as in transformers; SDPA by default.
+        **kwargs: further arguments of `from_pretrained`, such as `local_files_only`.
+
+    Raises:
+        CheckpointError: there is no such model, it is no reward model, or its files do not fit each other.
+    """
+    model, processor = RewardModel.from_pretrained(
+        name_or_path,
+        layout=layout,
+        attention=attention,
+        base=base,
+        dtype=dtype,
+        device_map=device_map,
+        revision=revision,
+        attn_implementation=attn_implementation,
+        **kwargs,
+    )
+    return Judge(model, processor, max_responses=max_responses, max_length=max_length)

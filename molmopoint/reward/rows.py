@@ -35,8 +35,7 @@ from molmopoint.processing.literal import LiteralText, literal_text
 from molmopoint.processing.rows import TRUNK, Row
 from molmopoint.reward.clips import as_clip
 from molmopoint.reward.prompts import Asked, Prompt, check_answers, read_prompt
-from molmopoint.reward.separator import add_separator
-from molmopoint.reward.settings import SEPARATOR, RewardSettings
+from molmopoint.reward.settings import SEPARATOR, RewardSettings, add_separator
 from molmopoint.tokens import NO_SELECTION
 
 GLUE = "\n\n"

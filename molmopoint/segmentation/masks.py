@@ -1,4 +1,11 @@
-"""Masks as results: kept as run-lengths, so that a long clip fits into memory; arrays on demand."""
+"""Masks as results: kept as run-lengths, so that a long clip fits into memory; arrays on demand.
+
+Coloured masks on pictures.
+
+The pictures behind masks: a list of pictures, or the frames of a clip, those of a file a few at a time.
+
+Letters: T frames.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +13,171 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, overload
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 from PIL import Image
 
-from molmopoint.drawing import draw_points
+from molmopoint.drawing import colour_of, draw_points
 from molmopoint.errors import GroundingError, ProcessingError
-from molmopoint.metrics.coco_masks import decode_mask, encode_mask
-from molmopoint.metrics.run_lengths import MaskIndex
+from molmopoint.metrics.run_lengths import MaskIndex, decode_mask, encode_mask
+from molmopoint.metrics.segmentation import outline_of
 from molmopoint.points import Points
-from molmopoint.segmentation.overlay import draw_masks
-from molmopoint.segmentation.sources import Source
+from molmopoint.processing.pictures import load_picture
+from molmopoint.video import open_video, until_undamaged
+
+_WINDOW = 8
+"""Frames of a file that are held at once; frames are asked for in order, forwards and then backwards."""
+
+_SAME_MOMENT = 1e-3
+"""Seconds between moments that show one frame."""
+
+
+class Source(Protocol):
+    """What masks are drawn on."""
+
+    many: bool
+    """Whether drawing gives a list."""
+
+    def pictures(self) -> Iterator[tuple[int | float, Image.Image]]:
+        """Group and picture, one at a time."""
+        ...
+
+
+class PictureList:
+    """Pictures in memory.
+
+    Args:
+        pictures: as `load_picture` takes them.
+        many: whether drawing gives a list.
+    """
+
+    def __init__(self, pictures: Sequence[Any], *, many: bool) -> None:
+        self.loaded = [load_picture(picture) for picture in pictures]
+        self.many = many
+
+    def pictures(self) -> Iterator[tuple[int | float, Image.Image]]:
+        """Index and picture, one at a time."""
+        return iter(enumerate(self.loaded))
+
+
+class ClipFrames:
+    """The frames of a clip by number.
+
+    Args:
+        clip: a video file; or T frames, (T, height, width, 3) uint8 or a list of pictures.
+        times: (T,) rising seconds; the frames of a file are those on screen at these moments.
+        start: second of a file from which the times count.
+
+    Raises:
+        ProcessingError: there are no frames, times do not fit them or go backwards, or the file cannot be read.
+    """
+
+    many = True
+
+    def __init__(self, clip: str | Path | np.ndarray | Sequence[Any], times: np.ndarray | Sequence[float], start: float = 0.0) -> None:
+        self.times, self._start = np.asarray(times, dtype=np.float64), start
+        self._reader = open_video(clip) if isinstance(clip, (str, Path)) else None
+        self._frames: Any = None if self._reader is not None else clip
+        self._window: tuple[int, np.ndarray] = (-1, np.empty(0))
+        if not len(self.times) or (self._frames is not None and len(self._frames) != len(self.times)):
+            count = len(self.times) if self._frames is None else len(self._frames)
+            raise ProcessingError(f"expected at least one frame, and a time per frame, got {count} frames and {len(self.times)} times")
+        if not (np.isfinite(self.times).all() and (np.diff(self.times) >= 0).all()):
+            raise ProcessingError("expected times that rise from frame to frame, got some that go backwards or are no numbers; sort them")
+        self.height, self.width = self[0].shape[:2]
+
+    @classmethod
+    def at_rate(cls, clip: Any, fps: float, keep: np.ndarray, start: float = 0.0, end: float | None = None) -> ClipFrames:
+        """The frames of a file, or of its part from `start` to `end`, at a rate, and those on screen at the (n,) seconds `keep`.
+
+        Raises:
+            ProcessingError: it is no file, or no rate.
+        """
+        if not isinstance(clip, (str, Path)):
+            raise ProcessingError("expected no fps for frames in memory, got one; every frame that is given is looked at")
+        if not 0 < fps < math.inf:
+            raise ProcessingError(f"expected fps above 0, got {fps}; leave it out to look at the moments of the request")
+        duration = open_video(clip).duration
+        length = (duration if end is None else min(end, duration)) - start
+        times = np.arange(max(1, math.ceil(length * fps - _SAME_MOMENT))) / fps
+        apart = np.abs(times[:, None] - np.unique(keep)).min(axis=1, initial=np.inf) > _SAME_MOMENT
+        return cls(clip, np.union1d(times[apart], keep), start)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """(height, width, 3) uint8 of one frame."""
+        if self._reader is None:
+            frame = self._frames[number]
+            is_ready = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
+            return self._checked(frame if is_ready else np.asarray(load_picture(frame)), number)
+        window = number // _WINDOW
+        if self._window[0] != window:
+            self._window = (window, self._read(self._start + self.times[window * _WINDOW : (window + 1) * _WINDOW]))
+        return self._window[1][number % _WINDOW]
+
+    def _checked(self, frame: np.ndarray, number: int) -> np.ndarray:
+        """The frame; raises ProcessingError where it is not as large as the first one."""
+        if number and frame.shape[:2] != (self.height, self.width):
+            raise ProcessingError(
+                f"expected frames of {self.width} x {self.height} pixels as the first one, got {frame.shape[1]} x {frame.shape[0]} "
+                f"in frame {number}; bring them to one size"
+            )
+        return frame
+
+    def _read(self, seconds: np.ndarray) -> np.ndarray:
+        """(n, height, width, 3) frames of the file; of a damaged one whatever can be read."""
+        reader = self._reader
+        assert reader is not None, "there is a file"
+        return until_undamaged(reader, lambda: reader.frames_at(seconds))
+
+    def pictures(self) -> Iterator[tuple[int | float, Image.Image]]:
+        """Seconds and frame, one at a time."""
+        for number, time in enumerate(self.times.tolist()):
+            yield time, Image.fromarray(self[number])
+
+    def nearest(self, seconds: np.ndarray) -> np.ndarray:
+        """(n,) int64 number of the frame nearest to each of (n,) moments; the earlier one of two that are equally near."""
+        after = np.searchsorted(self.times, seconds).clip(1, max(len(self) - 1, 1))
+        before = after - 1
+        last = len(self) - 1
+        is_later = np.abs(self.times[np.minimum(after, last)] - seconds) < np.abs(self.times[before] - seconds)
+        return np.where(is_later, np.minimum(after, last), before)
+
+
+def draw_masks(picture: Image.Image, masks: Iterable[tuple[int, np.ndarray]], *, opacity: float = 0.45) -> Image.Image:
+    """A copy of the picture in which every object is tinted and outlined in its colour.
+
+    Args:
+        picture: any mode.
+        masks: object id and (height, width) bool of the picture.
+        opacity: of the tint, 0..1; the outline is opaque.
+
+    Returns:
+        An RGB picture of the same size.
+
+    Raises:
+        ProcessingError: the opacity is out of range, or a mask has another size.
+    """
+    if not 0 <= opacity <= 1:
+        raise ProcessingError(f"expected an opacity from 0 to 1, got {opacity}")
+    canvas = np.array(picture.convert("RGB"))
+    for object_id, mask in masks:
+        if mask.shape != canvas.shape[:2]:
+            raise ProcessingError(f"expected a mask of (height, width) {canvas.shape[:2]}, got {mask.shape}; draw it on its own picture")
+        colour = np.array(colour_of(object_id))
+        canvas[mask] = np.round(canvas[mask] * (1 - opacity) + colour * opacity)
+        canvas[outline_of(mask)] = colour
+    return Image.fromarray(canvas)
+
 
 SCHEMA_VERSION = 1
 """Version of what `Masks.to_dict` writes."""

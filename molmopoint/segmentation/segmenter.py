@@ -1,22 +1,89 @@
-"""Points in, masks out."""
+"""Points in, masks out.
+
+The classes of transformers that can be a segmenter, and the picture half of one made for videos.
+
+A SAM 2 for videos has all parts of the one for pictures, under the same names. So one set of weights in memory serves both: the
+model for pictures is built without weights and given the other one's parts.
+
+From a name to a segmenter.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from molmopoint.errors import CheckpointError, GroundingError, ProcessingError
 from molmopoint.metrics.tracking import PredictedTracks
 from molmopoint.points import Points
-from molmopoint.segmentation.clips import FrameMask, follow_objects
-from molmopoint.segmentation.faces import still_model_of
-from molmopoint.segmentation.masks import Mask, Masks
-from molmopoint.segmentation.pictures import masks_in_picture, prompt_of
-from molmopoint.segmentation.sources import ClipFrames, PictureList
+from molmopoint.remote_code import check_kernels, refuse_trust, running_no_code
+from molmopoint.segmentation.masks import ClipFrames, Mask, Masks, PictureList
+from molmopoint.segmentation.pictures import FrameMask, follow_objects, masks_in_picture, prompt_of
+
+
+class Family(NamedTuple):
+    """Names in transformers.
+
+    Attributes:
+        video: class of the model for videos.
+        still: class of the model for pictures.
+    """
+
+    video: str
+    still: str
+
+
+FAMILIES = {"sam2": Family("Sam2VideoModel", "Sam2Model"), "edgetam": Family("EdgeTamVideoModel", "EdgeTamModel")}
+"""By model type of the picture half; the one of the whole ends in `_video`."""
+
+_PARTS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+
+
+def family_of(model_type: str, source: str) -> Family:
+    """The classes for a model type.
+
+    Raises:
+        CheckpointError: it is none of SAM 2.
+    """
+    family = FAMILIES.get(model_type.removesuffix("_video"))
+    if family is None:
+        raise CheckpointError(
+            f"expected SAM 2, SAM 2.1 or EdgeTAM in {source!r}, got type {model_type!r}; use facebook/sam2.1-hiera-large, for example"
+        )
+    return family
+
+
+def still_model_of(model: Any) -> Any:
+    """The model for pictures: the model itself, or one that shares its weights.
+
+    Raises:
+        CheckpointError: the model is of another class.
+    """
+    import transformers
+
+    kind = type(model).__name__
+    for family in FAMILIES.values():
+        if kind == family.still:
+            return model
+        if kind == family.video:
+            return _half_of(model, getattr(transformers, family.still))
+    known = ", ".join(name for family in FAMILIES.values() for name in family)
+    raise CheckpointError(f"expected a model of {known}, got {kind}; molmopoint.load_segmenter loads one")
+
+
+def _half_of(model: Any, still: Any) -> Any:
+    """A model of class `still` made of the parts of the model for videos."""
+    config = still.config_class(**{part: getattr(model.config, part).to_dict() for part in _PARTS})
+    with torch.device("meta"):
+        half = still(config)
+    for name, _ in [*half.named_children(), *half.named_parameters(recurse=False)]:
+        setattr(half, name, getattr(model, name))
+    return half.eval()
 
 
 class Segmenter:
@@ -161,3 +228,60 @@ def _check_inside(xy: np.ndarray, sizes: np.ndarray) -> None:
         x, y = xy[number]
         width, height = np.broadcast_to(sizes, xy.shape)[number]
         raise GroundingError(f"expected points within their picture of {width} x {height} pixels, got point {number} at ({x:g}, {y:g})")
+
+
+PUBLISHED_MODEL = "facebook/sam2.1-hiera-large"
+"""What published J&F of pointing models was measured with."""
+
+
+def load_segmenter(
+    name_or_path: str | Path = PUBLISHED_MODEL,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+    **kwargs: Any,
+) -> Segmenter:
+    """A SAM 2 that draws masks around points, for `result.masks` and `tracks.masks`.
+
+    One checkpoint serves pictures and clips, and is in memory once.
+
+    Args:
+        name_or_path: an id on the hub, or a folder: SAM 2, SAM 2.1 or EdgeTAM in the layout of transformers.
+        device: by default the GPU if there is one, else the CPU.
+        dtype: of the weights, as in transformers; float32 by default.
+        revision: branch, tag or commit on the hub.
+        **kwargs: further arguments of `from_pretrained`, such as `local_files_only`.
+
+    Raises:
+        CheckpointError: there is no such model, it is of another kind, weights are missing, or it needs code of its own.
+    """
+    import transformers
+
+    folder = Path(name_or_path).expanduser()
+    source = str(folder) if isinstance(name_or_path, Path) or folder.is_dir() else name_or_path
+    kwargs |= {} if revision is None else {"revision": revision}
+    refuse_trust(kwargs)
+    safely = {**kwargs, "trust_remote_code": False}
+    try:
+        check_kernels(transformers.PretrainedConfig.get_config_dict(source, **kwargs)[0], source)
+        with running_no_code(source):
+            model_type = transformers.AutoConfig.from_pretrained(source, **safely).model_type
+        family = family_of(model_type, source)
+        is_video = model_type.endswith("_video")
+        kind = getattr(transformers, family.video if is_video else family.still)
+        with running_no_code(source):
+            processor = (transformers.Sam2VideoProcessor if is_video else transformers.Sam2Processor).from_pretrained(source, **safely)
+        placed = {**safely, "dtype": dtype or torch.float32, "use_safetensors": True}
+        model, report = kind.from_pretrained(source, output_loading_info=True, **placed)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, SafetensorError) as error:  # how transformers says that files are missing or do not fit
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(
+            f"expected a SAM 2 model at {source!r}, got: {reason}; check the name and the connection, or pass a folder that holds the files"
+        ) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise CheckpointError(f"expected all weights at {source!r}, got none of {', '.join(missing[:3])}; download the folder again")
+    return Segmenter(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), processor)

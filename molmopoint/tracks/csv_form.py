@@ -13,7 +13,7 @@ from typing import Any
 
 from molmopoint.errors import GroundingError
 from molmopoint.safe_text import from_table_cell, table_cell
-from molmopoint.tracks.building import document_of, number
+from molmopoint.tracks.columns import document_of, number
 
 _COLUMNS = ("object_id", "frame", "time", "x", "y", "visible", "score", "label")
 _DECIMALS = 2

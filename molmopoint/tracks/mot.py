@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from molmopoint.errors import GroundingError
-from molmopoint.tracks.building import box_size, document_of, number
-from molmopoint.tracks.columns import rate
+from molmopoint.tracks.columns import box_size, document_of, number, rate
 from molmopoint.tracks.resampling import SAME_TIME
 
 _UNKNOWN = "-1"

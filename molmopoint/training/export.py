@@ -10,7 +10,7 @@ import torch
 
 from molmopoint.adapters import merge_adapters, save_adapters
 from molmopoint.saving import save_whole
-from molmopoint.training.parameters import join_output_rows
+from molmopoint.training.optimiser import join_output_rows
 from molmopoint.training.run_data import RunData
 
 _SHOWN = 12

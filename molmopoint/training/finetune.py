@@ -4,38 +4,112 @@
     print(result.scores_before["point_f1"], result.scores_after["point_f1"])
 
 The same call again goes on where it was stopped.
+
+What a run finds before it starts: its processes, and what the model it starts from can do.
+
+How many steps a number of passes over the data takes, before anything is packed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from molmopoint.errors import RecipeError
-from molmopoint.training.data_files import Rows, Watch, unwatched
+from molmopoint.errors import ProcessingError, RecipeError
 from molmopoint.training.export import CARD, describe_data, export_model, score_table
 from molmopoint.training.families import Family
-from molmopoint.training.lora import add_adapters, copy_trained, gather_trained
-from molmopoint.training.packed_dataset import PackCollator, PackedDataset, SkippedExample
+from molmopoint.training.optimiser import freeze, split_output_rows
+from molmopoint.training.packed_dataset import BROKEN, PackCollator, PackedDataset, SkippedExample, size_of_row
 from molmopoint.training.packing import PackingLimits
-from molmopoint.training.parameters import freeze, split_output_rows
 from molmopoint.training.prepare import ExamplePreparer, rules_of
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.recipe_files import load_recipe, recipe_to_dict
 from molmopoint.training.run_data import RunData, load_run_data
 from molmopoint.training.run_folder import RunFolder, identity_of
-from molmopoint.training.run_length import count_steps
-from molmopoint.training.run_setup import DTYPES, find_processes, in_words, name_of, scores_before
-from molmopoint.training.sampling import DrawOrder
+from molmopoint.training.sampling import Draw, DrawOrder
 from molmopoint.training.scoring import HeldOutScore
-from molmopoint.training.start import default_recipe, load_start
+from molmopoint.training.sources import Rows, Watch, unwatched
+from molmopoint.training.start import add_adapters, copy_trained, default_recipe, gather_trained, load_start
+
+_SAMPLE = 128
+"""Examples that are made to learn how large they are."""
+
+_FILLED = 0.95
+"""Part of a row that packing fills."""
+
+
+def count_steps(recipe: Recipe, prepare: ExamplePreparer, share: float, num_ranks: int = 1) -> int:
+    """Optimiser steps of a run: those of the recipe, or what its epochs over the first source come to.
+
+    Args:
+        recipe: of the run.
+        prepare: makes the examples; up to 128 are made to measure them.
+        share: part of the draws that the first source gets.
+        num_ranks: processes that train together.
+
+    Raises:
+        ProcessingError: not one of the measured examples can be made.
+    """
+    if recipe.steps is not None:
+        return recipe.steps
+    total = len(prepare.sources[0])
+    sizes, reason = [], ""
+    for index in np.unique(np.linspace(0, total - 1, min(total, _SAMPLE)).round().astype(int)).tolist():
+        try:
+            sizes.append(size_of_row(prepare(Draw(index, 0, index, 0))))
+        except BROKEN as error:
+            reason = str(error)
+    if not sizes:
+        raise ProcessingError(f"expected examples that can be prepared, got only broken ones ({reason}); run `molmopoint data check`")
+    tokens = float(np.mean([size.tokens for size in sizes])) / recipe.data.max_tokens
+    crops = float(np.mean([size.crops for size in sizes])) / recipe.data.max_crops
+    packs = total / share * max(tokens, crops) / _FILLED
+    return max(1, math.ceil((recipe.epochs or 1.0) * packs / (recipe.data.rows * recipe.accumulation * num_ranks)))
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def find_processes(recipe: Recipe, folder: Path) -> Any:
+    """Processes and device, as torchrun or accelerate set them up."""
+    try:
+        from molmopoint.training.run_trainer import training_arguments
+
+        return training_arguments(recipe, folder, 1)
+    except ImportError as error:
+        raise RecipeError(f'expected accelerate for training, got: {error}; pip install "molmopoint[train]"') from error
+
+
+def scores_before(
+    folder: RunFolder, score: Callable[[nn.Module], dict[str, float]] | None, network: nn.Module, main: bool
+) -> dict[str, float]:
+    """Scores of the model as it comes; a run that goes on reads them."""
+    known = folder.read("before.json")
+    if known is not None or score is None:
+        return known or {}
+    scores = score(network)
+    if main:
+        folder.write("before.json", scores)
+    return scores
+
+
+def name_of(rows: Rows) -> str:
+    """The file's name without its folder."""
+    return Path(rows).name if isinstance(rows, str | Path) else "a data set"
+
+
+def in_words(when: str, scores: Mapping[str, float]) -> str:
+    """Scores in a line."""
+    return f"{when}: " + (", ".join(f"{name} {value:.3f}" for name, value in scores.items()) or "nothing is held out")
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,138 @@
 
 One line costs one transfer to the host. Losses by source and accuracies need the logits again, so they come from the steps that
 are logged alone. Letters: B rows, S tokens, R supervised tokens, M supervised selections of one kind, V + A vocabulary.
+
+The lines of a run in a file: one JSON object per line, gone on with where a resumed run starts.
+
+How much of a GPU a training step uses: the products the model needs, over what the GPU could do.
+
+A weight costs 2 operations per position forward and 4 backward (2 if it is frozen; none in a frozen ViT, before which nothing
+trains), attention 12 * width * length per position and layer. Recomputed activations count once, and masked attention and padding
+in full, so the figure is model FLOPs use, not hardware FLOPs use. Source: PaLM report (arXiv 2204.02311), appendix B.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback
 
+from molmopoint.files import write_text_whole
 from molmopoint.losses import IGNORED, Supervision
 from molmopoint.tokens import NO_MORE_POINTS
+from molmopoint.training.optimiser import FROZEN, group_of
+from molmopoint.training.vocabulary_rows import EMBEDDING, HEAD
+
+PEAK_TERAFLOPS = {
+    "B200": 2250.0, "B100": 1750.0, "H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "H800": 989.0, "A100": 312.0, "A800": 312.0,
+    "L40S": 362.0, "L4": 121.0, "A10G": 70.0, "RTX 4090": 165.2, "RTX 3090": 71.0,
+}  # fmt: skip
+"""Dense bfloat16 products of GPUs by a part of their name, from the data sheets of the maker."""
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """What a device could do per second; None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((tera * 1e12 for part, tera in PEAK_TERAFLOPS.items() if part in name), None)
+
+
+class StepFlops:
+    """Operations of a batch, forward and backward; made before the weights are sharded.
+
+    Args:
+        model: with its frozen parameters marked.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._per_place: dict[str, float] = dict.fromkeys(("vit", "connector", "llm", "head"), 0.0)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and EMBEDDING not in name and "positional_embedding" not in name:
+                group = "head" if HEAD in name else group_of(name)
+                operations = 6 if parameter.requires_grad else 2 if group == "vit" else 4
+                self._per_place["llm" if group in ("point", FROZEN) else group] += parameter.numel() * operations
+        config: Any = next(module.config for module in model.modules() if hasattr(module, "config"))
+        text, vision = config.get_text_config(), config.vision_config
+        self._attention = {"llm": 12 * text.num_hidden_layers * text.hidden_size, "vit": 12 * vision.num_hidden_layers * vision.hidden_size}
+
+    def __call__(self, batch: Mapping[str, Any]) -> float:
+        """Operations of one micro-step over a batch."""
+        rows, length = batch["input_ids"].shape
+        total = rows * length * (self._per_place["llm"] + self._attention["llm"] * length)
+        total += float((batch["loss_weights"] > 0).sum()) * self._per_place["head"]
+        if (pixels := batch.get("pixel_values")) is not None:
+            crops, patches = pixels.shape[:2]
+            total += crops * patches * (self._per_place["vit"] + self._attention["vit"] * patches)
+            total += len(batch["image_token_pooling"]) * self._per_place["connector"]
+        return total
+
+
+LOG_FILE = "log.jsonl"
+
+
+class RunLog(TrainerCallback):
+    """Appends every logged line to `log.jsonl`; lines behind the checkpoint a run goes on from are removed first.
+
+    Args:
+        out: folder of the run.
+        tensorboard: write event files to the folder `tensorboard` as well.
+    """
+
+    def __init__(self, out: Path, *, tensorboard: bool = False) -> None:
+        self.file = out / LOG_FILE
+        self.events = out / "tensorboard" if tensorboard else None
+        self.board: TensorBoardCallback | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Takes the lines of steps that will be made again out of the file."""
+        if not state.is_world_process_zero:
+            return
+        kept = [line for line in read_log(self.file) if line["step"] <= state.global_step]
+        write_text_whole(self.file, "".join(f"{json.dumps(line)}\n" for line in kept))
+        if self.events is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = board = TensorBoardCallback(SummaryWriter(str(self.events), purge_step=state.global_step + 1))
+            board.on_train_begin(args, state, control, **kwargs)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Appends a line."""
+        if not state.is_world_process_zero:
+            return
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
+        if self.board is not None:
+            self.board.on_log(args, state, control, logs=logs, **kwargs)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Closes the event files."""
+        if self.board is not None:
+            self.board.on_train_end(args, state, control, **kwargs)
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The lines of a log, in order; a last line that was cut off is left out."""
+    if not file.exists():
+        return []
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
 
 KINDS = ("text", "patch", "subpatch", "location")
 """What has a loss and an accuracy."""

@@ -9,6 +9,8 @@ divisor of the whole step. The batches are those of `PackCollator`, and the resu
     model.save_pretrained(folder)                                    read by Molmo2ForConditionalGeneration
 
 Letters: B rows, S tokens per row, R supervised positions, P image tokens, K slots, N crops and frames, G ViT patches per crop.
+
+Dropout on what the layers of the text model add to their residual stream; native Molmo2 has none.
 """
 
 from __future__ import annotations
@@ -18,13 +20,48 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 from transformers import Cache, Molmo2ForConditionalGeneration
+from transformers.models.molmo2.modeling_molmo2 import Molmo2DecoderLayer
 from transformers.utils.generic import ModelOutput
 
-from molmopoint.cache_name import CACHE, either
+from molmopoint.attention import CACHE, either
 from molmopoint.losses import TextSupervision, text_loss
 from molmopoint.molmo2 import hidden_states, one_grid, save_native
+
+
+def add_residual_dropout(model: nn.Module, probability: float) -> list[RemovableHandle]:
+    """Drops parts of the outputs of attention and MLP of every text layer, while the model is in training mode.
+
+    Recomputed layers (gradient checkpointing) drop the same parts again.
+
+    Args:
+        model: with layers of native Molmo2, as MolmoPoint has them; 0 changes nothing.
+        probability: of each value.
+
+    Returns:
+        Handles that undo it, by their `remove`.
+    """
+    if probability <= 0:
+        return []
+
+    def drop(module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if not module.training:
+            return output
+        if isinstance(output, tuple):
+            return (functional.dropout(output[0], probability), *output[1:])
+        return functional.dropout(output, probability)
+
+    handles = []
+    for layer in model.modules():
+        if isinstance(layer, Molmo2DecoderLayer):
+            # The last thing before the addition: a norm after the sublayer, where there is one.
+            last = (layer.input_layernorm, layer.post_attention_layernorm) if layer.norm_after else (layer.self_attn, layer.mlp)
+            handles += [module.register_forward_hook(drop) for module in last]
+    return handles
+
 
 NO_PATCH_TOKEN = -1
 """For `PackCollator`: no token of a Molmo2 selects a place."""

@@ -13,6 +13,8 @@ carries the position its worker has after it. The training process gives back wh
 
 The loader must be left as it is: each rank reads its own part here, so nothing may split or repeat the batches again
 (accelerate's `prepare` would), and `persistent_workers` would start a second pass from an old position.
+
+What a run asks of its data: rows of one process, in an order that can be gone on with.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -29,9 +31,52 @@ from torch.utils.data import IterableDataset, get_worker_info
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.rows import Row, collate, pack
 from molmopoint.training.packing import ExampleSize, Packer, PackingLimits, Waiting
-from molmopoint.training.resharing import reshare
-from molmopoint.training.run_dataset import ORIGINS, PROGRESS
-from molmopoint.training.sampling import Draw, DrawOrder, Share, ShareSampler, check_order
+from molmopoint.training.sampling import Draw, DrawOrder, Share, ShareSampler, check_order, reshare
+
+PROGRESS = "progress"
+"""Key of a batch under which the positions after it lie: no argument of the model, take it out first."""
+
+ORIGINS = "origins"
+"""Key of a batch under which the (source, row) of every example lies: take it out as well."""
+
+
+class RunDataset(Protocol):
+    """Data that a trainer goes through and notes its position in; an iterable of what the collator takes."""
+
+    rank: int
+    num_ranks: int
+
+    @property
+    def skipped(self) -> Sequence[Any]:
+        """Rows that could not be trained on, up to the last recorded batch."""
+        ...
+
+    @property
+    def ends(self) -> bool:
+        """Whether there may be no more batches before the steps are made."""
+        ...
+
+    @property
+    def passes(self) -> float:
+        """Passes over the data so far."""
+        ...
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What its batches depend on; goes into JSON."""
+        ...
+
+    def record(self, progress: Sequence[Any]) -> None:
+        """Notes that the batches with these positions were trained on."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position of this process after everything recorded; goes into JSON."""
+        ...
+
+    def go_to(self, states: Sequence[Mapping[str, Any]], num_workers: int) -> None:
+        """Goes on after saved positions, those of all processes in their order."""
+        ...
+
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +247,7 @@ class PackedDataset(IterableDataset):
         if (state["rank"], state["num_ranks"]) != (self.rank, self.num_ranks):
             raise ProcessingError(
                 f"expected the position of rank {self.rank} of {self.num_ranks}, got that of rank {state['rank']} of "
-                f"{state['num_ranks']}; resume with as many processes as before, or see training/resharing.py"
+                f"{state['num_ranks']}; resume with as many processes as before, or see training/sampling.py"
             )
         self._used = {position["worker"]: _progress(position) for position in state["workers"]}
         self._last_worker = state["last_worker"]
@@ -221,7 +266,7 @@ class PackedDataset(IterableDataset):
             if progress.num_workers != num_workers:
                 raise ProcessingError(
                     f"expected {progress.num_workers} loader workers, as when the position was saved, got {num_workers}; "
-                    "resume with as many as before (the training process itself counts as one), or see training/resharing.py"
+                    "resume with as many as before (the training process itself counts as one), or see training/sampling.py"
                 )
 
 

@@ -9,11 +9,20 @@ from pathlib import Path
 from molmopoint.data.records import Record
 from molmopoint.errors import ProcessingError
 from molmopoint.training.augmentation import AugmentedSource
-from molmopoint.training.data_files import Rows, Watch, check_apart, load_rows, unwatched
-from molmopoint.training.holdout import split_records
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.scoring import can_be_scored
-from molmopoint.training.sources import REPLAY_SEED, GroupSource, SceneSource, Source
+from molmopoint.training.sources import (
+    REPLAY_SEED,
+    GroupSource,
+    Rows,
+    SceneSource,
+    Source,
+    Watch,
+    check_apart,
+    load_rows,
+    split_records,
+    unwatched,
+)
 from molmopoint.training.trees import group_records
 
 SYNTHETIC = "synthetic"

@@ -5,23 +5,48 @@
 | trained.safetensors | parameters that train, and buffers; the frozen ones come with the model the run was started from |
 | position-RANK.json | `state_dict` of the data of each process |
 | run.json | what the run was told; another recipe or other data is another run |
+
+All random generators of a process at once: Python, numpy, torch, and its accelerator.
 """
 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from molmopoint.errors import TrainingError
-from molmopoint.training.checkpoint_folders import differences
+from molmopoint.training.packed_dataset import RunDataset
 from molmopoint.training.recipe import Recipe
-from molmopoint.training.run_dataset import RunDataset
+from molmopoint.training.run_folder import differences
+
+
+def capture_randomness() -> dict[str, Any]:
+    """The state of every generator."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def restore_randomness(kept: dict[str, Any]) -> None:
+    """Puts every generator back to where `capture_randomness` was called."""
+    random.setstate(kept["python"])
+    np.random.set_state(kept["numpy"])
+    torch.set_rng_state(kept["torch"])
+    if kept["cuda"] is not None:
+        torch.cuda.set_rng_state(kept["cuda"])
+
 
 WEIGHTS, RUN = "trained.safetensors", "run.json"
 

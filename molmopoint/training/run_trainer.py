@@ -10,12 +10,16 @@ What callers need to know:
   "_error". Randomness it uses does not change the training.
 - The run ends after `steps`. If the order of the data ends before, it ends before the first step for which any process has not all
   its micro-batches: processes have different numbers of them, and none may wait for one that has stopped.
+
+A recipe in the words of transformers' Trainer.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -25,14 +29,17 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
-from molmopoint.errors import TrainingError
-from molmopoint.training.arguments import training_arguments
-from molmopoint.training.best_step import best_step
-from molmopoint.training.checkpoint_folders import (
+from molmopoint.errors import RecipeError, TrainingError
+from molmopoint.training.metrics import RunLog, peak_flops
+from molmopoint.training.optimiser import build_optimiser, build_schedule, clip_groups
+from molmopoint.training.packed_dataset import ORIGINS, PROGRESS, RunDataset
+from molmopoint.training.recipe import Recipe
+from molmopoint.training.run_folder import (
+    best_step,
     checkpoint_folder,
     complete_checkpoints,
     newest_checkpoint,
@@ -40,14 +47,68 @@ from molmopoint.training.checkpoint_folders import (
     remove_unfinished,
     write_whole,
 )
-from molmopoint.training.flops import peak_flops
-from molmopoint.training.optimiser import build_optimiser, build_schedule, clip_groups
-from molmopoint.training.randomness import capture_randomness, restore_randomness
-from molmopoint.training.recipe import Recipe
-from molmopoint.training.run_dataset import ORIGINS, PROGRESS, RunDataset
-from molmopoint.training.run_log import RunLog
-from molmopoint.training.run_state import RUN, check_identity, load_position, load_weights, run_identity, save_weights
+from molmopoint.training.run_state import (
+    RUN,
+    capture_randomness,
+    check_identity,
+    load_position,
+    load_weights,
+    restore_randomness,
+    run_identity,
+    save_weights,
+)
 from molmopoint.training.sharding import shard_as_launched
+
+
+def training_arguments(recipe: Recipe, out: Path, steps: int) -> TrainingArguments:
+    """Arguments of the Trainer for a recipe; what `PointingTrainer` does by itself is switched off in them.
+
+    Devices, processes and sharding come from the environment, as `torchrun` and `accelerate launch` set it.
+
+    Args:
+        recipe: of the run.
+        out: folder of the run.
+        steps: optimiser steps.
+    """
+    on_cpu = not torch.accelerator.is_available()
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.data.rows,
+        gradient_accumulation_steps=recipe.accumulation,
+        seed=recipe.seed,
+        bf16=recipe.dtype == "bfloat16",
+        activation_checkpointing=recipe.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
+        max_grad_norm=1.0,  # any value above 0: the limits are those of the groups
+        logging_strategy="steps",
+        logging_steps=recipe.logging.every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if recipe.saving.every else "no",
+        save_steps=max(recipe.saving.every, 1),
+        eval_strategy="no",
+        average_tokens_across_devices=True,
+        remove_unused_columns=False,
+        ignore_data_skip=True,
+        ddp_find_unused_parameters=False,
+        ddp_backend="gloo" if on_cpu and together else None,
+        ddp_timeout=3600,
+        use_cpu=on_cpu,
+        report_to=[name for name in _installed(recipe.logging.to) if name != "tensorboard"] or "none",
+    )
+
+
+def _installed(trackers: tuple[str, ...]) -> tuple[str, ...]:
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise RecipeError(
+                f'expected the tracker {name} of logging.to to be installed, got no such package; pip install "molmopoint[train]" '
+                f"or {name}, or set logging.to=[]"
+            )
+    return trackers
+
 
 logger = logging.getLogger(__name__)
 

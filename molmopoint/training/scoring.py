@@ -24,9 +24,9 @@ from molmopoint.generation.settings import tokens_alone
 from molmopoint.metrics import MatchScores, match_nearby, match_points
 from molmopoint.points import Points
 from molmopoint.processing.rows import join_pooling
-from molmopoint.training.best_step import standard_error
 from molmopoint.training.families import Family, Seen
 from molmopoint.training.recipe import Scoring
+from molmopoint.training.run_folder import standard_error
 from molmopoint.training.sources import Source
 from molmopoint.training.trees import media_of
 

@@ -4,15 +4,166 @@ A template has `{label}`, and may have `{medium}` (image or video), `{images}` (
 per second of a track); requests to follow one object have `{points}` instead: the label and where it is. The wording is our own;
 how many there are of each kind, and how styles are mixed, follows the published training: a model that met one sentence only fails
 at the second.
+
+Style tags in front of prompts, as published.
+
+Pre-training writes no sentences: `pointing: boats`, `long_caption 61:`. Behind the tag of a text stands how long its answer is, so
+that the length can be chosen. Fine-tuning writes a tag only where its style is none of the everyday ones.
+
+Finds questions that a model which counts by pointing would answer with points, though their answers have none.
+
+Such a question of a plain question-answering set gets one of many short requests not to point in front, so that the model learns
+to point when it is not told otherwise. The rule finds most of them and some others, on purpose.
+
+Source: the public training code, reworded.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import numpy as np
 
+from molmopoint.data.records import TRACK_STYLES, Record
 from molmopoint.errors import ProcessingError
+from molmopoint.processing.text_coordinates import tagged
+
+NO_POINTS_PLEASE = (
+    "No points please.",
+    "no points please",
+    "No pointing.",
+    "no pointing please",
+    "Please do not point.",
+    "Please don't point.",
+    "please dont point",
+    "Do not point.",
+    "Don't point.",
+    "dont point",
+    "Don't point to anything.",
+    "Do not use points.",
+    "Don't use points.",
+    "dont use points",
+    "Do not give points.",
+    "Don't output points.",
+    "Don't show me points.",
+    "Answer without points.",
+    "Answer without pointing.",
+    "answer without pointing",
+    "Without pointing:",
+    "without points:",
+    "No points needed.",
+    "No need to point.",
+    "no need to point",
+    "You need not point.",
+    "You do not have to point.",
+    "Points are not needed.",
+    "Just answer, no points.",
+    "Just the answer, no pointing.",
+    "Skip the points.",
+    "no piont please",
+)
+"""As many as published, with slips of the pen among them."""
+
+_AMOUNTS = (
+    r"times?|seconds?|minutes?|hours?|days?|weeks?|months?|years?|(?:kilo|centi|milli)?met(?:er|re)s?|feet|inches|miles?|acres?|"
+    r"dollars?|euros?|cents?|pounds?|knots?|mph|lit(?:er|re)s?|gallons?|(?:kilo)?grams?|tons?|ounces?|calories|degrees?|percent|watts?|"
+    r"(?:kilo|mega|giga|tera)?bytes?|more|fewer|less|ways?"
+)
+"""Words after "how many" that name an amount rather than things in a picture."""
+
+_COUNTING = re.compile(
+    rf"\bhow\s?many\s+(?!(?:{_AMOUNTS})\b)"
+    r"|(?<!do not )(?<!don't )\b(?:count|tally)\s+(?:all|every|each|the)\b"
+    r"|\b(?:there are|a total of)\s+_{3,4}"
+    r"|\b(?:what\s+(?:is|was|were)|what's|states?|indicates?)\s+(?:the\s+)?(?:exact\s+|precise\s+)?(?:count|total|number|amount)\b[^.?!]*?\bof\s+"
+    rf"(?!(?:{_AMOUNTS})\b)",
+    re.IGNORECASE,
+)
+
+
+def asks_to_count(question: str) -> bool:
+    """Whether a question could be read as a request to count things.
+
+    >>> asks_to_count("How many ducks are there?"), asks_to_count("How many minutes does it take?")
+    (True, False)
+    """
+    return not question.lower().startswith("approximately") and _COUNTING.search(question) is not None
+
+
+def without_points(question: str, rng: np.random.Generator) -> str:
+    """The question, with a request not to point in front if it asks to count."""
+    if not asks_to_count(question):
+        return question
+    return f"{NO_POINTS_PLEASE[int(rng.integers(len(NO_POINTS_PLEASE)))]} {question}"
+
+
+UNTAGGED = frozenset({
+    "a_okvqa_mc", "ai2_diagram", "ai2_diagram_no_letter", "correction_qa", "cosyn_point", "demo", "long_caption", "mantis_instruct_mc",
+    "multi_image_mc", "multi_image_mc_exp", "science_qa", "short_caption", "text_sft", "user_qa", "video_clip_caption_start_end",
+    "video_clip_caption_start_end_in_seconds", "video_clip_transcript_start_end", "video_clip_transcript_start_end_in_seconds",
+    "video_frame_caption_timestamp", "video_frame_caption_timestamp_in_seconds", "video_long_caption", "video_multiple_choice",
+    "video_multiple_choice_count_without_pointing", "video_multiple_choice_multiple_correct", "video_multiple_choice_w_subtitle",
+    "video_short_caption", "video_transcript",
+})  # fmt: skip
+"""Styles of text rows that fine-tuning leaves out of the prompt. Source: chat template of the released models."""
+
+_NUMBER_LEFT_OUT, _NOISE, _CHARACTERS = 0.1, 25.0, 15
+_WITHOUT_LENGTH = frozenset({"text_sft"})
+
+_POINT_TAGS = {
+    "image": {"pointing": "pointing", "point_count": "point_count", "count_then_point": "count_then_point", "count": "only_count"},
+    "images": {
+        "pointing": "multi_image_pointing",
+        "point_count": "multi_image_point_then_count",
+        "count_then_point": "multi_image_count_then_point",
+        "count": "multi_image_counting",
+    },
+    "video": {
+        "pointing": "video_point",
+        "point_count": "video_point_count",
+        "count_then_point": "video_count_point",
+        "count": "video_count",
+    },
+}
+
+
+def tagged_points(record: Record, style: str, request: str) -> str:
+    """A pre-training request for points: `style: label`, or the row's own prompt behind the tag of questions."""
+    if style in TRACK_STYLES:
+        return tagged(style, request)
+    medium = "video" if record.video is not None else "images" if len(record.images) > 1 else "image"
+    if medium == "image" and style == "pointing" and record.prompt is not None:
+        return f"cosyn_point: {request}"
+    return f"{_POINT_TAGS[medium][style]}: {request}"
+
+
+def tagged_text(record: Record, rng: np.random.Generator) -> str:
+    """A pre-training request for text: style, length of the answer, and the question if there is one.
+
+    The length is its characters, with noise of 25, in units of 15; one request in ten goes without.
+
+    Source: public training code, "style_and_length_v2".
+    """
+    style = record.style or _text_style(record)
+    answer = record.answer or record.caption or ""
+    length = (len(answer) + int(rng.normal(scale=_NOISE))) // _CHARACTERS
+    numbered = style not in _WITHOUT_LENGTH and rng.random() >= _NUMBER_LEFT_OUT
+    tag = f"{style} {length}:" if numbered else f"{style}:"
+    return f"{tag} {record.prompt}" if record.prompt else tag
+
+
+def tagged_prompt(record: Record, prompt: str) -> str:
+    """A fine-tuning request for text: the prompt, behind the row's style unless that is an everyday one."""
+    return prompt if record.style is None or record.style in UNTAGGED else f"{record.style}: {prompt}"
+
+
+def _text_style(record: Record) -> str:
+    """Published name of what a row without style is."""
+    if record.caption is not None:
+        return "long_caption" if record.video is None else "video_long_caption"
+    return "user_qa" if any(record.visual) else "text_sft"
+
 
 Task = Literal["pointing", "point_count", "count_then_point", "count", "track"]
 

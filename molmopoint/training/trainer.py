@@ -23,12 +23,11 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.molmo2.modeling_molmo2 import Molmo2DecoderLayer, Molmo2VisionEncoderLayer
 
-from molmopoint.training.flops import StepFlops
-from molmopoint.training.metrics import TrainingMetrics, weight_of
+from molmopoint.training.metrics import StepFlops, TrainingMetrics, weight_of
+from molmopoint.training.molmo2 import add_residual_dropout
+from molmopoint.training.optimiser import freeze
 from molmopoint.training.packed_dataset import SOURCE_IDS, PackCollator, PackedDataset
-from molmopoint.training.parameters import freeze
 from molmopoint.training.recipe import Recipe
-from molmopoint.training.residual_dropout import add_residual_dropout
 from molmopoint.training.run_trainer import RunTrainer
 from molmopoint.training.vocabulary_rows import split_output_rows
 

@@ -13,10 +13,9 @@ from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item, Items, judge_all
 from molmopoint.eval.fixtures import countbench_qa, pixmo_count, pixmo_count_validation
 from molmopoint.eval.fixtures.scenes import write_parquet
-from molmopoint.eval.layouts.collecting import REPEATED
-from molmopoint.eval.layouts.counting import whole_number
-from molmopoint.eval.layouts.sizes import displayed_size
-from molmopoint.eval.layouts.url_pictures import DIFFERS
+from molmopoint.eval.layouts.archives import DIFFERS
+from molmopoint.eval.layouts.boxes import whole_number
+from molmopoint.eval.layouts.parquet_rows import REPEATED, displayed_size
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.tasks.countbench_qa import QUESTIONS, CountbenchQA

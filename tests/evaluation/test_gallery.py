@@ -31,10 +31,10 @@ from molmopoint.eval.benchmark import (
     judge_all,
 )
 from molmopoint.eval.layouts.outlines import box_outline, distance, inside, mask_outlines
+from molmopoint.eval.reports.cards import Thumbnails
 from molmopoint.eval.reports.faults import FAULTS, find_faults
 from molmopoint.eval.reports.gallery import write_gallery
 from molmopoint.eval.reports.summary import summarise
-from molmopoint.eval.reports.thumbnails import Thumbnails
 from molmopoint.eval.runner.records import PredictedPoint, Prediction
 
 BOX = (20.0, 20.0, 40.0, 30.0)

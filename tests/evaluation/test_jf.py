@@ -13,12 +13,11 @@ from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.runner.evaluate import score
 from molmopoint.eval.runner.records import PredictedPoint, Prediction
 from molmopoint.eval.runner.registry import find_benchmark
-from molmopoint.eval.runner.segmentation import segmentation_of
-from molmopoint.eval.segmenting import segmentation_scores, true_masks, united_masks
+from molmopoint.eval.runner.segmentation import segmentation_of, segmentation_scores, true_masks, united_masks
 from molmopoint.metrics.run_lengths import MaskIndex
 from molmopoint.metrics.tracking import TrueFrame, TrueTracks
 from molmopoint.segmentation import Segmenter
-from molmopoint.segmentation.clips import FrameMask
+from molmopoint.segmentation.pictures import FrameMask
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,22 @@ from pyarrow.parquet import write_table
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Clip, Item, Items, Missing
+from molmopoint.eval.layouts.archives import DIFFERS, UNKNOWN, UrlPictures
 from molmopoint.eval.layouts.boxes import REACHES_OUT, TURNED, TargetReader
-from molmopoint.eval.layouts.collecting import REPEATED, ItemCollector, json_rows
 from molmopoint.eval.layouts.file_names import NOWHERE, FileFinder, place_of
-from molmopoint.eval.layouts.parquet_rows import find_parquet, keep_picture, read_masks, read_rows
+from molmopoint.eval.layouts.parquet_rows import (
+    REPEATED,
+    ItemCollector,
+    displayed_size,
+    find_parquet,
+    in_size,
+    json_rows,
+    keep_picture,
+    read_masks,
+    read_rows,
+    stated_size,
+)
 from molmopoint.eval.layouts.preference_rows import Media
-from molmopoint.eval.layouts.sizes import displayed_size, in_size, stated_size
-from molmopoint.eval.layouts.url_pictures import DIFFERS, UNKNOWN, UrlPictures
 from molmopoint.eval.layouts.video_files import VideoFinder
 from molmopoint.eval.runner.data import without_missing_media, without_unusable_names
 

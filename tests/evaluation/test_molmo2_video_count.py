@@ -9,7 +9,7 @@ import pytest
 
 from molmopoint.eval.benchmark import Answer, Item, judge_all
 from molmopoint.eval.fixtures import molmo2_video_count
-from molmopoint.eval.layouts.collecting import REPEATED
+from molmopoint.eval.layouts.parquet_rows import REPEATED
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.tasks.molmo2_video_count import Molmo2VideoCount

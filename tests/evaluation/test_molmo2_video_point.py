@@ -12,8 +12,7 @@ from molmopoint.eval.benchmark import Answer, Item
 from molmopoint.eval.fixtures import molmo2_video_point, moving_shapes
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.tasks.molmo2_video_point import OTHER_SIZE, UNREADABLE, Molmo2VideoPoint, _Truth
-from molmopoint.metrics.coco_masks import decode_mask, fingerprint
-from molmopoint.metrics.run_lengths import MaskIndex
+from molmopoint.metrics.run_lengths import MaskIndex, decode_mask, fingerprint
 
 WHOLE = np.ones((10, 10), dtype=bool)
 

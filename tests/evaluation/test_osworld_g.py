@@ -12,10 +12,8 @@ from made_answers import points
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Item
 from molmopoint.eval.fixtures import osworld_g
-from molmopoint.eval.layouts.boxes import TargetReader
-from molmopoint.eval.layouts.clicks import ClickTarget
-from molmopoint.eval.layouts.collecting import ItemCollector
-from molmopoint.eval.layouts.sizes import displayed_size
+from molmopoint.eval.layouts.boxes import ClickTarget, TargetReader
+from molmopoint.eval.layouts.parquet_rows import ItemCollector, displayed_size
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.tasks.osworld_g import UNSORTED, OSWorldG, _add
 from molmopoint.eval.tasks.osworld_g_refined import OSWorldGRefined

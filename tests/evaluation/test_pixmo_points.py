@@ -10,8 +10,8 @@ from made_answers import points
 from molmopoint.eval.benchmark import Answer, Item
 from molmopoint.eval.fixtures import pixmo_points
 from molmopoint.eval.fixtures.scenes import write_parquet
-from molmopoint.eval.layouts.collecting import REPEATED
-from molmopoint.eval.layouts.url_pictures import DIFFERS
+from molmopoint.eval.layouts.archives import DIFFERS
+from molmopoint.eval.layouts.parquet_rows import REPEATED
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.runner.records import PredictedPoint, Prediction
 from molmopoint.eval.tasks.pixmo_points import MASK_OF_NOTHING, NOT_PERCENT, PixmoPoints, _Truth

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, Missing, Source, View
-from molmopoint.eval.reports.compare import JudgedRun, compare
 from molmopoint.eval.reports.intervals import bootstrap_difference, bootstrap_mean, mcnemar, wilson
+from molmopoint.eval.reports.published import JudgedRun, compare
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.reports.tables import csv_text, markdown, metrics_dict
 

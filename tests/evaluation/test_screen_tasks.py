@@ -11,9 +11,8 @@ from made_answers import points
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item, judge_all
 from molmopoint.eval.fixtures import screenspot_pro, screenspot_v2
-from molmopoint.eval.layouts.boxes import REACHES_OUT, TURNED
-from molmopoint.eval.layouts.clicks import ClickTarget
-from molmopoint.eval.layouts.collecting import REPEATED
+from molmopoint.eval.layouts.boxes import REACHES_OUT, TURNED, ClickTarget
+from molmopoint.eval.layouts.parquet_rows import REPEATED
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.tasks.screenspot_pro import ScreenSpotPro

@@ -11,12 +11,12 @@ from PIL import Image
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Item, judge_all
 from molmopoint.eval.fixtures.moving_shapes import write_table
-from molmopoint.eval.layouts import academic_tracks, tracks
+from molmopoint.eval.layouts import tracks
 from molmopoint.eval.layouts.parquet_rows import read_rows
 from molmopoint.eval.layouts.track_masks import PictureTracks, by_frame, length_of
 from molmopoint.eval.reports.summary import summarise
-from molmopoint.eval.runner.clips import MAX_RATE, cut_clip
 from molmopoint.eval.runner.data import Data, open_data
+from molmopoint.eval.runner.predict import MAX_RATE, cut_clip
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.eval.stored.forms import read_stored
 from molmopoint.eval.tasks.mevis import Mevis
@@ -24,7 +24,7 @@ from molmopoint.eval.tasks.molmo2_track import OTHER_FIELD, Molmo2Track
 from molmopoint.eval.tasks.reasonvos import ReasonVos
 from molmopoint.eval.tasks.ref_davis17 import RefDavis17
 from molmopoint.eval.tasks.ref_yt_vos import RefYtVos
-from molmopoint.metrics.coco_masks import encode_mask
+from molmopoint.metrics.run_lengths import encode_mask
 from molmopoint.video import sample_times
 
 BENCHMARKS = (Mevis(), Molmo2Track(), ReasonVos(), RefDavis17(), RefYtVos())
@@ -95,7 +95,7 @@ def test_mevis(data):
     found = data["mevis"]
     assert [each.item_id.split("/")[:2] for each in found.items.found] == [["c0", "0"], ["c0", "1"], ["c0", "2"], ["c0", "3"], ["c1", "0"]]
     assert not reasons(found)
-    assert found.items.warnings[academic_tracks.UNLISTED] == 1 and found.items.warnings[tracks.UNREADABLE] == 1
+    assert found.items.warnings[tracks.UNLISTED] == 1 and found.items.warnings[tracks.UNREADABLE] == 1
     nothing = found.items.found[3]
     assert [frame.ids for frame in nothing.truth.frames.values()] == [(), (), ()] and nothing.categories["objects"] == "0"
     assert Mevis().judge(nothing, true_answer(nothing), "grid")["f1"] == 1
@@ -210,7 +210,7 @@ def test_only_rows_of_one_answer_a_second_are_part_of_a_benchmark(tmp_path):
     write_table(table, [*rows, *({**row, "sampling_fps": 2} for row in rows)])
     again = Mevis().read(made.folder)
     assert [each.item_id for each in again.found] == [each.item_id for each in made.items.found]
-    assert again.warnings[academic_tracks.OTHER_RATE] == len(rows)
+    assert again.warnings[tracks.OTHER_RATE] == len(rows)
 
 
 def test_a_table_out_of_step_with_the_seconds_says_its_moments_itself(tmp_path):

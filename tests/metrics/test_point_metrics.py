@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molmopoint.metrics.assignment import assigned_scores, max_hit_scores
-from molmopoint.metrics.counts import bin_of, close_in_image, close_in_video, macro_accuracy, stated_count
 from molmopoint.metrics.lookup import distance_to_box, in_box, in_mask, in_polygon
+from molmopoint.metrics.matching import (
+    assigned_scores,
+    bin_of,
+    close_in_image,
+    close_in_video,
+    macro_accuracy,
+    max_hit_scores,
+    stated_count,
+)
 from molmopoint.metrics.run_lengths import MaskIndex
 
 

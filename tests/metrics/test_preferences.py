@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from molmopoint.metrics.preferences import tally
+from molmopoint.metrics.rankings import tally
 
 
 def test_c24_win_rate_without_ties():

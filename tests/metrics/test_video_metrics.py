@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation
 
-from molmopoint.metrics.hota import TrackedFrame, hota
 from molmopoint.metrics.segmentation import outline_accuracy, outline_of, region_similarity
+from molmopoint.metrics.tracking import TrackedFrame, hota
 
 
 def frame(true: list, predicted: list, hits: list | np.ndarray) -> TrackedFrame:

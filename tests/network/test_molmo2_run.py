@@ -17,9 +17,9 @@ from transformers import Molmo2ForConditionalGeneration
 from molmopoint.data.records import Record, RecordPoint
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.rows import collate, pack
+from molmopoint.training.optimiser import join_output_rows
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
-from molmopoint.training.parameters import join_output_rows
 from molmopoint.training.prepare import ExamplePreparer, rules_of
 from molmopoint.training.recipe import Data, Groups, GroupSettings, Logging, Recipe, Saving, Scoring
 from molmopoint.training.sampling import DrawOrder

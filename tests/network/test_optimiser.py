@@ -8,8 +8,15 @@ import pytest
 import torch
 from tiny import random_model
 
-from molmopoint.training.optimiser import build_optimiser, build_schedule, clip_groups, parameter_groups
-from molmopoint.training.parameters import freeze, group_of, split_output_rows
+from molmopoint.training.optimiser import (
+    build_optimiser,
+    build_schedule,
+    clip_groups,
+    freeze,
+    group_of,
+    parameter_groups,
+    split_output_rows,
+)
 from molmopoint.training.recipe import Groups, GroupSettings, Optimiser, Recipe
 
 RECIPE = Recipe(

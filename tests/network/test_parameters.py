@@ -13,9 +13,9 @@ from tiny_molmo2 import random_molmo2
 from tiny_training import ANSWER, conversation, row, training_batch
 
 from molmopoint.errors import CheckpointError, RecipeError
-from molmopoint.training.parameters import freeze, group_of, join_output_rows, split_output_rows, tables_are_tied
+from molmopoint.training.molmo2 import add_residual_dropout
+from molmopoint.training.optimiser import freeze, group_of, join_output_rows, split_output_rows, tables_are_tied
 from molmopoint.training.recipe import GROUPS, Lora, Recipe
-from molmopoint.training.residual_dropout import add_residual_dropout
 
 
 def tied_model(seed=0):

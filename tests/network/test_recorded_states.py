@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import Rows, batch_of, random_model
 
-from molmopoint import cache_name
+from molmopoint import attention
 from molmopoint.backbone import MolmoPointModel
 from molmopoint.errors import CheckpointError, InputWarning
 from molmopoint.modeling import MolmoPointForConditionalGeneration
@@ -162,14 +162,14 @@ def test_image_tokens_without_pictures(model, inputs):
 
 
 def test_the_older_name_of_the_cache(model, inputs):
-    cache_name.tell_deprecated.cache_clear()
+    attention.tell_deprecated.cache_clear()
     with warnings.catch_warnings(record=True) as told:
         prompt = model(**inputs, use_cache=True)
         step = {"input_ids": torch.tensor([[5], [5]]), "grounding_state": prompt.grounding_state}
         older = [model(**step, past_key_values=prompt.cache).logits for _ in range(2)]
     prompt = model(**inputs, use_cache=True)
     assert torch.equal(model(**step, cache=prompt.cache).logits, older[0])
-    wanted = 1 if cache_name.CACHE == "cache" else 0
+    wanted = 1 if attention.CACHE == "cache" else 0
     assert sum("`past_key_values` is deprecated" in str(warning.message) for warning in told) == wanted
 
 

@@ -14,7 +14,7 @@ from toy_processor import frames, picture
 
 from molmopoint.errors import ProcessingError
 from molmopoint.reward import RewardModel, RowBuilder, collate
-from molmopoint.reward.reading import pool_answers
+from molmopoint.reward.model import pool_answers
 from molmopoint.reward.rows import PromptPart
 from molmopoint.reward.settings import SEPARATOR
 from molmopoint.video import Clip

@@ -23,13 +23,13 @@ from transformers import TrainerCallback
 
 from molmopoint.errors import ProcessingError
 from molmopoint.reward import RowBuilder
-from molmopoint.training.checkpoint_folders import checkpoint_folder, newest_checkpoint
+from molmopoint.training.metrics import read_log
 from molmopoint.training.recipe import GroupSettings
 from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.reward.losses import reward_losses
 from molmopoint.training.reward.prepare import BEST, RANKS, Budget, PreferencePreparer, join_rows
 from molmopoint.training.reward.scoring import JudgingScore
-from molmopoint.training.run_log import read_log
+from molmopoint.training.run_folder import checkpoint_folder, newest_checkpoint
 from molmopoint.training.sampling import Draw
 
 pytestmark = [

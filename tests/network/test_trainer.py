@@ -21,8 +21,8 @@ from transformers import TrainerCallback
 
 from molmopoint.errors import RecipeError, TrainingError
 from molmopoint.losses import IGNORED
-from molmopoint.training.checkpoint_folders import complete_checkpoints
 from molmopoint.training.recipe import Groups, GroupSettings, Saving, Scoring
+from molmopoint.training.run_folder import complete_checkpoints
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),

@@ -7,9 +7,8 @@ import torch
 from tiny import Rows, random_model
 from tiny_training import ANSWER, conversation, row, training_batch
 
-from molmopoint.training.flops import StepFlops, peak_flops
-from molmopoint.training.metrics import TrainingMetrics, weight_of
-from molmopoint.training.parameters import split_output_rows
+from molmopoint.training.metrics import StepFlops, TrainingMetrics, peak_flops, weight_of
+from molmopoint.training.optimiser import split_output_rows
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import molmopoint
 from molmopoint.cli.app import app
-from molmopoint.cli.exit_codes import NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.training.finetune import finetune
 

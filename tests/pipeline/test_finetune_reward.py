@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import molmopoint
-from molmopoint.cli.finetune_reward import FinetuneRewardCommand
+from molmopoint.cli.finetune import FinetuneRewardCommand
 from molmopoint.data.judging import sample_judgement
 from molmopoint.errors import ProcessingError, RecipeError, TrainingError
 from molmopoint.training.finetune import finetune

@@ -14,7 +14,7 @@ from toy_processor import frames, picture
 
 from molmopoint.errors import ProcessingError
 from molmopoint.reward import SEPARATOR, Judge
-from molmopoint.reward.orders import chunks, combine, orders
+from molmopoint.reward.judge import chunks, combine, orders
 from molmopoint.video import Clip
 
 ANSWERS = ["Two cats.", "a dog\nand a bird", "There is nothing to be seen here.", "No"]

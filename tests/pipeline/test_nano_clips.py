@@ -6,8 +6,8 @@ import numpy as np
 
 import molmopoint
 from molmopoint.data.synthetic import sample_clip
-from molmopoint.metrics.hota import TrackedFrame, hota
 from molmopoint.metrics.matching import match_points, points_inside
+from molmopoint.metrics.tracking import TrackedFrame, hota
 
 
 def test_it_points_and_tracks():

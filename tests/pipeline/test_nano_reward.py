@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import molmopoint
 from molmopoint.checkpoints import registry
 from molmopoint.cli.app import app
-from molmopoint.cli.exit_codes import OK
+from molmopoint.cli.console import OK
 from molmopoint.data.judging import NUM_RESPONSES, sample_judgement
 from molmopoint.errors import CheckpointError
 from molmopoint.reward import Judge

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from molmopoint.cli import app
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import TrackingResult
-from molmopoint.pipeline.track_options import TrackOptions
+from molmopoint.pipeline.tracking import TrackOptions
 from molmopoint.pipeline.video_writing import write_video
 from molmopoint.pipeline.visual import Displayed
 from molmopoint.tracks import Tracks

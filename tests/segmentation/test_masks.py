@@ -13,10 +13,9 @@ from pycocotools import mask as pycocotools
 from tiny_sam2 import points
 
 from molmopoint.errors import GroundingError, ProcessingError
-from molmopoint.metrics.coco_masks import decode_mask, encode_mask
+from molmopoint.metrics.run_lengths import decode_mask, encode_mask
 from molmopoint.segmentation import Mask, Masks
-from molmopoint.segmentation.overlay import draw_masks
-from molmopoint.segmentation.sources import ClipFrames, PictureList
+from molmopoint.segmentation.masks import ClipFrames, PictureList, draw_masks
 
 
 def square(left: int, upper: int, side: int, size: tuple[int, int] = (20, 10)) -> np.ndarray:

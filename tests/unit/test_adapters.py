@@ -12,10 +12,10 @@ from tiny import Rows, batch_of, random_model
 from molmopoint.adapters import merge_adapters, save_adapters
 from molmopoint.errors import RecipeError
 from molmopoint.training.finetune import make_trainable
-from molmopoint.training.lora import add_adapters, copy_trained, gather_trained, quantised
-from molmopoint.training.parameters import group_of, is_adapter, join_output_rows
+from molmopoint.training.optimiser import group_of, is_adapter, join_output_rows
 from molmopoint.training.recipe import Lora
 from molmopoint.training.recipe_files import load_recipe
+from molmopoint.training.start import add_adapters, copy_trained, gather_trained, quantised
 
 RECIPE = load_recipe("lora", ["lora.rank=3", "bf16_weights=false", "lora.dropout=0.0"])
 

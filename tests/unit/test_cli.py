@@ -14,7 +14,7 @@ from toy_processor import picture
 from typer.testing import CliRunner
 
 from molmopoint.cli import app
-from molmopoint.cli.exit_codes import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import plan_outputs, write_picture
 from molmopoint.errors import ProcessingError
 from molmopoint.points import Points

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import molmopoint
 from molmopoint.cli import app
-from molmopoint.cli.exit_codes import NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.eval.fixtures import synthetic
 from molmopoint.safe_text import printable
 

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from molmopoint.cli import app
-from molmopoint.cli.exit_codes import OK, SOME_FAILED, USAGE
+from molmopoint.cli.console import OK, SOME_FAILED, USAGE
 from molmopoint.data import checking
 from molmopoint.data.importers import READERS, format_options
 from molmopoint.data.records import read_records

@@ -15,7 +15,7 @@ from molmopoint.data.clip_questions import CLIP_KINDS, MAX_TARGETS
 from molmopoint.data.drawing import COLOURS, SHAPES
 from molmopoint.data.synthetic import HELD_OUT_PAIRS, SyntheticClip, sample_clip
 from molmopoint.errors import ProcessingError
-from molmopoint.pipeline.prompts import complete_prompt
+from molmopoint.pipeline.options import complete_prompt
 
 NUM_CLIPS = 150
 

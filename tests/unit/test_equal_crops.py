@@ -14,9 +14,9 @@ from toy_processor import picture
 from molmopoint.data.records import parse_record
 from molmopoint.geometry import EMPTY_SLOT
 from molmopoint.processing.rows import Row, collate, pack
-from molmopoint.training.equal_crops import share_equal_crops
 from molmopoint.training.families import GroundingFamily
 from molmopoint.training.formatting import format_record
+from molmopoint.training.prepare import share_equal_crops
 from molmopoint.training.sources import Example
 
 

@@ -16,7 +16,7 @@ from toy_processor import frames, picture, toy_processor
 from molmopoint.data.records import FULL_SCALE, Record, RecordPoint, parse_record
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import triples_to_points
-from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, POINTING_TEMPLATE
+from molmopoint.pipeline.options import COUNTING_TEMPLATE, POINTING_TEMPLATE
 from molmopoint.processing.answers import NOTHING_THERE, PointList
 from molmopoint.processing.message_tree import LossWeighting
 from molmopoint.processing.rows import IGNORED, Row

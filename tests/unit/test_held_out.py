@@ -14,14 +14,12 @@ from toy_pointer import toy_pointer
 from molmopoint.data.records import Record
 from molmopoint.metrics import MatchScores, match_nearby
 from molmopoint.points import Points
-from molmopoint.training.data_files import load_rows
 from molmopoint.training.families import GroundingFamily
-from molmopoint.training.holdout import split_records
 from molmopoint.training.prepare import ExamplePreparer, rules_of
 from molmopoint.training.recipe import Data, Scoring
 from molmopoint.training.sampling import Draw
 from molmopoint.training.scoring import SCORES, HeldOutScore, match_record, prompt_of, summarise
-from molmopoint.training.sources import GroupSource, SceneSource
+from molmopoint.training.sources import GroupSource, SceneSource, load_rows, split_records
 from molmopoint.training.trees import group_records
 
 

@@ -16,11 +16,11 @@ from toy_processor import picture, toy_processor
 
 from molmopoint.decoding import read_answer
 from molmopoint.eval.stored.plain_answers import json_points, plain_points
-from molmopoint.metrics.counts import stated_count
+from molmopoint.metrics.matching import stated_count
 from molmopoint.pipeline.answers import count_of
 from molmopoint.pipeline.history import conversation
-from molmopoint.pipeline.markup import MarkupStripper, plain_text
 from molmopoint.pipeline.result import PointingResult
+from molmopoint.pipeline.streaming import MarkupStripper, plain_text
 from molmopoint.points import Points
 from molmopoint.processing.text_answers import read_text_answer
 from molmopoint.processing.text_scanner import CoordsScanner

@@ -11,10 +11,9 @@ from fuzzing import SECONDS, attack, odd_json, odd_texts, odd_values
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
-from molmopoint.data.checking import check_records, parsed_rows
+from molmopoint.data.checking import Report, check_records, parsed_rows
 from molmopoint.data.preferences import parse_preferences, read_preferences
 from molmopoint.data.records import parse_record, read_records
-from molmopoint.data.report import Report
 from molmopoint.errors import GroundingError, MolmoPointError, ProcessingError, RecipeError
 from molmopoint.points import Points
 from molmopoint.tracks import Tracks

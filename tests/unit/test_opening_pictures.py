@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from molmopoint.data.embedded import EmbeddedPicture
-from molmopoint.data.picture_files import inspect_picture
+from molmopoint.data.embedded import EmbeddedPicture, inspect_picture
 from molmopoint.errors import ProcessingError
 from molmopoint.files import MAX_PIXELS_VARIABLE, PICTURE_FORMATS, open_picture, picture_limit
 from molmopoint.processing import load_picture

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.errors import ProcessingError
-from molmopoint.pipeline.prompts import COUNTING_TEMPLATE, complete_prompt
+from molmopoint.pipeline.options import COUNTING_TEMPLATE, complete_prompt
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 from molmopoint.errors import ProcessingError
 from molmopoint.training.packed_dataset import Pack, PackedDataset
 from molmopoint.training.packing import ExampleSize, PackingLimits
-from molmopoint.training.resharing import reshare
-from molmopoint.training.sampling import Draw, DrawOrder
+from molmopoint.training.sampling import Draw, DrawOrder, reshare
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 

@@ -15,7 +15,7 @@ from PIL import Image
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.geometry import PointingMetadata, triples_to_points
 from molmopoint.pipeline import PointingResult
-from molmopoint.pipeline.heatmaps import PointDistributions
+from molmopoint.pipeline.result import PointDistributions
 from molmopoint.pipeline.visual import Displayed
 from molmopoint.points import Points
 

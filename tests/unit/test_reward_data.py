@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from molmopoint.errors import ProcessingError
-from molmopoint.training.reward.dataset import PreferenceDataset
-from molmopoint.training.reward.order import MODALITIES, ModalityOrder
+from molmopoint.training.reward.dataset import MODALITIES, ModalityOrder, PreferenceDataset
 
 KINDS = ["image"] * 7 + ["text"] * 4 + ["video"]
 

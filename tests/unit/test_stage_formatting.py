@@ -15,9 +15,9 @@ from molmopoint.geometry import triples_to_points
 from molmopoint.processing.answers import PointList
 from molmopoint.processing.message_tree import LossWeighting
 from molmopoint.processing.rows import Row
-from molmopoint.processing.track_requests import TRACK_TAGS
-from molmopoint.training.counting_questions import NO_POINTS_PLEASE, asks_to_count
+from molmopoint.processing.text_coordinates import TRACK_TAGS
 from molmopoint.training.formatting import NO_TRACKS, FormattingRules, format_record, published_rules
+from molmopoint.training.templates import NO_POINTS_PLEASE, asks_to_count
 from molmopoint.training.trees import format_tree, group_records, tree_row
 
 PRETRAINING, FINE_TUNING, GUI = (published_rules(stage) for stage in ("pretraining", "fine_tuning", "gui"))

@@ -4,11 +4,16 @@
     print(result.scores_before["top1_accuracy"], result.scores_after["top1_accuracy"])
 
 The same call again goes on where it was stopped.
+
+The backbone that a reward model starts from.
+
+From a trained reward model to a folder that `load_reward` reads: head and adapters beside the name of the base.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,25 +21,103 @@ from typing import Any
 
 from torch.distributed.tensor import DTensor
 
+from molmopoint.checkpoints import registry
+from molmopoint.checkpoints.locating import locate
 from molmopoint.data.preferences import Preferences, read_preferences
 from molmopoint.errors import ProcessingError
+from molmopoint.files import write_text_whole
+from molmopoint.molmo2 import is_molmo2
+from molmopoint.processing import MolmoPointProcessor
 from molmopoint.reward import RewardModel, RewardSettings, RowBuilder
-from molmopoint.training.data_files import Rows, Watch, unwatched
+from molmopoint.reward.files import load_processor
 from molmopoint.training.export import score_table
-from molmopoint.training.holdout import split_records
-from molmopoint.training.lora import copy_trained, gather_trained
+from molmopoint.training.finetune import DTYPES, find_processes, in_words, name_of, scores_before
 from molmopoint.training.packed_dataset import SkippedExample
 from molmopoint.training.recipe import Recipe
-from molmopoint.training.recipe_files import load_recipe, recipe_to_dict
-from molmopoint.training.reward.dataset import PreferenceDataset
-from molmopoint.training.reward.export import CARD, export_reward
-from molmopoint.training.reward.order import MODALITIES, ModalityOrder, modality_of
+from molmopoint.training.recipe_files import load_recipe, recipe_names, recipe_to_dict
+from molmopoint.training.reward.dataset import MODALITIES, ModalityOrder, PreferenceDataset, modality_of
 from molmopoint.training.reward.prepare import Budget, PreferenceCollator, PreferencePreparer
 from molmopoint.training.reward.scoring import JudgingScore
-from molmopoint.training.reward.start import default_reward_recipe, load_reward_start
 from molmopoint.training.reward.trainer import RewardTrainer, make_reward_trainable, reward_section
 from molmopoint.training.run_folder import RunFolder, identity_of
-from molmopoint.training.run_setup import DTYPES, find_processes, in_words, name_of, scores_before
+from molmopoint.training.sources import Rows, Watch, split_records, unwatched
+from molmopoint.training.start import copy_trained, gather_trained, load_network
+
+CARD = """---
+library_name: molmopoint
+tags: [reward-model, molmopoint]
+---
+
+# {base}, as a reward model
+
+{base} with a value head, trained with `molmopoint finetune-reward`: it reads a prompt, a picture or clip, and all answers in one pass
+and gives every answer a score. Scores compare the answers of one list and mean nothing across lists.
+
+```python
+import molmopoint
+
+judge = molmopoint.load_reward("this folder or repository")
+print(judge.score("What is in the picture?", ["A cat.", "A dog."], images="picture.jpg"))
+```
+
+## Data
+
+{data}
+
+## Training
+
+{steps} optimiser steps. The recipe:
+
+```json
+{recipe}
+```
+
+## Scores
+
+On the held-out part, every list in two orders, as written and turned round. The checkpoint was chosen by its score on this same part, so
+the score after training is a little too good.
+
+{scores}
+
+Licence: that of the model it was made from and of the data; to be filled in by whoever publishes it.
+"""
+
+
+def export_reward(model: RewardModel, processor: Any, folder: Path, card: str, *, base: str | Path, recipe: Recipe) -> None:
+    """Writes a trained reward model: with adapters what was trained alone, else all of it.
+
+    Args:
+        model: as trained, in one piece.
+        processor: written where all of the model is.
+        folder: where the model goes.
+        card: text of its README.md.
+        base: what the training started from; of a folder the way there from the new one is kept.
+        recipe: of the run.
+    """
+    if recipe.lora is None:
+        model.save_pretrained(folder, processor, merged=True)
+    else:
+        model.base = os.path.relpath(base, folder) if Path(base).is_dir() else str(base)
+        model.save_pretrained(folder)
+    write_text_whole(folder / "README.md", card)
+
+
+def default_reward_recipe(model: str | Path) -> str:
+    """The recipe of a model that is named without one: its own if there is one, else the published one."""
+    entry = registry.find(str(model))
+    own = "" if entry is None else f"{entry.name}-reward"
+    return own if own in recipe_names() else "reward"
+
+
+def load_reward_start(model: str | Path, recipe: Recipe) -> tuple[Any, MolmoPointProcessor]:
+    """Backbone in training precision on the CPU, and its processor.
+
+    Raises:
+        CheckpointError: there is no such model, or it is of another family.
+    """
+    source, revision = locate(model)
+    network = load_network(source, revision, recipe)
+    return network, load_processor(source, is_molmo2(network.config), revision=revision)
 
 
 @dataclass(frozen=True)

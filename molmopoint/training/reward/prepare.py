@@ -23,9 +23,9 @@ from molmopoint.errors import ProcessingError
 from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.clips import FOLDER_FRAMES
 from molmopoint.reward.rows import PromptPart, RowBuilder
+from molmopoint.training.packed_dataset import ORIGINS, PROGRESS
 from molmopoint.training.reward.dataset import PreparedBatch
 from molmopoint.training.reward.losses import ABSENT
-from molmopoint.training.run_dataset import ORIGINS, PROGRESS
 from molmopoint.training.sampling import Draw
 
 RANKS, BEST = "ranks", "best"

@@ -12,10 +12,10 @@ from torch.nn.functional import pad
 from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.processing.rows import Row, collate
-from molmopoint.training.best_step import standard_error
+from molmopoint.training.reward.dataset import modality_of
 from molmopoint.training.reward.losses import ABSENT, is_right, margins
-from molmopoint.training.reward.order import modality_of
 from molmopoint.training.reward.prepare import PreferencePreparer
+from molmopoint.training.run_folder import standard_error
 
 
 class JudgingScore:

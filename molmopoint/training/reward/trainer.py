@@ -11,12 +11,11 @@ from torch import Tensor
 
 from molmopoint.errors import RecipeError
 from molmopoint.reward import RewardModel
-from molmopoint.training.parameters import freeze, group_of
+from molmopoint.training.molmo2 import add_residual_dropout
+from molmopoint.training.optimiser import freeze, group_of
 from molmopoint.training.recipe import Lora, Recipe, Reward
-from molmopoint.training.residual_dropout import add_residual_dropout
 from molmopoint.training.reward.dataset import PreferenceDataset
-from molmopoint.training.reward.losses import reward_losses
-from molmopoint.training.reward.metrics import RewardMetrics
+from molmopoint.training.reward.losses import RewardMetrics, reward_losses
 from molmopoint.training.reward.prepare import BEST, RANKS, PreferenceCollator
 from molmopoint.training.run_trainer import RunTrainer
 from molmopoint.training.trainer import compile_blocks
