@@ -44,10 +44,12 @@ def files_of(folders: Iterable[str]) -> Iterator[tuple[str, Path]]:
     """Module names and files; the links inside the package, which show rooms a second time, are left out."""
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
+            parts = list(path.relative_to(ROOT).with_suffix("").parts)
             if parts[0] == "molmopoint" and len(parts) > 1 and parts[1] in FOLDERS:
                 continue
-            module = ".".join(parts if parts[0] == "molmopoint" else ("molmopoint", *parts))
+            if parts[0] != "molmopoint":
+                parts.insert(0, "molmopoint")
+            module = ".".join(parts)
             yield module.removesuffix(".__init__"), path
 
 

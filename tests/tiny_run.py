@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tiny import PATCHES_PER_CROP, Rows, random_model, tiny_config
@@ -41,7 +42,7 @@ def training_row(draw: Draw, *, points: bool = True) -> Row:
     spoken = conversation(CONFIG, words, triples)
     if not triples:
         spoken = (words, [-1] * len(words), [*[-100] * (len(words) - 3), 7, 8, 2], [*[0.0] * (len(words) - 3), 0.5, 1.0, 1.0])
-    columns = {name: torch.tensor(values) for name, values in row(CONFIG, sample, [spoken]).items()}
+    columns: dict[str, Any] = {name: torch.tensor(values) for name, values in row(CONFIG, sample, [spoken]).items()}
     types = torch.isin(columns["input_ids"], torch.tensor(CONFIG.vision_token_ids)).long()
     crops, table = (sample["parts"][0][1][1], sample["parts"][0][1][2]) if sample["parts"] else (None, None)
     assert crops is None or crops.shape[1] == PATCHES_PER_CROP

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -53,6 +53,10 @@ _FILL: dict[str, float] = {
 """Columns of a row beside its ids, and what stands in them at padding."""
 
 
+Column = Any
+"""A tensor, or None where a row has no such column; whoever reads one knows what its row is for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """One row of model input.
@@ -78,22 +82,22 @@ class Row:
 
     input_ids: Tensor
     mm_token_type_ids: Tensor
-    pixel_values: Tensor | None = None
-    pooling: Tensor | None = None
-    selection_ids: Tensor | None = None
-    position_ids: Tensor | None = None
-    example_ids: Tensor | None = None
-    branch_ids: Tensor | None = None
-    shift_labels: Tensor | None = None
-    loss_weights: Tensor | None = None
-    response_starts: Tensor | None = None
-    response_words: Tensor | None = None
-    response_positions: Tensor | None = None
-    image_features: Tensor | None = None
+    pixel_values: Column = None
+    pooling: Column = None
+    selection_ids: Column = None
+    position_ids: Column = None
+    example_ids: Column = None
+    branch_ids: Column = None
+    shift_labels: Column = None
+    loss_weights: Column = None
+    response_starts: Column = None
+    response_words: Column = None
+    response_positions: Column = None
+    image_features: Column = None
     is_clip: bool = False
 
     @classmethod
-    def from_processor(cls, inputs: Mapping[str, Any]) -> Row:
+    def from_processor(cls, inputs: Mapping[str, Any]) -> Self:
         """Reads the output of the processor for one sample.
 
         Raises:
@@ -156,7 +160,7 @@ def pack(rows: Sequence[Row], patch_token_id: int) -> Row:
         num_patches += 0 if row.pooling is None else len(row.pooling)
         num_examples += int(own_examples.max()) + 1
     pixel_values, pooling = _join_visual(rows)
-    columns = {"selection_ids": torch.cat(selections), "example_ids": torch.cat(examples)}
+    columns: dict[str, Any] = {"selection_ids": torch.cat(selections), "example_ids": torch.cat(examples)}
     for name in _columns_of(rows):
         if name not in columns:
             columns[name] = torch.cat([row.column(name) for row in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from toy_processor import toy_processor
@@ -12,7 +13,7 @@ from molmopoint.processing.chat import ChatWriter
 from molmopoint.tokens import NO_SELECTION
 
 TOKENIZER = toy_processor().tokenizer
-RELEASED = toy_processor().chat_template
+RELEASED: Any = toy_processor().chat_template
 OTHER = (
     "{%- set media = namespace(count=0) -%}"
     "{%- for message in messages -%}{%- if message['content'] is not string -%}{%- for part in message['content'] -%}"
