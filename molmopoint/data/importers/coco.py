@@ -242,6 +242,8 @@ def _add_keypoints(lists: PointLists, annotation: Mapping[str, Any], category: _
         for label in labels:
             lists.spoil(label, str(error), BROKEN)
         return
+    if not len(values):  # a person of whom nobody marked the eyes has eyes
+        lists.unsure.update(labels)
     least = 1 if choices.keypoints == "labelled" else 2
     for label, (x, y, visibility) in zip(labels, values.reshape(-1, 3).tolist(), strict=False):
         if visibility >= least:

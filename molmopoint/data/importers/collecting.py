@@ -31,6 +31,7 @@ class _Seen:
         not_absent: labels that are there or may be.
         only: labels that alone may be called absent; None for all.
         unsure: nothing may be called absent.
+        mentioned: words said of the whole picture; a class called so is not absent.
         asked: labels already drawn.
     """
 
@@ -38,6 +39,7 @@ class _Seen:
     not_absent: set[str] = field(default_factory=set)
     only: set[str] | None = None
     unsure: bool = False
+    mentioned: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
 
 
@@ -112,6 +114,7 @@ class Collector:
         if lists.only_absent is not None:
             seen.only = lists.only_absent if seen.only is None else seen.only & lists.only_absent
         seen.unsure |= lists.all_unsure
+        seen.mentioned |= lists.mentioned
         self._note(seen, lists.labels, {*lists.spoilt, *lists.unsure})
         yield from lists.rows()
 
@@ -190,7 +193,7 @@ class Collector:
 
 def _draw(seen: _Seen, classes: list[str], weights: list[int], generator: random.Random) -> str | None:
     """A class absent from a picture that was not asked for yet; None if there is none left."""
-    taken = {label.casefold() for label in seen.not_absent | seen.asked}
+    taken = {label.casefold() for label in seen.not_absent | seen.mentioned | seen.asked}
 
     def is_free(label: str) -> bool:
         return not seen.unsure and label.casefold() not in taken and (seen.only is None or label in seen.only)

@@ -83,8 +83,9 @@ def read_cvat(
 
 def _add(lists: PointLists, shape: Element, where: str, keypoints: str) -> None:
     """Adds a shape; a broken one spoils its label on this picture."""
-    if shape.tag == "tag":
-        return  # of the whole picture
+    if shape.tag == "tag":  # of the whole picture
+        lists.mentioned.add((shape.get("label") or "").strip())
+        return
     try:
         label = label_text(shape.get("label"), f"{where}, label")
     except ProcessingError as error:

@@ -139,6 +139,7 @@ def _add(lists: PointLists, region: Region, unit: np.ndarray) -> None:
         lists.spoil(None, f"{region.where}: it has no label", "objects without a label")
     if region.fault is not None and not region.labels:
         lists.spoil(None, region.fault, BROKEN)
+    lists.mentioned.update(region.choices)
     for label in region.labels:
         if region.fault is not None:
             lists.spoil(label, region.fault, BROKEN)

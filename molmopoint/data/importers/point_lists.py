@@ -76,6 +76,7 @@ class PointLists:
         self.spoilt: dict[str, str] = {}
         self.unsure: set[str] = set()
         self.all_unsure = False
+        self.mentioned: set[str] = set()
         self.only_absent: set[str] | None = None
         self._journal = journal
         self._where = ""

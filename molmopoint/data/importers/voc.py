@@ -122,8 +122,9 @@ def _add(lists: PointLists, entry: Element, where: str, journal: Journal) -> Non
         label = label_text(entry.findtext("name"), f"{where}, name")
     if label is None:
         return
-    if parts := len(entry.findall("part")):
-        journal.skip("parts of objects", f"{lists.image}, {where}: {parts} parts of the object left out", parts)
+    if parts := entry.findall("part"):
+        lists.mentioned.update((part.findtext("name") or "").strip() for part in parts)
+        journal.skip("parts of objects", f"{lists.image}, {where}: {len(parts)} parts of the object left out", len(parts))
     with lists.object(label, where):
         polygon, turned, box = entry.find("polygon"), entry.find("robndbox"), entry.find("bndbox")
         if polygon is not None:
