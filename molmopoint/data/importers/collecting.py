@@ -78,6 +78,17 @@ class Collector:
         self._rows: Counter[str] = Counter()
         self._left_out: set[str] = set()
         self._pictures: dict[str, _Seen] = {}
+        self._repeated: set[str] = set()
+        self._held: dict[tuple[str, str], PointLists] = {}
+
+    def will_come(self, images: Iterable[Path]) -> None:
+        """Hears of the pictures of a file beforehand.
+
+        Where one is listed several times, as in files that were merged, no entry alone has all of its objects: their lists are
+        joined, and their rows come last.
+        """
+        counts = Counter(str(image) for image in images)
+        self._repeated = {image for image, count in counts.items() if count > 1}
 
     def picture(
         self,
@@ -109,7 +120,15 @@ class Collector:
         return lists
 
     def rows(self, lists: PointLists) -> Iterator[dict[str, Any]]:
-        """Ends a picture: one row per label that is complete. Of pictures that nobody ends nothing is absent."""
+        """Ends an entry of a picture: one row per label that is complete. Of pictures that nobody ends nothing is absent."""
+        if lists.image not in self._repeated:
+            yield from self._finished(lists)
+            return
+        held = self._held.setdefault((lists.image, lists.coords), lists)
+        if held is not lists:
+            held.join(lists)
+
+    def _finished(self, lists: PointLists) -> Iterator[dict[str, Any]]:
         seen = self._pictures.setdefault(lists.image, _Seen({"image": lists.image}))
         if lists.only_absent is not None:
             seen.only = lists.only_absent if seen.only is None else seen.only & lists.only_absent
@@ -135,8 +154,11 @@ class Collector:
         seen.unsure |= unsure
         self._note(seen, list(labels), set(left_out))
 
-    def absent_rows(self) -> Iterator[dict[str, Any]]:
-        """Rows about what is not there, and what there is to say of the pictures; call it last."""
+    def last_rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of pictures that are listed several times and those about what is not there, and what there is to say; call it last."""
+        for lists in self._held.values():
+            self.journal.note("pictures listed several times, whose objects were joined", lists.image)
+            yield from self._finished(lists)
         media = list(self._pictures.values())
         for kind, column in (("pictures", "image"), ("clips", "video")):
             found = [seen for seen in media if column in seen.columns]

@@ -126,9 +126,11 @@ def read_datumaro(
     names = [_names(document, file.name) for file, document in documents]
     classes = dict.fromkeys(label for each in names for label in each.classes)
     collector = Collector(journal, classes=classes, negatives=negatives, ungroup=ungroup)
-    for (file, document), of_file in zip(documents, names, strict=True):
-        beside = file.parent.parent if file.parent.name == "annotations" else file.parent
-        top = beside / "images" if images is None else Path(images)
+    tops = [_top(file) if images is None else Path(images) for file in files]
+    collector.will_come(
+        picture for (file, document), top in zip(documents, tops, strict=True) for picture in _files(document, top, file.stem)
+    )
+    for (file, document), of_file, top in zip(documents, names, tops, strict=True):
         for position, item in enumerate(objects(document["items"], f"{file.name}, items"), start=1):
             where = f"{file.name}, item {position}"
             annotations: list[Any] = []
@@ -143,7 +145,7 @@ def read_datumaro(
                 continue
             _add_all(lists, annotations, of_file, choices, where, journal)
             yield from collector.rows(lists)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _document(file: Path) -> Mapping[str, Any]:
@@ -175,15 +177,37 @@ def _names(document: Mapping[str, Any], where: str) -> _Names:
 
 def _lists(collector: Collector, item: Mapping[str, Any], top: Path, subset: str, where: str) -> PointLists | None:
     """The lists of a picture; None if it is left out."""
+    size = (_media(item, where) or {}).get("size")
+    height, width = (None, None) if size is None else numbers(size, f"{where}, size", 2).tolist()
+    return collector.picture(_file(item, top, subset, where), recorded_size(width, height, where))
+
+
+def _top(file: Path) -> Path:
+    """The folder of the pictures, as Datumaro lays it."""
+    return (file.parent.parent if file.parent.name == "annotations" else file.parent) / "images"
+
+
+def _media(item: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
     media = item.get("image", item.get("media"))
     if media is not None and not isinstance(media, Mapping):
         raise ProcessingError(f"{where}: expected a picture, got {short(media)}; check that the format is the right one")
+    return media
+
+
+def _files(document: Mapping[str, Any], top: Path, subset: str) -> Iterator[Path]:
+    """Files of all items whose picture can be read."""
+    for item in document["items"] if isinstance(document["items"], list) else []:
+        with contextlib.suppress(ProcessingError):
+            if isinstance(item, Mapping):
+                yield _file(item, top, subset, "")
+
+
+def _file(item: Mapping[str, Any], top: Path, subset: str, where: str) -> Path:
+    """The picture of an item; in the folder of its subset, or without one."""
+    media = _media(item, where)
     name = (media or {}).get("path") or f"{label_text(required(item, 'id', where), f'{where}, id')}.jpg"
     candidates = [picture_path(top / subset, name, where), picture_path(top, name, where)]
-    image = next((path for path in candidates if is_file(path)), candidates[0] if (top / subset).is_dir() else candidates[1])
-    size = (media or {}).get("size")
-    height, width = (None, None) if size is None else numbers(size, f"{where}, size", 2).tolist()
-    return collector.picture(image, recorded_size(width, height, where))
+    return next((path for path in candidates if is_file(path)), candidates[0] if (top / subset).is_dir() else candidates[1])
 
 
 def _shown(annotations: list[Any], names: _Names) -> list[str]:

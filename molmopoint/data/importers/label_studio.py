@@ -57,12 +57,13 @@ def read_label_studio(
         except ProcessingError as error:
             journal.skip("tasks without a picture", f"{task.where}: left out: {error}")
     files = ExportedFiles(folder, (address for _, _, addresses in tasks for address in addresses))
+    collector.will_come(files.known(address for _, _, addresses in tasks for address in addresses))
     for task, used, addresses in tasks:
         if task.has_boxes_in_clips or all(map(is_clip, addresses)):
             yield from _clip(task, addresses, files, fps, collector)
         else:
             yield from _pictures(task, used, addresses, files, collector)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:

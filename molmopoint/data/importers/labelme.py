@@ -75,7 +75,7 @@ def read_labelme(
         yield from collector.rows(lists)
     if not num_read:
         raise fault or ProcessingError(f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations")
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float] | None, list[Any], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,7 @@ def read_via(
     described = _choices(document, chosen)
     collector = Collector(journal, classes=described.values() if described else None, negatives=negatives)
     folders = [Path(images)] if images is not None else _folders(document, path.parent)
+    collector.will_come(_files(entries, folders))
     for position, entry in enumerate(entries, start=1):
         where = f"{path.name}, picture {position}"
         try:
@@ -62,7 +64,7 @@ def read_via(
         for index, region in enumerate(regions, start=1):
             _add(lists, region, chosen, described, f"{where}, region {index}")
         yield from collector.rows(lists)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _entries(document: Any, where: str) -> list[Any]:
@@ -128,6 +130,13 @@ def _folders(document: Mapping[str, Any], beside: Path) -> list[Path]:
         return [picture_path(beside, default.strip(), "default_filepath", beside=True), beside]
     except ProcessingError:
         return [beside]
+
+
+def _files(entries: list[Any], folders: list[Path]) -> Iterator[Path]:
+    """Files of all pictures that have a usable name; VIA keeps a picture for each size of a file."""
+    for entry in entries:
+        with contextlib.suppress(MolmoPointError):
+            yield _picture(entry, folders, "")
 
 
 def _picture(entry: Any, folders: list[Path], where: str) -> Path:

@@ -64,7 +64,7 @@ def read_voc(
         for position, entry in enumerate(root.findall("object"), start=1):
             _add(lists, entry, f"{file.name}, object {position}", journal)
         yield from collector.rows(lists)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _files(path: Path, split: str | None) -> list[Path]:
