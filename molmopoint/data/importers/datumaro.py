@@ -18,6 +18,7 @@ from molmopoint.data.importers.common import (
     numbers,
     objects,
     one_of,
+    picture_called,
     picture_path,
     read_json,
     recorded_size,
@@ -205,7 +206,13 @@ def _files(document: Mapping[str, Any], top: Path, subset: str) -> Iterator[Path
 def _file(item: Mapping[str, Any], top: Path, subset: str, where: str) -> Path:
     """The picture of an item; in the folder of its subset, or without one."""
     media = _media(item, where)
-    name = (media or {}).get("path") or f"{label_text(required(item, 'id', where), f'{where}, id')}.jpg"
+    name = (media or {}).get("path")
+    if not name:  # exported without pictures: the id is the name without its ending
+        name = f"{label_text(required(item, 'id', where), f'{where}, id')}.jpg"
+        for folder in (top / subset, top):
+            path = picture_path(folder, name, where)
+            if (found := picture_called(path.parent, path.stem)) is not None:
+                return found
     candidates = [picture_path(top / subset, name, where), picture_path(top, name, where)]
     return next((path for path in candidates if is_file(path)), candidates[0] if (top / subset).is_dir() else candidates[1])
 

@@ -12,13 +12,13 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import PathLike, label_text, numbers, picture_path, read_text, read_xml, recorded_size
+from molmopoint.data.importers.common import PathLike, label_text, numbers, picture_called, picture_path, read_text, read_xml, recorded_size
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import PointLists
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.files import PICTURE_SUFFIXES, is_file
+from molmopoint.files import is_file
 
-_SUFFIXES = sorted(PICTURE_SUFFIXES | {suffix.upper() for suffix in PICTURE_SUFFIXES})
+_NUMBER = re.compile(r"\s+-?\d+$")
 
 _CORNER = re.compile(r"([xy])(\d{1,6})")
 
@@ -81,10 +81,19 @@ def _files(path: Path, split: str | None) -> list[Path]:
     if not of_split:
         known = ", ".join(sorted({file.stem for file in lists})[:20]) or "none"
         raise ProcessingError(f"expected the list {split!r} below {path / 'ImageSets'}, got {known}; choose one with the option split")
-    named = {line.split()[0] for file in of_split for line in read_text(file).splitlines() if line.strip()}
     # The list names pictures without ending, below a folder if the annotations are.
     top = path / "Annotations" if (path / "Annotations").is_dir() else path
-    return [file for file in files if file.relative_to(top).with_suffix("").as_posix() in named or file.stem in named]
+    names = {file: {file.stem, file.relative_to(top).with_suffix("").as_posix()} for file in files}
+    known = set().union(*names.values())
+    listed = {_listed_name(line.strip(), known) for file in of_split for line in read_text(file).splitlines()}
+    return [file for file in files if names[file] & listed]
+
+
+def _listed_name(line: str, known: set[str]) -> str:
+    """The name in a line: lists of a class or of parts have numbers behind it, and a name may end in one."""
+    while line not in known and _NUMBER.search(line):
+        line = _NUMBER.sub("", line)
+    return line
 
 
 def _picture(root: Element, file: Path, images: Path | None) -> Path:
@@ -97,7 +106,7 @@ def _picture(root: Element, file: Path, images: Path | None) -> Path:
         named, refusal = None, error
     if named is not None and is_file(named):
         return named
-    alike = next((path for suffix in _SUFFIXES if is_file(path := folder / f"{file.stem}{suffix}")), named)
+    alike = picture_called(folder, file.stem) or named
     if alike is None:
         raise refusal or ProcessingError(f"{file}: expected a filename, got none; export it again")
     return alike
