@@ -85,3 +85,34 @@ def test_lists_that_name_a_picture_again(tmp_path):
     write(tmp_path / "obj.data", "train = train.txt\nnames = obj.names\n")
     write(tmp_path / "obj.names", "cup\n")
     assert rows(imported("darknet", tmp_path)) == [("a.png", "cup")]
+
+
+def tracks(result):
+    """Seconds, place across in percent and number of the object of all points, by label; each label has one row if all is right."""
+    assert len({record.label for record in result.records}) == len(result.records)
+    return {record.label: [(point.t, point.x, point.object_id) for point in record.points or ()] for record in result.records}
+
+
+def test_clips_of_several_tasks_in_label_studio(tmp_path):
+    box = {"y": 0, "width": 10, "height": 10, "frame": 1, "enabled": False}
+    tasks = []
+    for x in (10, 50):
+        value = {"framesCount": 50, "duration": 2, "labels": ["car"], "sequence": [{"x": x, **box}]}
+        results = [{"id": "r", "type": "videorectangle", "value": value}]
+        tasks.append({"id": x, "data": {"video": "a.mp4"}, "annotations": [{"result": results}]})
+    result = imported("label_studio", write(tmp_path / "e.json", tasks))
+    assert tracks(result) == {"car": [(0, 15, 0), (0, 55, 1)]}
+
+
+def test_clips_of_several_tasks_in_cvat(tmp_path):
+    """Groups are numbered anew in every task."""
+    size = "<original_size><width>100</width><height>50</height></original_size>"
+    tasks = "".join(f"<task><id>{number}</id>{size}<source>a.mp4</source></task>" for number in (1, 2))
+    boxes = "".join(
+        f'<track id="{number}" label="cow" task_id="{number}" group_id="1"><box frame="{frame}" outside="0" occluded="0" keyframe="1" '
+        f'xtl="{10 * frame}" ytl="0" xbr="{10 * frame + 10}" ybr="10"/></track>'
+        for number, frame in ((1, 1), (2, 5))
+    )
+    text = f"<annotations><meta><project><tasks>{tasks}</tasks></project></meta>{boxes}</annotations>"
+    result = imported("cvat", write(tmp_path / "annotations.xml", text), fps=10)
+    assert tracks(result) == {"cow": [(0.1, 15, 1), (0.5, 55, 2)]} and "taken for one clip: 2" in result.said

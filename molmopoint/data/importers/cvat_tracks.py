@@ -86,7 +86,7 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
             clip.unsure = True
             continue
         group = track.get("group_id") or "0"
-        own = f"track {count}" if group == "0" or options.ungroup else f"group {group}"
+        own = f"track {count}" if group == "0" or options.ungroup else f"group {group} of task {track.get('task_id')}"
         clip.objects.setdefault((label, own), []).append(track)
     names = Counter(str(clip.file) for clip in clips.values())
     if len(names) > 1:
@@ -94,18 +94,19 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
     for file, count in names.items():
         if count > 1:
             journal.note("tasks whose clips have the same name, and are taken for one clip", file, count=count)
-    for clip in clips.values():
+    for clip in {id(clip): clip for clip in clips.values()}.values():
         yield from _clip_rows(clip, name, fps, options.keypoints, collector)
 
 
 def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str, _Clip]:
-    """Clips by the number of their task; that of a file with one task is nothing.
+    """Clips by the number of their task; that of a file with one task is nothing. Tasks may share a clip.
 
     Raises:
         ProcessingError: no task has a clip.
     """
     tasks = root.findall("meta/project/tasks/task") or root.findall("meta/task") or root.findall("meta/job") or root.findall("meta")
     clips: dict[str, _Clip] = {}
+    known: dict[tuple[Path, Size | None], _Clip] = {}
     for task in tasks:
         source = (task.findtext("source") or "").strip()
         if not source:
@@ -123,7 +124,8 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
         except ProcessingError as error:
             journal.skip("clips", f"left out: {error}")
             continue
-        clips[(task.findtext("id") or "").strip() if len(tasks) > 1 else ""] = _Clip(file, size)
+        number = (task.findtext("id") or "").strip() if len(tasks) > 1 else ""
+        clips[number] = known.setdefault((file, size), _Clip(file, size))
     if not clips:
         raise ProcessingError(
             f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or as 'CVAT for images 1.1'"
