@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from imports import imported, picture, write
 
 MOST = 0.99
@@ -91,3 +92,15 @@ def test_labels_keypoints_and_elements_of_datumaro(tmp_path):
     assert denied(result, "c.png") == {"cup"}
     assert denied(result, "d.png") == {"person", "left eye of the person", "cup"}
     assert denied(result, "e.png") == {"person", "left eye of the person"}
+
+
+@pytest.mark.parametrize(("begins", "absent"), [((0,), ["bus"]), ((10,), []), ((10, 0), ["bus"])])
+def test_clips_whose_beginning_nobody_looked_at(tmp_path, begins, absent):
+    """Of several tasks of a clip one may show its beginning."""
+    tasks = "".join(f"<task><id>{i}</id><start_frame>{first}</start_frame><source>a.mp4</source></task>" for i, first in enumerate(begins))
+    labels = "<labels><label><name>cow</name></label><label><name>bus</name></label></labels>"
+    box = '<box frame="12" outside="0" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="9" ybr="9"/>'
+    meta = f"<meta><project><tasks>{tasks}</tasks>{labels}</project></meta>"
+    text = f'<annotations>{meta}<track id="0" label="cow" task_id="0">{box}</track></annotations>'
+    result = imported("cvat", write(tmp_path / "annotations.xml", text), fps=10, negatives=0.5)
+    assert [label for _, label in result.absent] == absent and ("shows a later part only" in result.said) == (not absent)

@@ -32,12 +32,14 @@ class _Clip:
         size: width and height of its frames; None if the file does not say.
         objects: their tracks, by label and group, or by the number of the track.
         unsure: a track without a label was left out.
+        begins: the first frame that a task shows.
     """
 
     file: Path
     size: Size | None
     objects: dict[tuple[str, str], list[Element]] = field(default_factory=dict)
     unsure: bool = False
+    begins: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
             journal.skip("clips", f"left out: {error}")
             continue
         number = (task.findtext("id") or "").strip() if len(tasks) > 1 else ""
-        clips[number] = known.setdefault((file, size), _Clip(file, size))
+        clips[number] = clip = known.setdefault((file, size), _Clip(file, size))
+        first = (task.findtext("start_frame") or "").strip()
+        clip.begins = min(clip.begins, int(first) if first.isdecimal() and first.isascii() and len(first) < 10 else 0)
     if not clips:
         raise ProcessingError(
             f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or as 'CVAT for images 1.1'"
@@ -160,7 +164,9 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     for label, reason in spoilt.items():
         journal.skip(WITHOUT_PLACE, f"{clip.file}, label {short(label)}: left out: {reason}")
     complete = [label for label in points if label not in spoilt]
-    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=clip.unsure or nameless > 0)
+    if clip.begins > 0:
+        journal.note("clips whose task shows a later part only: cut them, or what is seen before counts as overlooked", str(clip.file))
+    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=clip.unsure or nameless > 0 or clip.begins > 0)
     for label, found in points.items():
         if label not in spoilt:
             coords = "pixel" if clip.size is None else "percent"
