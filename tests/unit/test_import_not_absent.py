@@ -104,3 +104,14 @@ def test_clips_whose_beginning_nobody_looked_at(tmp_path, begins, absent):
     text = f'<annotations>{meta}<track id="0" label="cow" task_id="0">{box}</track></annotations>'
     result = imported("cvat", write(tmp_path / "annotations.xml", text), fps=10, negatives=0.5)
     assert [label for _, label in result.absent] == absent and ("shows a later part only" in result.said) == (not absent)
+
+
+def test_labels_that_differ_in_capitals_and_accents(tmp_path):
+    names = ["Caf\u00e9", "cafe\u0301"]
+    for stem in "ab":
+        picture(tmp_path / f"{stem}.png")
+    pictures = [{"id": i, "file_name": f"{stem}.png"} for i, stem in enumerate("ab")]
+    boxes = [{"id": i, "image_id": i, "category_id": i, "bbox": [1, 1, 9, 9]} for i in range(2)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(names)]
+    source = write(tmp_path / "i.json", {"images": pictures, "annotations": boxes, "categories": categories})
+    assert imported("coco", source, negatives=MOST).absent == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from imports import imported, picture, write
 
 JOINED = "pictures listed several times, whose objects were joined: 1"
@@ -116,3 +117,20 @@ def test_clips_of_several_tasks_in_cvat(tmp_path):
     text = f"<annotations><meta><project><tasks>{tasks}</tasks></project></meta>{boxes}</annotations>"
     result = imported("cvat", write(tmp_path / "annotations.xml", text), fps=10)
     assert tracks(result) == {"cow": [(0.1, 15, 1), (0.5, 55, 2)]} and "taken for one clip: 2" in result.said
+
+
+@pytest.mark.parametrize("format", ["labelme", "voc"])
+def test_folders_of_annotations_and_of_pictures(tmp_path, format):
+    """Two pictures of one name are told apart by their folders; where that cannot be, it is said."""
+    box = "<bndbox><xmin>{0}</xmin><ymin>0</ymin><xmax>{1}</xmax><ymax>10</ymax></bndbox>"
+    for folder, left in (("cam1", 0), ("cam2", 20)):
+        picture(tmp_path / "pictures" / folder / "1.png")
+        shape = {"label": "cup", "shape_type": "rectangle", "points": [[left, 0], [left + 10, 10]]}
+        write(tmp_path / "said" / folder / "1.json", {"imagePath": "1.png", "shapes": [shape]})
+        entry = f"<object><name>cup</name>{box.format(left, left + 10)}</object>"
+        write(tmp_path / "said" / folder / "1.xml", f"<annotation><filename>1.png</filename>{entry}</annotation>")
+    result = imported(format, tmp_path / "said", images=tmp_path / "pictures")
+    assert result.of("cam1/1.png") == {"cup": [(5, 5)]} and result.of("cam2/1.png") == {"cup": [(25, 5)]}
+    assert "of one name" not in result.said
+    picture(tmp_path / "flat" / "1.png")
+    assert "of one name, keep their folders apart: 1" in imported(format, tmp_path / "said", images=tmp_path / "flat").said

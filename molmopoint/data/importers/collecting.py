@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -129,6 +130,10 @@ class Collector:
             held.join(lists)
 
     def _finished(self, lists: PointLists) -> Iterator[dict[str, Any]]:
+        if lists.image in self._pictures:
+            self.journal.note(
+                "entries of pictures that have another file already; if they are two of one name, keep their folders apart", lists.image
+            )
         seen = self._pictures.setdefault(lists.image, _Seen({"image": lists.image}))
         if lists.only_absent is not None:
             seen.only = lists.only_absent if seen.only is None else seen.only & lists.only_absent
@@ -215,10 +220,10 @@ class Collector:
 
 def _draw(seen: _Seen, classes: list[str], weights: list[int], generator: random.Random) -> str | None:
     """A class absent from a picture that was not asked for yet; None if there is none left."""
-    taken = {label.casefold() for label in seen.not_absent | seen.mentioned | seen.asked}
+    taken = {_folded(label) for label in seen.not_absent | seen.mentioned | seen.asked}
 
     def is_free(label: str) -> bool:
-        return not seen.unsure and label.casefold() not in taken and (seen.only is None or label in seen.only)
+        return not seen.unsure and _folded(label) not in taken and (seen.only is None or label in seen.only)
 
     if seen.only is None:
         for label in generator.choices(classes, weights, k=_TRIES):
@@ -226,3 +231,8 @@ def _draw(seen: _Seen, classes: list[str], weights: list[int], generator: random
                 return label
     free = [i for i, label in enumerate(classes) if is_free(label)]
     return classes[generator.choices(free, [weights[i] for i in free])[0]] if free else None
+
+
+def _folded(label: str) -> str:
+    """A label as it is compared: without regard to capitals and to how accents are written."""
+    return unicodedata.normalize("NFC", label.casefold())

@@ -222,6 +222,12 @@ def on_disk(folder: Path, name: str) -> Path:
     return place
 
 
+def folder_alike(folder: Path, file: Path, source: Path) -> Path:
+    """The folder below `folder` that corresponds to that of an annotation file below `source`; `folder` itself where there is none."""
+    below = folder / file.parent.relative_to(source) if file.is_relative_to(source) and file != source else folder
+    return below if is_folder(below) else folder
+
+
 def picture_called(folder: Path, stem: str) -> Path | None:
     """The picture that is called so before the ending of its name; None if there is none."""
     return next((path for suffix in _ENDINGS if is_file(path := on_disk(folder, stem + suffix))), None)

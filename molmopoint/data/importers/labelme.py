@@ -12,6 +12,7 @@ from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import (
     PathLike,
     corners,
+    folder_alike,
     identity,
     label_text,
     listed,
@@ -60,7 +61,7 @@ def read_labelme(
     num_read = 0
     for file in files:
         try:
-            image, size, shapes, flags = _document(file, None if images is None else Path(images))
+            image, size, shapes, flags = _document(file, None if images is None else folder_alike(Path(images), file, path))
         except ProcessingError as error:
             fault = fault or error
             journal.skip("files", f"left out: {error}")

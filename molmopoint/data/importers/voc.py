@@ -12,7 +12,17 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import PathLike, label_text, numbers, picture_called, picture_path, read_text, read_xml, recorded_size
+from molmopoint.data.importers.common import (
+    PathLike,
+    folder_alike,
+    label_text,
+    numbers,
+    picture_called,
+    picture_path,
+    read_text,
+    read_xml,
+    recorded_size,
+)
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import PointLists
 from molmopoint.errors import MolmoPointError, ProcessingError
@@ -46,6 +56,7 @@ def read_voc(
         ProcessingError: no such files, or no such list.
     """
     path = Path(source)
+    top = _top(path)
     files = _files(path, split)
     collector = Collector(journal, negatives=negatives)
     for file in files:
@@ -53,7 +64,8 @@ def read_voc(
             root = read_xml(file)
             if root.tag != "annotation":
                 raise ProcessingError(f"expected <annotation> in {file}, got <{root.tag[:80]}>; check that the format is the right one")
-            lists = collector.picture(_picture(root, file, None if images is None else Path(images)), _size(root, file.name))
+            folder = _usual_folder(file) if images is None else folder_alike(Path(images), file, top)
+            lists = collector.picture(_picture(root, file, folder), _size(root, file.name))
         except MolmoPointError as error:
             if path == file:
                 raise
@@ -71,7 +83,8 @@ def _files(path: Path, split: str | None) -> list[Path]:
     """XML files in order; of a split those that its list names."""
     if not path.is_dir():
         return [path]
-    files = sorted((path / "Annotations" if (path / "Annotations").is_dir() else path).rglob("*.xml"))
+    top = _top(path)
+    files = sorted(top.rglob("*.xml"))
     if not files:
         raise ProcessingError(f"expected VOC files (.xml) in {path}, got none; pass the folder of the annotations")
     if split is None:
@@ -82,11 +95,15 @@ def _files(path: Path, split: str | None) -> list[Path]:
         known = ", ".join(sorted({file.stem for file in lists})[:20]) or "none"
         raise ProcessingError(f"expected the list {split!r} below {path / 'ImageSets'}, got {known}; choose one with the option split")
     # The list names pictures without ending, below a folder if the annotations are.
-    top = path / "Annotations" if (path / "Annotations").is_dir() else path
     names = {file: {file.stem, file.relative_to(top).with_suffix("").as_posix()} for file in files}
     known = set().union(*names.values())
     listed = {_listed_name(line.strip(), known) for file in of_split for line in read_text(file).splitlines()}
     return [file for file in files if names[file] & listed]
+
+
+def _top(path: Path) -> Path:
+    """The folder of the annotations."""
+    return path / "Annotations" if (path / "Annotations").is_dir() else path
 
 
 def _listed_name(line: str, known: set[str]) -> str:
@@ -96,9 +113,8 @@ def _listed_name(line: str, known: set[str]) -> str:
     return line
 
 
-def _picture(root: Element, file: Path, images: Path | None) -> Path:
+def _picture(root: Element, file: Path, folder: Path) -> Path:
     """The file of the picture: as it is named, else one with the name of the XML file, which is what remains after renaming."""
-    folder = images or _usual_folder(file)
     name = (root.findtext("filename") or "").strip()
     try:
         named, refusal = picture_path(folder, name, f"{file}, filename"), None
