@@ -142,7 +142,10 @@ def _files(entries: list[Any], folders: list[Path]) -> Iterator[Path]:
 def _picture(entry: Any, folders: list[Path], where: str) -> Path:
     name = whole_text(required(entry, "filename", where), f"{where}, filename")
     if "://" in name:
-        name = unquote(urlsplit(name).path).rpartition("/")[2]
+        try:
+            name = unquote(urlsplit(name).path).rpartition("/")[2]
+        except ValueError as error:  # such as a bracket that is not closed
+            raise ProcessingError(f"{where}: expected the address of a picture, got {short(name)} ({error}); correct it") from error
     paths = [picture_path(folder, name, f"{where}, filename") for folder in folders]
     return next((path for path in paths if is_file(path)), paths[0])
 
