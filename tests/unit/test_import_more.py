@@ -259,6 +259,13 @@ def test_via_broken_regions_and_other_versions(tmp_path):
         imported("via", write(tmp_path / "three.json", {"project": {}, "config": {}, "view": {}, "metadata": {}}))
 
 
+def test_one_broken_address_of_via_ends_nothing(tmp_path):
+    region = {"shape_attributes": {"name": "point", "cx": 1, "cy": 2}, "region_attributes": {"kind": "cup"}}
+    entries = {name: {"filename": name, "regions": [region]} for name in ("http://[x/a.png", "http://h/b.png")}
+    result = imported("via", write(tmp_path / "v.json", entries))
+    assert result.of("b.png") == {"cup": [(1, 2)]} and "http://[x/a.png" in result.said
+
+
 def test_screenspot_sizes_boxes_and_names(tmp_path):
     picture(tmp_path / "shots" / "row" / "desk.png")
     items = [

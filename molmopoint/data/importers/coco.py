@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def read_coco(
     categories, classes = _categories(required(data, "categories", path.name), choices, journal, path.name)
     collector = Collector(journal, classes=classes, negatives=negatives)
     folder = path.parent if images is None else Path(images)
+    collector.will_come(_files(pictures, folder))
     known: set[str | int] = set()
     for position, entry in enumerate(pictures, start=1):
         where = f"{path.name}, picture {position}"
@@ -115,7 +117,14 @@ def read_coco(
         yield from collector.rows(lists)
     for image_id, lost in by_image.items():
         journal.skip("annotations", f"{path.name}: {len(lost)} annotations left out, there is no picture {image_id!r}", len(lost))
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
+
+
+def _files(pictures: list[Mapping[str, Any]], folder: Path) -> Iterator[Path]:
+    """Files of the pictures, as far as they have a name; those without are told of one by one."""
+    for entry in pictures:
+        with contextlib.suppress(ProcessingError):
+            yield picture_path(folder, entry.get("file_name"), "")
 
 
 def _annotations_by_image(value: Any, journal: Journal, name: str) -> dict[str | int, list[Mapping[str, Any]]]:
@@ -242,6 +251,8 @@ def _add_keypoints(lists: PointLists, annotation: Mapping[str, Any], category: _
         for label in labels:
             lists.spoil(label, str(error), BROKEN)
         return
+    if not len(values):  # a person of whom nobody marked the eyes has eyes
+        lists.unsure.update(labels)
     least = 1 if choices.keypoints == "labelled" else 2
     for label, (x, y, visibility) in zip(labels, values.reshape(-1, 3).tolist(), strict=False):
         if visibility >= least:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class _Seen:
         not_absent: labels that are there or may be.
         only: labels that alone may be called absent; None for all.
         unsure: nothing may be called absent.
+        mentioned: words said of the whole picture; a class called so is not absent.
         asked: labels already drawn.
     """
 
@@ -38,6 +40,7 @@ class _Seen:
     not_absent: set[str] = field(default_factory=set)
     only: set[str] | None = None
     unsure: bool = False
+    mentioned: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
 
 
@@ -76,6 +79,17 @@ class Collector:
         self._rows: Counter[str] = Counter()
         self._left_out: set[str] = set()
         self._pictures: dict[str, _Seen] = {}
+        self._repeated: set[str] = set()
+        self._held: dict[tuple[str, str], PointLists] = {}
+
+    def will_come(self, images: Iterable[Path]) -> None:
+        """Hears of the pictures of a file beforehand.
+
+        Where one is listed several times, as in files that were merged, no entry alone has all of its objects: their lists are
+        joined, and their rows come last.
+        """
+        counts = Counter(str(image) for image in images)
+        self._repeated = {image for image, count in counts.items() if count > 1}
 
     def picture(
         self,
@@ -107,11 +121,24 @@ class Collector:
         return lists
 
     def rows(self, lists: PointLists) -> Iterator[dict[str, Any]]:
-        """Ends a picture: one row per label that is complete. Of pictures that nobody ends nothing is absent."""
+        """Ends an entry of a picture: one row per label that is complete. Of pictures that nobody ends nothing is absent."""
+        if lists.image not in self._repeated:
+            yield from self._finished(lists)
+            return
+        held = self._held.setdefault((lists.image, lists.coords), lists)
+        if held is not lists:
+            held.join(lists)
+
+    def _finished(self, lists: PointLists) -> Iterator[dict[str, Any]]:
+        if lists.image in self._pictures:
+            self.journal.note(
+                "entries of pictures that have another file already; if they are two of one name, keep their folders apart", lists.image
+            )
         seen = self._pictures.setdefault(lists.image, _Seen({"image": lists.image}))
         if lists.only_absent is not None:
             seen.only = lists.only_absent if seen.only is None else seen.only & lists.only_absent
         seen.unsure |= lists.all_unsure
+        seen.mentioned |= lists.mentioned
         self._note(seen, lists.labels, {*lists.spoilt, *lists.unsure})
         yield from lists.rows()
 
@@ -132,8 +159,11 @@ class Collector:
         seen.unsure |= unsure
         self._note(seen, list(labels), set(left_out))
 
-    def absent_rows(self) -> Iterator[dict[str, Any]]:
-        """Rows about what is not there, and what there is to say of the pictures; call it last."""
+    def last_rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of pictures that are listed several times and those about what is not there, and what there is to say; call it last."""
+        for lists in self._held.values():
+            self.journal.note("pictures listed several times, whose objects were joined", lists.image)
+            yield from self._finished(lists)
         media = list(self._pictures.values())
         for kind, column in (("pictures", "image"), ("clips", "video")):
             found = [seen for seen in media if column in seen.columns]
@@ -190,10 +220,10 @@ class Collector:
 
 def _draw(seen: _Seen, classes: list[str], weights: list[int], generator: random.Random) -> str | None:
     """A class absent from a picture that was not asked for yet; None if there is none left."""
-    taken = {label.casefold() for label in seen.not_absent | seen.asked}
+    taken = {_folded(label) for label in seen.not_absent | seen.mentioned | seen.asked}
 
     def is_free(label: str) -> bool:
-        return not seen.unsure and label.casefold() not in taken and (seen.only is None or label in seen.only)
+        return not seen.unsure and _folded(label) not in taken and (seen.only is None or label in seen.only)
 
     if seen.only is None:
         for label in generator.choices(classes, weights, k=_TRIES):
@@ -201,3 +231,8 @@ def _draw(seen: _Seen, classes: list[str], weights: list[int], generator: random
                 return label
     free = [i for i, label in enumerate(classes) if is_free(label)]
     return classes[generator.choices(free, [weights[i] for i in free])[0]] if free else None
+
+
+def _folded(label: str) -> str:
+    """A label as it is compared: without regard to capitals and to how accents are written."""
+    return unicodedata.normalize("NFC", label.casefold())

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import reprlib
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -17,12 +18,15 @@ import numpy as np
 
 from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import ProcessingError
-from molmopoint.files import is_file
+from molmopoint.files import PICTURE_SUFFIXES, is_file, is_folder
 
 PathLike = str | os.PathLike[str]
 
 MAX_COORDINATE = 1e9
 """Pixels; what lies further away is no place in a picture, and its square may leave the range of numbers."""
+
+_ENDINGS = sorted(PICTURE_SUFFIXES | {suffix.upper() for suffix in PICTURE_SUFFIXES})
+"""Of names of pictures."""
 
 _MAX_DEPTH = 200
 """Elements inside each other; no annotation tool comes near it."""
@@ -203,7 +207,30 @@ def picture_path(folder: Path, name: Any, where: str, *, beside: bool = False) -
             f"{where}: expected a file inside {str(outer)!r}, got {short(name)}, which leads out of it; correct the name, or give the "
             "folder of the pictures with --images"
         )
-    return folder / spelt
+    return on_disk(folder, spelt)
+
+
+def on_disk(folder: Path, name: str) -> Path:
+    """A path below a folder with its letters written as on the disk, if it is there: "é" is one character, or two from a Mac."""
+    path = folder / name
+    if name.isascii() or is_file(path):
+        return path
+    place = folder
+    for part in PurePosixPath(name).parts:
+        spellings = [place / part, *(place / unicodedata.normalize(form, part) for form in ("NFC", "NFD"))]
+        place = next((other for other in spellings if is_file(other) or is_folder(other)), place / part)
+    return place
+
+
+def folder_alike(folder: Path, file: Path, source: Path) -> Path:
+    """The folder below `folder` that corresponds to that of an annotation file below `source`; `folder` itself where there is none."""
+    below = folder / file.parent.relative_to(source) if file.is_relative_to(source) and file != source else folder
+    return below if is_folder(below) else folder
+
+
+def picture_called(folder: Path, stem: str) -> Path | None:
+    """The picture that is called so before the ending of its name; None if there is none."""
+    return next((path for suffix in _ENDINGS if is_file(path := on_disk(folder, stem + suffix))), None)
 
 
 def lies_in(folder: Path, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def read_cvat(
         clips = path.parent if images is None else Path(images)
         yield from track_rows(root, clips, path.name, TrackOptions(fps, keypoints, ungroup), collector)
     pictures = _Pictures(path.parent / "images" if images is None else Path(images))
+    collector.will_come(pictures.files(root))
     for count, image in enumerate(root.iter("image"), start=1):
         where = f"{path.name}, image {image.get('name') or count!r}"
         try:
@@ -78,13 +80,14 @@ def read_cvat(
         for number, shape in enumerate(image, start=1):
             _add(lists, shape, f"{where}, shape {number}", keypoints)
         yield from collector.rows(lists)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _add(lists: PointLists, shape: Element, where: str, keypoints: str) -> None:
     """Adds a shape; a broken one spoils its label on this picture."""
-    if shape.tag == "tag":
-        return  # of the whole picture
+    if shape.tag == "tag":  # of the whole picture
+        lists.mentioned.add((shape.get("label") or "").strip())
+        return
     try:
         label = label_text(shape.get("label"), f"{where}, label")
     except ProcessingError as error:
@@ -127,6 +130,12 @@ class _Pictures:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stems: dict[Path, dict[str, Path]] = {}
+
+    def files(self, root: Element) -> Iterator[Path]:
+        """The files of all pictures that have a usable name."""
+        for image in root.iter("image"):
+            with contextlib.suppress(ProcessingError):
+                yield self.file(image, "")
 
     def file(self, image: Element, where: str) -> Path:
         """The file of a picture; where there is none, the one that its name means.

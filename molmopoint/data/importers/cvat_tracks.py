@@ -32,12 +32,14 @@ class _Clip:
         size: width and height of its frames; None if the file does not say.
         objects: their tracks, by label and group, or by the number of the track.
         unsure: a track without a label was left out.
+        begins: the first frame that a task shows.
     """
 
     file: Path
     size: Size | None
     objects: dict[tuple[str, str], list[Element]] = field(default_factory=dict)
     unsure: bool = False
+    begins: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
             clip.unsure = True
             continue
         group = track.get("group_id") or "0"
-        own = f"track {count}" if group == "0" or options.ungroup else f"group {group}"
+        own = f"track {count}" if group == "0" or options.ungroup else f"group {group} of task {track.get('task_id')}"
         clip.objects.setdefault((label, own), []).append(track)
     names = Counter(str(clip.file) for clip in clips.values())
     if len(names) > 1:
@@ -94,18 +96,19 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
     for file, count in names.items():
         if count > 1:
             journal.note("tasks whose clips have the same name, and are taken for one clip", file, count=count)
-    for clip in clips.values():
+    for clip in {id(clip): clip for clip in clips.values()}.values():
         yield from _clip_rows(clip, name, fps, options.keypoints, collector)
 
 
 def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str, _Clip]:
-    """Clips by the number of their task; that of a file with one task is nothing.
+    """Clips by the number of their task; that of a file with one task is nothing. Tasks may share a clip.
 
     Raises:
         ProcessingError: no task has a clip.
     """
     tasks = root.findall("meta/project/tasks/task") or root.findall("meta/task") or root.findall("meta/job") or root.findall("meta")
     clips: dict[str, _Clip] = {}
+    known: dict[tuple[Path, Size | None], _Clip] = {}
     for task in tasks:
         source = (task.findtext("source") or "").strip()
         if not source:
@@ -123,7 +126,10 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
         except ProcessingError as error:
             journal.skip("clips", f"left out: {error}")
             continue
-        clips[(task.findtext("id") or "").strip() if len(tasks) > 1 else ""] = _Clip(file, size)
+        number = (task.findtext("id") or "").strip() if len(tasks) > 1 else ""
+        clips[number] = clip = known.setdefault((file, size), _Clip(file, size))
+        first = (task.findtext("start_frame") or "").strip()
+        clip.begins = min(clip.begins, int(first) if first.isdecimal() and first.isascii() and len(first) < 10 else 0)
     if not clips:
         raise ProcessingError(
             f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or as 'CVAT for images 1.1'"
@@ -158,7 +164,9 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     for label, reason in spoilt.items():
         journal.skip(WITHOUT_PLACE, f"{clip.file}, label {short(label)}: left out: {reason}")
     complete = [label for label in points if label not in spoilt]
-    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=clip.unsure or nameless > 0)
+    if clip.begins > 0:
+        journal.note("clips whose task shows a later part only: cut them, or what is seen before counts as overlooked", str(clip.file))
+    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=clip.unsure or nameless > 0 or clip.begins > 0)
     for label, found in points.items():
         if label not in spoilt:
             coords = "pixel" if clip.size is None else "percent"

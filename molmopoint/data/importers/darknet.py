@@ -48,9 +48,9 @@ def read_darknet(
     classes = dict(enumerate(label_text(line, "obj.names") for line in names.splitlines() if line.strip()))
     kinds = Kinds(classes)
     collector = Collector(journal, classes=kinds.labels, negatives=negatives)
-    for image in listed_pictures(_found(places, settings[split]), places, journal):
+    for image in dict.fromkeys(listed_pictures(_found(places, settings[split]), places, journal)):
         yield from labelled_picture(collector, image, label_file(image), kinds)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _settings(path: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from molmopoint.data.importers.common import (
     numbers,
     objects,
     one_of,
+    picture_called,
     picture_path,
     read_json,
     recorded_size,
@@ -57,13 +58,26 @@ class _Names:
 
     Attributes:
         labels: by their place in the list.
-        parents: labels that others have as their parent.
+        parents: by their place in the list; nothing for labels without one.
         keypoints: names of the keypoints of a label, by its number.
     """
 
     labels: list[str]
-    parents: set[str]
+    parents: list[str]
     keypoints: Mapping[int, list[str]]
+
+    @property
+    def classes(self) -> list[str]:
+        """What may be said to be absent: where a cup is, the tableware is not, and the elements of skeletons are keypoints."""
+        above = set(self.parents)
+        keypoints = [label for number in self.keypoints for label in self.keypoint_labels(number)]
+        skeletons = {self.labels[number] for number in self.keypoints if number < len(self.labels)}
+        own = [label for label, parent in zip(self.labels, self.parents, strict=True) if label not in above and parent not in skeletons]
+        return own + keypoints
+
+    def keypoint_labels(self, number: int) -> list[str]:
+        """What the keypoints of a label are called."""
+        return [keypoint_label(name, self.labels[number]) for name in self.keypoints.get(number, []) if number < len(self.labels)]
 
     def label(self, number: Any, where: str) -> str:
         """The label of a number.
@@ -111,11 +125,13 @@ def read_datumaro(
         raise ProcessingError(f"expected Datumaro files (.json) in {folder}, got none; pass the folder with annotations")
     documents = [(file, _document(file)) for file in files]
     names = [_names(document, file.name) for file, document in documents]
-    classes = dict.fromkeys(label for each in names for label in each.labels if label not in each.parents)
+    classes = dict.fromkeys(label for each in names for label in each.classes)
     collector = Collector(journal, classes=classes, negatives=negatives, ungroup=ungroup)
-    for (file, document), of_file in zip(documents, names, strict=True):
-        beside = file.parent.parent if file.parent.name == "annotations" else file.parent
-        top = beside / "images" if images is None else Path(images)
+    tops = [_top(file) if images is None else Path(images) for file in files]
+    collector.will_come(
+        picture for (file, document), top in zip(documents, tops, strict=True) for picture in _files(document, top, file.stem)
+    )
+    for (file, document), of_file, top in zip(documents, names, tops, strict=True):
         for position, item in enumerate(objects(document["items"], f"{file.name}, items"), start=1):
             where = f"{file.name}, item {position}"
             annotations: list[Any] = []
@@ -130,7 +146,7 @@ def read_datumaro(
                 continue
             _add_all(lists, annotations, of_file, choices, where, journal)
             yield from collector.rows(lists)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _document(file: Path) -> Mapping[str, Any]:
@@ -149,11 +165,11 @@ def _names(document: Mapping[str, Any], where: str) -> _Names:
     categories = document["categories"]
     entries = objects(required(required(categories, "label", where), "labels", where), f"{where}, labels")
     labels = [label_text(required(entry, "name", where), f"{where}, labels") for entry in entries]
-    parents = {str(entry.get("parent"))[:200] for entry in entries if entry.get("parent")}
+    parents = [str(entry.get("parent") or "")[:200] for entry in entries]
     keypoints = {}
     points = categories.get("points")
     for entry in objects(points.get("items", []), f"{where}, points") if isinstance(points, Mapping) else []:
-        if isinstance(entry.get("label_id"), int):
+        if isinstance(entry.get("label_id"), int) and entry["label_id"] >= 0:
             keypoints[entry["label_id"]] = [
                 label_text(name, f"{where}, points") for name in listed(entry.get("labels"), f"{where}, points")
             ]
@@ -162,15 +178,43 @@ def _names(document: Mapping[str, Any], where: str) -> _Names:
 
 def _lists(collector: Collector, item: Mapping[str, Any], top: Path, subset: str, where: str) -> PointLists | None:
     """The lists of a picture; None if it is left out."""
+    size = (_media(item, where) or {}).get("size")
+    height, width = (None, None) if size is None else numbers(size, f"{where}, size", 2).tolist()
+    return collector.picture(_file(item, top, subset, where), recorded_size(width, height, where))
+
+
+def _top(file: Path) -> Path:
+    """The folder of the pictures, as Datumaro lays it."""
+    return (file.parent.parent if file.parent.name == "annotations" else file.parent) / "images"
+
+
+def _media(item: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
     media = item.get("image", item.get("media"))
     if media is not None and not isinstance(media, Mapping):
         raise ProcessingError(f"{where}: expected a picture, got {short(media)}; check that the format is the right one")
-    name = (media or {}).get("path") or f"{label_text(required(item, 'id', where), f'{where}, id')}.jpg"
+    return media
+
+
+def _files(document: Mapping[str, Any], top: Path, subset: str) -> Iterator[Path]:
+    """Files of all items whose picture can be read."""
+    for item in document["items"] if isinstance(document["items"], list) else []:
+        with contextlib.suppress(ProcessingError):
+            if isinstance(item, Mapping):
+                yield _file(item, top, subset, "")
+
+
+def _file(item: Mapping[str, Any], top: Path, subset: str, where: str) -> Path:
+    """The picture of an item; in the folder of its subset, or without one."""
+    media = _media(item, where)
+    name = (media or {}).get("path")
+    if not name:  # exported without pictures: the id is the name without its ending
+        name = f"{label_text(required(item, 'id', where), f'{where}, id')}.jpg"
+        for folder in (top / subset, top):
+            path = picture_path(folder, name, where)
+            if (found := picture_called(path.parent, path.stem)) is not None:
+                return found
     candidates = [picture_path(top / subset, name, where), picture_path(top, name, where)]
-    image = next((path for path in candidates if is_file(path)), candidates[0] if (top / subset).is_dir() else candidates[1])
-    size = (media or {}).get("size")
-    height, width = (None, None) if size is None else numbers(size, f"{where}, size", 2).tolist()
-    return collector.picture(image, recorded_size(width, height, where))
+    return next((path for path in candidates if is_file(path)), candidates[0] if (top / subset).is_dir() else candidates[1])
 
 
 def _shown(annotations: list[Any], names: _Names) -> list[str]:
@@ -191,6 +235,8 @@ def _add_all(lists: PointLists, annotations: list[Any], names: _Names, choices: 
         kind = entry.get("type") if isinstance(entry, Mapping) else None
         if kind in _TAGS:
             journal.note("annotations of whole pictures left out")
+            with contextlib.suppress(ProcessingError):
+                lists.mentioned.add(names.label(entry.get("label_id"), where))
             continue
         if kind == "bbox" and _group(entry) in outlined:
             continue
@@ -198,6 +244,7 @@ def _add_all(lists: PointLists, annotations: list[Any], names: _Names, choices: 
             label = names.label(required(entry, "label_id", where), where)
         if label is None:
             continue
+        lists.unsure.update(names.keypoint_labels(entry["label_id"]))  # marked or not, it has them
         attributes = entry.get("attributes")
         if isinstance(attributes, Mapping) and attributes.get("is_crowd") in (True, 1) and choices.crowd == "skip":
             lists.spoil(label, f"{where}: its attribute is_crowd means many under one mask; --crowd object takes it as one", "crowds")
@@ -231,9 +278,11 @@ def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names,
     elif kind == "points":
         _add_points(lists, entry, label, names, choices, where)
     elif kind == "skeleton":
+        lists.unsure.add(label)
         for part in objects(required(entry, "elements", where), f"{where}, elements"):
-            part_label = keypoint_label(names.label(required(part, "label_id", where), where), label)
-            _add_visible(lists, part, [part_label], choices, where)
+            element = names.label(required(part, "label_id", where), where)
+            lists.unsure.add(element)  # as a class of its own
+            _add_visible(lists, part, [keypoint_label(element, label)], choices, where)
     else:
         lists.spoil(label, f"{where}: annotations of type {short(kind)} have no inside; use points, boxes, ellipses, polygons or masks")
 
@@ -258,7 +307,8 @@ def _add_points(lists: PointLists, entry: Mapping[str, Any], label: str, names: 
     """Keypoints where the file names those of the label, else one object per point."""
     count = len(corners(required(entry, "points", where), where))
     of_label = names.keypoints.get(entry["label_id"], [])
-    labels = [keypoint_label(name, label) for name in of_label] if len(of_label) == count else [label] * count
+    labels = names.keypoint_labels(entry["label_id"]) if len(of_label) == count else [label] * count
+    lists.unsure.add(label)
     _add_visible(lists, entry, labels, choices, where)
 
 

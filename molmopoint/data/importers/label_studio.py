@@ -57,26 +57,28 @@ def read_label_studio(
         except ProcessingError as error:
             journal.skip("tasks without a picture", f"{task.where}: left out: {error}")
     files = ExportedFiles(folder, (address for _, _, addresses in tasks for address in addresses))
+    collector.will_come(files.known(address for _, _, addresses in tasks for address in addresses))
+    clips: dict[Path, list[Region]] = {}  # several tasks may be about one
     for task, used, addresses in tasks:
-        if task.has_boxes_in_clips or all(map(is_clip, addresses)):
-            yield from _clip(task, addresses, files, fps, collector)
-        else:
+        if not task.has_boxes_in_clips and not all(map(is_clip, addresses)):
             yield from _pictures(task, used, addresses, files, collector)
-    yield from collector.absent_rows()
+        elif (clip := _clip(task, addresses, files, journal)) is not None:
+            clips.setdefault(clip, []).extend(task.regions)
+    for clip, regions in clips.items():
+        yield from clip_rows(clip, regions, fps, collector)
+    yield from collector.last_rows()
 
 
-def _clip(task: Task, addresses: list[str], files: ExportedFiles, fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
-    """Rows of the boxes in a clip."""
-    journal = collector.journal
+def _clip(task: Task, addresses: list[str], files: ExportedFiles, journal: Journal) -> Path | None:
+    """The clip of a task; None if it is left out."""
     if len(addresses) > 1:
         journal.skip("tasks with several clips", f"{task.where}: left out, it has {len(addresses)} clips")
-        return
+        return None
     try:
-        file = files.file(addresses[0])
+        return files.file(addresses[0])
     except ProcessingError as error:
         journal.skip("clips whose file is unknown", f"{task.where}: left out: {error}")
-        return
-    yield from clip_rows(file, task.regions, fps, collector)
+        return None
 
 
 def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector) -> Iterator[dict[str, Any]]:
@@ -139,6 +141,7 @@ def _add(lists: PointLists, region: Region, unit: np.ndarray) -> None:
         lists.spoil(None, f"{region.where}: it has no label", "objects without a label")
     if region.fault is not None and not region.labels:
         lists.spoil(None, region.fault, BROKEN)
+    lists.mentioned.update(region.choices)
     for label in region.labels:
         if region.fault is not None:
             lists.spoil(label, region.fault, BROKEN)

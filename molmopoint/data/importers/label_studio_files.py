@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -80,6 +81,12 @@ class ExportedFiles:
                 )
             return file
         return self._inside("/".join(self._shortest(address)))
+
+    def known(self, texts: Iterable[str]) -> Iterator[Path]:
+        """The files of addresses, as far as they name one."""
+        for text in texts:
+            with contextlib.suppress(ProcessingError):
+                yield self.file(text)
 
     def _existing(self, address: _Address) -> Path | None:
         """The file with as many folders of the address as possible; names without the mark of uploads come last."""

@@ -93,6 +93,12 @@ class Region:
             return "rectangle" if {"width", "height"} <= self.value.keys() else "keypoint"
         return None
 
+    @property
+    def choices(self) -> list[str]:
+        """Words that were chosen for the region, or for the whole picture."""
+        chosen = self.value.get("choices")
+        return [choice.strip() for choice in (chosen if isinstance(chosen, list) else [chosen]) if isinstance(choice, str)]
+
 
 def read_regions(results: Sequence[Any], where: str) -> list[Region]:
     """The regions of an annotation, in order, those with a fault among them.

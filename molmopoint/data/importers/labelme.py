@@ -12,6 +12,7 @@ from molmopoint.data.importers.collecting import NEGATIVES, Collector
 from molmopoint.data.importers.common import (
     PathLike,
     corners,
+    folder_alike,
     identity,
     label_text,
     listed,
@@ -60,7 +61,7 @@ def read_labelme(
     num_read = 0
     for file in files:
         try:
-            image, size, shapes = _document(file, None if images is None else Path(images))
+            image, size, shapes, flags = _document(file, None if images is None else folder_alike(Path(images), file, path))
         except ProcessingError as error:
             fault = fault or error
             journal.skip("files", f"left out: {error}")
@@ -69,16 +70,17 @@ def read_labelme(
         lists = collector.picture(image, size)
         if lists is None:
             continue
+        lists.mentioned.update(flags)
         for number, shape in enumerate(shapes, start=1):
             _add_shape(lists, shape, f"{file.name}, shape {number}")
         yield from collector.rows(lists)
     if not num_read:
         raise fault or ProcessingError(f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations")
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
-def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float] | None, list[Any]]:
-    """Picture, its recorded size, and the shapes of a file.
+def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float] | None, list[Any], list[str]]:
+    """Picture, its recorded size, the shapes of a file, and the flags that are set for the whole picture.
 
     Raises:
         ProcessingError: it is no LabelMe file.
@@ -86,7 +88,9 @@ def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float
     document = read_json(file)
     image = _picture(file, required(document, "imagePath", file.name), images)
     size = recorded_size(document.get("imageWidth"), document.get("imageHeight"), file.name)
-    return image, size, listed(required(document, "shapes", file.name), f"{file.name}, shapes")
+    flags = document.get("flags")
+    said = [name.strip() for name, is_set in flags.items() if is_set is True] if isinstance(flags, Mapping) else []
+    return image, size, listed(required(document, "shapes", file.name), f"{file.name}, shapes"), said
 
 
 def _picture(file: Path, name: Any, images: Path | None) -> Path:

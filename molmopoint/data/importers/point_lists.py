@@ -76,6 +76,7 @@ class PointLists:
         self.spoilt: dict[str, str] = {}
         self.unsure: set[str] = set()
         self.all_unsure = False
+        self.mentioned: set[str] = set()
         self.only_absent: set[str] | None = None
         self._journal = journal
         self._where = ""
@@ -228,6 +229,21 @@ class PointLists:
             self.spoil(label, str(error), BROKEN)
         finally:
             self._where = before
+
+    def join(self, other: PointLists) -> None:
+        """Adds what another entry says of the same picture; an object of the same label at the very same place is the same one."""
+        self.spoilt = other.spoilt | self.spoilt
+        self.unsure |= other.unsure
+        self.mentioned |= other.mentioned
+        self.all_unsure |= other.all_unsure
+        if self.only_absent is None or other.only_absent is None:
+            self.only_absent = other.only_absent if self.only_absent is None else self.only_absent
+        else:
+            self.only_absent &= other.only_absent
+        for label, found in other._objects.items():
+            own = self._objects.setdefault(label, [])
+            known = {entry.place for entry in own}
+            own += [entry for entry in found if entry.place not in known]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Columns of one row per label that is complete."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,7 @@ def read_via(
     described = _choices(document, chosen)
     collector = Collector(journal, classes=described.values() if described else None, negatives=negatives)
     folders = [Path(images)] if images is not None else _folders(document, path.parent)
+    collector.will_come(_files(entries, folders))
     for position, entry in enumerate(entries, start=1):
         where = f"{path.name}, picture {position}"
         try:
@@ -62,7 +64,7 @@ def read_via(
         for index, region in enumerate(regions, start=1):
             _add(lists, region, chosen, described, f"{where}, region {index}")
         yield from collector.rows(lists)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _entries(document: Any, where: str) -> list[Any]:
@@ -130,10 +132,20 @@ def _folders(document: Mapping[str, Any], beside: Path) -> list[Path]:
         return [beside]
 
 
+def _files(entries: list[Any], folders: list[Path]) -> Iterator[Path]:
+    """Files of all pictures that have a usable name; VIA keeps a picture for each size of a file."""
+    for entry in entries:
+        with contextlib.suppress(MolmoPointError):
+            yield _picture(entry, folders, "")
+
+
 def _picture(entry: Any, folders: list[Path], where: str) -> Path:
     name = whole_text(required(entry, "filename", where), f"{where}, filename")
     if "://" in name:
-        name = unquote(urlsplit(name).path).rpartition("/")[2]
+        try:
+            name = unquote(urlsplit(name).path).rpartition("/")[2]
+        except ValueError as error:  # such as a bracket that is not closed
+            raise ProcessingError(f"{where}: expected the address of a picture, got {short(name)} ({error}); correct it") from error
     paths = [picture_path(folder, name, f"{where}, filename") for folder in folders]
     return next((path for path in paths if is_file(path)), paths[0])
 

@@ -12,13 +12,23 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import PathLike, label_text, numbers, picture_path, read_text, read_xml, recorded_size
+from molmopoint.data.importers.common import (
+    PathLike,
+    folder_alike,
+    label_text,
+    numbers,
+    picture_called,
+    picture_path,
+    read_text,
+    read_xml,
+    recorded_size,
+)
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import PointLists
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.files import PICTURE_SUFFIXES, is_file
+from molmopoint.files import is_file
 
-_SUFFIXES = sorted(PICTURE_SUFFIXES | {suffix.upper() for suffix in PICTURE_SUFFIXES})
+_NUMBER = re.compile(r"\s+-?\d+$")
 
 _CORNER = re.compile(r"([xy])(\d{1,6})")
 
@@ -46,6 +56,7 @@ def read_voc(
         ProcessingError: no such files, or no such list.
     """
     path = Path(source)
+    top = _top(path)
     files = _files(path, split)
     collector = Collector(journal, negatives=negatives)
     for file in files:
@@ -53,7 +64,8 @@ def read_voc(
             root = read_xml(file)
             if root.tag != "annotation":
                 raise ProcessingError(f"expected <annotation> in {file}, got <{root.tag[:80]}>; check that the format is the right one")
-            lists = collector.picture(_picture(root, file, None if images is None else Path(images)), _size(root, file.name))
+            folder = _usual_folder(file) if images is None else folder_alike(Path(images), file, top)
+            lists = collector.picture(_picture(root, file, folder), _size(root, file.name))
         except MolmoPointError as error:
             if path == file:
                 raise
@@ -64,14 +76,15 @@ def read_voc(
         for position, entry in enumerate(root.findall("object"), start=1):
             _add(lists, entry, f"{file.name}, object {position}", journal)
         yield from collector.rows(lists)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def _files(path: Path, split: str | None) -> list[Path]:
     """XML files in order; of a split those that its list names."""
     if not path.is_dir():
         return [path]
-    files = sorted((path / "Annotations" if (path / "Annotations").is_dir() else path).rglob("*.xml"))
+    top = _top(path)
+    files = sorted(top.rglob("*.xml"))
     if not files:
         raise ProcessingError(f"expected VOC files (.xml) in {path}, got none; pass the folder of the annotations")
     if split is None:
@@ -81,15 +94,27 @@ def _files(path: Path, split: str | None) -> list[Path]:
     if not of_split:
         known = ", ".join(sorted({file.stem for file in lists})[:20]) or "none"
         raise ProcessingError(f"expected the list {split!r} below {path / 'ImageSets'}, got {known}; choose one with the option split")
-    named = {line.split()[0] for file in of_split for line in read_text(file).splitlines() if line.strip()}
     # The list names pictures without ending, below a folder if the annotations are.
-    top = path / "Annotations" if (path / "Annotations").is_dir() else path
-    return [file for file in files if file.relative_to(top).with_suffix("").as_posix() in named or file.stem in named]
+    names = {file: {file.stem, file.relative_to(top).with_suffix("").as_posix()} for file in files}
+    known = set().union(*names.values())
+    listed = {_listed_name(line.strip(), known) for file in of_split for line in read_text(file).splitlines()}
+    return [file for file in files if names[file] & listed]
 
 
-def _picture(root: Element, file: Path, images: Path | None) -> Path:
+def _top(path: Path) -> Path:
+    """The folder of the annotations."""
+    return path / "Annotations" if (path / "Annotations").is_dir() else path
+
+
+def _listed_name(line: str, known: set[str]) -> str:
+    """The name in a line: lists of a class or of parts have numbers behind it, and a name may end in one."""
+    while line not in known and _NUMBER.search(line):
+        line = _NUMBER.sub("", line)
+    return line
+
+
+def _picture(root: Element, file: Path, folder: Path) -> Path:
     """The file of the picture: as it is named, else one with the name of the XML file, which is what remains after renaming."""
-    folder = images or _usual_folder(file)
     name = (root.findtext("filename") or "").strip()
     try:
         named, refusal = picture_path(folder, name, f"{file}, filename"), None
@@ -97,7 +122,7 @@ def _picture(root: Element, file: Path, images: Path | None) -> Path:
         named, refusal = None, error
     if named is not None and is_file(named):
         return named
-    alike = next((path for suffix in _SUFFIXES if is_file(path := folder / f"{file.stem}{suffix}")), named)
+    alike = picture_called(folder, file.stem) or named
     if alike is None:
         raise refusal or ProcessingError(f"{file}: expected a filename, got none; export it again")
     return alike
@@ -122,8 +147,9 @@ def _add(lists: PointLists, entry: Element, where: str, journal: Journal) -> Non
         label = label_text(entry.findtext("name"), f"{where}, name")
     if label is None:
         return
-    if parts := len(entry.findall("part")):
-        journal.skip("parts of objects", f"{lists.image}, {where}: {parts} parts of the object left out", parts)
+    if parts := entry.findall("part"):
+        lists.mentioned.update((part.findtext("name") or "").strip() for part in parts)
+        journal.skip("parts of objects", f"{lists.image}, {where}: {len(parts)} parts of the object left out", len(parts))
     with lists.object(label, where):
         polygon, turned, box = entry.find("polygon"), entry.find("robndbox"), entry.find("bndbox")
         if polygon is not None:

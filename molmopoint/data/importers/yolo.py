@@ -66,9 +66,10 @@ def read_yolo(
         raise ProcessingError(f"expected kpt_shape in {path.name} for the option target=keypoints, got none; this is no pose set")
     kinds = Kinds(_classes(required(settings, "names", path.name), path.name), shape, settings.get("kpt_names"), target, least)
     collector = Collector(journal, classes=kinds.labels, negatives=negatives)
-    for image in _pictures(Places.of(path, settings.get("path"), images, without=_ABOVE), settings[split], journal):
+    places = Places.of(path, settings.get("path"), images, without=_ABOVE)
+    for image in dict.fromkeys(_pictures(places, settings[split], journal)):  # lists may name a picture again
         yield from labelled_picture(collector, image, label_file(image), kinds)
-    yield from collector.absent_rows()
+    yield from collector.last_rows()
 
 
 def labelled_picture(collector: Collector, image: Path, labels: Path, kinds: Kinds) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.common import PathLike, lies_in, read_text, settled, short
+from molmopoint.data.importers.common import PathLike, lies_in, on_disk, read_text, settled, short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
@@ -57,8 +57,8 @@ class Places:
             ProcessingError: nothing is there, and the path may also mean a place elsewhere.
         """
         spelt = name.replace("\\", "/")
-        found = [beginning / spelt for beginning in self.beginnings]
-        found.append(self.beginnings[-1] / spelt.removeprefix(self.without))
+        found = [on_disk(beginning, spelt) for beginning in self.beginnings]
+        found.append(on_disk(self.beginnings[-1], spelt.removeprefix(self.without)))
         allowed = [path for path in found if self._allows(path)]
         existing = next((path for path in allowed if there(path)), None)
         if existing is not None:
@@ -95,11 +95,12 @@ def label_file(image: Path) -> Path:
     """The last folder named `images` becomes `labels`; without one, or where nothing is there, the file lies beside the picture."""
     parts = list(image.parts)
     at = [i for i, part in enumerate(parts[:-1]) if part == "images"]
-    beside = image.parent / f"{image.stem}.txt"
+    name = f"{image.stem}.txt"
+    beside = on_disk(image.parent, name)
     if not at:
         return beside
     parts[at[-1]] = "labels"
-    swapped = Path(*parts[:-1]) / beside.name
+    swapped = on_disk(Path(*parts[:-1]), name)
     return beside if is_file(beside) and not is_file(swapped) else swapped
 
 
