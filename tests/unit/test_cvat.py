@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -269,7 +271,7 @@ def test_xml_that_is_a_weapon(tmp_path):
 # ---------------------------------------------------------------- tracks
 
 
-def track(name, *shapes, number=0, more=""):
+def track(name, *shapes, number: Any = 0, more=""):
     return f'<track id="{number}" label="{name}" source="manual" {more}>{"".join(shapes)}</track>'
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -430,7 +431,7 @@ def key(frame, x, *, enabled=True, y=10, width=20, height=20, rotation=0):
     }
 
 
-def moving(*keys, labels=("ball",), name="q", count=100, duration=4.0, **more):
+def moving(*keys, labels=("ball",), name="q", count: Any = 100, duration=4.0, **more):
     value = {"framesCount": count, "duration": duration, "sequence": list(keys), "labels": list(labels)}
     return {
         "value": value,
