@@ -90,6 +90,7 @@ class Browser:
     Attributes:
         events: what pages did that nobody asked for: dialogs, downloads, windows, and requests that were blocked.
         version: of the browser.
+        starts: how often a process was started; a new one has forgotten who was signed in.
 
     Raises:
         MolmoPointError: Playwright or the browser is missing, or does not start.
@@ -99,6 +100,7 @@ class Browser:
         self.everywhere, self.seconds, self.most = everywhere, seconds, most
         self.events: Counter[str] = Counter()
         self.version = ""
+        self.starts = 0
         self._path = path or next((found for name in _BROWSERS if (found := shutil.which(name))), None)
         self._runner: asyncio.Runner | None = None
         self._playwright: Any = None
@@ -225,6 +227,7 @@ class Browser:
                 f"expected Chromium at {where}, got: {told}; install it (apt install chromium, or playwright install chromium) or name it with --browser"
             ) from error
         self.version = self._browser.version
+        self.starts += 1
         context = await self._browser.new_context(service_workers="block", accept_downloads=False, reduced_motion="reduce")
         if not self.everywhere:
             await context.route(_is_web, self._stop_far_requests)

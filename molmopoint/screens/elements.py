@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,22 +63,23 @@ class Screen:
     """A picture of a page, and what is seen on it.
 
     Attributes:
-        pixels: (height, width, 3) uint8 RGB.
+        size: width and height in pixels of the picture.
         elements: in the order of the document.
+        pixels: (height, width, 3) uint8 RGB; None once it is written and forgotten.
         address: of the page.
         view: size, pixel ratio, theme and scroll position, as a short name.
         left_out: how many elements were found but not seen.
         missed: how many were not looked at because there were too many.
     """
 
-    pixels: np.ndarray
+    size: tuple[int, int]
     elements: tuple[Element, ...]
+    pixels: np.ndarray | None = None
     address: str = ""
     view: str = ""
     left_out: int = 0
     missed: int = 0
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+    def without_pixels(self) -> Screen:
+        """The same, for lists of many screens."""
+        return dataclasses.replace(self, pixels=None)

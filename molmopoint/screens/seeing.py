@@ -99,7 +99,8 @@ def read_screen(found: Mapping[str, Any], pixels: np.ndarray, address: str = "",
             left_out += 1
         else:
             elements.append(element)
-    return Screen(pixels, tuple(elements), address, view, left_out, int(found["missed"]))
+    size = pixels.shape[1], pixels.shape[0]
+    return Screen(size, tuple(elements), pixels, address, view, left_out, int(found["missed"]))
 
 
 def _element(told: Mapping[str, Any], pixels: np.ndarray, scale: float) -> Element | None:

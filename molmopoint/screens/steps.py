@@ -1,16 +1,20 @@
 """A small script of steps before the picture is taken: logging in, opening a menu, hovering over something.
 
-    [[step]]
+    [[once]]
     fill = "Password"
     text = "secret"
 
-    [[step]]
+    [[once]]
     click = "Sign in"
+
+    [[step]]
+    hover = "File"
 
     [[step]]
     wait = 0.5
 
-Names are accessible names, as a person reads them; what begins with "css=" is a selector.
+What is to be done once is done on the first page, the steps on every page. Names are accessible names, as a person reads them; what
+begins with "css=" is a selector.
 """
 
 from __future__ import annotations
@@ -70,7 +74,20 @@ class Step:
         return self.target if self.target.startswith("css=") else ""
 
 
-def read_steps(path: str | os.PathLike[str]) -> tuple[Step, ...]:
+@dataclass(frozen=True)
+class Script:
+    """Steps of a file.
+
+    Attributes:
+        once: for the first page that a browser opens.
+        each: for every page.
+    """
+
+    once: tuple[Step, ...] = ()
+    each: tuple[Step, ...] = ()
+
+
+def read_steps(path: str | os.PathLike[str]) -> Script:
     """The steps of a TOML file.
 
     Raises:
@@ -80,10 +97,12 @@ def read_steps(path: str | os.PathLike[str]) -> tuple[Step, ...]:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise MolmoPointError(f"expected a TOML file of steps at {os.fspath(path)!r}, got: {error}; correct it") from error
-    listed = content.get("step")
-    if set(content) != {"step"} or not isinstance(listed, list):
-        raise MolmoPointError(f"expected only [[step]] tables in {os.fspath(path)!r}, got {', '.join(content) or 'nothing'}; correct it")
-    return tuple(_step(number, fields) for number, fields in enumerate(listed, start=1))
+    lists = [content.get(name, []) for name in ("once", "step")]
+    if not content or set(content) - {"once", "step"} or not all(isinstance(steps, list) for steps in lists):
+        got = ", ".join(content) or "nothing"
+        raise MolmoPointError(f"expected only [[once]] and [[step]] tables in {os.fspath(path)!r}, got {got}; correct it")
+    once, each = (tuple(_step(number, fields) for number, fields in enumerate(steps, start=1)) for steps in lists)
+    return Script(once, each)
 
 
 def _step(number: int, fields: Any) -> Step:
