@@ -307,6 +307,7 @@ class Browser:
 
     async def _write(self, html: str) -> None:
         self._world = None
+        await self._page.goto("about:blank")  # a page that failed may still be on its way out
         await self._page.set_content(html, wait_until="load", timeout=1000 * self.seconds)
 
     async def _replace(self, body: str, attributes: str, style: str) -> None:

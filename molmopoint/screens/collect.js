@@ -52,7 +52,7 @@
   // Hit tests must also find what lets clicks through.
   for (const { element } of found) {
     if (styleOf(element).pointerEvents !== "none" || !element.style) continue;
-    solid.push([element, element.style.getPropertyValue("pointer-events"), element.style.getPropertyPriority("pointer-events")]);
+    solid.push([element, element.getAttribute("style")]);
     element.style.setProperty("pointer-events", "auto", "important");
   }
 
@@ -264,9 +264,9 @@
       popup: element.getAttribute("aria-haspopup") || "",
     });
   }
-  for (const [element, value, priority] of solid) {
-    element.style.setProperty("pointer-events", value, priority);
-    if (element.getAttribute("style") === "") element.removeAttribute("style");
+  for (const [element, style] of solid) {
+    if (style === null) element.removeAttribute("style");
+    else element.setAttribute("style", style);
   }
-    return { width: WIDTH, height: HEIGHT, elements, leftOut, missed, tall: document.documentElement.scrollHeight };
+  return { width: WIDTH, height: HEIGHT, elements, leftOut, missed, tall: document.documentElement.scrollHeight };
 }

@@ -13,12 +13,14 @@ _FILL, _GLYPH = 0.42, 0.6
 """Share of an element that one colour must have: of a surface, and of what is drawn on a surface."""
 _APART = 40
 """A pixel belongs to the drawing if a channel differs by more than this from the ground."""
+_EVEN = 6
+"""Steps of a channel that nobody tells apart."""
 _MOST = 20_000
 """Pixels that are looked at."""
 
 _HUES = (
     (13, "red"), (18, None), (40, "orange"), (45, None), (66, "yellow"), (72, None), (163, "green"), (188, None), (252, "blue"), (258, None),
-    (288, "purple"), (300, None), (338, "pink"), (346, None), (361, "red"),
+    (288, "purple"), (300, None), (342, "pink"), (347, None), (361, "red"),
 )  # fmt: skip
 """Where each colour ends on the circle of hues, in degrees; None lies between two names."""
 
@@ -80,8 +82,8 @@ def is_blank(pixels: np.ndarray, box: Box) -> bool:
     inside = cut(pixels, box).reshape(-1, 3).astype(np.int64)
     if not len(inside):
         return True
-    both = np.concatenate([inside, _rim(pixels, box).astype(np.int64)])
-    return int((both.max(axis=0) - both.min(axis=0)).max()) <= 6
+    is_even = int((inside.max(axis=0) - inside.min(axis=0)).max()) <= _EVEN
+    return is_even and int(np.abs(inside[0] - _commonest(_rim(pixels, box))).max()) <= _EVEN
 
 
 def cut(pixels: np.ndarray, box: Box) -> np.ndarray:

@@ -166,6 +166,8 @@ def icon_of(hints: Iterable[str]) -> str | None:
     'trash'
     """
     for hint in hints:
+        if len(hint.strip()) < 2:
+            continue  # a class "x" is anything
         for stem in _spellings(hint):
             if stem in _BY_STEM:
                 return _BY_STEM[stem]

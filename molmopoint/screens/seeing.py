@@ -48,9 +48,10 @@ def seen_part(box: Box, seen: Sequence[str], whole: float) -> tuple[Box, float] 
     # Round corners and gaps between lines hide some places of a row that is seen all the same.
     rows = np.flatnonzero(grid.mean(axis=1) >= 0.5 * grid.mean(axis=1).max())
     columns = np.flatnonzero(grid.mean(axis=0) >= 0.5 * grid.mean(axis=0).max())
-    left, top, right, bottom = box
+    left, top, right, bottom = map(float, box)
     wide, high = (right - left) / grid.shape[1], (bottom - top) / grid.shape[0]
-    part = (left + wide * columns[0], top + high * rows[0], left + wide * (columns[-1] + 1), top + high * (rows[-1] + 1))
+    first, last = (int(columns[0]), int(rows[0])), (int(columns[-1]) + 1, int(rows[-1]) + 1)
+    part = (left + wide * first[0], top + high * first[1], left + wide * last[0], top + high * last[1])
     share = float(grid.mean()) * (right - left) * (bottom - top) / max(whole, 1e-9)
     return part, min(1.0, share)
 
