@@ -18,7 +18,7 @@ from pathlib import Path
 
 from screens.settings import ScreenSettings
 
-SIZES = {"small": (336, 336), "square": (672, 672), "desktop": (1280, 800), "phone": (390, 844)}
+SIZES = {"small": (336, 336), "boards": (336, 336), "square": (672, 672), "desktop": (1280, 800), "phone": (390, 844)}
 """Sizes of pages, by the name of their folder."""
 
 
@@ -52,7 +52,7 @@ def draw(arguments: argparse.Namespace) -> None:
 
     for index in range(*arguments.shards):
         path = draw_shard(
-            arguments.folder / arguments.size, index, arguments.cache / "node_modules", SIZES[arguments.size], arguments.pages
+            arguments.folder / arguments.size, index, arguments.cache / "node_modules", SIZES[arguments.size], arguments.pages, arguments.size == "boards"
         )
         print(path, flush=True)
 

@@ -6,8 +6,9 @@ that are written in the patch, and whether an element's point lies in it and in 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class DenseModel(nn.Module):
         config = vision_config(settings)
         config._attn_implementation = LEAN_ATTENTION
         self.vision = Molmo2VisionModel(config)
-        nn.init.normal_(self.vision.patch_embedding.weight, std=0.05)
+        initialise(self.vision, settings)
         self.taps = (settings.vit_layers - 1, settings.vit_layers - 3)
         self.head = DenseHead(2 * settings.vit_width)
 
@@ -96,6 +97,34 @@ class DenseModel(nn.Module):
             hidden = layer(hidden, None)
             outputs.append(hidden)
         return self.head(torch.cat([outputs[i] for i in self.taps], dim=-1).flatten(0, 1))
+
+
+@torch.no_grad()
+def initialise(vision: Any, settings: ScreenSettings) -> None:
+    """Weights from which letters are learned soon.
+
+    Pages are mostly even: without care an even ground would be louder than anything that is drawn on it, and places could not be
+    told apart, so that no patch would find its neighbours.
+    """
+    weight = vision.patch_embedding.weight
+    nn.init.normal_(weight, std=0.06)
+    filters = weight.view(settings.vit_width, -1, 3)
+    filters -= 0.85 * filters.mean(dim=1, keepdim=True)
+    nn.init.zeros_(vision.patch_embedding.bias)
+    vision.positional_embedding.copy_(0.4 * waves(settings.vit_width))
+    for name, module in vision.layers.named_modules():
+        if isinstance(module, nn.Linear):
+            shrink = math.sqrt(2 * settings.vit_layers) if name.endswith(("o_proj", "fc2")) else 1.0
+            nn.init.normal_(module.weight, std=module.in_features**-0.5 / shrink)
+
+
+def waves(width: int) -> Tensor:
+    """(GRID * GRID, width): the place of each patch as sines and cosines of its row and column."""
+    frequencies = 2 * math.pi / torch.logspace(math.log10(2.5), math.log10(4 * GRID), width // 4)
+    phases = torch.arange(GRID)[:, None] * frequencies
+    line = torch.cat([phases.sin(), phases.cos()], dim=1)
+    rows, columns = line[:, None].expand(-1, GRID, -1), line[None].expand(GRID, -1, -1)
+    return torch.cat([rows, columns], dim=-1).reshape(GRID * GRID, width)
 
 
 def vision_config(settings: ScreenSettings) -> Molmo2VisionConfig:
@@ -138,14 +167,15 @@ def dense_loss(logits: dict[str, Tensor], targets: DenseTargets) -> tuple[Tensor
     return total, seen
 
 
-def pages_for_ever(folder: Path, rng: np.random.Generator) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Pages of the shards that are there, in an order drawn anew; later shards join in as they appear."""
+def pages_for_ever(folders: Sequence[Path], rng: np.random.Generator) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Pages of the shards that are there, from each folder as often, in an order drawn anew; later shards join in as they appear."""
     while True:
-        shards = shard_paths(folder)
+        there = [shards for folder in folders if (shards := shard_paths(folder))]
+        shards = there[int(rng.integers(len(there)))]
         # The newest half of the shards has been seen least.
         first = int(rng.integers(len(shards))) if rng.random() < 0.5 else int(rng.integers(len(shards) // 2, len(shards)))
         pages = list(read_shard(shards[first]))
-        for i in rng.permutation(len(pages))[: len(pages) // 2]:
+        for i in rng.permutation(len(pages))[: len(pages) // 4]:
             yield pages[i]
 
 
@@ -178,7 +208,7 @@ def train_dense(folder: Path, settings: ScreenSettings, steps: int, log_every: i
     checkpoint, log = folder / "vit.safetensors", Log(folder / "vit.jsonl")
     step = load_checkpoint(checkpoint, {"dense": model}, optimiser)["step"] if checkpoint.exists() else 0
     rng = np.random.default_rng([1, step])
-    pages = pages_for_ever(folder / "small", rng)
+    pages = pages_for_ever([folder / "small", folder / "boards"], rng)
     saved, stop = time.monotonic(), StopRequest()
     while step < steps and not stop:
         loaded = [load_page(next(pages), rng, settings.shift) for _ in range(settings.vit_batch)]

@@ -6,6 +6,7 @@ Page i of shard n is drawn from the seed [TRAIN_SEED, n, i], without anything th
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -145,8 +146,10 @@ def questions_about(rng: np.random.Generator, screen: Screen, number: int, held_
     return ask(rng, screen, number, unseen_names=False, absent_names=absent_names(held_out))
 
 
-def draw_shard(folder: Path, index: int, modules: Path, size: tuple[int, int] = (SIDE, SIDE), number: int = SHARD_PAGES) -> Path:
-    """Writes shard `index` of pages of one size, unless it is there; it appears complete or not at all."""
+def draw_shard(
+    folder: Path, index: int, modules: Path, size: tuple[int, int] = (SIDE, SIDE), number: int = SHARD_PAGES, practice: bool = False
+) -> Path:
+    """Writes shard `index` of pages of one size, or of those that only the first stage sees; it appears complete or not at all."""
     path = folder / f"shard_{index:04d}.safetensors"
     if path.exists():
         return path
@@ -158,9 +161,11 @@ def draw_shard(folder: Path, index: int, modules: Path, size: tuple[int, int] = 
             if i % _PAGES_OF_A_KIT == 0:
                 kit = sample_kit(rng)
             ratio = float(rng.choice(_RATIOS))
-            screen = drawer.draw(rng, sample_spec(rng, kit=kit), size, ratio)
+            spec = sample_spec(rng, kit=kit)
+            screen = drawer.draw(rng, dataclasses.replace(spec, kind="board") if practice else spec, size, ratio)
             letters = [[letter, *(round(ratio * value, 1) for value in box)] for letter, *box in drawer.letters()]
-            queries = questions_about(rng, screen, QUESTIONS * (1 if size == (SIDE, SIDE) else 2), held_out=False)
+            questions = 0 if practice else QUESTIONS * (1 if size == (SIDE, SIDE) else 2)
+            queries = questions_about(rng, screen, questions, held_out=False)
             pictures.append(png_of(screen.pixels))
             rows.append({"elements": list(map(element_fields, screen.elements)), "letters": letters, "queries": list(map(query_fields, queries)),
                          "address": screen.address})  # fmt: skip

@@ -387,6 +387,34 @@ TRAINED: dict[str, Callable[[Maker], str]] = {
 }  # fmt: skip
 """Kinds of pages that are drawn for training."""
 
+
+
+def board_page(make: Maker) -> str:
+    """As many icons, words and boxes as there is room for: to learn from, not to be asked about."""
+    across = make.some(5, 8)
+    down = round(make.room[1] / make.some(26, 40))
+    cells = "".join(f"<div style='min-width:0;overflow:hidden;white-space:nowrap'>{_cell(make)}</div>" for _ in range(across * down))
+    return f'<div style="display:grid;gap:{make.some(0, 4)}px;grid-template-columns:repeat({across},minmax(0,1fr))">{cells}</div>'
+
+
+def _cell(make: Maker) -> str:
+    """Something small."""
+    draw = make.rng.random()
+    if draw < 0.35:
+        shade = make._shade(0.6)
+        return f'<button type="button" aria-label="x" style="padding:2px 5px;{shade}">{make.icon(side=make.some(13, 24), colour=0.2)}</button>'
+    if draw < 0.55:
+        return make.icon(side=make.some(13, 26), colour=0.5)
+    if draw < 0.9:
+        names = make.pick((ACTIONS, FIELDS, OPTIONS, SECTIONS, CHOICES))
+        word = html.escape(make.names.of(names, made_up=0.6).split(" ")[0][:6])
+        shade = make._shade(0.3)
+        return f'<span style="padding:1px 3px;{shade};font-size:{make.some(11, 16)}px">{word}</span>'
+    return f'<input type="{make.pick(("checkbox", "radio"))}" aria-label="x"{" checked" if make.chance(0.5) else ""}>'
+
+
+PRACTICE = {"board": board_page}
+"""Kinds that only the first stage sees."""
 HELD_OUT = {"mail": mail_page}
 """A kind that no trained page is of."""
 
@@ -403,9 +431,9 @@ def write_page(rng: np.random.Generator, kind: str, look: Look, held_out: bool, 
 
     Args:
         rng: everything random comes from here.
-        kind: a key of `TRAINED` or `HELD_OUT`.
+        kind: a key of `TRAINED`, `PRACTICE` or `HELD_OUT`.
         look: of the page.
         held_out: allow names that are kept for the test.
         room: (width, height) of the screen.
     """
-    return (TRAINED | HELD_OUT)[kind](Maker(rng, look, held_out, room))
+    return (TRAINED | PRACTICE | HELD_OUT)[kind](Maker(rng, look, held_out, room))

@@ -60,11 +60,11 @@ class ScreenSettings:
     head_dim: int = 64
     pointing_width: int = 192
     vocabulary: int = 1024
-    vit_batch: int = 8
+    vit_batch: int = 4
     point_batch: int = 4
     branches: int = 10
     large_every: int = 8
-    vit_rate: float = 1e-3
+    vit_rate: float = 8e-4
     point_rate: float = 1.2e-3
     point_vit_rate: float = 3e-4
     vit_frozen: float = 0.3

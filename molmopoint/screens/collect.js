@@ -265,6 +265,7 @@
     });
   }
   for (const [element, style] of solid) {
+    element.getAttribute("style");  // a style that was changed is written down first; else it comes back
     if (style === null) element.removeAttribute("style");
     else element.setAttribute("style", style);
   }
