@@ -42,7 +42,10 @@ def main() -> None:
         report["scores"][group.name] = {"pages": len(pages), "seconds": round(time.perf_counter() - start, 1), "table": table}
         print(f"{group.name}, {len(pages)} pages")
         for name, row in table.items():
-            print(f"  {name:15} " + "  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{value:5}" for key, value in row.items()))
+            print(
+                f"  {name:15} "
+                + "  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{value:5}" for key, value in row.items())
+            )
     report["machine"] = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     report["versions"] = {"molmopoint": molmopoint.__version__, "torch": torch.__version__}
     if arguments.out:

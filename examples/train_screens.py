@@ -52,7 +52,12 @@ def draw(arguments: argparse.Namespace) -> None:
 
     for index in range(*arguments.shards):
         path = draw_shard(
-            arguments.folder / arguments.size, index, arguments.cache / "node_modules", SIZES[arguments.size], arguments.pages, arguments.size == "boards"
+            arguments.folder / arguments.size,
+            index,
+            arguments.cache / "node_modules",
+            SIZES[arguments.size],
+            arguments.pages,
+            arguments.size == "boards",
         )
         print(path, flush=True)
 

@@ -26,7 +26,18 @@ def files_screen() -> Screen:
     for i, name in enumerate(("report-3.pdf", "notes.txt", "photo.png")):
         top = 50 + 40 * i
         elements += [
-            element("checkbox", 10, top, 16, 16, name=f"Select {name}", states=("checked" if i == 0 else "empty",), row=i, series=1, colour="white"),
+            element(
+                "checkbox",
+                10,
+                top,
+                16,
+                16,
+                name=f"Select {name}",
+                states=("checked" if i == 0 else "empty",),
+                row=i,
+                series=1,
+                colour="white",
+            ),
             element("text", 40, top, 120, text=name, row=i, series=1),
             element("button", 200, top, icon="trash", name=f"Delete {name}", colour="red", row=i, series=1),
             element("button", 250, top, icon="download", name=f"Download {name}", colour="green", row=i, series=1),

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from screens.labels import GROUPS, SIZE
 from torch import Tensor, nn
 
 from molmopoint.modeling import MolmoPointForConditionalGeneration
+from screens.labels import GROUPS, SIZE
 
 _STILL = 0.4
 """Pairs of a rotated vector before this part of its width turn too much with the position to carry a word."""

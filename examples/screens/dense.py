@@ -17,12 +17,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
-from screens.drawing import decode, read_shard, shard_paths
-from screens.labels import GROUPS, LETTERS, PageLabels
-from screens.settings import CROP, GRID, LOCATIONS, PATCH, ScreenSettings
 from torch import Tensor, nn
 from transformers.models.molmo2.configuration_molmo2 import Molmo2VisionConfig
 from transformers.models.molmo2.modeling_molmo2 import Molmo2VisionModel
+
+from screens.drawing import decode, read_shard, shard_paths
+from screens.labels import GROUPS, LETTERS, PageLabels
+from screens.settings import CROP, GRID, LOCATIONS, PATCH, ScreenSettings
 
 _SIZES = {"thing": 1, **GROUPS, "letters": len(LETTERS), "centre": 1, "cell": LOCATIONS**2}
 _WEIGHTS = {"thing": 0.5, "kind": 1.0, "colour": 0.7, "icon": 1.5, "state": 0.5, "name": 3.0, "letters": 0.4, "centre": 1.5, "cell": 0.3}

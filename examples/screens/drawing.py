@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from screens import icon_sets, kits, pages, words
 
 from molmopoint.screens.asking import ScreenQuery, ask
 from molmopoint.screens.browser import Browser, View
 from molmopoint.screens.elements import Screen
+from screens import icon_sets, kits, pages, words
 
 TRAIN_SEED = 88_001
 SIDE = 336
@@ -166,9 +166,10 @@ def draw_shard(
             letters = [[letter, *(round(ratio * value, 1) for value in box)] for letter, *box in drawer.letters()]
             questions = 0 if practice else QUESTIONS * (1 if size == (SIDE, SIDE) else 2)
             queries = questions_about(rng, screen, questions, held_out=False)
-            pictures.append(png_of(screen.pixels))
-            rows.append({"elements": list(map(element_fields, screen.elements)), "letters": letters, "queries": list(map(query_fields, queries)),
-                         "address": screen.address})  # fmt: skip
+            pictures.append(png_of(pixels_of(screen)))
+            elements = list(map(element_fields, screen.elements))
+            row = {"elements": elements, "letters": letters, "queries": list(map(query_fields, queries)), "address": screen.address}
+            rows.append(row)
     ends = torch.tensor(np.cumsum([len(picture) for picture in pictures]))
     joined = torch.frombuffer(bytearray(b"".join(pictures)), dtype=torch.uint8)
     path.with_suffix(".json").write_text(json.dumps(rows))
@@ -203,6 +204,12 @@ def png_of(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def pixels_of(screen: Screen) -> np.ndarray:
+    """(height, width, 3) uint8 of a screen that was just drawn."""
+    assert screen.pixels is not None
+    return screen.pixels
 
 
 def element_fields(element: Any) -> dict[str, Any]:

@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from nano.files import ADDITIONAL, CHAT_TEMPLATE, END_OF_TEXT, POINT_TOKENS, TURN_END, TURN_START
 from nano.files import _WORDS as WORDS
-from screens import words
-from screens.settings import CROP, LOCATIONS, MAX_CROPS, PATCH, WINDOW, ScreenSettings
+from nano.files import ADDITIONAL, CHAT_TEMPLATE, END_OF_TEXT, POINT_TOKENS, TURN_END, TURN_START
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -19,6 +17,13 @@ from molmopoint.screens.colours import COLOURS
 from molmopoint.screens.icons import SYNONYMS
 from molmopoint.screens.nouns import AREAS, NOUNS, STATES
 from molmopoint.tokens import RELEASED_TOKENS, point_text
+from screens import words
+from screens.settings import CROP, LOCATIONS, MAX_CROPS, PATCH, WINDOW, ScreenSettings
+
+_PLACES = (
+    "first", "second", "third", "fourth", "fifth", "last", "leftmost", "rightmost", "topmost", "lowest", "in the left half",
+    "in the right half", "in the top half", "in the bottom half", "next to", "beside",
+)  # fmt: skip
 
 
 def build_tokenizer(settings: ScreenSettings) -> PreTrainedTokenizerFast:
@@ -48,13 +53,48 @@ def build_tokenizer(settings: ScreenSettings) -> PreTrainedTokenizerFast:
 
 def _corpus() -> list[str]:
     """Words of questions and answers. Names are left to their letters but for a few dozen: reading them is the point."""
-    texts = ['user\nassistant\nImage 1 Image 2 <points coords="1">button</point> Point to the all every each Where is Find Show me Click on'] * 300
+    texts = [
+        'user\nassistant\nImage 1 Image 2 <points coords="1">button</point> Point to the all every each Where is Find Show me Click on'
+    ] * 300
     nouns = [word for noun in NOUNS.values() for word in (*noun.singular, *noun.plural)]
     icons = [word for icon, synonyms in SYNONYMS.items() for word in (icon, *synonyms)]
     states = [word for synonyms in STATES.values() for word in synonyms]
-    places = "first second third fourth fifth last leftmost rightmost topmost lowest in the left right top bottom half of next to beside".split()
+    places = [
+        "first",
+        "second",
+        "third",
+        "fourth",
+        "fifth",
+        "last",
+        "leftmost",
+        "rightmost",
+        "topmost",
+        "lowest",
+        "in",
+        "the",
+        "left",
+        "right",
+        "top",
+        "bottom",
+        "half",
+        "of",
+        "next",
+        "to",
+        "beside",
+    ]
     rng = np.random.default_rng(0)
-    for word in (*nouns, *states, *COLOURS, *places, *AREAS.values(), "that is", "that are", "that says", "to the left of the", "in the row of"):
+    for word in (
+        *nouns,
+        *states,
+        *COLOURS,
+        *places,
+        *AREAS.values(),
+        "that is",
+        "that are",
+        "that says",
+        "to the left of the",
+        "in the row of",
+    ):
         texts += [f"the {word} {word}"] * 60
     for word in icons:
         texts += [f"the {word} icon", f"the {word} icons", f"the {word} button"] * 20

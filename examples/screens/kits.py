@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- templates of one part stand on one line
 """UI kits: how each of them writes buttons, fields, switches and the rest; one of them is never trained.
 
 A kit is a table of templates. What stands in braces is filled in by `pages.Maker`: `look` is a class of the kit or a style of our own,
@@ -53,7 +54,7 @@ PLAIN = {
     "radio": '<label class="mp-check"><input type="radio" {attrs}> {label}</label>',
     "switch": '<label class="mp-switch"><input type="checkbox" role="switch" {attrs}><span></span></label> {label}',
     "slider": '<label class="mp-field"><span>{label}</span><input type="range" style="{style}" {attrs}></label>',
-    "dropdown": '<select {attrs}>{options}</select>',
+    "dropdown": "<select {attrs}>{options}</select>",
     "progress": '<progress class="{look}" max="100" {attrs}></progress>',
     "tabs": '<div class="mp-tabs" role="tablist">{inner}</div>',
     "tab": '<button type="button" class="{active}" role="tab" {attrs}>{inner}</button>',

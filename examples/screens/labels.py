@@ -6,17 +6,18 @@ a red button that says Save agree in all that the question names.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from screens.settings import GRID, LOCATIONS, PATCH
 
 from molmopoint.screens.colours import COLOURS
 from molmopoint.screens.icons import SYNONYMS
 from molmopoint.screens.nouns import NOUNS, STATES
+from screens.settings import GRID, LOCATIONS, PATCH
 
 KINDS, ICONS, STATE_NAMES = tuple(NOUNS), tuple(SYNONYMS), tuple(STATES)
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -40,7 +41,7 @@ def _name_numbers(name: str) -> tuple[int, ...]:
         return ()
     numbers = {*found, len(LETTERS) + found[0], 2 * len(LETTERS) + found[-1]}
     padded = f" {kept} "
-    for pair in zip(padded, padded[1:], strict=False):
+    for pair in itertools.pairwise(padded):
         numbers.add(3 * len(LETTERS) + zlib.crc32("".join(pair).encode()) % _PAIRS)
     return tuple(numbers)
 
@@ -89,7 +90,8 @@ class PageLabels:
         self.centre = np.full(GRID * GRID, -1, dtype=np.int64)
         self.cell = np.full(GRID * GRID, -1, dtype=np.int64)
         grid = self.owner.reshape(GRID, GRID)
-        boxes = [np.array(element["boxes"][0]) + (*shift, *shift) for element in elements]
+        move = np.array((*shift, *shift))
+        boxes = [np.array(element["boxes"][0]) + move for element in elements]
         for i in sorted(range(len(boxes)), key=lambda i: -_surface(boxes[i])):
             columns, rows = _covered(boxes[i][0], boxes[i][2]), _covered(boxes[i][1], boxes[i][3])
             grid[rows, columns] = i

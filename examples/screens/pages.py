@@ -1,4 +1,4 @@
-"""Pages of made-up programs: forms, toolbars, tables, file lists, dialogs, menus, cards, settings, shops, and mail, which is never trained."""
+"""Pages of made-up programs: forms, toolbars, tables, file lists, dialogs, menus, cards, settings, shops; and mail, never trained."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+
 from screens.icon_sets import Icons
 from screens.kits import Kit
 from screens.words import ACTIONS, CHOICES, FIELDS, LEVELS, OPTIONS, SECTIONS, SENTENCES, Names
@@ -155,7 +156,9 @@ class Maker:
             drawing = f"{self.icon()} " if with_icons else ""
             said = ' aria-current="true"' if i == chosen else ""
             said += ' aria-disabled="true" style="opacity:.45"' if self.chance(0.06) else ""
-            inner += self._fill("menu_item", inner=drawing + self.names.of((*ACTIONS, *SECTIONS)), attrs=self._attrs(said), **_active(i == chosen))
+            inner += self._fill(
+                "menu_item", inner=drawing + self.names.of((*ACTIONS, *SECTIONS)), attrs=self._attrs(said), **_active(i == chosen)
+            )
         return self._fill("menu", inner=inner)
 
     def link(self, label: str | None = None) -> str:
@@ -180,7 +183,8 @@ class Maker:
             f'fill="hsl({(hue + self.some(-40, 40)) % 360} 45% {self.some(25, 60)}%)"/>'
             for _ in range(self.some(1, 3))
         )
-        sky = f'<rect width="100" height="70" fill="hsl({hue} 60% {self.some(60, 88)}%)"/><circle cx="{self.some(10, 90)}" cy="15" r="9" fill="{sun}"/>'
+        ground = f'<rect width="100" height="70" fill="hsl({hue} 60% {self.some(60, 88)}%)"/>'
+        sky = ground + f'<circle cx="{self.some(10, 90)}" cy="15" r="9" fill="{sun}"/>'
         return (
             f'<svg class="mp-photo" role="img" aria-label="{label or self.names.thing()}" data-photo viewBox="0 0 100 70" '
             f'preserveAspectRatio="none" style="height:{high}px">{sky}{hills}</svg>'
@@ -215,7 +219,16 @@ class Maker:
         return f'id="e{self._last}" {more}'
 
     def _fill(self, part: str, **values: object) -> str:
-        defaults = {"label": "", "style": "", "look": "", "type": "text", "id": f"e{self._last}", "active": "", "bulma_active": "", "uk_active": ""}
+        defaults = {
+            "label": "",
+            "style": "",
+            "look": "",
+            "type": "text",
+            "id": f"e{self._last}",
+            "active": "",
+            "bulma_active": "",
+            "uk_active": "",
+        }
         return self.kit.part(part).format(**(defaults | values))
 
 
@@ -293,7 +306,9 @@ def files_page(make: Maker) -> str:
     for _ in range(round(make.some(4, 7) * _scale(make))):
         said = make.names.file()
         pressed = "".join(make.button(f"{action} {said}", action, alone=True) for action in actions)
-        kind = make.icon(make.pick([icon for icon in ("file", "folder", "picture", "note", "video camera", "book") if icon in make.icons.names]))
+        kind = make.icon(
+            make.pick([icon for icon in ("file", "folder", "picture", "note", "video camera", "book") if icon in make.icons.names])
+        )
         rows += make.row(kind, f'<span class="grow">{said}</span>', pressed)
     return make.bar([make.button() for _ in range(make.some(1, 3))]) + f'<div role="list">{rows}</div>'
 
@@ -388,7 +403,6 @@ TRAINED: dict[str, Callable[[Maker], str]] = {
 """Kinds of pages that are drawn for training."""
 
 
-
 def board_page(make: Maker) -> str:
     """As many icons, words and boxes as there is room for: to learn from, not to be asked about."""
     across = make.some(5, 8)
@@ -402,7 +416,9 @@ def _cell(make: Maker) -> str:
     draw = make.rng.random()
     if draw < 0.35:
         shade = make._shade(0.6)
-        return f'<button type="button" aria-label="x" style="padding:2px 5px;{shade}">{make.icon(side=make.some(13, 24), colour=0.2)}</button>'
+        return (
+            f'<button type="button" aria-label="x" style="padding:2px 5px;{shade}">{make.icon(side=make.some(13, 24), colour=0.2)}</button>'
+        )
     if draw < 0.55:
         return make.icon(side=make.some(13, 26), colour=0.5)
     if draw < 0.9:

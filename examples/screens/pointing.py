@@ -20,12 +20,6 @@ import torch
 from nano.pointing import metrics_of, selections_of
 from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
 from PIL import Image
-from screens.alignment import Alignment
-from screens.dense import DenseHead, DenseModel, dense_loss, moved, pages_for_ever, targets_of
-from screens.drawing import decode, shard_paths
-from screens.files import build_tokenizer, screens_config, write_files
-from screens.labels import PageLabels, element_vector, vector_of
-from screens.settings import GRID, WINDOW, ScreenSettings
 from torch import Tensor, nn
 
 from molmopoint.data.records import Record
@@ -40,6 +34,12 @@ from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 from molmopoint.training.equal_crops import share_equal_crops
 from molmopoint.training.families import GroundingFamily
 from molmopoint.training.sources import Example
+from screens.alignment import Alignment
+from screens.dense import DenseHead, DenseModel, dense_loss, moved, pages_for_ever, targets_of
+from screens.drawing import decode, shard_paths
+from screens.files import build_tokenizer, screens_config, write_files
+from screens.labels import PageLabels, element_vector, vector_of
+from screens.settings import GRID, WINDOW, ScreenSettings
 
 LARGE = ("square", "phone", "desktop")
 """Folders of larger pages, if they were drawn."""
@@ -184,7 +184,12 @@ def train_pointing(folder: Path, settings: ScreenSettings, steps: int, log_every
         config._attn_implementation = LEAN_ATTENTION
     vision, dense, alignment = model.model.vision_tower, DenseHead(2 * settings.vit_width), Alignment(model)
     modules = {"model": model, "dense": dense, "alignment": alignment}
-    rates = [(vision, settings.point_vit_rate), (dense, settings.point_vit_rate), (model, settings.point_rate), (alignment, settings.point_rate)]
+    rates = [
+        (vision, settings.point_vit_rate),
+        (dense, settings.point_vit_rate),
+        (model, settings.point_rate),
+        (alignment, settings.point_rate),
+    ]
     optimiser = optimiser_for(rates, settings)  # type: ignore[arg-type]
     step = load_checkpoint(checkpoint, modules, optimiser)["step"] if checkpoint.exists() else _take_over(folder, vision, dense, settings)
     rng = np.random.default_rng([2, step])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 from nano.running import load_checkpoint
+from transformers import PreTrainedTokenizerFast
+
 from screens.files import write_files
 from screens.pointing import build_model
 from screens.settings import ScreenSettings
-from transformers import PreTrainedTokenizerFast
 
 
 def release(folder: Path, target: Path, settings: ScreenSettings) -> dict:

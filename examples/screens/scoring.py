@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from screens import words
-from screens.drawing import Drawer, png_of, query_fields, questions_about, sample_kit, sample_spec
 
 from molmopoint.metrics import match_points
+from screens import words
+from screens.drawing import Drawer, pixels_of, png_of, query_fields, questions_about, sample_kit, sample_spec
 
 SEED = 30_260
 
@@ -69,8 +69,7 @@ def draw_group(folder: Path, group: Group, modules: Path) -> list[dict[str, Any]
                 kit = kit if i % 10 else sample_kit(rng)
                 screen = drawer.draw(rng, sample_spec(rng, group.part, kit), group.size)
                 queries = questions_about(rng, screen, group.questions, held_out=True)
-                assert screen.pixels is not None
-                (place / f"{i:04d}.png").write_bytes(png_of(screen.pixels))
+                (place / f"{i:04d}.png").write_bytes(png_of(pixels_of(screen)))
                 rows.append({"image": f"{i:04d}.png", "address": screen.address, "queries": list(map(query_fields, queries))})
         listed.write_text(json.dumps(rows))
     return [{**row, "image": str(place / row["image"])} for row in json.loads(listed.read_text())]
@@ -80,7 +79,9 @@ def score(pointer: Any, pages: list[dict[str, Any]], batch_size: int) -> list[di
     """Asks every question of every page; per question its kind, whether names are held out, and the scores."""
     asked = [(page, query) for page in pages for query in page["queries"]]
     pictures = {page["image"]: Image.open(page["image"]).convert("RGB") for page in pages}
-    results = pointer.point_batch([pictures[page["image"]] for page, _ in asked], [query["prompt"] for _, query in asked], batch_size=batch_size)
+    results = pointer.point_batch(
+        [pictures[page["image"]] for page, _ in asked], [query["prompt"] for _, query in asked], batch_size=batch_size
+    )
     scored = []
     for (page, query), result in zip(asked, results, strict=True):
         size = pictures[page["image"]].size

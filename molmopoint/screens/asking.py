@@ -39,7 +39,8 @@ _BY_TEXT = ("button", "link", "tab", "menu item", "heading")
 _BY_LABEL = ("text field", "checkbox", "radio button", "switch", "slider", "dropdown", "progress bar")
 """Kinds that are called by the words beside them."""
 _STATED = {
-    "checkbox": ("checked", "empty"), "radio button": ("checked", "empty"), "switch": ("on", "off"), "text field": ("empty", "filled", "disabled"),
+    "checkbox": ("checked", "empty"), "radio button": ("checked", "empty"), "switch": ("on", "off"),
+    "text field": ("empty", "filled", "disabled"),
     "button": ("disabled",), "tab": ("selected",), "menu item": ("selected", "disabled"),
 }  # fmt: skip
 _ORDINALS = ("first", "second", "third", "fourth", "fifth")
@@ -259,7 +260,7 @@ class _Asker:
         return self.query("name", self.name_phrase(name, kind, True), (), ("kind", kind), ("name", name))
 
     def _ordinal(self, kind: str, members: Sequence[Element]) -> ScreenQuery | None:
-        """ "The third tab": all of the kind stand in one line or one column."""
+        """The third tab: all of the kind stand in one line or one column."""
         for axis in (0, 1):
             places = [element.point[axis] for element in members]
             across = [element.point[1 - axis] for element in members]
@@ -290,10 +291,12 @@ class _Asker:
             return None
         noun = self.noun(kind)
         words = f"in the {where} half"
-        return self.query("position", _Phrase(f"{noun.singular} {words}", f"{noun.plural} {words}"), chosen, ("kind", kind), ("position", where))
+        return self.query(
+            "position", _Phrase(f"{noun.singular} {words}", f"{noun.plural} {words}"), chosen, ("kind", kind), ("position", where)
+        )
 
     def _in_row(self) -> ScreenQuery | None:
-        """ "The bin next to report-3.pdf": words that occur once, and something in the same row that other rows have too."""
+        """The bin next to report-3.pdf: words that occur once, and something in the same row that other rows have too."""
         counts = Counter(_plain(element.text) for element in self.screen.elements if element.text)
         anchors: dict[int, Element] = {}
         for element in self.screen.elements:
@@ -315,7 +318,7 @@ class _Asker:
         return self.query("relation", joined, [target], *mentions, ("name", anchor.text))
 
     def _beside(self) -> ScreenQuery | None:
-        """ "The button to the right of the trash icon"."""
+        """The button to the right of the trash icon."""
         shown = Counter(element.icon for element in self.screen.elements if _is_drawing(element))
         anchors = [element for element in self.screen.elements if element.icon and _is_drawing(element) and shown[element.icon] == 1]
         if not anchors:
@@ -336,7 +339,7 @@ class _Asker:
         return self.query("relation", joined, line[:1], ("kind", "button"), ("icon", str(anchor.icon)), ("position", word))
 
     def _in_area(self) -> ScreenQuery | None:
-        """ "The close button in the dialog"."""
+        """The close button in the dialog."""
         options = [element for element in self.screen.elements if element.areas and element.kind not in ("text", "heading", "icon")]
         if not options:
             return None
@@ -384,7 +387,9 @@ def ask(
 
 def _is_drawing(element: Element) -> bool:
     """Whether an element is an icon and nothing else."""
-    return element.kind == "icon" or (element.kind in ("button", "link", "tab", "menu item") and element.icon is not None and not element.text)
+    return element.kind == "icon" or (
+        element.kind in ("button", "link", "tab", "menu item") and element.icon is not None and not element.text
+    )
 
 
 def _plain(name: str) -> str:

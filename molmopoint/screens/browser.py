@@ -224,7 +224,8 @@ class Browser:
             told = str(error).strip().split("\n", 1)[0]
             where = self._path or "Playwright's folder"
             raise MolmoPointError(
-                f"expected Chromium at {where}, got: {told}; install it (apt install chromium, or playwright install chromium) or name it with --browser"
+                f"expected Chromium at {where}, got: {told}; install it (apt install chromium, or playwright install chromium), "
+                "or name it with --browser"
             ) from error
         self.version = self._browser.version
         self.starts += 1

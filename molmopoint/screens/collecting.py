@@ -1,11 +1,11 @@
 """Draws pages in several views and writes training data about them: pictures, rows, what to judge answers by, and a contact sheet.
 
-    OUT/images/         a picture of each page and view
-    OUT/data.jsonl      rows in the library's format
-    OUT/targets.jsonl   for each row the kind of question, and the boxes of all its targets
-    OUT/elements.jsonl  for each picture everything that is seen on it
-    OUT/sheet.png       a sample of rows with their points
-    OUT/report.json     what was drawn, what went wrong, and what pages did by themselves
+OUT/images/         a picture of each page and view
+OUT/data.jsonl      rows in the library's format
+OUT/targets.jsonl   for each row the kind of question, and the boxes of all its targets
+OUT/elements.jsonl  for each picture everything that is seen on it
+OUT/sheet.png       a sample of rows with their points
+OUT/report.json     what was drawn, what went wrong, and what pages did by themselves
 """
 
 from __future__ import annotations
@@ -179,7 +179,9 @@ def _write_rows(pictures: Sequence[_Picture], out: Path, drawn: Drawn, questions
         drawn.elements += len(screen.elements)
         drawn.left_out += screen.left_out
         drawn.missed += screen.missed
-        seen.append({"image": picture.name, "address": screen.address, "view": screen.view, "elements": list(map(element_fields, screen.elements))})
+        seen.append(
+            {"image": picture.name, "address": screen.address, "view": screen.view, "elements": list(map(element_fields, screen.elements))}
+        )
         queries = ask(np.random.default_rng([seed, i]), screen, questions, absent_names=names) if screen.elements else ()
         drawn.empty += not queries
         for query in queries:

@@ -19,7 +19,8 @@ _MOST = 20_000
 """Pixels that are looked at."""
 
 _HUES = (
-    (13, "red"), (18, None), (40, "orange"), (45, None), (66, "yellow"), (72, None), (163, "green"), (188, None), (252, "blue"), (258, None),
+    (13, "red"), (18, None), (40, "orange"), (45, None), (66, "yellow"), (72, None), (163, "green"), (188, None), (252, "blue"),
+    (258, None),
     (288, "purple"), (300, None), (342, "pink"), (347, None), (361, "red"),
 )  # fmt: skip
 """Where each colour ends on the circle of hues, in degrees; None lies between two names."""
@@ -40,11 +41,14 @@ def name_of(rgb: np.ndarray) -> np.ndarray:
     saturation = np.where(high > 0, spread / np.maximum(high, 1), 0)
     red, green, blue = values[..., 0], values[..., 1], values[..., 2]
     safe = np.maximum(spread, 1e-9)
-    hue = np.select(
-        [high == red, high == green],
-        [(green - blue) / safe % 6, (blue - red) / safe + 2],
-        (red - green) / safe + 4,
-    ) * 60
+    hue = (
+        np.select(
+            [high == red, high == green],
+            [(green - blue) / safe % 6, (blue - red) / safe + 2],
+            (red - green) / safe + 4,
+        )
+        * 60
+    )
     ends = np.array([end for end, _ in _HUES])
     by_hue = np.array([-1 if name is None else COLOURS.index(name) for _, name in _HUES])
     named = by_hue[np.minimum(np.searchsorted(ends, hue, side="right"), len(ends) - 1)]

@@ -63,7 +63,9 @@ class Step:
         elif self.action == "go":
             await page.goto(self.target, timeout=timeout)
         elif self.action == "fill":
-            place = page.locator(self._selector) if self._selector else page.get_by_label(self.target).or_(page.get_by_placeholder(self.target))
+            place = (
+                page.locator(self._selector) if self._selector else page.get_by_label(self.target).or_(page.get_by_placeholder(self.target))
+            )
             await place.first.fill(self.text, timeout=timeout)
         else:
             place = page.locator(self._selector) if self._selector else _named(page, self.target)

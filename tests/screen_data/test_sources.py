@@ -14,10 +14,19 @@ from molmopoint.screens.steps import Script, Step, read_steps
 @pytest.mark.parametrize(
     "address",
     [
-        "http://localhost/", "http://localhost:8000/a?b#c", "https://app.localhost/", "http://127.0.0.1:5000", "http://127.8.9.1/",
-        "http://[::1]:80/", "file:///tmp/a.html", "ws://localhost:1/", "data:text/html,hi", "about:blank", "HTTP://LOCALHOST/",
+        "http://localhost/",
+        "http://localhost:8000/a?b#c",
+        "https://app.localhost/",
+        "http://127.0.0.1:5000",
+        "http://127.8.9.1/",
+        "http://[::1]:80/",
+        "file:///tmp/a.html",
+        "ws://localhost:1/",
+        "data:text/html,hi",
+        "about:blank",
+        "HTTP://LOCALHOST/",
     ],
-)  # fmt: skip
+)
 def test_addresses_on_this_machine(address: str):
     assert is_local(address)
 
@@ -25,11 +34,23 @@ def test_addresses_on_this_machine(address: str):
 @pytest.mark.parametrize(
     "address",
     [
-        "http://example.com/", "https://localhost.example.com/", "http://127.0.0.1.example.com/", "http://192.168.0.1/", "http://0.0.0.0/",
-        "http://user@example.com:80@evil/", "http://localhost@example.com/", "file://server/share/a.html", "ftp://localhost/", "http://[::2]/",
-        "http://[broken/", "", "javascript:alert(1)", "http://2130706433.example/", "chrome://crash",
+        "http://example.com/",
+        "https://localhost.example.com/",
+        "http://127.0.0.1.example.com/",
+        "http://192.168.0.1/",
+        "http://0.0.0.0/",
+        "http://user@example.com:80@evil/",
+        "http://localhost@example.com/",
+        "file://server/share/a.html",
+        "ftp://localhost/",
+        "http://[::2]/",
+        "http://[broken/",
+        "",
+        "javascript:alert(1)",
+        "http://2130706433.example/",
+        "chrome://crash",
     ],
-)  # fmt: skip
+)
 def test_addresses_elsewhere(address: str):
     assert not is_local(address)
 
@@ -54,7 +75,9 @@ def test_folders_without_pages_are_named(tmp_path: Path):
         addresses_of([str(tmp_path)])
 
 
-@pytest.mark.parametrize(("address", "name"), [("file:///a/b%20c.html", "b-20c"), ("http://localhost/", "localhost"), ("file:///日本.html", "page")])
+@pytest.mark.parametrize(
+    ("address", "name"), [("file:///a/b%20c.html", "b-20c"), ("http://localhost/", "localhost"), ("file:///日本.html", "page")]
+)
 def test_short_names_are_safe(address: str, name: str):
     assert short_name(address) == name
 
@@ -69,11 +92,24 @@ def test_steps_are_read(tmp_path: Path):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "x = 1", "[[step]]\n", '[[step]]\nclick = "a"\nhover = "b"', "[[step]]\nclick = 1", '[[step]]\nfill = "a"', "[step]\nclick = 'a'",
-        '[[step]]\nclick = "a"\ntext = "b"', "[[step]]\nwait = -1", "[[step]]\nwait = true", "[[step]]\nwait = nan", '[[step]]\ndance = "a"',
-        "step = [1]", "[[step]]\nwait = 1e9", "not toml", '[[step]]\nclick = ""',
+        "",
+        "x = 1",
+        "[[step]]\n",
+        '[[step]]\nclick = "a"\nhover = "b"',
+        "[[step]]\nclick = 1",
+        '[[step]]\nfill = "a"',
+        "[step]\nclick = 'a'",
+        '[[step]]\nclick = "a"\ntext = "b"',
+        "[[step]]\nwait = -1",
+        "[[step]]\nwait = true",
+        "[[step]]\nwait = nan",
+        '[[step]]\ndance = "a"',
+        "step = [1]",
+        "[[step]]\nwait = 1e9",
+        "not toml",
+        '[[step]]\nclick = ""',
     ],
-)  # fmt: skip
+)
 def test_steps_that_are_none_are_named(tmp_path: Path, text: str):
     file = tmp_path / "steps.toml"
     file.write_text(text)

@@ -45,7 +45,9 @@ def test_a_question_by_look_names_every_element_that_looks_so():
         all_such = [
             other
             for other in files_screen().elements
-            if other.kind == wanted["kind"] and wanted.get("colour") in (None, other.colour) and ("state" not in wanted or wanted["state"] in other.states)
+            if other.kind == wanted["kind"]
+            and wanted.get("colour") in (None, other.colour)
+            and ("state" not in wanted or wanted["state"] in other.states)
         ]
         assert len(query.targets) == len(all_such), query.prompt
 
@@ -153,9 +155,14 @@ made = st.builds(
     lambda kind, place, name, colour, icon, states, row: element(
         kind, *place, name=name, text=name, colour=colour, icon=icon, states=states, row=row
     ),
-    kinds_of_elements, boxes, st.sampled_from(["", "Save", "save", "Edit", "日本", "a b"]), st.sampled_from([None, "red", "blue"]),
-    st.sampled_from([None, *list(SYNONYMS)[:4]]), st.sets(st.sampled_from(sorted(STATES)), max_size=2), st.sampled_from([None, 0, 1]),
-)  # fmt: skip
+    kinds_of_elements,
+    boxes,
+    st.sampled_from(["", "Save", "save", "Edit", "日本", "a b"]),
+    st.sampled_from([None, "red", "blue"]),
+    st.sampled_from([None, *list(SYNONYMS)[:4]]),
+    st.sets(st.sampled_from(sorted(STATES)), max_size=2),
+    st.sampled_from([None, 0, 1]),
+)
 
 
 @given(st.lists(made, max_size=12), st.integers(0, 1000))

@@ -69,11 +69,21 @@ def test_the_seen_part_lies_inside(seen: list[str], width: float, height: float)
 @pytest.mark.parametrize(
     ("rgb", "name"),
     [
-        ((13, 110, 253), "blue"), ((220, 53, 69), "red"), ((25, 135, 84), "green"), ((255, 193, 7), "yellow"), ((33, 37, 41), "black"),
-        ((255, 255, 255), "white"), ((108, 117, 125), "gray"), ((111, 66, 193), "purple"), ((253, 126, 20), "orange"), ((233, 30, 99), "pink"),
-        ((0, 209, 178), None), ((230, 240, 250), None), ((128, 128, 128), "gray"),
+        ((13, 110, 253), "blue"),
+        ((220, 53, 69), "red"),
+        ((25, 135, 84), "green"),
+        ((255, 193, 7), "yellow"),
+        ((33, 37, 41), "black"),
+        ((255, 255, 255), "white"),
+        ((108, 117, 125), "gray"),
+        ((111, 66, 193), "purple"),
+        ((253, 126, 20), "orange"),
+        ((233, 30, 99), "pink"),
+        ((0, 209, 178), None),
+        ((230, 240, 250), None),
+        ((128, 128, 128), "gray"),
     ],
-)  # fmt: skip
+)
 def test_colours_have_the_names_that_people_use(rgb: tuple[int, int, int], name: str | None):
     index = int(name_of(np.array(rgb, dtype=np.uint8)))
     assert (COLOURS[index] if index >= 0 else None) == name
@@ -111,11 +121,19 @@ def test_what_cannot_be_told_from_the_ground_is_blank():
 @pytest.mark.parametrize(
     ("hints", "icon"),
     [
-        (["btn", "bi-trash-fill"], "trash"), (["fa-solid", "fa-magnifying-glass"], "search"), (["mdi-cog-outline"], "gear"),
-        (["delete"], "trash"), (["icons.svg#home", "x"], None), (["home.svg"], "house"), (["ti-user"], "person"), (["Shopping cart"], "cart"),
-        (["arrow_forward"], "right arrow"), (["made-up"], None), ([], None),
+        (["btn", "bi-trash-fill"], "trash"),
+        (["fa-solid", "fa-magnifying-glass"], "search"),
+        (["mdi-cog-outline"], "gear"),
+        (["delete"], "trash"),
+        (["icons.svg#home", "x"], None),
+        (["home.svg"], "house"),
+        (["ti-user"], "person"),
+        (["Shopping cart"], "cart"),
+        (["arrow_forward"], "right arrow"),
+        (["made-up"], None),
+        ([], None),
     ],
-)  # fmt: skip
+)
 def test_icons_are_known_by_their_classes_and_files(hints: list[str], icon: str | None):
     assert icon_of(hints) == icon
 
@@ -129,10 +147,16 @@ def test_no_two_icons_share_a_name():
 @pytest.mark.parametrize(
     ("role", "tag", "kind"),
     [
-        ("button", "BUTTON", "button"), ("textbox", "INPUT", "text field"), ("combobox", "SELECT", "dropdown"), ("switch", "INPUT", "switch"),
-        ("progressbar", "DIV", "progress bar"), ("menuitem", "LI", "menu item"), ("generic", "DIV", "text"), ("radio", "INPUT", "radio button"),
+        ("button", "BUTTON", "button"),
+        ("textbox", "INPUT", "text field"),
+        ("combobox", "SELECT", "dropdown"),
+        ("switch", "INPUT", "switch"),
+        ("progressbar", "DIV", "progress bar"),
+        ("menuitem", "LI", "menu item"),
+        ("generic", "DIV", "text"),
+        ("radio", "INPUT", "radio button"),
     ],
-)  # fmt: skip
+)
 def test_kinds_by_role(role: str, tag: str, kind: str):
     assert kind_of(role, tag, "", "") == kind and kind in NOUNS
 
@@ -188,11 +212,15 @@ def test_the_two_trees_are_joined_through_shadows_and_frames():
     host = node(3, "DIV", shadowRoots=[shadow, hidden], children=[node(10, "#text", 3), node(11, "I")])
     document = node(1, "#document", 9, children=[node(2, "BODY", children=[host, node(12, "IFRAME", contentDocument=inside)])])
     accessible = [
-        {"backendDOMNodeId": 5, "role": {"value": "button"}, "name": {"value": " Save \n it "}, "properties": [
-            {"name": "disabled", "value": {"value": True}}, {"name": "focusable", "value": {"value": True}}]},
+        {
+            "backendDOMNodeId": 5,
+            "role": {"value": "button"},
+            "name": {"value": " Save \n it "},
+            "properties": [{"name": "disabled", "value": {"value": True}}, {"name": "focusable", "value": {"value": True}}],
+        },
         {"backendDOMNodeId": 9, "role": {"value": "switch"}, "properties": [{"name": "checked", "value": {"value": "mixed"}}]},
         {"backendDOMNodeId": 11, "ignored": True, "role": {"value": "none"}},
-    ]  # fmt: skip
+    ]
     entries = described(document, accessible)
     assert [entry.tag for entry in entries] == ["BODY", "DIV", "BUTTON", "I", "IFRAME", "BUTTON"]
     assert (entries[2].role, entries[2].name, entries[2].states) == ("button", "Save it", {"disabled": True})

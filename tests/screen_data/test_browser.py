@@ -36,43 +36,45 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Pages, a download, a page that never ends, redirects, and a place to sign in."""
+
+    pages = {
+        "/hanging": b"<button>Here already</button>" + b" " * 2000 + b"<img src=/never>",
+        "/login": b"<label>Password <input type=password></label><button onclick=\"document.cookie='in=1';"
+        b"document.body.textContent='Welcome'\">Sign in</button>",
+    }
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path in ("/away", "/away-ip"):
+            self.send_response(302)
+            self.send_header("Location", f"http://{socket.gethostbyname(socket.gethostname()) if path == '/away-ip' else 'example.com'}/")
+            self.end_headers()
+            return
+        if path == "/missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream" if path == "/file" else "text/html; charset=utf-8")
+        if path == "/file":
+            self.send_header("Content-Disposition", "attachment; filename=a.bin")
+        self.end_headers()
+        if path == "/never":
+            threading.Event().wait(60)
+        elif path == "/inside":
+            signed = "in=1" in (self.headers.get("Cookie") or "")
+            self.wfile.write(b"<button>Account</button>" if signed else b"<button>Stranger</button>")
+        else:
+            self.wfile.write(self.pages.get(path, b"<button>Save</button>"))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A server on this machine: pages, a download, a page that never ends, redirects."""
-    address = socket.gethostbyname(socket.gethostname())
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path.startswith("/away"):
-                self.send_response(302)
-                self.send_header("Location", f"http://{address if self.path == '/away-ip' else 'example.com'}/")
-                self.end_headers()
-                return
-            if self.path == "/missing":
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", "application/octet-stream" if self.path == "/file" else "text/html; charset=utf-8")
-            if self.path == "/file":
-                self.send_header("Content-Disposition", "attachment; filename=a.bin")
-            self.end_headers()
-            if self.path == "/hanging":
-                self.wfile.write(b"<button>Here already</button>" + b" " * 2000 + b"<img src=/never>")
-            elif self.path == "/never":
-                threading.Event().wait(60)
-            elif self.path == "/login":
-                self.wfile.write(
-                    b"<label>Password <input type=password id=p></label><button onclick=\"document.cookie='in=1';"
-                    b"document.body.textContent='Welcome'\">Sign in</button>"
-                )
-            elif self.path.startswith("/inside"):
-                signed = "in=1" in (self.headers.get("Cookie") or "")
-                self.wfile.write(b"<button>Account</button>" if signed else b"<button>Stranger</button>")
-            else:
-                self.wfile.write(b"<button>Save</button>")
-
-        def log_message(self, *_: object) -> None:
-            pass
+    """A server on this machine."""
 
     class Server(http.server.ThreadingHTTPServer):
         daemon_threads = True
@@ -111,7 +113,8 @@ def only(shown: Screen, kind: str) -> Element:
         "<button style='position:absolute;top:2000px'>B</button>",
         "<div style='height:5px;overflow:hidden'><div style='height:30px'></div><button>B</button></div>",
         "<div style='position:relative'><button>B</button><div style='position:absolute;inset:0;background:#ccc'></div></div>",
-        "<div style='position:relative'><button>B</button><div style='position:absolute;inset:0;background:#ccc;pointer-events:none'></div></div>",
+        "<div style='position:relative'><button>B</button>"
+        "<div style='position:absolute;inset:0;background:#ccc;pointer-events:none'></div></div>",
         "<button style='clip-path:inset(50%)'>B</button>",
         "<button style='transform:scale(0)'>B</button>",
         "<button style='all:unset;color:#fff'>B</button>",
@@ -161,7 +164,8 @@ def test_frames_and_shadows_are_covered_as_well(browser: Browser):
 def test_places_inside_frames_are_those_on_the_screen(browser: Browser):
     style = "position:absolute;left:10px;top:20px;width:50px;height:24px;background:#d00000;border:0"
     inside = f'<button style="{style}">B</button>'
-    frame = f"<iframe srcdoc='{inside}' style='position:absolute;left:100px;top:60px;width:200px;height:90px;border:5px solid;padding:3px'></iframe>"
+    place = "position:absolute;left:100px;top:60px;width:200px;height:90px;border:5px solid;padding:3px"
+    frame = f"<iframe srcdoc='{inside}' style='{place}'></iframe>"
     button = only(see(browser, frame), "button")
     assert np.allclose(button.box, (118, 88, 168, 112), atol=1) and button.colour == "red"
 
@@ -195,7 +199,9 @@ def test_kinds_names_and_states_come_from_the_accessibility_tree(browser: Browse
 
 
 def test_pages_that_change_the_built_in_objects_are_read_all_the_same(browser: Browser):
-    spoilt = "<script>Array.prototype.map = () => 0; Element.prototype.getClientRects = () => []; window.getComputedStyle = () => null;</script>"
+    spoilt = (
+        "<script>Array.prototype.map = () => 0; Element.prototype.getClientRects = () => []; window.getComputedStyle = () => null;</script>"
+    )
     assert texts(see(browser, spoilt + "<button>A</button>")) == ["A"]
 
 
@@ -245,7 +251,12 @@ def test_pages_that_never_finish_loading_are_used_as_they_are(server: str):
 
 
 def test_pages_that_hang_or_crash_cost_only_themselves(tmp_path: Path):
-    pages = {"a": "<button>A</button>", "b": "<script>for(;;);</script>", "c": "<script>location='chrome://crash'</script>", "d": "<button>D</button>"}
+    pages = {
+        "a": "<button>A</button>",
+        "b": "<script>for(;;);</script>",
+        "c": "<script>location='chrome://crash'</script>",
+        "d": "<button>D</button>",
+    }
     for name, text in pages.items():
         (tmp_path / f"{name}.html").write_text(text)
     with Browser(seconds=3) as opened:
@@ -263,7 +274,9 @@ def test_pages_that_hang_or_crash_cost_only_themselves(tmp_path: Path):
     assert report["faults_by_kind"]["slow"] == 1 and report["pages"] >= 2
 
 
-@pytest.mark.parametrize(("page", "kind"), [("/file", "download"), ("/missing", "unreachable"), ("/away", "unreachable"), ("/away-ip", "unreachable")])
+@pytest.mark.parametrize(
+    ("page", "kind"), [("/file", "download"), ("/missing", "unreachable"), ("/away", "unreachable"), ("/away-ip", "unreachable")]
+)
 def test_addresses_without_a_page_are_typed(browser: Browser, server: str, page: str, kind: str):
     with pytest.raises(PageFault) as fault:
         browser.open(server + page)
@@ -275,7 +288,9 @@ def test_addresses_outside_are_refused_and_requests_blocked(browser: Browser):
         browser.open("http://example.com/")
     assert fault.value.kind == "refused"
     before = browser.events["request blocked"]
-    assert texts(see(browser, "<img src='http://example.com/a.png'><script src='http://example.com/a.js'></script><button>A</button>")) == ["A"]
+    assert texts(see(browser, "<img src='http://example.com/a.png'><script src='http://example.com/a.js'></script><button>A</button>")) == [
+        "A"
+    ]
     assert browser.events["request blocked"] >= before + 2
 
 
@@ -321,7 +336,8 @@ def test_the_command_writes_data_that_the_library_reads(tmp_path: Path):
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "a.html").write_text(
-        "<h1>Shop</h1><button style='background:#d00000;color:#fff'>Buy</button><button>Edit</button><button>Edit</button><input aria-label=Name>"
+        "<h1>Shop</h1><button style='background:#d00000;color:#fff'>Buy</button><button>Edit</button><button>Edit</button>"
+        "<input aria-label=Name>"
     )
     (pages / "b.html").write_text("<button>保存</button><a href=#>Löschen</a>")
     out = tmp_path / "out"
@@ -332,7 +348,7 @@ def test_the_command_writes_data_that_the_library_reads(tmp_path: Path):
     targets = [json.loads(line) for line in (out / "targets.jsonl").read_text().splitlines()]
     assert len(records) == len(targets) > 20 and len(list((out / "images").iterdir())) == 8
     for record, target in zip(records, targets, strict=True):
-        width, height = (640, 480) if "320x240@2" in record.images[0] else (1280, 800)
+        width, height = (640, 480) if "320x240@2" in target["image"] else (1280, 800)
         _, xy = to_pixels(record, [(width, height)], clip=True)
         assert target["image"] == record.images[0] and len(xy) == len(target["boxes"])
         for (x, y), boxes in zip(xy, target["boxes"], strict=True):
@@ -344,10 +360,17 @@ def test_the_command_writes_data_that_the_library_reads(tmp_path: Path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["http://example.com/"], ["nowhere.html"], [".", "--size", "big"], [".", "--size", "1x1"], [".", "--ratio", "9"],
-        [".", "--theme", "blue"], [".", "--scroll", "2"], [".", "--steps", "nowhere.toml"], [".", "--browser", "nowhere"],
+        ["http://example.com/"],
+        ["nowhere.html"],
+        [".", "--size", "big"],
+        [".", "--size", "1x1"],
+        [".", "--ratio", "9"],
+        [".", "--theme", "blue"],
+        [".", "--scroll", "2"],
+        [".", "--steps", "nowhere.toml"],
+        [".", "--browser", "nowhere"],
     ],
-)  # fmt: skip
+)
 def test_wrong_usage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.html").write_text("<button>A</button>")
