@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from molmopoint.errors import MolmoPointError
 
-PAGE_SUFFIXES = frozenset({".html", ".htm", ".xhtml", ".svg"})
-"""Endings of files that are pages."""
+PAGE_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
+"""Endings of files in a folder that are pages."""
 
 _WEB = ("http", "https", "ws", "wss")
 

@@ -222,7 +222,9 @@ class _Asker:
         is_bare = phrase.singular == phrase.plural
         one = len(targets) == 1 or (not targets and self.rng.random() < 0.5)
         if one:
-            article = self.pick(("the ", "the ", "the ", "")) if is_bare or kind == "name" else "the "
+            article = "" if is_bare else "the "
+            if kind == "name":
+                article = self.pick((article, article, article, ""))
             return ScreenQuery(article + phrase.singular, phrase.singular, targets, kind, mentions)
         if self.rng.random() < 0.15 and not is_bare:
             return ScreenQuery(f"{self.pick(('every', 'each'))} {phrase.singular}", phrase.singular, targets, kind, mentions)

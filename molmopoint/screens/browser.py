@@ -117,6 +117,8 @@ class Browser:
             from playwright.async_api import async_playwright
         except ImportError as error:
             raise MolmoPointError("expected Playwright, got no such package; run pip install 'molmopoint[screens]'") from error
+        if _loop_runs():
+            raise MolmoPointError("expected a program without a running event loop, got one with; use the browser in a thread of its own")
         self._runner = asyncio.Runner()
         try:
             self._playwright = self._runner.run(async_playwright().start())
@@ -300,15 +302,26 @@ class Browser:
             told = str(error).strip().split("\n", 1)[0]
             if self._crashed or "crash" in told.lower():
                 raise PageFault("crash", f"expected a page at {address}, got one that crashed; leave it out") from error
+            await self._settle()
             if "Download is starting" in told or "ERR_ABORTED" in told:
                 raise PageFault("download", f"expected a page at {address}, got a file to save; leave it out") from error
             raise PageFault("unreachable", f"expected a page at {address}, got: {told}; check the address") from error
         if answer is not None and answer.status >= 400:
             raise PageFault("unreachable", f"expected a page at {address}, got status {answer.status}; check the address")
 
+    async def _settle(self) -> None:
+        """Leaves a page that failed: the browser's own page about the failure comes a moment later, and would take the next one's place."""
+        from playwright.async_api import Error
+
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._page.goto("about:blank")
+                return
+            except Error:
+                await asyncio.sleep(0.1)
+
     async def _write(self, html: str) -> None:
         self._world = None
-        await self._page.goto("about:blank")  # a page that failed may still be on its way out
         await self._page.set_content(html, wait_until="load", timeout=1000 * self.seconds)
 
     async def _replace(self, body: str, attributes: str, style: str) -> None:
@@ -388,6 +401,15 @@ class Browser:
             told = answer["exceptionDetails"].get("exception", {}).get("description", "an exception").split("\n", 1)[0]
             raise PageFault("broken", f"expected a page that can be read, got: {told}; leave it out")
         return answer["result"].get("value")
+
+
+def _loop_runs() -> bool:
+    """Whether this thread runs coroutines already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _is_web(address: str) -> bool:

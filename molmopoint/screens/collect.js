@@ -265,9 +265,9 @@
     });
   }
   for (const [element, style] of solid) {
-    element.getAttribute("style");  // a style that was changed is written down first; else it comes back
+    element.style.cssText = style || "";  // not the attribute: the page's policy may forbid that
+    element.getAttribute("style");  // is written down now; else it comes back after it was taken away
     if (style === null) element.removeAttribute("style");
-    else element.setAttribute("style", style);
   }
   return { width: WIDTH, height: HEIGHT, elements, leftOut, missed, tall: document.documentElement.scrollHeight };
 }

@@ -97,7 +97,7 @@ def draw_pages(
 
     Args:
         addresses: of the pages.
-        out: the folder; what it holds of an earlier run is replaced.
+        out: the folder; the files of an earlier run are written over.
         browser: that is open.
         views: how each page is looked at.
         script: steps before the pictures are taken.

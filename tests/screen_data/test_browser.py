@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import shutil
@@ -206,10 +207,26 @@ def test_pages_that_change_the_built_in_objects_are_read_all_the_same(browser: B
 
 
 def test_looking_leaves_the_page_as_it_was(browser: Browser):
-    browser.write("<body><p style='pointer-events:none'>x</p><p class=n>y</p><style>.n{pointer-events:none}</style></body>")
+    browser.write("<body><p style='pointer-events: none;'>x</p><p class=n>y</p><style>.n{pointer-events:none}</style></body>")
     before = browser.ask_page("() => document.documentElement.outerHTML")
     browser.look(SMALL)
     assert browser.ask_page("() => document.documentElement.outerHTML") == before
+
+
+def test_policies_of_pages_are_no_obstacle(browser: Browser):
+    policy = "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'none'; script-src 'none'\">"
+    browser.write(f"<!doctype html><head>{policy}</head><body><button>A</button><p id=p>x</p></body>")
+    browser.ask_page("() => { document.getElementById('p').style.pointerEvents = 'none'; }")
+    assert texts(browser.look(SMALL)) == ["A"]
+    assert browser.ask_page("() => getComputedStyle(document.getElementById('p')).pointerEvents") == "none"
+
+
+def test_inside_a_running_loop_the_reason_is_told():
+    async def inside() -> None:
+        with pytest.raises(MolmoPointError, match="running event loop"), Browser():
+            pass
+
+    asyncio.run(inside())
 
 
 def test_sizes_ratios_themes_and_scrolling(browser: Browser):
@@ -281,6 +298,8 @@ def test_addresses_without_a_page_are_typed(browser: Browser, server: str, page:
     with pytest.raises(PageFault) as fault:
         browser.open(server + page)
     assert fault.value.kind == kind
+    browser.open(server + "/")
+    assert texts(browser.look(SMALL)) == ["Save"], "the next page is drawn"
 
 
 def test_addresses_outside_are_refused_and_requests_blocked(browser: Browser):
