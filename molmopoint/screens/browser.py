@@ -105,6 +105,7 @@ class Browser:
         self._runner: asyncio.Runner | None = None
         self._playwright: Any = None
         self._browser: Any = None
+        self._context: Any = None
         self._page: Any = None
         self._devtools: Any = None
         self._world: int | None = None
@@ -235,14 +236,21 @@ class Browser:
         if not self.everywhere:
             await context.route(_is_web, self._stop_far_requests)
             await context.route_web_socket(lambda address: not is_local(address), self._stop_socket)
-        self._page = await context.new_page()
-        self._devtools = await context.new_cdp_session(self._page)
+        self._context, self._page = context, None
+        await self._fresh_page()
+
+    async def _fresh_page(self) -> None:
+        """A page of its own, so that nothing the one before still does reaches it; who is signed in stays so."""
+        old, self._page = self._page, await self._context.new_page()
+        self._devtools = await self._context.new_cdp_session(self._page)
         self._world = self._view = None
         self._crashed = False
         self._page.on("dialog", self._dismiss)
         self._page.on("download", self._drop)
         self._page.on("crash", self._note_crash)
         self._page.on("popup", self._close_popup)
+        if old is not None:
+            await old.close()
 
     async def _shut(self) -> None:
         if self._browser is None:
@@ -289,7 +297,7 @@ class Browser:
     async def _open(self, address: str) -> None:
         from playwright.async_api import Error, TimeoutError
 
-        self._world = None
+        await self._fresh_page()
         try:
             answer = await self._page.goto(address, wait_until="load", timeout=1000 * self.seconds)
         except TimeoutError:
@@ -302,26 +310,14 @@ class Browser:
             told = str(error).strip().split("\n", 1)[0]
             if self._crashed or "crash" in told.lower():
                 raise PageFault("crash", f"expected a page at {address}, got one that crashed; leave it out") from error
-            await self._settle()
             if "Download is starting" in told or "ERR_ABORTED" in told:
                 raise PageFault("download", f"expected a page at {address}, got a file to save; leave it out") from error
             raise PageFault("unreachable", f"expected a page at {address}, got: {told}; check the address") from error
         if answer is not None and answer.status >= 400:
             raise PageFault("unreachable", f"expected a page at {address}, got status {answer.status}; check the address")
 
-    async def _settle(self) -> None:
-        """Leaves a page that failed: the browser's own page about the failure comes a moment later, and would take the next one's place."""
-        from playwright.async_api import Error
-
-        for _ in range(_ATTEMPTS):
-            try:
-                await self._page.goto("about:blank")
-                return
-            except Error:
-                await asyncio.sleep(0.1)
-
     async def _write(self, html: str) -> None:
-        self._world = None
+        await self._fresh_page()
         await self._page.set_content(html, wait_until="load", timeout=1000 * self.seconds)
 
     async def _replace(self, body: str, attributes: str, style: str) -> None:
