@@ -174,7 +174,10 @@ class _Asker:
         if element.kind == "text" and any(other.kind != "text" for other in alike):
             return None  # a label and its field: whoever says the name means the field
         can_be_bare = all(other.kind == element.kind or other.kind == "text" for other in alike)
-        return self.query("name", self.name_phrase(name, element.kind, can_be_bare), chosen, ("kind", element.kind), ("name", name))
+        is_written = element.kind in _BY_TEXT and bool(element.text)
+        return self.query(
+            "name", self.name_phrase(name, element.kind, can_be_bare, is_written), chosen, ("kind", element.kind), ("name", name)
+        )
 
     def by_position(self, absent: bool) -> ScreenQuery | None:
         kinds = [kind for kind, members in self.by_kind.items() if len(members) >= 2 and kind not in ("text", "icon")]
@@ -203,14 +206,14 @@ class _Asker:
             return _Phrase(f"{word} button", f"{word} buttons")
         return _Phrase(f"{word} icon", f"{word} icons")
 
-    def name_phrase(self, name: str, kind: str, can_be_bare: bool) -> _Phrase:
+    def name_phrase(self, name: str, kind: str, can_be_bare: bool, is_written: bool) -> _Phrase:
         """Something that has a name."""
         noun = self.noun(kind)
         quoted = f'"{name}"' if self.rng.random() < 0.3 else name
         draw = self.rng.random()
         if kind == "text" or (draw < 0.15 and can_be_bare):
             return _Phrase(quoted, quoted)
-        if draw < 0.3 and kind in _BY_TEXT:
+        if draw < 0.3 and is_written:
             return _Phrase(f"{noun.singular} that says {quoted}", f"{noun.plural} that say {quoted}")
         if draw < 0.4:
             return _Phrase(f"{noun.singular} {quoted}", f"{noun.plural} {quoted}")
@@ -227,7 +230,7 @@ class _Asker:
                 article = self.pick((article, article, article, ""))
             return ScreenQuery(article + phrase.singular, phrase.singular, targets, kind, mentions)
         if self.rng.random() < 0.15 and not is_bare:
-            return ScreenQuery(f"{self.pick(('every', 'each'))} {phrase.singular}", phrase.singular, targets, kind, mentions)
+            return ScreenQuery(f"{self.pick(('every', 'each'))} {phrase.singular}", phrase.plural, targets, kind, mentions)
         article = self.pick(("all ", "all the ")) if is_bare else self.pick(("the ", "the ", "all ", "all the ", ""))
         return ScreenQuery(article + phrase.plural, phrase.plural, targets, kind, mentions)
 
@@ -259,7 +262,7 @@ class _Asker:
             return None
         kind = self.pick(kinds)
         name = self.pick(options)
-        return self.query("name", self.name_phrase(name, kind, True), (), ("kind", kind), ("name", name))
+        return self.query("name", self.name_phrase(name, kind, True, kind in _BY_TEXT), (), ("kind", kind), ("name", name))
 
     def _ordinal(self, kind: str, members: Sequence[Element]) -> ScreenQuery | None:
         """The third tab: all of the kind stand in one line or one column."""

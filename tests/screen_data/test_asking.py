@@ -87,7 +87,8 @@ def test_one_is_asked_for_in_the_singular_and_several_in_the_plural():
         if query.kind == "type" and query.targets:
             word = query.label
             is_single = word in singular
-            assert is_single == (len(query.targets) == 1 or query.prompt.startswith(("every ", "each "))), query
+            assert is_single == (len(query.targets) == 1), query
+            assert query.prompt.startswith(("every ", "each ")) <= (len(query.targets) > 1), query
 
 
 def test_colours_that_are_not_sure_are_not_asked_for():
@@ -99,6 +100,12 @@ def test_icons_that_nobody_knows_forbid_asking_for_absent_ones():
     shown = screen(element("icon", 0, 0), element("icon", 40, 0, icon="trash"))
     asked = [query for query in questions(shown) if query.kind == "icon"]
     assert asked and all(query.targets for query in asked)
+
+
+def test_nothing_says_what_is_not_written_on_it():
+    shown = screen(element("button", 0, 0, name="Delete", icon="trash"), element("button", 0, 40, text="Save", name="Save"))
+    asked = [query for query in questions(shown, 80) if query.kind == "name" and query.targets]
+    assert {dict(query.mentions)["name"] for query in asked if "that says" in query.prompt} == {"Save"}
 
 
 def test_names_that_are_not_written_are_left_out_where_asked():

@@ -374,24 +374,3 @@ def test_the_command_writes_data_that_the_library_reads(tmp_path: Path):
             assert any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
     assert {"data.jsonl", "targets.jsonl", "elements.jsonl", "sheet.png", "report.json", "images"} == {path.name for path in out.iterdir()}
     assert CliRunner().invoke(app, ["data", "check", str(out / "data.jsonl")]).exit_code == 0
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["http://example.com/"],
-        ["nowhere.html"],
-        [".", "--size", "big"],
-        [".", "--size", "1x1"],
-        [".", "--ratio", "9"],
-        [".", "--theme", "blue"],
-        [".", "--scroll", "2"],
-        [".", "--steps", "nowhere.toml"],
-        [".", "--browser", "nowhere"],
-    ],
-)
-def test_wrong_usage_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.html").write_text("<button>A</button>")
-    done = CliRunner().invoke(app, ["data", "screens", *arguments, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 2 and "expected" in done.output, done.output
