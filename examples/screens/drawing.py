@@ -153,7 +153,6 @@ def draw_shard(
     path = folder / f"shard_{index:04d}.safetensors"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
     pictures, rows, kit = [], [], kits.BOOTSTRAP
     with Drawer(modules) as drawer:
         for i in range(number):
@@ -170,13 +169,19 @@ def draw_shard(
             elements = list(map(element_fields, screen.elements))
             row = {"elements": elements, "letters": letters, "queries": list(map(query_fields, queries)), "address": screen.address}
             rows.append(row)
+    write_shard(path, pictures, rows)
+    return path
+
+
+def write_shard(path: Path, pictures: Sequence[bytes], rows: Sequence[dict[str, Any]]) -> None:
+    """Writes pictures, as PNG, and rows of some pages to a shard that appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     ends = torch.tensor(np.cumsum([len(picture) for picture in pictures]))
     joined = torch.frombuffer(bytearray(b"".join(pictures)), dtype=torch.uint8)
     path.with_suffix(".json").write_text(json.dumps(rows))
     beside = path.with_suffix(".partial")
     save_file({"png": joined, "ends": ends}, beside)
     beside.replace(path)
-    return path
 
 
 def read_shard(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:

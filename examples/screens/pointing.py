@@ -91,7 +91,7 @@ class Examples:
         limit = self.settings.shift
         by = (int(rng.integers(-limit, limit + 1)), int(rng.integers(-limit, limit + 1))) if is_small else (0, 0)
         pixels = moved(pixels, by) if is_small else pixels
-        seen = self.family.see(Example((Record(1, ("page.png",), label="page", no_points=True),), (Image.fromarray(pixels),)))
+        seen = self.family.see(self.example(Image.fromarray(pixels)))
         high, wide = pixels.shape[:2]
         chosen = self._choose(row["queries"], by, (wide, high), rng, kinds)
         if not chosen:
@@ -111,6 +111,10 @@ class Examples:
             there[place] = np.maximum(there[place], element_vector(element))
         labels = PageLabels(row["elements"], row["letters"], by) if is_small else None
         return Page(share_equal_crops(tree), np.array(named, dtype=np.float32).reshape(-1, there.shape[1]), places, there, labels)
+
+    def example(self, picture: Image.Image) -> Example:
+        """A picture as the library's training takes it."""
+        return Example((Record(1, ("page.png",), label="page", no_points=True),), (picture,))
 
     def turn(self, query: dict[str, Any], triples: np.ndarray, rng: np.random.Generator) -> Turn:
         """A question and its answer as tokens; some noun phrases become another sentence than the usual one."""

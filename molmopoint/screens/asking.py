@@ -89,12 +89,16 @@ class _Asker:
     absent_names: Sequence[str]
     by_kind: Mapping[str, list[Element]] = field(init=False)
     words: Collection[str] = field(init=False)
+    unclear: Collection[str] = field(init=False)
 
     def __post_init__(self) -> None:
         by_kind: dict[str, list[Element]] = defaultdict(list)
         for element in self.screen.elements:
             by_kind[element.kind].append(element)
-        object.__setattr__(self, "by_kind", dict(by_kind))
+        # Kinds that a person would see more or fewer of are not asked for as such.
+        unclear = {kind for element in self.screen.elements if element.also for kind in (element.kind, element.also)}
+        object.__setattr__(self, "by_kind", {kind: members for kind, members in by_kind.items() if kind not in unclear})
+        object.__setattr__(self, "unclear", unclear)
         object.__setattr__(self, "words", {_plain(element.text) for element in self.screen.elements if element.text})
 
     def draw(self, kind: str) -> ScreenQuery | None:
@@ -107,7 +111,7 @@ class _Asker:
     # ---- Kinds of questions
     def by_type(self, absent: bool) -> ScreenQuery | None:
         present = [kind for kind in self.by_kind if kind not in ("text", "icon")]
-        missing = [kind for kind in NOUNS if kind not in self.by_kind and kind not in ("text", "icon", "heading")]
+        missing = [kind for kind in NOUNS if kind not in self.by_kind and kind not in (*self.unclear, "text", "icon", "heading")]
         options = missing if absent else present
         if not options:
             return None
@@ -171,9 +175,12 @@ class _Asker:
         plain = _plain(name)
         chosen = [other for other, called in named if other.kind == element.kind and _plain(called) == plain]
         alike = [other for other in self.screen.elements if _plain(other.label) == plain or _plain(other.text) == plain]
+        if element.also and any(other.kind == element.also for other in alike):
+            return None
         if element.kind == "text" and any(other.kind != "text" for other in alike):
             return None  # a label and its field: whoever says the name means the field
-        can_be_bare = all(other.kind == element.kind or other.kind == "text" for other in alike)
+        labels = ("text",) if element.kind in _BY_LABEL else ()
+        can_be_bare = all(other.kind in (element.kind, *labels) for other in alike)
         is_written = element.kind in _BY_TEXT and bool(element.text)
         return self.query(
             "name", self.name_phrase(name, element.kind, can_be_bare, is_written), chosen, ("kind", element.kind), ("name", name)
@@ -345,7 +352,8 @@ class _Asker:
 
     def _in_area(self) -> ScreenQuery | None:
         """The close button in the dialog."""
-        options = [element for element in self.screen.elements if element.areas and element.kind not in ("text", "heading", "icon")]
+        options = [element for element in self.screen.elements if element.areas and element.kind in self.by_kind]
+        options = [element for element in options if element.kind not in ("text", "heading", "icon")]
         if not options:
             return None
         target = self.pick(options)
@@ -361,7 +369,7 @@ class _Asker:
         """A phrase that means the target alone among some elements: its kind, or its icon."""
         if target.icon and _is_drawing(target) and sum(mate.icon == target.icon and _is_drawing(mate) for mate in mates) == 1:
             return self.icon_phrase(target.icon, [target]), (("icon", target.icon),)
-        if target.kind != "icon" and sum(mate.kind == target.kind for mate in mates) == 1:
+        if target.kind not in ("icon", *self.unclear) and sum(mate.kind == target.kind for mate in mates) == 1:
             return self.noun(target.kind), (("kind", target.kind),)
         return None
 

@@ -204,7 +204,8 @@ def element_fields(element: Element) -> dict[str, Any]:
     """An element for JSON."""
     fields = {
         "kind": element.kind, "role": element.role, "name": element.name, "text": element.text, "states": sorted(element.states),
-        "colour": element.colour, "icon": element.icon, "areas": list(element.areas), "row": element.row, "boxes": _rounded(element),
+        "colour": element.colour, "icon": element.icon, "areas": list(element.areas), "row": element.row,
+        "also": element.also, "boxes": _rounded(element),
     }  # fmt: skip
     return {name: value for name, value in fields.items() if value not in (None, "", [])}
 

@@ -13,6 +13,8 @@ _FILL, _GLYPH = 0.42, 0.6
 """Share of an element that one colour must have: of a surface, and of what is drawn on a surface."""
 _APART = 40
 """A pixel belongs to the drawing if a channel differs by more than this from the ground."""
+_SURFACE = 12
+"""A surface is seen if a channel differs by more than this from the ground."""
 _EVEN = 6
 """Steps of a channel that nobody tells apart."""
 _MOST = 20_000
@@ -75,10 +77,16 @@ def colour_of(pixels: np.ndarray, box: Box, is_surface: bool) -> str | None:
     flat = inside.reshape(-1, 3)
     flat = flat[:: max(1, len(flat) // _MOST)]
     surface = _commonest(flat)
-    if is_surface and np.abs(surface - ground).max() > 12:
+    if is_surface and np.abs(surface - ground).max() > _SURFACE:
         return _prevailing(flat, _FILL)
     drawn = flat[np.abs(flat.astype(np.int64) - ground).max(axis=1) > _APART]
     return _prevailing(drawn, _GLYPH) if len(drawn) >= 8 else None
+
+
+def has_surface(pixels: np.ndarray, box: Box) -> bool:
+    """Whether most of a box has another colour than the ground around it."""
+    inside = cut(pixels, box).reshape(-1, 3)
+    return bool(len(inside)) and int(np.abs(_commonest(inside) - _commonest(_rim(pixels, box))).max()) > _SURFACE
 
 
 def is_blank(pixels: np.ndarray, box: Box) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.screens.colours import colour_of, is_blank
+from molmopoint.screens.colours import colour_of, has_surface, is_blank
 from molmopoint.screens.elements import Box, Element, Screen
 from molmopoint.screens.icons import icon_of
 from molmopoint.screens.nouns import AREAS, kind_of, states_of
@@ -27,7 +27,7 @@ SMALLEST = 5.0
 """Shorter side below which nobody can point at an element, in pixels of the page."""
 
 _COLOURED = {"button", "icon", "link", "checkbox", "radio button", "switch", "tab", "avatar", "progress bar", "slider"}
-_SURFACES = _COLOURED - {"icon", "link"}
+_SURFACES = _COLOURED - {"icon"}
 
 
 def seen_part(box: Box, seen: Sequence[str], whole: float) -> tuple[Box, float] | None:
@@ -124,7 +124,8 @@ def _element(told: Mapping[str, Any], pixels: np.ndarray, scale: float) -> Eleme
     colour = colour_of(pixels, boxes[0], kind in _SURFACES) if kind in _COLOURED else None
     element = Element(kind, boxes, told["name"], told["text"], states_of(kind, told["states"]), colour, icon, role=told["role"])
     areas = tuple(AREAS[area] for area in told["areas"] if area in AREAS)
-    return dataclasses.replace(element, row=told["row"], series=told["series"], areas=areas)
+    also = "button" if kind == "link" and has_surface(pixels, boxes[0]) else None
+    return dataclasses.replace(element, row=told["row"], series=told["series"], areas=areas, also=also)
 
 
 def _short_side(box: Box) -> float:

@@ -102,6 +102,20 @@ def test_icons_that_nobody_knows_forbid_asking_for_absent_ones():
     assert asked and all(query.targets for query in asked)
 
 
+def test_links_that_look_like_buttons_make_neither_kind_clear():
+    link = element("link", 0, 40, text="Buy", also="button")
+    shown = screen(element("button", 0, 0, text="Save", colour="blue"), link, element("checkbox", 0, 80))
+    asked = questions(shown, 80)
+    assert {dict(query.mentions)["kind"] for query in asked if query.kind == "type" and query.targets} == {"checkbox"}
+    assert not [query for query in asked if query.kind == "type" and dict(query.mentions)["kind"] in ("button", "link")]
+    assert [query for query in asked if query.targets == (link,) and query.kind == "name"]
+
+
+def test_a_bare_name_means_one_kind():
+    shown = screen(element("button", 0, 0, text="Save"), element("text", 0, 40, text="Save"))
+    assert not [query for query in questions(shown, 80) if query.targets and query.prompt.strip('"') == "Save"]
+
+
 def test_nothing_says_what_is_not_written_on_it():
     shown = screen(element("button", 0, 0, name="Delete", icon="trash"), element("button", 0, 40, text="Save", name="Save"))
     asked = [query for query in questions(shown, 80) if query.kind == "name" and query.targets]

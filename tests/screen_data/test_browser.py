@@ -199,6 +199,12 @@ def test_kinds_names_and_states_come_from_the_accessibility_tree(browser: Browse
     assert found["button", "Off"].states == {"disabled"} and ("link", "More") in found and ("heading", "Head") in found
 
 
+def test_links_with_a_surface_may_be_taken_for_buttons(browser: Browser):
+    plain, filled = "<a href=#>More</a>", "<a href=# style='display:inline-block;padding:8px 20px;background:#0d6efd;color:#fff'>Buy</a>"
+    links = [element for element in see(browser, f"{plain}<br><br>{filled}").elements if element.kind == "link"]
+    assert [element.also for element in links] == [None, "button"] and links[1].colour == "blue"
+
+
 def test_pages_that_change_the_built_in_objects_are_read_all_the_same(browser: Browser):
     spoilt = (
         "<script>Array.prototype.map = () => 0; Element.prototype.getClientRects = () => []; window.getComputedStyle = () => null;</script>"
