@@ -24,6 +24,7 @@ TRAIN = ["accelerate>=1.10", "peft>=0.17", "datasets>=4", "tensorboard>=2.18"]
 RL = ["trl>=1.16,<2", *TRAIN]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
+SCREENS = ["playwright>=1.49"]
 # Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level in up to 8 of 10,000 values.
 TEST = [
     "torch>=2.15", "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "jsonschema>=4.23", "av>=14", *TRAIN, *EVAL,
@@ -31,7 +32,7 @@ TEST = [
     "parameterized>=0.9", "setuptools>=77",
 ]  # fmt: skip
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10"]
-DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "playwright>=1.49", "pre-commit>=4", *DOCS]
+DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "pre-commit>=4", *DOCS, *SCREENS]
 
 
 def version() -> str:
@@ -63,6 +64,7 @@ setup(
         "molmopoint": ["py.typed"],
         "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*", "nano_reward/*"],
         "molmopoint.data": ["*.schema.json"],
+        "molmopoint.screens": ["*.js"],
         "molmopoint.eval.reports": ["published.json", "templates/*"],
         "molmopoint.training": ["recipes/*.toml"],
     },
@@ -90,10 +92,11 @@ setup(
         "rl": RL,
         "eval": EVAL,
         "viz": VIZ,
+        "screens": SCREENS,
         "test": TEST,
         "docs": DOCS,
         "dev": DEV + TEST,
-        "all": sorted({*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *TEST, *DEV}),  # without flash-attn, which needs a compiler
+        "all": sorted({*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *TEST, *DEV}),  # without flash-attn, which needs a compiler
     },
     entry_points={
         "console_scripts": ["molmopoint=molmopoint.cli:main"],

@@ -52,6 +52,7 @@ DOORS: dict[str, set[str]] = {
     "video": set(),
     "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},
     "data": {"points", "geometry", "metrics", "sheets"},
+    "screens": {"data"},
     "metrics": {"points"},
     "segmentation": {"points", "drawing", "metrics", "processing", "video"},
     "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing"},

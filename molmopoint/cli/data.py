@@ -11,6 +11,7 @@ import typer
 
 from molmopoint.cli import console
 from molmopoint.cli.console import OK, SOME_FAILED, USAGE
+from molmopoint.cli.screens import screens_command
 from molmopoint.errors import MolmoPointError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _EXAMPLES = 3
 """Findings of a kind that are written out; --all writes them all."""
 
 data_app = typer.Typer(name="data", help="Bring annotations from elsewhere, and check them.", no_args_is_help=True, rich_markup_mode="rich")
+data_app.command("screens", epilog=EPILOG, no_args_is_help=True)(screens_command)
 
 
 @data_app.command("import", epilog=EPILOG, no_args_is_help=True)

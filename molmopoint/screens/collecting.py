@@ -1,0 +1,214 @@
+"""Draws pages in several views and writes training data about them: pictures, rows, what to judge answers by, and a contact sheet.
+
+OUT/images/         a picture of each page and view
+OUT/data.jsonl      rows in the library's format
+OUT/targets.jsonl   for each row the kind of question, and the boxes of all its targets
+OUT/elements.jsonl  for each picture everything that is seen on it
+OUT/sheet.png       a sample of rows with their points
+OUT/report.json     what was drawn, what went wrong, and what pages did by themselves
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from molmopoint.data.contact_sheet import contact_sheet
+from molmopoint.data.records import Record, RecordPoint, write_records
+from molmopoint.errors import MolmoPointError
+from molmopoint.files import written_whole
+from molmopoint.screens.addresses import short_name
+from molmopoint.screens.asking import ScreenQuery, ask
+from molmopoint.screens.browser import Browser, View
+from molmopoint.screens.elements import Element, Screen
+from molmopoint.screens.faults import PageFault
+from molmopoint.screens.steps import Script
+
+SOURCE = "screens"
+"""Name of the data in the rows, for loss weights."""
+_MOST_NAMES = 400
+"""Names of other pages that absent things are called by."""
+
+
+@dataclass
+class Drawn:
+    """What became of some pages.
+
+    Attributes:
+        pages: addresses that were drawn at least once.
+        pictures: written.
+        rows: written.
+        elements: seen on all pictures together.
+        left_out: found but not seen: clipped, covered, transparent, off the screen.
+        missed: not looked at, because a page has too many.
+        empty: pictures on which nothing can be asked for.
+        faults: address, kind and message of each page that could not be drawn.
+        events: what pages did by themselves, counted.
+        kinds: rows by kind of question, absent ones apart.
+    """
+
+    pages: int = 0
+    pictures: int = 0
+    rows: int = 0
+    elements: int = 0
+    left_out: int = 0
+    missed: int = 0
+    empty: int = 0
+    faults: list[tuple[str, str, str]] = field(default_factory=list)
+    events: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        counted = dict(sorted(Counter(kind for _, kind, _ in self.faults).items()))
+        faults = [{"address": address, "kind": kind, "message": message} for address, kind, message in self.faults]
+        return {**fields, "faults": faults, "faults_by_kind": counted, "events": dict(self.events), "kinds": dict(self.kinds)}
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture that is written, and what is seen on it; its pixels are not kept."""
+
+    name: str
+    screen: Screen
+
+
+def draw_pages(
+    addresses: Sequence[str],
+    out: Path,
+    browser: Browser,
+    views: Sequence[View],
+    *,
+    script: Script | None = None,
+    questions: int = 8,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Drawn:
+    """Draws pages, asks about them, and writes everything to a folder.
+
+    Args:
+        addresses: of the pages.
+        out: the folder; the files of an earlier run are written over.
+        browser: that is open.
+        views: how each page is looked at.
+        script: steps before the pictures are taken.
+        questions: asked of each picture at most.
+        seed: of the questions.
+        progress: told of each page that is done, or what is wrong with it.
+
+    Returns:
+        What was drawn. No fault of a page ends the run.
+
+    Raises:
+        MolmoPointError: the folder cannot be used.
+    """
+    if out.exists() and not out.is_dir():
+        raise MolmoPointError(f"expected a folder to write to, got the file {str(out)!r}; name another one")
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    drawn, pictures = Drawn(), list[_Picture]()
+    pages = _Pages(out, browser, views, script or Script())
+    for number, address in enumerate(addresses, start=1):
+        try:
+            pictures += pages.draw(address, f"{number:04d}-{short_name(address)}")
+            drawn.pages += 1
+            progress(address)
+        except PageFault as fault:
+            drawn.faults.append((address, fault.kind, str(fault)))
+            progress(f"{address}: {fault.kind}")
+    drawn.pictures, drawn.events = len(pictures), browser.events
+    _write_rows(pictures, out, drawn, questions, seed)
+    with written_whole(out / "report.json") as path:
+        path.write_text(json.dumps(drawn.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return drawn
+
+
+def row_of(query: ScreenQuery, image: str, number: int) -> Record:
+    """A question as a row of training data."""
+    points = tuple(RecordPoint(round(x, 1), round(y, 1)) for x, y in (target.point for target in query.targets))
+    return Record(
+        number, (image,), prompts=(f"Point to {query.prompt}",), label=query.label, points=points or None,
+        coords="pixel" if points else None, no_points=not points, style="pointing", source=SOURCE,
+    )  # fmt: skip
+
+
+def target_of(query: ScreenQuery, image: str, number: int) -> dict[str, Any]:
+    """What an answer to a question is judged by."""
+    boxes = [_rounded(target) for target in query.targets]
+    return {"row": number, "image": image, "prompt": query.prompt, "kind": query.kind, "mentions": query.mentions, "boxes": boxes}
+
+
+class _Pages:
+    """Opens pages one after the other, and signs in anew where the browser had to be started anew."""
+
+    def __init__(self, out: Path, browser: Browser, views: Sequence[View], script: Script) -> None:
+        self.out, self.browser, self.views, self.script = out, browser, views, script
+        self._signed_in = 0
+
+    def draw(self, address: str, name: str) -> list[_Picture]:
+        """All views of a page; after a fault none of them is asked about."""
+        self.browser.open(address)
+        if self.script.once and self._signed_in != self.browser.starts:
+            self.browser.act(self.script.once)
+            self._signed_in = self.browser.starts
+            self.browser.open(address)
+        self.browser.act(self.script.each)
+        return [self._look(view, address, f"images/{name}-{view}.png") for view in self.views]
+
+    def _look(self, view: View, address: str, image: str) -> _Picture:
+        screen = self.browser.look(view, address)
+        assert screen.pixels is not None
+        with written_whole(self.out / image) as path:
+            Image.fromarray(screen.pixels).save(path)
+        return _Picture(image, screen.without_pixels())
+
+
+def _write_rows(pictures: Sequence[_Picture], out: Path, drawn: Drawn, questions: int, seed: int) -> None:
+    records, targets, seen = [], [], []
+    names = list(dict.fromkeys(element.label for picture in pictures for element in picture.screen.elements if element.label))[:_MOST_NAMES]
+    for i, picture in enumerate(pictures):
+        screen = picture.screen
+        drawn.elements += len(screen.elements)
+        drawn.left_out += screen.left_out
+        drawn.missed += screen.missed
+        seen.append(
+            {"image": picture.name, "address": screen.address, "view": screen.view, "elements": list(map(element_fields, screen.elements))}
+        )
+        queries = ask(np.random.default_rng([seed, i]), screen, questions, absent_names=names) if screen.elements else ()
+        drawn.empty += not queries
+        for query in queries:
+            number = len(records) + 1
+            records.append(row_of(query, picture.name, number))
+            targets.append(target_of(query, picture.name, number))
+            drawn.kinds[query.kind if query.targets else f"{query.kind}, absent"] += 1
+    drawn.rows = len(records)
+    with written_whole(out / "data.jsonl") as path:
+        write_records(path, records)
+    for file, rows in (("targets.jsonl", targets), ("elements.jsonl", seen)):
+        with written_whole(out / file) as path:
+            path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    if records:
+        with written_whole(out / "sheet.png") as path:
+            contact_sheet(records, out, seed=seed).save(path)
+
+
+def element_fields(element: Element) -> dict[str, Any]:
+    """An element for JSON."""
+    fields = {
+        "kind": element.kind, "role": element.role, "name": element.name, "text": element.text, "states": sorted(element.states),
+        "colour": element.colour, "icon": element.icon, "areas": list(element.areas), "row": element.row,
+        "also": element.also, "boxes": _rounded(element),
+    }  # fmt: skip
+    return {name: value for name, value in fields.items() if value not in (None, "", [])}
+
+
+def _rounded(element: Element) -> list[list[float]]:
+    return [[round(value, 1) for value in box] for box in element.boxes]
