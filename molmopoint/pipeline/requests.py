@@ -131,7 +131,7 @@ class RequestBuilder:
         """Pictures as model input."""
         with picture_limit(self._max_pixels):
             pictures = tuple(load_picture(picture, allow_urls=allow_urls) for picture in _picture_list(image))
-        return self._see(pictures, max_crops, as_list=isinstance(image, (list, tuple)))
+            return self._see(pictures, max_crops, as_list=isinstance(image, (list, tuple)))
 
     def _see(self, pictures: tuple[Image.Image, ...], max_crops: int | None, *, as_list: bool) -> VisualInput:
         options: dict[str, Any] = {} if max_crops is None or not pictures else {"max_crops": max_crops}

@@ -161,7 +161,7 @@ def test_earlier_tracks() -> None:
         ([{"role": "user", "content": [{"type": "points", "points": Points.empty()}]}], "in assistant messages only"),
         ([{"role": "assistant", "content": [{"type": "points", "points": [[1, 2]]}]}], "expected Points .* got list"),
         (history(found([1], [0], [1.0], [1.0])), "expected one label"),
-        ([*messages("x", "https://example.org/cat.png")], "nothing is downloaded"),
+        ([*messages("x", "https://example.org/cat.png")], "unless allow_urls"),
     ],
 )
 def test_messages_refused(conversation: Any, message: str) -> None:

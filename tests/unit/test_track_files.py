@@ -67,12 +67,17 @@ def test_json_and_coco_keep_everything(tmp_path_factory, tracks, form):
     assert Tracks.load(path, form[0]) == tracks
 
 
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """To two decimals as Python rounds, which numpy does differently half way."""
+    return np.array([round(value, 2) for value in values.tolist()], dtype=np.float64)
+
+
 @settings(max_examples=50)
 @given(all_tracks())
 def test_csv_keeps_every_row(tmp_path_factory, tracks):
     path = tmp_path_factory.mktemp("tracks") / "tracks.csv"
     tracks.save(path)
-    with_rows = replace(tracks, moments=np.unique(tracks.time), x=tracks.x.round(2), y=tracks.y.round(2))
+    with_rows = replace(tracks, moments=np.unique(tracks.time), x=_rounded(tracks.x), y=_rounded(tracks.y))
     assert Tracks.load(path, size=tracks.size, fps=tracks.fps) == with_rows
 
 
