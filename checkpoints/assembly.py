@@ -16,6 +16,7 @@ from molmopoint.checkpoints.new_weights import complete
 from molmopoint.checkpoints.timm_vision import load_vit, pixel_normalisation, vision_part
 from molmopoint.config import MolmoPointConfig
 from molmopoint.errors import CheckpointError
+from molmopoint.load_checks import reading_part
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.remote_code import running_no_code
@@ -67,7 +68,7 @@ def assemble(
     if isinstance(text, PreTrainedModel) and tokenizer is None:
         raise CheckpointError("expected the tokenizer of the LLM beside the LLM itself, got none; pass tokenizer=AutoTokenizer...")
     if tokenizer is None:
-        with running_no_code(str(text)):
+        with reading_part(str(text), "a tokenizer"), running_no_code(str(text)):
             tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
     vit = vision if isinstance(vision, nn.Module) else load_vit(vision)
     seen, normalisation = vision_part(vit, vision_layers, crop_size), pixel_normalisation(vit)

@@ -28,6 +28,7 @@ from transformers.utils import logging
 from molmopoint.checkpoints.part import Part
 from molmopoint.errors import CheckpointError
 from molmopoint.key_map import RELEASED_ADDITIONAL_ROWS
+from molmopoint.load_checks import reading_part
 from molmopoint.remote_code import check_kernels, running_no_code
 
 logger = logging.get_logger(__name__)
@@ -69,10 +70,10 @@ def load_llm(source: str | Path, dtype: torch.dtype) -> PreTrainedModel:
         dtype: of its weights in memory.
 
     Raises:
-        CheckpointError: it needs code of its own.
+        CheckpointError: there is none, its files do not fit each other, or it needs code of its own.
     """
-    check_kernels(PretrainedConfig.get_config_dict(source)[0], source)
-    with running_no_code(source):
+    with reading_part(source, "an LLM"), running_no_code(source):
+        check_kernels(PretrainedConfig.get_config_dict(source)[0], source)
         return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
 
 

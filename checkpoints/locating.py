@@ -10,6 +10,8 @@ from transformers import PretrainedConfig
 
 from molmopoint.checkpoints import registry
 from molmopoint.errors import CheckpointError
+from molmopoint.files import is_file, is_folder
+from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.remote_code import check_kernels
 
 Family = Literal["molmo_point", "molmo2"]
@@ -31,7 +33,7 @@ def locate(name_or_path: str | Path, revision: str | None = None, *, scores: boo
     """
     name = str(name_or_path)
     folder = Path(name).expanduser()
-    if isinstance(name_or_path, Path) or folder.is_dir() or name.startswith((".", "~")) or folder.is_absolute():
+    if isinstance(name_or_path, Path) or is_folder(folder) or name.startswith((".", "~")) or folder.is_absolute():
         _check_folder(folder)
         return str(folder), None
     entry = registry.find(name)
@@ -59,9 +61,13 @@ def family_of(source: str, **where: Any) -> Family:
     """
     try:
         fields, _ = PretrainedConfig.get_config_dict(source, **where)
-    except (OSError, ValueError) as error:
+    except FILE_ERRORS as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(f"expected a model with a config.json at {source!r}, got: {reason}; check the name or folder") from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(
+            f"expected a table of settings in config.json at {source!r}, got a {type(fields).__name__}; copy the file again"
+        )
     check_kernels(fields, source)
     found = str(fields.get("model_type"))
     for family in get_args(Family):
@@ -77,10 +83,10 @@ def title_of(family: Family) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise CheckpointError(f"expected a model folder at {str(folder)!r}, found {'a file' if folder.exists() else 'nothing'} there")
-    if not (folder / registry.CONFIGS["points"]).is_file():
-        if (folder / registry.CONFIGS["scores"]).is_file():
+    if not is_folder(folder):
+        raise CheckpointError(f"expected a model folder at {str(folder)!r}, found {'a file' if is_file(folder) else 'nothing'} there")
+    if not is_file(folder / registry.CONFIGS["points"]):
+        if is_file(folder / registry.CONFIGS["scores"]):
             raise CheckpointError(_not_pointing(str(folder)))
         raise CheckpointError(
             f"expected a model folder with config.json, weights and tokenizer, got {str(folder)!r} without config.json; "

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from molmopoint.checkpoints.part import Part
 from molmopoint.errors import CheckpointError
-from molmopoint.load_checks import WEIGHTS_FILE
+from molmopoint.files import is_folder
+from molmopoint.load_checks import WEIGHTS_FILE, reading_part
 
 TOWER = "model.vision_tower."
 ACTIVATIONS = {
@@ -48,18 +49,20 @@ def load_vit(source: str | Path) -> nn.Module:
             "timm/vit_so400m_patch14_siglip_378.v2_webli".
 
     Raises:
-        CheckpointError: there are no safetensors.
+        CheckpointError: there is no such ViT, its files cannot be read, or there are no safetensors.
     """
-    if (folder := Path(source)).is_dir():
+    if is_folder(folder := Path(source)):
         missing = [name for name in ("config.json", WEIGHTS_FILE) if not (folder / name).is_file()]
         if missing:
             raise CheckpointError(f"expected a ViT saved by timm in {folder}, got no {' and no '.join(missing)}; save it as safetensors")
-        return timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
-    try:
-        hf_hub_download(str(source), WEIGHTS_FILE)
-    except EntryNotFoundError as error:
-        raise CheckpointError(f"expected {WEIGHTS_FILE} in {source}, got none; take a repository of timm with safetensors") from error
-    return timm.create_model(f"hf-hub:{source}", pretrained=True, num_classes=0)
+        with reading_part(source, "a ViT of timm"):
+            return timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+    with reading_part(source, "a ViT of timm"):
+        try:
+            hf_hub_download(str(source), WEIGHTS_FILE)
+        except EntryNotFoundError as error:
+            raise CheckpointError(f"expected {WEIGHTS_FILE} in {source}, got none; take a repository of timm with safetensors") from error
+        return timm.create_model(f"hf-hub:{source}", pretrained=True, num_classes=0)
 
 
 def vision_part(vit: nn.Module, layers: Sequence[int], crop_size: int | None = None) -> Part:

@@ -38,7 +38,10 @@ _PARTS = {
     "mlp.ff_out": ("mlp.down_proj",),
 }
 """Native layers of a released one, in the order of their rows."""
-_PLAIN = {"use_rslora": False, "use_dora": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "fan_in_fan_out": False}
+_PLAIN = {
+    "use_rslora": False, "use_dora": False, "rank_pattern": {}, "alpha_pattern": {}, "bias": "none", "lora_bias": False,
+    "fan_in_fan_out": False, "megatron_config": None,
+}  # fmt: skip
 """Settings of PEFT that adapters must have to be merged here."""
 
 

@@ -5,20 +5,41 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.utils.hub import cached_file
 
-from molmopoint.errors import CheckpointError
+from molmopoint.errors import CheckpointError, MolmoPointError
+from molmopoint.files import is_file, is_folder
 
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 NAMES_SHOWN = 5
 
-FILE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
-"""How transformers says that files are missing, hold values of other types, do not fit each other, or need another package."""
+FILE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError)
+"""How transformers says that files are missing, hold values of other types, do not fit each other, nest too deeply, or need a package."""
+
+
+@contextmanager
+def reading_part(source: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """What goes wrong while a part of a model is read, as a `CheckpointError`.
+
+    Args:
+        source: folder or hub id.
+        what: is read from it, for the message: "a tokenizer".
+    """
+    try:
+        yield
+    except MolmoPointError:
+        raise
+    except (*FILE_ERRORS, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(
+            f"expected {what} at {os.fspath(source)!r}, got: {reason}; check the name and the connection, or pass a folder with its files"
+        ) from error
 
 
 _HUB_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
@@ -34,7 +55,7 @@ def verify_source(source: str | os.PathLike[str], **where: Any) -> None:
     Raises:
         CheckpointError: missing, truncated or foreign files; the message names them.
     """
-    if Path(source).is_dir():
+    if is_folder(Path(source)):
         return verify_checkpoint_files(Path(source) / (where.get("subfolder") or ""))
     hub = {name: where[name] for name in _HUB_ARGUMENTS if where.get(name) is not None}
     quietly = {f"_raise_exceptions_for_{kind}": False for kind in ("gated_repo", "missing_entries", "connection_errors")}
@@ -55,8 +76,8 @@ def verify_checkpoint_files(folder: str | Path) -> None:
     """
     folder = Path(folder)
     index = folder / INDEX_FILE
-    if not index.is_file():
-        if not (folder / WEIGHTS_FILE).is_file():
+    if not is_file(index):
+        if not is_file(folder / WEIGHTS_FILE):
             raise CheckpointError(
                 f"expected {WEIGHTS_FILE} or {INDEX_FILE} in {folder}, got neither{_pickled(folder)}; download or save the model again"
             )
@@ -106,7 +127,7 @@ def _shards(index: Path) -> dict[str, set[str]]:
         by_shard: dict[str, set[str]] = {}
         for name, shard in weight_map.items():
             by_shard.setdefault(shard, set()).add(name)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"expected a weight_map of tensor names to files in {index}, got {error!r}; download it again") from error
     foreign = sorted(shard for shard in by_shard if not re.fullmatch(r"[^/\\]+\.safetensors", shard))
     if foreign:
@@ -126,7 +147,7 @@ def _stored_names(file: Path) -> set[str]:
 
 
 def _pickled(folder: Path) -> str:
-    files = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(kind)) if folder.is_dir() else []
+    files = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(kind)) if is_folder(folder) else []
     return f" but {_some(files)}, which is never unpickled: convert it to safetensors" if files else ""
 
 

@@ -97,8 +97,10 @@ _SMALL = 64 * 2**20
 _UTF8_FLAG = 0x800
 _ENCRYPTED_FLAG = 0x1
 _DRIVE = re.compile(r"[A-Za-z]:")
-_BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
-"""What the zip module says to broken, locked and unknown contents."""
+_BROKEN = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What the zip module says to broken, locked and unknown contents, and to names and offsets that cannot be."""
 
 
 def unpacked(folder: Path, archive: str) -> Path:
@@ -127,6 +129,8 @@ def unpacked(folder: Path, archive: str) -> Path:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(member) as packed, place.open("wb") as out:
                     shutil.copyfileobj(packed, out)
+    except MolmoPointError:
+        raise
     except _BROKEN as error:
         raise EvaluationError(f"expected a whole zip file, got {source} ({error}); download it again") from error
     except OSError as error:

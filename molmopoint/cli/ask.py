@@ -11,6 +11,7 @@ from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.files import is_file
 from molmopoint.pipeline import Pointer, PointingResult
 from molmopoint.pipeline.clips import is_clip
 from molmopoint.pipeline.options import complete_prompt, question_options
@@ -64,7 +65,7 @@ class AskCommand:
         Raises:
             ProcessingError: videos among other files, an empty question, or an option that cannot be.
         """
-        if Path(self.question).is_file():
+        if is_file(Path(self.question)):
             raise ProcessingError(f"expected the question after the files, got the file {self.question!r}; say what to ask")
         complete_prompt(self.question, "{}")
         question_options(self._options())

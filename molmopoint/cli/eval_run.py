@@ -26,7 +26,7 @@ from molmopoint.eval.runner.predict import Profile
 from molmopoint.eval.runner.records import Prediction
 from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 from molmopoint.eval.stored.forms import check_stored, read_stored
-from molmopoint.files import remove_leftovers
+from molmopoint.files import is_file, remove_leftovers
 from molmopoint.files.lock import alone_in
 from molmopoint.pipeline.options import fill_template
 
@@ -215,7 +215,7 @@ class EvalCommand(Judging):
         local = os.environ.get("LOCAL_RANK")
         device = self.device or (f"cuda:{local}" if local is not None and _has_gpu() else None)
         name, rewards = self._name(benchmarks), benchmarks[0].needs == "scores"
-        if not rewards and any((Path(name).expanduser() / file).is_file() for file in (CONFIG_FILE, AUTHORS_CONFIG_FILE)):
+        if not rewards and any(is_file(Path(name).expanduser() / file) for file in (CONFIG_FILE, AUTHORS_CONFIG_FILE)):
             raise CheckpointError(f"expected a model that points for {benchmarks[0].name}, got the reward model in {name}; choose another")
         with console.notes().status(f"Loading {escape(name)} ..."):
             return (load_reward if rewards else load)(name, dtype=self.dtype, device_map=device, revision=self.revision)

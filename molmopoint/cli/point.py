@@ -17,6 +17,7 @@ from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import check_not_overwriting, plan_outputs, write_picture
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.files import is_file
 from molmopoint.pipeline import Pointer, PointingResult
 from molmopoint.pipeline.clips import is_clip
 from molmopoint.pipeline.options import AnswerOptions, complete_prompt
@@ -106,7 +107,7 @@ class PointCommand:
 
     def _check_usage(self) -> dict[Path, Path]:
         """Output file of each picture; raises ProcessingError where options do not fit each other."""
-        if self.prompt.lower().endswith(_PICTURE_ENDINGS) and Path(self.prompt).is_file():
+        if self.prompt.lower().endswith(_PICTURE_ENDINGS) and is_file(Path(self.prompt)):
             raise ProcessingError(f"expected the prompt after the pictures, got the picture {self.prompt!r}; say what to point at")
         complete_prompt(self.prompt, self.request.get("template"))
         AnswerOptions.of(**self.request)

@@ -38,7 +38,7 @@ from molmopoint.data.record_types import (
     RecordPoint,
 )
 from molmopoint.errors import ProcessingError
-from molmopoint.files import is_file, remove_leftovers, written_whole
+from molmopoint.files import is_file, is_folder, remove_leftovers, written_whole
 
 _BATCH = 32
 """Rows that are read at a time; with their pictures they must fit into memory."""
@@ -56,9 +56,9 @@ def is_data_set(source: Any) -> bool:
 def names_data_set(source: str | os.PathLike[str]) -> bool:
     """Whether this names a folder, a parquet file or a data set of the Hub rather than a JSONL file."""
     path = Path(source)
-    if path.is_dir() or path.suffix == ".parquet":
+    if is_folder(path) or path.suffix == ".parquet":
         return True
-    return isinstance(source, str) and not path.exists() and path.suffix not in _TEXT_ENDINGS and bool(_HUB_NAME.fullmatch(source))
+    return isinstance(source, str) and not is_file(path) and path.suffix not in _TEXT_ENDINGS and bool(_HUB_NAME.fullmatch(source))
 
 
 def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> Any:

@@ -44,18 +44,21 @@ def alone_in(
         part: of the folder; processes that share the work of one run each have their own.
 
     Raises:
-        MolmoPointError: of the given type: a process is there already; the message names it.
+        MolmoPointError: of the given type: a process is there already, which the message names; or nothing can be written there.
     """
     place = Path(folder)
-    is_new = not place.exists()
-    place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / f"{_NAME}{part}", thread_local=False)
     owner = place / f"{_NAME}{part}.json"
-    if not _acquired(lock, owner):
+    with _told_as(error, place):
+        is_new = not place.exists()
+        place.mkdir(parents=True, exist_ok=True)
+        is_free = _acquired(lock, owner)
+    if not is_free:
         raise error(_refusal(place, owner))
     try:
         about = {"what": what, "process_id": os.getpid(), "host": socket.gethostname(), "started": datetime.now().astimezone().isoformat()}
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+            owner.unlink(missing_ok=True)  # a link there would be followed, and what it leads to be replaced
             write_text_whole(owner, json.dumps(about) + "\n")
         yield
     finally:
@@ -83,9 +86,22 @@ def check_free(folder: str | os.PathLike[str], *, error: type[MolmoPointError] =
         return
     lock = FileLock(place / f"{_NAME}{part}", thread_local=False)
     owner = place / f"{_NAME}{part}.json"
-    if not _acquired(lock, owner):
+    with _told_as(error, place):
+        is_free = _acquired(lock, owner)
+    if not is_free:
         raise error(_refusal(place, owner))
     lock.release()
+
+
+@contextlib.contextmanager
+def _told_as(error: type[MolmoPointError], place: Path) -> Iterator[None]:
+    """What the system says against a folder, as an error of a type."""
+    try:
+        yield
+    except (OSError, ValueError) as fault:  # a file there, no right to write, a name that cannot be one
+        raise error(
+            f"expected a folder that can be written to at {str(place)!r}, got: {fault}; choose another one, or change its permissions"
+        ) from fault
 
 
 def _refusal(place: Path, owner: Path) -> str:
@@ -131,7 +147,7 @@ def _is_gone(about: Mapping[str, Any]) -> bool:
 def _read(owner: Path) -> Mapping[str, Any]:
     try:
         about = json.loads(owner.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
 

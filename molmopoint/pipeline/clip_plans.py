@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_folder
 from molmopoint.pipeline.clips import ClipOptions
 from molmopoint.pipeline.visual import Displayed
 from molmopoint.pipeline.windows import (
@@ -78,7 +79,7 @@ class ClipPlanner:
             ProcessingError: it is no clip, or cannot be asked about so.
         """
         check_is_clip(video, part)
-        if isinstance(video, (str, Path)) and not Path(video).is_dir():
+        if isinstance(video, (str, Path)) and not is_folder(Path(video)):
             return self._plan_file(part.rated(video), part, fps, answer_tokens)
         usual = float(self._processor.video_processor.max_fps or part.frame_rate or 1.0)
         rate = sampling_rate(fps, usual, part.max_fps)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_folder
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.clips import SampledClip
 from molmopoint.processing.pictures import as_seconds, checked_frames, checked_times, pictures_in
@@ -98,7 +99,7 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
     sample = processor.video_processor.sample
     settings = {"num_frames": options.max_frames, "max_fps": options.max_fps, "start": options.start, "end": options.end}
     if isinstance(video, (str, Path)):
-        if not Path(video).is_dir():
+        if not is_folder(Path(video)):
             if options.timestamps is not None:
                 raise ProcessingError("expected no timestamps with a video file, got some; they are read from the file")
             return sample(options.rated(video), **settings)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_folder
 from molmopoint.pipeline.clips import ClipOptions, part_of
 from molmopoint.processing.pictures import checked_frames, pictures_in
 from molmopoint.video import Clip, Cue
@@ -31,7 +32,7 @@ def as_clip(video: Any, timestamps: Sequence[float] | None) -> Any:
     """
     if timestamps is None:
         return video
-    if isinstance(video, (str, Path)) and Path(video).is_dir():
+    if isinstance(video, (str, Path)) and is_folder(Path(video)):
         return Clip(pictures_in(Path(video)), timestamps)
     if isinstance(video, (str, Path, Clip)):
         raise ProcessingError("expected no timestamps with a video file or a Clip, got some; they have their own")
@@ -46,7 +47,7 @@ def check_is_clip(video: Any, options: ClipOptions) -> None:
     """
     if isinstance(video, Image.Image) or (hasattr(video, "ndim") and video.ndim < 4):
         raise ProcessingError(f"expected a video, got a picture ({type(video).__name__}); use `point` for pictures")
-    if isinstance(video, (str, Path)) and not Path(video).is_dir():
+    if isinstance(video, (str, Path)) and not is_folder(Path(video)):
         return  # the reader knows whether a file has times
     if isinstance(video, Clip) and options.frame_rate is not None:
         raise ProcessingError("expected no frame_rate with a Clip or timestamps, got one; they say when frames were taken")

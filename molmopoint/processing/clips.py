@@ -21,6 +21,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import is_folder
 from molmopoint.processing.pictures import as_seconds, checked_frames, checked_times, frames_to_tensor, is_picture, pictures_in, unequal
 from molmopoint.video import Clip, SampleMode, check_frame_count, check_part, end_of_part, open_video, sample_indices, sample_times
 
@@ -212,7 +213,7 @@ def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None, ass
         return _sample_frames(clip.frames, as_seconds(clip.timestamps), known, None)
     if not isinstance(clip, (str, Path)):
         return _sample_frames(clip, None, known, rule, assumed_rate)
-    if Path(clip).is_dir():
+    if is_folder(Path(clip)):
         return _sample_frames(pictures_in(Path(clip)), None, known, rule, assumed_rate)
     if rule is None:
         raise ProcessingError(

@@ -13,7 +13,6 @@ Nothing is unpickled but the authors' head, whose reader accepts tensors alone.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import family_of, locate
 from molmopoint.checkpoints.placing import Placement, silent_if_embedded
 from molmopoint.errors import CheckpointError, MolmoPointError
+from molmopoint.files import is_file, is_folder
 from molmopoint.load_checks import FILE_ERRORS, INDEX_FILE, check_loading_info, verify_source
 from molmopoint.load_checks import WEIGHTS_FILE as MODEL_FILE
 from molmopoint.modeling import MolmoPointForConditionalGeneration
@@ -102,9 +102,9 @@ def find_reward(name_or_path: str | Path, revision: str | None = None, base: str
         CheckpointError: there is no such model, it is no reward model, or its files are broken.
     """
     folder = Path(name_or_path).expanduser()
-    if not (folder / CONFIG_FILE).is_file() and not (folder / AUTHORS_CONFIG_FILE).is_file():
+    if not is_file(folder / CONFIG_FILE) and not is_file(folder / AUTHORS_CONFIG_FILE):
         source, revision = locate(name_or_path, revision, scores=True)
-        folder = Path(source) if Path(source).is_dir() else _downloaded(source, revision, where)
+        folder = Path(source) if is_folder(Path(source)) else _downloaded(source, revision, where)
     if (folder / CONFIG_FILE).is_file():
         stored = StoredReward.read(folder / CONFIG_FILE)
         named = stored.base
@@ -215,7 +215,7 @@ def _base_of(folder: Path, named: str | None, revision: str | None, given: str |
     if given is not None:
         return locate(given)
     for beside in (folder / named, folder.parent / named):
-        if os.path.isdir(beside):  # noqa: PTH112 (a name too long for a folder is none)
+        if is_folder(beside):
             return locate(beside)
     try:
         return locate(named, revision)
@@ -249,7 +249,7 @@ def _load_molmo2(source: str, placement: Placement) -> Molmo2ForConditionalGener
     """The native class, with as many rows of the input table as are stored: authors' models have fewer than their config says."""
     arguments = dict(placement.arguments)
     verify_source(source, **placement.file_arguments)
-    if Path(source).is_dir():
+    if is_folder(Path(source)):
         config: Any = Molmo2Config.from_pretrained(source, trust_remote_code=False)
         if (added := _added_rows(Path(source), config)) is not None:
             config.text_config.additional_vocab_size = added

@@ -19,6 +19,8 @@ import torch
 from safetensors import SafetensorError
 
 from molmopoint.errors import CheckpointError, GroundingError, ProcessingError
+from molmopoint.files import is_folder
+from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.metrics.tracking import PredictedTracks
 from molmopoint.points import Points
 from molmopoint.remote_code import check_kernels, refuse_trust, running_no_code
@@ -259,7 +261,7 @@ def load_segmenter(
     import transformers
 
     folder = Path(name_or_path).expanduser()
-    source = str(folder) if isinstance(name_or_path, Path) or folder.is_dir() else name_or_path
+    source = str(folder) if isinstance(name_or_path, Path) or is_folder(folder) else name_or_path
     kwargs |= {} if revision is None else {"revision": revision}
     refuse_trust(kwargs)
     safely = {**kwargs, "trust_remote_code": False}
@@ -276,7 +278,7 @@ def load_segmenter(
         model, report = kind.from_pretrained(source, output_loading_info=True, **placed)
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, SafetensorError) as error:  # how transformers says that files are missing or do not fit
+    except (*FILE_ERRORS, SafetensorError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(
             f"expected a SAM 2 model at {source!r}, got: {reason}; check the name and the connection, or pass a folder that holds the files"

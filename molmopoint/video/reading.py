@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from molmopoint.errors import InputWarning, ProcessingError
-from molmopoint.files import is_file
+from molmopoint.files import is_file, is_folder
 from molmopoint.video.animations import open_animation
 from molmopoint.video.av_reader import AvReader
 from molmopoint.video.clip import Clip, DamagedVideoError, RatedFile, VideoReader
@@ -47,7 +47,7 @@ def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader
     if _ADDRESS.match(name):
         raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
     if not is_file(Path(path)):
-        kind = "a folder" if Path(path).is_dir() else "nothing"
+        kind = "a folder" if is_folder(Path(path)) else "nothing"
         raise ProcessingError(f"expected a video file at {name!r}, found {kind} there; check the path")
     if (animation := open_animation(Path(path))) is not None:
         if frame_rate is not None:

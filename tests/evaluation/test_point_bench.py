@@ -241,6 +241,16 @@ def test_members_that_lead_out_are_refused_and_nothing_stays(tmp_path, name):
     assert sorted(tmp_path.rglob("*")) == before and not Path("/outside").exists()
 
 
+def test_a_name_that_is_no_utf8_is_refused(tmp_path):
+    point_bench.write(tmp_path, np.random.default_rng(0))
+    file = tmp_path / "selected_images.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("\xe9\xe9.png", b"x")  # marked as UTF-8
+    file.write_bytes(file.read_bytes().replace("\xe9\xe9".encode(), b"\xff\xff\xff\xff"))
+    with pytest.raises(EvaluationError, match="expected a whole zip file"):
+        PointBench().read(tmp_path)
+
+
 def test_links_special_files_and_locked_members_are_refused(tmp_path):
     def refused(change, match: str) -> None:
         point_bench.write(tmp_path, np.random.default_rng(0))

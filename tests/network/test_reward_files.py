@@ -231,6 +231,8 @@ def test_the_base_of_an_unmerged_folder_can_be_given(tmp_path: Path):
     ("change", "message"),
     [
         ({"use_dora": True}, "expected plain adapters in .*, got use_dora=True"),
+        ({"lora_bias": True}, "expected plain adapters in .*, got lora_bias=True"),
+        ({"megatron_config": {"x": 1}, "megatron_core": "own"}, "expected plain adapters in .*, got megatron_config="),
         ({"r": 0}, "expected a number above 0 as r in"),
         ({"lora_alpha": "much"}, "expected a number above 0 as lora_alpha in"),
         ({"base_model_name_or_path": "x" * 500}, "expected the model below the adapters in"),

@@ -65,3 +65,9 @@ def test_pointing_and_evaluating_with_text_coordinates(molmo2_folder, files, tmp
     done = run("eval", "synthetic", "--data", tmp_path / "scenes", "--out", out, "--model", molmo2_folder, "--limit", 2, *LIMIT)
     assert done.exit_code == OK, done.output
     assert json.loads((out / "synthetic" / "metrics.json").read_text())["coverage"]["scored"] == 2
+
+
+def test_a_question_longer_than_a_file_name(molmo2_folder, files):
+    """It is looked for as a file, to tell who forgot the question."""
+    assert run("ask", files[0], "What is left of it? " * 20, "--model", molmo2_folder, *LIMIT).exit_code == OK
+    assert run("point", files[0], "the cup left of it, " * 20 + "as in a.png", "--model", "nano", "--device", "cpu").exit_code == OK

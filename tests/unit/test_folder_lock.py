@@ -15,7 +15,7 @@ import pytest
 
 from molmopoint.errors import EvaluationError, MolmoPointError, TrainingError
 from molmopoint.files import lock as locking
-from molmopoint.files.lock import alone_in, is_lock
+from molmopoint.files.lock import alone_in, check_free, is_lock
 from molmopoint.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,3 +199,35 @@ def test_a_full_disk_is_a_training_error(tmp_path, monkeypatch):
     (tmp_path / "run").write_text("a file where the folder should be")
     with pytest.raises(TrainingError, match=r"run\.json"):
         RunFolder(tmp_path / "run").claim(IDENTITY)
+
+
+def test_a_link_in_place_of_the_owner_is_not_followed(tmp_path):
+    """A folder may be somebody else's, and its link lead to a file of ours."""
+    kept, folder = tmp_path / "kept.txt", tmp_path / "run"
+    kept.write_text("precious")
+    folder.mkdir()
+    (folder / ".lock.json").symlink_to(kept)
+    with alone_in(folder, "an evaluation"):
+        assert json.loads((folder / ".lock.json").read_text())["process_id"] == os.getpid()
+    assert kept.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300, "a\0b"])
+def test_what_cannot_be_a_folder(tmp_path, name):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(TrainingError, match="expected a folder that can be written to"), alone_in(tmp_path / name, "", error=TrainingError):
+        pass
+    check_free(tmp_path / name)
+
+
+def test_a_lock_that_is_no_file(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(MolmoPointError, match="expected a folder that can be written to"), alone_in(tmp_path, "an evaluation"):
+        pass
+
+
+def test_an_owner_that_cannot_be_read(tmp_path):
+    with alone_in(tmp_path, "an evaluation"):
+        (tmp_path / ".lock.json").write_text("[" * 100_000)
+        with pytest.raises(MolmoPointError, match="has just begun"), alone_in(tmp_path, "another one"):
+            pass

@@ -157,6 +157,16 @@ def test_a_mask_of_a_scaled_picture(tmp_path):
     assert abs(x - 70) < 11 and abs(y - 40) < 1
 
 
+def test_a_mask_of_another_size_than_its_box_is_not_decoded(tmp_path, monkeypatch):
+    """A few bytes of it may stand for hundreds of megabytes."""
+    picture(tmp_path / "a.png")
+    big = png(np.zeros((300, 400), dtype=np.uint8))
+    path = saved(tmp_path / "a.json", shape("cup", [[10, 20], [89, 59]], "mask", mask=big), shape("plate", [[1, 2]], "point"))
+    monkeypatch.setattr(Image.Image, "convert", None)
+    rows, skipped = imported(path)
+    assert len(rows) == 1 and "expected a mask of 80 x 40 pixels, got 400 x 300" in skipped[0]
+
+
 @pytest.mark.parametrize(
     ("name", "there", "expected"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -152,8 +153,7 @@ def _add(lists: PointLists, shape: Mapping[str, Any], label: str, where: str) ->
         for x, y in places:
             lists.add(label, x, y, group=group)
     elif kind == "mask":
-        mask = embedded_mask(required(shape, "mask", where), "L")
-        _check_box(mask, places, where)
+        mask = embedded_mask(required(shape, "mask", where), "L", partial(_check_box, places, where))
         left, top = places.min(axis=0)
         lists.add_mask(label, mask, left, top, group=group)
     else:
@@ -167,9 +167,9 @@ def _expect(places: np.ndarray, where: str, kind: str, *counts: int) -> None:
         raise ProcessingError(f"{where}: expected {wanted} points of a {kind}, got {len(places)}; save the file again in LabelMe")
 
 
-def _check_box(mask: np.ndarray, places: np.ndarray, where: str) -> None:
+def _check_box(places: np.ndarray, where: str, width: int, height: int) -> None:
     """The two points of a mask are its first and last pixel; some tools write the one behind the last."""
-    width, height = (places.max(axis=0) - places.min(axis=0) + 1).tolist()
-    if abs(mask.shape[1] - width) > 1 or abs(mask.shape[0] - height) > 1:
-        got = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise ProcessingError(f"{where}: expected a mask of {width:g} x {height:g} pixels, got {got}; save the file again in LabelMe")
+    across, down = (places.max(axis=0) - places.min(axis=0) + 1).tolist()
+    if abs(width - across) > 1 or abs(height - down) > 1:
+        got = f"{width} x {height}"
+        raise ProcessingError(f"{where}: expected a mask of {across:g} x {down:g} pixels, got {got}; save the file again in LabelMe")

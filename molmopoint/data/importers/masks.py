@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,12 +67,13 @@ def decode_counts(counts: str | bytes | Sequence[int], height: float, width: flo
     return decoded_runs(runs, height, width).T
 
 
-def embedded_mask(text: Any, channel: str) -> np.ndarray:
+def embedded_mask(text: Any, channel: str, check: Callable[[int, int], None] | None = None) -> np.ndarray:
     """(height, width) bool from a picture in base64.
 
     Args:
         text: the picture, with or without `data:image/png;base64,` in front.
         channel: "L" for masks that are bright inside, "A" for those that are opaque inside.
+        check: is given width and height before anything is decoded, and raises a `ProcessingError` where they cannot be right.
 
     Raises:
         ProcessingError: it is no picture, has no such channel, or is too large.
@@ -82,6 +83,8 @@ def embedded_mask(text: Any, channel: str) -> np.ndarray:
         with open_picture(io.BytesIO(data)) as picture:
             # What decoding takes, not only what comes of it.
             check_mask_size(picture.width, picture.height * len(picture.getbands()))
+            if check is not None:
+                check(picture.width, picture.height)
             if channel == "A" and not picture.has_transparency_data:
                 raise ProcessingError("expected a mask that is transparent outside, got a picture without transparency; export it again")
             decoded = picture.convert("RGBA").getchannel("A") if channel == "A" else picture.convert("L")
