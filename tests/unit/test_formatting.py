@@ -400,7 +400,11 @@ def extended_ids(built, metadata):
 
 # Templates
 
-TABLES = {name: table for name, table in vars(templates).items() if name.isupper() and isinstance(table, tuple) and name != "TRACK_STYLES"}
+TABLES = {
+    name: table
+    for name, table in vars(templates).items()
+    if name.isupper() and isinstance(table, tuple) and name not in ("TRACK_STYLES", "NO_POINTS_PLEASE")
+}
 COUNTS = {
     "POINTING": 43, "POINT_COUNT": 60, "COUNT_THEN_POINT": 6, "COUNT": 6, "SEVERAL_POINTING": 11, "SEVERAL_POINT_COUNT": 14,
     "SEVERAL_COUNT_THEN_POINT": 9, "SEVERAL_COUNT": 9, "TRACK_AT_RATE": 10, "TRACK": 8,
