@@ -57,10 +57,10 @@ def bytes_of_data_address(address: str) -> bytes:
     found = _DATA.fullmatch(address)
     if found is None:
         raise ProcessingError(f"expected data:image/png;base64,... , got {address[:40]!r}; write the bytes of the picture behind the comma")
-    if ";base64" not in found["parameters"].lower():
-        return unquote_to_bytes(found["content"])
     text = "".join(found["content"].split())
     try:
+        if ";base64" not in found["parameters"].lower():
+            return unquote_to_bytes(found["content"])
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ProcessingError(f"expected base64 in a data address, got {text[:20]!r}... ({error}); encode the bytes again") from error
@@ -78,13 +78,16 @@ def fetch(address: str) -> bytes:
     for _ in range(_MOST_REDIRECTS + 1):
         try:
             content, redirect = _ask(current, deadline)
-        except (OSError, http.client.HTTPException) as error:
+            following = None if redirect is None else urljoin(current, redirect)
+        except ProcessingError:
+            raise
+        except (OSError, ValueError, http.client.HTTPException) as error:  # of values: host names and redirects that cannot be
             raise ProcessingError(
                 f"expected a picture at {_short(current)}, got {type(error).__name__}: {error}; fetch it yourself"
             ) from error
-        if redirect is None:
+        if following is None:
             return content
-        current = urljoin(current, redirect)
+        current = following
     raise ProcessingError(f"expected at most {_MOST_REDIRECTS} redirects from {_short(address)}, got more; pass the last address")
 
 

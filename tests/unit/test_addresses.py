@@ -167,11 +167,23 @@ def test_nothing_is_asked_of_private_hosts(server, host):
         ("http://127.0.0.1:99999/a.png", "correct it"),
         ("http://127.0.0.1/a b.png", "%20"),
         ("http:///a.png", "begins with"),
+        ("http://" + "a" * 64 + ".example/a.png", "fetch it yourself"),
+        ("http://..a/a.png", "fetch it yourself"),
+        ("http://\ud800.example/a.png", "fetch it yourself"),
+        ("data:,\ud800", "encode the bytes again"),
     ],
 )
 def test_odd_addresses_are_told(address, message):
     with pytest.raises(ProcessingError, match=message):
         load_picture(address, allow_urls=True)
+
+
+@pytest.mark.parametrize("redirect", ["http://[", "//[::1", "http://" + "b" * 64 + "/"])
+def test_odd_redirects_are_told(monkeypatch, redirect):
+    asked = addresses._ask
+    monkeypatch.setattr(addresses, "_ask", lambda address, end: (b"", redirect) if ".example" in address else asked(address, end))
+    with pytest.raises(ProcessingError, match="fetch it yourself"):
+        addresses.fetch("http://a.example/a.png")
 
 
 def test_a_public_picture_is_fetched(public):
