@@ -54,7 +54,7 @@ DOORS: dict[str, set[str]] = {
     "data": {"points", "geometry", "metrics", "sheets"},
     "screens": {"data"},
     "metrics": {"points"},
-    "segmentation": {"points", "drawing", "metrics", "processing", "video"},
+    "segmentation": {"points", "drawing", "metrics", "processing", "video", "load_checks"},
     "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing"},
     "registration": {"config", "modeling", "processing"},
     "reward": {

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import Image
 
 from molmopoint.errors import MolmoPointError
+from molmopoint.files import open_picture
 from molmopoint.screens.addresses import is_local
 from molmopoint.screens.elements import Screen
 from molmopoint.screens.faults import PageFault
@@ -350,7 +350,7 @@ class Browser:
             await self._evaluate(f"({_SCROLL})({view.scroll})")
         picture = await self._devtools.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
         found = await self._collect()
-        with Image.open(io.BytesIO(base64.b64decode(picture["data"]))) as file:
+        with open_picture(io.BytesIO(base64.b64decode(picture["data"]))) as file:
             pixels = np.asarray(file.convert("RGB"))
         return read_screen(found, pixels, address, str(view))
 
