@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from molmopoint.files import open_picture
 from molmopoint.screens.asking import ScreenQuery, ask
 from molmopoint.screens.browser import Browser, View
 from molmopoint.screens.elements import Screen
@@ -200,7 +201,7 @@ def shard_paths(folder: Path) -> list[Path]:
 
 def decode(png: bytes) -> np.ndarray:
     """(height, width, 3) uint8."""
-    with Image.open(io.BytesIO(png)) as file:
+    with open_picture(io.BytesIO(png)) as file:
         return np.asarray(file.convert("RGB"))
 
 

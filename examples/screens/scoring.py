@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from molmopoint.files import open_picture
 from molmopoint.metrics import match_points
 from screens import words
 from screens.drawing import Drawer, pixels_of, png_of, query_fields, questions_about, sample_kit, sample_spec
@@ -78,7 +78,7 @@ def draw_group(folder: Path, group: Group, modules: Path) -> list[dict[str, Any]
 def score(pointer: Any, pages: list[dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
     """Asks every question of every page; per question its kind, whether names are held out, and the scores."""
     asked = [(page, query) for page in pages for query in page["queries"]]
-    pictures = {page["image"]: Image.open(page["image"]).convert("RGB") for page in pages}
+    pictures = {page["image"]: open_picture(page["image"]).convert("RGB") for page in pages}
     results = pointer.point_batch(
         [pictures[page["image"]] for page, _ in asked], [query["prompt"] for _, query in asked], batch_size=batch_size
     )
