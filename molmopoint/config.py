@@ -181,6 +181,7 @@ class MolmoPointConfig(PreTrainedConfig):
         patch_logit_scale: "keys": 1 / sqrt(image tokens of the query's own example + 1); "dim": 1 / sqrt(E); a float is the
             factor itself. None: "keys" if the ViT came as `vit_config`, the released form, which always states this field
             when we write it; else, for new models, "dim".
+        max_turns: most questions of a conversation that the model was trained on; None where there is no such limit.
         tie_word_embeddings: follows `text_config`; released files always say false here.
 
     Raises:
@@ -233,6 +234,7 @@ class MolmoPointConfig(PreTrainedConfig):
     location_input: str = "normed"
     share_low_res_embedding: bool = True
     patch_logit_scale: str | float = UNSET
+    max_turns: int | None = None
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
 
@@ -371,6 +373,11 @@ class MolmoPointConfig(PreTrainedConfig):
                 setattr(self, field, self.image_start_token_id + tokens.RELEASED_TOKENS.index(token))
 
 
+def _check_turns(turns: object) -> None:
+    if turns is not None and (isinstance(turns, bool) or not isinstance(turns, int) or turns < 1):
+        raise ValueError(f"expected max_turns to be a whole number of 1 or more, or null, got {turns!r}")
+
+
 def check_fields(config: MolmoPointConfig) -> None:
     """Checks fields one by one, and the token ids among each other.
 
@@ -388,6 +395,7 @@ def check_fields(config: MolmoPointConfig) -> None:
     for field in ("use_frame_special_tokens", "share_low_res_embedding"):
         if not isinstance(getattr(config, field), bool):
             raise ValueError(f"expected {field} true or false, got {getattr(config, field)!r}")
+    _check_turns(config.max_turns)
     scale = config.patch_logit_scale
     is_factor = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale) and scale > 0
     if scale not in ("keys", "dim") and not is_factor:

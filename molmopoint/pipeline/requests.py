@@ -80,6 +80,7 @@ class RequestBuilder:
             self._max_pixels = max_pixels
         self._processor = processor
         self._max_length = config.text_config.max_position_embeddings
+        self._max_turns: int | None = getattr(config, "max_turns", None)  # native configs do not know of it
 
     def about_pictures(self, image: Any, prompt: str, options: AnswerOptions, history: Sequence[Turn] | None = None) -> Request:
         """A request about one picture, a list of them, encoded ones, or none.
@@ -187,7 +188,7 @@ class RequestBuilder:
         answer_start = POINT_LIST_START if single else ""
         kind = "video" if visual.metadata.is_video else "image"
         turns = as_turns(history)
-        if turns and (note := turns_note(len(turns) + 1, self._processor.max_turns)) is not None:
+        if turns and (note := turns_note(len(turns) + 1, self._max_turns)) is not None:
             warnings.warn(note, InputWarning, stacklevel=4)
             visual = replace(visual, notes=(*visual.notes, note))
         messages = conversation(kind, len(visual.spans), turns, prompt, keep_text=self._processor.points_are_text)

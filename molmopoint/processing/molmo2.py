@@ -43,9 +43,8 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
         use_single_crop_start_token: bool | None = True,
         video_use_col_tokens: bool | None = False,
         use_frame_special_tokens: bool | None = True,
-        max_turns: int | None = None,
     ) -> None:
-        """Puts the parts together; arguments and their defaults are those of transformers' `Molmo2Processor`, and `max_turns`."""
+        """Puts the parts together; arguments and their defaults are those of transformers' `Molmo2Processor`."""
         super().__init__(
             image_processor,
             video_processor,
@@ -58,7 +57,6 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
             use_frame_special_tokens=use_frame_special_tokens,
             use_low_res_token_for_global_crops=False,
             patch_location=None,
-            max_turns=max_turns,
         )
 
     def to_dict(self) -> dict[str, Any]:

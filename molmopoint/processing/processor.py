@@ -72,7 +72,6 @@ class MolmoPointProcessor(Molmo2Processor):
         use_frame_special_tokens: bool | None = True,
         use_low_res_token_for_global_crops: bool = True,
         patch_location: str | None = "3x3",
-        max_turns: int | None = None,
     ) -> None:
         """Puts the parts together.
 
@@ -88,7 +87,6 @@ class MolmoPointProcessor(Molmo2Processor):
             use_frame_special_tokens: put frames between `<frame_start>` and `<frame_end>`.
             use_low_res_token_for_global_crops: fill the global crop with `<im_low>`, which cannot be chosen.
             patch_location: "NxN" location cells per ViT patch, None without; the model's config.json decides where there is one.
-            max_turns: most questions of a conversation that the model was trained on; None where there is no such limit.
         """
         super().__init__(
             image_processor,
@@ -103,7 +101,6 @@ class MolmoPointProcessor(Molmo2Processor):
         )
         self.use_low_res_token_for_global_crops = use_low_res_token_for_global_crops
         self.patch_location = patch_location
-        self.max_turns = max_turns
         added = tokenizer.get_added_vocab()
         if missing := [name for name in (*VISION_TOKENS, self.image_token, self.video_token) if name not in added]:
             raise ProcessingError(f"expected a tokenizer with the released special tokens, got one without {', '.join(missing)}; add them")

@@ -122,16 +122,16 @@ def test_turns_that_a_model_does_not_know(tmp_path):
     nano = molmopoint.load("nano")
     scene = sample_scene(np.random.default_rng(7))
     first = nano.point(scene.image, "the stars")
-    assert nano.processor.max_turns == 1 and not first.notes
+    assert nano.model.config.max_turns == 1 and not first.notes
     with pytest.warns(InputWarning, match="one turn only, got 2 with the history"):
         second = nano.point(scene.image, "the circles", history=[first])
     assert len(second.notes) == 1 and "leave history out" in second.notes[0]
-    nano.processor.save_pretrained(tmp_path / "saved")
-    assert json.loads((tmp_path / "saved" / "processor_config.json").read_text())["max_turns"] == 1, "what is saved goes on saying so"
+    nano.model.config.save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["max_turns"] == 1, "what is saved goes on saying so"
     folder = tmp_path / "two"
     shutil.copytree(resolve("nano"), folder)
-    settings = json.loads((folder / "processor_config.json").read_text())
-    (folder / "processor_config.json").write_text(json.dumps({**settings, "max_turns": 2}))
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "max_turns": 2}))
     two = molmopoint.load(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -251,3 +251,10 @@ def test_files_of_other_models_are_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="expected a config file"):
         MolmoPointConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("turns", [0, -1, True, 1.5, "2"])
+def test_turns_are_counted_from_one(turns):
+    assert MolmoPointConfig(max_turns=2).max_turns == 2
+    with pytest.raises(ValueError, match="max_turns"):
+        MolmoPointConfig(max_turns=turns)
