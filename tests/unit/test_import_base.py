@@ -18,6 +18,7 @@ from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.masks import MAX_MASK_PIXELS, decode_counts, decoded_runs, mask_place
 from molmopoint.data.importers.placement import PictureSize, Placement, fitted, picture_size, placement_of
 from molmopoint.data.importers.point_lists import MAX_CORNERS, PointLists
+from molmopoint.data.importers.rings import turned_box_ring
 from molmopoint.errors import ProcessingError
 
 
@@ -322,3 +323,13 @@ def test_xml_keeps_text_and_attributes(tmp_path):
     (tmp_path / "a.xml").write_bytes('<?xml version="1.0" encoding="utf-16"?><a b="&lt;é"><c>x &amp; y</c> z</a>'.encode("utf-16"))
     root = read_xml(tmp_path / "a.xml")
     assert root.get("b") == "<é" and root.findtext("c") == "x & y" and root[0].tail == " z"
+
+
+@pytest.mark.parametrize("angle", [30.0, 390.0, -330.0])
+def test_whole_turns_change_nothing(angle):
+    ring = turned_box_ring((10, 20), (4, 2), angle)
+    assert ring == pytest.approx(turned_box_ring((10, 20), (4, 2), 30.0))
+
+
+def test_angles_that_have_no_radians_are_angles_all_the_same():
+    assert np.isfinite(turned_box_ring((10, 20), (4, 2), 1.7e308)).all()

@@ -168,7 +168,7 @@ def box_middles(boxes: np.ndarray, angles: np.ndarray, size: Size | None) -> np.
     low, high = np.clip(boxes[:, :2], 0, 100), np.clip(boxes[:, :2] + boxes[:, 2:], 0, 100)
     middles = (low + high) / 2
     whole = np.array(size or (1.0, 1.0))
-    half, radians = boxes[:, 2:] / 2 * whole, np.radians(angles)
+    half, radians = boxes[:, 2:] / 2 * whole, np.radians(np.fmod(angles, 360.0))
     across = half[:, 0] * np.cos(radians) - half[:, 1] * np.sin(radians)
     down = half[:, 0] * np.sin(radians) + half[:, 1] * np.cos(radians)
     turned = boxes[:, :2] + np.stack([across, down], axis=1) / whole

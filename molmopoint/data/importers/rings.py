@@ -57,5 +57,5 @@ def clipped_ring(ring: np.ndarray, limit: np.ndarray) -> np.ndarray:
 
 def _turned(offsets: np.ndarray, angle: float) -> np.ndarray:
     """(n, 2) turned clockwise about the origin by an angle in degrees; y goes down."""
-    turn = np.radians(angle)
+    turn = np.radians(np.fmod(angle, 360.0))  # whole turns change nothing, and odd files hold numbers without radians
     return offsets @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])

@@ -206,7 +206,7 @@ def _add_shape(lists: PointLists, shape: Any, label: str, where: str) -> None:
     elif kind == "ellipse":
         x, y, across, down = _values(shape, where, "cx", "cy", "rx", "ry")
         angle = number(shape.get("theta") or 0, f"{where}, theta")
-        lists.add_ellipse(label, (x, y), (across, down), math.degrees(angle))
+        lists.add_ellipse(label, (x, y), (across, down), math.degrees(math.fmod(angle, math.tau)))
     elif kind == "polygon":
         across, down = (numbers(required(shape, f"all_points_{axis}", where), f"{where}, {axis}") for axis in ("x", "y"))
         if len(across) != len(down):

@@ -156,7 +156,7 @@ def _add(lists: PointLists, entry: Element, where: str, journal: Journal) -> Non
             lists.add_polygon(label, [_corners(polygon, where)])
         elif turned is not None:
             x, y, width, height, angle = _values(turned, where, "cx", "cy", "w", "h", "angle")
-            lists.add_turned_box(label, (x, y), (width, height), math.degrees(angle))
+            lists.add_turned_box(label, (x, y), (width, height), math.degrees(math.fmod(angle, math.tau)))
         elif box is not None:
             left, top, right, bottom = _values(box, where, "xmin", "ymin", "xmax", "ymax")
             if right < left or bottom < top:
