@@ -9,21 +9,20 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.distributed.tensor import DTensor
-from torch.nn.functional import pad
 
 from molmopoint.data.records import Record, to_pixels
 from molmopoint.errors import MolmoPointError
 from molmopoint.generation.settings import tokens_alone
 from molmopoint.metrics import MatchScores, match_nearby, match_points
 from molmopoint.points import Points
-from molmopoint.processing.rows import join_pooling
+from molmopoint.processing.rows import Row, collate
 from molmopoint.training.families import Family, Seen
 from molmopoint.training.recipe import Scoring
 from molmopoint.training.run_folder import standard_error
@@ -48,13 +47,13 @@ class Question:
 
     Attributes:
         record: with its prompt and targets.
-        ids: (S,) of the row, up to where the answer begins.
+        row: pictures and prompt, up to where the answer begins.
         seen: the pictures.
         masks: of the targets, each (height, width); None where only points are known.
     """
 
     record: Record
-    ids: Tensor
+    row: Row
     seen: Seen
     masks: tuple[np.ndarray, ...] | None = None
 
@@ -133,12 +132,19 @@ class HeldOutScore:
         seen = self.family.see(example)
         (prompt,) = self.family.processor.chat.prompts([prompt_of(record)], *media_of(record))
         masks = None if example.masks is None else example.masks[number]
-        return Question(record, torch.cat([seen.trunk.input_ids, torch.from_numpy(prompt.ids)]), seen, masks)
+        ids = torch.from_numpy(prompt.ids)
+        row = replace(
+            seen.trunk,
+            input_ids=torch.cat([seen.trunk.input_ids, ids]),
+            mm_token_type_ids=torch.cat([seen.trunk.mm_token_type_ids, torch.zeros_like(ids)]),
+        )
+        return Question(record, row, seen, masks)
 
     def _ask(self, model: Any, batch: Sequence[Question]) -> list[MatchScores]:
         """Answers of a batch against what is right."""
         tokenizer = self.family.processor.tokenizer
-        inputs = left_padded(batch, tokenizer.pad_token_id)
+        inputs = collate([question.row for question in batch], tokenizer.pad_token_id, "left")
+        del inputs["selection_ids"]  # nothing is selected before there is an answer
         device = next(model.parameters()).device
         with _own_settings(model):
             sequences = model.generate(
@@ -213,25 +219,6 @@ def summarise(matches: Sequence[MatchScores]) -> dict[str, float]:
     }
     means = {name: float(np.mean(values)) for name, values in columns.items()}
     return {**means, "point_f1_error": standard_error(columns["point_f1"])}
-
-
-def left_padded(batch: Sequence[Question], pad_token_id: int) -> dict[str, Tensor]:
-    """Arguments of `generate` (B, S) for prompts that end at the right edge, and the pixels of all of them."""
-    longest = max(len(question.ids) for question in batch)
-    gaps = [longest - len(question.ids) for question in batch]
-    trunks = [question.seen.trunk for question in batch]
-    types = [pad(trunk.mm_token_type_ids, (0, len(q.ids) - len(trunk))) for q, trunk in zip(batch, trunks, strict=True)]
-    inputs = {
-        "input_ids": torch.stack([pad(q.ids, (gap, 0), value=pad_token_id) for q, gap in zip(batch, gaps, strict=True)]),
-        "attention_mask": torch.stack([pad(torch.ones_like(q.ids), (gap, 0)) for q, gap in zip(batch, gaps, strict=True)]),
-        "mm_token_type_ids": torch.stack([pad(row, (gap, 0)) for row, gap in zip(types, gaps, strict=True)]),
-    }
-    seen = [(trunk.pixel_values, trunk.pooling) for trunk in trunks if trunk.pixel_values is not None and trunk.pooling is not None]
-    if seen:
-        inputs["pixel_values"] = torch.cat([pixels for pixels, _ in seen])
-        counts = [pixels.shape[0] * pixels.shape[1] for pixels, _ in seen]
-        inputs["image_token_pooling"] = join_pooling([pooling for _, pooling in seen], counts)
-    return inputs
 
 
 def _plan(source: Source, examples: int) -> list[tuple[int, int]]:
