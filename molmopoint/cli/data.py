@@ -12,6 +12,7 @@ import typer
 from molmopoint.cli import console
 from molmopoint.cli.console import OK, SOME_FAILED, USAGE
 from molmopoint.cli.screens import screens_command
+from molmopoint.data.importers import FORMATS, Journal, format_options, import_records
 from molmopoint.errors import MolmoPointError
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from molmopoint.training.measuring import ExampleSizes
 
 EPILOG = "Exit codes: 0 all fine, 1 faults were found (each is named), 2 wrong usage or a source that cannot be read."
-FORMATS = (
-    "coco", "cvat", "darknet", "datumaro", "guisyn", "label_studio", "labelme", "pixmo_points", "screenspot", "via", "voc", "yolo",
-)  # fmt: skip
 _EXAMPLES = 3
 """Findings of a kind that are written out; --all writes them all."""
 
@@ -120,12 +118,11 @@ def run_import(format: str, source: Path, out: Path, pairs: list[str], named: di
         pairs: options as "name=value".
         named: options that the command line has by their own names.
     """
-    from molmopoint.data.importers import READERS, Journal, format_options, import_records
     from molmopoint.data.records import write_records
 
     journal = Journal()
     try:
-        options = _options(pairs, format_options(format) if format in READERS else None) | named
+        options = _options(pairs, format_options(format)) | named
         records = import_records(format, source, journal=journal, **options)
         out.parent.mkdir(parents=True, exist_ok=True)
         count = write_records(out, (_rebased(record, out.parent) for record in records))
@@ -238,14 +235,14 @@ def _print_sizes(sizes: ExampleSizes, measure: Measuring) -> None:
     paper.print(f"{summary['over_limits']} larger than {measure.max_tokens} tokens or {measure.max_crops} crops", markup=False)
 
 
-def _options(pairs: list[str], known: Collection[str] | None) -> dict[str, Any]:
-    """Values by name from "name=value"; without a known format, any name."""
+def _options(pairs: list[str], known: Collection[str]) -> dict[str, Any]:
+    """Values by name from "name=value"."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise MolmoPointError(f"expected --option name=value, got {pair!r}; write it with an equals sign")
-        if known is not None and name not in known:
+        if name not in known:
             raise MolmoPointError(f"expected --option with one of {', '.join(known)}, got {name!r}; check its name and the format")
         options[name] = value
     return options

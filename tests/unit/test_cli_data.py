@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from molmopoint.cli import app
 from molmopoint.cli.console import OK, SOME_FAILED, USAGE
 from molmopoint.data import checking
-from molmopoint.data.importers import READERS, format_options
+from molmopoint.data.importers import FORMATS, format_options
 from molmopoint.data.records import read_records
 
 
@@ -138,7 +138,7 @@ def test_the_page_says_what_is_there():
     for words in commands:
         help_text = run(words[2], "--help").stdout
         assert all(word in help_text for word in words if word.startswith("--"))
-    for format in READERS:
+    for format in FORMATS:
         line = next(line for line in text.splitlines() if line.startswith(f"| `{format}`"))
         assert all(f"`{option}=" in line or f"`--{option}" in text for option in format_options(format) if option != "images")
     source = Path(checking.__file__).read_text(encoding="utf-8")

@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from molmopoint.data.importers.collecting import Collector
-from molmopoint.data.importers.common import decoded_text, loaded_json, picture_path, read_xml
+from molmopoint.data.importers.collector import Collector
 from molmopoint.data.importers.journal import Journal
-from molmopoint.data.importers.masks import MAX_MASK_PIXELS, decode_counts, decoded_runs, mask_place
 from molmopoint.data.importers.placement import PictureSize, Placement, fitted, picture_size, placement_of
 from molmopoint.data.importers.point_lists import MAX_CORNERS, PointLists
-from molmopoint.data.importers.rings import turned_box_ring
+from molmopoint.data.importers.reading import decoded_text, loaded_json, picture_path, read_xml
+from molmopoint.data.importers.shapes import MAX_MASK_PIXELS, decode_counts, decoded_runs, mask_place, turned_box_ring
 from molmopoint.errors import ProcessingError
 
 

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from molmopoint.cli.data import FORMATS
-from molmopoint.data.importers import READERS, format_options, import_records
-from molmopoint.data.importers.brush import decode_brush
-from molmopoint.data.importers.coco import decode_counts
+from molmopoint.data.importers import FORMATS, format_options, import_records, reader_of
+from molmopoint.data.importers.label_studio_regions import decode_brush
+from molmopoint.data.importers.shapes import decode_counts
 from molmopoint.data.records import read_records, write_records
 from molmopoint.errors import ProcessingError
 from molmopoint.training.rules import GUI_SOURCE
@@ -325,7 +324,7 @@ def test_records_survive_the_file(tmp_path):
 
 
 def test_the_registry():
-    assert tuple(READERS) == FORMATS
+    assert all(reader_of(format).__name__ == f"read_{format}" for format in FORMATS)
     assert format_options("screenspot") == {"box": True, "images": False, "coords": False}
     with pytest.raises(ProcessingError, match="coco, cvat"):
         import_records("via3", "x")

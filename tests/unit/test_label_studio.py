@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molmopoint.data.importers import Journal, import_records, label_studio_clips
+from molmopoint.data.importers import Journal, import_records, label_studio
 from molmopoint.errors import ProcessingError
 
 
@@ -561,7 +561,7 @@ def test_negatives_of_clips(tmp_path):
 
 def test_many_frames_in_many_boxes_are_refused(tmp_path, monkeypatch):
     """Each box alone would fit."""
-    monkeypatch.setattr(label_studio_clips, "_MAX_POINTS", 500)
+    monkeypatch.setattr(label_studio, "_MAX_POINTS", 500)
     boxes = [moving(key(1, 0), name=f"r{n}", count=200, duration=8, labels=[f"ball {n}"]) for n in range(4)]
     rows, journal = tracked(tmp_path, *boxes, negatives=0)
     assert sorted(rows) == ["ball 0", "ball 1"] and journal.left_out.total() == 2

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molmopoint.data.importers.label_studio_files import ExportedFiles
+from molmopoint.data.importers.label_studio_export import ExportedFiles
 from molmopoint.errors import ProcessingError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molmopoint.data.importers.common import read_xml
+from molmopoint.data.importers.reading import read_xml
 from molmopoint.errors import ProcessingError
 
 LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))

@@ -1,8 +1,8 @@
 """Readers of other annotation formats: each gives rows of the library's own, see `docs/data_format.md`.
 
-Bases for readers: `common` reads files and values, `point_lists` gathers the points of a picture and `collecting` the pictures,
-`placement` compares the recorded size of a picture with its file, `rings` and `masks` have shapes, and `journal` counts what is
-left out.
+A new format is one module and a line in `FORMATS`. What the readers share: `reading` reads files and finds pictures, `values` checks
+what is in them, `collector` gathers the pictures and `point_lists` the points of one, `placement` compares the recorded size of a
+picture with its file, `shapes` has outlines and masks, and `journal` counts what is left out.
 """
 
 from __future__ import annotations
@@ -11,42 +11,35 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from molmopoint.data.importers.coco import read_coco
-from molmopoint.data.importers.common import short, whole_text
-from molmopoint.data.importers.cvat import read_cvat
-from molmopoint.data.importers.darknet import read_darknet
-from molmopoint.data.importers.datumaro import read_datumaro
-from molmopoint.data.importers.guisyn import read_guisyn
 from molmopoint.data.importers.journal import Journal, OnSkip
-from molmopoint.data.importers.label_studio import read_label_studio
-from molmopoint.data.importers.labelme import read_labelme
-from molmopoint.data.importers.pixmo_points import read_pixmo_points
-from molmopoint.data.importers.screenspot import read_screenspot
-from molmopoint.data.importers.via import read_via
-from molmopoint.data.importers.voc import read_voc
-from molmopoint.data.importers.yolo import read_yolo
-from molmopoint.data.records import Record, parse_record
 from molmopoint.errors import ProcessingError
 
-__all__ = ["READERS", "Journal", "format_options", "import_records"]
+if TYPE_CHECKING:
+    from molmopoint.data.records import Record
 
-READERS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
-    "coco": read_coco,
-    "cvat": read_cvat,
-    "darknet": read_darknet,
-    "datumaro": read_datumaro,
-    "guisyn": read_guisyn,
-    "label_studio": read_label_studio,
-    "labelme": read_labelme,
-    "pixmo_points": read_pixmo_points,
-    "screenspot": read_screenspot,
-    "via": read_via,
-    "voc": read_voc,
-    "yolo": read_yolo,
+__all__ = ["FORMATS", "Journal", "OnSkip", "format_options", "import_records", "reader_of"]
+
+FORMATS: dict[str, str] = {
+    "coco": "coco",
+    "cvat": "cvat",
+    "darknet": "yolo",
+    "datumaro": "datumaro",
+    "guisyn": "ai2",
+    "label_studio": "label_studio",
+    "labelme": "labelme",
+    "pixmo_points": "ai2",
+    "screenspot": "screenspot",
+    "via": "via",
+    "voc": "voc",
+    "yolo": "yolo",
 }
-"""Format name to a function (source, journal, options ...) that gives the columns of one row after the other."""
+"""Format to the module in this folder whose function `read_<format>` reads it; imported when it is used."""
+
+Reader = Callable[..., Iterator[dict[str, Any]]]
+"""A function (source, journal, options ...) that gives the columns of one row after the other."""
 
 _SWITCHES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -64,7 +57,7 @@ def import_records(
     """Rows from another format.
 
     Args:
-        format: one of `READERS`.
+        format: one of `FORMATS`.
         source: file or folder; for `pixmo_points` and `guisyn` also a Hugging Face data set or another iterable of rows.
         on_skip: called with a sentence for everything that is left out; by default it is logged as a warning.
         journal: counts what is left out and tells what else happened, in place of `on_skip`.
@@ -77,35 +70,57 @@ def import_records(
     Raises:
         ProcessingError: an unknown format or option, a missing option, or a source that is not of that format.
     """
-    if format not in READERS:
-        raise ProcessingError(f"expected a format among {', '.join(READERS)}, got {format!r}; choose the one of your files")
+    reader = reader_of(format)
     known = format_options(format)
-    if unknown := sorted(set(options) - set(known)):
+    unknown = sorted(set(options) - set(known))
+    if unknown:
         raise ProcessingError(f"expected options of {format} among {', '.join(known)}, got {unknown[0]!r}; check its name")
-    if missing := [name for name, required in known.items() if required and name not in options]:
+    missing = [name for name, is_required in known.items() if is_required and name not in options]
+    if missing:
         raise ProcessingError(f"expected the option {missing[0]!r} of {format}, got none; it cannot be guessed from the file")
-    parameters = inspect.signature(READERS[format]).parameters
+    parameters = inspect.signature(reader).parameters
     values = {name: _option_value(name, value, str(parameters[name].annotation)) for name, value in options.items()}
+    if journal is None:
+        journal = Journal(on_skip or _logger.warning)
     # Checked at the call rather than at the first row, hence the inner generator.
-    hears = Journal(on_skip or _logger.warning) if journal is None else journal
-    return _records(READERS[format](source, hears, **values), hears)
+    return _records(reader(source, journal, **values), journal)
+
+
+def reader_of(format: str) -> Reader:
+    """The function that reads a format.
+
+    Raises:
+        ProcessingError: there is no such format.
+    """
+    if format not in FORMATS:
+        raise ProcessingError(f"expected a format among {', '.join(FORMATS)}, got {format!r}; choose the one of your files")
+    module = import_module(f"{__name__}.{FORMATS[format]}")
+    return getattr(module, f"read_{format}")
 
 
 def format_options(format: str) -> dict[str, bool]:
-    """Names of the options of a format, and whether each must be given."""
-    parameters = list(inspect.signature(READERS[format]).parameters.values())[2:]
+    """Names of the options of a format, and whether each must be given.
+
+    Raises:
+        ProcessingError: there is no such format.
+    """
+    _, _, *parameters = inspect.signature(reader_of(format)).parameters.values()
     return {parameter.name: parameter.default is parameter.empty for parameter in parameters}
 
 
 def _records(rows: Iterator[dict[str, Any]], journal: Journal) -> Iterator[Record]:
     """Checked rows; one that breaks the rules of the data format is left out."""
+    from molmopoint.data.importers.values import short, whole_text
+    from molmopoint.data.records import parse_record
+
     for row, columns in enumerate(rows, start=1):
         try:
             record = parse_record(columns, row)
             for name in record.media:
                 whole_text(name, f"row {row}")  # names on a disk may be of bytes that no text stands for
         except ProcessingError as error:
-            journal.skip("rows", f"{short(columns.get('image', columns.get('video')))}: left out: {error}")
+            file = columns.get("image", columns.get("video"))
+            journal.skip("rows", f"{short(file)}: left out: {error}")
             continue
         yield record
 
@@ -120,9 +135,9 @@ def _option_value(name: str, value: Any, kind: str) -> Any:
         return value
     if "bool" in kind:
         if value.lower() not in _SWITCHES:
-            raise ProcessingError(f"expected the option {name} to be true or false, got {short(value)}; write one of them")
+            raise ProcessingError(f"expected the option {name} to be true or false, got {value[:100]!r}; write one of them")
         return _SWITCHES[value.lower()]
     try:
         return float(value)
     except ValueError as error:
-        raise ProcessingError(f"expected a number as option {name}, got {short(value)}; write one such as 0.2") from error
+        raise ProcessingError(f"expected a number as option {name}, got {value[:100]!r}; write one such as 0.2") from error

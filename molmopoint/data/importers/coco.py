@@ -9,25 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import (
-    PathLike,
-    corners,
-    identity,
-    label_text,
-    listed,
-    numbers,
-    objects,
-    one_of,
-    picture_path,
-    read_json,
-    recorded_size,
-    required,
-    short,
-)
+from molmopoint.data.importers.collector import NEGATIVES, Collector
 from molmopoint.data.importers.journal import Journal
-from molmopoint.data.importers.masks import decode_counts
 from molmopoint.data.importers.point_lists import BROKEN, KEYPOINTS, PointLists, keypoint_label
+from molmopoint.data.importers.reading import PathLike, picture_path, read_json
+from molmopoint.data.importers.shapes import decode_counts
+from molmopoint.data.importers.values import corners, identity, label_text, listed, numbers, objects, one_of, recorded_size, required, short
 from molmopoint.errors import MolmoPointError, ProcessingError
 
 TARGETS = ("object", "box", "keypoints")

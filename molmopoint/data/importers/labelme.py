@@ -9,24 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import (
-    PathLike,
-    corners,
-    folder_alike,
-    identity,
-    label_text,
-    listed,
-    picture_path,
-    read_json,
-    recorded_size,
-    required,
-    short,
-    whole_text,
-)
+from molmopoint.data.importers.collector import NEGATIVES, Collector
 from molmopoint.data.importers.journal import Journal
-from molmopoint.data.importers.masks import embedded_mask
 from molmopoint.data.importers.point_lists import BROKEN, WITHOUT_PLACE, PointLists
+from molmopoint.data.importers.reading import PathLike, folder_alike, picture_path, read_json
+from molmopoint.data.importers.shapes import embedded_mask
+from molmopoint.data.importers.values import corners, identity, label_text, listed, recorded_size, required, short, whole_text
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from molmopoint.data.importers.common import MAX_COORDINATE, short
 from molmopoint.data.importers.journal import Journal
-from molmopoint.data.importers.masks import mask_place
 from molmopoint.data.importers.placement import Placement, Size
-from molmopoint.data.importers.rings import clipped_ring, ellipse_ring, ring_area, turned_box_ring
+from molmopoint.data.importers.shapes import clipped_ring, ellipse_ring, mask_place, ring_area, turned_box_ring
+from molmopoint.data.importers.values import MAX_COORDINATE, short
 from molmopoint.data.interior import polygon_interior
 from molmopoint.errors import MolmoPointError, ProcessingError
 

@@ -6,21 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.collecting import Collector
-from molmopoint.data.importers.common import (
-    PathLike,
-    corners,
-    numbers,
-    one_of,
-    picture_path,
-    read_json,
-    recorded_size,
-    required,
-    short,
-    whole_text,
-)
+from molmopoint.data.importers.collector import Collector
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import BROKEN, PointLists
+from molmopoint.data.importers.reading import PathLike, picture_path, read_json
+from molmopoint.data.importers.values import corners, numbers, one_of, recorded_size, required, short, whole_text
 from molmopoint.data.records import FULL_SCALE
 from molmopoint.errors import MolmoPointError, ProcessingError
 

@@ -11,10 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import PathLike, label_text, number, numbers, picture_path, read_json, required, short, whole_text
+from molmopoint.data.importers.collector import NEGATIVES, Collector
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import WITHOUT_PLACE, PointLists
+from molmopoint.data.importers.reading import PathLike, picture_path, read_json
+from molmopoint.data.importers.values import label_text, number, numbers, required, short, whole_text
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 

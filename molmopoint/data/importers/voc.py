@@ -11,20 +11,11 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import (
-    PathLike,
-    folder_alike,
-    label_text,
-    numbers,
-    picture_called,
-    picture_path,
-    read_text,
-    read_xml,
-    recorded_size,
-)
+from molmopoint.data.importers.collector import NEGATIVES, Collector
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import PointLists
+from molmopoint.data.importers.reading import PathLike, folder_alike, picture_called, picture_path, read_text, read_xml
+from molmopoint.data.importers.values import label_text, numbers, recorded_size
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 

@@ -1,4 +1,8 @@
-"""YOLO as Ultralytics and Roboflow write it: data.yaml, folders `images` and `labels`, one text file per picture."""
+"""YOLO data sets, as Ultralytics and Roboflow write them, and those of Darknet.
+
+Both have a label file per picture. Ultralytics and Roboflow list the pictures in data.yaml, by folders `images` and `labels`; Darknet
+in obj.data, which names obj.names and lists of pictures, with the label files beside the pictures.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from molmopoint.data.importers.collecting import NEGATIVES, Collector
-from molmopoint.data.importers.common import PathLike, label_text, one_of, read_text, required, short
+from molmopoint.data.importers.collector import NEGATIVES, Collector
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import KEYPOINTS
-from molmopoint.data.importers.yolo_labels import Kinds, add_labels
-from molmopoint.data.importers.yolo_paths import Places, exists, label_file, listed_pictures
+from molmopoint.data.importers.reading import PathLike, read_text
+from molmopoint.data.importers.values import label_text, one_of, required, short
+from molmopoint.data.importers.yolo_files import LabelFormat, PathRules, exists, label_file, labelled_picture, listed_pictures
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
 
@@ -26,6 +30,9 @@ _ABOVE = "../"
 """Roboflow writes `../train/images` for a folder beside data.yaml; readers drop the first part where it leads nowhere."""
 
 _MAX_KEYPOINTS = 1000
+
+_DATA = "data/"
+"""Folder in front of the paths, which Darknet has and exports have not."""
 
 
 def read_yolo(
@@ -64,29 +71,46 @@ def read_yolo(
     shape = _keypoint_shape(settings.get("kpt_shape"), path.name)
     if target == "keypoints" and shape is None:
         raise ProcessingError(f"expected kpt_shape in {path.name} for the option target=keypoints, got none; this is no pose set")
-    kinds = Kinds(_classes(required(settings, "names", path.name), path.name), shape, settings.get("kpt_names"), target, least)
-    collector = Collector(journal, classes=kinds.labels, negatives=negatives)
-    places = Places.of(path, settings.get("path"), images, without=_ABOVE)
-    for image in dict.fromkeys(_pictures(places, settings[split], journal)):  # lists may name a picture again
-        yield from labelled_picture(collector, image, label_file(image), kinds)
+    label_format = LabelFormat(_classes(required(settings, "names", path.name), path.name), shape, settings.get("kpt_names"), target, least)
+    collector = Collector(journal, classes=label_format.labels, negatives=negatives)
+    rules = PathRules.of(path, settings.get("path"), images, without=_ABOVE)
+    for image in dict.fromkeys(_pictures(rules, settings[split], journal)):  # lists may name a picture again
+        yield from labelled_picture(collector, image, label_file(image), label_format)
     yield from collector.last_rows()
 
 
-def labelled_picture(collector: Collector, image: Path, labels: Path, kinds: Kinds) -> Iterator[dict[str, Any]]:
-    """Rows of one picture."""
-    journal = collector.journal
-    if not is_file(labels):
-        journal.skip("pictures without a label file", f"{image}: left out, there is no label file {labels}")
-        return
-    lists = collector.picture(image, (1.0, 1.0), coords="norm1")
-    if lists is None:
-        return
-    try:
-        add_labels(lists, labels, kinds)
-    except ProcessingError as error:
-        journal.skip("pictures whose labels cannot be read", f"{image}: left out: {error}")
-        return
-    yield from collector.rows(lists)
+def read_darknet(
+    source: PathLike, journal: Journal, images: PathLike | None = None, split: str = "train", negatives: float = NEGATIVES
+) -> Iterator[dict[str, Any]]:
+    """Rows of one split: the middle of each box.
+
+    Paths begin at the folder of obj.data, with or without `data/` in front, and stay there or lead to a folder beside it; a data set
+    that lies elsewhere has to be named by `images`.
+
+    Args:
+        source: obj.data, or the folder that holds it.
+        journal: hears what is left out.
+        images: folder where paths begin, and which they must not leave then.
+        split: key of obj.data: train or valid.
+        negatives: share of rows about absent classes, see `Collector`.
+
+    Raises:
+        ProcessingError: no such data set or split, or a path that leads elsewhere.
+    """
+    path = Path(source) / "obj.data" if Path(source).is_dir() else Path(source)
+    settings = _darknet_settings(path)
+    for key in ("names", split):
+        if key not in settings:
+            known = ", ".join(list(settings)[:20])[:200]
+            raise ProcessingError(f"expected {key!r} in {path.name}, got {known}; check it, or choose another split")
+    rules = PathRules.of(path, None, images, without=_DATA)
+    names = read_text(_found(rules, settings["names"]))
+    classes = dict(enumerate(label_text(line, "obj.names") for line in names.splitlines() if line.strip()))
+    label_format = LabelFormat(classes)
+    collector = Collector(journal, classes=label_format.labels, negatives=negatives)
+    for image in dict.fromkeys(listed_pictures(_found(rules, settings[split]), rules, journal)):
+        yield from labelled_picture(collector, image, label_file(image), label_format)
+    yield from collector.last_rows()
 
 
 def _settings(path: Path, split: str) -> Mapping[str, Any]:
@@ -127,18 +151,18 @@ def _keypoint_shape(shape: Any, where: str) -> tuple[int, int] | None:
     raise ProcessingError(f"{where}: expected kpt_shape as [keypoints, 2 or 3], got {short(shape)}; export it again")
 
 
-def _pictures(places: Places, entry: Any, journal: Journal) -> Iterator[Path]:
+def _pictures(rules: PathRules, entry: Any, journal: Journal) -> Iterator[Path]:
     """Picture files of a split: a folder, a text file with one path per line, or a list of these."""
     for item in entry if isinstance(entry, list) else [entry]:
         if not isinstance(item, str) or not item.strip():
             raise ProcessingError(f"expected the path of a folder of pictures, got {short(item)}; correct data.yaml")
-        place = places.meant(item, exists)
+        place = rules.resolve(item, exists)
         if not exists(place):
             raise ProcessingError(f"expected pictures at {place}, got nothing there; correct the path in data.yaml, or use --images")
         if place.is_file():
-            yield from listed_pictures(place, places, journal)
+            yield from listed_pictures(place, rules, journal)
             continue
-        files = sorted(places.walked(place).rglob("*"))
+        files = sorted(rules.walkable(place).rglob("*"))
         for file in files:
             if file.suffix.lower() in PICTURE_SUFFIXES:
                 yield file
@@ -146,3 +170,22 @@ def _pictures(places: Places, entry: Any, journal: Journal) -> Iterator[Path]:
                 journal.skip(
                     "pictures of formats that are not read", f"{file}: left out, its format is not read; convert it to JPEG or PNG"
                 )
+
+
+def _darknet_settings(path: Path) -> dict[str, str]:
+    """Lines "name = value"."""
+    settings = {}
+    for line in read_text(path).splitlines():
+        name, equals, value = line.partition("=")
+        if equals and value.strip():
+            settings[name.strip()] = value.strip()
+    if not settings:
+        raise ProcessingError(f"expected lines such as 'names = obj.names' in {path}, got none; check that the format is the right one")
+    return settings
+
+
+def _found(rules: PathRules, name: str) -> Path:
+    place = rules.resolve(name, is_file)
+    if not is_file(place):
+        raise ProcessingError(f"expected a file at {place}, got none; correct the path in obj.data, or use --images")
+    return place

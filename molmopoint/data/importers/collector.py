@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from molmopoint.data.importers.common import short
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.placement import Placement, Size, placement_of
 from molmopoint.data.importers.point_lists import PointLists
+from molmopoint.data.importers.values import short
 from molmopoint.errors import ProcessingError
 
 NEGATIVES = 0.2
