@@ -13,7 +13,7 @@ from molmopoint.checkpoints.registry import ROOM
 from molmopoint.config import MolmoPointConfig
 from molmopoint.errors import CheckpointError
 from molmopoint.processing import MolmoPointImageProcessor, MolmoPointProcessor, MolmoPointVideoProcessor
-from molmopoint.processing.answers import TURN_END, TURN_START
+from molmopoint.processing.grounding_answers import TURN_END, TURN_START
 from molmopoint.tokens import RELEASED_TOKENS, point_text
 
 POINT_TOKENS = 31_200

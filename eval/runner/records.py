@@ -20,7 +20,7 @@ import numpy as np
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer
 from molmopoint.eval.passes import ScoredPass
-from molmopoint.processing.text_scanner import CoordsScanner
+from molmopoint.processing.text_point_stream import CoordsScanner
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from molmopoint.eval.speed.settings import Setting
 from molmopoint.eval.speed.timing import now
 from molmopoint.generation import loop
 from molmopoint.generation.rules import DecodingRules
-from molmopoint.processing import image as image_processing
+from molmopoint.processing import image_processor
 
 REST = "everything else"
 LARGEST = 3
@@ -54,10 +54,10 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (DecodingRules, "choose", "choice under the rules"),
     (DecodingRules, "advance", "state of the rules"),
     (loop._Answer, "append", "answer buffers"),
-    (image_processing, "picture_to_tensor", "reading pixels"),
-    (image_processing, "stretch", "resizing and normalising"),
-    (image_processing, "cut_into_patches", "cutting into patches"),
-    (image_processing, "crop_layout", "tables"),
+    (image_processor, "picture_to_tensor", "reading pixels"),
+    (image_processor, "stretch", "resizing and normalising"),
+    (image_processor, "cut_into_patches", "cutting into patches"),
+    (image_processor, "crop_layout", "tables"),
 )
 """Owner, name, part."""
 

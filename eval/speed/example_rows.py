@@ -15,8 +15,8 @@ from molmopoint.config import MolmoPointConfig
 from molmopoint.eval.speed.mix import TOKENS_PER_POINT, Drawn
 from molmopoint.eval.speed.prompts import WORD, picture_ids
 from molmopoint.processing import MolmoPointImageProcessor
-from molmopoint.processing.answers import EncodedText
-from molmopoint.processing.image import CropLayout, crop_layout
+from molmopoint.processing.grounding_answers import EncodedText
+from molmopoint.processing.image_processor import CropLayout, crop_layout
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row, join_pooling
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION

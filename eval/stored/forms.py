@@ -25,7 +25,7 @@ from molmopoint.eval.runner.records import PredictedPoint, Prediction, complete_
 from molmopoint.eval.stored.plain_answers import Space, check_space, json_points, plain_points, to_pixels
 from molmopoint.eval.stored.reward_scores import from_scores
 from molmopoint.files import open_picture
-from molmopoint.processing.text_answers import read_text_answer
+from molmopoint.processing.text_points import read_text_answer
 
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""

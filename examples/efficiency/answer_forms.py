@@ -20,9 +20,8 @@ from torch import Tensor
 from molmopoint.decoding import read_answer
 from molmopoint.generation.rules import DecodingRules
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing.answers import NOTHING_THERE, EncodedText, encode_answer, write_answer
-from molmopoint.processing.text_answers import read_text_answer
-from molmopoint.processing.text_coordinates import text_answer
+from molmopoint.processing.grounding_answers import NOTHING_THERE, EncodedText, encode_answer, write_answer
+from molmopoint.processing.text_points import read_text_answer, text_answer
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 
 Format = Literal["grounding", "text"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from efficiency.plan import Plan
 from efficiency.scene_questions import ask_in_words
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing.answers import encode_answer
+from molmopoint.processing.grounding_answers import encode_answer
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import IGNORED, Row, collate
 

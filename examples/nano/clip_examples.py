@@ -13,8 +13,8 @@ from torch import Tensor
 
 from molmopoint.connector import VisualFeatures
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing.answers import NOTHING_THERE, EncodedText, PointList, encode_answer
 from molmopoint.processing.chat import ChatWriter
+from molmopoint.processing.grounding_answers import NOTHING_THERE, EncodedText, PointList, encode_answer
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import FRAME_END, FRAME_START, IMAGE_PATCH, NO_MORE_POINTS, NO_SELECTION

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from molmopoint.data.questions import KINDS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.options import complete_prompt
-from molmopoint.processing.answers import EncodedText, encode_answer, write_answer
 from molmopoint.processing.chat import ChatWriter
+from molmopoint.processing.grounding_answers import EncodedText, encode_answer, write_answer
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START, NO_MORE_POINTS, NO_SELECTION

@@ -20,9 +20,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from molmopoint.files import open_picture
-from molmopoint.screens.asking import ScreenQuery, ask
 from molmopoint.screens.browser import Browser, View
 from molmopoint.screens.elements import Screen
+from molmopoint.screens.questions import ScreenQuery, draw_questions
 from screens import icon_sets, kits, pages, words
 
 TRAIN_SEED = 88_001
@@ -144,7 +144,7 @@ def absent_names(held_out: bool) -> list[str]:
 
 def questions_about(rng: np.random.Generator, screen: Screen, number: int, held_out: bool) -> tuple[ScreenQuery, ...]:
     """Questions by what can be seen."""
-    return ask(rng, screen, number, unseen_names=False, absent_names=absent_names(held_out))
+    return draw_questions(rng, screen, number, unseen_names=False, absent_names=absent_names(held_out))
 
 
 def draw_shard(

@@ -12,10 +12,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from molmopoint.config import MolmoPointConfig
-from molmopoint.processing.answers import NOTHING_THERE
+from molmopoint.processing.grounding_answers import NOTHING_THERE
 from molmopoint.screens.colours import COLOURS
 from molmopoint.screens.icons import SYNONYMS
-from molmopoint.screens.nouns import AREAS, NOUNS, STATES
+from molmopoint.screens.vocabulary import AREAS, NOUNS, STATES
 from molmopoint.tokens import RELEASED_TOKENS, point_text
 from screens import words
 from screens.settings import CROP, LOCATIONS, MAX_CROPS, PATCH, WINDOW, ScreenSettings

@@ -16,7 +16,7 @@ import numpy as np
 
 from molmopoint.screens.colours import COLOURS
 from molmopoint.screens.icons import SYNONYMS
-from molmopoint.screens.nouns import NOUNS, STATES
+from molmopoint.screens.vocabulary import NOUNS, STATES
 from screens.settings import GRID, LOCATIONS, PATCH
 
 KINDS, ICONS, STATE_NAMES = tuple(NOUNS), tuple(SYNONYMS), tuple(STATES)

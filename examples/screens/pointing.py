@@ -27,7 +27,7 @@ from molmopoint.geometry import points_to_triples
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.options import complete_prompt
 from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.answers import EncodedText, encode_answer, write_answer
+from molmopoint.processing.grounding_answers import EncodedText, encode_answer, write_answer
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION

@@ -15,7 +15,7 @@ from molmopoint.errors import MolmoPointError
 
 if TYPE_CHECKING:
     from molmopoint.screens.browser import View
-    from molmopoint.screens.collecting import Drawn
+    from molmopoint.screens.dataset import Drawn
 
 _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
 _LARGEST, _SMALLEST = 4096, 64
@@ -92,15 +92,15 @@ class _Options:
 
 
 def _run(sources: list[str], out: Path, options: _Options) -> int:
-    from molmopoint.screens.addresses import addresses_of, is_local
+    from molmopoint.files.addresses import is_local_address
     from molmopoint.screens.browser import Browser
-    from molmopoint.screens.collecting import draw_pages
+    from molmopoint.screens.dataset import addresses_of, draw_pages
     from molmopoint.screens.steps import read_steps
 
     notes = console.notes()
     try:
         views, addresses = options.views(), addresses_of(sources)
-        far = [address for address in addresses if not is_local(address)]
+        far = [address for address in addresses if not is_local_address(address)]
         if far and not options.allow_urls:
             raise MolmoPointError(f"expected addresses on this machine, got {far[0]!r}; allow others with --allow-urls")
         script = None if options.steps is None else read_steps(options.steps)

@@ -1,4 +1,4 @@
-"""Pictures from addresses: `data:` ones are decoded, those of the web are fetched, from public hosts alone.
+"""Addresses: which are on this machine, and pictures from them: `data:` ones are decoded, those of the web fetched from public hosts.
 
 An address that a stranger sends may name a host that only this machine can reach: a router, a cloud's metadata service, a database. So
 every host is looked up once, all of its addresses must be public, and the connection goes to the address that was checked. Each
@@ -36,6 +36,8 @@ _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv6 addresses behind which a gateway reaches the IPv4 address in their last 32 bits (RFC 6052)."""
 
 _WEB = re.compile(r"https?://", re.IGNORECASE)
+_REACHED_BY_HOST = ("http", "https", "ws", "wss")
+_REACHED_WITHOUT_HOST = ("data", "blob", "about")
 
 
 def is_data_address(source: str) -> bool:
@@ -46,6 +48,27 @@ def is_data_address(source: str) -> bool:
 def is_web_address(source: str) -> bool:
     """Whether this is an address of the web, `http://...` or `https://...`."""
     return _WEB.match(source) is not None
+
+
+def is_local_address(address: str) -> bool:
+    """Whether an address is on this machine: a file, or a server at a loopback address."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError:
+        return False
+    if parts.scheme in _REACHED_WITHOUT_HOST:
+        return True
+    if parts.scheme == "file":
+        return host in (None, "", "localhost")
+    if parts.scheme not in _REACHED_BY_HOST or not host:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def bytes_of_data_address(address: str) -> bytes:

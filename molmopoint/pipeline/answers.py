@@ -25,8 +25,8 @@ from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.pipeline.requests import Request
 from molmopoint.pipeline.result import PointDistributions, PointingResult
 from molmopoint.pipeline.streaming import EventReader, PieceDecoder, TextEventReader, plain_text
-from molmopoint.processing.text_answers import read_text_answer
-from molmopoint.processing.text_scanner import CoordsScanner
+from molmopoint.processing.text_point_stream import CoordsScanner
+from molmopoint.processing.text_points import read_text_answer
 
 _CLOSING = '">'
 """What ends the coordinates of a list; the model goes on with the label."""

@@ -27,7 +27,8 @@ from molmopoint.pipeline.windows import (
     windows_of_file,
     windows_of_frames,
 )
-from molmopoint.processing.pictures import as_seconds, checked_frames, checked_times, load_picture
+from molmopoint.processing.clips import as_seconds, checked_frames, checked_times
+from molmopoint.processing.pictures import load_picture
 from molmopoint.video import Clip, Cue, end_of_part, open_video, sample_times, subtitle_text
 
 _ROOM_FOR_ANSWER, _ROOM_FOR_PROMPT, _PART_FOR_ANSWER = 2048, 128, 8

@@ -12,8 +12,7 @@ import numpy as np
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_folder
 from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.clips import SampledClip
-from molmopoint.processing.pictures import as_seconds, checked_frames, checked_times, pictures_in
+from molmopoint.processing.clips import SampledClip, as_seconds, checked_frames, checked_times, pictures_in
 from molmopoint.video import MAX_FRAMES, Clip, Cue, RatedFile, as_cues, check_part, is_number, sample_times, subtitle_text
 
 _ROOM = 256

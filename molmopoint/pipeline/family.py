@@ -21,7 +21,7 @@ from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.visual import VisualInput
 from molmopoint.points import Point
 from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.answers import TURN_END
+from molmopoint.processing.grounding_answers import TURN_END
 
 
 class Events(Protocol):

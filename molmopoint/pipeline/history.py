@@ -14,7 +14,7 @@ from molmopoint.decoding import read_answer
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.points import Points
-from molmopoint.processing.text_answers import read_text_answer
+from molmopoint.processing.text_points import read_text_answer
 
 Turn: TypeAlias = PointingResult | tuple[str, Points | str]
 """One earlier turn: a result, or the request with its points or its plain answer."""

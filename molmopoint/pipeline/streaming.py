@@ -41,8 +41,8 @@ from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.family import Events
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.points import Point
-from molmopoint.processing.text_answers import read_text_answer
-from molmopoint.processing.text_scanner import CoordsScanner, WrittenPointReader
+from molmopoint.processing.text_point_stream import CoordsScanner, WrittenPointReader
+from molmopoint.processing.text_points import read_text_answer
 
 _PLACE = re.compile(r"<POINT_\d+>")
 _OPENING = re.compile(r'<(?:points?|tracks)(?:\s+(?P<older>\d)|\b[^<>]*?(?:coords="|\b(?P<attribute>[xy]\d*\s*=\s*")))')

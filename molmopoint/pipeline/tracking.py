@@ -25,7 +25,7 @@ from molmopoint.pipeline.requests import Request, RequestBuilder
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.windows import Window
-from molmopoint.processing.text_coordinates import tagged, written_start
+from molmopoint.processing.text_points import tagged, written_start
 from molmopoint.tracks import Tracks
 from molmopoint.tracks.linking import link
 from molmopoint.tracks.resampling import check_max_gap

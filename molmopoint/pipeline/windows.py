@@ -20,7 +20,7 @@ from PIL import Image
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_folder
 from molmopoint.pipeline.clips import ClipOptions, part_of
-from molmopoint.processing.pictures import checked_frames, pictures_in
+from molmopoint.processing.clips import checked_frames, pictures_in
 from molmopoint.video import Clip, Cue
 
 

@@ -4,7 +4,7 @@ A template writes the pictures before what the user says. What it writes up to t
 of a message tree share; what follows are the branches. Answers of a training row are encoded apart from the text around them, as they
 are when a model generates them, so the template is rendered with a mark in the place of each answer and cut there.
 
-User text is literal: names of placeholders, special tokens and places in it become plain text (`molmopoint.processing.literal`).
+User text is literal: names of placeholders, special tokens and places in it become plain text (`molmopoint.processing.escaping`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from jinja2 import TemplateError
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.answers import EncodedText, PointList, encode_answer
+from molmopoint.processing.escaping import MARK, text_escaper
+from molmopoint.processing.grounding_answers import EncodedText, PointList, encode_answer
 from molmopoint.processing.history import LIST_MARK
-from molmopoint.processing.literal import MARK, literal_text
 from molmopoint.processing.message_tree import Turn
 from molmopoint.tokens import IMAGE_PLACEHOLDER, NO_SELECTION, VIDEO_PLACEHOLDER
 
@@ -96,7 +96,7 @@ class ChatWriter:
         Raises:
             ProcessingError: the template does not accept the turns, or writes something else than pictures and turns.
         """
-        literal = literal_text(self.tokenizer)
+        literal = text_escaper(self.tokenizer)
         said = [literal.escape(text.translate(_MARKS)) for text in texts]
         messages = [_user(said[0], media, count)]
         for text in said[1:]:

@@ -28,13 +28,13 @@ import numpy as np
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import NO_LOCATION, PointingMetadata
 from molmopoint.points import Points
-from molmopoint.processing.answers import NOTHING_THERE, PointList
+from molmopoint.processing.grounding_answers import NOTHING_THERE, PointList
 from molmopoint.tokens import LOCATION, NO_MORE_POINTS, NO_SELECTION, PATCH, SUBPATCH
 
 _Written = TypeVar("_Written")
 
 LIST_MARK = "\ufdd1"
-"""Where a rendered prompt wants the next earlier point list; a noncharacter, like `literal.MARK`."""
+"""Where a rendered prompt wants the next earlier point list; a noncharacter, like `escaping.MARK`."""
 
 
 @dataclass(frozen=True, eq=False)

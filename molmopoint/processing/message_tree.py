@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.answers import EncodedText
+from molmopoint.processing.grounding_answers import EncodedText
 from molmopoint.processing.rows import IGNORED, TRUNK, Row
 from molmopoint.tokens import NO_SELECTION
 

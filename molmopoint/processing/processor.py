@@ -27,13 +27,13 @@ from molmopoint.decoding import Answer, read_answer
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
-from molmopoint.processing.answers import grounding_token_ids
 from molmopoint.processing.chat import ChatWriter
+from molmopoint.processing.escaping import MARK, text_escaper
+from molmopoint.processing.grounding_answers import grounding_token_ids
 from molmopoint.processing.history import EarlierPoints, place_selections, prepare_messages, write_earlier_points
-from molmopoint.processing.image import MolmoPointImageProcessor
-from molmopoint.processing.literal import MARK, literal_text
+from molmopoint.processing.image_processor import MolmoPointImageProcessor
 from molmopoint.processing.samples import Samples, SampleTables, sort_by_sample
-from molmopoint.processing.video import MolmoPointVideoProcessor
+from molmopoint.processing.video_processor import MolmoPointVideoProcessor
 from molmopoint.remote_code import running_no_code
 from molmopoint.tokens import (
     IMAGE_PATCH,
@@ -238,7 +238,7 @@ class MolmoPointProcessor(Molmo2Processor):
         """Renders messages, and with `tokenize=True` turns them into model input; other arguments as in transformers.
 
         Text is literal: names of placeholders, special tokens and places in it become plain text (see
-        `molmopoint.processing.literal`). Points of earlier answers are parts of assistant messages,
+        `molmopoint.processing.escaping`). Points of earlier answers are parts of assistant messages,
         `{"type": "points", "points": points, "label": phrase}`, and become `selection_ids`.
 
         Args:
@@ -304,7 +304,7 @@ class MolmoPointProcessor(Molmo2Processor):
         pieces = text.split(placeholder)  # user text is escaped, so every placeholder is the template's
         if len(pieces) - 1 != len(spans):
             raise ProcessingError(f"expected a chat template with a placeholder for each of {len(spans)} pictures, got {len(pieces) - 1}")
-        ids = literal_text(self.tokenizer).encode(pieces[0] + "".join(span + piece for span, piece in zip(spans, pieces[1:], strict=True)))
+        ids = text_escaper(self.tokenizer).encode(pieces[0] + "".join(span + piece for span, piece in zip(spans, pieces[1:], strict=True)))
         return ids, self._placed([ids], [selected])[0].tolist()
 
     def _render(self, messages: Any, chat_template: str | None, **kwargs: Any) -> Any:
@@ -317,7 +317,7 @@ class MolmoPointProcessor(Molmo2Processor):
 
     def escape_user_text(self, text: str) -> str:
         """The text for a raw prompt, such that nothing in it is a placeholder, a special token or a place."""
-        return literal_text(self.tokenizer).escape(text)
+        return text_escaper(self.tokenizer).escape(text)
 
     def read_answer(self, answer: Any, metadata: PointingMetadata, **kwargs: Any) -> Answer:
         """Points of an answer, given as (T,) ids after the prompt or as text, and what could not become one.
@@ -401,7 +401,7 @@ class MolmoPointProcessor(Molmo2Processor):
             return self.tokenizer(prompts, **kwargs)
         if kwargs.get("return_offsets_mapping"):
             raise NotImplementedError("token offsets of prompts with escaped user text; leave the names of special tokens out of it")
-        rows = [literal_text(self.tokenizer).encode(prompt) for prompt in prompts]
+        rows = [text_escaper(self.tokenizer).encode(prompt) for prompt in prompts]
         if kwargs.get("truncation") and (length := kwargs.get("max_length")):
             left = self.tokenizer.truncation_side == "left"
             rows = [row[-length:] if left else row[:length] for row in rows]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.pictures import pictures_in
+from molmopoint.processing.clips import pictures_in
 from molmopoint.video import Clip
 
 FOLDER_FRAMES = 16

@@ -31,7 +31,7 @@ from torch.nn.functional import pad
 from molmopoint.errors import ProcessingError
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.chat import ANSWER_MARK
-from molmopoint.processing.literal import LiteralText, literal_text
+from molmopoint.processing.escaping import TextEscaper, text_escaper
 from molmopoint.processing.rows import TRUNK, Row
 from molmopoint.reward.clips import as_clip
 from molmopoint.reward.prompts import Asked, Prompt, check_answers, read_prompt
@@ -212,8 +212,8 @@ class RowBuilder:
         return replace(branch, starts=branch.words) if self.settings.begin == "words" else branch
 
     @property
-    def _literal(self) -> LiteralText:
-        return literal_text(self.processor.tokenizer)
+    def _literal(self) -> TextEscaper:
+        return text_escaper(self.processor.tokenizer)
 
     def _opens(self, asked: Asked) -> bool:
         """Whether a row begins with the first token of the tokenizer."""

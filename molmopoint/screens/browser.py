@@ -22,15 +22,25 @@ import numpy as np
 
 from molmopoint.errors import MolmoPointError
 from molmopoint.files import open_picture
-from molmopoint.screens.addresses import is_local
+from molmopoint.files.addresses import is_local_address
+from molmopoint.screens.accessibility import described, frames_in
 from molmopoint.screens.elements import Screen
-from molmopoint.screens.faults import PageFault
-from molmopoint.screens.seeing import read_screen
 from molmopoint.screens.steps import Step
-from molmopoint.screens.trees import described, frames_in
+from molmopoint.screens.visibility import read_screen
 
 MOST_ELEMENTS = 4000
 """Elements of a page that are looked at; the number of further ones is told."""
+
+FAULT_KINDS = {
+    "refused": "an address outside of this machine, without leave",
+    "unreachable": "no page at the address",
+    "slow": "the page did not finish in time",
+    "crash": "the page or the browser ended by itself",
+    "download": "the address is a file to save, not a page",
+    "step": "a step of the script found nothing to act on",
+    "broken": "the page cannot be read",
+}
+"""Kinds of faults."""
 
 _ATTEMPTS = 4
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "microsoft-edge")
@@ -51,6 +61,18 @@ _SCROLL = """(share) => {
 }"""
 
 _T = TypeVar("_T")
+
+
+class PageFault(MolmoPointError):
+    """A page that cannot be drawn.
+
+    Attributes:
+        kind: a key of `FAULT_KINDS`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -146,7 +168,7 @@ class Browser:
         Raises:
             PageFault: there is no page, or it may not be opened.
         """
-        if not self.everywhere and not is_local(address):
+        if not self.everywhere and not is_local_address(address):
             raise PageFault("refused", f"expected an address on this machine, got {address!r}; allow others with --allow-urls")
         self._run(self._open(address), self.seconds + 10)
 
@@ -235,7 +257,7 @@ class Browser:
         context = await self._browser.new_context(service_workers="block", accept_downloads=False, reduced_motion="reduce")
         if not self.everywhere:
             await context.route(_is_web, self._stop_far_requests)
-            await context.route_web_socket(lambda address: not is_local(address), self._stop_socket)
+            await context.route_web_socket(lambda address: not is_local_address(address), self._stop_socket)
         self._context, self._page = context, None
         await self._fresh_page()
 
@@ -268,7 +290,7 @@ class Browser:
 
     # ---- What pages do by themselves
     async def _stop_far_requests(self, route: Any) -> None:
-        if is_local(route.request.url):
+        if is_local_address(route.request.url):
             await route.continue_()
             return
         self.events["request blocked"] += 1

@@ -16,11 +16,11 @@ class Element:
     """One element that can be seen.
 
     Attributes:
-        kind: what it is, a key of `molmopoint.screens.nouns.NOUNS`.
+        kind: what it is, a key of `molmopoint.screens.vocabulary.NOUNS`.
         boxes: its visible parts; the first is the largest. Text that is broken across lines has several.
         name: its accessible name, "" without one.
         text: words that are seen on it, "" without any.
-        states: words of `molmopoint.screens.nouns.STATES` that are true of it.
+        states: words of `molmopoint.screens.vocabulary.STATES` that are true of it.
         colour: the name of the colour a person would call it by, or None where there is no single one.
         icon: the picture on it, a key of `molmopoint.screens.icons.SYNONYMS`.
         row: number of the list item, table row or card that it stands in.

@@ -15,7 +15,7 @@ import torch
 from molmopoint.decoding import read_answer
 from molmopoint.points import Points
 from molmopoint.processing import MolmoPointProcessor
-from molmopoint.processing.answers import grounding_token_ids
+from molmopoint.processing.grounding_answers import grounding_token_ids
 from molmopoint.processing.pictures import load_picture
 from molmopoint.processing.rows import Row
 from molmopoint.training.formatting import Conversation

@@ -21,9 +21,9 @@ from molmopoint.data.record_parsing import row_error
 from molmopoint.data.records import FULL_SCALE, TRACK_STYLES, Record, to_pixels
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata, points_to_triples
-from molmopoint.processing.answers import PointList, Style, write_answer
+from molmopoint.processing.grounding_answers import PointList, Style, write_answer
 from molmopoint.processing.message_tree import LossWeighting
-from molmopoint.processing.text_coordinates import tagged, written_start
+from molmopoint.processing.text_points import tagged, written_start
 from molmopoint.training.rules import FINETUNING_WEIGHTS, PLAIN_WEIGHTS, FormattingRules, Kind, TrackStyle, published_rules, weighting_of
 from molmopoint.training.templates import (
     draw_caption_prompt,

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from molmopoint.data.records import Record
-from molmopoint.processing.answers import Style
+from molmopoint.processing.grounding_answers import Style
 from molmopoint.processing.message_tree import LossWeighting
 
 Kind = Literal["points", "answer", "caption", "video_caption"]

@@ -27,7 +27,7 @@ import numpy as np
 
 from molmopoint.data.records import TRACK_STYLES, Record
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.text_coordinates import tagged
+from molmopoint.processing.text_points import tagged
 
 NO_POINTS_PLEASE = (
     "No points please.",

@@ -20,10 +20,9 @@ import numpy as np
 from molmopoint.errors import ProcessingError
 from molmopoint.points import Points
 from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
-from molmopoint.processing.answers import TURN_END, TURN_START, Style
+from molmopoint.processing.grounding_answers import TURN_END, TURN_START, Style
 from molmopoint.processing.rows import Row
-from molmopoint.processing.text_answers import read_text_answer
-from molmopoint.processing.text_coordinates import text_answer, text_tracks
+from molmopoint.processing.text_points import read_text_answer, text_answer, text_tracks
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LOW_RES_PATCH, VIDEO_PLACEHOLDER, VISION_TOKENS
 from molmopoint.training.families import Seen, look_at
 from molmopoint.training.formatting import Conversation

@@ -1,7 +1,6 @@
 """Which frames of a video the model sees, and reading exactly those: files, animated pictures, parts of them, subtitles."""
 
-from molmopoint.video.clip import LATEST, MAX_FRAME_PIXELS, Clip, DamagedVideoError, RatedFile, VideoReader
-from molmopoint.video.reading import (
+from molmopoint.video.loading import (
     MAX_CLIP_PIXELS,
     check_part,
     end_of_part,
@@ -12,6 +11,7 @@ from molmopoint.video.reading import (
     tell,
     until_undamaged,
 )
+from molmopoint.video.reader import LATEST, MAX_FRAME_PIXELS, Clip, DamagedVideoError, RatedFile, VideoReader
 from molmopoint.video.sampling import MAX_FRAMES, MAX_RATE_OF_FPS_MODE, SampleMode, check_frame_count, sample_indices, sample_times
 from molmopoint.video.subtitles import Cue, as_cues, subtitle_text
 

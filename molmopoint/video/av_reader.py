@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from molmopoint.errors import ProcessingError
-from molmopoint.video.clip import TIME_TOLERANCE, DamagedVideoError, average_rate, check_frame_size, cut_off_note, damage_note, unreadable
 from molmopoint.video.containers import import_av, open_media
 from molmopoint.video.display import Display
+from molmopoint.video.reader import TIME_TOLERANCE, DamagedVideoError, average_rate, check_frame_size, cut_off_note, damage_note, unreadable
 
 if TYPE_CHECKING:
     from av.container import InputContainer

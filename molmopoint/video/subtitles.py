@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
-from molmopoint.video.clip import LATEST
 from molmopoint.video.containers import SUBTITLE_FORMATS, import_av, open_media, recognised
+from molmopoint.video.reader import LATEST
 
 REACH = 1.0
 """Seconds from a frame that is seen up to which subtitles are kept, as in training."""

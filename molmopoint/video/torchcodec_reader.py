@@ -11,7 +11,9 @@ import numpy as np
 
 from molmopoint.errors import ProcessingError
 from molmopoint.video.av_reader import first_look
-from molmopoint.video.clip import (
+from molmopoint.video.containers import import_av, not_media, recognised
+from molmopoint.video.display import Display, read_matrix
+from molmopoint.video.reader import (
     TIME_TOLERANCE,
     DamagedVideoError,
     VideoReader,
@@ -21,9 +23,6 @@ from molmopoint.video.clip import (
     damage_note,
     unreadable,
 )
-from molmopoint.video.containers import import_av, not_media, recognised
-from molmopoint.video.display import Display
-from molmopoint.video.mp4_matrix import read_matrix
 
 if TYPE_CHECKING:
     from torchcodec.decoders._video_decoder import VideoDecoder

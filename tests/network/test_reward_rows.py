@@ -16,7 +16,7 @@ from toy_processor import frames, picture
 
 from molmopoint.errors import ProcessingError
 from molmopoint.points import Points
-from molmopoint.processing.literal import literal_text
+from molmopoint.processing.escaping import text_escaper
 from molmopoint.reward import SEPARATOR, RewardModel, RewardSettings, RowBuilder, add_separator, collate
 from molmopoint.video import Clip
 
@@ -34,7 +34,7 @@ def builder_of(family: Any, template: str = TEMPLATE, **given: Any) -> RowBuilde
 
 def whole_text(builder: RowBuilder, prompt: str, answers: list[str], template: str) -> list[int]:
     """Ids of the row as one text, written by hand."""
-    literal = literal_text(builder.processor.tokenizer)
+    literal = text_escaper(builder.processor.tokenizer)
     prompt, joined = literal.escape(prompt), BETWEEN.join(literal.escape(answer) for answer in answers)
     published = template == PUBLISHED
     user = builder.settings.layout == "user"
@@ -178,7 +178,7 @@ def test_words_that_run_together_are_told_apart_or_refused():
 
 def test_a_separator_typed_before_the_tokenizer_knew_it_stays_text():
     processor = reward_processor("molmopoint")
-    literal_text(processor.tokenizer).escape("what was escaped before the separator had a name")
+    text_escaper(processor.tokenizer).escape("what was escaped before the separator had a name")
     builder = RowBuilder(processor, RewardSettings())
     row = builder.row(builder.prompt("What?"), [f"one{SEPARATOR}two", "three"])
     assert int((row.input_ids == builder.separator_id).sum()) == 1

@@ -27,7 +27,7 @@ from molmopoint.pipeline.clips import ClipOptions
 from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.points import Point, Points
 from molmopoint.processing import Molmo2PointingProcessor
-from molmopoint.processing.text_coordinates import text_points
+from molmopoint.processing.text_points import text_points
 from molmopoint.video import Clip
 
 STEPS = 16

@@ -18,10 +18,9 @@ from typer.testing import CliRunner
 from molmopoint.cli import app
 from molmopoint.data.records import read_records, to_pixels
 from molmopoint.errors import MolmoPointError
-from molmopoint.screens.browser import Browser, View
-from molmopoint.screens.collecting import draw_pages
+from molmopoint.screens.browser import Browser, PageFault, View
+from molmopoint.screens.dataset import draw_pages
 from molmopoint.screens.elements import Element, Screen
-from molmopoint.screens.faults import PageFault
 from molmopoint.screens.steps import Script, Step
 
 pytestmark = pytest.mark.browser

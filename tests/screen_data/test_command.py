@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from molmopoint.cli import app
 from molmopoint.data.records import parse_record, record_fields
-from molmopoint.screens.asking import ask
 from molmopoint.screens.browser import View
-from molmopoint.screens.collecting import Drawn, element_fields, row_of, target_of
+from molmopoint.screens.dataset import Drawn, element_fields, row_of, target_of
+from molmopoint.screens.questions import draw_questions
 
 
 def test_rows_are_in_the_format_of_the_library():
-    queries = ask(np.random.default_rng(0), files_screen(), 20, absent_names=["Print"])
+    queries = draw_questions(np.random.default_rng(0), files_screen(), 20, absent_names=["Print"])
     assert any(not query.targets for query in queries)
     for number, query in enumerate(queries, start=1):
         record = row_of(query, "images/a.png", number)

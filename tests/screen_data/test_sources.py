@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from molmopoint.errors import MolmoPointError
-from molmopoint.screens.addresses import addresses_of, is_local, short_name
+from molmopoint.files.addresses import is_local_address
+from molmopoint.screens.dataset import addresses_of, short_name
 from molmopoint.screens.steps import Script, Step, read_steps
 
 
@@ -28,7 +29,7 @@ from molmopoint.screens.steps import Script, Step, read_steps
     ],
 )
 def test_addresses_on_this_machine(address: str):
-    assert is_local(address)
+    assert is_local_address(address)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_addresses_on_this_machine(address: str):
     ],
 )
 def test_addresses_elsewhere(address: str):
-    assert not is_local(address)
+    assert not is_local_address(address)
 
 
 def test_sources_become_addresses_once_and_in_order(tmp_path: Path):

@@ -17,7 +17,7 @@ from molmopoint import tokens
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.geometry import triples_to_points
 from molmopoint.points import Points
-from molmopoint.processing.literal import MARK
+from molmopoint.processing.escaping import MARK
 from molmopoint.tokens import NO_MORE_POINTS, point_text
 from molmopoint.video import Clip
 

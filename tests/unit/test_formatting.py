@@ -17,7 +17,7 @@ from molmopoint.data.records import FULL_SCALE, Record, RecordPoint, parse_recor
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import triples_to_points
 from molmopoint.pipeline.options import COUNTING_TEMPLATE, POINTING_TEMPLATE
-from molmopoint.processing.answers import NOTHING_THERE, PointList
+from molmopoint.processing.grounding_answers import NOTHING_THERE, PointList
 from molmopoint.processing.message_tree import LossWeighting
 from molmopoint.processing.rows import IGNORED, Row
 from molmopoint.tokens import PATCH, ExtendedVocabulary, Kind

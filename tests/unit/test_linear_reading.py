@@ -22,8 +22,8 @@ from molmopoint.pipeline.history import conversation
 from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.streaming import MarkupStripper, plain_text
 from molmopoint.points import Points
-from molmopoint.processing.text_answers import read_text_answer
-from molmopoint.processing.text_scanner import CoordsScanner
+from molmopoint.processing.text_point_stream import CoordsScanner
+from molmopoint.processing.text_points import read_text_answer
 from molmopoint.tokens import IMAGE_PLACEHOLDER
 
 SIZE = (640, 480)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.errors import ProcessingError
-from molmopoint.processing.answers import EncodedText
+from molmopoint.processing.grounding_answers import EncodedText
 from molmopoint.processing.message_tree import LossWeighting, MessageTree, Turn, build_row
 from molmopoint.processing.rows import IGNORED, TRUNK, Row
 

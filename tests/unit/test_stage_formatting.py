@@ -12,10 +12,10 @@ from toy_processor import frames, picture, toy_processor
 from molmopoint.data.records import Record, parse_record
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import triples_to_points
-from molmopoint.processing.answers import PointList
+from molmopoint.processing.grounding_answers import PointList
 from molmopoint.processing.message_tree import LossWeighting
 from molmopoint.processing.rows import Row
-from molmopoint.processing.text_coordinates import TRACK_TAGS
+from molmopoint.processing.text_points import TRACK_TAGS
 from molmopoint.training.formatting import NO_TRACKS, FormattingRules, format_record, published_rules
 from molmopoint.training.templates import NO_POINTS_PLEASE, asks_to_count
 from molmopoint.training.trees import format_tree, group_records, tree_row

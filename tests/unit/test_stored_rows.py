@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from molmopoint.processing.answers import EncodedText
+from molmopoint.processing.grounding_answers import EncodedText
 from molmopoint.processing.message_tree import LossWeighting, MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row
 from molmopoint.tokens import NO_MORE_POINTS

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from molmopoint.errors import ProcessingError
-from molmopoint.video import Clip, open_video, read_video, reading, sample_indices, sample_times
+from molmopoint.video import Clip, loading, open_video, read_video, sample_indices, sample_times
 from molmopoint.video.torchcodec_reader import torchcodec_decoder
 
 
@@ -117,7 +117,7 @@ def film(request, tmp_path_factory) -> Path:
 def decoder(request, film, monkeypatch) -> str:
     """Reads with one of the two decoders; torchcodec only where its libraries are found."""
     if request.param == "av":
-        monkeypatch.setattr(reading, "torchcodec_decoder", lambda path: None)
+        monkeypatch.setattr(loading, "torchcodec_decoder", lambda path: None)
     elif torchcodec_decoder(film) is None:
         pytest.skip("torchcodec cannot be loaded here")
     return request.param

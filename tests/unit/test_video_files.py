@@ -11,7 +11,7 @@ from films import COUNT, FPS, SIZE, cut, greys, picture_of, turned, write_animat
 from PIL import Image
 
 from molmopoint.errors import InputWarning, ProcessingError
-from molmopoint.video import MAX_CLIP_PIXELS, MAX_FRAMES, Clip, VideoReader, open_video, read_frames, read_video, reading, torchcodec_reader
+from molmopoint.video import MAX_CLIP_PIXELS, MAX_FRAMES, Clip, VideoReader, loading, open_video, read_frames, read_video, torchcodec_reader
 from molmopoint.video.av_reader import AvReader
 from molmopoint.video.torchcodec_reader import TorchcodecReader, torchcodec_decoder
 
@@ -43,11 +43,11 @@ def films(folder) -> dict[str, Path]:
 def decoder(request, films, monkeypatch) -> str:
     """What is installed; torchcodec only where its libraries are found."""
     if request.param == "av":
-        monkeypatch.setattr(reading, "torchcodec_decoder", lambda path: None)
+        monkeypatch.setattr(loading, "torchcodec_decoder", lambda path: None)
     elif torchcodec_decoder(films["plain"]) is None:
         pytest.skip("torchcodec cannot be loaded here")
     elif request.param == "torchcodec alone":
-        monkeypatch.setattr(reading, "import_av", lambda: None)
+        monkeypatch.setattr(loading, "import_av", lambda: None)
     return request.param
 
 
@@ -186,11 +186,11 @@ def test_addresses_are_refused(address):
 def test_limits(films, folder, monkeypatch):
     with pytest.raises(ProcessingError, match=f"at most {MAX_FRAMES} frames, got {MAX_FRAMES + 1}"):
         read_video(films["plain"], max_frames=MAX_FRAMES + 1)
-    monkeypatch.setattr(reading, "MAX_CLIP_PIXELS", 5 * 64 * 48)
+    monkeypatch.setattr(loading, "MAX_CLIP_PIXELS", 5 * 64 * 48)
     with pytest.raises(ProcessingError, match=r"at most 15,360 pixels over all frames, got 24,576 in 8 frames of 64 x 48"):
         read_video(films["plain"])
     assert MAX_CLIP_PIXELS > 384 * 1920 * 1080, "what the model can see of a usual video"
-    monkeypatch.setattr("molmopoint.video.clip.MAX_FRAME_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr("molmopoint.video.reader.MAX_FRAME_PIXELS", 64 * 48 - 1)
     for reader in (open_video, AvReader):
         with pytest.raises(ProcessingError, match=r"frames of 1 to 3,071 pixels .* got 64 x 48"):
             reader(films["plain"])

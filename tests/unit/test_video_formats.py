@@ -18,8 +18,7 @@ from molmopoint.pipeline.video_writing import check_video_path, write_video
 from molmopoint.video import RatedFile, VideoReader, as_cues, open_video, read_frames, read_video, torchcodec_reader
 from molmopoint.video.av_reader import AvReader
 from molmopoint.video.containers import recognised
-from molmopoint.video.display import Display
-from molmopoint.video.mp4_matrix import read_matrix
+from molmopoint.video.display import Display, read_matrix
 from molmopoint.video.torchcodec_reader import TorchcodecReader, torchcodec_decoder
 
 WORDS = "1\n00:00:00,000 --> 00:00:02,000\nthe password is swordfish\n\n"

@@ -27,7 +27,7 @@ from molmopoint.processing.clips import (
     metadata_per_clip,
     sample_clip,
 )
-from molmopoint.processing.image import PixelSettings, checked_crop_size, cut_into_patches, stretch
+from molmopoint.processing.image_processor import PixelSettings, checked_crop_size, cut_into_patches, stretch
 from molmopoint.video import DamagedVideoError
 
 

@@ -25,7 +25,7 @@ MARK = "\ufdd0"
 _POINT_NAME = r"<POINT_[0-9]+>"
 
 
-class LiteralText:
+class TextEscaper:
     """Escapes user text and encodes escaped prompts, for one tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -92,15 +92,15 @@ class LiteralText:
         return ids
 
 
-_LITERAL_TEXTS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int, LiteralText]] = WeakKeyDictionary()
+_LITERAL_TEXTS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int, TextEscaper]] = WeakKeyDictionary()
 
 
-def literal_text(tokenizer: PreTrainedTokenizerBase) -> LiteralText:
-    """The `LiteralText` of a tokenizer, made once and again when tokens are added or renamed."""
+def text_escaper(tokenizer: PreTrainedTokenizerBase) -> TextEscaper:
+    """The `TextEscaper` of a tokenizer, made once and again when tokens are added or renamed."""
     backend, size = getattr(tokenizer, "_tokenizer", None), len(tokenizer)
     known = _LITERAL_TEXTS.get(tokenizer)
     if known is None or known[0] is not backend or known[1] != size:
-        known = (backend, size, LiteralText(tokenizer))
+        known = (backend, size, TextEscaper(tokenizer))
         _LITERAL_TEXTS[tokenizer] = known
     return known[2]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from molmopoint.errors import GroundingError
 from molmopoint.points import Points
-from molmopoint.processing.text_answers import TextForm, read_text_answer
+from molmopoint.processing.text_points import TextForm, read_text_answer
 
 ONE = [(1000, 500)]
 THREE = [(1000, 500), (200, 100), (10, 10)]

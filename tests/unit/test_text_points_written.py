@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from molmopoint.data.records import Record, RecordPoint
 from molmopoint.errors import GroundingError, ProcessingError
-from molmopoint.processing.text_answers import read_text_answer
-from molmopoint.processing.text_coordinates import text_answer, text_points, text_tracks
+from molmopoint.processing.text_points import read_text_answer, text_answer, text_points, text_tracks
 from molmopoint.training.formatting import FormattingRules, format_record
 from molmopoint.training.text_coordinates import TextCoordinates
 

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.points import Points
-from molmopoint.processing.text_answers import TextForm, read_text_answer
-from molmopoint.processing.text_coordinates import text_list
-from molmopoint.processing.text_scanner import CoordsScanner, WrittenPointReader
+from molmopoint.processing.text_point_stream import CoordsScanner, WrittenPointReader
+from molmopoint.processing.text_points import TextForm, read_text_answer, text_list
 
 SIZES = [(1000, 500), (200, 100)]
 PARTS = [

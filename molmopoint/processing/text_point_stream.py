@@ -1,6 +1,6 @@
 """Coordinates of a point list while it is being written: what is complete after each piece of text.
 
-The grammar is that of `text_answers`; here it is followed piece by piece, for streams and for limits on the number of points.
+The grammar is that of `text_points`; here it is followed piece by piece, for streams and for limits on the number of points.
 Only lists with a `coords` attribute are followed: once an answer has one, other forms in it are not read.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from molmopoint.points import Points
-from molmopoint.processing.text_answers import COORDS_END, COORDS_NAME, INTEGER, SEPARATOR, TextForm, TextReader
+from molmopoint.processing.text_points import COORDS_END, COORDS_NAME, INTEGER, SEPARATOR, TextForm, TextReader
 
 _OPENING = re.compile(r"<(points?|tracks)(?!\w)(?=.)", re.DOTALL)
 """A tag's name with the character after it, without which the name may go on."""

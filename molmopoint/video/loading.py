@@ -16,10 +16,10 @@ import numpy as np
 
 from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.files import is_file, is_folder
-from molmopoint.video.animations import open_animation
 from molmopoint.video.av_reader import AvReader
-from molmopoint.video.clip import Clip, DamagedVideoError, RatedFile, VideoReader
 from molmopoint.video.containers import import_av
+from molmopoint.video.pillow_reader import open_animation
+from molmopoint.video.reader import Clip, DamagedVideoError, RatedFile, VideoReader
 from molmopoint.video.sampling import MAX_RATE_OF_FPS_MODE, SampleMode, sample_times
 from molmopoint.video.torchcodec_reader import TorchcodecReader, torchcodec_decoder
 

@@ -16,7 +16,7 @@ import numpy as np
 from molmopoint.screens.colours import colour_of, has_surface, is_blank
 from molmopoint.screens.elements import Box, Element, Screen
 from molmopoint.screens.icons import icon_of
-from molmopoint.screens.nouns import AREAS, kind_of, states_of
+from molmopoint.screens.vocabulary import AREAS, kind_of, states_of
 
 SEEN = 0.5
 """An element is seen if at least this part of it is, or `SEEN_LARGE` of a large one."""

@@ -16,11 +16,10 @@ import torch
 from transformers import Molmo2ImageProcessor, Molmo2Processor, Molmo2VideoProcessor
 
 from molmopoint.geometry import PointingMetadata
-from molmopoint.processing.answers import NOTHING_THERE
+from molmopoint.processing.grounding_answers import NOTHING_THERE
 from molmopoint.processing.history import EarlierPoints, fill_marks
 from molmopoint.processing.processor import MolmoPointProcessor
-from molmopoint.processing.text_answers import TextAnswer, read_text_answer
-from molmopoint.processing.text_coordinates import text_list
+from molmopoint.processing.text_points import TextAnswer, read_text_answer, text_list
 from molmopoint.tokens import NO_SELECTION
 
 

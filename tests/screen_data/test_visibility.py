@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from molmopoint.screens.accessibility import described, frames_in
 from molmopoint.screens.colours import COLOURS, colour_of, is_blank, name_of
 from molmopoint.screens.icons import STEMS, SYNONYMS, icon_of
-from molmopoint.screens.nouns import NOUNS, kind_of, states_of
-from molmopoint.screens.seeing import read_screen, seen_boxes, seen_part
-from molmopoint.screens.trees import described, frames_in
+from molmopoint.screens.visibility import read_screen, seen_boxes, seen_part
+from molmopoint.screens.vocabulary import NOUNS, kind_of, states_of
 
 
 def test_a_whole_rectangle_is_seen_whole():

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from molmopoint.decoding import read_answer
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.geometry import PointingMetadata
-from molmopoint.processing.answers import NOTHING_THERE, PointList, encode_answer, grounding_token_ids, write_answer
+from molmopoint.processing.grounding_answers import NOTHING_THERE, PointList, encode_answer, grounding_token_ids, write_answer
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION, RELEASED_TOKENS, ExtendedVocabulary, Kind, point_text
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from molmopoint.screens.colours import COLOURS
 from molmopoint.screens.elements import Element, Screen
 from molmopoint.screens.icons import SYNONYMS, words_for
-from molmopoint.screens.nouns import NOUNS, STATES
+from molmopoint.screens.vocabulary import NOUNS, STATES
 
 KINDS: dict[str, float] = {
     "type": 0.14, "colour": 0.14, "state": 0.10, "icon": 0.22, "name": 0.24, "position": 0.08, "relation": 0.08,
@@ -374,7 +374,7 @@ class _Asker:
         return None
 
 
-def ask(
+def draw_questions(
     rng: np.random.Generator, screen: Screen, number: int, *, unseen_names: bool = True, absent_names: Sequence[str] = ()
 ) -> tuple[ScreenQuery, ...]:
     """Questions about a screen, no two about the same thing.

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -25,17 +27,45 @@ from molmopoint.data.contact_sheet import contact_sheet
 from molmopoint.data.records import Record, RecordPoint, write_records
 from molmopoint.errors import MolmoPointError
 from molmopoint.files import written_whole
-from molmopoint.screens.addresses import short_name
-from molmopoint.screens.asking import ScreenQuery, ask
-from molmopoint.screens.browser import Browser, View
+from molmopoint.screens.browser import Browser, PageFault, View
 from molmopoint.screens.elements import Element, Screen
-from molmopoint.screens.faults import PageFault
+from molmopoint.screens.questions import ScreenQuery, draw_questions
 from molmopoint.screens.steps import Script
+
+PAGE_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
+"""Endings of files in a folder that are pages."""
 
 SOURCE = "screens"
 """Name of the data in the rows, for loss weights."""
 _MOST_NAMES = 400
 """Names of other pages that absent things are called by."""
+
+
+def addresses_of(sources: Sequence[str]) -> list[str]:
+    """The addresses of all pages that some sources name, each once, in order.
+
+    Args:
+        sources: HTML files, folders of them (with those below), and addresses.
+
+    Raises:
+        MolmoPointError: a source is neither there nor an address.
+    """
+    found: dict[str, None] = {}
+    for source in sources:
+        if "://" in source:
+            found[_checked(source)] = None
+            continue
+        path = Path(source)
+        if path.is_dir():
+            pages = sorted(page for page in path.rglob("*") if page.suffix.lower() in PAGE_SUFFIXES and page.is_file())
+            if not pages:
+                raise MolmoPointError(f"expected HTML files in {source!r}, got none; name another folder")
+            found.update((page.resolve().as_uri(), None) for page in pages)
+        elif path.is_file():
+            found[path.resolve().as_uri()] = None
+        else:
+            raise MolmoPointError(f"expected an HTML file, a folder or an address, got {source!r}; write addresses with http://")
+    return list(found)
 
 
 @dataclass
@@ -182,7 +212,7 @@ def _write_rows(pictures: Sequence[_Picture], out: Path, drawn: Drawn, questions
         seen.append(
             {"image": picture.name, "address": screen.address, "view": screen.view, "elements": list(map(element_fields, screen.elements))}
         )
-        queries = ask(np.random.default_rng([seed, i]), screen, questions, absent_names=names) if screen.elements else ()
+        queries = draw_questions(np.random.default_rng([seed, i]), screen, questions, absent_names=names) if screen.elements else ()
         drawn.empty += not queries
         for query in queries:
             number = len(records) + 1
@@ -212,3 +242,22 @@ def element_fields(element: Element) -> dict[str, Any]:
 
 def _rounded(element: Element) -> list[list[float]]:
     return [[round(value, 1) for value in box] for box in element.boxes]
+
+
+def short_name(address: str) -> str:
+    """A few letters of an address, for names of files."""
+    parts = urlsplit(address)
+    stem = os.path.splitext(parts.path.rstrip("/").rsplit("/", 1)[-1])[0] or parts.hostname or "page"  # noqa: PTH122
+    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in stem)
+    return kept.strip("-")[:40] or "page"
+
+
+def _checked(source: str) -> str:
+    """An address that a browser can be sent to."""
+    try:
+        scheme = urlsplit(source).scheme.lower()
+    except ValueError as error:
+        raise MolmoPointError(f"expected an address, got {source!r} ({error}); correct it") from error
+    if scheme not in ("http", "https", "file"):
+        raise MolmoPointError(f"expected an address with http, https or file, got {source!r}; correct it")
+    return source

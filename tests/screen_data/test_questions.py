@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_screens import element, files_screen, screen
 
-from molmopoint.screens.asking import KINDS, ScreenQuery, ask
 from molmopoint.screens.elements import Element, Screen
 from molmopoint.screens.icons import SYNONYMS
-from molmopoint.screens.nouns import NOUNS, STATES
+from molmopoint.screens.questions import KINDS, ScreenQuery, draw_questions
+from molmopoint.screens.vocabulary import NOUNS, STATES
 
 
 def questions(shown: Screen, seeds: int = 40, **more: object) -> list[ScreenQuery]:
-    return [query for seed in range(seeds) for query in ask(np.random.default_rng(seed), shown, 12, **more)]  # type: ignore[arg-type]
+    return [query for seed in range(seeds) for query in draw_questions(np.random.default_rng(seed), shown, 12, **more)]  # type: ignore[arg-type]
 
 
 def test_all_kinds_of_questions_are_asked_and_answered_rightly():
@@ -155,18 +155,21 @@ def test_names_in_other_scripts_are_asked_for():
 
 
 def test_empty_screens_and_long_or_wordless_names_give_no_names():
-    assert not ask(np.random.default_rng(0), screen(), 5) or all(not query.targets for query in ask(np.random.default_rng(0), screen(), 5))
+    on_nothing = draw_questions(np.random.default_rng(0), screen(), 5)
+    assert all(not query.targets for query in on_nothing)
+        not query.targets for query in draw_questions(np.random.default_rng(0), screen(), 5)
+    )
     shown = screen(element("button", 0, 0, text="x" * 200), element("button", 0, 40, text="→"))
     assert not [query for query in questions(shown) if query.kind == "name"]
 
 
 def test_ten_thousand_elements_are_asked_about():
     many = screen(*(element("button", i % 100, i // 100, 1, 1, text=f"B{i}") for i in range(10_000)))
-    assert len(ask(np.random.default_rng(0), many, 5)) == 5
+    assert len(draw_questions(np.random.default_rng(0), many, 5)) == 5
 
 
 def test_the_same_seed_asks_the_same():
-    first, second = (ask(np.random.default_rng(3), files_screen(), 10) for _ in range(2))
+    first, second = (draw_questions(np.random.default_rng(3), files_screen(), 10) for _ in range(2))
     assert first == second
 
 
@@ -190,7 +193,7 @@ made = st.builds(
 @settings(derandomize=True, max_examples=150)
 def test_whatever_is_seen_targets_are_seen_and_no_question_comes_twice(elements: list[Element], seed: int):
     shown = screen(*elements)
-    asked = ask(np.random.default_rng(seed), shown, 8, absent_names=["Print"])
+    asked = draw_questions(np.random.default_rng(seed), shown, 8, absent_names=["Print"])
     for query in asked:
         assert all(any(target is other for other in shown.elements) for target in query.targets)
         assert query.prompt.strip() and query.label.strip() and query.kind in KINDS

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from molmopoint.errors import ProcessingError
 from molmopoint.files import open_picture
-from molmopoint.video.clip import TIME_TOLERANCE, average_rate, check_frame_size, damage_note, unreadable
+from molmopoint.video.reader import TIME_TOLERANCE, average_rate, check_frame_size, damage_note, unreadable
 
 _MOVING = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _JPEG_STREAMS = frozenset({".mjpeg", ".mjpg"})

@@ -22,7 +22,7 @@ import numpy as np
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.geometry import NO_LOCATION, PointingMetadata, points_to_triples
 from molmopoint.points import Points
-from molmopoint.processing.literal import literal_text
+from molmopoint.processing.escaping import text_escaper
 from molmopoint.tokens import LOCATION, NO_MORE_POINTS, NO_SELECTION, PATCH, SUBPATCH
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
@@ -194,7 +194,7 @@ def _encode_literally(texts: Sequence[str], tokenizer: Any) -> dict[str, list[in
     first_added = min(known, default=math.inf)  # a tokenizer without grounding tokens has no <POINT_n> either
     for text, ids in encoded.items():
         if max(ids, default=0) >= first_added:  # <POINT_n> is an added token, but not a special one
-            literal = literal_text(tokenizer)
+            literal = text_escaper(tokenizer)
             encoded[text] = literal.encode(literal.escape(text))
     return encoded
 
