@@ -157,8 +157,6 @@ def test_names_in_other_scripts_are_asked_for():
 def test_empty_screens_and_long_or_wordless_names_give_no_names():
     on_nothing = draw_questions(np.random.default_rng(0), screen(), 5)
     assert all(not query.targets for query in on_nothing)
-        not query.targets for query in draw_questions(np.random.default_rng(0), screen(), 5)
-    )
     shown = screen(element("button", 0, 0, text="x" * 200), element("button", 0, 40, text="→"))
     assert not [query for query in questions(shown) if query.kind == "name"]
 
