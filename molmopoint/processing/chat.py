@@ -4,7 +4,7 @@ A template writes the pictures before what the user says. What it writes up to t
 of a message tree share; what follows are the branches. Answers of a training row are encoded apart from the text around them, as they
 are when a model generates them, so the template is rendered with a mark in the place of each answer and cut there.
 
-User text is literal: names of placeholders, special tokens and places in it become plain text (`molmopoint.processing.escaping`).
+User text is escaped: names of placeholders, special tokens and places in it become plain text (`molmopoint.processing.escaping`).
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class ChatWriter:
         Raises:
             ProcessingError: the template does not accept the turns, or writes something else than pictures and turns.
         """
-        literal = text_escaper(self.tokenizer)
-        said = [literal.escape(text.translate(_MARKS)) for text in texts]
+        escaper = text_escaper(self.tokenizer)
+        said = [escaper.escape(text.translate(_MARKS)) for text in texts]
         messages = [_user(said[0], media, count)]
         for text in said[1:]:
             messages.append({"role": "assistant", "content": [{"type": "text", "text": ANSWER_MARK}]})
@@ -113,7 +113,7 @@ class ChatWriter:
         pieces[0] = pieces[0].removeprefix(media_text)
         encoded = []
         for piece in pieces:
-            ids = np.array(literal.encode(piece), dtype=np.int64)
+            ids = np.array(escaper.encode(piece), dtype=np.int64)
             encoded.append(EncodedText(ids, np.full(len(ids), NO_SELECTION)))
         return encoded
 

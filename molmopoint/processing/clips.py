@@ -23,7 +23,7 @@ from transformers.video_utils import VideoMetadata
 
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_folder
-from molmopoint.processing.pictures import is_picture, load_picture, picture_to_tensor
+from molmopoint.processing.pictures import is_picture, picture_to_tensor
 from molmopoint.video import LATEST, Clip, SampleMode, check_frame_count, check_part, end_of_part, open_video, sample_indices, sample_times
 
 FRAMES_AT_ONCE = 16
@@ -120,18 +120,27 @@ class SampledClip:
 
 class _FileClip(SampledClip):
     def __init__(self, path: str | Path, known: Mapping[str, Any], rule: FrameRule) -> None:
-        self._reader, self._rule, self._name = open_video(path), rule, str(path)
+        self._reader = open_video(path)
+        self._rule = rule
+        self._name = str(path)
         width, height = self._reader.size
-        known = {"width": known.get("width") or width, "height": known.get("height") or height}
-        super().__init__(ClipMetadata(total_num_frames=0, fps=self._reader.frame_rate, **known), path)
+        metadata = ClipMetadata(
+            total_num_frames=0,
+            fps=self._reader.frame_rate,
+            width=known.get("width") or width,
+            height=known.get("height") or height,
+        )
+        super().__init__(metadata, path)
         self._plan()
 
     def _plan(self) -> None:
         duration = end_of_part(self._reader, self._name, self._rule.start, self._rule.end) - self._rule.start
         times = self._rule.times(duration, self._reader.frame_rate)
-        self._times, self._planned = times + self._rule.start, self._reader.duration
+        self._times = times + self._rule.start
+        self._planned = self._reader.duration
         metadata = self.metadata
-        metadata.total_num_frames, metadata.duration = round(duration * self._reader.frame_rate), duration
+        metadata.total_num_frames = round(duration * self._reader.frame_rate)
+        metadata.duration = duration
         metadata.seconds = times.tolist()
         metadata.notes = list(self._reader.notes)
 
@@ -151,8 +160,9 @@ class _FramesClip(SampledClip):
     def __init__(self, frames: Any, keep: np.ndarray, metadata: ClipMetadata, shown: Any) -> None:
         super().__init__(metadata, shown)
         self._frames, self._keep = frames, keep
-        self._shape = frames_to_tensor(frames, keep[:1]).shape[2:]
-        metadata.width, metadata.height = metadata.width or self._shape[1], metadata.height or self._shape[0]
+        self._shape = frames_to_tensor(frames, keep[:1]).shape[2:]  # height, width
+        metadata.width = metadata.width or self._shape[1]
+        metadata.height = metadata.height or self._shape[0]
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         chunk = frames_to_tensor(self._frames, self._keep[start:stop])
@@ -190,11 +200,14 @@ def metadata_per_clip(video_metadata: Any, count: int) -> list[dict[str, Any]]:
     """
     if video_metadata is None:
         return [{} for _ in range(count)]
-    names = {f.name for f in fields(VideoMetadata)}
+    names = {entry.name for entry in fields(VideoMetadata)}
     flat = list(_flatten_metadata(video_metadata))
     if len(flat) != count:
         raise ProcessingError(f"expected video_metadata for {count} clips, got {len(flat)}; pass one mapping per clip, in their order")
-    return [{name: item[name] for name in names if name in item} for item in flat]
+    known = []
+    for item in flat:
+        known.append({name: item[name] for name in names if name in item})
+    return known
 
 
 def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None, assumed_rate: float | None = None) -> SampledClip:
@@ -248,7 +261,9 @@ def _sample_frames(
     keep = np.arange(count)
     if rule is not None:
         rate = frame_rate(metadata)
-        inside = keep[(keep >= rule.start * rate - _ROUNDING) & (keep <= (math.inf if rule.end is None else rule.end * rate + _ROUNDING))]
+        first = rule.start * rate - _ROUNDING
+        last = math.inf if rule.end is None else rule.end * rate + _ROUNDING
+        inside = keep[(keep >= first) & (keep <= last)]
         if not len(inside):
             raise ProcessingError(f"expected a part within 0..{count / rate:g} seconds, got {rule.start:g}..{rule.end}; it has no frame")
         keep = inside[rule.indices(len(inside), rate)]
@@ -265,7 +280,10 @@ def _sample_frames(
         timestamps = indices / frame_rate(metadata)
     metadata.seconds = checked_times(timestamps, len(keep)).tolist()
     check_frame_count(len(keep))
-    return _FramesClip(frames, keep, metadata, frames if len(keep) == count else [frames[i] for i in keep.tolist()])
+    shown = frames
+    if len(keep) < count:
+        shown = [frames[i] for i in keep.tolist()]
+    return _FramesClip(frames, keep, metadata, shown)
 
 
 def _flatten_metadata(metadata: Any) -> Iterator[Mapping[str, Any]]:
@@ -288,7 +306,15 @@ def pictures_in(folder: Path) -> list[Path]:
     pictures = [path for path in folder.iterdir() if path.suffix.lower() in _PICTURE_SUFFIXES]
     if not pictures:
         raise ProcessingError(f"expected pictures in the folder {str(folder)!r}, got none of {', '.join(sorted(_PICTURE_SUFFIXES))}")
-    return sorted(pictures, key=lambda path: [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)])
+    return sorted(pictures, key=_number_aware)
+
+
+def _number_aware(path: Path) -> list[tuple[int, str]]:
+    """A sort key of a name in which digits are one number."""
+    key: list[tuple[int, str]] = []
+    for part in re.split(r"(\d+)", path.name):
+        key.append((int(part), "") if part.isdigit() else (-1, part))
+    return key
 
 
 def as_seconds(timestamps: Any) -> np.ndarray:
@@ -344,9 +370,12 @@ def frames_to_tensor(frames: Any, indices: np.ndarray) -> torch.Tensor:
     Raises:
         ProcessingError: they differ in size, or one cannot be read.
     """
-    read = [picture_to_tensor(load_picture(frames[i]) if isinstance(frames[i], Path) else frames[i]) for i in indices.tolist()]
-    if len(shapes := {tuple(frame.shape[:0:-1]) for frame in read}) > 1:
-        raise ProcessingError(unequal(shapes))
+    read = []
+    for i in indices.tolist():
+        read.append(picture_to_tensor(frames[i]))
+    sizes = {tuple(frame.shape[:0:-1]) for frame in read}  # (width, height)
+    if len(sizes) > 1:
+        raise ProcessingError(unequal(sizes))
     return torch.stack(read)
 
 

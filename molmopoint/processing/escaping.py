@@ -1,4 +1,4 @@
-"""What a user types is literal: placeholders, special tokens and `<POINT_n>` in user text become plain text.
+"""Escaping of user text: placeholders, special tokens and `<POINT_n>` in what a user types become plain text.
 
 Splitting off special tokens can be switched off in a tokenizer, but that leaves added tokens that are not special, as
 `<POINT_n>` is, and would hit the template's own tokens as well. So user text is escaped before it meets the template: a mark,
@@ -32,9 +32,10 @@ class TextEscaper:
         self._tokenizer = tokenizer
         added: dict[str, int] = tokenizer.get_added_vocab()  # type: ignore[operator]  # it delegates attribute access
         self._added = {name: number for name, number in added.items() if name.strip()}
-        # one pattern for the many names of places keeps the alternation short
+        # One pattern for the many names of places keeps the alternation short; longer names come first, where one begins another.
         names = [name for name in self._added if not re.fullmatch(_POINT_NAME, name)]
-        self._names = re.compile("|".join([_POINT_NAME, *map(re.escape, sorted(names, key=len, reverse=True))]))
+        names.sort(key=len, reverse=True)
+        self._names = re.compile("|".join([_POINT_NAME, *map(re.escape, names)]))
         self._first_characters = frozenset(name[0] for name in self._added)
         self._longest = max(map(len, self._added), default=0)
         self._plain: Tokenizer | None = None
@@ -48,21 +49,26 @@ class TextEscaper:
         while self._names.search(text):  # names may overlap, so one pass may leave some
             text = self._names.sub(lambda match: f"{match[0][0]}{MARK}{match[0][1:]}", text)
         for start in range(max(0, len(text) - self._longest), len(text)):
-            tail = text[start:]
-            if tail[0] in self._first_characters and any(name.startswith(tail) for name in self._added):
+            if text[start] in self._first_characters and self._begins_name(text[start:]):
                 return text + MARK
         return text
 
+    def _begins_name(self, tail: str) -> bool:
+        return any(name.startswith(tail) for name in self._added)
+
     def behind_last_name(self, text: str) -> str:
         """What a rendered prompt has behind its last token with a name; all of it without one."""
-        end = max((match.end() for match in self._names.finditer(text)), default=0)
-        return text[end:]
+        ends = [match.end() for match in self._names.finditer(text)]
+        return text[ends[-1] :] if ends else text
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt: unmarked names are tokens, stretches with a mark are plain text."""
         ids: list[int] = []
-        for stretch, plain in self._stretches(text):
-            ids += self._encode_plain(stretch) if plain else self._tokenizer.encode(stretch, add_special_tokens=False)
+        for stretch, is_plain in self._stretches(text):
+            if is_plain:
+                ids += self._encode_plain(stretch)
+            else:
+                ids += self._tokenizer.encode(stretch, add_special_tokens=False)
         return ids
 
     def _stretches(self, text: str) -> Iterator[tuple[str, bool]]:
@@ -92,16 +98,17 @@ class TextEscaper:
         return ids
 
 
-_LITERAL_TEXTS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int, TextEscaper]] = WeakKeyDictionary()
+_ESCAPERS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int, TextEscaper]] = WeakKeyDictionary()
+"""By tokenizer, with what it was made of: the backend and how many tokens it had."""
 
 
 def text_escaper(tokenizer: PreTrainedTokenizerBase) -> TextEscaper:
     """The `TextEscaper` of a tokenizer, made once and again when tokens are added or renamed."""
     backend, size = getattr(tokenizer, "_tokenizer", None), len(tokenizer)
-    known = _LITERAL_TEXTS.get(tokenizer)
+    known = _ESCAPERS.get(tokenizer)
     if known is None or known[0] is not backend or known[1] != size:
         known = (backend, size, TextEscaper(tokenizer))
-        _LITERAL_TEXTS[tokenizer] = known
+        _ESCAPERS[tokenizer] = known
     return known[2]
 
 
@@ -110,4 +117,5 @@ def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     if backend is None:
         raise NotImplementedError("user text with names of special tokens needs a tokenizer of the tokenizers library (tokenizer.json)")
     description = json.loads(backend.to_str())
-    return Tokenizer.from_str(json.dumps(description | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}))
+    description |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    return Tokenizer.from_str(json.dumps(description))

@@ -1,4 +1,4 @@
-"""Answers as tokens: the text around points, and the selections behind them.
+"""Answers with grounding tokens: the text around points, and the selections behind them.
 
 An answer is written as pieces, text and point lists; encoding gives plain token ids and, beside them, what each grounding
 token selects. Text is tokenised piece by piece between grounding tokens, and always literally: what looks like a special
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -56,13 +56,16 @@ class PointList:
     tag: Literal["points", "tracks"] = "points"
 
     def __post_init__(self) -> None:
-        triples, object_ids = np.asarray(self.triples, dtype=np.int64), np.asarray(self.object_ids, dtype=np.int64)
-        if triples.ndim != 2 or triples.shape[1] != 3 or not len(triples) or object_ids.shape != triples.shape[:1]:
+        triples = np.asarray(self.triples, dtype=np.int64)  # (n, 3)
+        object_ids = np.asarray(self.object_ids, dtype=np.int64)  # (n,)
+        are_triples = triples.ndim == 2 and triples.shape[1] == 3 and len(triples) > 0
+        if not are_triples or object_ids.shape != triples.shape[:1]:
             raise GroundingError(
                 f"expected one or more triples (n, 3) and n object ids, got shapes {triples.shape} and {object_ids.shape}; "
                 "nothing to point at is a sentence, see write_answer"
             )
-        if (np.lexsort(triples.T[::-1]) != np.arange(len(triples))).any() or (object_ids < 0).any():
+        is_sorted = (np.lexsort(triples.T[::-1]) == np.arange(len(triples))).all()
+        if not is_sorted or (object_ids < 0).any():
             raise GroundingError("expected triples in ascending order and object ids from 0; use PointList.sort")
         object.__setattr__(self, "triples", triples)
         object.__setattr__(self, "object_ids", object_ids)
@@ -71,7 +74,8 @@ class PointList:
     def sort(cls, triples: Any, label: str) -> PointList:
         """Sorts triples (n, 3) and numbers them from 1; equal triples are all kept."""
         triples = np.asarray(triples, dtype=np.int64).reshape(-1, 3)
-        return cls(triples[np.lexsort(triples.T[::-1])], np.arange(1, len(triples) + 1), label)
+        order = np.lexsort(triples.T[::-1])
+        return cls(triples[order], np.arange(1, len(triples) + 1), label)
 
     @classmethod
     def sort_tracks(cls, triples: Any, objects: Sequence[Any], label: str) -> PointList:
@@ -116,7 +120,8 @@ def write_answer(triples: Any, label: str, style: Style = "pointing") -> tuple[s
         ProcessingError: an unknown style.
     """
     count = len(np.asarray(triples).reshape(-1, 3))
-    return frame_answer(PointList.sort(triples, label) if count else None, count, style)
+    points = PointList.sort(triples, label) if count else None
+    return frame_answer(points, count, style)
 
 
 def frame_answer(points: _Written | None, count: int, style: Style) -> tuple[str | _Written, ...]:
@@ -148,21 +153,22 @@ def encode_answer(pieces: Iterable[str | PointList], tokenizer: Any) -> EncodedT
     Raises:
         ProcessingError: the tokenizer lacks a grounding token that is needed, or cannot read the name of a special token as text.
     """
-    runs: list[str | tuple[int, ...]] = []
-    for piece in pieces:
-        for run in [piece] if isinstance(piece, str) else _runs_of_list(piece):
-            if isinstance(run, str) and runs and isinstance(runs[-1], str):
-                runs[-1] += run  # text between two grounding tokens is one piece for the tokenizer
-            elif run:
-                runs.append(run)
-    grounding = grounding_token_ids(tokenizer) if any(isinstance(run, tuple) for run in runs) else ()
-    encoded = _encode_literally([run for run in runs if isinstance(run, str)], tokenizer)
+    runs = _runs_of(pieces)
+    texts = [run for run in runs if isinstance(run, str)]
+    grounding: tuple[int, ...] = ()
+    if len(texts) < len(runs):
+        grounding = grounding_token_ids(tokenizer)
+    encoded = _encode_as_text(texts, tokenizer)
+
     ids: list[int] = []
     selections: list[int] = []
     for run in runs:
-        tokens = encoded[run] if isinstance(run, str) else grounding[: len(run)]
-        ids += tokens
-        selections += [NO_SELECTION] * len(tokens) if isinstance(run, str) else run
+        if isinstance(run, str):
+            ids += encoded[run]
+            selections += [NO_SELECTION] * len(encoded[run])
+        else:
+            ids += grounding[: len(run)]
+            selections += run
     return EncodedText(np.array(ids, dtype=np.int64), np.array(selections, dtype=np.int64))
 
 
@@ -172,35 +178,55 @@ def grounding_token_ids(tokenizer: Any) -> tuple[int, int, int]:
     Raises:
         ProcessingError: the tokenizer does not know them.
     """
-    patch, subpatch, location = _special_ids((PATCH, SUBPATCH, LOCATION), tokenizer)
+    names = [PATCH, SUBPATCH, LOCATION]
+    ids = tokenizer.convert_tokens_to_ids(names)
+    for name, i in zip(names, ids, strict=True):
+        if i is None or i == tokenizer.unk_token_id:
+            raise ProcessingError(f"expected a tokenizer with the token {name}, got one without it; load the model's own tokenizer")
+    patch, subpatch, location = ids
     return patch, subpatch, location
 
 
-def _runs_of_list(points: PointList) -> list[str | tuple[int, ...]]:
-    """A point list as text and selections of consecutive grounding tokens."""
-    runs: list[str | tuple[int, ...]] = [f'<{points.tag} coords="']
-    for (patch, slot, location), object_id in zip(points.triples.tolist(), points.object_ids.tolist(), strict=True):
-        runs += [(patch, slot) if location == NO_LOCATION else (patch, slot, location), str(object_id)]
+_Run: TypeAlias = str | tuple[int, ...]
+"""Text, or the selections of consecutive grounding tokens."""
+
+
+def _runs_of(pieces: Iterable[str | PointList]) -> list[_Run]:
+    """Pieces of an answer as runs; text between two grounding tokens is one run, for the tokenizer to see as a whole."""
+    runs: list[_Run] = []
+    for piece in pieces:
+        parts = [piece] if isinstance(piece, str) else _runs_of_list(piece)
+        for run in parts:
+            if isinstance(run, str) and runs and isinstance(runs[-1], str):
+                runs[-1] += run
+            elif run:
+                runs.append(run)
+    return runs
+
+
+def _runs_of_list(points: PointList) -> list[_Run]:
+    runs: list[_Run] = [f'<{points.tag} coords="']
+    for triple, object_id in zip(points.triples.tolist(), points.object_ids.tolist(), strict=True):
+        patch, slot, location = triple
+        selections = (patch, slot) if location == NO_LOCATION else (patch, slot, location)
+        runs += [selections, str(object_id)]
     return [*runs, (NO_MORE_POINTS,), f'">{points.label}</point>']
 
 
-def _encode_literally(texts: Sequence[str], tokenizer: Any) -> dict[str, list[int]]:
+def _encode_as_text(texts: Sequence[str], tokenizer: Any) -> dict[str, list[int]]:
     """Ids of each text, special tokens in it spelled out; one call of the tokenizer for all of them."""
     unique = list(dict.fromkeys(texts))
     if not unique:
         return {}
-    encoded = dict(zip(unique, tokenizer(unique, add_special_tokens=False, split_special_tokens=True)["input_ids"], strict=True))
-    known = [i for i in tokenizer.convert_tokens_to_ids([PATCH, SUBPATCH, LOCATION]) if i is not None and i != tokenizer.unk_token_id]
-    first_added = min(known, default=math.inf)  # a tokenizer without grounding tokens has no <POINT_n> either
+    rows = tokenizer(unique, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    encoded = dict(zip(unique, rows, strict=True))
+    # `<POINT_n>` is an added token but not a special one, so the tokenizer has read it. Grounding tokens have the first added ids;
+    # a tokenizer without them has no `<POINT_n>` either.
+    grounding = tokenizer.convert_tokens_to_ids([PATCH, SUBPATCH, LOCATION])
+    known = [i for i in grounding if i is not None and i != tokenizer.unk_token_id]
+    first_added = min(known, default=math.inf)
     for text, ids in encoded.items():
-        if max(ids, default=0) >= first_added:  # <POINT_n> is an added token, but not a special one
-            literal = text_escaper(tokenizer)
-            encoded[text] = literal.encode(literal.escape(text))
+        if max(ids, default=0) >= first_added:
+            escaper = text_escaper(tokenizer)
+            encoded[text] = escaper.encode(escaper.escape(text))
     return encoded
-
-
-def _special_ids(names: Sequence[str], tokenizer: Any) -> list[int]:
-    ids = tokenizer.convert_tokens_to_ids(list(names))
-    if missing := [name for name, i in zip(names, ids, strict=True) if i is None or i == tokenizer.unk_token_id]:
-        raise ProcessingError(f"expected a tokenizer with the token {missing[0]}, got one without it; load the model's own tokenizer")
-    return ids

@@ -4,11 +4,8 @@ Every picture becomes one global crop (the whole picture at ViT size) followed b
 copy, the canvas. Both are plain stretches: the aspect ratio is not kept and nothing is padded.
 
 Letters: N crops of the call, G ViT patches per crop, K slots per image token, P image tokens of the call.
-`image_token_pooling` and `patch_maps` number the ViT patches of the whole call, as native transformers does.
-
-From RGB bytes to the normalised ViT patches that the vision tower reads, for pictures and frames alike.
-
-Letters: N pictures of one size, G ViT patches per crop. Values inside a patch run over its rows, then columns, then RGB.
+`image_token_pooling` and `patch_maps` number the ViT patches of the whole call, as native transformers does. Values inside a patch run
+over its rows, then columns, then RGB.
 """
 
 from __future__ import annotations
@@ -48,8 +45,14 @@ class PixelSettings:
     @classmethod
     def of(cls, kwargs: Mapping[str, Any]) -> PixelSettings:
         """Picks the settings out of the keyword arguments of a processor call."""
-        mean, std = (tuple(kwargs[name]) for name in ("image_mean", "image_std"))
-        return cls(kwargs["resample"], kwargs["do_rescale"], kwargs["rescale_factor"], kwargs["do_normalize"], mean, std)
+        return cls(
+            resample=kwargs["resample"],
+            do_rescale=kwargs["do_rescale"],
+            rescale_factor=kwargs["rescale_factor"],
+            do_normalize=kwargs["do_normalize"],
+            image_mean=tuple(kwargs["image_mean"]),
+            image_std=tuple(kwargs["image_std"]),
+        )
 
 
 def stretch(backend: TorchvisionBackend, pixels: torch.Tensor, hw: tuple[int, int], settings: PixelSettings) -> torch.Tensor:
@@ -69,15 +72,16 @@ def stretch(backend: TorchvisionBackend, pixels: torch.Tensor, hw: tuple[int, in
     """
     # Planes one by one: with three channels, PyTorch rounds differently when it runs on a single thread, and the same picture
     # would give other bytes on another machine.
-    planes = pixels.flatten(0, 1).unsqueeze(1)
+    planes = pixels.flatten(0, 1).unsqueeze(1)  # (3 N, 1, height, width)
     resized = backend.resize(planes, size=SizeDict(height=hw[0], width=hw[1]), resample=settings.resample, antialias=False)
     whole = resized.round().clamp_(0, 255).view(*pixels.shape[:2], *hw)
     if not (settings.do_rescale and settings.do_normalize):
         mean: Any = settings.image_mean  # transformers annotates a list, and caches by it, which takes a tuple
         std: Any = settings.image_std
         return backend.rescale_and_normalize(whole, settings.do_rescale, settings.rescale_factor, settings.do_normalize, mean, std)
-    scale = 1.0 / settings.rescale_factor
-    mean, std = (torch.tensor(values, device=whole.device).view(-1, 1, 1) * scale for values in (settings.image_mean, settings.image_std))
+    full_scale = 1.0 / settings.rescale_factor
+    mean = torch.tensor(settings.image_mean, device=whole.device).view(-1, 1, 1) * full_scale  # (3, 1, 1), of bytes
+    std = torch.tensor(settings.image_std, device=whole.device).view(-1, 1, 1) * full_scale
     return whole.sub_(mean).div_(std)
 
 
@@ -96,7 +100,8 @@ def cut_into_patches(stretched: torch.Tensor, crop_size: int, stride: int, patch
     """
     side = crop_size // patch_size
     crops = stretched.unfold(2, crop_size, stride).unfold(3, crop_size, stride)  # (N, 3, rows, cols, height, width)
-    patches = crops.unflatten(5, (side, patch_size)).unflatten(4, (side, patch_size)).permute(0, 2, 3, 4, 6, 5, 7, 1)
+    patches = crops.unflatten(5, (side, patch_size)).unflatten(4, (side, patch_size))
+    patches = patches.permute(0, 2, 3, 4, 6, 5, 7, 1)  # (N, rows, cols, side, side, patch_size, patch_size, 3)
     out.view(patches.shape).copy_(patches)
 
 
@@ -183,7 +188,7 @@ def crop_layout(
 
     crop_row, row = owner(canvas_height // patch_size, rows)
     crop_col, col = owner(canvas_width // patch_size, cols)
-    crop = 1 + crop_row[:, None] * cols + crop_col[None, :]
+    crop = 1 + crop_row[:, None] * cols + crop_col[None, :]  # (rows, cols) of the canvas; crop 0 is the global one
     patch_map = side * side * crop + side * row[:, None] + col[None, :]
     patch_map.flags.writeable = False
 
@@ -265,8 +270,12 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
     ) -> BatchFeature:
         crop_size = checked_crop_size(size, patch_size)
         _check_tiling(crop_size // patch_size, overlap_margins, max_crops)
-        margins, window = (int(overlap_margins[0]), int(overlap_margins[1])), (int(pooling_size[0]), int(pooling_size[1]))
-        layouts = [crop_layout(*image.shape[1:], int(max_crops), crop_size, int(patch_size), margins, window) for image in images]
+        margins = (int(overlap_margins[0]), int(overlap_margins[1]))
+        window = (int(pooling_size[0]), int(pooling_size[1]))
+        layouts = []
+        for image in images:
+            height, width = image.shape[1:]
+            layouts.append(crop_layout(height, width, int(max_crops), crop_size, int(patch_size), margins, window))
 
         device = images[0].device
         patches_per_crop = (crop_size // patch_size) ** 2
@@ -275,13 +284,16 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
         crops_NGv = torch.empty(int(starts[-1]), patches_per_crop, 3 * patch_size**2, device=device)
         settings = PixelSettings.of(kwargs)
         for image, layout, start in zip(images, layouts, starts.tolist(), strict=False):
-            pixels = image.contiguous()[None].float()
             crops = crops_NGv[start : start + layout.num_crops]
-            cut_into_patches(stretch(self, pixels, (crop_size, crop_size), settings), crop_size, crop_size, patch_size, crops[:1])
-            cut_into_patches(stretch(self, pixels, layout.canvas_hw, settings), crop_size, layout.stride, patch_size, crops[1:])
+            self._write_crops(image, layout, crop_size, patch_size, settings, out=crops)
 
+        # Tables of a picture count from its own first patch; those of the call from the first patch of all.
         offsets = (starts[:-1] * patches_per_crop).tolist()
-        tables = [torch.where(layout.pooling >= 0, layout.pooling + offset, -1) for layout, offset in zip(layouts, offsets, strict=True)]
+        tables = []
+        patch_maps = []
+        for layout, offset in zip(layouts, offsets, strict=True):
+            tables.append(torch.where(layout.pooling >= 0, layout.pooling + offset, -1))
+            patch_maps.append(layout.patch_map + offset)
         output: dict[str, Any] = {
             "pixel_values": crops_NGv,
             "image_token_pooling": torch.cat(tables).to(device),
@@ -289,9 +301,19 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
             "image_num_crops": torch.tensor(num_crops, device=device),
         }
         if return_pointing_metadata:
-            output["patch_maps"] = [layout.patch_map + offset for layout, offset in zip(layouts, offsets, strict=True)]
+            output["patch_maps"] = patch_maps
             output["image_sizes"] = [(image.shape[2], image.shape[1]) for image in images]
         return BatchFeature(output, tensor_type=return_tensors, skip_tensor_conversion=["patch_maps", "image_sizes"])
+
+    def _write_crops(
+        self, image: torch.Tensor, layout: CropLayout, crop_size: int, patch_size: int, settings: PixelSettings, out: torch.Tensor
+    ) -> None:
+        """Fills (crops, G, patch values) with the global crop of a picture (3, height, width) and the crops of its canvas."""
+        pixels = image.contiguous()[None].float()  # (1, 3, height, width)
+        overview = stretch(self, pixels, (crop_size, crop_size), settings)
+        cut_into_patches(overview, crop_size, crop_size, patch_size, out[:1])
+        canvas = stretch(self, pixels, layout.canvas_hw, settings)
+        cut_into_patches(canvas, crop_size, layout.stride, patch_size, out[1:])
 
 
 def _flatten(images: Any) -> Any:

@@ -1,7 +1,7 @@
 """The files of a Molmo2, seen and written as this library does it: points are coordinates as text.
 
 What differs from transformers' own processor of the same files: pictures are turned as their EXIF entry says, clips are looked
-at when the models were trained to (the last moment included), text of users is literal, earlier answers can be given as points,
+at when the models were trained to (the last moment included), text of users is escaped, earlier answers can be given as points,
 and each sample comes with the sizes and times that turn its answer into pixels. Where no such rule applies, ids, pixels and
 tables are the native ones.
 """
@@ -69,8 +69,9 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
 
     def read_answer(self, answer: Any, metadata: PointingMetadata, **kwargs: Any) -> TextAnswer:
         """Points of an answer, given as (T,) ids after the prompt or as text; they have no scores."""
-        text = answer if isinstance(answer, str) else self.tokenizer.decode(torch.as_tensor(answer).tolist(), skip_special_tokens=True)
-        return read_text_answer(text, metadata.image_sizes, metadata.timestamps)
+        if not isinstance(answer, str):
+            answer = self.tokenizer.decode(torch.as_tensor(answer).tolist(), skip_special_tokens=True)
+        return read_text_answer(answer, metadata.image_sizes, metadata.timestamps)
 
     def check_places(self, num_patches: int, num_slots: int) -> None:
         """Accepts any number of places: none of them needs a name."""
@@ -83,7 +84,11 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
             return text_list(entry.points, metadata.image_sizes, label, is_video=metadata.is_video)
 
         stretches, written = fill_marks(prompt, earlier, write)
-        return "".join(piece for pair in zip(stretches, [*written, ""], strict=True) for piece in pair), []
+        pieces = [stretches[0]]
+        for answer, stretch in zip(written, stretches[1:], strict=True):
+            pieces += [answer, stretch]
+        return "".join(pieces), []
 
     def _placed(self, input_ids: Any, selections: Sequence[Sequence[int]]) -> np.ndarray:
-        return np.full((len(input_ids), max(map(len, input_ids))), NO_SELECTION, dtype=np.int64)
+        length = max(map(len, input_ids))
+        return np.full((len(input_ids), length), NO_SELECTION, dtype=np.int64)

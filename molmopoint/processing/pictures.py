@@ -65,8 +65,10 @@ def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
 def picture_to_tensor(source: Any) -> torch.Tensor:
     """The same as `load_picture`, as uint8 tensor (3, H, W) on the CPU; arrays and tensors skip the way through PIL."""
     is_array = isinstance(source, (np.ndarray, torch.Tensor))
-    rgb = _array_to_rgb_bytes(source) if is_array else np.array(load_picture(source))
-    return torch.from_numpy(rgb if rgb.flags.writeable else rgb.copy()).permute(2, 0, 1)
+    rgb = _array_to_rgb_bytes(source) if is_array else np.array(load_picture(source))  # (H, W, 3)
+    if not rgb.flags.writeable:
+        rgb = rgb.copy()
+    return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
 def is_picture(source: Any) -> bool:
@@ -122,11 +124,15 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     _check_size(picture.width, picture.height, name)
     picture = _upright(picture, name)
     if picture.mode in _SIXTEEN_BIT_MODES or picture.mode == "F":
-        return Image.fromarray(_gray_to_rgb_bytes(_deep_gray_to_bytes(np.asarray(picture), name)))
+        gray = _deep_gray_to_bytes(np.asarray(picture), name)  # (H, W)
+        return Image.fromarray(_gray_to_rgb_bytes(gray))
     if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.copy() if picture.mode == "RGB" else picture.convert("RGB")
+        paper = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(paper, picture).convert("RGB")
+    if picture.mode == "RGB":
+        return picture.copy()
+    return picture.convert("RGB")
 
 
 def _upright(picture: Image.Image, name: str) -> Image.Image:
@@ -169,7 +175,9 @@ def _array_to_rgb_bytes(source: np.ndarray | torch.Tensor) -> np.ndarray:
         if source.ndim != 3 or source.shape[0] != 3:
             raise ProcessingError(f"expected a tensor (3, height, width), got {tuple(source.shape)}; permute it, or pass a NumPy array")
         pixels = source.detach().permute(1, 2, 0).cpu()
-        values, name = (pixels.float() if pixels.is_floating_point() else pixels).numpy(), "a tensor"
+        if pixels.is_floating_point():
+            pixels = pixels.float()  # NumPy has no bfloat16
+        values, name = pixels.numpy(), "a tensor"
     else:
         if source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
             raise ProcessingError(
@@ -182,7 +190,9 @@ def _array_to_rgb_bytes(source: np.ndarray | torch.Tensor) -> np.ndarray:
         values = _unit_floats_to_bytes(values, name)
     elif values.dtype != np.uint8:
         raise ProcessingError(f"expected uint8, or floats in [0, 1], for {name}, got {values.dtype}; convert it with .astype('uint8')")
-    return _gray_to_rgb_bytes(values) if values.ndim == 2 else np.ascontiguousarray(values)
+    if values.ndim == 2:
+        return _gray_to_rgb_bytes(values)
+    return np.ascontiguousarray(values)
 
 
 def _gray_to_rgb_bytes(gray: np.ndarray) -> np.ndarray:
@@ -196,4 +206,5 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _name_of(picture: Image.Image) -> str:
-    return repr(str(filename)) if (filename := getattr(picture, "filename", "")) else "a PIL picture"
+    filename = getattr(picture, "filename", "")
+    return repr(str(filename)) if filename else "a PIL picture"

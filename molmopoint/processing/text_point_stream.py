@@ -1,4 +1,4 @@
-"""Coordinates of a point list while it is being written: what is complete after each piece of text.
+"""Streams of points as text: which points are complete after each piece of an answer that is still being written.
 
 The grammar is that of `text_points`; here it is followed piece by piece, for streams and for limits on the number of points.
 Only lists with a `coords` attribute are followed: once an answer has one, other forms in it are not read.
@@ -106,8 +106,10 @@ class CoordsScanner:
     @property
     def unfinished(self) -> tuple[str, ...]:
         """Id, x and y of the point at the end of the text, as far as they are written; the last one may go on."""
+        if not self.inside:
+            return ()
         words = [*self._words, self._word] if self._word else self._words
-        return tuple(words[1:]) if self.inside else ()
+        return tuple(words[1:])
 
     def push(self, piece: str) -> list[WrittenPoint]:
         """The points that are complete after this piece."""
@@ -122,7 +124,11 @@ class CoordsScanner:
         """One step; where it ends."""
         if self._place is _Place.COORDS:
             return self._read_coords(text, position, found)
-        return self._look_for_tag(text, position) if self._place is _Place.OUTSIDE else self._look_for_quote(text, position)
+        if self._place is _Place.OUTSIDE:
+            return self._look_for_tag(text, position)
+        if self._place is _Place.QUOTE:
+            return self._look_for_end_of_quote(text, position)
+        return self._look_for_quote(text, position)
 
     def _look_for_tag(self, text: str, position: int) -> int:
         """Reads on to the next tag, or to the end."""
@@ -132,24 +138,29 @@ class CoordsScanner:
         self._hold_name(text, position)
         return len(text)
 
-    def _look_for_quote(self, text: str, position: int) -> int:
-        """Reads on to the end of the tag, to a quote, to another tag, or to the end of the text."""
-        quoted = self._place is _Place.QUOTE
-        mark = (_IN_QUOTE if quoted else _IN_TAG).search(text, position)
-        if mark is None and quoted:
-            self._hold_name(text, position)
-        if not quoted:
-            self._run.append(text[position : mark.start() if mark is not None else len(text)])
+    def _look_for_end_of_quote(self, text: str, position: int) -> int:
+        """Reads on to the end of the quotes, to another tag, or to the end of the text."""
+        mark = _IN_QUOTE.search(text, position)
         if mark is None:
+            self._hold_name(text, position)
             return len(text)
         if mark[1] is not None:
             return self._open_tag(mark)
-        if quoted:
-            self._place, self._run = _Place.TAG, []
-            return mark.end()
+        self._place, self._run = _Place.TAG, []
+        return mark.end()
+
+    def _look_for_quote(self, text: str, position: int) -> int:
+        """Reads on to a quote in the tag, to its end, to another tag, or to the end of the text."""
+        mark = _IN_TAG.search(text, position)
+        if mark is None:
+            self._run.append(text[position:])
+            return len(text)
+        if mark[1] is not None:
+            return self._open_tag(mark)
         if mark[0] != '"':
             self._place = _Place.OUTSIDE
             return mark.start()  # which may begin a tag
+        self._run.append(text[position : mark.start()])
         if COORDS_NAME.search("".join(self._run)):
             self._place, self._words, self._word = _Place.COORDS, [], ""
             self.lists += 1

@@ -40,7 +40,7 @@ UNIT_SEPARATOR = ";"
 """As in released checkpoints; those before fine-tuning wrote a tab, which is read as well."""
 
 
-class _Written(NamedTuple):
+class _PointToWrite(NamedTuple):
     """A point as it will be written, in the order of points.
 
     Attributes:
@@ -83,8 +83,10 @@ def text_answer(
         ProcessingError: an unknown style.
     """
     count = len(np.asarray(group))
-    points = text_points(group, xy, image_sizes, label, thousandths=thousandths, pictures=pictures) if count else None
-    return "".join(str(piece) for piece in frame_answer(points, count, style))
+    points = None
+    if count:
+        points = text_points(group, xy, image_sizes, label, thousandths=thousandths, pictures=pictures)
+    return "".join(frame_answer(points, count, style))
 
 
 def text_points(
@@ -101,10 +103,15 @@ def text_points(
     Raises:
         GroundingError: as `text_answer`, or no points.
     """
-    units: dict[float, list[str]] = {picture: [str(picture + 1)] for picture in pictures}
-    for number, point in enumerate(sorted(_written(group, xy, image_sizes, thousandths)), 1):
-        units.setdefault(point.group, [str(point.key)]).append(_triple(number, point))
-    return _write_list("points", [units[group] for group in sorted(units)], label)
+    units: dict[float, list[str]] = {}
+    for picture in pictures:
+        units[picture] = [str(picture + 1)]
+    points = sorted(_points_to_write(group, xy, image_sizes, thousandths))
+    for number, point in enumerate(points, 1):
+        unit = units.setdefault(point.group, [str(point.key)])
+        unit.append(_triple(number, point))
+    ascending = [units[group] for group in sorted(units)]
+    return _write_list("points", ascending, label)
 
 
 def text_tracks(seconds: Any, xy: Any, objects: Sequence[Hashable], image_sizes: Sequence[tuple[int, int]], label: str) -> str:
@@ -122,17 +129,21 @@ def text_tracks(seconds: Any, xy: Any, objects: Sequence[Hashable], image_sizes:
 
     Where an object has two points at one written time, the first one (by X, then Y) is kept: a reader could not tell them apart.
     """
-    written = _written(np.asarray(seconds, dtype=np.float64), xy, image_sizes)
-    if len(objects) != len(written):
-        raise GroundingError(f"expected an object for each of {len(written)} points, got {len(objects)}")
+    points = _points_to_write(np.asarray(seconds, dtype=np.float64), xy, image_sizes)
+    if len(objects) != len(points):
+        raise GroundingError(f"expected an object for each of {len(points)} points, got {len(objects)}")
+    as_written = sorted(range(len(points)), key=lambda i: points[i][1:])  # by key, X and Y
+
     numbers: dict[Hashable, int] = {}
-    points: dict[tuple[float, int], _Written] = {}
-    for i in sorted(range(len(written)), key=lambda i: written[i][1:]):
+    kept: dict[tuple[float, int], _PointToWrite] = {}
+    for i in as_written:
         number = numbers.setdefault(objects[i], len(numbers) + 1)
-        points.setdefault((written[i].key, number), written[i])
+        kept.setdefault((points[i].key, number), points[i])
+
     units: dict[float, list[str]] = {}
-    for key, number in sorted(points):
-        units.setdefault(key, [str(key)]).append(_triple(number, points[key, number]))
+    for key, number in sorted(kept):
+        unit = units.setdefault(key, [str(key)])
+        unit.append(_triple(number, kept[key, number]))
     return _write_list("tracks", list(units.values()), label)
 
 
@@ -154,39 +165,54 @@ def text_list(points: Points, image_sizes: Sequence[tuple[int, int]], label: str
     return text_points(group, points.xy, image_sizes, label)
 
 
-def _written(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]], thousandths: Any | None = None) -> list[_Written]:
-    """Each point as it will be written."""
-    group, xy = np.asarray(group), np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+def _points_to_write(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]], thousandths: Any | None = None) -> list[_PointToWrite]:
+    """Each point as it will be written, in the order given."""
+    group = np.asarray(group)  # (n,)
+    xy = np.asarray(xy, dtype=np.float64).reshape(-1, 2)  # (n, 2)
     if group.ndim != 1 or len(group) != len(xy) or not len(group):
         raise GroundingError(
             f"expected a group and a pair of coordinates for each of one or more points, got shapes {group.shape} and {xy.shape}; "
             "nothing to point at is a sentence, see text_answer"
         )
     is_video = group.dtype.kind == "f"
-    canvas = np.zeros(len(group), dtype=np.int64) if is_video else group.astype(np.int64)
-    if canvas.min() < 0 or canvas.max() >= len(image_sizes) or (is_video and not (group >= 0).all()):
+    picture = np.zeros(len(group), dtype=np.int64) if is_video else group.astype(np.int64)
+    is_before_start = is_video and not (group >= 0).all()
+    if picture.min() < 0 or picture.max() >= len(image_sizes) or is_before_start:
         raise GroundingError(f"expected pictures in 0..{len(image_sizes) - 1} or times from 0, got {group.min()} to {group.max()}")
-    scaled = FULL_SCALE * xy / np.asarray(image_sizes, dtype=np.float64)[canvas]
+
+    sizes = np.asarray(image_sizes, dtype=np.float64)[picture]  # (n, 2)
+    scaled = FULL_SCALE * xy / sizes
     if thousandths is not None:
         scaled = np.asarray(thousandths, dtype=np.float64).reshape(xy.shape)
-    if outside := np.flatnonzero(~((scaled >= 0) & (scaled <= FULL_SCALE)).all(axis=1)).tolist():
-        size = tuple(image_sizes[canvas[outside[0]]])
-        raise GroundingError(f"expected points inside a picture of {size}, got {tuple(xy[outside[0]].tolist())}; clip or drop it first")
-    keys = [round(float(time), 1) for time in group] if is_video else (canvas + 1).tolist()
+    is_inside = ((scaled >= 0) & (scaled <= FULL_SCALE)).all(axis=1)  # (n,); not those that are no numbers
+    if not is_inside.all():
+        first = int(np.flatnonzero(~is_inside)[0])
+        size = tuple(image_sizes[picture[first]])
+        raise GroundingError(f"expected points inside a picture of {size}, got {tuple(xy[first].tolist())}; clip or drop it first")
+
+    keys = (picture + 1).tolist()
+    if is_video:
+        keys = [round(float(time), 1) for time in group]
     rounded = np.rint(scaled).astype(np.int64).tolist()
-    return [_Written(each, key, x, y) for each, key, (x, y) in zip(group.tolist(), keys, rounded, strict=True)]
+    rows = zip(group.tolist(), keys, rounded, strict=True)
+    return [_PointToWrite(each, key, x, y) for each, key, (x, y) in rows]
 
 
-def _triple(number: int, point: _Written) -> str:
+def _triple(number: int, point: _PointToWrite) -> str:
     return f"{number} {point.x:03d} {point.y:03d}"
 
 
 def _write_list(tag: Literal["points", "tracks"], units: Sequence[Sequence[str]], label: str) -> str:
-    """A list from units in order, each a key and its triples; a key alone is followed by a blank, as in the reference."""
-    coords = UNIT_SEPARATOR.join(" ".join(unit) if len(unit) > 1 else f"{unit[0]} " for unit in units)
-    return f'<{tag} coords="{coords}">{label}</{tag}>'
+    """A list from units in order, each a key and its triples."""
+    written = []
+    for unit in units:
+        # A key alone is followed by a blank, as in the reference.
+        parts = unit if len(unit) > 1 else [*unit, ""]
+        written.append(" ".join(parts))
+    return f'<{tag} coords="{UNIT_SEPARATOR.join(written)}">{label}</{tag}>'
 
 
+# ---- Requests to track
 TRACK_TAGS = {
     "track": "video_point_track_per_frame",
     "track_start_end": "video_point_ground_start_end",
@@ -270,7 +296,8 @@ def read_text_answer(
     Raises:
         GroundingError: not one size for a clip.
     """
-    is_video = timestamps is not None if is_video is None else is_video
+    if is_video is None:
+        is_video = timestamps is not None
     if is_video and len(image_sizes) != 1:
         raise GroundingError(f"expected one (width, height) for a clip, got {len(image_sizes)}; pass that of its frames")
     tags = _tags(text)
@@ -282,7 +309,8 @@ def read_text_answer(
     elif form is not None:
         for match in _UNTAGGED[form].finditer(text):
             reader.add(None, match["x"], match["y"], match.groupdict().get("id"))
-    return reader.finish([(int(w), int(h)) for w, h in image_sizes], timestamps, is_video)
+    sizes = [(int(width), int(height)) for width, height in image_sizes]
+    return reader.finish(sizes, timestamps, is_video)
 
 
 @dataclass(frozen=True)
@@ -328,7 +356,8 @@ _UNTAGGED = {
 
 def _tags(text: str) -> list[_Tag]:
     starts = [match.start() for match in TAG_OPENING.finditer(text)]
-    return [_Tag(text[start:end], end == len(text)) for start, end in zip(starts, [*starts[1:], len(text)], strict=False)]
+    ends = [*starts[1:], len(text)]
+    return [_Tag(text[start:end], end == len(text)) for start, end in zip(starts, ends, strict=False)]
 
 
 def _form_of(text: str, tags: Sequence[_Tag]) -> TextForm | None:
@@ -336,7 +365,10 @@ def _form_of(text: str, tags: Sequence[_Tag]) -> TextForm | None:
     for form, pattern in tagged:
         if any(pattern.match(tag.text) for tag in tags):
             return form
-    return next((form for form, pattern in _UNTAGGED.items() if pattern.search(text)), None)
+    for form, pattern in _UNTAGGED.items():
+        if pattern.search(text):
+            return form
+    return None
 
 
 @dataclass(frozen=True)
@@ -367,7 +399,12 @@ class TextReader:
         if max(fractions) > 1:
             self.invalid += 1
             return
-        number = int(object_id) if object_id else 1 + (self.found[-1].object_id if self.found else 0)
+        if object_id:
+            number = int(object_id)
+        elif self.found:
+            number = self.found[-1].object_id + 1
+        else:
+            number = 1
         self.found.append(_Found(key, number, *fractions))
 
     def read_unit(self, tokens: list[str], number: re.Pattern[str], seen: set[tuple[float, int]] | None = None) -> None:
@@ -380,14 +417,17 @@ class TextReader:
             self.invalid += max(len(triples), 1)
             return
         for triple in triples:
-            readable = len(triple) == 3 and _ID.fullmatch(triple[0]) and number.fullmatch(triple[1]) and number.fullmatch(triple[2])
-            place = (float(key), int(triple[0])) if readable else None
-            if place is None or (seen is not None and place in seen):
+            if not _is_readable(triple, number):
                 self.invalid += 1
                 continue
+            object_id, x, y = triple
+            place = (float(key), int(object_id))
             if seen is not None:
+                if place in seen:
+                    self.invalid += 1
+                    continue
                 seen.add(place)
-            self.add(place[0], triple[1], triple[2], triple[0])
+            self.add(place[0], x, y, object_id)
 
     def close(self, first: int, tail: str) -> None:
         """Gives the points from `first` on the label that follows in `tail`, the rest of their tag."""
@@ -398,7 +438,9 @@ class TextReader:
 
     def finish(self, sizes: list[tuple[int, int]], timestamps: Any | None, is_video: bool) -> TextAnswer:
         """Finds the picture or the frame of every point."""
-        times = None if timestamps is None else np.sort(np.asarray(timestamps, dtype=np.float64).reshape(-1))
+        times = None
+        if timestamps is not None:
+            times = np.sort(np.asarray(timestamps, dtype=np.float64).reshape(-1))  # (T,)
         kept: list[_Found] = []
         groups: list[float] = []
         for found in self.found:
@@ -408,17 +450,29 @@ class TextReader:
             else:
                 kept.append(found)
                 groups.append(group)
-        canvas = np.zeros(len(kept), dtype=np.int64) if is_video else np.array(groups, dtype=np.int64)
-        wh = np.array(sizes, dtype=np.float64).reshape(-1, 2)[canvas]
+
+        if is_video:
+            group_of_points = np.array(groups, dtype=np.float64)
+            picture = np.zeros(len(kept), dtype=np.int64)
+        else:
+            group_of_points = picture = np.array(groups, dtype=np.int64)
+        wh = np.array(sizes, dtype=np.float64).reshape(-1, 2)[picture]  # (n, 2)
         points = Points(
             object_id=np.array([found.object_id for found in kept], dtype=np.int64),
-            group=np.array(groups, dtype=np.float64) if is_video else canvas,
+            group=group_of_points,
             x=np.array([found.x for found in kept]) * wh[:, 0],
             y=np.array([found.y for found in kept]) * wh[:, 1],
             image_sizes=sizes,
             labels=[found.label for found in kept],
         )
         return TextAnswer(points, self.invalid, self.truncated, tuple(self.labels), None, self.form)
+
+
+def _is_readable(triple: Sequence[str], number: re.Pattern[str]) -> bool:
+    """Whether a triple is whole: an id, and two coordinates that are written as a form writes them."""
+    if len(triple) != 3 or not _ID.fullmatch(triple[0]):
+        return False
+    return number.fullmatch(triple[1]) is not None and number.fullmatch(triple[2]) is not None
 
 
 def _read_coords(reader: TextReader, tag: _Tag) -> None:
@@ -449,8 +503,11 @@ def _read_block(reader: TextReader, tag: _Tag) -> None:
     tokens = block[1].split()
     if tag.ends_text and block.end() == len(tag.text):
         # A percent that touches the end may go on, so its whole triple is left out.
-        tokens, reader.truncated = _without_cut(tokens if block[1][-1:].isspace() else tokens[:-1], open_end=False)
-        reader.truncated |= not block[1][-1:].isspace()
+        touches_end = not block[1][-1:].isspace()
+        if touches_end:
+            tokens = tokens[:-1]
+        tokens, is_cut = _without_cut(tokens, open_end=False)
+        reader.truncated = is_cut or touches_end
     reader.read_unit(tokens, _PERCENT)
     reader.close(first, tag.text[block.end() :])
 
@@ -490,26 +547,36 @@ def _without_cut(tokens: list[str], *, open_end: bool) -> tuple[list[str], bool]
         open_end: whether the last one touches the end, so that it may go on: three digits may be the first of four, which only
             1000 has.
     """
-    whole = len(tokens) % 3 == 1 and len(tokens) > 1 and not (open_end and (len(tokens[-1]) < 3 or tokens[-1] == "100"))
-    if not tokens or whole:
+    if not tokens:
+        return tokens, False
+    has_whole_triples = len(tokens) > 1 and len(tokens) % 3 == 1
+    may_go_on = open_end and (len(tokens[-1]) < 3 or tokens[-1] == "100")
+    if has_whole_triples and not may_go_on:
         return tokens, False
     kept = 3 * ((len(tokens) - 2) // 3)
-    return (tokens[: kept + 1] if kept > 0 else []), True
+    if kept <= 0:
+        return [], True
+    return tokens[: kept + 1], True
 
 
 def _picture_of(key: float | None, count: int) -> int | None:
     """Index of the picture that a key counts from 1; without a key the only one there is."""
     if key is None:
         return 0 if count == 1 else None
-    return int(key) - 1 if key.is_integer() and 1 <= key <= count else None
+    if not key.is_integer() or not 1 <= key <= count:
+        return None
+    return int(key) - 1
 
 
 def _time_of(key: float | None, times: np.ndarray | None) -> float | None:
     """Seconds that a key means: those of the nearest frame, if it rounds to the key; without a key the only frame's."""
     if key is None:
-        return None if times is None or len(times) != 1 else float(times[0])
+        if times is None or len(times) != 1:
+            return None
+        return float(times[0])
     if times is None or not len(times):
         return key
     right = int(np.searchsorted(times, key))
-    nearest = min((float(time) for time in times[max(right - 1, 0) : right + 1]), key=lambda time: abs(time - key))
+    beside = times[max(right - 1, 0) : right + 1].tolist()
+    nearest = min(beside, key=lambda time: abs(time - key))
     return nearest if abs(nearest - key) <= _TIME_STEP else key

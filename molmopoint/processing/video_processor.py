@@ -166,22 +166,27 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         return_tensors: Any = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        crop_size, settings = checked_crop_size(size, patch_size), PixelSettings.of(kwargs)
+        crop_size = checked_crop_size(size, patch_size)
+        settings = PixelSettings.of(kwargs)
         side = crop_size // patch_size
         frames_NGv = self._patches(videos, crop_size, patch_size, settings)
         table, rows, cols = arange_for_pooling(torch.arange(side**2).view(side, side), *pooling_size)
-        offsets = torch.arange(len(frames_NGv)).view(-1, 1, 1) * side**2
+        offsets = torch.arange(len(frames_NGv)).view(-1, 1, 1) * side**2  # (N, 1, 1)
+        tables = torch.where(table >= 0, table + offsets, -1)  # (N, P of a frame, K)
+        grids = [(clip.count, rows, cols) for clip in videos]
         output = {
             "pixel_values_videos": frames_NGv,
-            "video_token_pooling": torch.where(table >= 0, table + offsets, -1).view(-1, table.shape[1]).to(frames_NGv.device),
-            "video_grids": torch.tensor([(clip.count, rows, cols) for clip in videos], device=frames_NGv.device),
+            "video_token_pooling": tables.view(-1, table.shape[1]).to(frames_NGv.device),
+            "video_grids": torch.tensor(grids, device=frames_NGv.device),
         }
         return BatchFeature(output, tensor_type=return_tensors, skip_tensor_conversion=["video_metadata"])
 
     def _patches(self, videos: list[SampledClip], crop_size: int, patch_size: int, settings: PixelSettings) -> torch.Tensor:
         """(N, G, values) of all clips; a damaged one is shortened to its good part, with a warning."""
-        starts = np.cumsum([0, *(clip.count for clip in videos)]).tolist()
-        frames_NGv = torch.empty(starts[-1], (crop_size // patch_size) ** 2, 3 * patch_size**2, device=videos[0].device)
+        counts = [clip.count for clip in videos]
+        starts = np.cumsum([0, *counts]).tolist()
+        patches_per_frame = (crop_size // patch_size) ** 2
+        frames_NGv = torch.empty(starts[-1], patches_per_frame, 3 * patch_size**2, device=videos[0].device)
         try:
             for clip, clip_start in zip(videos, starts, strict=False):
                 for place, frames in clip.chunks():
@@ -191,6 +196,7 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
             if not any(clip.shorten() for clip in videos):
                 raise
             return self._patches(videos, crop_size, patch_size, settings)
-        for note in (note for clip in videos for note in clip.metadata.notes):
-            warnings.warn(note, InputWarning, stacklevel=2)
+        for clip in videos:
+            for note in clip.metadata.notes:
+                warnings.warn(note, InputWarning, stacklevel=2)
         return frames_NGv
