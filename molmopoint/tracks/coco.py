@@ -12,13 +12,12 @@ are beside the standard, as video data sets have them. Nothing is lost: reading 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from molmopoint.errors import GroundingError
-from molmopoint.tracks.columns import box_size, document_of, number, rate
-from molmopoint.tracks.resampling import SAME_TIME
+from molmopoint.tracks.columns import checked_rate
+from molmopoint.tracks.document import frame_on_screen, make_document, parse_box, parse_number
 
 _HIDDEN, _VISIBLE = 1, 2
 _UNNAMED = "unnamed"
@@ -40,32 +39,38 @@ def write_coco(document: Mapping[str, Any], box: Any = (0, 0)) -> dict[str, Any]
     Raises:
         GroundingError: the box is none.
     """
-    sides = box_size(box)
-    labels = {each["object_id"]: each["label"] for each in document["objects"]}
+    width, height = parse_box(box)
+    labels = {entry["object_id"]: entry["label"] for entry in document["objects"]}
     names = list(dict.fromkeys(labels.values()))
-    size: dict[str, int] = {} if document["size"] is None else {"width": document["size"][0], "height": document["size"][1]}
-    rate = {} if document["fps"] is None else {"fps": document["fps"]}
+    categories = [_category(i, name) for i, name in enumerate(names, 1)]
+
+    size: dict[str, int] = {}
+    if document["size"] is not None:
+        size = {"width": document["size"][0], "height": document["size"][1]}
+    video: dict[str, Any] = {"id": 1, **size}
+    if document["fps"] is not None:
+        video["fps"] = document["fps"]
     images = _images(document, size)
-    image_of = {image["time"]: image["id"] for image in images}
-    annotations = [
-        {
+    image_of_time = {image["time"]: image["id"] for image in images}
+
+    annotations = []
+    for i, row in enumerate(document["points"], 1):
+        annotation = {
             "id": i,
-            "image_id": image_of[row["time"]],
+            "image_id": image_of_time[row["time"]],
             "video_id": 1,
             "category_id": 1 + names.index(labels[row["object_id"]]),
             "track_id": row["object_id"],
             "keypoints": [row["x"], row["y"], _VISIBLE if row["visible"] else _HIDDEN],
             "num_keypoints": 1,
-            "bbox": [row["x"] - sides[0] / 2, row["y"] - sides[1] / 2, *sides],
-            "area": sides[0] * sides[1],
+            "bbox": [row["x"] - width / 2, row["y"] - height / 2, width, height],
+            "area": width * height,
             "iscrowd": 0,
         }
-        | ({} if row["score"] is None else {"score": row["score"]})
-        for i, row in enumerate(document["points"], 1)
-    ]
-    categories = [_category(i, name) for i, name in enumerate(names, 1)]
-    videos = [{"id": 1, **size, **rate}]
-    return {"videos": videos, "images": images, "annotations": annotations, "categories": categories}
+        if row["score"] is not None:
+            annotation["score"] = row["score"]
+        annotations.append(annotation)
+    return {"videos": [video], "images": images, "annotations": annotations, "categories": categories}
 
 
 def read_coco(document: Any) -> dict[str, Any]:
@@ -80,76 +85,116 @@ def read_coco(document: Any) -> dict[str, Any]:
     if not is_coco(document):
         raise GroundingError("expected COCO with images and annotations, got another document; check the format")
     try:
-        videos = document.get("videos") or [{}]
-        if len(videos) > 1:
-            raise GroundingError(f"expected COCO of one video, got {len(videos)}; split it by video_id first")
-        images = {image["id"]: image for image in document["images"]}
-        times = {key: _time(image, videos[0].get("fps")) for key, image in images.items()}
-        rows = [_row(each, times[each["image_id"]], images[each["image_id"]]) for each in document["annotations"]]
-        categories = document.get("categories", ())
-        names = {each["id"]: None if each.get("supercategory") == _UNNAMED else each["name"] for each in categories}
-        labels = {row["object_id"]: names.get(each.get("category_id")) for row, each in zip(rows, document["annotations"], strict=True)}
-        sized = next((part for part in (videos[0], *images.values()) if "width" in part and "height" in part), None)
-        size = None if sized is None else [sized["width"], sized["height"]]
-        return document_of(_with_all_frames(rows), labels, fps=videos[0].get("fps"), size=size, moments=sorted(times.values()))
+        return _document_of_coco(document)
     except GroundingError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise GroundingError(f"expected COCO with videos, images, annotations and categories, got one without a proper {error}") from error
 
 
-def _category(number_of_category: int, label: str | None) -> dict[str, Any]:
-    named = {"name": "object", "supercategory": _UNNAMED} if label is None else {"name": label, "supercategory": ""}
-    return {"id": number_of_category, **named, "keypoints": ["point"], "skeleton": []}
+def _document_of_coco(coco: Mapping[str, Any]) -> dict[str, Any]:
+    videos = coco.get("videos") or [{}]
+    if len(videos) > 1:
+        raise GroundingError(f"expected COCO of one video, got {len(videos)}; split it by video_id first")
+    video = videos[0]
+    fps = video.get("fps")
+    images = {image["id"]: image for image in coco["images"]}
+    times = {key: _time(image, fps) for key, image in images.items()}
+
+    rows = []
+    for annotation in coco["annotations"]:
+        image_id = annotation["image_id"]
+        rows.append(_row(annotation, times[image_id], images[image_id]))
+    names: dict[Any, str | None] = {}
+    for category in coco.get("categories", ()):
+        is_unnamed = category.get("supercategory") == _UNNAMED
+        names[category["id"]] = None if is_unnamed else category["name"]
+    labels = {}
+    for row, annotation in zip(rows, coco["annotations"], strict=True):
+        labels[row["object_id"]] = names.get(annotation.get("category_id"))
+
+    size = _size([video, *images.values()])
+    return make_document(_with_all_frames(rows), labels, fps=fps, size=size, moments=sorted(times.values()))
+
+
+def _size(parts: Sequence[Mapping[str, Any]]) -> list[Any] | None:
+    """Width and height of the first part that tells them."""
+    for part in parts:
+        if "width" in part and "height" in part:
+            return [part["width"], part["height"]]
+    return None
+
+
+def _category(number: int, label: str | None) -> dict[str, Any]:
+    named = {"name": label, "supercategory": ""}
+    if label is None:
+        named = {"name": "object", "supercategory": _UNNAMED}
+    return {"id": number, **named, "keypoints": ["point"], "skeleton": []}
 
 
 def _images(document: Mapping[str, Any], size: Mapping[str, int]) -> list[dict[str, Any]]:
     """One image per moment; its frame is that of its rows, or counted, or left out."""
     frames = {row["time"]: row["frame"] for row in document["points"] if "frame" in row}
-    rate = document["fps"] if frames or not document["points"] else None
+    fps = document["fps"]
+    if document["points"] and not frames:
+        fps = None  # rows without frames stay so when they are read again
     images = []
-    for i, moment in enumerate(document["moments"], 1):
-        image = {"id": i, "video_id": 1, "time": moment, **size}
-        number_of_frame = frames.get(moment, None if rate is None else math.floor((moment + SAME_TIME) * rate))
-        if number_of_frame is not None:
-            image |= {"frame_id": number_of_frame}
-        images.append(image | {"file_name": f"{i - 1 if number_of_frame is None else number_of_frame:06d}.jpg"})
+    for i, moment in enumerate(document["moments"]):
+        image = {"id": i + 1, "video_id": 1, "time": moment, **size}
+        frame = frames.get(moment)
+        if frame is None and fps is not None:
+            frame = frame_on_screen(moment, fps)
+        if frame is not None:
+            image["frame_id"] = frame
+        number_in_name = i if frame is None else frame
+        image["file_name"] = f"{number_in_name:06d}.jpg"
+        images.append(image)
     return images
 
 
 def _time(image: Mapping[str, Any], fps: float | None) -> float:
     where = f"image {image['id']}"
     if "time" in image:
-        return number(image["time"], f"{where}, time")
+        return parse_number(image["time"], f"{where}, time")
     if fps is None:
         raise GroundingError(f"expected the time of {where}, or fps of its video, got neither; add one of them")
-    return number(image["frame_id"], f"{where}, frame_id", whole=True) / rate(fps, "to count the time of frames")
+    frame = parse_number(image["frame_id"], f"{where}, frame_id", whole=True)
+    return frame / checked_rate(fps, "to count the time of frames")
 
 
 def _row(annotation: Mapping[str, Any], time: float, image: Mapping[str, Any]) -> dict[str, Any]:
     where = f"annotation {annotation['id']}"
-    keypoints = annotation.get("keypoints")
-    if keypoints:
-        if len(keypoints) != 3:
-            raise GroundingError(f"expected one keypoint in {where}, got {len(keypoints) / 3:g}; choose the one to track")
-        x, y, visible = keypoints[0], keypoints[1], keypoints[2] != _HIDDEN
-    else:
-        left, top, width, height = (number(value, f"{where}, bbox") for value in annotation["bbox"])
-        x, y, visible = left + width / 2, top + height / 2, True
+    x, y, visible = _place(annotation, where)
     identity = annotation["track_id"] if "track_id" in annotation else annotation["instance_id"]
     row = {
-        "object_id": number(identity, f"{where}, track_id", whole=True),
+        "object_id": parse_number(identity, f"{where}, track_id", whole=True),
         "time": time,
-        "x": number(x, f"{where}, x"),
-        "y": number(y, f"{where}, y"),
+        "x": parse_number(x, f"{where}, x"),
+        "y": parse_number(y, f"{where}, y"),
         "visible": visible,
         "score": annotation.get("score"),
     }
-    return row | ({"frame": image["frame_id"]} if "frame_id" in image else {})
+    if "frame_id" in image:
+        row["frame"] = image["frame_id"]
+    return row
+
+
+def _place(annotation: Mapping[str, Any], where: str) -> tuple[Any, Any, bool]:
+    """x, y and whether it is in sight: of the one keypoint, or else of the middle of the box."""
+    keypoints = annotation.get("keypoints")
+    if not keypoints:
+        left, top, width, height = (parse_number(value, f"{where}, bbox") for value in annotation["bbox"])
+        return left + width / 2, top + height / 2, True
+    if len(keypoints) != 3:
+        raise GroundingError(f"expected one keypoint in {where}, got {len(keypoints) / 3:g}; choose the one to track")
+    x, y, visibility = keypoints
+    return x, y, visibility != _HIDDEN
 
 
 def _with_all_frames(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with frames only if all have one."""
     if all("frame" in row for row in rows):
         return rows
-    return [{name: value for name, value in row.items() if name != "frame"} for row in rows]
+    for row in rows:
+        row.pop("frame", None)
+    return rows

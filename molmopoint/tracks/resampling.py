@@ -1,6 +1,6 @@
 """Where an object is between the moments it was seen at.
 
-Letters: n known points of one object, m wanted times.
+Letters: n known points of one object, m wanted times, k of them at which it has a place, T moments at which it was looked for.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def wanted_times(fps: float | None, times: Any, known: np.ndarray) -> tuple[np.n
         raise GroundingError(f"expected fps above 0, got {fps!r}; pass the rate of the video")
     if not len(known):
         return np.empty(0), 0.5 / fps
-    first, last = (math.floor(seconds * fps + 0.5) for seconds in (known[0], known[-1]))
+    first = math.floor(known[0] * fps + 0.5)
+    last = math.floor(known[-1] * fps + 0.5)
     return np.arange(first, last + 1) / fps, 0.5 / fps
 
 
@@ -92,7 +93,9 @@ def resample(
     is_reached[_nearest(wanted, time, reach)] = True
     is_between = has_line & ~is_known
 
-    on_line = np.stack([np.interp(wanted, time, xy[:, 0]), np.interp(wanted, time, xy[:, 1])], axis=1)  # (m, 2)
+    x_on_line = np.interp(wanted, time, xy[:, 0])
+    y_on_line = np.interp(wanted, time, xy[:, 1])
+    on_line = np.stack([x_on_line, y_on_line], axis=1)  # (m, 2)
     places = np.where(is_between[:, None], on_line, xy[nearest])
 
     # Where an object was looked for and not found between two points, it is not known to be in sight anywhere between them.

@@ -4,8 +4,6 @@ A row says where an object is at a moment. What no row says is told apart by `mo
 for: models list only what they see, so an object without a row at one of the moments was not in sight (or was missed), and
 between the moments nothing is known. `interpolated` fills the gaps between the points of an object and marks the rows it adds:
 `visible` is False where the object was looked for in between and not found.
-
-One object over time.
 """
 
 from __future__ import annotations
@@ -21,7 +19,8 @@ import numpy as np
 
 from molmopoint.errors import GroundingError
 from molmopoint.points import Points
-from molmopoint.tracks.columns import Columns, checked_columns, rows_from_document, rows_to_document
+from molmopoint.tracks.columns import Columns, checked_columns
+from molmopoint.tracks.document import rows_from_document, rows_to_document
 from molmopoint.tracks.files import read_document, write_document
 from molmopoint.tracks.resampling import check_max_gap, resample, wanted_times
 
@@ -79,9 +78,9 @@ class Track:
         return len(self.time)
 
     def __iter__(self) -> Iterator[TrackPoint]:
+        columns = [column.tolist() for column in (self.time, self.x, self.y, self.visible, self.score)]
         frames = [None] * len(self) if self.frame is None else self.frame.tolist()
-        columns = (self.time, self.x, self.y, self.visible, self.score)
-        for time, x, y, visible, score, frame in zip(*(column.tolist() for column in columns), frames, strict=True):
+        for time, x, y, visible, score, frame in zip(*columns, frames, strict=True):
             yield TrackPoint(self.object_id, time, x, y, visible, score, frame, self.label)
 
     @property
@@ -101,7 +100,8 @@ class Track:
 
     def __repr__(self) -> str:
         name = "" if self.label is None else f" {self.label!r}"
-        return f"Track(#{self.object_id}{name}, {len(self)} point{'s' * (len(self) != 1)}, {self.start:g}..{self.end:g} s)"
+        points = "point" if len(self) == 1 else "points"
+        return f"Track(#{self.object_id}{name}, {len(self)} {points}, {self.start:g}..{self.end:g} s)"
 
 
 _PREVIEW = 3
@@ -171,17 +171,23 @@ class Tracks(Sequence[Track]):
         """
         if not points.is_video:
             raise GroundingError("expected points of a clip, whose groups are seconds, got points of pictures; track in a video")
-        objects = np.unique(points.object_id, return_inverse=True)[1].reshape(-1)
-        points = points[np.sort(np.unique(np.stack([points.group, objects], axis=1), axis=0, return_index=True)[1])]
-        named = {int(number): label for number, label in zip(points.object_id, points.labels or (), strict=False) if label is not None}
+        points = points[_first_of_each_place(points)]
+        labels: dict[int, str] = {}
+        for number, label in zip(points.object_id.tolist(), points.labels or (), strict=False):
+            if label is not None:
+                labels[number] = label
+        if moments is not None:
+            seen = np.asarray(moments, dtype=np.float64).reshape(-1)
+            moments = np.concatenate([seen, points.group])
         size = points.image_sizes[0] if points.image_sizes else None
-        looked = None if moments is None else np.concatenate([np.asarray(moments, dtype=np.float64).reshape(-1), points.group])
-        about: dict[str, Any] = {"size": size, "fps": fps, "moments": looked, "labels": named}
-        return cls(points.object_id, points.group, points.x, points.y, score=points.score, **about)
+        columns = (points.object_id, points.group, points.x, points.y)
+        return cls(*columns, score=points.score, size=size, fps=fps, moments=moments, labels=labels)
 
     def to_points(self) -> Points:
         """The rows as points of a clip; `visible` and `moments` have no place there."""
-        labels = [self.labels.get(number) for number in self.object_id.tolist()] if self.labels else None
+        labels = None
+        if self.labels:
+            labels = [self.labels.get(number) for number in self.object_id.tolist()]
         sizes = None if self.size is None else [self.size]
         return Points(self.object_id, self.time, self.x, self.y, self.score, image_sizes=sizes, labels=labels)
 
@@ -216,12 +222,19 @@ class Tracks(Sequence[Track]):
 
     def where(self, rows: Any) -> Tracks:
         """Some of the rows, by a mask (n,) or a list of indices; the moments stay."""
-        chosen = np.arange(self.num_points)[np.asarray(rows, dtype=None if np.size(rows) else np.int64)]
+        chosen = np.arange(self.num_points)[_as_index(rows)]
         ids = self.object_id[chosen]
-        kept = {number: label for number, label in (self.labels or {}).items() if number in ids}
-        names = ("time", "x", "y", "visible", "score")
-        frame = None if self.frame is None else self.frame[chosen]
-        return replace(self, object_id=ids, **{name: getattr(self, name)[chosen] for name in names}, frame=frame, labels=kept)
+        return replace(
+            self,
+            object_id=ids,
+            time=self.time[chosen],
+            x=self.x[chosen],
+            y=self.y[chosen],
+            visible=self.visible[chosen],
+            score=self.score[chosen],
+            frame=None if self.frame is None else self.frame[chosen],
+            labels=self._labels_of(ids),
+        )
 
     def between(self, start: float, end: float) -> Tracks:
         """Rows and moments of a part of the time, both ends included.
@@ -232,7 +245,8 @@ class Tracks(Sequence[Track]):
         if not start <= end:
             raise GroundingError(f"expected a part of time whose end is not before its start, got {start}..{end}")
         part = self.where((self.time >= start) & (self.time <= end))
-        return replace(part, moments=self.moments[(self.moments >= start) & (self.moments <= end)])
+        is_inside = (self.moments >= start) & (self.moments <= end)
+        return replace(part, moments=self.moments[is_inside])
 
     def shifted(self, seconds: float) -> Tracks:
         """The same at later times, such as those of the file that a clip was cut from; times are rounded to microseconds.
@@ -240,8 +254,12 @@ class Tracks(Sequence[Track]):
         Raises:
             GroundingError: a time becomes negative.
         """
-        frame = None if self.frame is None or self.fps is None else self.frame + round(seconds * self.fps)
-        return replace(self, time=np.round(self.time + seconds, 6), moments=np.round(self.moments + seconds, 6), frame=frame)
+        frame = None
+        if self.frame is not None and self.fps is not None:
+            frame = self.frame + round(seconds * self.fps)
+        time = np.round(self.time + seconds, 6)
+        moments = np.round(self.moments + seconds, 6)
+        return replace(self, time=time, moments=moments, frame=frame)
 
     def renumbered(self, numbers: Mapping[int, int]) -> Tracks:
         """The same with other numbers for objects; those that are not named keep theirs.
@@ -249,13 +267,16 @@ class Tracks(Sequence[Track]):
         Raises:
             GroundingError: two objects of one moment get the same number.
         """
-        ids = np.array([numbers.get(number, number) for number in self.object_id.tolist()], dtype=np.int64)
-        labels = {numbers.get(number, number): label for number, label in (self.labels or {}).items()}
-        return replace(self, object_id=ids, labels=labels)
+        ids = [numbers.get(number, number) for number in self.object_id.tolist()]
+        labels = {}
+        for number, label in (self.labels or {}).items():
+            labels[numbers.get(number, number)] = label
+        return replace(self, object_id=np.array(ids, dtype=np.int64), labels=labels)
 
     def by_moment(self) -> Iterator[tuple[float, tuple[TrackPoint, ...]]]:
         """Every moment in order with the objects that have a place then; there may be none."""
-        points = sorted((point for track in self for point in track), key=lambda point: (point.time, point.object_id))
+        points = [point for track in self for point in track]
+        points.sort(key=lambda point: (point.time, point.object_id))
         position = 0
         for moment in self.moments.tolist():
             first = position
@@ -275,7 +296,8 @@ class Tracks(Sequence[Track]):
         """
         if not (math.isfinite(time) and time >= 0):
             raise GroundingError(f"expected a time of 0 or more seconds, got {time}")
-        return tuple(point for track in self.interpolated(times=[time], max_gap=max_gap) for point in track)
+        places = self.interpolated(times=[time], max_gap=max_gap)
+        return tuple(point for track in places for point in track)
 
     def interpolated(self, fps: float | None = None, *, times: Any = None, max_gap: float | None = None) -> Tracks:
         """The objects at regular times, or at given ones, on straight lines between their points.
@@ -295,24 +317,32 @@ class Tracks(Sequence[Track]):
         """
         wanted, reach = wanted_times(fps, times, self.time)
         check_max_gap(max_gap)
-        parts = [(t, resample(t.time, t.xy, t.visible, self.moments, wanted, reach, max_gap)) for t in self]
-        if not parts:
+        if not len(self):
             return Tracks.empty(size=self.size, fps=fps or self.fps, moments=wanted)
-        index = np.concatenate([part.index for _, part in parts])
-        xy = np.concatenate([part.xy for _, part in parts])
-        ids = np.concatenate([np.full(len(part.index), track.object_id) for track, part in parts])
+        ids, index, xy, visible, scores = [], [], [], [], []  # a part (k,) of each column per object
+        for track in self:
+            part = resample(track.time, track.xy, track.visible, self.moments, wanted, reach, max_gap)
+            ids.append(np.full(len(part.index), track.object_id))
+            index.append(part.index)
+            xy.append(part.xy)
+            visible.append(part.visible)
+            scores.append(np.where(part.known >= 0, track.score[part.known], np.nan))
+
+        time = wanted[np.concatenate(index)]  # (n,)
+        places = np.concatenate(xy)  # (n, 2)
+        object_id = np.concatenate(ids)
         return Tracks(
-            object_id=ids,
-            time=wanted[index],
-            x=xy[:, 0],
-            y=xy[:, 1],
-            visible=np.concatenate([part.visible for _, part in parts]),
-            score=np.concatenate([np.where(part.known >= 0, track.score[part.known], np.nan) for track, part in parts]),
-            frame=np.rint(wanted[index] * fps).astype(np.int64) if fps else None,
+            object_id=object_id,
+            time=time,
+            x=places[:, 0],
+            y=places[:, 1],
+            visible=np.concatenate(visible),
+            score=np.concatenate(scores),
+            frame=np.rint(time * fps).astype(np.int64) if fps else None,
             size=self.size,
             fps=fps or self.fps,
             moments=wanted,
-            labels={number: label for number, label in (self.labels or {}).items() if number in ids},
+            labels=self._labels_of(object_id),
         )
 
     def masks(
@@ -339,9 +369,10 @@ class Tracks(Sequence[Track]):
         """
         if not hasattr(segmenter, "follow"):
             raise GroundingError(f"expected what molmopoint.load_segmenter returns, got {type(segmenter).__name__}; load a segmenter first")
-        moments = self.moments if timestamps is None and fps is None and len(self.moments) else timestamps
+        if timestamps is None and fps is None and len(self.moments):
+            timestamps = self.moments
         points = self.where(self.visible).to_points()
-        return segmenter.follow(video, points, timestamps=moments, fps=fps, negative_others=negative_others)
+        return segmenter.follow(video, points, timestamps=timestamps, fps=fps, negative_others=negative_others)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON: unknown scores are None. `from_dict` reads it back."""
@@ -414,17 +445,41 @@ class Tracks(Sequence[Track]):
         ids = np.array(self.object_ids, dtype=np.int64)
         if isinstance(index, (int, np.integer)):
             return self.track(int(ids[index]))
-        chosen = ids[index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)]
+        chosen = ids[index] if isinstance(index, slice) else ids[_as_index(index)]
         return self.where(np.isin(self.object_id, chosen))
 
     def __eq__(self, other: object) -> bool:
-        return self.to_dict() == other.to_dict() if isinstance(other, Tracks) else NotImplemented
+        if not isinstance(other, Tracks):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # arrays can be changed in place
 
     def __repr__(self) -> str:
         if not len(self):
             return f"Tracks(0 objects at {len(self.moments)} moments)"
-        shown = [repr(self[i])[6:-1] for i in range(min(len(self), _PREVIEW))]
-        rest = [f"... {len(self) - _PREVIEW} more"] if len(self) > _PREVIEW else []
-        return f"Tracks({len(self)} object{'s' * (len(self) != 1)}: {'; '.join(shown + rest)})"
+        shown = []
+        for i in range(min(len(self), _PREVIEW)):
+            inside_brackets = repr(self[i]).removeprefix("Track(").removesuffix(")")
+            shown.append(inside_brackets)
+        if len(self) > _PREVIEW:
+            shown.append(f"... {len(self) - _PREVIEW} more")
+        objects = "object" if len(self) == 1 else "objects"
+        return f"Tracks({len(self)} {objects}: {'; '.join(shown)})"
+
+    def _labels_of(self, ids: np.ndarray) -> dict[int, str]:
+        """The labels of some objects."""
+        return {number: label for number, label in (self.labels or {}).items() if number in ids}
+
+
+def _as_index(rows: Any) -> np.ndarray:
+    """A mask or indices as an array; an empty list is one of indices."""
+    return np.asarray(rows, dtype=None if np.size(rows) else np.int64)
+
+
+def _first_of_each_place(points: Points) -> np.ndarray:
+    """Indices, ascending, of the points that are the first of their object at their time."""
+    _, objects = np.unique(points.object_id, return_inverse=True)
+    places = np.stack([points.group, objects.reshape(-1)], axis=1)  # (n, 2); whole ids might not fit a float
+    _, first = np.unique(places, axis=0, return_index=True)
+    return np.sort(first)
