@@ -176,12 +176,13 @@ class Tracks(Sequence[Track]):
         for number, label in zip(points.object_id.tolist(), points.labels or (), strict=False):
             if label is not None:
                 labels[number] = label
+        looked_for: Any = None
         if moments is not None:
             seen = np.asarray(moments, dtype=np.float64).reshape(-1)
-            moments = np.concatenate([seen, points.group])
+            looked_for = np.concatenate([seen, points.group])
         size = points.image_sizes[0] if points.image_sizes else None
         columns = (points.object_id, points.group, points.x, points.y)
-        return cls(*columns, score=points.score, size=size, fps=fps, moments=moments, labels=labels)
+        return cls(*columns, score=points.score, size=size, fps=fps, moments=looked_for, labels=labels)
 
     def to_points(self) -> Points:
         """The rows as points of a clip; `visible` and `moments` have no place there."""
