@@ -6,10 +6,6 @@
 A row is a line of a JSONL file or a row of a data set with the same columns; `docs/reward_training.md` shows the three ways to write
 one and `preference.schema.json` is the schema. As in `records`, nothing is guessed and unknown columns are refused. What cannot teach
 anything is left out and counted: blank answers with their ranks, rows with one answer, and rows whose answers are all as good.
-
-From the columns of a row to checked preferences, and back: three ways to write them, one record.
-
-What a row of preferences is once it is checked.
 """
 
 from __future__ import annotations
@@ -21,19 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from molmopoint.data.embedded import EmbeddedPicture
-from molmopoint.data.record_parsing import media_columns, number_value, refuse_unknown, row_error, shown, text_value
-from molmopoint.data.records import Source, iterate_rows
+from molmopoint.data.preference_columns import FORMS, PREFERENCE_COLUMNS, PreferenceColumns
+from molmopoint.data.record_parsing import picture_columns
+from molmopoint.data.records import RecordSource, iterate_rows
+from molmopoint.data.row_model import check_columns, row_error
 from molmopoint.errors import ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file, is_folder
 
-PREFERENCE_COLUMNS = (
-    "image", "images", "video", "sampling_interval", "prompt", "question", "responses", "rankings", "scores", "chosen", "rejected",
-    "id", "models", "source",
-)  # fmt: skip
-"""Everything a row may have."""
-
-FORMS = (("responses", "rankings"), ("chosen", "rejected"), ("responses", "scores"))
-"""Columns that say which answers are better, one pair per row."""
+__all__ = [
+    "FORMS", "PREFERENCE_COLUMNS", "PreferenceRecord", "Preferences", "parse_preferences", "preference_fields", "ranks_of_scores",
+    "read_preferences",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,9 +78,6 @@ class PreferenceRecord:
         return len(set(self.rankings)) > 1
 
 
-_FORMS = "responses and rankings, chosen and rejected, or responses and scores"
-
-
 def parse_preferences(fields: Mapping[str, Any], row: int) -> PreferenceRecord:
     """A checked record from the columns of one row; a column that is None counts as absent, and so does a blank picture or clip.
 
@@ -99,27 +90,24 @@ def parse_preferences(fields: Mapping[str, Any], row: int) -> PreferenceRecord:
     Raises:
         ProcessingError: something is missing, too much, or of the wrong kind; the message names row, field and remedy.
     """
-    if not isinstance(fields, Mapping):
-        raise row_error(row, None, "an object with columns", shown(fields), "write one JSON object per line")
-    refuse_unknown(fields, PREFERENCE_COLUMNS, row, "")
-    given = {name: value for name, value in fields.items() if value is not None and not _says_nothing(name, value)}
-    images, video = media_columns(given, row)
-    responses, rankings = _answers(given, row)
-    models = _texts(given.get("models", ()), row, "models")
+    columns = check_columns(PreferenceColumns, fields, row)
+    images, video = columns.visual(row)
+    responses, rankings = _answers(columns, row)
+    models = columns.models or []
     if models and len(models) != len(responses):
         raise row_error(row, "models", f"{len(responses)} names, one per answer", str(len(models)), "name what wrote each answer")
     kept = [i for i, response in enumerate(responses) if response.strip()]
     return PreferenceRecord(
         row,
-        _prompt(given, row),
-        tuple(responses[i] for i in kept),
-        tuple(rankings[i] for i in kept),
-        images,
-        video,
-        tuple(models[i] for i in kept) if models else (),
-        text_value(str(given["id"]), row, "id") if "id" in given else None,
-        text_value(given["source"], row, "source") if "source" in given else None,
-        _sampling_interval(given, row),
+        _prompt(columns, row),
+        responses=tuple(responses[i] for i in kept),
+        rankings=tuple(rankings[i] for i in kept),
+        images=images,
+        video=video,
+        models=tuple(models[i] for i in kept if models),
+        id=columns.id,
+        source=columns.source,
+        sampling_interval=_sampling_interval(columns, row),
         dropped=len(responses) - len(kept),
     )
 
@@ -130,32 +118,10 @@ def preference_fields(record: PreferenceRecord) -> dict[str, Any]:
     Raises:
         ProcessingError: a picture of the record is embedded in a data set, and JSON has no place for it.
     """
-    if any(isinstance(image, EmbeddedPicture) for image in record.images):
-        raise row_error(record.row, "image", "the path of a file", "an embedded picture", "save the picture and write its path")
-    columns: dict[str, Any] = {"image": record.images[0]} if len(record.images) == 1 else {}
-    if len(record.images) > 1:
-        columns["images"] = list(record.images)
-    columns |= {"video": record.video, "prompt": record.prompt, "responses": list(record.responses), "rankings": list(record.rankings)}
-    columns |= {"models": list(record.models) or None, "id": record.id, "source": record.source}
-    columns["sampling_interval"] = record.sampling_interval
+    columns: dict[str, Any] = {**picture_columns(record.images, record.row), "video": record.video, "prompt": record.prompt}
+    columns |= {"responses": list(record.responses), "rankings": list(record.rankings), "models": list(record.models) or None}
+    columns |= {"id": record.id, "source": record.source, "sampling_interval": record.sampling_interval}
     return {name: value for name, value in columns.items() if value is not None}
-
-
-def _says_nothing(name: str, value: Any) -> bool:
-    """Whether this is a picture or clip that is not there, as some data sets write it."""
-    return (name in ("image", "video") and isinstance(value, str) and not value.strip()) or (name == "images" and value in ([], ()))
-
-
-def _sampling_interval(given: Mapping[str, Any], row: int) -> float | None:
-    """Seconds between frames of a folder."""
-    if "sampling_interval" not in given:
-        return None
-    seconds = number_value(given["sampling_interval"], row, "sampling_interval")
-    if seconds <= 0:
-        raise row_error(row, "sampling_interval", "seconds above 0", f"{seconds:g}", "write the seconds from one frame to the next")
-    if "video" not in given:
-        raise row_error(row, "sampling_interval", "a video beside it", "none", "leave the column out")
-    return seconds
 
 
 def ranks_of_scores(scores: Sequence[float]) -> tuple[int, ...]:
@@ -163,101 +129,53 @@ def ranks_of_scores(scores: Sequence[float]) -> tuple[int, ...]:
     return tuple(1 + sum(other > score for other in scores) for score in scores)
 
 
-def _answers(given: Mapping[str, Any], row: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _answers(columns: PreferenceColumns, row: int) -> tuple[Sequence[str], tuple[int, ...]]:
     """Answers and ranks, whichever way they are written."""
-    named = {name for form in FORMS for name in form if name in given}
-    form = next((form for form in FORMS if named == set(form)), None)
-    if form is None:
+    named = {name for form in FORMS for name in form if getattr(columns, name) is not None}
+    if named not in [set(form) for form in FORMS]:
+        forms = "responses and rankings, chosen and rejected, or responses and scores"
         got = " and ".join(sorted(named)) or "none of them"
-        raise row_error(row, None, f"either {_FORMS}", got, "write one of the three forms, and nothing of another")
-    if form[0] == "chosen":
-        chosen, rejected = (_sides(given[name], row, name) for name in form)
-        return chosen + rejected, (1,) * len(chosen) + (len(chosen) + 1,) * len(rejected)
-    responses = _texts(given["responses"], row, "responses", conversational=True)
-    if not responses:
-        raise row_error(row, "responses", "two or more answers", "an empty list", "leave the row out")
-    values = given[form[1]]
-    if isinstance(values, str | Mapping) or not isinstance(values, Sequence):
-        raise row_error(row, form[1], "a list of numbers, one per answer", shown(values), "write one number per answer")
+        raise row_error(row, None, f"either {forms}", got, "write one of the three forms, and nothing of another")
+    if columns.chosen is not None:
+        chosen, rejected = columns.chosen, columns.rejected or []
+        return [*chosen, *rejected], (1,) * len(chosen) + (len(chosen) + 1,) * len(rejected)
+    responses = columns.responses or []
+    name = "scores" if columns.rankings is None else "rankings"
+    values: Sequence[float] = getattr(columns, name)
     if len(values) != len(responses):
-        raise row_error(
-            row, form[1], f"{len(responses)} numbers, one per answer", str(len(values)), "give every answer one, in their order"
-        )
-    if form[1] == "scores":
-        return responses, ranks_of_scores([number_value(value, row, f"scores[{i}]") for i, value in enumerate(values)])
+        expected = f"{len(responses)} numbers, one per answer"
+        raise row_error(row, name, expected, str(len(values)), "give every answer one, in their order")
+    if name == "scores":
+        return responses, ranks_of_scores(values)
     return responses, tuple(_rank(value, row, f"rankings[{i}]") for i, value in enumerate(values))
 
 
-def _rank(value: Any, row: int, field: str) -> int:
-    number = number_value(value, row, field)
+def _rank(number: float, row: int, field: str) -> int:
     if number != int(number) or number < 1:
-        raise row_error(
-            row, field, "a whole number from 1, which is best", f"{number:g}", "count from 1; write what is better when larger as scores"
-        )
+        remedy = "count from 1; write what is better when larger as scores"
+        raise row_error(row, field, "a whole number from 1, which is best", f"{number:g}", remedy)
     return int(number)
 
 
-def _sides(value: Any, row: int, field: str) -> tuple[str, ...]:
-    """One side of a comparison: an answer, a turn of chat, or a list of answers."""
-    single = isinstance(value, str) or _is_chat(value)
-    answers = _texts([value] if single else value, row, field, conversational=True)
-    if not answers:
-        raise row_error(row, field, "one or more answers", "an empty list", "leave the row out")
-    return answers
+def _prompt(columns: PreferenceColumns, row: int) -> str:
+    """What is asked, from either column."""
+    given = {name: value for name in ("prompt", "question") if (value := getattr(columns, name)) is not None}
+    if len(given) != 1:
+        raise row_error(row, "prompt", "one prompt", " and ".join(given) or "none", "write what the user asks as prompt")
+    [prompt] = given.values()
+    return prompt
 
 
-def _texts(value: Any, row: int, field: str, *, conversational: bool = False) -> tuple[str, ...]:
-    """A list of texts, which may be blank; of answers also as turns of chat."""
-    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise row_error(row, field, "a list of texts", shown(value), "write a list, also of one")
-    places = [f"{field}[{i}]" for i in range(len(value))]
-    texts: list[str] = []
-    for entry, place in zip(value, places, strict=True):
-        text = _turn(entry, row, place, "assistant") if conversational and _is_chat(entry) else entry
-        if not isinstance(text, str):
-            raise row_error(row, place, "text", shown(text), "write the answer as text")
-        if text.strip():
-            text_value(text, row, place)
-        texts.append(text)
-    return tuple(texts)
-
-
-def _prompt(given: Mapping[str, Any], row: int) -> str:
-    """What is asked, from either column, as text or as one turn of chat."""
-    names = [name for name in ("prompt", "question") if name in given]
-    if len(names) != 1:
-        raise row_error(row, "prompt", "one prompt", " and ".join(names) or "none", "write what the user asks as prompt")
-    value = given[names[0]]
-    return text_value(_turn(value, row, names[0], "user") if _is_chat(value) else value, row, names[0])
-
-
-def _is_chat(value: Any) -> bool:
-    return (
-        isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0 and all(isinstance(turn, Mapping) for turn in value)
-    )
-
-
-def _turn(turns: Sequence[Mapping[str, Any]], row: int, field: str, role: str) -> str:
-    """The text of a chat of one turn; pictures are columns of their own."""
-    if len(turns) != 1 or turns[0].get("role") != role:
-        got = ", ".join(str(turn.get("role")) for turn in turns)
-        raise row_error(
-            row, field, f"text, or one turn of the {role}", f"turns of {got}", "several turns are not judged; write the last one"
-        )
-    content = turns[0].get("content")
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, Sequence) else ()
-    words = [part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type") == "text"]
-    if len(words) != 1 or not isinstance(words[0], str):
-        raise row_error(row, field, "content with one text", shown(content), "write the text as content")
-    return words[0]
-
-
-__all__ = [
-    "FORMS", "PREFERENCE_COLUMNS", "PreferenceRecord", "Preferences", "parse_preferences", "preference_fields", "ranks_of_scores",
-    "read_preferences",
-]  # fmt: skip
+def _sampling_interval(columns: PreferenceColumns, row: int) -> float | None:
+    """Seconds between frames of a folder."""
+    seconds = columns.sampling_interval
+    if seconds is None:
+        return None
+    if seconds <= 0:
+        raise row_error(row, "sampling_interval", "seconds above 0", f"{seconds:g}", "write the seconds from one frame to the next")
+    if columns.video is None:
+        raise row_error(row, "sampling_interval", "a video beside it", "none", "leave the column out")
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -286,7 +204,7 @@ class Preferences:
 
 
 def read_preferences(
-    source: Source,
+    source: RecordSource,
     *,
     split: str | None = None,
     folder: str | os.PathLike[str] | None = None,

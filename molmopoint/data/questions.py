@@ -65,7 +65,7 @@ class SceneObject:
 
 
 @dataclass(frozen=True)
-class Target:
+class SceneTarget:
     """One thing to point at: pixels x and y, inside `mask` (height, width), its visible pixels."""
 
     x: float
@@ -87,7 +87,7 @@ class Query:
     """
 
     prompt: str
-    targets: tuple[Target, ...]
+    targets: tuple[SceneTarget, ...]
     kind: str
     label: str
     style: Style = "pointing"
@@ -179,7 +179,7 @@ class Namer:
 
 
 @dataclass(frozen=True)
-class _Asker(Namer):
+class _QuestionMaker(Namer):
     """Draws questions about one scene; methods return None where chance proposed an unclear question."""
 
     size: tuple[int, int]
@@ -203,7 +203,7 @@ class _Asker(Namer):
             return None
         named = self.phrase(*words, only_plural=True)
         question = self.pick(("How many {} are there?", "How many {} can you see?", "Count the {}.")).format(named.label)
-        targets = tuple(Target(item.x, item.y, item.mask) for item in named.chosen)
+        targets = tuple(SceneTarget(item.x, item.y, item.mask) for item in named.chosen)
         return Query(question, targets, "count", named.label, "point_count", named.held_out)
 
     def by_size(self, absent: bool) -> Query | None:
@@ -252,7 +252,7 @@ class _Asker(Namer):
         return item.x / self.size[0], item.y / self.size[1]
 
     def _query(self, prompt: str, kind: str, label: str, chosen: Sequence[SceneObject], held_out: bool = False) -> Query:
-        targets = tuple(Target(item.x, item.y, item.mask) for item in chosen)
+        targets = tuple(SceneTarget(item.x, item.y, item.mask) for item in chosen)
         return Query(prompt, targets, kind, label, held_out=held_out)
 
 
@@ -274,13 +274,13 @@ def ask(
         hidden: pairs of colour and shape that mark a question as held out.
         allow_hidden: whether an absent pair may be one of them.
     """
-    asker = _Asker(rng, objects, hidden, allow_hidden, size)
+    maker = _QuestionMaker(rng, objects, hidden, allow_hidden, size)
     kinds, edges = list(KINDS), np.cumsum(list(KINDS.values()))
     queries: dict[str, Query] = {}
     while len(queries) < number:
         kind = kinds[min(int(np.searchsorted(edges, rng.random(), side="right")), len(kinds) - 1)]
         for _ in range(_TRIES):
-            query = asker.draw(kind)
+            query = maker.draw(kind)
             if query is not None and query.prompt not in queries:
                 queries[query.prompt] = query
                 break

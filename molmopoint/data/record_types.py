@@ -104,16 +104,3 @@ class Record:
     def num_points(self) -> int:
         """Points of the row, or of all its turns."""
         return sum(len(request.points or ()) for request in self.requests)
-
-
-TEXT_FIELDS = ("prompt", "label", "answer", "caption", "style", "source")
-"""Columns of plain text."""
-
-TURN_COLUMNS = ("prompt", "prompts", "label", "points", "coords", "no_points", "answer", "caption", "style")
-"""Columns of a turn, and of a row of one request."""
-
-COLUMNS = ("image", "images", "video", *TURN_COLUMNS, "source", "weight", "turns")
-"""Columns of a row."""
-
-POINT_COLUMNS = ("x", "y", "image", "t", "object_id", "id", "label")
-"""Columns of a point; `id` is another name of `object_id`."""

@@ -25,18 +25,10 @@ import numpy as np
 from PIL import Image
 
 from molmopoint.data.embedded import EmbeddedPicture, StoredBytes, embedded_picture
-from molmopoint.data.record_parsing import parse_record, record_fields, row_error
-from molmopoint.data.record_types import (
-    COLUMNS,
-    FULL_SCALE,
-    POINT_COLUMNS,
-    POINT_STYLES,
-    TRACK_STYLES,
-    TURN_COLUMNS,
-    Coords,
-    Record,
-    RecordPoint,
-)
+from molmopoint.data.record_columns import COLUMNS, POINT_COLUMNS, TURN_COLUMNS
+from molmopoint.data.record_parsing import parse_record, record_fields
+from molmopoint.data.record_types import FULL_SCALE, POINT_STYLES, TRACK_STYLES, Coords, Record, RecordPoint
+from molmopoint.data.row_model import row_error
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file, is_folder, remove_leftovers, written_whole
 
@@ -118,17 +110,17 @@ def _picture(table: Any, row: int, column: str, value: Any, index: int | None) -
     return embedded_picture(value, StoredBytes(table, row, column, index)) or value
 
 
-Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+RecordSource = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 """A JSONL file; a parquet file, a saved data set or "owner/name" of one on the Hub; or rows, such as a loaded data set."""
 
 
-def iterate_rows(source: Source, *, split: str | None = None) -> Iterator[tuple[int, Any]]:
+def iterate_rows(source: RecordSource, *, split: str | None = None) -> Iterator[tuple[int, Any]]:
     """Number and unchecked columns of each row.
 
     Pictures embedded in a data set stay in it: a row holds their digest and their place, and memory does not grow with them.
 
     Args:
-        source: see `Source`; data sets need the extra `train`.
+        source: see `RecordSource`; data sets need the extra `train`.
         split: of a data set with several; by default "train", or the only one.
 
     Empty lines are passed over but counted. A line that is no JSON is given as the `ProcessingError` it means, so that a
@@ -151,11 +143,11 @@ def iterate_rows(source: Source, *, split: str | None = None) -> Iterator[tuple[
                 yield row, _json_line(line, row)
 
 
-def read_records(source: Source, *, split: str | None = None) -> Iterator[Record]:
+def read_records(source: RecordSource, *, split: str | None = None) -> Iterator[Record]:
     """Checked records, one after the other.
 
     Args:
-        source: see `Source`; data sets need the extra `train`.
+        source: see `RecordSource`; data sets need the extra `train`.
         split: of a data set with several; by default "train", or the only one.
 
     Raises:

@@ -31,7 +31,7 @@ from molmopoint.data.drawing import (
     paint,
     shade,
 )
-from molmopoint.data.questions import Query, SceneObject, Target, ask
+from molmopoint.data.questions import Query, SceneObject, SceneTarget, ask
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 12
 MAX_COVERED = 0.4
@@ -41,8 +41,17 @@ NUM_QUERIES = 5
 _TRIES = 40
 
 __all__ = [
-    "HELD_OUT_PAIRS", "SIZE_BANDS", "ClipObject", "ClipQuery", "Query", "Scene", "SceneObject", "SyntheticClip", "Target",
-    "sample_clip", "sample_scene",
+    "HELD_OUT_PAIRS",
+    "SIZE_BANDS",
+    "ClipObject",
+    "ClipQuery",
+    "Query",
+    "Scene",
+    "SceneObject",
+    "SceneTarget",
+    "SyntheticClip",
+    "sample_clip",
+    "sample_scene",
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ _SAME_MOMENT = 1e-3
 """Seconds between moments that show one frame."""
 
 
-class Source(Protocol):
+class MaskedPictures(Protocol):
     """What masks are drawn on."""
 
     many: bool
@@ -220,10 +220,12 @@ class Masks(Sequence[Mask]):
     runs: MaskIndex
     number: np.ndarray
     image_sizes: tuple[tuple[int, int], ...]
-    source: Source | None = None
+    source: MaskedPictures | None = None
 
     @classmethod
-    def collect(cls, rows: Iterable[Mask], *, video: bool, image_sizes: Sequence[tuple[int, int]], source: Source | None = None) -> Masks:
+    def collect(
+        cls, rows: Iterable[Mask], *, video: bool, image_sizes: Sequence[tuple[int, int]], source: MaskedPictures | None = None
+    ) -> Masks:
         """From masks that are made one at a time; only their run-lengths are kept."""
         columns: list[tuple[int, float, float]] = []
 

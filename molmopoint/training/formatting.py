@@ -17,8 +17,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from molmopoint.data.record_parsing import row_error
 from molmopoint.data.records import FULL_SCALE, TRACK_STYLES, Record, to_pixels
+from molmopoint.data.row_model import row_error
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata, points_to_triples
 from molmopoint.processing.grounding_answers import PointList, Style, write_answer

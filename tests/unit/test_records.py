@@ -7,6 +7,7 @@ import json
 import re
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from molmopoint.data.records import (
     to_pixels,
     write_records,
 )
+from molmopoint.data.schemas import SCHEMAS, published_schema
 from molmopoint.errors import ProcessingError
 
 SCHEMA = json.loads(files("molmopoint.data").joinpath("record.schema.json").read_text(encoding="utf-8"))
@@ -115,7 +117,7 @@ BAD = [  # a row, and the text about it
     ),
     (
         {**ROW, "points": [{**POINT, "id": "a"}]},
-        "row 7, points[0].object_id: expected a number of the object, from 0, got 'a'; write a whole number",
+        "row 7, points[0].id: expected a number of the object, from 0, got 'a'; write a whole number",
     ),
     ({**ROW, "label": None}, "row 7, label: expected prompt, label, or a label on every point, got nothing; say what is pointed at"),
     (
@@ -332,9 +334,31 @@ def test_relative_files_start_at_the_folder_of_the_rows(tmp_path):
     assert resolve_media(parse_record(CLIP, 1), tmp_path) == ((), tmp_path / "a.mp4")
 
 
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_installed_schemas_are_those_of_the_models(name):
+    text = files("molmopoint.data").joinpath(name).read_text(encoding="utf-8")
+    assert json.loads(text) == json.loads(published_schema(SCHEMAS[name])), "run python -m molmopoint.data.schemas"
+
+
+def test_misspelt_columns_come_first_with_the_nearest_name():
+    with pytest.raises(ProcessingError, match=r"^row 7, lable: .* got 'lable', which is like 'label'; rename or remove it$"):
+        parse_record({**ROW, "label": 5, "points": [{"x": 1, "Y": 2}], "lable": "dogs"}, 7)
+    with pytest.raises(ProcessingError, match=r"^row 7, turns\[0\]\.points\[0\]\.lable: .* got 'lable', which is like 'label'"):
+        parse_record({"image": "a.png", "turns": [{"label": "a", "points": [{**POINT, "lable": "b"}], "coords": "pixel"}]}, 7)
+    for name in (5, "\ud83d", b"label"):
+        with pytest.raises(ProcessingError, match="expected one of the columns image"):
+            parse_record({**ROW, name: "dogs"}, 7)
+
+
+def test_rows_may_be_of_other_types_than_those_of_json():
+    point = MappingProxyType({"x": np.float32(1), "y": np.int64(2), "object_id": np.uint8(3)})
+    row = MappingProxyType({**ROW, "points": (point,), "weight": np.float64(2), "prompts": ("a", "b")})
+    assert parse_record(row, 1) == parse_record({**ROW, "points": [{**POINT, "object_id": 3}], "weight": 2, "prompts": ["a", "b"]}, 1)
+
+
 def test_the_schema_names_the_same_columns():
     assert set(SCHEMA["properties"]) == set(COLUMNS)
-    assert set(SCHEMA["$defs"]["point"]["properties"]) == set(POINT_COLUMNS)
+    assert set(SCHEMA["$defs"]["PointColumns"]["properties"]) == set(POINT_COLUMNS)
     assert {field.name for field in dataclasses.fields(RecordPoint)} == set(POINT_COLUMNS) - {"id"}
 
 
