@@ -14,6 +14,7 @@ Letters: T frames of a clip.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from molmopoint.data.drawing import (
     draw_palette,
     draw_shape,
     paint,
+    reach_of,
     shade,
 )
 from molmopoint.errors import ProcessingError
@@ -104,9 +106,10 @@ def sample_clip(
     """
     if num_frames < 2 or not fps > 0:
         raise ProcessingError(f"expected two or more frames and a positive rate, got {num_frames} at {fps} a second; nothing moves in one")
-    height, width = (int(side) for side in rng.integers(*FRAME_SIDES, size=2))
+    height, width = rng.integers(*FRAME_SIDES, size=2).tolist()
     ground, ends = draw_background(rng, height, width)
-    movers, owners = _place(rng, (width, height), draw_palette(rng, ends), num_frames, held_out)
+    palette = draw_palette(rng, ends)
+    movers, owners = _place(rng, (width, height), palette, num_frames, held_out)
     frames = np.repeat(ground[None], num_frames, axis=0)
     for mover in movers:
         for frame in range(num_frames):
@@ -114,20 +117,23 @@ def sample_clip(
     if rng.random() < 0.3:
         grain = int(rng.integers(2, 9))
         frames = frames + rng.integers(-grain, grain + 1, size=frames.shape, dtype=np.int32)
-    objects = tuple(
-        replace(mover.item, visible=_visible(owners, number, mover.item.xy), masks=owners == number) for number, mover in enumerate(movers)
-    )
+    objects = []
+    for number, mover in enumerate(movers):
+        visible = _visible(owners, number, mover.item.xy)
+        objects.append(replace(mover.item, visible=visible, masks=owners == number))
     queries = ask_about_clip(rng, objects, num_queries, HELD_OUT_PAIRS, held_out)
-    return SyntheticClip(np.clip(frames, 0, 255).astype(np.uint8), np.arange(num_frames) / fps, objects, queries)
+    pixels = np.clip(frames, 0, 255).astype(np.uint8)
+    return SyntheticClip(pixels, np.arange(num_frames) / fps, tuple(objects), queries)
 
 
 def _place(
     rng: np.random.Generator, size: tuple[int, int], palette: tuple[list[str], list[str]], num_frames: int, held_out: bool
 ) -> tuple[list[_Mover], np.ndarray]:
     """Shapes that leave each other visible, and (T, height, width) the number of the one that each pixel shows, -1 for the ground."""
+    width, height = size
     wanted = int(rng.integers(MIN_MOVING_OBJECTS, MAX_MOVING_OBJECTS + 1))
     movers: list[_Mover] = []
-    owners = np.full((num_frames, size[1], size[0]), -1, dtype=np.int8)
+    owners = np.full((num_frames, height, width), -1, dtype=np.int8)
     tries = 0
     while len(movers) < wanted and (tries < _TRIES * wanted or len(movers) < MIN_MOVING_OBJECTS):
         tries += 1
@@ -135,8 +141,9 @@ def _place(
         if not held_out and (candidate.item.colour, candidate.item.shape) in HELD_OUT_PAIRS:
             continue
         after = _cover(owners, candidate, len(movers))
-        if all(_followable(after, number, mover.item.xy) for number, mover in enumerate([*movers, candidate])):
-            movers.append(candidate)
+        together = [*movers, candidate]
+        if all(_followable(after, number, mover.item.xy) for number, mover in enumerate(together)):
+            movers = together
             owners = after
     return movers, owners
 
@@ -144,78 +151,119 @@ def _place(
 def _cover(owners: np.ndarray, mover: _Mover, number: int) -> np.ndarray:
     """What each pixel shows once a shape is put on top."""
     after = owners.copy()
-    for frame in range(len(owners)):
-        coverage, window = clip_stamp(mover.at(frame), *owners.shape[1:])
-        after[frame][window][2 * coverage >= SAMPLES * SAMPLES] = number
+    num_frames, height, width = owners.shape
+    for frame in range(num_frames):
+        coverage, window = clip_stamp(mover.at(frame), height, width)
+        is_covered = 2 * coverage >= SAMPLES * SAMPLES  # half of the pixel or more
+        after[frame][window][is_covered] = number
     return after
 
 
 def _followable(owners: np.ndarray, number: int, xy: np.ndarray) -> bool:
     """Whether an object is seen often enough, and is covered at most once while its point is in the picture."""
-    visible, inside = _visible(owners, number, xy), _inside(owners, xy)
-    covered = inside & ~visible
-    starts = covered & ~np.concatenate([[False], covered[:-1]])
-    return bool(visible.sum() >= min(MIN_SEEN, len(owners)) and starts.sum() <= 1)
+    visible = _visible(owners, number, xy)
+    covered = _inside(owners, xy) & ~visible
+    was_covered = np.concatenate([[False], covered[:-1]])
+    num_times_covered = (covered & ~was_covered).sum()
+    return bool(visible.sum() >= min(MIN_SEEN, len(owners)) and num_times_covered <= 1)
 
 
 def _inside(owners: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """(T,) bool: the pixels around the point lie in the picture."""
-    place, (height, width) = np.floor(xy), owners.shape[1:]
-    return np.all((place >= _AROUND) & (place < np.array([width, height]) - _AROUND), axis=1)
+    _, height, width = owners.shape
+    place = np.floor(xy)
+    is_inside = (place >= _AROUND) & (place < np.array([width, height]) - _AROUND)  # (T, 2)
+    return is_inside.all(axis=1)
 
 
 def _visible(owners: np.ndarray, number: int, xy: np.ndarray) -> np.ndarray:
     """(T,) bool: the pixels around the point show the object."""
     visible = _inside(owners, xy)
     for frame in np.flatnonzero(visible):
-        col, row = np.floor(xy[frame]).astype(np.int64).tolist()
-        visible[frame] = (owners[frame, row - _AROUND : row + _AROUND + 1, col - _AROUND : col + _AROUND + 1] == number).all()
+        column, row = np.floor(xy[frame]).astype(np.int64).tolist()
+        rows = slice(row - _AROUND, row + _AROUND + 1)
+        columns = slice(column - _AROUND, column + _AROUND + 1)
+        visible[frame] = (owners[frame, rows, columns] == number).all()
     return visible
 
 
 def _candidate(rng: np.random.Generator, size: tuple[int, int], palette: tuple[list[str], list[str]], num_frames: int) -> _Mover:
     """A random shape on a random way."""
-    colour, shape = (names[int(rng.integers(len(names)))] for names in palette)
+    colours, shapes = palette
+    colour = colours[int(rng.integers(len(colours)))]
+    shape = shapes[int(rng.integers(len(shapes)))]
     low, high = SIZE_BANDS[("medium", "big")[int(rng.integers(2))]]
     part = low + (high - low) * float(rng.random())
     side = part * min(size)
-    reach = (0.76 if shape == "rectangle" else 0.66) * side + 1
-    motion, enters, leaves, start, end = _way(rng, size, reach)
-    steps = np.arange(num_frames)[:, None] / (num_frames - 1)
-    shifts = np.floor((end - start) * steps + 0.5).astype(np.int64)
+    way = _draw_way(rng, size, reach_of(shape, side))
+    steps = np.arange(num_frames)[:, None] / (num_frames - 1)  # (T, 1), from 0 to 1
+    shifts = np.floor((way.end - way.start) * steps + 0.5).astype(np.int64)
     tilt = 0.1 * (2 * float(rng.random()) - 1)
-    x, y = (start + shifts[0]).tolist()
-    stamp = draw_shape(shape, x, y, side, tilt, upright=shape == "rectangle" and rng.random() < 0.5)
-    nowhere = np.zeros(num_frames, dtype=bool)
-    item = ClipObject(colour, shape, part, motion, enters, leaves, start + shifts, nowhere, np.empty((num_frames, 0, 0), dtype=bool))
+    x, y = (way.start + shifts[0]).tolist()
+    upright = shape == "rectangle" and rng.random() < 0.5
+    stamp = draw_shape(shape, x, y, side, tilt, upright=upright)
+    item = ClipObject(
+        colour=colour,
+        shape=shape,
+        size=part,
+        motion=way.motion,
+        enters=way.enters,
+        leaves=way.leaves,
+        xy=way.start + shifts,
+        visible=np.zeros(num_frames, dtype=bool),
+        masks=np.empty((num_frames, 0, 0), dtype=bool),
+    )
     return _Mover(stamp, shifts, item, shade(rng, colour))
 
 
-def _way(rng: np.random.Generator, size: tuple[int, int], reach: float) -> tuple[Motion, bool, bool, np.ndarray, np.ndarray]:
-    """What a shape does, and the points (2,) where it is in the first and in the last frame."""
+class _Way(NamedTuple):
+    """What a shape does.
+
+    Attributes:
+        motion: direction, or none.
+        enters: it comes from outside of the picture.
+        leaves: it goes out of the picture.
+        start: (2,) where it is in the first frame.
+        end: (2,) where it is in the last one.
+    """
+
+    motion: Motion
+    enters: bool
+    leaves: bool
+    start: np.ndarray
+    end: np.ndarray
+
+
+def _draw_way(rng: np.random.Generator, size: tuple[int, int], reach: float) -> _Way:
+    """A random way of a shape that needs `reach` pixels around its point."""
     sides = np.array(size, dtype=np.float64)
     start = _snap(reach + (sides - 2 * reach) * rng.random(2))
     if rng.random() < _STILL:
-        return "still", False, False, start, start.copy()
+        return _Way("still", False, False, start, start.copy())
     motion, axis, sign = _DIRECTIONS[int(rng.integers(len(_DIRECTIONS)))]
     draw = rng.random()
-    enters, leaves = bool(draw < _ENTERS), bool(_ENTERS <= draw < _LEAVES)
-    drift = 0.08 * (2 * float(rng.random()) - 1) * sides[1 - axis]
+    enters = bool(draw < _ENTERS)
+    leaves = bool(_ENTERS <= draw < _LEAVES)
+    # Across the direction it drifts a little, and stays in the picture.
+    across = 1 - axis
+    drift = 0.08 * (2 * float(rng.random()) - 1) * sides[across]
     end = start.copy()
-    end[1 - axis] = np.clip(start[1 - axis] + drift, reach, sides[1 - axis] - reach)
-    room = sides[axis] - 2 * reach
+    end[across] = np.clip(start[across] + drift, reach, sides[across] - reach)
+    side = sides[axis]
+    room = side - 2 * reach
     if enters or leaves:  # `depth` pixels inside at one end, all outside at the other
         depth = reach + room * (0.25 + 0.65 * float(rng.random()))
-        outside = -reach - 0.35 * sides[axis] * float(rng.random())
-        near, far = (outside, depth) if enters else (depth, outside)
+        outside = -reach - 0.35 * side * float(rng.random())
+        first, last = (outside, depth) if enters else (depth, outside)
         if (sign > 0) == leaves:
-            near, far = sides[axis] - near, sides[axis] - far
+            first, last = side - first, side - last
     else:
         length = room * (0.4 + 0.6 * float(rng.random()))
-        near = reach + (room - length) * float(rng.random())
-        near, far = (near, near + length) if sign > 0 else (near + length, near)
-    start[axis], end[axis] = near, far
-    return motion, enters, leaves, _snap(start), _snap(end)
+        low = reach + (room - length) * float(rng.random())
+        first, last = (low, low + length) if sign > 0 else (low + length, low)
+    start[axis] = first
+    end[axis] = last
+    return _Way(motion, enters, leaves, _snap(start), _snap(end))
 
 
 def _snap(xy: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ What synthetic pictures and clips have in common: the pairs that are never train
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +44,12 @@ _STAR = (
     (0.0, -0.58), (0.135, -0.185), (0.552, -0.179), (0.218, 0.071), (0.341, 0.469),
     (0.0, 0.229), (-0.341, 0.469), (-0.218, 0.071), (-0.552, -0.179), (-0.135, -0.185),
 )  # fmt: skip
-_CROSS_ARM = 0.19
-_HEART_LOBE = 0.285
+_ARM = 0.19  # half the width of an arm of the cross
+_CROSS_FLAT = ((-0.52, -_ARM), (0.52, -_ARM), (0.52, _ARM), (-0.52, _ARM))
+_CROSS_TALL = ((-_ARM, -0.52), (_ARM, -0.52), (_ARM, 0.52), (-_ARM, 0.52))
+_HEART_LOBES = ((-0.25, -0.2), (0.25, -0.2))  # centres of its discs
+_HEART_RADIUS = 0.285
+_HEART_TIP = ((-0.452, 0.0), (0.0, -0.28), (0.452, 0.0), (0.0, 0.56))
 
 SHAPES = ("circle", "square", "rectangle", "triangle", "diamond", "star", "cross", "heart")
 
@@ -76,29 +80,28 @@ def draw_shape(shape: str, x: float, y: float, size: float, tilt: float = 0.0, u
         tilt: tangent of half the angle of rotation; a rational rotation needs no sine.
         upright: turn a rectangle on its short side.
     """
-    cosine = (1 - tilt * tilt) / (1 + tilt * tilt)
-    sine = 2 * tilt / (1 + tilt * tilt)
     reach = int(0.76 * size) + 2  # half the side of the box, in pixels
     left = int(x) - reach
     top = int(y) - reach
     ticks = (2 * np.arange(2 * reach * SAMPLES, dtype=np.float64) + 1) / (2 * SAMPLES)
-    sample_x = (left + ticks)[None, :]  # (1, samples)
-    sample_y = (top + ticks)[:, None]  # (samples, 1)
-
-    def place(corners: tuple[tuple[float, float], ...]) -> list[tuple[float, float]]:
-        placed = []
-        for u, v in corners:
-            if upright:
-                u, v = -v, u
-            rotated_u = u * cosine - v * sine
-            rotated_v = u * sine + v * cosine
-            placed.append((_snap(x + size * rotated_u), _snap(y + size * rotated_v)))
-        return placed
-
-    inside = _inside(shape, sample_x, sample_y, place, _snap(size))
+    samples = _Samples(x=(left + ticks)[None, :], y=(top + ticks)[:, None])
+    pose = _Pose(
+        x=x,
+        y=y,
+        size=size,
+        cosine=(1 - tilt * tilt) / (1 + tilt * tilt),
+        sine=2 * tilt / (1 + tilt * tilt),
+        upright=upright,
+    )
+    inside = _inside(shape, samples, pose)
     by_pixel = inside.reshape(2 * reach, SAMPLES, 2 * reach, SAMPLES)
     coverage = by_pixel.sum(axis=(1, 3), dtype=np.uint8)
     return Stamp(coverage, left, top)
+
+
+def reach_of(shape: str, side: float) -> float:
+    """Pixels around its point that a shape may need, however it is turned."""
+    return (0.76 if shape == "rectangle" else 0.66) * side + 1
 
 
 def paint(picture: np.ndarray, stamp: Stamp, colour: np.ndarray) -> np.ndarray:
@@ -155,61 +158,105 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> tuple[
     ramp = down + across  # (height, width)
     ramp = (ramp - ramp.min()).astype(np.int32)
     span = max(int(ramp.max()), 1)
-    share = ramp[:, :, None]
-    picture = (ends[0] * (span - share) + ends[1] * share) // span
+    share = ramp[:, :, None]  # (height, width, 1), of the span
+    picture = (ends[0] * (span - share) + ends[1] * share) // span  # (height, width, 3)
     if rng.random() < 0.5:
         grain = int(rng.integers(2, 13))
         picture = picture + rng.integers(-grain, grain + 1, size=(height, width, 3), dtype=np.int32)
     return np.clip(picture, 0, 255).astype(np.int32), ends
 
 
-_Corners = tuple[tuple[float, float], ...]
-_Place = Callable[[_Corners], list[tuple[float, float]]]
-"""From corners in units of the size to corners in pixels."""
+_Corners = Sequence[tuple[float, float]]
+"""x and y of each, in units of the size or in pixels."""
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """A grid of samples.
+
+    Attributes:
+        x: (1, columns) pixels.
+        y: (rows, 1) pixels.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def in_disc(self, centre: tuple[float, float], radius: float) -> np.ndarray:
+        """(rows, columns) bool: which lie in a disc."""
+        x, y = centre
+        return (self.x - x) ** 2 + (self.y - y) ** 2 <= radius * radius
+
+    def in_convex(self, corners: _Corners) -> np.ndarray:
+        """(rows, columns) bool: which lie on the inner side of every edge; corners run clockwise on the screen."""
+        inside = np.ones((self.y.shape[0], self.x.shape[1]), dtype=bool)
+        following = [*corners[1:], corners[0]]
+        for (start_x, start_y), (end_x, end_y) in zip(corners, following, strict=True):
+            inside &= (end_x - start_x) * (self.y - start_y) >= (end_y - start_y) * (self.x - start_x)
+        return inside
+
+    def in_star(self, corners: _Corners) -> np.ndarray:
+        """(rows, columns) bool: which lie in the pentagon of the inner corners or in one of the five points."""
+        inside = self.in_convex(corners[1::2])
+        for tip in range(0, 10, 2):
+            inside |= self.in_convex([corners[tip - 1], corners[tip], corners[tip + 1]])
+        return inside
+
+
+@dataclass(frozen=True)
+class _Pose:
+    """Where a shape lies, how large it is, and how it is turned.
+
+    Attributes:
+        x: pixels, of the point it is pointed at.
+        y: the same, downwards.
+        size: nominal side in pixels.
+        cosine: of the angle.
+        sine: of the angle.
+        upright: turned by a right angle before.
+    """
+
+    x: float
+    y: float
+    size: float
+    cosine: float
+    sine: float
+    upright: bool
+
+    def place(self, corners: _Corners) -> list[tuple[float, float]]:
+        """Corners in pixels, from corners in units of the size."""
+        placed = []
+        for u, v in corners:
+            if self.upright:
+                u, v = -v, u
+            across = u * self.cosine - v * self.sine
+            down = u * self.sine + v * self.cosine
+            placed.append((_snap(self.x + self.size * across), _snap(self.y + self.size * down)))
+        return placed
 
 
 def _snap(value: float) -> float:
     return round(value * _GRID) / _GRID
 
 
-def _inside(shape: str, sample_x: np.ndarray, sample_y: np.ndarray, place: _Place, size: float) -> np.ndarray:
-    """(rows, cols) bool: which samples lie in the shape."""
+def _inside(shape: str, samples: _Samples, pose: _Pose) -> np.ndarray:
+    """(rows, columns) bool: which samples lie in the shape."""
+    size = _snap(pose.size)
     if shape == "circle":
-        return _disc(sample_x, sample_y, place(((0.0, 0.0),))[0], _snap(0.5 * size))
+        [centre] = pose.place([(0.0, 0.0)])
+        return samples.in_disc(centre, _snap(0.5 * size))
     if shape in _POLYGONS:
-        return _convex(sample_x, sample_y, place(_POLYGONS[shape]))
+        return samples.in_convex(pose.place(_POLYGONS[shape]))
     if shape == "cross":
-        arm = _CROSS_ARM
-        flat = place(((-0.52, -arm), (0.52, -arm), (0.52, arm), (-0.52, arm)))
-        tall = place(((-arm, -0.52), (arm, -0.52), (arm, 0.52), (-arm, 0.52)))
-        return _convex(sample_x, sample_y, flat) | _convex(sample_x, sample_y, tall)
+        flat = samples.in_convex(pose.place(_CROSS_FLAT))
+        tall = samples.in_convex(pose.place(_CROSS_TALL))
+        return flat | tall
     if shape == "heart":
-        lobes = place(((-0.25, -0.2), (0.25, -0.2)))
-        tip = place(((-0.452, 0.0), (0.0, -0.28), (0.452, 0.0), (0.0, 0.56)))
-        radius = _snap(_HEART_LOBE * size)
-        body = _convex(sample_x, sample_y, tip)
-        return body | _disc(sample_x, sample_y, lobes[0], radius) | _disc(sample_x, sample_y, lobes[1], radius)
-    return _star(sample_x, sample_y, place(_STAR))
-
-
-def _disc(sample_x: np.ndarray, sample_y: np.ndarray, centre: tuple[float, float], radius: float) -> np.ndarray:
-    return (sample_x - centre[0]) ** 2 + (sample_y - centre[1]) ** 2 <= radius * radius
-
-
-def _convex(sample_x: np.ndarray, sample_y: np.ndarray, corners: list[tuple[float, float]]) -> np.ndarray:
-    """Samples on the inner side of every edge; corners run clockwise on the screen."""
-    inside = np.ones((sample_y.shape[0], sample_x.shape[1]), dtype=bool)
-    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
-        inside &= (bx - ax) * (sample_y - ay) >= (by - ay) * (sample_x - ax)
-    return inside
-
-
-def _star(sample_x: np.ndarray, sample_y: np.ndarray, corners: list[tuple[float, float]]) -> np.ndarray:
-    """Samples inside the pentagon of inner corners or one of the five points."""
-    inside = _convex(sample_x, sample_y, corners[1::2])
-    for i in range(0, 10, 2):
-        inside |= _convex(sample_x, sample_y, [corners[i - 1], corners[i], corners[i + 1]])
-    return inside
+        left, right = pose.place(_HEART_LOBES)
+        radius = _snap(_HEART_RADIUS * size)
+        body = samples.in_convex(pose.place(_HEART_TIP))
+        return body | samples.in_disc(left, radius) | samples.in_disc(right, radius)
+    return samples.in_star(pose.place(_STAR))
 
 
 HELD_OUT_PAIRS = frozenset(
@@ -228,7 +275,7 @@ _JITTER = 16
 
 def draw_palette(rng: np.random.Generator, ends: np.ndarray) -> tuple[list[str], list[str]]:
     """Colours that stand out from the ground, and shapes; few of each, so that things repeat."""
-    visible = [name for name, rgb in COLOURS.items() if np.abs(np.array(rgb) - ends).max(axis=1).min() >= _MIN_CONTRAST]
+    visible = [name for name in COLOURS if _contrast(name, ends) >= _MIN_CONTRAST]
     num_colours = int(rng.integers(2, 6))
     num_shapes = int(rng.integers(2, 6))
     colours = [visible[i] for i in rng.permutation(len(visible))[:num_colours]]
@@ -236,6 +283,13 @@ def draw_palette(rng: np.random.Generator, ends: np.ndarray) -> tuple[list[str],
     return colours, shapes
 
 
+def _contrast(colour: str, ends: np.ndarray) -> int:
+    """The largest difference of a channel to the nearer one of the two extreme colours (2, 3) of a ground."""
+    differences = np.abs(np.array(COLOURS[colour]) - ends)  # (2, 3)
+    return int(differences.max(axis=1).min())
+
+
 def shade(rng: np.random.Generator, colour: str) -> np.ndarray:
     """(3,) int32: a shade of a colour."""
-    return np.clip(np.array(COLOURS[colour]) + rng.integers(-_JITTER, _JITTER + 1, size=3), 0, 255).astype(np.int32)
+    jitter = rng.integers(-_JITTER, _JITTER + 1, size=3)
+    return np.clip(np.array(COLOURS[colour]) + jitter, 0, 255).astype(np.int32)

@@ -29,6 +29,7 @@ from molmopoint.data.drawing import (
     draw_palette,
     draw_shape,
     paint,
+    reach_of,
     shade,
 )
 from molmopoint.data.questions import Query, SceneObject, SceneTarget, ask
@@ -93,20 +94,23 @@ def sample_scene(rng: np.random.Generator, held_out: bool = True, num_queries: i
             uses False, and then no picture shows such a pair and no question names one.
         num_queries: how many questions to ask.
     """
-    height, width = (int(side) for side in rng.integers(*FRAME_SIDES, size=2))
+    height, width = rng.integers(*FRAME_SIDES, size=2).tolist()
     picture, ends = draw_background(rng, height, width)
-    placed = _place_objects(rng, height, width, draw_palette(rng, ends), held_out)
+    palette = draw_palette(rng, ends)
+    placed = _place_objects(rng, height, width, palette, held_out)
     masks: list[np.ndarray] = []
     for item in placed:
         mask = paint(picture, item.stamp, item.rgb)
-        masks = [below & ~mask for below in masks] + [mask]
-    objects = tuple(SceneObject(p.colour, p.shape, p.size, p.size_name, p.x, p.y, mask) for p, mask in zip(placed, masks, strict=True))
+        masks = [*(below & ~mask for below in masks), mask]
+    objects = []
+    for item, mask in zip(placed, masks, strict=True):
+        objects.append(SceneObject(item.colour, item.shape, item.size, item.size_name, item.x, item.y, mask))
     if rng.random() < 0.3:
         grain = int(rng.integers(2, 9))
         picture = picture + rng.integers(-grain, grain + 1, size=picture.shape, dtype=np.int32)
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     queries = ask(rng, objects, (width, height), num_queries, HELD_OUT_PAIRS, held_out)
-    return Scene(image, objects, queries)
+    return Scene(image, tuple(objects), queries)
 
 
 def _place_objects(
@@ -138,23 +142,26 @@ def _all_visible(owners: np.ndarray, areas: list[int], placed: list[_Placed]) ->
     """Whether what was placed before is still visible enough, 5 by 5 pixels around its point among it."""
     seen = np.bincount(owners[owners >= 0], minlength=len(areas))
     for index, (area, item) in enumerate(zip(areas, placed, strict=True)):
-        row, col = int(item.y), int(item.x)
-        if seen[index] < (1 - MAX_COVERED) * area or not (owners[row - 2 : row + 3, col - 2 : col + 3] == index).all():
+        row, column = int(item.y), int(item.x)
+        around = owners[row - 2 : row + 3, column - 2 : column + 3]
+        if seen[index] < (1 - MAX_COVERED) * area or not (around == index).all():
             return False
     return True
 
 
 def _candidate(rng: np.random.Generator, height: int, width: int, palette: tuple[list[str], list[str]]) -> _Placed:
     """A random shape that lies wholly inside the picture."""
-    colour = palette[0][int(rng.integers(len(palette[0])))]
-    shape = palette[1][int(rng.integers(len(palette[1])))]
+    colours, shapes = palette
+    colour = colours[int(rng.integers(len(colours)))]
+    shape = shapes[int(rng.integers(len(shapes)))]
     size_name = tuple(SIZE_BANDS)[int(rng.integers(len(SIZE_BANDS)))]
     low, high = SIZE_BANDS[size_name]
     size = low + (high - low) * float(rng.random())
     side = size * min(height, width)
-    margin = 0.76 * side + 1 if shape == "rectangle" else 0.66 * side + 1
+    margin = reach_of(shape, side)
     x = round((margin + (width - 2 * margin) * float(rng.random())) * 8) / 8
     y = round((margin + (height - 2 * margin) * float(rng.random())) * 8) / 8
     tilt = 0.1 * (2 * float(rng.random()) - 1)
-    stamp = draw_shape(shape, x, y, side, tilt, upright=shape == "rectangle" and rng.random() < 0.5)
+    upright = shape == "rectangle" and rng.random() < 0.5
+    stamp = draw_shape(shape, x, y, side, tilt, upright=upright)
     return _Placed(colour, shape, size, size_name, x, y, stamp, shade(rng, colour))
