@@ -173,7 +173,7 @@ def _inside(owners: np.ndarray, xy: np.ndarray) -> np.ndarray:
     _, height, width = owners.shape
     place = np.floor(xy)
     is_inside = (place >= _AROUND) & (place < np.array([width, height]) - _AROUND)  # (T, 2)
-    return is_inside.all(axis=1)
+    return np.all(is_inside, axis=1)
 
 
 def _visible(owners: np.ndarray, number: int, xy: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -345,7 +346,8 @@ def test_misspelt_columns_come_first_with_the_nearest_name():
         parse_record({**ROW, "label": 5, "points": [{"x": 1, "Y": 2}], "lable": "dogs"}, 7)
     with pytest.raises(ProcessingError, match=r"^row 7, turns\[0\]\.points\[0\]\.lable: .* got 'lable', which is like 'label'"):
         parse_record({"image": "a.png", "turns": [{"label": "a", "points": [{**POINT, "lable": "b"}], "coords": "pixel"}]}, 7)
-    for name in (5, "\ud83d", b"label"):
+    odd_names: list[Any] = [5, "\ud83d", b"label"]
+    for name in odd_names:
         with pytest.raises(ProcessingError, match="expected one of the columns image"):
             parse_record({**ROW, name: "dogs"}, 7)
 
