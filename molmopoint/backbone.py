@@ -7,6 +7,7 @@ width, E pointing width.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.molmo2.modeling_molmo2 import Molmo2PreTrainedModel, Molmo2TextModel
 from transformers.utils.output_capturing import capture_outputs
 
-from molmopoint.attention import CACHE
+from molmopoint.attention import CACHE, IN_STEPS, AttentionMask, flash_in_steps
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFeatures, join_tables, tapped_features
 from molmopoint.errors import CheckpointError
@@ -116,7 +117,17 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
 class MolmoPointTextModel(Molmo2TextModel):
     """The native text model, up to but without its final norm: pointing reads the state before it."""
 
-    def run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, **more: Any) -> Tensor:
+    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
+        """The attention that its config is built with; a flash attention only ever computes steps."""
+        if attn_implementation is not None and attn_implementation.endswith(IN_STEPS):
+            return attn_implementation  # of a config that another model was built with
+        return flash_in_steps(super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs))
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, *args: Any, **kwargs: Any) -> str:
+        """The same where the attention is chosen later, by `set_attn_implementation`."""
+        return flash_in_steps(super().get_correct_attn_implementation(requested_attention, *args, **kwargs))
+
+    def run_layers(self, embeddings: Tensor, mask: AttentionMask, position_ids: Tensor, past: Cache | None, **more: Any) -> Tensor:
         """Hidden states (B, S, H) before the final norm, under a mask that is used as given; `more` is for the layers."""
         rotations = {
             "scaled": self.rotary_emb(embeddings, position_ids=position_ids),
@@ -271,20 +282,40 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         )
         return layout, state
 
-    def embed(self, input_ids: Tensor, selections: Tensor, state: GroundingState, layout: RowLayout) -> Tensor:
-        """Embeddings (B, S, H) of plain ids, with image features at image tokens and the chosen features at grounding tokens."""
-        embeddings = self._embed_tokens(input_ids)
-        is_patch, is_slot = ((input_ids == t) & (selections >= 0) for t in (self.config.patch_token_id, self.config.subpatch_token_id))
-        table = state.table_rows[layout.rows, layout.patches] if layout.max_patches else layout.rows
-        embeddings = embeddings.index_put((layout.rows, layout.columns), state.image_features[table].to(embeddings), accumulate=True)
+    def embed(
+        self,
+        input_ids: Tensor,
+        selections: Tensor,
+        state: GroundingState,
+        layout: RowLayout,
+        token_rows: Mapping[int, Tensor] | None = None,
+    ) -> Tensor:
+        """Embeddings (B, S, H) of plain ids, with image features at image tokens and the chosen features at grounding tokens.
+
+        Args:
+            input_ids: (B, S) plain ids.
+            selections: (B, S) what grounding tokens select.
+            state: of the same rows.
+            layout: of the same rows.
+            token_rows: rows (H,) of single tokens, by their ids, in place of those of the input table.
+        """
+        embeddings = self._embed_tokens(input_ids, token_rows)
+        table = state.table_rows[layout.rows, layout.patches] if layout.max_patches else layout.rows  # (T,)
+        seen = state.image_features[table]  # (T, H)
+        embeddings = embeddings.index_put((layout.rows, layout.columns), seen.to(embeddings), accumulate=True)
+
+        is_patch = (input_ids == self.config.patch_token_id) & (selections >= 0)
         rows, columns = is_patch.nonzero(as_tuple=True)
-        features = state.image_features_of(rows, selections[rows, columns])
-        embeddings = embeddings.index_put((rows, columns), features.to(embeddings), accumulate=True)
-        rows, columns = is_slot.nonzero(as_tuple=True)
+        chosen_patches = state.image_features_of(rows, selections[rows, columns])  # (M, H)
+        embeddings = embeddings.index_put((rows, columns), chosen_patches.to(embeddings), accumulate=True)
+
+        is_subpatch = (input_ids == self.config.subpatch_token_id) & (selections >= 0)
+        rows, columns = is_subpatch.nonzero(as_tuple=True)
         patches = PatchHistory.of(input_ids, selections, self.config).selection[rows, columns]
-        slots = state.slots_of(rows, patches).gather(1, selections[rows, columns].unsqueeze(1)).squeeze(1)
-        subpatch = self.build_vit_embedding(state.vit_features_of(slots))
-        return embeddings.index_put((rows, columns), subpatch.to(embeddings), accumulate=True)
+        slots = state.slots_of(rows, patches)  # (M, K)
+        chosen_slots = slots.gather(1, selections[rows, columns].unsqueeze(1)).squeeze(1)  # (M,)
+        chosen_subpatches = self.build_vit_embedding(state.vit_features_of(chosen_slots))  # (M, H)
+        return embeddings.index_put((rows, columns), chosen_subpatches.to(embeddings), accumulate=True)
 
     def embed_step(self, input_ids: Tensor, selections: Tensor, state: GroundingState, stages: Stages) -> Tensor:
         """The same for one new token per row (B, 1, H), whose patch, if any, is the state's `selected_patch`.
@@ -306,17 +337,33 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
             embeddings = embeddings + self.build_vit_embedding(state.vit_features_of(slots)).to(embeddings) * is_slot.unsqueeze(-1)
         return embeddings
 
-    def _embed_tokens(self, input_ids: Tensor) -> Tensor:
+    def _embed_tokens(self, input_ids: Tensor, token_rows: Mapping[int, Tensor] | None = None) -> Tensor:
+        """Rows (B, S, H) of the input table, in which `<im_low>` shares that of `<im_patch>`."""
         config = self.config
         if config.share_low_res_embedding:
             input_ids = torch.where(input_ids == config.image_non_indexable_patch_id, config.image_patch_id, input_ids)
-        return self.language_model.embed_tokens(input_ids)
+        return embed_tokens(self.language_model.embed_tokens, input_ids, token_rows)
 
     def remember(self, hidden: Tensor, layout: RowLayout, state: GroundingState, last_patch: Tensor) -> GroundingState:
         """Fills in the patch keys (B, P, E) from the hidden states (B, S, H) of a prompt."""
         heads = self.point_predictor
         keys = heads.patch.keys(heads.norm(hidden[layout.rows, layout.columns]), layout.rotary_positions).to(hidden.device)
         return replace(state, patch_keys=layout.scatter(keys, 0.0)).after(last_patch.clamp(min=NO_SELECTION))
+
+
+def embed_tokens(table: nn.Module, input_ids: Tensor, token_rows: Mapping[int, Tensor] | None = None) -> Tensor:
+    """Rows (B, S, H) of token ids (B, S).
+
+    Args:
+        table: the input table.
+        input_ids: plain ids.
+        token_rows: rows (H,) of single tokens, by their ids, in place of those of the table.
+    """
+    embeddings: Tensor = table(input_ids)
+    for token_id, row in (token_rows or {}).items():
+        is_token = (input_ids == token_id).unsqueeze(-1)  # (B, S, 1)
+        embeddings = torch.where(is_token, row.to(embeddings), embeddings)
+    return embeddings
 
 
 def _holds_adapters(folder: Path) -> bool:

@@ -143,6 +143,11 @@ class Connector(nn.Module):
 class VisionTower(Molmo2VisionModel):
     """The native ViT, which hands out the outputs of the tapped layers; natively it could only keep those of all layers."""
 
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        """Yes: transformers reads the source of this module, and takes the attention of the connector for that of the ViT."""
+        return True
+
     def forward(self, pixels: Tensor, layers: list[int]) -> Tensor:
         """ViT features (N, F) of crops (crops, G, patch values): outputs of the tapped layers, concatenated in their order."""
         # Not those of `patch_embedding`: a quantised weight has another dtype, an offloaded one is nowhere yet.

@@ -12,7 +12,7 @@ positions with a text loss, H text width, V + A vocabulary.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
-from molmopoint.attention import AttentionRule, either, honouring_mask, prompt_mask, recomputes_activations, step_mask
+from molmopoint.attention import AttentionMask, AttentionRule, attention_of, either, prompt_mask, step_mask
 from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
@@ -108,6 +108,14 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         self.model = MolmoPointModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.extended_start, bias=False)
         self.post_init()
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Output parameters that are input parameters too, by name: the table, or both parts of it while it is trained in two."""
+        tied = super().get_expanded_tied_weights_keys(all_submodels)
+        if all_submodels or not tied:
+            return tied
+        names = [name for name, _ in self.lm_head.named_parameters(recurse=False)]
+        return {f"lm_head.{name}": f"model.language_model.embed_tokens.{name}" for name in names}
 
     def get_visual_features(self, **pixels: Tensor | None) -> VisualFeatures:
         """See `MolmoPointModel.get_visual_features`."""
@@ -233,16 +241,21 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         pixel_values_videos: Tensor | None = None,
         video_token_pooling: Tensor | None = None,
         visual_features: VisualFeatures | None = None,
+        token_rows: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
-        """States (B, S, H) after the final norm; no logits of any kind are computed. Arguments as in `forward`."""
+        """States (B, S, H) after the final norm; no logits of any kind are computed.
+
+        Args as in `forward`, and `token_rows`: rows (H,) of single tokens, by their ids, in place of those of the input table.
+        """
         _check_aligned(
             input_ids, selection_ids=selection_ids, attention_mask=attention_mask, position_ids=position_ids, example_ids=example_ids,
             branch_ids=branch_ids, mm_token_type_ids=mm_token_type_ids,
         )  # fmt: skip
         pixels = (pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
         prompt = self._read(
-            input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids
-        )
+            input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids,
+            token_rows=token_rows,
+        )  # fmt: skip
         return self.model.language_model.norm(prompt.read.hidden)
 
     def _to_record(self, hidden_states: bool | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
@@ -255,7 +268,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             return {}
         return {"output_hidden_states": hidden_states, "output_attentions": attentions}
 
-    def _run_layers(self, embeddings: Tensor, mask: Any, position_ids: Tensor, past: Cache | None, record: dict[str, Any]) -> _Read:
+    def _run_layers(
+        self, embeddings: Tensor, mask: AttentionMask, position_ids: Tensor, past: Cache | None, record: dict[str, Any]
+    ) -> _Read:
         """The layers of the text model, and what is recorded of them."""
         text = self.model.language_model
         if not record:
@@ -283,6 +298,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         position_ids: Tensor | None,
         past: Cache | None = None,
         record: dict[str, Any] | None = None,
+        token_rows: Mapping[int, Tensor] | None = None,
     ) -> _Prompt:
         """Runs the text model over a prompt or a batch of rows, given what is seen as features or as pixels and tables."""
         blind = False
@@ -296,13 +312,15 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         branches = torch.full_like(input_ids, -1) if branch_ids is None else branch_ids
         if position_ids is None:
             position_ids = (examples >= 0).long().cumsum(1).sub(1).clamp(min=0)
-        embeddings = self.model.embed(input_ids, selection_ids, state, layout)
+        embeddings = self.model.embed(input_ids, selection_ids, state, layout, token_rows)
         text = self.model.language_model
-        with honouring_mask(text.config, recomputed=recomputes_activations(self)) as backend:
-            parts = ((examples, -1), (branches, -1), (vision, False))
-            rule = AttentionRule(*(_to_cache(part, past, fill) for part, fill in parts))
-            mask = prompt_mask(rule, input_ids.shape[1], backend, embeddings.dtype)
-            read = self._run_layers(embeddings, mask, position_ids, past, record or {})
+        rule = AttentionRule(
+            examples=_to_cache(examples, past, -1),
+            branches=_to_cache(branches, past, -1),
+            vision=_to_cache(vision, past, False),
+        )
+        mask = prompt_mask(rule, input_ids.shape[1], attention_of(text.config), embeddings.dtype)
+        read = self._run_layers(embeddings, mask, position_ids, past, record or {})
         return _Prompt(read, input_ids, selection_ids, layout, state, Membership(examples, branches))
 
     def _step(
@@ -336,7 +354,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         mask = attention_mask
         if past.is_compileable if mask is None else mask.ndim == 2:
             key_mask = None if mask is None else mask.bool()
-            mask = step_mask(key_mask, past, text.config._attn_implementation or "sdpa", embeddings.dtype)
+            mask = step_mask(key_mask, past, attention_of(text.config), embeddings.dtype)
         read = self._run_layers(embeddings, mask, position_ids, past, record)
         return self._score(read, 0, past, state, stages)
 

@@ -1,7 +1,8 @@
 """transformers' own Molmo2 under our masks: packed rows and message trees, pictures of all rows in one flat list.
 
-The native network is used as it is; it takes a mask that is ready for the attention backend as given. Below the vocabulary it
-answers with hidden states, which training turns into losses and a reward model into scores.
+The parts of the native network are used as they are, in the order in which its own forward pass uses them; its text model takes a
+mask that is ready for the attention backend as given. What comes out are hidden states, which training turns into losses and a
+reward model into scores.
 
 Letters: B rows, S tokens per row, H text width, P image tokens, K slots, N crops and frames, G ViT patches per crop.
 """
@@ -9,13 +10,15 @@ Letters: B rows, S tokens per row, H text width, P image tokens, K slots, N crop
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from transformers import Molmo2ForConditionalGeneration
 
-from molmopoint.attention import AttentionRule, honouring_mask, prompt_mask, recomputes_activations
+from molmopoint.attention import AttentionMask, AttentionRule, attention_of, flash_in_steps, prompt_mask
+from molmopoint.backbone import embed_tokens
 from molmopoint.saving import save_whole
 
 MODEL_TYPE = "molmo2"
@@ -32,6 +35,12 @@ def one_grid(pooling: Tensor) -> Tensor:
     return torch.tensor([[len(pooling), 1, 0, 0]])
 
 
+def honour_masks(model: Molmo2ForConditionalGeneration) -> None:
+    """Keeps flash attention, where it was chosen for the text model, to steps of one token: it would not look at our masks."""
+    config = model.model.language_model.config
+    config._attn_implementation = flash_in_steps(attention_of(config))
+
+
 def hidden_states(
     model: Molmo2ForConditionalGeneration,
     *,
@@ -41,7 +50,12 @@ def hidden_states(
     attention_mask: Tensor | None = None,
     example_ids: Tensor | None = None,
     branch_ids: Tensor | None = None,
-    **visual: Any,
+    pixel_values: Tensor | None = None,
+    image_token_pooling: Tensor | None = None,
+    pixel_values_videos: Tensor | None = None,
+    video_token_pooling: Tensor | None = None,
+    token_rows: Mapping[int, Tensor] | None = None,
+    **more: Any,
 ) -> Tensor:
     """States (B, S, H) after the final norm.
 
@@ -56,31 +70,46 @@ def hidden_states(
         attention_mask: (B, S) 0 at padding; or a mask that is ready for the attention backend, (B, 1, S, S), used as given.
         example_ids: (B, S) packed example, -1 for padding; one per row if not given.
         branch_ids: (B, S) branch inside the example, -1 for the shared trunk.
-        **visual: pixels and tables as the native forward takes them.
+        pixel_values: (N, G, patch values) crops of all pictures of the call.
+        image_token_pooling: (P, K) their pooling table, numbered over the call, -1 for an empty slot.
+        pixel_values_videos: (N, G, patch values) frames of all clips of the call, instead of pictures.
+        video_token_pooling: (P, K) their pooling table.
+        token_rows: rows (H,) of single tokens, by their ids, in place of those of the input table.
+        **more: grids and counts of the processor, which are not needed here; other arguments of the native text model.
+
+    Raises:
+        ValueError: pictures together with clips, or another number of image tokens than rows of the table.
     """
-    seen = visual.get("pixel_values") is not None or visual.get("pixel_values_videos") is not None
-    in_step = model.training or hasattr(model.lm_head.weight, "device_mesh")
-    blank = _blank_features(model) if in_step and not seen else None
-    text: Any = model.model.language_model
-    with honouring_mask(text.config, recomputed=recomputes_activations(model)) as backend:
-        if attention_mask is not None and attention_mask.ndim == 4:
-            mask: Any = attention_mask
-        else:
-            rule = _rule(input_ids, mm_token_type_ids, attention_mask, example_ids, branch_ids)
-            mask = prompt_mask(rule, input_ids.shape[1], backend, model.dtype)
-        output = model.model(
-            input_ids=input_ids,  # pyright: ignore[reportArgumentType] (annotated as a LongTensor)
-            attention_mask=mask,
-            position_ids=position_ids,  # pyright: ignore[reportArgumentType]
-            mm_token_type_ids=mm_token_type_ids,  # pyright: ignore[reportArgumentType]
-            use_cache=False,
-            **visual,
-        )
-    hidden: Any = output.last_hidden_state
+    if pixel_values is not None and pixel_values_videos is not None:
+        raise ValueError("expected pictures or clips, got both; in batches of the collator, frames are crops among the others")
+    embeddings = embed_tokens(model.get_input_embeddings(), input_ids, token_rows)  # (B, S, H)
+    features = _image_features(model, pixel_values, image_token_pooling)
+    if features is None:
+        features = _image_features(model, pixel_values_videos, video_token_pooling)
+    blank = None
+    if features is not None:
+        embeddings = _add_at_image_tokens(embeddings, features, input_ids == model.config.image_token_id)
+    elif model.training or hasattr(model.lm_head.weight, "device_mesh"):
+        blank = _blank_features(model)  # (1, H)
+
+    mask: AttentionMask = attention_mask
+    if mask is None or mask.ndim == 2:
+        rule = _rule(input_ids, mm_token_type_ids, mask, example_ids, branch_ids)
+        mask = prompt_mask(rule, input_ids.shape[1], attention_of(model.model.language_model.config), model.dtype)
+    settings = {name: value for name, value in more.items() if name not in _OF_THE_PROCESSOR}
+    output = model.model.language_model(
+        inputs_embeds=embeddings, attention_mask=mask, position_ids=position_ids, use_cache=False, **settings
+    )
+    hidden: Tensor = output.last_hidden_state
     return hidden if blank is None else hidden + 0.0 * blank.sum().to(hidden.dtype)
 
 
-def save_native(model: Any, directory: str | os.PathLike[str], save: Any, **arguments: Any) -> None:
+_OF_THE_PROCESSOR = ("image_grids", "image_num_crops", "video_grids")
+
+
+def save_native(
+    model: Molmo2ForConditionalGeneration, directory: str | os.PathLike[str], save: Callable[..., None], **arguments: Any
+) -> None:
     """Writes a native Molmo2, whole or not at all.
 
     Weights have the native names, which the native class reads as well as the released ones: transformers cannot write the latter,
@@ -101,14 +130,38 @@ def save_native(model: Any, directory: str | os.PathLike[str], save: Any, **argu
     save_whole(directory, write)
 
 
-def _blank_features(model: Molmo2ForConditionalGeneration) -> Tensor:
+class _ImageFeatures(Protocol):
+    """What the native network returns of pictures; its annotation is wider."""
+
+    pooler_output: tuple[Tensor, ...]
+
+
+def _image_features(model: Molmo2ForConditionalGeneration, pixels: Tensor | None, pooling: Tensor | None) -> Tensor | None:
+    """Features (P, H) of the image tokens of crops or frames (N, G, patch values), in the order of their table (P, K)."""
+    if pixels is None or pooling is None:
+        return None
+    found = cast(_ImageFeatures, model.model.get_image_features(pixels, pooling, one_grid(pooling)))
+    return found.pooler_output[0]
+
+
+def _add_at_image_tokens(embeddings: Tensor, features: Tensor, is_image: Tensor) -> Tensor:
+    """Embeddings (B, S, H) with features (P, H) added where `is_image` (B, S) is true, row by row."""
+    rows, columns = is_image.nonzero(as_tuple=True)
+    if len(rows) != len(features):
+        raise ValueError(
+            f"expected {len(features)} image tokens for the {len(features)} rows of the pooling table, got {len(rows)}; "
+            "pass the ids and the pictures of the same processor call, truncated nowhere"
+        )
+    seen = embeddings[rows, columns] + features.to(embeddings.device)
+    return embeddings.index_put((rows, columns), seen)
+
+
+def _blank_features(model: Molmo2ForConditionalGeneration) -> Tensor | None:
     """Features (1, H) of an empty crop."""
-    vision: Any = model.config.vision_config
-    device = model.lm_head.weight.device
-    pixels = torch.zeros(1, vision.num_position_embeddings, vision.num_channels * vision.patch_size**2, device=device, dtype=model.dtype)
-    pooling = torch.zeros(1, 1, device=device, dtype=torch.long)
-    inner: Any = model.model
-    return inner.get_image_features(pixels, pooling, one_grid(pooling)).pooler_output[0]
+    tower, device = model.model.vision_tower, model.lm_head.weight.device
+    patches, values = len(tower.positional_embedding), tower.patch_embedding.in_features
+    pixels = torch.zeros(1, patches, values, device=device, dtype=model.dtype)
+    return _image_features(model, pixels, torch.zeros(1, 1, device=device, dtype=torch.long))
 
 
 def _rule(

@@ -47,7 +47,7 @@ DOORS: dict[str, set[str]] = {
     "backbone": {"attention", "config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
     "adapters": {"saving"},
     "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving", "adapters", "molmo2"},
-    "molmo2": {"attention", "saving"},
+    "molmo2": {"attention", "backbone", "saving"},
     "decoding": {"tokens", "grammar", "geometry", "points"},
     "video": set(),
     "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},

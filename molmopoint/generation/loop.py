@@ -24,7 +24,7 @@ from transformers.generation.utils import GenerationMixin
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
-from molmopoint.attention import CACHE, step_mask
+from molmopoint.attention import CACHE, attention_of, step_mask
 from molmopoint.config import MolmoPointConfig
 from molmopoint.generation.faults import check_faults
 from molmopoint.generation.output import GroundedGenerateOutput
@@ -162,7 +162,7 @@ def decode(
     step = _step_function(model, generation_config, {CACHE: cache})
     if mask is not None:
         mask = torch.nn.functional.pad(mask.bool(), (0, answer.capacity - mask.shape[1]), value=True)
-    position, implementation = position_ids[:, -1:], model.model.language_model.config._attn_implementation or "sdpa"
+    position, implementation = position_ids[:, -1:], attention_of(model.model.language_model.config)
     dtype = model.dtype
     unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     stages: Stages | None = ALL_STAGES
@@ -250,7 +250,7 @@ def _to_record(model: Any, generation_config: GenerationConfig) -> dict[str, Any
     wanted = {name: getattr(generation_config, name) or False for name in names}
     if not generation_config.return_dict_in_generate:
         return dict.fromkeys(names, False)
-    backend = model.model.language_model.config._attn_implementation
+    backend = attention_of(model.model.language_model.config)
     if wanted["output_attentions"] and backend != "eager":
         raise ValueError(
             f"expected attn_implementation='eager' together with output_attentions, got {backend!r}, which keeps no attention weights; "

@@ -11,8 +11,7 @@ Letters: B rows, S tokens, N answers per row (padded), H text width, P image tok
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +30,7 @@ from molmopoint.connector import VisualFeatures
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import ValueHead
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.molmo2 import hidden_states, is_molmo2, one_grid
+from molmopoint.molmo2 import hidden_states, honour_masks, is_molmo2
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.reward.files import find_reward, load_backbone, load_processor, write_reward
 from molmopoint.reward.settings import Pooling, RewardSettings, SeparatorRow, StoredReward, add_separator, fit_table, mean_row, stored_row
@@ -169,8 +168,9 @@ class RewardModel(nn.Module):
             raise CheckpointError(f"expected a MolmoPoint or a Molmo2 as backbone, got {type(backbone).__name__}; load one of them")
         row = mean_row(backbone) if separator == "mean" else stored_row(backbone, separator_id)
         fit_table(backbone, separator_id)
-        text: Any = backbone.config.text_config
-        width = text.hidden_size
+        if isinstance(backbone, Molmo2ForConditionalGeneration):
+            honour_masks(backbone)
+        width = backbone.model.language_model.config.hidden_size
         self.backbone = backbone
         self.settings = settings
         self.separator_id = separator_id
@@ -231,8 +231,7 @@ class RewardModel(nn.Module):
             "input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids, "example_ids": example_ids,
             "branch_ids": branch_ids, "mm_token_type_ids": types, "pixel_values": pixel_values, "image_token_pooling": image_token_pooling,
         }  # fmt: skip
-        with self._separator_in_place():
-            hidden = self._states(rows, selection_ids, image_features)
+        hidden = self._states(rows, selection_ids, image_features)
         places = response_positions.to(hidden.device)
         starts = None if response_starts is None else response_starts.to(hidden.device)
         scores = self.value(pool_answers(hidden, places, starts, self.settings.pooling).to(self.separator.device))
@@ -374,30 +373,15 @@ class RewardModel(nn.Module):
         self.backbone.gradient_checkpointing_disable()
 
     def _states(self, rows: dict[str, Any], selection_ids: Tensor | None, image_features: Tensor | None) -> Tensor:
-        """States (B, S, H) of the backbone after its final norm."""
-        backbone: Any = self.backbone
-        if not is_molmo2(backbone.config):
+        """States (B, S, H) of the backbone after its final norm; the separator is embedded with the row of its own."""
+        backbone = self.backbone
+        token_rows = {self.separator_id: self.separator}
+        if isinstance(backbone, MolmoPointForConditionalGeneration):
             seen = None if image_features is None else seen_before(image_features, backbone.config.vit_feature_dim)
-            return backbone.hidden_states(selection_ids=selection_ids, visual_features=seen, **rows)
+            return backbone.hidden_states(**rows, selection_ids=selection_ids, visual_features=seen, token_rows=token_rows)
         if image_features is not None:
             raise ValueError("expected pixel_values for a Molmo2, got image_features; only a MolmoPoint takes them")
-        pooling = rows["image_token_pooling"]
-        return hidden_states(backbone, **rows, image_grids=None if pooling is None else one_grid(pooling))
-
-    @contextmanager
-    def _separator_in_place(self) -> Iterator[None]:
-        """While this lasts, the input table gives the separator its own row; the table may be another one the next time."""
-        table: nn.Module = self.backbone.get_input_embeddings()
-        handle = table.register_forward_hook(self._put_separator)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def _put_separator(self, _table: nn.Module, arguments: tuple[Any, ...], rows: Tensor) -> Tensor:
-        """Input rows (B, S, H) with that of the separator in its place."""
-        is_separator = (arguments[0] == self.separator_id).unsqueeze(-1)
-        return torch.where(is_separator, self.separator.to(rows), rows)
+        return hidden_states(backbone, **rows, token_rows=token_rows)
 
     def _take(self, tensors: dict[str, Tensor], source: Path) -> None:
         """Copies stored tensors of head and separator.

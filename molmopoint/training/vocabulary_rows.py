@@ -2,17 +2,19 @@
 
 Both parts learn at their own rate and the first may stay frozen, so each is a parameter of its own while a model trains. Outside
 of training the tables are whole again: `split_output_rows` and `join_output_rows` go there and back without changing a value.
+A model whose tables are tied says itself which parameters that are now (`get_expanded_tied_weights_keys`).
 
 Letters: V rows of the text model, A added rows, H text width, S tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from molmopoint.errors import CheckpointError
 
@@ -38,6 +40,11 @@ class SplitRows(nn.Module):
         """The whole table (V + A, H), a copy."""
         return torch.cat([self.base, self.added])
 
+    def joined(self) -> nn.Parameter:
+        """The whole table as one parameter, which trains if a part does."""
+        trains = self.base.requires_grad or self.added.requires_grad
+        return nn.Parameter(self.weight.detach(), requires_grad=trains)
+
 
 class SplitEmbedding(SplitRows):
     """The input table: ids to rows."""
@@ -61,7 +68,12 @@ class SplitHead(SplitRows):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits (..., V + A) of states (..., H)."""
-        return torch.cat([functional.linear(hidden, self.base), functional.linear(hidden, self.added)], -1)
+        base = functional.linear(hidden, self.base)  # (..., V)
+        added = functional.linear(hidden, self.added)  # (..., A)
+        return torch.cat([base, added], -1)
+
+
+Table = nn.Embedding | nn.Linear | SplitEmbedding | SplitHead
 
 
 def split_output_rows(model: nn.Module) -> None:
@@ -69,85 +81,83 @@ def split_output_rows(model: nn.Module) -> None:
 
     The head of native Molmo2 has V rows and stays as it is. Call it before adapters, optimiser, DDP or `fully_shard`.
 
+    Args:
+        model: a MolmoPoint or native Molmo2, or a module that holds one, such as a reward model.
+
     Raises:
         CheckpointError: tables that do not have the rows the config names.
     """
-    text = _config(model).get_text_config()
-    base, total = text.vocab_size, text.vocab_size + text.additional_vocab_size
-    tables = {name: module for name, module in _tables(model) if not isinstance(module, SplitRows)}
-    parts: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
-    for name, module in tables.items():
-        weight: Any = module.weight
-        if isinstance(module, nn.Linear) and len(weight) == base:
-            continue
-        if len(weight) != total:
-            raise CheckpointError(
-                f"expected {name} with {base} + {total - base} rows, got {len(weight)}; load the model with the config it was saved with"
-            )
-        if id(weight) not in parts:
-            split = weight.detach().split([base, total - base])
-            parts[id(weight)] = tuple(nn.Parameter(part.clone(), requires_grad=weight.requires_grad) for part in split)  # type: ignore[assignment]
-        kind = SplitEmbedding if isinstance(module, nn.Embedding) else SplitHead
-        _replace(model, name, kind(*parts[id(weight)]))
-    _name_tied_parts(model)
+    owner = _owner(model)
+    embedding, head = _tables(owner)
+    tied = tables_are_tied(owner)
+    if isinstance(embedding, nn.Embedding):
+        base, added = _parts(EMBEDDING, embedding.weight, owner)
+        owner.set_input_embeddings(SplitEmbedding(base, added))
+        if tied:
+            owner.set_output_embeddings(SplitHead(base, added))
+    _, head = _tables(owner)
+    vocabulary = owner.config.get_text_config().vocab_size
+    if isinstance(head, nn.Linear) and len(head.weight) != vocabulary:
+        owner.set_output_embeddings(SplitHead(*_parts(HEAD, head.weight, owner)))
+    _note_tied_names(owner)
 
 
 def join_output_rows(model: nn.Module) -> None:
     """Makes the tables whole again, tied if they were; a model whose tables are whole stays as it is."""
-    wholes: dict[int, nn.Parameter] = {}
-    for name, module in list(_tables(model)):
-        if not isinstance(module, SplitRows):
-            continue
-        trains = module.base.requires_grad or module.added.requires_grad
-        whole = wholes.setdefault(id(module.base), nn.Parameter(module.weight.detach(), requires_grad=trains))
-        rows, width = whole.shape
+    owner = _owner(model)
+    embedding, head = _tables(owner)
+    tied = tables_are_tied(owner)
+    if isinstance(embedding, SplitRows):
+        weight = embedding.joined()
+        rows, width = weight.shape
         with torch.device("meta"):
-            table = nn.Embedding(rows, width) if isinstance(module, SplitEmbedding) else nn.Linear(width, rows, bias=False)
-        table.weight = whole
-        _replace(model, name, table.train(module.training))
-    for holder in model.modules():
-        for attribute, value in holder.__dict__.pop("_tied_whole", {}).items():
-            object.__setattr__(holder, attribute, value)
+            whole = nn.Embedding(rows, width)
+        whole.weight = weight
+        owner.set_input_embeddings(whole.train(embedding.training))
+    if isinstance(head, SplitRows):
+        weight = _tables(owner)[0].weight if tied else head.joined()
+        rows, width = weight.shape
+        with torch.device("meta"):
+            whole = nn.Linear(width, rows, bias=False)
+        whole.weight = weight
+        owner.set_output_embeddings(whole.train(head.training))
+    _note_tied_names(owner)
 
 
 def tables_are_tied(model: nn.Module) -> bool:
     """Whether input and output share their rows."""
-    weights = [module.base if isinstance(module, SplitRows) else module.weight for _, module in _tables(model)]
-    return len(weights) == 2 and weights[0] is weights[1]
+    embedding, head = _tables(_owner(model))
+    if isinstance(embedding, SplitRows) and isinstance(head, SplitRows):
+        return embedding.base is head.base
+    return embedding.weight is head.weight
 
 
-def _name_tied_parts(model: nn.Module) -> None:
-    """Tells transformers, which ties by name when it prepares sharding, what the tied parameters are called now."""
-    if not tables_are_tied(model):
-        return
-    for holder in model.modules():
-        tied = getattr(holder, "all_tied_weights_keys", None)
-        if not tied or hasattr(holder, "_tied_whole"):
-            continue
-        whole = {"_tied_weights_keys": getattr(holder, "_tied_weights_keys", None), "all_tied_weights_keys": tied}
-        named = {
-            f"{target.removesuffix('weight')}{part}": f"{source.removesuffix('weight')}{part}"
-            for target, source in tied.items()
-            for part in ("base", "added")
-        }
-        object.__setattr__(holder, "_tied_whole", whole)
-        object.__setattr__(holder, "_tied_weights_keys", named)
-        object.__setattr__(holder, "all_tied_weights_keys", named)
+def _parts(name: str, weight: Tensor, owner: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
+    """Copies (V, H) and (A, H) of a table (V + A, H)."""
+    text = owner.config.get_text_config()
+    base, added = text.vocab_size, text.additional_vocab_size
+    if len(weight) != base + added:
+        raise CheckpointError(
+            f"expected {name} with {base} + {added} rows, got {len(weight)}; load the model with the config it was saved with"
+        )
+    first, second = weight.detach().split([base, added])
+    trains = weight.requires_grad
+    return nn.Parameter(first.clone(), requires_grad=trains), nn.Parameter(second.clone(), requires_grad=trains)
 
 
-def _config(model: nn.Module) -> Any:
-    return next(module.config for module in model.modules() if hasattr(module, "config") and hasattr(module.config, "get_text_config"))
+def _note_tied_names(owner: PreTrainedModel) -> None:
+    """Lets the model look up again what its tied parameters are called: it ties by name when it prepares sharding."""
+    owner.all_tied_weights_keys = owner.get_expanded_tied_weights_keys(all_submodels=True)
 
 
-def _tables(model: nn.Module) -> list[tuple[str, Any]]:
-    kinds = (nn.Embedding, nn.Linear, SplitRows)
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if name.rpartition(".")[2] in (EMBEDDING, HEAD) and isinstance(module, kinds)
-    ]
+def _owner(model: nn.Module) -> PreTrainedModel:
+    """The model with both tables, inside whatever is wrapped around it."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None:
+            return module
+    raise CheckpointError(f"expected a model with a vocabulary, got {type(model).__name__}; pass a MolmoPoint or Molmo2 model")
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(model.get_submodule(parent), last, module)
+def _tables(owner: PreTrainedModel) -> tuple[Table, Table]:
+    """The input and the output table."""
+    return cast(Table, owner.get_input_embeddings()), cast(Table, owner.get_output_embeddings())

@@ -121,6 +121,37 @@ def test_states_of_split_tables_are_read_back_and_joined_ones_exported(make, tmp
     assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: torch.nn.ModuleDict({"backbone": model})])
+def test_a_tied_model_says_what_its_tied_parameters_are_called(wrap):
+    model: Any = tied_model()
+    whole = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    assert model.all_tied_weights_keys == whole
+    split_output_rows(wrap(model))
+    parts = {f"lm_head.{part}": f"model.language_model.embed_tokens.{part}" for part in ("base", "added")}
+    assert model.all_tied_weights_keys == parts == model.get_expanded_tied_weights_keys(all_submodels=True)
+    assert type(model)._tied_weights_keys == model._tied_weights_keys == whole, "the declaration of the class stays"
+    model.lm_head.base = torch.nn.Parameter(model.lm_head.base.detach().clone())
+    assert not tables_are_tied(model)
+    model.tie_weights()
+    assert tables_are_tied(model)
+    join_output_rows(wrap(model))
+    assert model.all_tied_weights_keys == whole
+    assert tables_are_tied(model)
+
+
+def test_an_untied_model_has_no_tied_parameters_in_parts_either():
+    model: Any = random_model()
+    split_output_rows(model)
+    assert model.all_tied_weights_keys == {}
+    model.tie_weights()
+    assert not tables_are_tied(model)
+
+
+def test_tables_are_sought_in_models_alone():
+    with pytest.raises(CheckpointError, match="expected a model with a vocabulary, got Linear"):
+        split_output_rows(torch.nn.Linear(2, 2))
+
+
 def test_a_split_model_generates_the_same():
     model: Any = random_model(3)
     split: Any = random_model(3)
