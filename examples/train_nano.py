@@ -21,17 +21,17 @@ import argparse
 from pathlib import Path
 
 from nano.cache import draw_shard
-from nano.card import write_card
-from nano.clip_cache import clip_shard_paths, draw_clip_shards
+from nano.clip_cache import SHARDS as CLIP_SHARDS
+from nano.clip_cache import draw_clip_shards
 from nano.clip_examples import ClipExamples
 from nano.clip_training import train_clips
 from nano.dense import train_dense
 from nano.files import build_tokenizer, write_files
-from nano.form_pictures import draw_form_shard
 from nano.form_training import train_forms
+from nano.forms import draw_form_shard
+from nano.loop import read_progress
 from nano.pointing import Examples, train_pointing
-from nano.release import release
-from nano.running import read_progress
+from nano.release import release, write_card
 from nano.settings import Settings
 from nano.validation import validate, validate_clips
 from transformers import PreTrainedTokenizerFast
@@ -79,7 +79,12 @@ def train_vit(arguments: argparse.Namespace, settings: Settings) -> None:
 
 def train_point(arguments: argparse.Namespace, settings: Settings) -> None:
     """The second stage."""
-    train_pointing(arguments.folder, settings, Examples(tokenizer_of(arguments.folder), settings), arguments.steps, check=validate)
+    examples = Examples(tokenizer_of(arguments.folder), settings)
+
+    def check(model: MolmoPointForConditionalGeneration) -> dict[str, float]:
+        return validate(model, examples)
+
+    train_pointing(arguments.folder, settings, examples, arguments.steps, check)
 
 
 def draw_clips(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -90,7 +95,8 @@ def draw_clips(arguments: argparse.Namespace, settings: Settings) -> None:
 def train_clip(arguments: argparse.Namespace, settings: Settings) -> None:
     """The third stage."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start)
-    of_clips, of_scenes = ClipExamples(tokenizer, settings), Examples(tokenizer, settings)
+    of_clips = ClipExamples(tokenizer, settings)
+    of_scenes = Examples(tokenizer, settings)
 
     def check(model: MolmoPointForConditionalGeneration) -> dict[str, float]:
         return validate_clips(model, of_clips) | validate(model, of_scenes)
@@ -107,21 +113,27 @@ def draw_unnamed(arguments: argparse.Namespace, settings: Settings) -> None:
 def train_sight(arguments: argparse.Namespace, settings: Settings) -> None:
     """The stage of forms."""
     examples = Examples(PreTrainedTokenizerFast.from_pretrained(arguments.start), settings)
-    train_forms(arguments.folder, arguments.start, settings, arguments.steps, check=lambda model: validate(model, examples))
+
+    def check(model: MolmoPointForConditionalGeneration) -> dict[str, float]:
+        return validate(model, examples)
+
+    train_forms(arguments.folder, arguments.start, settings, arguments.steps, check)
 
 
 def write(arguments: argparse.Namespace, settings: Settings) -> None:
     """The files."""
-    later = any((arguments.folder / f"{stage}.safetensors").exists() for stage in ("forms", "clip"))
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start) if later else tokenizer_of(arguments.folder)
+    is_later = any((arguments.folder / f"{stage}.safetensors").exists() for stage in ("forms", "clip"))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start) if is_later else tokenizer_of(arguments.folder)
     release(arguments.folder, arguments.start, arguments.target, settings, tokenizer)
 
 
 def card(arguments: argparse.Namespace, settings: Settings) -> None:
     """The card."""
-    clips = settings.shard_clips * len(clip_shard_paths(arguments.folder / "clips"))
-    steps = {f"{stage}_steps": read_progress(arguments.folder / f"{stage}.safetensors")["step"] for stage in ("clip", "forms")}
-    write_card(arguments.target, arguments.scores, settings, {**steps, "clips": clips, "remarks": arguments.remarks})
+    shards = list((arguments.folder / "clips").glob(CLIP_SHARDS))
+    facts = {"clips": settings.shard_clips * len(shards), "remarks": arguments.remarks}
+    for stage in ("clip", "forms"):
+        facts[f"{stage}_steps"] = read_progress(arguments.folder / f"{stage}.safetensors")["step"]
+    write_card(arguments.target, arguments.scores, settings, facts)
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerFast:

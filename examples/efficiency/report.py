@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from efficiency.answer_forms import ABLATIONS, FORMATS
+from efficiency.answers import ABLATIONS, FORMATS
 from efficiency.plan import Plan
 
 _NAMES = {"grounding": "grounding tokens", "text": "text coordinates"}
@@ -30,12 +31,36 @@ def of_arm(results: Sequence[dict[str, Any]], size: int, ablation: str = "none",
 
 
 def table_of(results: Sequence[dict[str, Any]], plan: Plan) -> str:
-    """Markdown table: mean over seeds and, in brackets, every seed."""
-    lines = ["| Examples | Answers | F1 | F1, something there | Exact count | Too many points | Seeds |", "|---:|---|---|---|---|---|---:|"]
+    """Markdown tables: mean over seeds and, in brackets, every seed; then the lead of grounding tokens at each size."""
+    lines = ["| Pictures | Answers | F1 | F1, something there | Exact count | Too many points | Seeds |", "|---:|---|---|---|---|---|---:|"]
     for size in plan.sizes:
         lines += [_line(f"{size:,}", _NAMES[format], of_arm(results, size, format=format)) for format in FORMATS]
     lines += [_line(f"{plan.search_size:,}", f"grounding tokens, {name}", of_arm(results, plan.search_size, name)) for name in ABLATIONS]
+    lines += ["", "| Pictures | Lead of grounding tokens in F1, 95 % interval over pairs of seeds | Pairs |", "|---:|---|---:|"]
+    for size in plan.sizes:
+        leads = leads_of(results, size)
+        lines.append(f"| {size:,} | {_interval(leads)} | {len(leads)} |")
     return "\n".join(lines) + "\n"
+
+
+def leads_of(results: Sequence[dict[str, Any]], size: int) -> list[float]:
+    """F1 of grounding tokens less that of text coordinates, of each seed that both were run with."""
+    by_format: dict[str, dict[int, float]] = {}
+    for format in FORMATS:
+        by_format[format] = {run["seed"]: run["scores"]["f1"] for run in of_arm(results, size, format=format)}
+    both = sorted(by_format["grounding"].keys() & by_format["text"].keys())
+    return [by_format["grounding"][seed] - by_format["text"][seed] for seed in both]
+
+
+def _interval(differences: Sequence[float]) -> str:
+    """Mean and 95 % interval by Student's t; the mean alone for one difference."""
+    if not differences:
+        return NOT_RUN
+    mean = float(np.mean(differences))
+    if len(differences) == 1:
+        return f"{mean:.3f}"
+    reach = float(stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1))
+    return f"{mean:.3f} ({mean - reach:.3f} to {mean + reach:.3f})"
 
 
 def plot(results: Sequence[dict[str, Any]], plan: Plan, path: Path) -> None:
@@ -55,7 +80,7 @@ def plot(results: Sequence[dict[str, Any]], plan: Plan, path: Path) -> None:
             _draw_arm(axes, {size: values for size, values in runs.items() if values}, format)
         axes.set_xscale("log", base=2)
         axes.set_xticks(plan.sizes, [f"{size:,}" for size in plan.sizes])
-        axes.set(xlabel="pointing examples", ylabel="mean F1, unseen scenes", ylim=(0, 1), title=title)
+        axes.set(xlabel="pictures to learn from", ylabel="mean F1, unseen scenes", ylim=(0, 1), title=title)
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left")
     figure.savefig(path, metadata={"Software": None})

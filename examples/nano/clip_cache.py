@@ -24,14 +24,16 @@ from molmopoint.data.clips import SyntheticClip, sample_clip
 from molmopoint.data.drawing import COLOURS, HELD_OUT_PAIRS, SHAPES
 from molmopoint.data.questions import PLURALS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
+from molmopoint.training.precision import autocast
+from nano.attention import use_lean_attention
 from nano.cache import patchify, write_shard
-from nano.running import LEAN_ATTENTION
+from nano.cells import FRAME_WINDOW
 from nano.settings import CROP, GRID, Settings
 
 CLIP_SEED = 77_002
-WINDOW = 3
-"""ViT patches per side of an image token of a frame."""
-POOLED = GRID // WINDOW
+SHARDS = "clips_*.safetensors"
+"""Names of shards of clips."""
+POOLED = GRID // FRAME_WINDOW
 """Image tokens per side of a frame."""
 MOTIONS = ("moving", "still", "left", "right", "up", "down", "enters", "leaves")
 WORDS = (*COLOURS, *SHAPES, *MOTIONS)
@@ -123,7 +125,7 @@ def backwards(item: ClipObject) -> ClipObject:
 def draw_clip_shards(folder: Path, indices: Iterable[int], settings: Settings, start: Path) -> None:
     """Writes the shards that are not there yet, with the vision transformer of the model in the folder `start`."""
     model = MolmoPointForConditionalGeneration.from_pretrained(start, dtype=torch.float32).eval()
-    model.config.vision_config._attn_implementation = LEAN_ATTENTION
+    use_lean_attention(model.config.vision_config)
     layers = model.config.adapter_config.vision_feature_layer
     for index in indices:
         _draw_clip_shard(folder, index, settings, lambda pixels: tapped_features(model.model.vision_tower, pixels, layers))
@@ -134,44 +136,48 @@ def _draw_clip_shard(folder: Path, index: int, settings: Settings, look: Callabl
     path = folder / f"clips_{index:04d}.safetensors"
     if path.exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
     features, words, ways, questions = [], [], [], []
     for i in range(settings.shard_clips):
         rng = np.random.default_rng([CLIP_SEED, index, i])
         clip = sample_clip(rng, held_out=False, num_queries=1)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), autocast():
             seen = look(patchify(stretched_frames(clip.frames)))
         features.append(seen.to(torch.bfloat16).view(len(clip.frames), GRID * GRID, -1))
         turned = tuple(map(backwards, clip.objects))
         words.append(np.stack([words_of_tokens(objects, _size(clip)) for objects in (clip.objects, turned)]))
         ways.append(ways_of_tokens(clip.objects, _size(clip)))
         questions.append([_questions(rng, objects, _size(clip), settings) for objects in (clip.objects, turned)])
-    path.with_suffix(".json").write_text(json.dumps(questions))
     velocity, neighbours = (torch.from_numpy(np.stack(part)) for part in zip(*ways, strict=True))
     labels = {"words": torch.from_numpy(np.stack(words)), "velocity": velocity, "beside": neighbours}
-    write_shard(path, {"features": torch.stack(features), **labels})
+    write_shard(path, {"features": torch.stack(features), **labels}, questions)
 
 
-def clip_shard_paths(folder: Path) -> list[Path]:
-    """The shards that are complete, in order."""
-    return sorted(folder.glob("clips_*.safetensors"))
+class ClipShard:
+    """The clips of a shard.
 
+    Args:
+        path: of its tensors.
+    """
 
-def load_clip_shard(path: Path) -> Callable[[int, bool], CachedClip]:
-    """Opens a shard: a function of the number of a clip, and of whether it is played backwards."""
-    tensors, questions = load_file(path), json.loads(path.with_suffix(".json").read_text())
-    features, words, velocity, beside = (tensors[name] for name in ("features", "words", "velocity", "beside"))
-    last = features.shape[1] - 1
+    def __init__(self, path: Path) -> None:
+        self.tensors = load_file(path)
+        self.questions = json.loads(path.with_suffix(".json").read_text())
 
-    def clip(i: int, turned: bool) -> CachedClip:
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def clip(self, number: int, turned: bool) -> CachedClip:
+        """A clip as it was drawn, or played backwards."""
+        names = ("features", "words", "velocity", "beside")
+        features, words, velocity, beside = (self.tensors[name][number] for name in names)
+        questions = self.questions[number]
         if not turned:
-            return CachedClip(features[i], words[i, 0], velocity[i], beside[i], questions[i][0])
-        other = beside[i].flip(0, 2)
-        frame, cell = other // POOLED**2, other % POOLED**2
-        other = torch.where(other >= 0, (last - frame) * POOLED**2 + cell, -1)
-        return CachedClip(features[i].flip(0), words[i, 1], -velocity[i].flip(0), other, questions[i][1])
-
-    return clip
+            return CachedClip(features, words[0], velocity, beside, questions[0])
+        before_and_after = beside.flip(0, 2)
+        frame, cell = before_and_after // POOLED**2, before_and_after % POOLED**2
+        renumbered = (len(features) - 1 - frame) * POOLED**2 + cell
+        neighbours = torch.where(before_and_after >= 0, renumbered, -1)
+        return CachedClip(features.flip(0), words[1], -velocity.flip(0), neighbours, questions[1])
 
 
 def _size(clip: SyntheticClip) -> tuple[int, int]:

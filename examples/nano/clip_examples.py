@@ -20,9 +20,10 @@ from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import FRAME_END, FRAME_START, IMAGE_PATCH, NO_MORE_POINTS, NO_SELECTION
 from molmopoint.training.formatting import NO_TRACKS
 from molmopoint.training.templates import draw_prompt, draw_track_prompt
-from nano.clip_cache import POOLED, WINDOW, WORDS, CachedClip, words_of_label
+from nano.cells import FRAME_WINDOW, clip_triples, pooling_of_crop, pooling_of_crops
+from nano.clip_cache import POOLED, WORDS, CachedClip, words_of_label
 from nano.files import CHAT_TEMPLATE
-from nano.settings import GRID, LOCATIONS, Settings
+from nano.settings import Settings
 
 FPS = 2
 _REPHRASED = 0.12
@@ -64,23 +65,21 @@ class ClipBatch:
 
     def seen_by(self, model: MolmoPointForConditionalGeneration) -> VisualFeatures:
         """What the model sees of the clips."""
-        return VisualFeatures(self.features, model.model.connector(self.features, self.pooling), self.pooling, 0, (0, WINDOW**2))
+        image_features = model.model.connector(self.features, self.pooling)
+        return VisualFeatures(self.features, image_features, self.pooling, 0, (0, FRAME_WINDOW**2))
 
 
-def frame_pooling() -> Tensor:
-    """(16, 9): ViT patches of the image tokens of a frame."""
-    grid = torch.arange(GRID * GRID).reshape(POOLED, WINDOW, POOLED, WINDOW)
-    return grid.permute(0, 2, 1, 3).reshape(-1, WINDOW * WINDOW)
+@dataclass(frozen=True)
+class _Part:
+    """What one clip adds to a `ClipBatch`; `named` has a vector for each of its PATCH tokens."""
 
-
-def clip_triples(frames: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """(n, 3) patch, subpatch and location of points (n, 2) given as parts of the sides, in frames (n,)."""
-    place = xy * GRID
-    cell = np.clip(place.astype(np.int64), 0, GRID - 1)
-    inner = np.clip((LOCATIONS * (place - cell)).astype(np.int64), 0, LOCATIONS - 1)
-    patch = frames * POOLED**2 + (cell[:, 1] // WINDOW) * POOLED + cell[:, 0] // WINDOW
-    slot = WINDOW * (cell[:, 1] % WINDOW) + cell[:, 0] % WINDOW
-    return np.stack([patch, slot, LOCATIONS * inner[:, 0] + inner[:, 1]], axis=1)
+    row: Row
+    frames: int
+    features: Tensor
+    named: list[np.ndarray]
+    there: Tensor
+    velocity: Tensor
+    ends: Tensor
 
 
 def ends_of_ways(beside: Tensor) -> Tensor:
@@ -104,7 +103,7 @@ class ClipExamples:
 
     def __init__(self, tokenizer: Any, settings: Settings) -> None:
         self.tokenizer, self.settings = tokenizer, settings
-        self.pooling = frame_pooling()
+        self.pooling = pooling_of_crop(FRAME_WINDOW)
         self.trunk = cache(self._trunk)
         chat = ChatWriter(tokenizer, CHAT_TEMPLATE)
         self.prompt = cache(lambda text: chat.prompts([text], "video", 1)[0])
@@ -118,32 +117,44 @@ class ClipExamples:
             rng: chooses among them, words them, and now and then cuts a clip.
             kinds: of the questions that may be asked.
         """
-        rows, queries, named, seen, there, velocity, ends, lengths = [], [], [], [], [], [], [], []
-        for clip in clips:
-            order, allowed = self._frames(len(clip.features), rng, kinds)
-            wanted = [question for question in clip.questions if question["kind"] in allowed] or clip.questions[:1]
-            chosen = [wanted[i] for i in rng.permutation(len(wanted))[: self.settings.clip_branches]]
-            turns = [self.turn(question, order, rng) for question in chosen]
-            rows.append(build_row(MessageTree(self.trunk(len(order)), [(turn,) for turn, _ in turns]), self.tokenizer.eos_token_id))
-            queries.append(sum(count for _, count in turns))
-            named += [words_of_label(q["label"]) for q, (_, count) in zip(chosen, turns, strict=True) for _ in range(count)]
-            seen.append(clip.features[order])
-            there.append(clip.words[order].flatten(0, 1))
-            velocity.append(clip.velocity[order].flatten(0, 1))
-            neighbours = clip.beside[order].flatten(0, 1).long()
-            ends.append(ends_of_ways(neighbours.where(neighbours < len(order) * POOLED**2, -1)))
-            lengths.append(len(order))
-        offsets = torch.arange(sum(lengths))[:, None, None] * GRID * GRID
+        parts = [self._part(clip, rng, kinds) for clip in clips]
+        named: list[np.ndarray] = []
+        for part in parts:
+            named += part.named
+        frames = [part.frames for part in parts]
         return ClipBatch(
-            inputs=collate(rows, self.tokenizer.pad_token_id),
-            features=torch.cat(seen).flatten(0, 1).float(),
-            pooling=(self.pooling + offsets).flatten(0, 1),
-            frames=lengths,
+            inputs=collate([part.row for part in parts], self.tokenizer.pad_token_id),
+            features=torch.cat([part.features for part in parts]).flatten(0, 1).float(),
+            pooling=pooling_of_crops(self.pooling, sum(frames)),
+            frames=frames,
             named=torch.from_numpy(np.stack(named)) if named else torch.zeros(0, len(WORDS), dtype=torch.bool),
-            there=torch.cat(there),
-            velocity=torch.cat(velocity),
-            ends=torch.cat(ends),
-            queries=queries,
+            there=torch.cat([part.there for part in parts]),
+            velocity=torch.cat([part.velocity for part in parts]),
+            ends=torch.cat([part.ends for part in parts]),
+            queries=[len(part.named) for part in parts],
+        )
+
+    def _part(self, clip: CachedClip, rng: np.random.Generator, kinds: Collection[str]) -> _Part:
+        """One clip of a batch, with some of its questions."""
+        order, allowed = self._frames(len(clip.features), rng, kinds)
+        wanted = [question for question in clip.questions if question["kind"] in allowed] or clip.questions[:1]
+        turns: list[Turn] = []
+        named: list[np.ndarray] = []
+        for i in rng.permutation(len(wanted))[: self.settings.clip_branches]:
+            turn, queries = self.turn(wanted[i], order, rng)
+            turns.append(turn)
+            named += [words_of_label(wanted[i]["label"])] * queries
+        tree = MessageTree(self.trunk(len(order)), [(turn,) for turn in turns])
+        beside = clip.beside[order].flatten(0, 1).long()
+        beside = beside.where(beside < len(order) * POOLED**2, -1)  # the clip may have been cut
+        return _Part(
+            row=build_row(tree, self.tokenizer.eos_token_id),
+            frames=len(order),
+            features=clip.features[order],
+            named=named,
+            there=clip.words[order].flatten(0, 1),
+            velocity=clip.velocity[order].flatten(0, 1),
+            ends=ends_of_ways(beside),
         )
 
     def turn(self, question: dict, order: list[int], rng: np.random.Generator) -> tuple[Turn, int]:
@@ -168,19 +179,19 @@ class ClipExamples:
             track: every moment at which an object can be seen, else the first one.
             rate: moments per second of tracks, counted from the first one.
         """
-        seen = [(at, *moment[1:]) for at, frame in enumerate(order) for moment in question["seen"] if moment[0] == frame]
+        seen: list[tuple] = []
+        for at, frame in enumerate(order):
+            seen += [(at, *moment[1:]) for moment in question["seen"] if moment[0] == frame]
         if track:
             seen = [moment for moment in seen if (moment[0] - seen[0][0]) % (FPS // rate) == 0]
         else:
             seen = list({moment[1]: moment for moment in reversed(seen)}.values())
         if not seen:
             return self.template((), NO_TRACKS if track else NOTHING_THERE, "text")[0], 0
-        table = np.array(seen)
-        triples, objects, label = (
-            clip_triples(table[:, 0].astype(np.int64), table[:, 2:]),
-            table[:, 1].astype(np.int64).tolist(),
-            question["label"],
-        )
+        table = np.array(seen)  # (moments, 4) frame, object, x, y
+        triples = clip_triples(table[:, 0].astype(np.int64), table[:, 2:])
+        objects = table[:, 1].astype(np.int64).tolist()
+        label = question["label"]
         points = PointList.sort_tracks(triples, objects, label) if track else PointList.sort(triples, label)
         encoded, places = self.template(tuple(points.object_ids.tolist()), label, points.tag)
         selections = np.full(len(encoded), NO_SELECTION)

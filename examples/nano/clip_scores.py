@@ -35,18 +35,21 @@ def score_answer(clip: SyntheticClip, query: ClipQuery, points: Points) -> dict[
 
 def table_of_clips(scores: Iterable[tuple[ClipQuery, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
     """Means by style and group of questions."""
-    groups: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    groups: dict[str, dict[str, list[dict[str, float]]]] = {"pointing": defaultdict(list), "track": defaultdict(list)}
     for query, numbers in scores:
         for name in _groups_of(query):
-            groups[query.style, name].append(numbers)
-    return {
-        style: {
-            name: {"questions": len(rows), **{key: float(np.mean([row[key] for row in rows])) for key in rows[0]}}
-            for name in ORDER
-            if (rows := groups.get((style, name)))
-        }
-        for style in ("pointing", "track")
-    }
+            groups[query.style][name].append(numbers)
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for style, by_name in groups.items():
+        table[style] = {name: _means(by_name[name]) for name in ORDER if name in by_name}
+    return table
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    means: dict[str, float] = {"questions": len(rows)}
+    for key in rows[0]:
+        means[key] = float(np.mean([row[key] for row in rows]))
+    return means
 
 
 def _groups_of(query: ClipQuery) -> list[str]:
@@ -60,12 +63,13 @@ def _hits(query: ClipQuery, frame: int, xy: np.ndarray) -> np.ndarray:
 
 
 def _score_points(clip: SyntheticClip, query: ClipQuery, points: Points) -> dict[str, float]:
-    frames, hits = frames_of(clip, points), np.zeros((len(points), len(query.targets)), dtype=bool)
-    first = np.array([target.visible.argmax() for target in query.targets], dtype=np.int64)
+    frames = frames_of(clip, points)
+    hits = np.zeros((len(points), len(query.targets)), dtype=bool)
     if hits.size:
         for i, frame in enumerate(frames.tolist()):
             hits[i] = _hits(query, frame, points.xy[i : i + 1])[0]
-    away = np.abs(clip.timestamps[frames][:, None] - clip.timestamps[first][None])
+    first = np.array([target.visible.argmax() for target in query.targets], dtype=np.int64)
+    away = np.abs(clip.timestamps[frames][:, None] - clip.timestamps[first][None])  # (n, targets) seconds
     return {
         "f1": max_hit_scores(hits & (away <= REACH)).f1,
         "strict_f1": max_hit_scores(hits & (away == 0)).f1,

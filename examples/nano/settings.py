@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nano.loop import LoopSettings
+
 CROP = 168
 """Side of a crop in pixels."""
 PATCH = 14
@@ -15,8 +17,8 @@ LOCATIONS = 3
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The recipe. Times are for one core with bfloat16 matrix products.
+class Settings(LoopSettings):
+    """The recipe, beside what every stage shares. Times are for one core with bfloat16 matrix products.
 
     Attributes:
         vit_width: width of the vision transformer.
@@ -60,10 +62,6 @@ class Settings:
         form_head_rate: the same for the heads that tell of forms.
         kept_vit: weight of the distance to the vision transformer of before, on the old world.
         kept_tokens: the same for image tokens.
-        warmup: steps of linear warm-up.
-        weight_decay: of all matrices.
-        clip: largest gradient norm.
-        save_minutes: between checkpoints.
     """
 
     vit_width: int = 192
@@ -107,7 +105,3 @@ class Settings:
     form_head_rate: float = 1e-3
     kept_vit: float = 4.0
     kept_tokens: float = 40.0
-    warmup: int = 200
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    save_minutes: float = 8.0

@@ -1,1 +1,1 @@
-"""Parts of `train_nano_reward.py`: pictures seen once, and the training on them."""
+"""Parts of `train_nano_reward.py`."""

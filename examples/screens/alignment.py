@@ -1,4 +1,4 @@
-"""A push over the plateau, as `nano.alignment`: queries and keys of the patch head learn to speak the same words.
+"""A push over the plateau, as the one in `nano.auxiliary`: queries and keys of the patch head learn to speak the same words.
 
 A query should be close to the words of its question, a key to those of the elements whose points lie in its image token, both by one
 vector per word, the same for both. Words are kinds, colours, icons, states, and the letters and pairs of letters of names.
@@ -7,39 +7,27 @@ vector per word, the same for both. Words are kinds, colours, icons, states, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from nano.auxiliary import WordVectors
+from torch import Tensor
 
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from screens.labels import GROUPS, SIZE
 
-_STILL = 0.4
-"""Pairs of a rotated vector before this part of its width turn too much with the position to carry a word."""
 _KINDS = GROUPS["kind"]
 
 
-class Alignment(nn.Module):
-    """The vectors of the words, and a look at what the patch head computes.
+class Alignment(WordVectors):
+    """The vectors of the words.
 
     Args:
         model: whose patch head is watched.
     """
 
     def __init__(self, model: MolmoPointForConditionalGeneration) -> None:
-        super().__init__()
-        head = model.model.point_predictor.patch
-        width = model.config.patch_embed_dim
-        self.words = nn.Parameter(torch.randn(SIZE, width) * width**-0.5)
-        self.query_bias = nn.Parameter(torch.full((SIZE,), -3.0))
-        self.key_bias = nn.Parameter(torch.full((SIZE,), -3.0))
-        pair = torch.arange(width) % (width // 2)
-        self.register_buffer("still", (pair >= _STILL * width / 2).float(), persistent=False)
-        self.seen: dict[str, Any] = {}
-        head.query.register_forward_hook(lambda _, __, output: self.seen.update(query=output))
-        head.key.register_forward_hook(lambda _, __, output: self.seen.update(key=output))
+        super().__init__(model, SIZE, query_bias=-3.0, key_bias=-3.0)
 
     def loss(self, counts: Sequence[int], named: Tensor, tokens: Tensor, there: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss of the pass that was just made.
@@ -50,9 +38,8 @@ class Alignment(nn.Module):
             tokens: (T,) image tokens that hold points, counted over the batch.
             there: (T, SIZE) what stands there.
         """
-        still: Any = self.still
-        vectors = self.words * still
-        queries = torch.cat([row[:count] for row, count in zip(self.seen["query"], counts, strict=True)]).float()
+        vectors = self.words * self.still
+        queries = self.queries(counts)
         keys = self.seen["key"].float().reshape(-1, vectors.shape[1])
         query_logits = F.linear(queries, vectors, self.query_bias)
         key_logits = F.linear(keys[tokens], vectors, self.key_bias)

@@ -7,8 +7,6 @@ that are written in the patch, and whether an element's point lies in it and in 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
+from nano.cache import patchify
+from nano.dense import LinearTasks, TappedModel
+from nano.loop import ShardStream, Stage, train
 from torch import Tensor, nn
-from transformers.models.molmo2.configuration_molmo2 import Molmo2VisionConfig
-from transformers.models.molmo2.modeling_molmo2 import Molmo2VisionModel
 
-from screens.drawing import decode, read_shard, shard_paths
+from molmopoint.training.precision import autocast
+from screens.drawing import SHARDS, decode, read_shard
 from screens.labels import GROUPS, LETTERS, PageLabels
-from screens.settings import CROP, GRID, LOCATIONS, PATCH, ScreenSettings
+from screens.settings import CROP, GRID, LOCATIONS, ScreenSettings
 
 _SIZES = {"thing": 1, **GROUPS, "letters": len(LETTERS), "centre": 1, "cell": LOCATIONS**2}
 _WEIGHTS = {"thing": 0.5, "kind": 1.0, "colour": 0.7, "icon": 1.5, "state": 0.5, "name": 3.0, "letters": 0.4, "centre": 1.5, "cell": 0.3}
+Page = tuple[bytes, dict[str, Any]]
+"""Picture, as PNG, and row of a page of a shard."""
 _CHOICES = ("kind", "colour", "icon")
 """Groups of which an element has at most one."""
 
@@ -63,41 +64,19 @@ def targets_of(labels: list[PageLabels]) -> DenseTargets:
     )
 
 
-class DenseHead(nn.Module):
-    """All tasks as one linear map of the tapped layers."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, sum(_SIZES.values()))
-        with torch.no_grad():
-            self.linear.bias.fill_(-3.0)  # most of what can be said of a patch is not so
-
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """(..., F) to logits per task."""
-        logits = self.linear(features).float()
-        return dict(zip(_SIZES, logits.split(list(_SIZES.values()), dim=-1), strict=True))
+def dense_head(settings: ScreenSettings) -> LinearTasks:
+    """All tasks of this stage on the tapped layers."""
+    head = LinearTasks(2 * settings.vit_width, _SIZES)
+    nn.init.constant_(head.linear.bias, -3.0)  # most of what can be said of a patch is not so
+    return head
 
 
-class DenseModel(nn.Module):
-    """The vision transformer and its temporary heads."""
+class DenseModel(TappedModel):
+    """The vision transformer of screens and its temporary heads."""
 
     def __init__(self, settings: ScreenSettings) -> None:
-        super().__init__()
-        config = vision_config(settings)
-        config._attn_implementation = LEAN_ATTENTION
-        self.vision = Molmo2VisionModel(config)
+        super().__init__(settings, CROP, dense_head(settings))
         initialise(self.vision, settings)
-        self.taps = (settings.vit_layers - 1, settings.vit_layers - 3)
-        self.head = DenseHead(2 * settings.vit_width)
-
-    def forward(self, patches: Tensor) -> dict[str, Tensor]:
-        """(N, GRID * GRID, 588) to logits per patch, (N * GRID * GRID, ...)."""
-        vision, outputs = self.vision, []
-        hidden = vision.patch_embedding(patches) + vision.positional_embedding
-        for layer in vision.layers:
-            hidden = layer(hidden, None)
-            outputs.append(hidden)
-        return self.head(torch.cat([outputs[i] for i in self.taps], dim=-1).flatten(0, 1))
 
 
 @torch.no_grad()
@@ -128,56 +107,51 @@ def waves(width: int) -> Tensor:
     return torch.cat([rows, columns], dim=-1).reshape(GRID * GRID, width)
 
 
-def vision_config(settings: ScreenSettings) -> Molmo2VisionConfig:
-    """The native vision transformer at this size."""
-    heads = settings.vit_width // settings.head_dim
-    return Molmo2VisionConfig(
-        hidden_size=settings.vit_width, intermediate_size=settings.vit_mlp, num_hidden_layers=settings.vit_layers,
-        num_attention_heads=heads, num_key_value_heads=heads, head_dim=settings.head_dim, image_size=[CROP, CROP], patch_size=PATCH,
-    )  # fmt: skip
-
-
 def dense_loss(logits: dict[str, Tensor], targets: DenseTargets) -> tuple[Tensor, dict[str, float]]:
     """Weighted sum of the tasks, and how often they are right where points are."""
     thing, centre = targets.thing, targets.centre
     parts = dict(zip(GROUPS, targets.vectors.split(list(GROUPS.values()), dim=-1), strict=True))
+    # Patches of elements count alike, and those with points count alike once more.
+    weight = thing.float() / thing.sum().clamp(min=1) + centre.float() / centre.sum().clamp(min=1)
     losses = {"thing": F.binary_cross_entropy_with_logits(logits["thing"].squeeze(-1), thing.float())}
     seen: dict[str, float] = {}
-    weight = thing.float() / thing.sum().clamp(min=1) + centre.float() / centre.sum().clamp(min=1)
     for name in _CHOICES:
-        told = parts[name].sum(-1) > 0
-        share = weight * told
-        each = F.cross_entropy(logits[name], parts[name].argmax(-1), reduction="none")
+        is_told = parts[name].sum(-1) > 0
+        wanted = parts[name].argmax(-1)
+        share = weight * is_told
+        each = F.cross_entropy(logits[name], wanted, reduction="none")
         losses[name] = (each * share).sum() / share.sum().clamp(min=1e-6)
-        right = logits[name].argmax(-1) == parts[name].argmax(-1)
-        seen[name] = float(right[centre & told].float().mean())
+        right = logits[name].argmax(-1) == wanted
+        seen[name] = float(right[centre & is_told].float().mean())
     for name in ("state", "name"):
-        each = F.binary_cross_entropy_with_logits(logits[name], parts[name], reduction="none", pos_weight=torch.tensor(3.0)).mean(-1)
+        each = _told(logits[name], parts[name], weight=3.0).mean(-1)
         losses[name] = (each * weight).sum() / weight.sum()
-        said = logits[name][centre] > 0
-        seen[name] = _f1(said, parts[name][centre] > 0)
+        seen[name] = _f1(logits[name][centre] > 0, parts[name][centre] > 0)
+
     written = targets.letters.sum(-1) > 0
-    each = F.binary_cross_entropy_with_logits(logits["letters"], targets.letters, reduction="none", pos_weight=torch.tensor(2.0)).sum(-1)
+    each = _told(logits["letters"], targets.letters, weight=2.0).sum(-1)
     losses["letters"] = each[written].mean() + 0.3 * each[~written].mean()
     seen["letters"] = _f1(logits["letters"][written] > 0, targets.letters[written] > 0)
+
     guess = logits["centre"].squeeze(-1)
-    losses["centre"] = F.binary_cross_entropy_with_logits(guess, centre.float(), pos_weight=torch.tensor(4.0)) * 4
+    losses["centre"] = _told(guess, centre.float(), weight=4.0).mean() * 4
     losses["cell"] = F.cross_entropy(logits["cell"][centre], targets.cell[centre])
     seen["centre"] = _f1(guess > 1.0, centre)
-    total = sum((_WEIGHTS[name] * loss for name, loss in losses.items()), torch.zeros(()))
+
+    total = torch.zeros(())
+    for name, loss in losses.items():
+        total = total + _WEIGHTS[name] * loss
     return total, seen
 
 
-def pages_for_ever(folders: Sequence[Path], rng: np.random.Generator) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Pages of the shards that are there, from each folder as often, in an order drawn anew; later shards join in as they appear."""
-    while True:
-        there = [shards for folder in folders if (shards := shard_paths(folder))]
-        shards = there[int(rng.integers(len(there)))]
-        # The newest half of the shards has been seen least.
-        first = int(rng.integers(len(shards))) if rng.random() < 0.5 else int(rng.integers(len(shards) // 2, len(shards)))
-        pages = list(read_shard(shards[first]))
-        for i in rng.permutation(len(pages))[: len(pages) // 4]:
-            yield pages[i]
+def _told(logits: Tensor, said: Tensor, weight: float) -> Tensor:
+    """Binary cross-entropy of each value; what is said counts `weight` times."""
+    return F.binary_cross_entropy_with_logits(logits, said, reduction="none", pos_weight=torch.tensor(weight))
+
+
+def pages_of(*folders: Path) -> ShardStream[list[Page]]:
+    """Pages of the shards in some folders: a quarter of each, and as often one of the newest as one of any age."""
+    return ShardStream(folders, SHARDS, read_shard, part=0.25, newest=0.5)
 
 
 def moved(pixels: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
@@ -188,48 +162,51 @@ def moved(pixels: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
     return pixels[rows][:, columns]
 
 
-def patchify(pixels: Tensor) -> Tensor:
-    """(N, CROP, CROP, 3) uint8 to (N, GRID * GRID, 588) float in [-1, 1]: rows, columns and channels of each patch."""
-    blocks = pixels.reshape(-1, GRID, PATCH, GRID, PATCH, 3).transpose(2, 3)
-    return blocks.reshape(-1, GRID * GRID, PATCH * PATCH * 3).float() / 127.5 - 1
-
-
-def load_page(page: tuple[bytes, dict[str, Any]], rng: np.random.Generator, shift: int) -> tuple[np.ndarray, PageLabels, tuple[int, int]]:
+def load_page(page: Page, rng: np.random.Generator, shift: int) -> tuple[np.ndarray, PageLabels, tuple[int, int]]:
     """Pixels, labels and shift of a page of a shard, moved by chance."""
     png, row = page
     by = int(rng.integers(-shift, shift + 1)), int(rng.integers(-shift, shift + 1))
     return moved(decode(png), by), PageLabels(row["elements"], row["letters"], by), by
 
 
+class DenseStage(Stage):
+    """Small pages and boards, moved by chance, and what stands at their patches.
+
+    Args:
+        folder: of the run.
+        settings: of the run.
+    """
+
+    def __init__(self, folder: Path, settings: ScreenSettings) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.settings, self.model = settings, DenseModel(settings)
+        self.modules, self.clipped = {"dense": self.model}, self.model
+        self.rates = [(self.model, settings.vit_rate)]
+        self.pages = pages_of(folder / "small", folder / "boards")
+        self.streams = {"pages": self.pages}
+        self.items = settings.vit_batch
+
+    def add_gradients(self, step: int, steps: int, rng: np.random.Generator) -> dict[str, float]:
+        """Of one batch of pages."""
+        pictures: list[np.ndarray] = []
+        labels: list[PageLabels] = []
+        for _ in range(self.items):
+            shard, (number,) = self.pages.take(1, rng)
+            pixels, of_page, _ = load_page(shard[number], rng, self.settings.shift)
+            pictures.append(pixels)
+            labels.append(of_page)
+        with autocast():
+            logits = self.model(patchify(torch.from_numpy(np.stack(pictures))))
+        flat = {name: values.flatten(0, 1) for name, values in logits.items()}
+        loss, seen = dense_loss(flat, targets_of(labels))
+        loss.backward()
+        return {"loss": loss.item(), **seen}
+
+
 def train_dense(folder: Path, settings: ScreenSettings, steps: int, log_every: int = 25) -> None:
     """Runs or resumes the first stage."""
-    torch.manual_seed(0)
-    model = DenseModel(settings)
-    optimiser = optimiser_for([(model, settings.vit_rate)], settings)  # type: ignore[arg-type]
-    checkpoint, log = folder / "vit.safetensors", Log(folder / "vit.jsonl")
-    step = load_checkpoint(checkpoint, {"dense": model}, optimiser)["step"] if checkpoint.exists() else 0
-    rng = np.random.default_rng([1, step])
-    pages = pages_for_ever([folder / "small", folder / "boards"], rng)
-    saved, stop = time.monotonic(), StopRequest()
-    while step < steps and not stop:
-        loaded = [load_page(next(pages), rng, settings.shift) for _ in range(settings.vit_batch)]
-        patches = patchify(torch.from_numpy(np.stack([pixels for pixels, _, _ in loaded])))
-        targets = targets_of([labels for _, labels, _ in loaded])
-        set_rates(optimiser, step, steps, settings)  # type: ignore[arg-type]
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(patches)
-        loss, seen = dense_loss(logits, targets)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimiser.step()
-        optimiser.zero_grad()
-        step += 1
-        log.add({"loss": loss.item(), "norm": norm.item(), **seen})
-        if step % log_every == 0:
-            log.write(step, log_every * settings.vit_batch)
-        if time.monotonic() - saved > 60 * settings.save_minutes or step == steps or stop:
-            save_checkpoint(checkpoint, {"dense": model}, optimiser, {"step": step, "steps": steps})
-            saved = time.monotonic()
+    train(DenseStage(folder, settings), folder / "vit", settings, steps, seed=1, log_every=log_every)
 
 
 def _f1(said: Tensor, true: Tensor) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from screens import icon_sets, kits, pages, words
 TRAIN_SEED = 88_001
 SIDE = 336
 """Side of the small pages, in pixels of the picture."""
+SHARDS = "shard_*.safetensors"
+"""Names of shards."""
 SHARD_PAGES = 400
 QUESTIONS = 12
 """Questions of each page."""
@@ -185,18 +187,17 @@ def write_shard(path: Path, pictures: Sequence[bytes], rows: Sequence[dict[str, 
     beside.replace(path)
 
 
-def read_shard(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def read_shard(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     """Picture, as PNG, and row of each page of a shard."""
     tensors = load_file(path)
     joined, ends = tensors["png"].numpy().tobytes(), tensors["ends"].tolist()
     rows = json.loads(path.with_suffix(".json").read_text())
-    for first, last, row in zip([0, *ends], ends, rows, strict=False):
-        yield joined[first:last], row
-
-
-def shard_paths(folder: Path) -> list[Path]:
-    """The shards that are complete, in order."""
-    return sorted(folder.glob("shard_*.safetensors"))
+    pages: list[tuple[bytes, dict[str, Any]]] = []
+    first = 0
+    for last, row in zip(ends, rows, strict=True):
+        pages.append((joined[first:last], row))
+        first = last
+    return pages
 
 
 def decode(png: bytes) -> np.ndarray:

@@ -7,9 +7,7 @@ one takes the place of the small ones.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from nano.pointing import metrics_of, selections_of
-from nano.running import LEAN_ATTENTION, Log, StopRequest, load_checkpoint, optimiser_for, save_checkpoint, set_rates
+from nano.dense import take_over
+from nano.loop import ShardStream, Stage, train
+from nano.pointing import build_model, metrics_of, selections_of
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from molmopoint.data.records import Record
 from molmopoint.geometry import points_to_triples
-from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.options import complete_prompt
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.grounding_answers import EncodedText, encode_answer, write_answer
@@ -32,14 +30,15 @@ from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 from molmopoint.training.families import GroundingFamily
+from molmopoint.training.precision import autocast
 from molmopoint.training.prepare import share_equal_crops
 from molmopoint.training.sources import Example
 from screens.alignment import Alignment
-from screens.dense import DenseHead, DenseModel, dense_loss, moved, pages_for_ever, targets_of
-from screens.drawing import decode, shard_paths
+from screens.dense import DenseModel, dense_head, dense_loss, moved, pages_of, targets_of
+from screens.drawing import SHARDS, decode
 from screens.files import build_tokenizer, screens_config, write_files
 from screens.labels import PageLabels, element_vector, vector_of
-from screens.settings import GRID, WINDOW, ScreenSettings
+from screens.settings import CROP, ScreenSettings
 
 LARGE = ("square", "phone", "desktop")
 """Folders of larger pages, if they were drawn."""
@@ -87,7 +86,7 @@ class Examples:
     def page(self, png: bytes, row: dict[str, Any], rng: np.random.Generator, kinds: tuple[str, ...] | None) -> Page | None:
         """An example; None for pages about which nothing is asked."""
         pixels = decode(png)
-        is_small = pixels.shape[:2] == (GRID * 14, GRID * 14)
+        is_small = pixels.shape[:2] == (CROP, CROP)
         limit = self.settings.shift
         by = (int(rng.integers(-limit, limit + 1)), int(rng.integers(-limit, limit + 1))) if is_small else (0, 0)
         pixels = moved(pixels, by) if is_small else pixels
@@ -147,34 +146,94 @@ class Examples:
         return encoded.ids, np.flatnonzero(encoded.selections != NO_SELECTION)
 
 
-def build_model(settings: ScreenSettings) -> MolmoPointForConditionalGeneration:
-    """A new model, with weights as large as their inputs are many."""
-    torch.manual_seed(1)
-    model = MolmoPointForConditionalGeneration(screens_config(settings))
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and "vision_tower" not in name and name != "lm_head":
-            shrink = math.sqrt(2 * settings.text_layers) if name.endswith(("self_attn.o_proj", "mlp.down_proj")) else 1.0
-            nn.init.normal_(module.weight, std=module.in_features**-0.5 / shrink)
-    nn.init.normal_(model.model.language_model.embed_tokens.weight, std=0.2)
-    return model
+class PointingStage(Stage):
+    """Message trees about a few small pages, or about one large one.
 
+    Args:
+        folder: of the run; `vit.safetensors` there is what the stage begins with.
+        settings: of the run.
+        examples: make training examples.
+    """
 
-def batches(
-    folder: Path, examples: Examples, rng: np.random.Generator, settings: ScreenSettings, steps: int, start: int
-) -> Iterator[list[Page]]:
-    """Examples of each step: a few small pages, or one large one."""
-    small = pages_for_ever([folder / "small"], rng)
-    large = [pages_for_ever([folder / name], rng) for name in LARGE if shard_paths(folder / name)]
-    for step in range(start, steps):
-        is_large = bool(large) and step % settings.large_every == settings.large_every - 1
-        source = large[int(rng.integers(len(large)))] if is_large else small
+    def __init__(self, folder: Path, settings: ScreenSettings, examples: Examples) -> None:
+        super().__init__()
+        self.folder, self.settings, self.examples = folder, settings, examples
+        self.model = build_model(screens_config(settings))
+        self.vision, self.dense = self.model.model.vision_tower, dense_head(settings)
+        self.alignment = Alignment(self.model)
+        self.modules = {"model": self.model, "dense": self.dense, "alignment": self.alignment}
+        self.rates = [
+            (self.vision, settings.point_vit_rate),
+            (self.dense, settings.point_vit_rate),
+            (self.model, settings.point_rate),
+            (self.alignment, settings.point_rate),
+        ]
+        self.clipped = self.model
+        self.streams = {name: pages_of(folder / name) for name in ("small", *LARGE) if any((folder / name).glob(SHARDS))}
+        self.large = [name for name in LARGE if name in self.streams]
+        self.items = settings.point_batch
+
+    def begin(self) -> None:
+        """Takes over what the first stage has trained."""
+        take_over(self.folder / "vit.safetensors", DenseModel(self.settings), self.vision, self.dense)
+
+    def add_gradients(self, step: int, steps: int, rng: np.random.Generator) -> dict[str, float]:
+        """Of one batch: answers, words of queries and keys while that fades, and the patches while the vision transformer learns."""
+        learns_to_see = step >= self.settings.vit_frozen * steps
+        self.vision.requires_grad_(learns_to_see)
+        pages = self._pages(step, steps, rng)
+        batch = collate([page.row for page in pages], self.examples.tokenizer.pad_token_id)
+        with autocast():
+            output = self.model(**batch)
+        loss, numbers = output.loss, metrics_of(output, selections_of(batch, self.model.config.patch_token_id))
+        fading = max(0.0, 1 - step / (self.settings.alignment_until * steps))
+        if fading:
+            push, spoken = self._push(pages)
+            loss, numbers = loss + self.settings.alignment_part * fading * push, numbers | spoken
+        labels = [page.labels for page in pages if page.labels is not None]
+        if learns_to_see and len(labels) == len(pages):
+            aside, told = self._see(output.grounding_state.vit_features, labels)
+            loss, numbers = loss + self.settings.dense_part * aside, numbers | told
+        loss.backward()
+        return numbers
+
+    def _pages(self, step: int, steps: int, rng: np.random.Generator) -> list[Page]:
+        """Some small pages; every so many steps one large page, if such were drawn."""
+        settings = self.settings
+        is_large = bool(self.large) and step % settings.large_every == settings.large_every - 1
+        name = self.large[int(rng.integers(len(self.large)))] if is_large else "small"
+        wanted = 1 if is_large else settings.point_batch
         kinds = _FIRST if step < settings.first_lesson * steps else None
         pages: list[Page] = []
-        while len(pages) < (1 if is_large else settings.point_batch):
-            page = examples.page(*next(source), rng, kinds)
+        while len(pages) < wanted:
+            page = self._next_page(self.streams[name], rng, kinds)
             if page is not None:
                 pages.append(page)
-        yield pages
+        return pages
+
+    def _next_page(self, stream: ShardStream[Any], rng: np.random.Generator, kinds: tuple[str, ...] | None) -> Page | None:
+        shard, (number,) = stream.take(1, rng)
+        png, row = shard[number]
+        return self.examples.page(png, row, rng, kinds)
+
+    def _push(self, pages: Sequence[Page]) -> tuple[Tensor, dict[str, float]]:
+        """Loss of the words that queries and keys say."""
+        tokens: list[np.ndarray] = []
+        first = 0
+        for page in pages:
+            tokens.append(page.tokens + first)
+            first += 0 if page.row.pooling is None else len(page.row.pooling)
+        named = torch.from_numpy(np.concatenate([page.named for page in pages]))
+        there = torch.from_numpy(np.concatenate([page.there for page in pages]))
+        counts = [len(page.named) for page in pages]
+        return self.alignment.loss(counts, named, torch.from_numpy(np.concatenate(tokens)), there)
+
+    def _see(self, features: Tensor, labels: list[PageLabels]) -> tuple[Tensor, dict[str, float]]:
+        """Loss of the first stage."""
+        with autocast():
+            logits = self.dense(features.flatten(0, -2))
+        loss, told = dense_loss(logits, targets_of(labels))
+        return loss, {f"dense_{name}": told[name] for name in ("icon", "letters", "name")}
 
 
 def train_pointing(folder: Path, settings: ScreenSettings, steps: int, log_every: int = 25) -> None:
@@ -182,75 +241,8 @@ def train_pointing(folder: Path, settings: ScreenSettings, steps: int, log_every
     place = folder / "tokenizer"
     if not place.exists():
         write_files(place, build_tokenizer(settings))
-    examples = Examples(place, settings)
-    checkpoint, log = folder / "point.safetensors", Log(folder / "point.jsonl")
-    model = build_model(settings)
-    for config in (model.config.text_config, model.config.vision_config):
-        config._attn_implementation = LEAN_ATTENTION
-    vision, dense, alignment = model.model.vision_tower, DenseHead(2 * settings.vit_width), Alignment(model)
-    modules = {"model": model, "dense": dense, "alignment": alignment}
-    rates = [
-        (vision, settings.point_vit_rate),
-        (dense, settings.point_vit_rate),
-        (model, settings.point_rate),
-        (alignment, settings.point_rate),
-    ]
-    optimiser = optimiser_for(rates, settings)  # type: ignore[arg-type]
-    step = load_checkpoint(checkpoint, modules, optimiser)["step"] if checkpoint.exists() else _take_over(folder, vision, dense, settings)
-    rng = np.random.default_rng([2, step])
-    saved, stop = time.monotonic(), StopRequest()
-    for pages in batches(folder, examples, rng, settings, steps, step):
-        learns_to_see = step >= settings.vit_frozen * steps
-        vision.requires_grad_(learns_to_see)
-        set_rates(optimiser, step, steps, settings)  # type: ignore[arg-type]
-        loss, seen = _loss(model, dense, alignment, pages, examples, settings, step / steps, learns_to_see)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimiser.step()
-        optimiser.zero_grad()
-        step += 1
-        log.add({"norm": norm.item(), **seen})
-        if step % log_every == 0:
-            log.write(step, log_every * settings.point_batch)
-        if time.monotonic() - saved > 60 * settings.save_minutes or step == steps or stop:
-            save_checkpoint(checkpoint, modules, optimiser, {"step": step, "steps": steps})
-            saved = time.monotonic()
-        if stop:
-            break
-
-
-def _loss(
-    model: MolmoPointForConditionalGeneration, dense: nn.Module, alignment: Alignment, pages: list[Page], examples: Examples,
-    settings: ScreenSettings, progress: float, learns_to_see: bool,
-) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
-    """Loss of a step: answers, words of queries and keys while that fades, and the patches while the vision transformer learns."""
-    batch = collate([page.row for page in pages], examples.tokenizer.pad_token_id)
-    with torch.autocast("cpu", torch.bfloat16):
-        output = model(**batch)
-    chosen = selections_of(batch, model.config.patch_token_id)
-    loss, seen = output.loss, metrics_of(output, chosen)
-    fading = max(0.0, 1 - progress / settings.alignment_until)
-    if fading:
-        starts = np.cumsum([0, *(len(page.row.pooling) for page in pages if page.row.pooling is not None)])
-        tokens = torch.from_numpy(np.concatenate([page.tokens + start for page, start in zip(pages, starts, strict=False)]))
-        named, there = (torch.from_numpy(np.concatenate([getattr(page, name) for page in pages])) for name in ("named", "there"))
-        push, spoken = alignment.loss([len(page.named) for page in pages], named, tokens, there)
-        loss, seen = loss + settings.alignment_part * fading * push, seen | spoken
-    if learns_to_see and all(page.labels is not None for page in pages):
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = dense(output.grounding_state.vit_features.flatten(0, -2))
-        aside, told = dense_loss(logits, targets_of([page.labels for page in pages if page.labels is not None]))
-        loss, seen = loss + settings.dense_part * aside, seen | {f"dense_{name}": told[name] for name in ("icon", "letters", "name")}
-    return loss, seen
-
-
-def _take_over(folder: Path, vision: nn.Module, dense: nn.Module, settings: ScreenSettings) -> int:
-    """Takes over the vision transformer of the first stage and its heads; returns the step to start from."""
-    trained = DenseModel(settings)
-    load_checkpoint(folder / "vit.safetensors", {"dense": trained})
-    vision.load_state_dict(trained.vision.state_dict())
-    dense.load_state_dict(trained.head.state_dict())
-    return 0
+    stage = PointingStage(folder, settings, Examples(place, settings))
+    train(stage, folder / "point", settings, steps, seed=2, log_every=log_every)
 
 
 def _middle(element: dict[str, Any]) -> tuple[float, float]:
@@ -261,6 +253,3 @@ def _middle(element: dict[str, Any]) -> tuple[float, float]:
 def _inside(element: dict[str, Any], by: tuple[int, int], size: tuple[int, int]) -> bool:
     x, y = _middle(element)
     return 0 <= x + by[0] < size[0] and 0 <= y + by[1] < size[1]
-
-
-__all__ = ["GRID", "WINDOW", "Examples", "Page", "build_model", "train_pointing"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nano.loop import LoopSettings
+
 CROP = 336
 """Side of a crop in pixels: a small page at native pixels."""
 PATCH = 14
@@ -19,8 +21,8 @@ MAX_CROPS = 24
 
 
 @dataclass(frozen=True)
-class ScreenSettings:
-    """The recipe. The names that `nano.running` reads mean what they mean in `nano.settings`.
+class ScreenSettings(LoopSettings):
+    """The recipe, beside what every stage shares.
 
     Attributes:
         vit_width: width of the vision transformer.
@@ -45,10 +47,6 @@ class ScreenSettings:
         alignment_part: weight of the push in `alignment` when the second stage starts.
         alignment_until: part of the second stage after which it has faded out.
         shift: pixels by which pages are moved at most, each time they are seen.
-        warmup: steps of linear warm-up.
-        weight_decay: of all matrices.
-        clip: largest gradient norm.
-        save_minutes: between checkpoints.
     """
 
     vit_width: int = 256
@@ -74,6 +72,4 @@ class ScreenSettings:
     alignment_until: float = 0.8
     shift: int = 14
     warmup: int = 150
-    weight_decay: float = 0.05
-    clip: float = 1.0
     save_minutes: float = 5.0

@@ -27,7 +27,7 @@ def nano() -> Any:
     """Modules of the training by their last name."""
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        names = ("cache", "clip_cache", "clip_examples", "clip_scores", "settings")
+        names = ("cache", "cells", "clip_cache", "clip_examples", "clip_scores", "settings")
         yield SimpleNamespace(**{name: importlib.import_module(f"nano.{name}") for name in names})
     finally:
         sys.path.remove(str(ROOT / "examples"))
@@ -71,7 +71,7 @@ def test_trunk_and_pixels_are_those_of_the_processor(nano, processor, clips):
     pixels = nano.cache.patchify(nano.clip_cache.stretched_frames(clips[0].frames))
     away = (pixels - trunk.pixel_values).abs()  # rounding differs between ways of stretching, by one level of a byte and rarely
     assert away.max() < 0.0079 and (away > 1e-5).float().mean() < 1e-3
-    pooling = torch.cat([examples.pooling + frame * 144 for frame in range(8)])
+    pooling = nano.cells.pooling_of_crops(examples.pooling, 8)
     assert trunk.pooling is not None and torch.equal(pooling, trunk.pooling)
 
 

@@ -25,7 +25,7 @@ def nano() -> Any:
     """Modules of the training by their last name."""
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        names = ("cache", "forms", "form_heads", "form_pictures", "form_training", "settings", "release")
+        names = ("cache", "cells", "forms", "form_training", "settings", "release")
         yield SimpleNamespace(**{name: importlib.import_module(f"nano.{name}") for name in names})
     finally:
         sys.path.remove(str(ROOT / "examples"))
@@ -50,8 +50,8 @@ def test_a_form_is_one_piece_around_its_point(nano: Any) -> None:
 
 
 def test_pictures_are_the_same_every_time_and_know_their_points(nano: Any) -> None:
-    picture, owners, labels = nano.form_pictures.draw_forms(np.random.default_rng([1, 2]), 20)
-    again, _, _ = nano.form_pictures.draw_forms(np.random.default_rng([1, 2]), 20)
+    picture, owners, labels = nano.forms.draw_forms(np.random.default_rng([1, 2]), 20)
+    again, _, _ = nano.forms.draw_forms(np.random.default_rng([1, 2]), 20)
     assert np.array_equal(picture, again)
     assert picture.shape == (168, 168, 3) and labels.shape == (144, 3)
     assert set(np.unique(owners)) == set(range(owners.max() + 1))
@@ -61,7 +61,7 @@ def test_pictures_are_the_same_every_time_and_know_their_points(nano: Any) -> No
 
 
 def test_no_known_shape_has_the_colour_of_a_held_out_pair(nano: Any) -> None:
-    pictures = nano.form_pictures
+    pictures = nano.forms
     seen = 0
     for index in range(60):
         picture, owners, labels = pictures.draw_forms(np.random.default_rng([3, index]), 10)
@@ -82,7 +82,7 @@ def test_turned_pictures_keep_their_points(nano: Any, way: int) -> None:
     labels = torch.zeros(1, 144, 3, dtype=torch.int16)
     labels[..., 1] = -1
     labels[0, 12 * row + col] = torch.tensor([5, 3 * cell_x + cell_y, 1])
-    turned, moved = nano.form_training.dihedral(pixels, labels, way)
+    turned, moved = nano.cells.turn_pictures(pixels, labels, way, nano.forms.CELLS)
     down, across = (axis.float().mean().item() + 0.5 for axis in turned[0, ..., 0].nonzero(as_tuple=True))
     place = 12 * int(down / 14) + int(across / 14)
     assert moved[0, place].tolist() == [5, 3 * int(across % 14 / 14 * 3) + int(down % 14 / 14 * 3), 1]
@@ -93,7 +93,7 @@ def test_the_stage_learns_resumes_and_is_released(nano: Any, tmp_path: Path) -> 
     """A few steps lower the loss, a second call goes on, and the release holds what was learned."""
     few = replace(nano.settings.Settings(), form_batch=4, form_replayed=2, shard_scenes=6, cached_queries=1, warmup=1, num_forms=30)
     nano.cache.draw_shard(tmp_path / "cache", 0, few)
-    nano.form_pictures.draw_form_shard(tmp_path / "cache", 0, few)
+    nano.forms.draw_form_shard(tmp_path / "cache", 0, few)
     train = nano.form_training.train_forms
     train(tmp_path, NANO, few, 6, lambda model: {"seen": 1.0}, log_every=3)
     train(tmp_path, NANO, few, 12, lambda model: {"seen": 1.0}, log_every=3)
@@ -114,7 +114,7 @@ def test_an_outline_is_the_object_around_its_patch(nano: Any) -> None:
     owners[0, middle_row - 14 : middle_row + 14, middle_col - 14 : middle_col + 14] = 3
     labels = torch.zeros(1, 144, 3, dtype=torch.int16)
     labels[0, 12 * 4 + 5, 2], labels[0, 12 * 4 + 6, 2] = 3, 2
-    outlines = nano.form_heads.outlines(owners, labels).view(12, 12, 16, 16)
+    outlines = nano.form_training.outlines(owners, labels).view(12, 12, 16, 16)
     rows, cols = outlines[4, 5].nonzero(as_tuple=True)
     assert len(rows) in (36, 49) and (rows.float().mean() - 7.5).abs() <= 0.5 and (cols.float().mean() - 7.5).abs() <= 0.5
     assert not outlines[4, 6].any()

@@ -38,7 +38,7 @@ def run(stage: str, out: Path, *more: str) -> None:
 
 def test_short_cuts_do_not_change_a_score(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(EXAMPLES)
-    pictures = importlib.import_module("nano_reward.pictures")
+    training = importlib.import_module("nano_reward.training")
     torch.manual_seed(0)
     network, builder = new_network("nano", load_recipe("nano-reward"))
     with torch.no_grad():
@@ -47,10 +47,10 @@ def test_short_cuts_do_not_change_a_score(folder: Path, monkeypatch: pytest.Monk
                 parameter.normal_(std=0.5 if "value" in name else 0.02)
     data = read_preferences(folder / "data.jsonl")
     names = sorted({str(record.images[0]) for record in data.records})
-    features = pictures.see_pictures(folder / "seen.pt", folder, names, network.backbone, builder)
-    assert torch.equal(features, pictures.see_pictures(folder / "seen.pt", folder, names, None, builder)), "read from the file"
+    features = training.see_pictures(folder / "seen.pt", folder, names, network.backbone, builder)
+    assert torch.equal(features, training.see_pictures(folder / "seen.pt", folder, names, None, builder)), "read from the file"
     given = (data.records, folder, builder, Budget(1024, 16384, 0, (1,), 8))
-    plain, seen = PreferencePreparer(*given), pictures.SeenPreparer(features, names, *given)
+    plain, seen = PreferencePreparer(*given), training.SeenPreparer(features, names, *given)
 
     def scores(preparer: PreferencePreparer) -> torch.Tensor:
         rows = [builder.row(preparer.prompt(record), record.responses) for record in data.records]
@@ -60,7 +60,7 @@ def test_short_cuts_do_not_change_a_score(folder: Path, monkeypatch: pytest.Monk
         return found
 
     expected = scores(plain)
-    importlib.import_module("nano_reward.adapters").add_up_first(network.backbone)
+    training.add_up_first(network.backbone)
     spread = float(expected[expected.isfinite()].std())
     assert spread > 0.1
     torch.testing.assert_close(scores(seen), expected, atol=0.2 * spread, rtol=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +27,18 @@ def example(name: str) -> Any:
     return importlib.import_module(name)
 
 
-forms, arms = example("efficiency.answer_forms"), example("efficiency.arms")
-pictures, questions, start = example("efficiency.pictures"), example("efficiency.scene_questions"), example("efficiency.start")
-plan, report, cache, running = example("efficiency.plan"), example("efficiency.report"), example("nano.cache"), example("nano.running")
-Settings, Examples = example("nano.settings").Settings, example("nano.pointing").Examples
+forms, arm = example("efficiency.answers"), example("efficiency.arm")
+data, plan, report = example("efficiency.data"), example("efficiency.plan"), example("efficiency.report")
+cache, dense, loop = example("nano.cache"), example("nano.dense"), example("nano.loop")
+Examples = example("nano.pointing").Examples
 command = example("sample_efficiency")
 
-SMALL = replace(Settings(), shard_scenes=6, vit_layers=4, text_layers=1, cached_queries=4)
-PLAN = replace(plan.Plan(), sizes=(4, 6), batch=4, steps=3, search_size=4, search_steps=1, warmup=2, start_shards=1, val_scenes=2)
-PLAN = replace(PLAN, start_steps=2, start_batch=3, vit_steps=1)
+PLAN = replace(
+    plan.Plan(), sizes=(4, 6), batch=2, steps=4, score_every=2, search_size=4, search_steps=1, warmup=1, vit_steps=1, questions=3
+)
+PLAN = replace(PLAN, vit_shards=1, text_layers=1, search_scenes=2, val_scenes=2, many_scenes=1, seeds=(1, 2))
+FIRST_STUDY = replace(plan.Plan(), search_steps=250, seeds=(1, 2), steps=500)
+"""That of the results in the repository."""
 FORMS = [("text", "none"), ("grounding", "none"), *(("grounding", name) for name in forms.ABLATIONS)]
 TWO = {"prompt": "stars", "label": "stars", "style": "pointing", "points": [[0.8, 0.1], [0.2, 0.9]]}
 """The first point comes first in reading order, the second one is further left; both orders differ from each other."""
@@ -47,16 +52,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two shards of drawn scenes and a start that was hardly trained."""
+    """A shard of drawn scenes and a vision transformer that was not trained."""
     path = tmp_path_factory.mktemp("efficiency")
     torch.set_num_threads(1)
-    for index in range(2):
-        cache.draw_shard(path / "cache", index, SMALL)
-    model = start.new_model(SMALL)
-    dense = example("nano.dense").DenseModel(SMALL)
-    running.save_checkpoint(path / "vit.safetensors", {"dense": dense}, running.optimiser_for([(dense, 0.1)], SMALL), {"step": 1})
-    running.save_checkpoint(path / "start.safetensors", {"model": model}, running.optimiser_for([(model, 0.1)], SMALL), {"step": 1})
+    settings = PLAN.settings()
+    cache.draw_shard(path / "scenes", 1, replace(settings, shard_scenes=6), most_objects=PLAN.most_objects)
+    loop.save_checkpoint(path / "vit.safetensors", {"dense": dense.DenseModel(settings)}, {"step": 1})
     return path
+
+
+@pytest.fixture(scope="module")
+def shop(folder: Path, tokenizer: Any) -> Any:
+    return arm.Workshop(folder, PLAN, Examples(tokenizer, PLAN.settings(), overview=False))
 
 
 def written(form: Any, points: Any, style: str) -> tuple[torch.Tensor, str]:
@@ -96,11 +103,11 @@ def test_every_form_says_the_same_points(format: str, ablation: str, tokenizer: 
     form = forms.AnswerForm(format, ablation, tokenizer)
     encoded = form.write(THREE)
     start_id = len(tokenizer) - 4096
-    table = {"<|token_index|>": 0, "<|vit_index|>": 73, "<|vit_loc|>": 77}
+    table = {"<|token_index|>": 0, "<|vit_index|>": 37, "<|vit_loc|>": 41}
     ids = encoded.ids.copy()
     for token, offset in table.items():
         mine = (ids == tokenizer.convert_tokens_to_ids(token)) & (encoded.selections != NO_SELECTION)
-        ids[mine] = start_id + np.where(encoded.selections[mine] == NO_MORE_POINTS, 72, offset + encoded.selections[mine])
+        ids[mine] = start_id + np.where(encoded.selections[mine] == NO_MORE_POINTS, 36, offset + encoded.selections[mine])
     xy = form.read(torch.from_numpy(ids), (144, 144), start_id)
     wanted = np.array(THREE["points"]) * 144
     assert len(xy) == 3
@@ -122,9 +129,9 @@ def test_sorting_and_no_more_points_are_what_the_switches_change(tokenizer: Any)
 FORMS_TO_COMPARE = ("none", "no sorting", "no no-more-points")
 
 
-def test_switches_of_the_network_and_of_decoding(tokenizer: Any) -> None:
+def test_switches_of_the_network_and_of_decoding(tokenizer: Any, folder: Path) -> None:
     usual = DecodingRules._first_patch
-    model = start.new_model(SMALL)
+    model = arm.starting_model(folder / "vit.safetensors", PLAN.settings(), seed=1)
     patch = model.model.point_predictor.patch
     assert patch.rotary_theta and model.config.mask_patches == "always"
     forms.AnswerForm("grounding", "none", tokenizer).configure(model)
@@ -139,59 +146,88 @@ def test_switches_of_the_network_and_of_decoding(tokenizer: Any) -> None:
     assert DecodingRules._first_patch is usual
 
 
-def test_both_formats_see_the_same_examples_in_the_same_order() -> None:
-    orders = [np.concatenate(list(arms.batches_of(10, 1, 7, 4))) for _ in forms.FORMATS]
+def test_both_formats_see_the_same_pictures_in_the_same_order() -> None:
+    orders = [arm.order_of(10, 1, 7, 4).ravel() for _ in forms.FORMATS]
     np.testing.assert_array_equal(orders[0], orders[1])
     assert np.bincount(orders[0]).tolist() == [2 + (i in orders[0][20:]) for i in range(10)]
-    assert (np.concatenate(list(arms.batches_of(10, 2, 7, 4))) != orders[0]).any()
+    assert (arm.order_of(10, 2, 7, 4).ravel() != orders[0]).any()
 
 
-def test_smaller_sizes_are_parts_of_larger_ones_and_new_to_the_start(folder: Path) -> None:
-    model = start.new_model(SMALL)
-    small, large = (pictures.load_training_data(folder, PLAN, model, size) for size in PLAN.sizes)
+def test_both_formats_start_from_the_same_network(folder: Path) -> None:
+    first, second, other = (arm.starting_model(folder / "vit.safetensors", PLAN.settings(), seed) for seed in (1, 1, 2))
+    for (name, weight), same, different in zip(first.named_parameters(), second.parameters(), other.parameters(), strict=True):
+        assert torch.equal(weight, same), name
+        if "vision_tower" in name:
+            assert torch.equal(weight, different) and not weight.requires_grad, name
+
+
+def test_smaller_sizes_are_parts_of_larger_ones(folder: Path, shop: Any) -> None:
+    small, large = (data.load_training_data(folder / "scenes", shop.eyes, size) for size in PLAN.sizes)
     assert list(small.questions) == list(large.questions)[:4]
     torch.testing.assert_close(small.seen, large.seen[:4])
-    _, seen_by_start = cache.load_shard(folder / "cache" / "shard_0000.safetensors", with_questions=True)
-    assert large.questions[0] != seen_by_start[0][0]
+    assert all(len(asked) == PLAN.questions for asked in large.questions)
     with pytest.raises(ValueError, match="draw more shards"):
-        pictures.load_training_data(folder, PLAN, model, 7)
+        data.load_training_data(folder / "scenes", shop.eyes, 7)
 
 
-def test_questions_in_words_are_true_and_never_point(folder: Path) -> None:
-    tensors, _ = cache.load_shard(folder / "cache" / "shard_0000.safetensors")
-    for labels in tensors["labels"].numpy():
-        things = questions.things_of(labels)
-        assert len(things) == (labels[:, 3] >= 0).sum()
-        asked = questions.ask_in_words(labels, 6, np.random.default_rng(0))
-        assert asked[0].answer.count(",") == len(things) - 1 and len(asked) > 2
-        for question in asked:
-            assert "points" not in question.answer
-            if question.kind == "count" and "objects" in question.text and "of objects" not in question.text:
-                colour = question.text.split()[-2]
-                assert int(question.answer) == sum(thing.colour == colour for thing in things)
+def test_scenes_are_small_and_some_are_asked_for_many(shop: Any) -> None:
+    for unseen in (shop.search, shop.validation, shop.many):
+        assert all(3 <= len(scene.objects) <= PLAN.most_objects for scene in unseen.scenes)
+    assert shop.search.scenes[0].queries != shop.validation.scenes[0].queries
+    assert all(len(query.targets) >= 4 for _, query in shop.many.asked)
 
 
-def test_the_common_start_trains_and_resumes(folder: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "StopRequest", bool)
-    for name in ("cache", "vit.safetensors"):
-        (tmp_path / name).symlink_to(folder / name)
-    start.train_start(tmp_path, SMALL, PLAN, Examples(tokenizer, SMALL), log_every=1)
-    assert running.read_progress(tmp_path / "start.safetensors")["step"] == PLAN.start_steps
-    start.train_start(tmp_path, SMALL, PLAN, Examples(tokenizer, SMALL))
-    assert len((tmp_path / "start.jsonl").read_text().splitlines()) == PLAN.start_steps
+def test_one_random_object_answers_few_questions() -> None:
+    found = data.baselines(replace(plan.Plan(), val_scenes=60))
+    assert found["one random object"] < 0.3 and found["one random object, something there"] < 0.33
+    assert found["nothing, something there"] == 0
+
+
+def test_the_trunk_is_the_tile_alone(shop: Any, tokenizer: Any) -> None:
+    assert len(shop.examples.trunk_ids) == 45 and len(shop.examples.pooling) == 36
+    form = forms.AnswerForm("grounding", "none", tokenizer)
+    batch = arm.batch_of(shop.examples, form, shop.data.questions[:2])
+    assert batch["branch_ids"].max() == PLAN.questions - 1
+    chosen = batch["selection_ids"][batch["selection_ids"] >= 0]
+    assert chosen.max() < 36
 
 
 @pytest.mark.parametrize(("format", "ablation"), FORMS)
-def test_a_few_steps_of_each_run(format: str, ablation: str, folder: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arms, "_MAX_NEW_TOKENS", 12)
-    model, examples = start.new_model(SMALL), Examples(tokenizer, SMALL)
-    data = pictures.load_training_data(folder, PLAN, model, 4)
-    unseen = pictures.load_unseen(1, PLAN.val_scenes, PLAN.val_questions, model)
-    run = arms.Run(format, 4, 1, 1e-3, PLAN.steps, ablation)
-    result = arms.run_once(run, folder, data, unseen, examples, PLAN, SMALL)
-    assert 0 <= result["scores"]["f1"] <= 1
-    monkeypatch.setattr(arms, "train_arm", None)  # the second time, nothing is trained
-    assert arms.run_once(run, folder, data, unseen, examples, PLAN, SMALL) == result
+def test_a_few_steps_of_each_run(format: str, ablation: str, shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm, "MAX_NEW_TOKENS", 12)
+    run = plan.Run(format, 4, 1, 1e-3, PLAN.steps, ablation)
+    result = arm.run_once(run, shop)
+    assert 0 <= result["scores"]["f1"] <= 1 and "too_many_many" in result["scores"] and result["best_step"] in (2, 4)
+    monkeypatch.setattr(arm, "train", None)  # the second time, nothing is trained
+    assert arm.run_once(run, shop) == result
+    assert not list((shop.folder / "runs").glob("*.safetensors"))
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm, "MAX_NEW_TOKENS", 4)
+    run = plan.Run("text", 6, 2, 1e-3, PLAN.steps)
+
+    def results() -> tuple[dict[str, Any], dict[str, Any]]:
+        stage = arm.ArmStage(run, shop)
+        loop.train(stage, shop.folder / "whole", PLAN.arm_settings(), PLAN.steps, seed=5)
+        return stage.model.state_dict(), stage.best.state_dict()
+
+    model, best = results()
+    add_gradients = arm.ArmStage.add_gradients
+
+    def stopped(self: Any, step: int, steps: int, rng: np.random.Generator) -> dict[str, float]:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return add_gradients(self, step, steps, rng)
+
+    monkeypatch.setattr(arm.ArmStage, "add_gradients", stopped)
+    assert arm.run_once(run, shop) is None
+    monkeypatch.setattr(arm.ArmStage, "add_gradients", add_gradients)
+    stage = arm.ArmStage(run, shop)
+    loop.train(stage, shop.folder / "runs" / run.name, PLAN.arm_settings(), PLAN.steps, seed=5)
+    assert all(torch.equal(weight, stage.model.state_dict()[name]) for name, weight in model.items())
+    assert all(torch.equal(weight, stage.best.state_dict()[name]) for name, weight in best.items())
+    (shop.folder / "runs" / f"{run.name}.safetensors").unlink()
 
 
 def test_the_report_marks_what_was_not_run(tmp_path: Path) -> None:
@@ -203,11 +239,20 @@ def test_the_report_marks_what_was_not_run(tmp_path: Path) -> None:
     table = report.table_of(results, PLAN)
     assert "| 4 | grounding tokens | 0.300 (0.250, 0.350) |" in table
     assert table.count("| not run | not run | not run | not run | 0 |") == 2 + len(forms.ABLATIONS)
-    searched = [result("text", 4, 99, f1, role="search", rate=rate, steps=1) for f1, rate in zip((0.1, 0.3, 0.3), PLAN.rates, strict=True)]
+    assert "| 4 | not run | 0 |" in table
+    paired = [*results, result("text", 4, 1, 0.15), result("text", 4, 2, 0.05)]
+    assert report.leads_of(paired, 4) == pytest.approx([0.1, 0.3]) and "| 4 | 0.200 (-1.071 to 1.471) | 2 |" in report.table_of(
+        paired, PLAN
+    )
+    searched = [
+        result("text", 4, 99, 0.0, role="search", rate=rate, steps=1, search_f1=f1)
+        for f1, rate in zip((0.1, 0.3, 0.3), PLAN.rates, strict=True)
+    ]
     assert command.best_rate(searched, "text", PLAN) == PLAN.rates[1]
     with pytest.raises(ValueError, match="run the stage `search` first"):
         command.best_rate(searched, "grounding", PLAN)
-    assert len({run.name for format in forms.FORMATS for run in command.arm_runs(format, 1e-3, PLAN)}) == 2 * 4 + len(forms.ABLATIONS)
+    names = [run.name for format in forms.FORMATS for run in plan.arm_runs(format, 1e-3, PLAN)]
+    assert len(set(names)) == len(names) == 2 * 4 + 2 * len(forms.ABLATIONS)
     words = ["arms", "--folder", "x", "--sizes", "64", "128", "--steps", "9"]
     assert command.plan_of(command.parse(words)) == replace(plan.Plan(), sizes=(64, 128), steps=9)
     assert command.plan_of(command.parse(words[:3])) == plan.Plan()
@@ -219,6 +264,12 @@ def test_the_report_marks_what_was_not_run(tmp_path: Path) -> None:
 def test_the_page_shows_the_stored_results() -> None:
     results = json.loads((ROOT / "examples" / "efficiency" / "results.json").read_text())
     page = (ROOT / "docs" / "sample_efficiency.md").read_text()
-    assert report.table_of(results, plan.Plan()) in page
-    rates = [f"{command.best_rate(results, format, plan.Plan()):g}" for format in ("grounding", "text")]
+    lines = report.table_of(results, FIRST_STUDY).splitlines()
+    for line in lines[2 : lines.index("")]:
+        assert line in page
+    rates: list[str] = []
+    for format in ("grounding", "text"):
+        searched = [result for result in results if result["role"] == "search" and result["format"] == format]
+        best = max(searched, key=lambda result: (result["scores"]["f1"], -result["rate"]))
+        rates.append(f"{best['rate']:g}")
     assert f"{rates[0]} for grounding tokens, {rates[1]} for text coordinates" in page

@@ -13,8 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from nano.pointing import triples_of
-from nano.validation import metadata_of
+from nano.cells import picture_metadata, picture_triples
 from torch import Tensor
 
 from molmopoint.decoding import read_answer
@@ -64,8 +63,9 @@ class AnswerForm:
         points, label, style = question["points"], question["label"], question["style"]
         if self.format == "text":
             parts = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-            return encode_answer([text_answer(np.zeros(len(parts), dtype=int), parts, [(1, 1)], label, style)], self.tokenizer)
-        triples = triples_of(points)
+            text = text_answer(np.zeros(len(parts), dtype=int), parts, [(1, 1)], label, style)
+            return encode_answer([text], self.tokenizer)
+        triples = picture_triples(points, overview=False)
         if not len(triples):
             return encode_answer([NOTHING_THERE], self.tokenizer)
         encoded = encode_answer(write_answer(triples, label, style), self.tokenizer)
@@ -82,7 +82,7 @@ class AnswerForm:
         if self.format == "text":
             text = self.tokenizer.decode(answer[answer < extended_start])
             return read_text_answer(text, [size]).points.xy
-        return read_answer(answer, metadata_of(size), extended_start, self.tokenizer.decode).points.xy
+        return read_answer(answer, picture_metadata(size, overview=False), extended_start, self.tokenizer.decode).points.xy
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
