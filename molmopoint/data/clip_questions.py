@@ -125,11 +125,12 @@ class ClipQuery:
         """The answer: every moment at which a target can be seen, or the first one of each where objects are pointed at."""
         if not self.targets:
             return SeenPoints(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty((0, 2)))
-        visible = np.stack([target.visible for target in self.targets])
+        asked = np.stack([target.visible for target in self.targets])  # (targets, T)
         if self.style == "pointing":
-            visible = visible & (visible.cumsum(axis=1) == 1)
-        frame, target = np.nonzero(visible.T)
-        return SeenPoints(frame, target, np.stack([item.xy for item in self.targets])[target, frame])
+            asked = asked & (asked.cumsum(axis=1) == 1)
+        frame, target = np.nonzero(asked.T)
+        xy = np.stack([item.xy for item in self.targets])  # (targets, T, 2)
+        return SeenPoints(frame, target, xy[target, frame])
 
 
 def ask_about_clip(
@@ -152,7 +153,8 @@ def ask_about_clip(
     kinds, edges = list(CLIP_KINDS), np.cumsum(list(CLIP_KINDS.values()))
     queries: dict[tuple[str, str], ClipQuery] = {}
     while len(queries) < number:
-        kind = kinds[min(int(np.searchsorted(edges, rng.random(), side="right")), len(kinds) - 1)]
+        number_of_kind = int(np.searchsorted(edges, rng.random(), side="right"))
+        kind = kinds[min(number_of_kind, len(kinds) - 1)]
         style: ClipStyle = "track" if rng.random() < 0.5 else "pointing"
         absent = bool(rng.random() < ABSENT_IN_CLIP)
         for _ in range(_TRIES):
@@ -169,14 +171,15 @@ def _by_motion(namer: Namer, absent: bool) -> Named | None:
     what = namer.pick(tuple(_MOTIONS))
     shape = None
     if namer.rng.random() < 0.35:
-        shape = namer.pick(SHAPES if absent else sorted({item.shape for item in namer.objects}))
+        present = sorted({item.shape for item in namer.objects})
+        shape = namer.pick(SHAPES if absent else present)
     chosen = tuple(item for item in namer.objects if item.does(what) and shape in (None, item.shape))
     if bool(chosen) == absent:
         return None
     phrase, label = namer.pick(_MOTIONS[what])
     if len(chosen) < 2 and namer.rng.random() < 0.4:
         noun = shape or namer.pick(EVERYTHING)[:-1]
-        phrase, label = (_of_one(text) for text in (phrase, label))
+        phrase, label = _of_one(phrase), _of_one(label)
     else:
         noun = PLURALS[shape] if shape else namer.pick(EVERYTHING)
     return Named(phrase.format(noun), label.format(noun), chosen)

@@ -27,6 +27,9 @@ _CELL = (360, 300)
 _SHOWN = 4
 """Pictures of a row that are shown."""
 
+_GAP = 4
+"""Pixels between the pictures of a cell."""
+
 _FRAME = (226, 227, 232)
 _COLOURS = ((230, 40, 100), (0, 122, 255), (18, 150, 84), (255, 128, 0), (142, 68, 222), (0, 150, 170))
 _SCALE = 4
@@ -76,9 +79,11 @@ def contact_sheet(
 def _sample(records: Sequence[Record], cells: int, suspects: Collection[int], rng: random.Random) -> list[Record]:
     """A part of the rows in their order, at most half of them suspects unless there are too few others."""
     suspicious = [i for i, record in enumerate(records) if record.row in suspects]
-    chosen = set(rng.sample(suspicious, min(len(suspicious), max(1, cells // 2))))
+    num_suspicious = min(len(suspicious), max(1, cells // 2))
+    chosen = set(rng.sample(suspicious, num_suspicious))
     others = [i for i in range(len(records)) if i not in chosen]
-    return [records[i] for i in sorted(chosen | set(rng.sample(others, cells - len(chosen))))]
+    chosen |= set(rng.sample(others, cells - len(chosen)))
+    return [records[i] for i in sorted(chosen)]
 
 
 def _cell(record: Record, root: Path) -> tuple[Image.Image, tuple[Caption, Caption]]:
@@ -88,25 +93,29 @@ def _cell(record: Record, root: Path) -> tuple[Image.Image, tuple[Caption, Capti
     shown = min(len(paths), _SHOWN)
     across = 1 if shown == 1 else 2
     down = math.ceil(shown / across)
-    width = (_CELL[0] - 4 * (across - 1)) // across
-    height = (_CELL[1] - 4 * (down - 1)) // down
-    outside = 0
+    width = (_CELL[0] - _GAP * (across - 1)) // across
+    height = (_CELL[1] - _GAP * (down - 1)) // down
+    num_outside = 0
     for i, path in enumerate(paths[:shown]):
         tile, lost = _tile(record, i, path, (width, height))
-        cell.paste(tile, ((i % across) * (width + 4), (i // across) * (height + 4)))
-        outside += lost
+        column, row = i % across, i // across
+        cell.paste(tile, (column * (width + _GAP), row * (height + _GAP)))
+        num_outside += lost
     asked = " | ".join(map(_request, record.requests))
     details = f"row {record.row} · {_answer(record)}"
     if len(paths) > 1:
         details += f" · {len(paths)} pictures"
-    note = f"{outside} outside" if outside else ""
+    note = f"{num_outside} outside" if num_outside else ""
     return cell, (Caption(asked, size=16), Caption(details, colour=GREY, note=note))
 
 
 def _request(record: Record) -> str:
     """What the row asks, or what its points show."""
+    asked = record.prompt or record.label or " / ".join(record.prompts)
+    if asked:
+        return asked
     labels = dict.fromkeys(point.label for point in record.points or () if point.label)
-    return record.prompt or record.label or " / ".join(record.prompts) or ", ".join(labels) or "caption"
+    return ", ".join(labels) or "caption"
 
 
 def _answer(record: Record) -> str:
@@ -128,28 +137,68 @@ def _tile(record: Record, index: int, path: Path | EmbeddedPicture, space: tuple
         with open_picture(path) if isinstance(path, Path) else path.open() as file:
             picture = ImageOps.exif_transpose(file).convert("RGB")
     except Exception as error:  # decoders raise nearly anything on broken files
-        reason = "no such file" if isinstance(path, Path) and not path.is_file() else f"unreadable: {type(error).__name__}"
-        pen, middle = ImageDraw.Draw(frame), (space[0] / 2, space[1] / 2)
-        pen.text(middle, fitted(f"{path.name}: {reason}", font_of(14), space[0] - 16), font=font_of(14), fill=ALARM, anchor="mm")
+        _write_reason(frame, path, error)
         return frame, 0
     factor = min(space[0] / picture.width, space[1] / picture.height)
-    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
-    left, top = (space[0] - size[0]) // 2, (space[1] - size[1]) // 2
-    frame.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, top))
-    points = [(request, point) for request in record.requests for point in request.points or () if point.image == index]
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    corner = ((space[0] - size[0]) // 2, (space[1] - size[1]) // 2)
+    frame.paste(picture.resize(size, Image.Resampling.LANCZOS), corner)
+    return frame, _mark_points(frame, record, index, picture.size, size, corner)
+
+
+def _write_reason(frame: Image.Image, path: Path | EmbeddedPicture, error: Exception) -> None:
+    """Says on the frame why there is no picture."""
+    reason = f"unreadable: {type(error).__name__}"
+    if isinstance(path, Path) and not path.is_file():
+        reason = "no such file"
+    font = font_of(14)
+    text = fitted(f"{path.name}: {reason}", font, frame.width - 16)
+    middle = (frame.width / 2, frame.height / 2)
+    ImageDraw.Draw(frame).text(middle, text, font=font, fill=ALARM, anchor="mm")
+
+
+def _mark_points(
+    frame: Image.Image,
+    record: Record,
+    index: int,
+    picture_size: tuple[int, int],
+    size: tuple[int, int],
+    corner: tuple[int, int],
+) -> int:
+    """Marks the points of one picture of a row.
+
+    Args:
+        frame: drawn into.
+        record: the row.
+        index: of the picture in the row.
+        picture_size: width and height of the picture as displayed.
+        size: the same as it is drawn.
+        corner: of the drawn picture in the frame.
+
+    Returns:
+        How many points lie outside of the picture.
+    """
+    points = []
+    for request in record.requests:
+        points += [(request, point) for point in request.points or () if point.image == index]
     labels = list(dict.fromkeys((request.label, point.label) for request, point in points))
-    radius, outside = _radius(space, len(points)), 0
+    radius = _radius(frame.size, len(points))
+    num_outside = 0
     for request, point in points:
-        share = np.array([point.x, point.y]) / FULL_SCALE.get(str(request.coords), np.array(picture.size, dtype=np.float64))
-        lost = bool(((share < 0) | (share > 1)).any())
-        outside += lost
-        number = point.object_id if point.object_id is not None else labels.index((request.label, point.label))
-        stamp = _cross(radius) if lost else _marker(radius, _COLOURS[number % len(_COLOURS)])
-        at = np.clip(share, 0, 1) * size + (left, top)
-        if lost:  # wholly visible, at the edge nearest to it
-            at = np.clip(at, stamp.width / 2, np.array(space) - stamp.width / 2)
-        frame.paste(stamp, (round(at[0] - stamp.width / 2), round(at[1] - stamp.height / 2)), stamp)
-    return frame, outside
+        full = FULL_SCALE.get(str(request.coords), np.array(picture_size, dtype=np.float64))
+        share = np.array([point.x, point.y]) / full  # of width and height
+        place = np.clip(share, 0, 1) * size + corner
+        if ((share < 0) | (share > 1)).any():
+            num_outside += 1
+            stamp = _cross(radius)
+            # Wholly visible, at the edge nearest to it.
+            place = np.clip(place, stamp.width / 2, np.array(frame.size) - stamp.width / 2)
+        else:
+            number = labels.index((request.label, point.label)) if point.object_id is None else point.object_id
+            stamp = _marker(radius, _COLOURS[number % len(_COLOURS)])
+        left, top = place - stamp.width / 2
+        frame.paste(stamp, (round(left), round(top)), stamp)
+    return num_outside
 
 
 def _radius(space: tuple[int, int], count: int) -> float:
@@ -162,9 +211,11 @@ def _marker(radius: float, colour: tuple[int, int, int]) -> Image.Image:
     """A disc in a white and a dark ring: it stays visible on any ground, and its middle is the point."""
     side = round(2 * (radius + 3))
     stamp = Image.new("RGBA", (side * _SCALE, side * _SCALE), (20, 20, 24, 0))
-    pen, middle = ImageDraw.Draw(stamp), side * _SCALE / 2
+    pen = ImageDraw.Draw(stamp)
+    middle = side * _SCALE / 2
     for reach, fill in ((radius + 2.6, (20, 20, 24, 190)), (radius + 1.6, (255, 255, 255, 255)), (radius, (*colour, 255))):
-        pen.ellipse((middle - reach * _SCALE, middle - reach * _SCALE, middle + reach * _SCALE, middle + reach * _SCALE), fill=fill)
+        low, high = middle - reach * _SCALE, middle + reach * _SCALE
+        pen.ellipse((low, low, high, high), fill=fill)
     return stamp.resize((side, side), Image.Resampling.LANCZOS)
 
 
@@ -173,7 +224,8 @@ def _cross(radius: float) -> Image.Image:
     """A red cross in white, for a point that lies outside."""
     side = round(2 * (radius + 5))
     stamp = Image.new("RGBA", (side * _SCALE, side * _SCALE), (255, 255, 255, 0))
-    pen, low, high = ImageDraw.Draw(stamp), 2 * _SCALE, (side - 2) * _SCALE
+    pen = ImageDraw.Draw(stamp)
+    low, high = 2 * _SCALE, (side - 2) * _SCALE
     for width, fill in ((5 * _SCALE, (255, 255, 255, 255)), (int(2.6 * _SCALE), (*ALARM, 255))):
         pen.line((low, low, high, high), fill=fill, width=width)
         pen.line((low, high, high, low), fill=fill, width=width)

@@ -12,6 +12,7 @@ The pictures are those of `synthetic`; what a judgement is made of is part of th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -41,7 +42,6 @@ _CLEAR_HALF = 0.05
 """Nothing that a place is asked of lies this close to a middle line, as part of the side."""
 
 _EXTREMES = (("leftmost", 0, 1), ("rightmost", 0, -1), ("topmost", 1, 1), ("lowest", 1, -1))
-_SIDES = (("left", "right"), ("top", "bottom"))
 
 _T = TypeVar("_T")
 
@@ -121,7 +121,8 @@ def ask_about(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
 def write_answer(rng: np.random.Generator, kind: str, answer: int | str, noun: str) -> str:
     """A value as a sentence, in a wording drawn from those of its kind."""
     if kind == "count":
-        verb, number = ("is", "1") if answer == 1 else ("are", str(answer or "none"))
+        verb = "is" if answer == 1 else "are"
+        number = str(answer or "none")
         return _pick(rng, (f"There {verb} {number}.", f"I see {number}.", f"{number.capitalize()}."))
     if kind == "colour":
         return _pick(rng, (f"It is {answer}.", f"The {noun} is {answer}.", f"{str(answer).capitalize()}."))
@@ -135,12 +136,20 @@ def _count(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
     form = int(rng.integers(4))
     if form == 0:
         colour = _pick(rng, sorted(COLOURS))  # of another colour: often there are none
-    members = [item for item in scene.objects if (form == 1 or item.colour == colour) and (form == 2 or item.shape == shape)]
-    noun = PLURALS[shape] if form == 1 else f"{colour} {PLURALS['object' if form == 2 else shape]}"
-    below = int(rng.integers(min(len(members), NUM_RESPONSES - 1) + 1))
-    numbers = [len(members) - below + i for i in range(NUM_RESPONSES)]
-    numbers.sort(key=lambda number: abs(number - len(members)))
-    ranks = _ranks([abs(number - len(members)) for number in numbers])
+    if form == 1:
+        members = [item for item in scene.objects if item.shape == shape]
+        noun = PLURALS[shape]
+    elif form == 2:
+        members = [item for item in scene.objects if item.colour == colour]
+        noun = f"{colour} {PLURALS['object']}"
+    else:
+        members = [item for item in scene.objects if (item.colour, item.shape) == (colour, shape)]
+        noun = f"{colour} {PLURALS[shape]}"
+    right = len(members)
+    below = int(rng.integers(min(right, NUM_RESPONSES - 1) + 1))
+    numbers = [right - below + i for i in range(NUM_RESPONSES)]
+    numbers.sort(key=lambda number: abs(number - right))
+    ranks = _ranks([abs(number - right) for number in numbers])
     return SceneQuestion("count", f"How many {noun} are there?", noun, tuple(numbers), ranks, tuple(members))
 
 
@@ -153,21 +162,27 @@ def _colour(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
     noun, item = found
     other = _pick(rng, [colour for colour in present if colour != item.colour])
     absent = [colour for colour in COLOURS if colour not in present]
-    strangers = [absent[i] for i in rng.permutation(len(absent))[: NUM_RESPONSES - 2]]
+    order = rng.permutation(len(absent))
+    strangers = [absent[i] for i in order[: NUM_RESPONSES - 2]]
     if len(strangers) < NUM_RESPONSES - 2:
         return None
-    return SceneQuestion("colour", f"What colour is the {noun}?", noun, (item.colour, other, *strangers), (1, 2, 3, 3), (item,))
+    answers = (item.colour, other, *strangers)
+    return SceneQuestion("colour", f"What colour is the {noun}?", noun, answers, (1, 2, 3, 3), (item,))
 
 
 def _position(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
     """The quarter that an object lies in; None where no object is the only one of its kind and clear of the middle lines."""
-    looks = [(item.colour, item.shape) for item in scene.objects]
-    clear = [item for item, look in zip(scene.objects, looks, strict=True) if looks.count(look) == 1 and _is_off_middle(item, scene)]
+    looks = Counter((item.colour, item.shape) for item in scene.objects)
+    single = [item for item in scene.objects if looks[item.colour, item.shape] == 1]
+    clear = [item for item in single if _is_off_middle(item, scene)]
     if not clear:
         return None
     item = _pick(rng, clear)
-    right, down = (place > 0.5 for place in _place(item, scene))
-    places = [f"{_SIDES[1][down != flip_y]} {_SIDES[0][right != flip_x]}" for flip_x, flip_y in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    x, y = _place(item, scene)
+    across, other_across = _sides_of(x, "left", "right")
+    down, other_down = _sides_of(y, "top", "bottom")
+    # The right quarter, those with one direction wrong, and the one with both wrong.
+    places = [f"{down} {across}", f"{other_down} {across}", f"{down} {other_across}", f"{other_down} {other_across}"]
     if rng.random() < 0.5:
         places[1], places[2] = places[2], places[1]
     noun = f"{item.colour} {item.shape}"
@@ -182,7 +197,8 @@ def _told_apart(rng: np.random.Generator, scene: Scene) -> tuple[str, SceneObjec
         return shape, members[0]
     word, axis, sign = _pick(rng, _EXTREMES)
     ranked = sorted(members, key=lambda item: sign * _place(item, scene)[axis])
-    if abs(_place(ranked[1], scene)[axis] - _place(ranked[0], scene)[axis]) < _CLEAR_STEP:
+    first, second = (_place(item, scene)[axis] for item in ranked[:2])
+    if abs(second - first) < _CLEAR_STEP:
         return None
     return f"{word} {shape}", ranked[0]
 
@@ -191,12 +207,22 @@ def _spoiled(rng: np.random.Generator, question: SceneQuestion) -> str:
     """What is no answer: one to another question, two answers at once, or half a sentence."""
     other = _pick(rng, [kind for kind in KINDS if kind != question.kind])
     value: int | str = int(rng.integers(7))
-    if other != "count":
-        value = _pick(rng, sorted(COLOURS)) if other == "colour" else f"{_pick(rng, _SIDES[1])} {_pick(rng, _SIDES[0])}"
+    if other == "colour":
+        value = _pick(rng, sorted(COLOURS))
+    elif other == "position":
+        down = _pick(rng, ("top", "bottom"))
+        across = _pick(rng, ("left", "right"))
+        value = f"{down} {across}"
     stray = write_answer(rng, other, value, "object")
-    first, last = (write_answer(rng, question.kind, answer, question.noun) for answer in (question.answers[0], question.answers[-1]))
+    first = write_answer(rng, question.kind, question.answers[0], question.noun)
+    last = write_answer(rng, question.kind, question.answers[-1], question.noun)
     half = first[: len(first) // 2].rstrip() if len(first) > _SHORT else stray
     return _pick(rng, (stray, half, f"{first} {last}", f"{last} {first}"))
+
+
+def _sides_of(place: float, low: str, high: str) -> tuple[str, str]:
+    """The side on which a place from 0 to 1 lies, and the other one."""
+    return (high, low) if place > 0.5 else (low, high)
 
 
 def _ranks(distances: Sequence[int]) -> tuple[int, ...]:

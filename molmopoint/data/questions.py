@@ -143,13 +143,17 @@ class Namer:
     def phrase(self, colour: str | None, shape: str | None, only_plural: bool = False) -> Named:
         """Words around a colour, a shape or both."""
         chosen = tuple(item for item in self.objects if colour in (None, item.colour) and shape in (None, item.shape))
-        front = f"{colour} " if colour else ""
-        plural = front + (PLURALS[shape] if shape else self.pick(EVERYTHING))
         held_out = (colour, shape) in self.hidden
-        if shape and not only_plural and len(chosen) < 2 and self.rng.random() < 0.4:
-            return Named(f"the {front}{shape}", front + shape, chosen, held_out)
-        if shape and not only_plural and self.rng.random() < 0.15:
-            return Named(f"{self.pick(('every', 'each'))} {front}{shape}", front + shape, chosen, held_out)
+        front = f"{colour} " if colour else ""
+        noun = PLURALS[shape] if shape else self.pick(EVERYTHING)
+        plural = front + noun
+        if shape and not only_plural:
+            singular = front + shape
+            if len(chosen) < 2 and self.rng.random() < 0.4:
+                return Named(f"the {singular}", singular, chosen, held_out)
+            if self.rng.random() < 0.15:
+                determiner = self.pick(("every", "each"))
+                return Named(f"{determiner} {singular}", singular, chosen, held_out)
         return Named(self.determine(plural), plural, chosen, held_out)
 
     def determine(self, plural: str) -> str:
@@ -171,11 +175,13 @@ class Namer:
         present = sorted({(item.colour, item.shape) for item in self.objects})
         if not absent:
             return self.pick(present)
-        near = self.rng.random() < 0.5
-        colours = sorted({colour for colour, _ in present}) if near else list(COLOURS)
-        shapes = sorted({shape for _, shape in present}) if near else list(SHAPES)
+        colours, shapes = list(COLOURS), list(SHAPES)
+        if self.rng.random() < 0.5:
+            colours = sorted({colour for colour, _ in present})
+            shapes = sorted({shape for _, shape in present})
         pair = (self.pick(colours), self.pick(shapes))
-        return None if pair in present or (pair in self.hidden and not self.allow_hidden) else pair
+        is_forbidden = pair in self.hidden and not self.allow_hidden
+        return None if pair in present or is_forbidden else pair
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,12 @@ class _QuestionMaker(Namer):
 
     def count(self, absent: bool) -> Query | None:
         draw = self.rng.random()
-        words = self.words("both" if draw < 0.6 else "colour" if draw < 0.8 else "shape", absent)
+        kind = "shape"
+        if draw < 0.6:
+            kind = "both"
+        elif draw < 0.8:
+            kind = "colour"
+        words = self.words(kind, absent)
         if words is None:
             return None
         named = self.phrase(*words, only_plural=True)
@@ -212,8 +223,12 @@ class _QuestionMaker(Namer):
         if self.rng.random() < 0.5:
             word, sign = self.pick((("largest", 1), ("biggest", 1), ("smallest", -1)))
             ranked = sorted(among, key=lambda item: -sign * item.size)
-            if len(ranked) == 1 or (ranked and max(ranked[0].size, ranked[1].size) < _CLEAR_SIZE * min(ranked[0].size, ranked[1].size)):
+            if len(ranked) == 1:
                 return None
+            if ranked:
+                smaller, larger = sorted([ranked[0].size, ranked[1].size])
+                if larger < _CLEAR_SIZE * smaller:
+                    return None
             return self._query(f"the {word} {singular}", "size", f"{word} {singular}", ranked[:1])
         word, name = self.pick((("big", "big"), ("large", "big"), ("small", "small")))
         chosen = [item for item in among if item.size_name == name]
@@ -228,8 +243,12 @@ class _QuestionMaker(Namer):
             words = (("leftmost", 0, 1), ("rightmost", 0, -1), ("topmost", 1, 1), ("lowest", 1, -1))
             word, axis, sign = self.pick(words)
             ranked = sorted(among, key=lambda item: sign * self._place(item)[axis])
-            if len(ranked) == 1 or (ranked and abs(self._place(ranked[1])[axis] - self._place(ranked[0])[axis]) < _CLEAR_STEP):
+            if len(ranked) == 1:
                 return None
+            if ranked:
+                first, second = (self._place(item)[axis] for item in ranked[:2])
+                if abs(second - first) < _CLEAR_STEP:
+                    return None
             return self._query(f"the {word} {singular}", "position", f"{word} {singular}", ranked[:1])
         where, axis, sign = self.pick((("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1)))
         if any(abs(self._place(item)[axis] - 0.5) < _CLEAR_HALF for item in among):
@@ -245,8 +264,10 @@ class _QuestionMaker(Namer):
         if self.rng.random() < 0.25:
             return "object", "objects", list(self.objects)
         present = sorted({item.shape for item in self.objects})
-        name = self.pick(SHAPES) if absent and self.rng.random() < 0.4 else self.pick(present)
-        return name, PLURALS[name], [item for item in self.objects if item.shape == name]
+        any_shape = absent and self.rng.random() < 0.4
+        name = self.pick(SHAPES if any_shape else present)
+        members = [item for item in self.objects if item.shape == name]
+        return name, PLURALS[name], members
 
     def _place(self, item: SceneObject) -> tuple[float, float]:
         return item.x / self.size[0], item.y / self.size[1]
@@ -278,7 +299,8 @@ def ask(
     kinds, edges = list(KINDS), np.cumsum(list(KINDS.values()))
     queries: dict[str, Query] = {}
     while len(queries) < number:
-        kind = kinds[min(int(np.searchsorted(edges, rng.random(), side="right")), len(kinds) - 1)]
+        number_of_kind = int(np.searchsorted(edges, rng.random(), side="right"))
+        kind = kinds[min(number_of_kind, len(kinds) - 1)]
         for _ in range(_TRIES):
             query = maker.draw(kind)
             if query is not None and query.prompt not in queries:
