@@ -8,7 +8,7 @@ J&F of the masks that a segmenter draws around points.
 Points alone have no outline, so J&F depends on the model that draws it, on its version, on which points it is given, and on the
 frame rate: a score without these four cannot be compared. Here every point with an id is a positive click at its frame, masks are
 carried in both directions from the first click, and masks of several ids are united. Published numbers use
-facebook/sam2.1-hiera-large and all frames of the video. `molmopoint.segmentation.pictures` has the recipe.
+facebook/sam2.1-hiera-large and all frames of the video. `molmopoint.segmentation.sam2` has the recipe.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from molmopoint.eval.runner.predict import cut_clip
 from molmopoint.metrics.segmentation import outline_accuracy, region_similarity
 from molmopoint.metrics.tracking import TrueTracks, at_frames
 from molmopoint.segmentation import Segmenter
-from molmopoint.segmentation.pictures import FrameMask
+from molmopoint.segmentation.sam2 import FrameMask
 from molmopoint.video import MAX_FRAMES
 
 

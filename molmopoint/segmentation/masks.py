@@ -1,11 +1,4 @@
-"""Masks as results: kept as run-lengths, so that a long clip fits into memory; arrays on demand.
-
-Coloured masks on pictures.
-
-The pictures behind masks: a list of pictures, or the frames of a clip, those of a file a few at a time.
-
-Letters: T frames.
-"""
+"""Masks as results: kept as run-lengths, so that a long clip fits into memory; arrays on demand."""
 
 from __future__ import annotations
 
@@ -13,171 +6,16 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from PIL import Image
 
-from molmopoint.drawing import colour_of, draw_points
+from molmopoint.drawing import draw_points
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.metrics.run_lengths import MaskIndex, decode_mask, encode_mask
-from molmopoint.metrics.segmentation import outline_of
 from molmopoint.points import Points
-from molmopoint.processing.pictures import load_picture
-from molmopoint.video import open_video, until_undamaged
-
-_WINDOW = 8
-"""Frames of a file that are held at once; frames are asked for in order, forwards and then backwards."""
-
-_SAME_MOMENT = 1e-3
-"""Seconds between moments that show one frame."""
-
-
-class MaskedPictures(Protocol):
-    """What masks are drawn on."""
-
-    many: bool
-    """Whether drawing gives a list."""
-
-    def pictures(self) -> Iterator[tuple[int | float, Image.Image]]:
-        """Group and picture, one at a time."""
-        ...
-
-
-class PictureList:
-    """Pictures in memory.
-
-    Args:
-        pictures: as `load_picture` takes them.
-        many: whether drawing gives a list.
-    """
-
-    def __init__(self, pictures: Sequence[Any], *, many: bool) -> None:
-        self.loaded = [load_picture(picture) for picture in pictures]
-        self.many = many
-
-    def pictures(self) -> Iterator[tuple[int | float, Image.Image]]:
-        """Index and picture, one at a time."""
-        return iter(enumerate(self.loaded))
-
-
-class ClipFrames:
-    """The frames of a clip by number.
-
-    Args:
-        clip: a video file; or T frames, (T, height, width, 3) uint8 or a list of pictures.
-        times: (T,) rising seconds; the frames of a file are those on screen at these moments.
-        start: second of a file from which the times count.
-
-    Raises:
-        ProcessingError: there are no frames, times do not fit them or go backwards, or the file cannot be read.
-    """
-
-    many = True
-
-    def __init__(self, clip: str | Path | np.ndarray | Sequence[Any], times: np.ndarray | Sequence[float], start: float = 0.0) -> None:
-        self.times, self._start = np.asarray(times, dtype=np.float64), start
-        self._reader = open_video(clip) if isinstance(clip, (str, Path)) else None
-        self._frames: Any = None if self._reader is not None else clip
-        self._window: tuple[int, np.ndarray] = (-1, np.empty(0))
-        if not len(self.times) or (self._frames is not None and len(self._frames) != len(self.times)):
-            count = len(self.times) if self._frames is None else len(self._frames)
-            raise ProcessingError(f"expected at least one frame, and a time per frame, got {count} frames and {len(self.times)} times")
-        if not (np.isfinite(self.times).all() and (np.diff(self.times) >= 0).all()):
-            raise ProcessingError("expected times that rise from frame to frame, got some that go backwards or are no numbers; sort them")
-        self.height, self.width = self[0].shape[:2]
-
-    @classmethod
-    def at_rate(cls, clip: Any, fps: float, keep: np.ndarray, start: float = 0.0, end: float | None = None) -> ClipFrames:
-        """The frames of a file, or of its part from `start` to `end`, at a rate, and those on screen at the (n,) seconds `keep`.
-
-        Raises:
-            ProcessingError: it is no file, or no rate.
-        """
-        if not isinstance(clip, (str, Path)):
-            raise ProcessingError("expected no fps for frames in memory, got one; every frame that is given is looked at")
-        if not 0 < fps < math.inf:
-            raise ProcessingError(f"expected fps above 0, got {fps}; leave it out to look at the moments of the request")
-        duration = open_video(clip).duration
-        length = (duration if end is None else min(end, duration)) - start
-        times = np.arange(max(1, math.ceil(length * fps - _SAME_MOMENT))) / fps
-        apart = np.abs(times[:, None] - np.unique(keep)).min(axis=1, initial=np.inf) > _SAME_MOMENT
-        return cls(clip, np.union1d(times[apart], keep), start)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.width, self.height
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        """(height, width, 3) uint8 of one frame."""
-        if self._reader is None:
-            frame = self._frames[number]
-            is_ready = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3
-            return self._checked(frame if is_ready else np.asarray(load_picture(frame)), number)
-        window = number // _WINDOW
-        if self._window[0] != window:
-            self._window = (window, self._read(self._start + self.times[window * _WINDOW : (window + 1) * _WINDOW]))
-        return self._window[1][number % _WINDOW]
-
-    def _checked(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """The frame; raises ProcessingError where it is not as large as the first one."""
-        if number and frame.shape[:2] != (self.height, self.width):
-            raise ProcessingError(
-                f"expected frames of {self.width} x {self.height} pixels as the first one, got {frame.shape[1]} x {frame.shape[0]} "
-                f"in frame {number}; bring them to one size"
-            )
-        return frame
-
-    def _read(self, seconds: np.ndarray) -> np.ndarray:
-        """(n, height, width, 3) frames of the file; of a damaged one whatever can be read."""
-        reader = self._reader
-        assert reader is not None, "there is a file"
-        return until_undamaged(reader, lambda: reader.frames_at(seconds))
-
-    def pictures(self) -> Iterator[tuple[int | float, Image.Image]]:
-        """Seconds and frame, one at a time."""
-        for number, time in enumerate(self.times.tolist()):
-            yield time, Image.fromarray(self[number])
-
-    def nearest(self, seconds: np.ndarray) -> np.ndarray:
-        """(n,) int64 number of the frame nearest to each of (n,) moments; the earlier one of two that are equally near."""
-        after = np.searchsorted(self.times, seconds).clip(1, max(len(self) - 1, 1))
-        before = after - 1
-        last = len(self) - 1
-        is_later = np.abs(self.times[np.minimum(after, last)] - seconds) < np.abs(self.times[before] - seconds)
-        return np.where(is_later, np.minimum(after, last), before)
-
-
-def draw_masks(picture: Image.Image, masks: Iterable[tuple[int, np.ndarray]], *, opacity: float = 0.45) -> Image.Image:
-    """A copy of the picture in which every object is tinted and outlined in its colour.
-
-    Args:
-        picture: any mode.
-        masks: object id and (height, width) bool of the picture.
-        opacity: of the tint, 0..1; the outline is opaque.
-
-    Returns:
-        An RGB picture of the same size.
-
-    Raises:
-        ProcessingError: the opacity is out of range, or a mask has another size.
-    """
-    if not 0 <= opacity <= 1:
-        raise ProcessingError(f"expected an opacity from 0 to 1, got {opacity}")
-    canvas = np.array(picture.convert("RGB"))
-    for object_id, mask in masks:
-        if mask.shape != canvas.shape[:2]:
-            raise ProcessingError(f"expected a mask of (height, width) {canvas.shape[:2]}, got {mask.shape}; draw it on its own picture")
-        colour = np.array(colour_of(object_id))
-        canvas[mask] = np.round(canvas[mask] * (1 - opacity) + colour * opacity)
-        canvas[outline_of(mask)] = colour
-    return Image.fromarray(canvas)
-
+from molmopoint.segmentation.media import MaskedPictures, draw_masks
 
 SCHEMA_VERSION = 1
 """Version of what `Masks.to_dict` writes."""
@@ -287,12 +125,8 @@ class Masks(Sequence[Mask]):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON. `from_dict` reads it back."""
-        rows = [
-            {"object_id": object_id, "group": group, "score": score, "mask": mask}
-            for object_id, group, score, mask in zip(
-                self.object_id.tolist(), self.group.tolist(), self.score.tolist(), self.to_rle(), strict=True
-            )
-        ]
+        columns = zip(self.object_id.tolist(), self.group.tolist(), self.score.tolist(), self.to_rle(), strict=True)
+        rows = [dict(zip(("object_id", "group", "score", "mask"), values, strict=True)) for values in columns]
         return {
             "schema_version": SCHEMA_VERSION,
             "group_unit": "second" if self.is_video else "image",
@@ -334,19 +168,27 @@ class Masks(Sequence[Mask]):
         Raises:
             ProcessingError: there are more or fewer names than pictures.
         """
-        groups = np.unique(self.group).tolist() if self.is_video else list(range(len(self.image_sizes)))
+        groups = list(range(len(self.image_sizes)))
+        if self.is_video:
+            groups = np.unique(self.group).tolist()
         if file_names is not None and len(file_names) != len(groups):
             raise ProcessingError(f"expected {len(groups)} file names, one per picture or frame, got {len(file_names)}")
-        images = []
-        for number, group in enumerate(groups):
+        names = file_names or [f"{number:06}.png" for number in range(len(groups))]
+        document: dict[str, Any] = {}
+        images: list[dict[str, Any]] = []
+        for number, (group, name) in enumerate(zip(groups, names, strict=True)):
             width, height = self.image_sizes[0 if self.is_video else number]
-            name = file_names[number] if file_names is not None else f"{number:06}.png"
-            of_clip = {"video_id": 1, "time": group} if self.is_video else {}
-            images.append({"id": number + 1, "file_name": name, "width": width, "height": height, **of_clip})
-        width, height = self.image_sizes[0] if self.image_sizes else (0, 0)
-        videos = {"videos": [{"id": 1, "width": width, "height": height}]} if self.is_video else {}
-        annotations = self._annotations({group: number + 1 for number, group in enumerate(groups)})
-        return {**videos, "images": images, "annotations": annotations, "categories": [{"id": 1, "name": category}]}
+            images.append({"id": number + 1, "file_name": name, "width": width, "height": height})
+            if self.is_video:
+                images[-1] |= {"video_id": 1, "time": group}
+        if self.is_video:
+            width, height = self.image_sizes[0] if self.image_sizes else (0, 0)
+            document["videos"] = [{"id": 1, "width": width, "height": height}]
+        image_ids = {group: number for number, group in enumerate(groups, start=1)}
+        document["images"] = images
+        document["annotations"] = self._annotations(image_ids)
+        document["categories"] = [{"id": 1, "name": category}]
+        return document
 
     def _annotations(self, image_ids: Mapping[int | float, int]) -> list[dict[str, Any]]:
         """Of COCO, of the masks that are not empty."""
@@ -355,12 +197,20 @@ class Masks(Sequence[Mask]):
             if not area:
                 continue
             left, upper, right, lower = box
-            annotations.append({
-                "id": len(annotations) + 1, "image_id": image_ids[self.group[row].item()], "category_id": 1,
-                "track_id": int(self.object_id[row]), "segmentation": encode_mask(self.runs.mask(self.number[row])), "area": area,
-                "bbox": [left, upper, right - left, lower - upper], "iscrowd": 0, "score": float(self.score[row]),
-                **({"video_id": 1} if self.is_video else {}),
-            })  # fmt: skip
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image_ids[self.group[row].item()],
+                "category_id": 1,
+                "track_id": int(self.object_id[row]),
+                "segmentation": encode_mask(self.runs.mask(self.number[row])),
+                "area": area,
+                "bbox": [left, upper, right - left, lower - upper],
+                "iscrowd": 0,
+                "score": float(self.score[row]),
+            }
+            if self.is_video:
+                annotation["video_id"] = 1
+            annotations.append(annotation)
         return annotations
 
     def drawn(self, *, points: Points | None = None, opacity: float = 0.45) -> Iterator[tuple[int | float, Image.Image]]:
@@ -376,9 +226,12 @@ class Masks(Sequence[Mask]):
         if self.source is None:
             raise ProcessingError("expected masks that know their pictures, got some without; ask for them with result.masks(segmenter)")
         for group, picture in self.source.pictures():
-            here = [(int(self.object_id[row]), self.runs.mask(self.number[row])) for row in np.flatnonzero(self.group == group)]
-            canvas = draw_masks(picture, here, opacity=opacity)
-            yield group, canvas if points is None else draw_points(canvas, list(points[points.group == group]))
+            here = self.at(group)
+            masks = [(mask.object_id, mask.mask) for mask in here]
+            canvas = draw_masks(picture, masks, opacity=opacity)
+            if points is not None:
+                canvas = draw_points(canvas, list(points[points.group == group]))
+            yield group, canvas
 
     def draw(self, *, points: Points | None = None, opacity: float = 0.45) -> Image.Image | list[Image.Image]:
         """The pictures with coloured masks; a list for a list of pictures or a clip. `drawn` takes less memory for long clips."""
@@ -399,10 +252,18 @@ class Masks(Sequence[Mask]):
     def __getitem__(self, index: int | slice | np.ndarray | Sequence[int]) -> Mask | Masks:
         """One mask for an int; masks for a slice, a boolean mask of rows or a list of indices."""
         if isinstance(index, (int, np.integer)):
-            object_id, group, score = (column[index].item() for column in (self.object_id, self.group, self.score))
-            return Mask(object_id, group, self.runs.mask(self.number[index]), score)
-        chosen = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)]
-        return replace(self, **{name: getattr(self, name)[chosen] for name in ("object_id", "group", "score", "number")})
+            mask = self.runs.mask(self.number[index])
+            return Mask(self.object_id[index].item(), self.group[index].item(), mask, self.score[index].item())
+        if not isinstance(index, slice):
+            # An empty list has no type of its own that could index.
+            index = np.asarray(index, dtype=None if len(index) else np.int64)
+        return replace(
+            self,
+            object_id=self.object_id[index],
+            group=self.group[index],
+            score=self.score[index],
+            number=self.number[index],
+        )
 
     def __repr__(self) -> str:
         where = f"{len(np.unique(self.group))} frames" if self.is_video else f"{len(self.image_sizes)} pictures"

@@ -1,11 +1,7 @@
-"""Points in, masks out.
-
-The classes of transformers that can be a segmenter, and the picture half of one made for videos.
+"""Points in, masks out: the segmenter, and from a name to one.
 
 A SAM 2 for videos has all parts of the one for pictures, under the same names. So one set of weights in memory serves both: the
 model for pictures is built without weights and given the other one's parts.
-
-From a name to a segmenter.
 """
 
 from __future__ import annotations
@@ -24,12 +20,13 @@ from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.metrics.tracking import PredictedTracks
 from molmopoint.points import Points
 from molmopoint.remote_code import check_kernels, refuse_trust, running_no_code
-from molmopoint.segmentation.masks import ClipFrames, Mask, Masks, PictureList
-from molmopoint.segmentation.pictures import FrameMask, follow_objects, masks_in_picture, prompt_of
+from molmopoint.segmentation.masks import Mask, Masks
+from molmopoint.segmentation.media import ClipFrames, PictureList
+from molmopoint.segmentation.sam2 import FrameMask, follow_objects, masks_in_picture, prompt_of
 
 
-class Family(NamedTuple):
-    """Names in transformers.
+class ModelClasses(NamedTuple):
+    """Names of the classes in transformers.
 
     Attributes:
         video: class of the model for videos.
@@ -40,24 +37,27 @@ class Family(NamedTuple):
     still: str
 
 
-FAMILIES = {"sam2": Family("Sam2VideoModel", "Sam2Model"), "edgetam": Family("EdgeTamVideoModel", "EdgeTamModel")}
+CLASSES = {
+    "sam2": ModelClasses("Sam2VideoModel", "Sam2Model"),
+    "edgetam": ModelClasses("EdgeTamVideoModel", "EdgeTamModel"),
+}
 """By model type of the picture half; the one of the whole ends in `_video`."""
 
 _PARTS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
 
 
-def family_of(model_type: str, source: str) -> Family:
+def classes_of(model_type: str, source: str) -> ModelClasses:
     """The classes for a model type.
 
     Raises:
         CheckpointError: it is none of SAM 2.
     """
-    family = FAMILIES.get(model_type.removesuffix("_video"))
-    if family is None:
+    classes = CLASSES.get(model_type.removesuffix("_video"))
+    if classes is None:
         raise CheckpointError(
             f"expected SAM 2, SAM 2.1 or EdgeTAM in {source!r}, got type {model_type!r}; use facebook/sam2.1-hiera-large, for example"
         )
-    return family
+    return classes
 
 
 def still_model_of(model: Any) -> Any:
@@ -69,12 +69,12 @@ def still_model_of(model: Any) -> Any:
     import transformers
 
     kind = type(model).__name__
-    for family in FAMILIES.values():
-        if kind == family.still:
+    for classes in CLASSES.values():
+        if kind == classes.still:
             return model
-        if kind == family.video:
-            return _half_of(model, getattr(transformers, family.still))
-    known = ", ".join(name for family in FAMILIES.values() for name in family)
+        if kind == classes.video:
+            return _half_of(model, getattr(transformers, classes.still))
+    known = ", ".join(", ".join(classes) for classes in CLASSES.values())
     raise CheckpointError(f"expected a model of {known}, got {kind}; molmopoint.load_segmenter loads one")
 
 
@@ -100,7 +100,8 @@ class Segmenter:
     """
 
     def __init__(self, model: Any, processor: Any) -> None:
-        self.model, self.processor = model.eval(), processor
+        self.model = model.eval()
+        self.processor = processor
         self._still_model = still_model_of(model)
 
     def __repr__(self) -> str:
@@ -177,7 +178,7 @@ class Segmenter:
         return masks[np.lexsort((masks.group, masks.object_id))]
 
     def follow_clicks(self, frames: Any, clicks: PredictedTracks, *, negative_others: bool = False) -> Iterator[FrameMask]:
-        """The same by numbers of frames, one mask at a time; see `clips.follow_objects`."""
+        """The same by numbers of frames, one mask at a time; see `sam2.follow_objects`."""
         if not hasattr(self.model, "propagate_in_video_iterator"):
             raise CheckpointError(
                 f"expected a segmenter for clips, got {type(self.model).__name__}, which is for pictures; "
@@ -192,8 +193,13 @@ class Segmenter:
         for group in np.unique(points.group).tolist():
             rows = np.flatnonzero(points.group == group)
             xy, object_id = points.xy[rows], points.object_id[rows]
-            prompts = [prompt_of(xy[i : i + 1], xy[object_id != object_id[i]] if negative_others else None) for i in range(len(rows))]
-            for i, mask, score in masks_in_picture(self._still_model, self.processor, source.loaded[group], prompts, multimask=multimask):
+            prompts = []
+            for i in range(len(rows)):
+                others = xy[object_id != object_id[i]] if negative_others else None
+                prompts.append(prompt_of(xy[i : i + 1], others))
+            picture = source.loaded[group]
+            found = masks_in_picture(self._still_model, self.processor, picture, prompts, multimask=multimask)
+            for i, mask, score in found:
                 order.append(int(rows[i]))
                 yield Mask(int(object_id[i]), group, mask, score)
 
@@ -269,11 +275,13 @@ def load_segmenter(
         check_kernels(transformers.PretrainedConfig.get_config_dict(source, **kwargs)[0], source)
         with running_no_code(source):
             model_type = transformers.AutoConfig.from_pretrained(source, **safely).model_type
-        family = family_of(model_type, source)
-        is_video = model_type.endswith("_video")
-        kind = getattr(transformers, family.video if is_video else family.still)
+        classes = classes_of(model_type, source)
+        if model_type.endswith("_video"):
+            kind, processor_kind = getattr(transformers, classes.video), transformers.Sam2VideoProcessor
+        else:
+            kind, processor_kind = getattr(transformers, classes.still), transformers.Sam2Processor
         with running_no_code(source):
-            processor = (transformers.Sam2VideoProcessor if is_video else transformers.Sam2Processor).from_pretrained(source, **safely)
+            processor = processor_kind.from_pretrained(source, **safely)
         placed = {**safely, "dtype": dtype or torch.float32, "use_safetensors": True}
         model, report = kind.from_pretrained(source, output_loading_info=True, **placed)
     except CheckpointError:
@@ -286,4 +294,6 @@ def load_segmenter(
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise CheckpointError(f"expected all weights at {source!r}, got none of {', '.join(missing[:3])}; download the folder again")
-    return Segmenter(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), processor)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Segmenter(model.to(device), processor)

@@ -17,7 +17,7 @@ from molmopoint.eval.runner.segmentation import segmentation_of, segmentation_sc
 from molmopoint.metrics.run_lengths import MaskIndex
 from molmopoint.metrics.tracking import TrueFrame, TrueTracks
 from molmopoint.segmentation import Segmenter
-from molmopoint.segmentation.pictures import FrameMask
+from molmopoint.segmentation.sam2 import FrameMask
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from molmopoint.eval.fixtures import moving_shapes
 from molmopoint.metrics.tracking import PredictedTracks
 from molmopoint.points import Points
 from molmopoint.segmentation import Segmenter
-from molmopoint.segmentation.masks import ClipFrames
-from molmopoint.segmentation.pictures import follow_objects
+from molmopoint.segmentation.media import ClipFrames
+from molmopoint.segmentation.sam2 import follow_objects
 from molmopoint.tracks import Tracks
 
 

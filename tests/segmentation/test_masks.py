@@ -15,7 +15,7 @@ from tiny_sam2 import points
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.metrics.run_lengths import decode_mask, encode_mask
 from molmopoint.segmentation import Mask, Masks
-from molmopoint.segmentation.masks import ClipFrames, PictureList, draw_masks
+from molmopoint.segmentation.media import ClipFrames, PictureList, draw_masks
 
 
 def square(left: int, upper: int, side: int, size: tuple[int, int] = (20, 10)) -> np.ndarray:

@@ -13,8 +13,8 @@ from transformers import Sam2VideoProcessor
 
 from molmopoint.errors import CheckpointError, GroundingError, ProcessingError
 from molmopoint.points import Points
-from molmopoint.segmentation import Segmenter, pictures
-from molmopoint.segmentation.pictures import MOST_NEGATIVES, NEGATIVE, POSITIVE, prompt_of
+from molmopoint.segmentation import Segmenter, sam2
+from molmopoint.segmentation.sam2 import MOST_NEGATIVES, NEGATIVE, POSITIVE, prompt_of
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_mask_per_point_in_the_displayed_size(segmenter):
 @pytest.mark.parametrize("per_call", [1, 2, 64])
 def test_points_together_are_points_one_by_one(segmenter, monkeypatch, per_call):
     alone = [segmenter.segment(noise(), THREE[[i]])[0] for i in range(3)]
-    monkeypatch.setattr(pictures, "_PROMPTS_PER_CALL", per_call)
+    monkeypatch.setattr(sam2, "_PROMPTS_PER_CALL", per_call)
     together = segmenter.segment(noise(), THREE)
     assert all(np.array_equal(a.mask, b.mask) for a, b in zip(alone, together, strict=True))
     np.testing.assert_allclose(together.score, [each.score for each in alone], atol=1e-6)
@@ -63,7 +63,7 @@ def test_masks_are_the_models_own(segmenter):
 
 def test_resizing_in_parts_changes_nothing(segmenter, monkeypatch):
     whole = segmenter.segment(noise(), THREE)
-    monkeypatch.setattr(pictures, "_PIXELS_PER_RESIZE", 1)
+    monkeypatch.setattr(sam2, "_PIXELS_PER_RESIZE", 1)
     assert segmenter.segment(noise(), THREE).to_rle() == whole.to_rle()
 
 

@@ -1,13 +1,14 @@
-"""Masks around the points of one picture: the picture is looked at once, and all points are decoded together.
+"""How SAM 2 is asked: masks around the points of one picture, and masks of objects through a clip.
 
-Letters: n points or prompts, c clicks of a prompt, M masks that the decoder offers per prompt.
-
-Masks of objects through a clip: every point is a click at its frame, and masks are carried from the first click to both ends.
+A picture is looked at once, and all its points are decoded together. In a clip every point is a click at its frame, and masks are
+carried from the first click to both ends.
 
 Objects are followed one by one, because an object is not to be disturbed by the others, but frame by frame together, because
 looking at a frame is what takes time: it is looked at once per direction, not once per object. Held in memory are one frame as
 the model sees it, and per object the outputs that the model can still look back at. What comes out is what the plain way gives,
 the whole video in a session and one object after the other.
+
+Letters: n points or prompts, c clicks of a prompt, M masks that the decoder offers per prompt.
 
 Source of the recipe: VideoMolmo, arXiv 2506.05336.
 """
@@ -58,9 +59,11 @@ def prompt_of(own: np.ndarray, others: np.ndarray | None = None) -> Prompt:
     """
     if others is None or not len(others):
         return Prompt(own, np.full(len(own), POSITIVE))
-    away = np.linalg.norm(others[:, None] - own[None], axis=-1).min(axis=1)
-    nearest = others[np.argsort(away, kind="stable")[:MOST_NEGATIVES]]
-    return Prompt(np.concatenate([own, nearest]), np.repeat([POSITIVE, NEGATIVE], [len(own), len(nearest)]))
+    distances = np.linalg.norm(others[:, None] - own[None], axis=-1)  # (m, n)
+    order = np.argsort(distances.min(axis=1), kind="stable")
+    nearest = others[order[:MOST_NEGATIVES]]
+    labels = np.repeat([POSITIVE, NEGATIVE], [len(own), len(nearest)])
+    return Prompt(np.concatenate([own, nearest]), labels)
 
 
 @torch.inference_mode()
@@ -83,10 +86,9 @@ def masks_in_picture(
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
     embeddings = model.get_image_embeddings(pixels.to(model.device, model.dtype))
     for numbers in _calls(prompts):
-        clicks = processor(
-            original_sizes=[size], input_points=[[prompts[number].xy.tolist() for number in numbers]],
-            input_labels=[[prompts[number].labels.tolist() for number in numbers]], return_tensors="pt",
-        )  # fmt: skip
+        places = [prompts[number].xy.tolist() for number in numbers]
+        labels = [prompts[number].labels.tolist() for number in numbers]
+        clicks = processor(original_sizes=[size], input_points=[places], input_labels=[labels], return_tensors="pt")
         output = model(
             input_points=clicks["input_points"].to(model.device),
             input_labels=clicks["input_labels"].to(model.device),
@@ -94,7 +96,8 @@ def masks_in_picture(
             multimask_output=multimask,
         )
         logits, scores = _best(output.pred_masks[0], output.iou_scores[0])
-        yield from zip(numbers, _in_size(processor, logits, size), scores, strict=True)
+        masks = _in_size(processor, logits, size)
+        yield from zip(numbers, masks, scores, strict=True)
 
 
 def _calls(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
@@ -155,25 +158,39 @@ def follow_objects(
         return
     seen = _SeenFrames(processor, frames, model.device, model.dtype)
     followed = [_Followed(model, processor, seen, object_id) for object_id in np.unique(clicks.object_id).tolist()]
+    _click(followed, clicks, negative_others)
+    num_frames = len(frames)
+    for number in range(num_frames):
+        for each in followed:
+            if number >= each.first:
+                yield each.step(number, reverse=False)
+    for number in reversed(range(num_frames)):
+        for each in followed:
+            if number < each.first:
+                yield each.step(number, reverse=True)
+
+
+def _click(followed: Sequence[_Followed], clicks: PredictedTracks, negative_others: bool) -> None:
+    """Gives every object its clicks, frame by frame."""
     for number in np.unique(clicks.frame).tolist():
         here = clicks.frame == number
         for each in followed:
-            own = clicks.object_id == each.object_id
-            if (here & own).any():
-                each.click(number, prompt_of(clicks.xy[here & own], clicks.xy[here & ~own] if negative_others else None))
-    for reverse, numbers in ((False, range(len(frames))), (True, range(len(frames) - 1, -1, -1))):
-        for number in numbers:
-            for each in followed:
-                if (number < each.first) if reverse else (number >= each.first):
-                    yield each.step(number, reverse)
+            own = here & (clicks.object_id == each.object_id)
+            if own.any():
+                others = clicks.xy[here & ~own] if negative_others else None
+                each.click(number, prompt_of(clicks.xy[own], others))
 
 
 class _Followed:
     """An object on its way through the clip, in a session of its own."""
 
     def __init__(self, model: Any, processor: Any, seen: _SeenFrames, object_id: int) -> None:
-        self.object_id, self.first = object_id, -1
-        self._model, self._processor, self._seen = model, processor, seen
+        self.object_id = object_id
+        self.first = -1
+        """Number of the frame of the first click."""
+        self._model = model
+        self._processor = processor
+        self._seen = seen
         self._session = processor.init_video_session(inference_device=model.device, dtype=model.dtype)
         self._session.processed_frames = seen
         seen.share_features(self._session)
@@ -181,11 +198,16 @@ class _Followed:
 
     def click(self, number: int, prompt: Prompt) -> None:
         """Clicks of one frame; frames come in order."""
-        self.first = number if self.first < 0 else self.first
+        if self.first < 0:
+            self.first = number
         self._processor.add_inputs_to_inference_session(
-            self._session, frame_idx=number, obj_ids=1, original_size=self._seen.size,
-            input_points=[[prompt.xy.tolist()]], input_labels=[[prompt.labels.tolist()]],
-        )  # fmt: skip
+            self._session,
+            frame_idx=number,
+            obj_ids=1,
+            original_size=self._seen.size,
+            input_points=[[prompt.xy.tolist()]],
+            input_labels=[[prompt.labels.tolist()]],
+        )
         self._model(inference_session=self._session, frame_idx=number)
         self._forget(number)
 
@@ -193,9 +215,12 @@ class _Followed:
         """The mask of a frame, from what came before it in this direction."""
         found = self._model(inference_session=self._session, frame_idx=number, reverse=reverse)
         self._forget(number)
-        logits = self._processor.post_process_masks([found.pred_masks.float()], original_sizes=[list(self._seen.size)], binarize=False)[0]
+        [logits] = self._processor.post_process_masks(
+            [found.pred_masks.float()], original_sizes=[list(self._seen.size)], binarize=False
+        )  # (1, 1, height, width)
+        mask = (logits[0, 0] > 0).cpu().numpy()
         score = found.object_score_logits.float().sigmoid().item()
-        return FrameMask(self.object_id, number, (logits[0, 0] > 0).cpu().numpy(), score)
+        return FrameMask(self.object_id, number, mask, score)
 
     def _forget(self, number: int) -> None:
         """Drops what no later frame looks back at: masks at the model's full size, and frames out of reach.
@@ -206,8 +231,9 @@ class _Followed:
             for kind in outputs.values():
                 kind.get(number, {}).pop("high_res_masks", None)
             passed = outputs["non_cond_frame_outputs"]
-            for other in [other for other in passed if min(abs(other - number), abs(other - self.first)) > self._reach]:
-                del passed[other]
+            for other in list(passed):
+                if min(abs(other - number), abs(other - self.first)) > self._reach:
+                    del passed[other]
 
 
 class _SeenFrames:
