@@ -168,7 +168,7 @@ class Masks(Sequence[Mask]):
         Raises:
             ProcessingError: there are more or fewer names than pictures.
         """
-        groups = list(range(len(self.image_sizes)))
+        groups: list[int | float] = list(range(len(self.image_sizes)))
         if self.is_video:
             groups = np.unique(self.group).tolist()
         if file_names is not None and len(file_names) != len(groups):
