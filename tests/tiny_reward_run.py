@@ -15,8 +15,8 @@ from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.reward import RowBuilder
 from molmopoint.training.recipe import Data, Groups, GroupSettings, Logging, Lora, Optimiser, Recipe, Reward, Saving, Scoring
 from molmopoint.training.reward.dataset import ModalityOrder, PreferenceDataset, modality_of
+from molmopoint.training.reward.objective import make_reward_trainable, reward_trainer
 from molmopoint.training.reward.prepare import Budget, PreferenceCollator, PreferencePreparer
-from molmopoint.training.reward.trainer import RewardTrainer, make_reward_trainable
 
 _OFF, _ON = GroupSettings(0.0), GroupSettings(3e-3, 0)
 LORA = Lora(rank=4, alpha=4, dropout=0.1)
@@ -59,7 +59,7 @@ def tiny_reward_trainer(out: Path, recipe: Recipe = RECIPE, *, rank: int = 0, nu
     order = ModalityOrder([modality_of(row) for row in rows], recipe.data.rows * num_ranks, seed=recipe.data.seed)
     dataset = PreferenceDataset(order, preparer, rank=rank, num_ranks=num_ranks)
     collator = PreferenceCollator(processor.tokenizer.pad_token_id)
-    return RewardTrainer(model, recipe, dataset, collator, out, steps=recipe.steps or 1, **options)
+    return reward_trainer(model, recipe, dataset, collator, out, steps=recipe.steps or 1, **options)
 
 
 def train_to_be_killed(out: str, workers: str, steps: str) -> None:

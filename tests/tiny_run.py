@@ -17,9 +17,9 @@ from molmopoint.errors import ProcessingError
 from molmopoint.processing.rows import Row
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
+from molmopoint.training.pointing import pointing_trainer
 from molmopoint.training.recipe import Data, Groups, GroupSettings, Logging, Recipe, Saving, Scoring
 from molmopoint.training.sampling import Draw, DrawOrder
-from molmopoint.training.trainer import PointingTrainer
 
 CONFIG = tiny_config()
 RECIPE = Recipe(
@@ -70,7 +70,7 @@ def tiny_trainer(
     collator = PackCollator(CONFIG.patch_token_id, 0)
     model = random_model(7) if model is None else model
     options = {"steps": recipe.steps, "sources": ("pictures", "words"), **options}
-    return PointingTrainer(model, recipe, dataset, collator, out, **options)
+    return pointing_trainer(model, recipe, dataset, collator, out, **options)
 
 
 def curve(out: Path) -> list[tuple[int, float]]:

@@ -82,7 +82,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def find_processes(recipe: Recipe, folder: Path) -> Any:
     """Processes and device, as torchrun or accelerate set them up."""
     try:
-        from molmopoint.training.run_trainer import training_arguments
+        from molmopoint.training.trainer import training_arguments
 
         return training_arguments(recipe, folder, 1)
     except ImportError as error:
@@ -198,7 +198,7 @@ def _trainer(
     network: Any, family: Family, data: RunData, recipe: Recipe, folder: RunFolder, score: HeldOutScore | None, processes: Any
 ) -> Any:
     """The trainer of a run, with the model made ready."""
-    from molmopoint.training.trainer import PointingTrainer
+    from molmopoint.training.pointing import pointing_trainer
 
     make_trainable(network, recipe)
     limits = PackingLimits(
@@ -214,7 +214,7 @@ def _trainer(
     dataset = PackedDataset(order, prepare, limits, rank=processes.process_index, num_ranks=processes.world_size)
     collator = PackCollator(family.patch_token_id, family.processor.tokenizer.pad_token_id)
     names = [source.name for source in data.train]
-    return PointingTrainer(network, recipe, dataset, collator, folder.path, steps=steps, score=score, sources=names)
+    return pointing_trainer(network, recipe, dataset, collator, folder.path, steps=steps, score=score, sources=names)
 
 
 def make_trainable(network: nn.Module, recipe: Recipe) -> None:

@@ -25,7 +25,7 @@ from molmopoint.points import Points
 from molmopoint.processing.rows import Row, collate
 from molmopoint.training.families import Family, Seen
 from molmopoint.training.recipe import Scoring
-from molmopoint.training.run_folder import standard_error
+from molmopoint.training.run_checkpoints import standard_error
 from molmopoint.training.sources import Source
 from molmopoint.training.trees import media_of
 

@@ -20,13 +20,14 @@ from molmopoint.processing.rows import collate, pack
 from molmopoint.training.optimiser import join_output_rows
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
+from molmopoint.training.pointing import pointing_trainer
 from molmopoint.training.prepare import ExamplePreparer, rules_of
 from molmopoint.training.recipe import Data, Groups, GroupSettings, Logging, Recipe, Saving, Scoring
 from molmopoint.training.sampling import DrawOrder
 from molmopoint.training.scoring import HeldOutScore
 from molmopoint.training.sources import Example
 from molmopoint.training.text_coordinates import TextFamily
-from molmopoint.training.trainer import PointingTrainer
+from molmopoint.training.trainer import RunTrainer
 from molmopoint.training.trees import format_tree
 
 RECIPE = Recipe(
@@ -61,11 +62,11 @@ def family() -> TextFamily:
     return TextFamily(molmo2_pointing_processor(), crops_per_image=2)
 
 
-def trainer_of(family: TextFamily, out, recipe: Recipe) -> PointingTrainer:
+def trainer_of(family: TextFamily, out, recipe: Recipe) -> RunTrainer:
     prepare = ExamplePreparer([Pictures()], family, rules_of(recipe.data), 600)
     dataset = PackedDataset(DrawOrder((3,), seed=1), prepare, PackingLimits(600, 8, pool_size=2, max_stay=4))
     collator = PackCollator(family.patch_token_id, family.processor.tokenizer.pad_token_id)
-    return PointingTrainer(random_molmo2(1), recipe, dataset, collator, out, steps=recipe.steps or 1, sources=("toy",))
+    return pointing_trainer(random_molmo2(1), recipe, dataset, collator, out, steps=recipe.steps or 1, sources=("toy",))
 
 
 def test_a_run_ends_as_a_native_model(family: TextFamily, tmp_path):

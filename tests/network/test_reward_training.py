@@ -29,7 +29,7 @@ from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.reward.losses import reward_losses
 from molmopoint.training.reward.prepare import BEST, RANKS, Budget, PreferencePreparer, join_rows
 from molmopoint.training.reward.scoring import JudgingScore
-from molmopoint.training.run_folder import checkpoint_folder, newest_checkpoint
+from molmopoint.training.run_checkpoints import checkpoint_folder, newest_checkpoint
 from molmopoint.training.sampling import Draw
 
 pytestmark = [
@@ -218,7 +218,7 @@ def test_a_killed_process_goes_on_bit_by_bit(tmp_path, workers):
     process.wait(60)
     assert run_process("kill", str(tmp_path / "killed"), workers, "12").wait(600) == 0
     assert curve(tmp_path / "killed") == curve(tmp_path / "through") and len(curve(tmp_path / "killed")) == 12
-    ours, theirs = (load_file(checkpoint_folder(tmp_path / name, 12) / "trained.safetensors") for name in ("killed", "through"))
+    ours, theirs = (load_file(checkpoint_folder(tmp_path / name, 12) / "model.safetensors") for name in ("killed", "through"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

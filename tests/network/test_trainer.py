@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 from molmopoint.errors import RecipeError, TrainingError
 from molmopoint.losses import IGNORED
 from molmopoint.training.recipe import Groups, GroupSettings, Saving, Scoring
-from molmopoint.training.run_folder import complete_checkpoints
+from molmopoint.training.run_checkpoints import complete_checkpoints
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_reached(tmp_p
 
 def _saved(out):
     newest = list(complete_checkpoints(out).values())
-    return load_file(newest[-1] / "trained.safetensors").values() if newest else []
+    return load_file(newest[-1] / "model.safetensors").values() if newest else []
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path):
@@ -231,12 +231,12 @@ def test_two_processes_equal_one(tmp_path):
     """One of the two has neither points nor pictures in any of its rows."""
     for name, arguments in {"rows": (1, 4, 1), "processes": (2, 2, 1), "both": (2, 1, 2)}.items():
         _together(tmp_path / name, *arguments)
-    expected = load_file(tmp_path / "rows" / "checkpoint-000002" / "trained.safetensors")
+    expected = load_file(tmp_path / "rows" / "checkpoint-000002" / "model.safetensors")
     start = random_model(7).state_dict()
     moved = [name for name in expected if name in start and not torch.equal(expected[name], start[name])]
     assert {"model.point_predictor.patch.query.weight", "model.vision_tower.patch_embedding.weight"} <= set(moved)
     for name in ("processes", "both"):
-        got = load_file(tmp_path / name / "checkpoint-000002" / "trained.safetensors")
+        got = load_file(tmp_path / name / "checkpoint-000002" / "model.safetensors")
         for key, weight in expected.items():
             torch.testing.assert_close(got[key], weight, rtol=0, atol=2e-5, msg=f"{name}: {key}")
         for (_, one), (_, two) in zip(curve(tmp_path / name), curve(tmp_path / "rows"), strict=True):

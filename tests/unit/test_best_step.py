@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from molmopoint.training.run_folder import best_step, standard_error
+from molmopoint.training.run_checkpoints import best_step, standard_error
 
 
 def history(*scores, errors=()):

@@ -36,12 +36,13 @@ from molmopoint.training.packed_dataset import SkippedExample
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.recipe_files import load_recipe, recipe_names, recipe_to_dict
 from molmopoint.training.reward.dataset import MODALITIES, ModalityOrder, PreferenceDataset, modality_of
+from molmopoint.training.reward.objective import make_reward_trainable, reward_section, reward_trainer
 from molmopoint.training.reward.prepare import Budget, PreferenceCollator, PreferencePreparer
 from molmopoint.training.reward.scoring import JudgingScore
-from molmopoint.training.reward.trainer import RewardTrainer, make_reward_trainable, reward_section
 from molmopoint.training.run_folder import RunFolder, identity_of
 from molmopoint.training.sources import Rows, Watch, split_records, unwatched
 from molmopoint.training.start import copy_trained, gather_trained, load_network
+from molmopoint.training.trainer import RunTrainer
 
 CARD = """---
 library_name: molmopoint
@@ -269,7 +270,7 @@ def _preparer(data: Preferences, builder: RowBuilder, recipe: Recipe) -> Prefere
 
 def new_trainer(
     network: RewardModel, preparer: PreferencePreparer, recipe: Recipe, folder: Path, score: JudgingScore | None, processes: Any
-) -> RewardTrainer:
+) -> RunTrainer:
     """The trainer of a run.
 
     Args:
@@ -286,7 +287,7 @@ def new_trainer(
         order, preparer, rank=processes.process_index, num_ranks=processes.world_size, identity={"budget": asdict(preparer.budget)}
     )
     collator = PreferenceCollator(preparer.builder.processor.tokenizer.pad_token_id)
-    return RewardTrainer(network, recipe, dataset, collator, folder, steps=steps, score=score)
+    return reward_trainer(network, recipe, dataset, collator, folder, steps=steps, score=score)
 
 
 def _card(data: Rows, model: str | Path, recipe: Recipe, train: Preferences, kept: Preferences, result: RewardResult) -> str:

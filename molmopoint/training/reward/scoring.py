@@ -15,7 +15,7 @@ from molmopoint.processing.rows import Row, collate
 from molmopoint.training.reward.dataset import modality_of
 from molmopoint.training.reward.losses import ABSENT, is_right, margins
 from molmopoint.training.reward.prepare import PreferencePreparer
-from molmopoint.training.run_folder import standard_error
+from molmopoint.training.run_checkpoints import standard_error
 
 
 class JudgingScore:
