@@ -79,6 +79,7 @@ setup(
         "numpy>=1.26",
         "pillow>=10.4",
         "scipy>=1.13",
+        "pydantic>=2.10",
         "typer>=0.15",
         "rich>=13.9",
         "jinja2>=3.1",

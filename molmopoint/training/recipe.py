@@ -2,18 +2,71 @@
 
 A recipe is a TOML file whose tables are the classes below. `recipes/` holds the published ones and ours; a recipe may name
 another one as its `base` and write down only what differs. `load_recipe("lora", ["groups.point.peak=2e-4"])` reads one.
+
+The classes are dataclasses that pydantic checks when they are made: nothing is turned into another type but whole numbers into
+numbers and lists into tuples, unknown settings are refused, and so is what is out of range. `recipe_files` puts its errors into words.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, ConfigDict, Strict, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 GROUPS = ("vit", "connector", "llm", "point", "value")
-"""Groups of parameters with a peak, a warm-up and a clip of their own; see `parameters.group_of`."""
+"""Groups of parameters with a peak, a warm-up and a clip of their own; see `optimiser.group_of`."""
+
+EXPECTED = "expected"
+"""Type of the errors of pydantic whose message says what was expected, as a noun."""
+
+TOGETHER = "together"
+"""Type of those whose message is whole: two settings that do not fit."""
+
+_CHECKED = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+def _limit(expected: str, fits: Callable[[Any], bool]) -> AfterValidator:
+    """Refuses values of the right type that are out of range.
+
+    Args:
+        expected: the range as a noun, for the message.
+        fits: whether a value is in it.
+    """
+
+    def check(value: Any) -> Any:
+        if not fits(value):
+            raise PydanticCustomError(EXPECTED, expected)  # type: ignore[arg-type]  # no literal, but ours
+        return value
+
+    return AfterValidator(check)
+
+
+# TOML has no word for nothing.
+_FALSE_IS_NONE = BeforeValidator(lambda value: None if value is False else value)
+
+Flag = Annotated[bool, Strict()]
+Text = Annotated[str, Strict()]
+Whole = Annotated[int, Strict(), _limit("a whole number of 64 bits", lambda value: abs(value) < 2**63)]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+
+Count = Annotated[Whole, _limit("a number above 0", lambda value: value > 0)]
+CountOrNone = Annotated[Count | None, _FALSE_IS_NONE]
+CountOrZero = Annotated[Whole, _limit("0 or more", lambda value: value >= 0)]
+Positive = Annotated[Number, _limit("a number above 0", lambda value: value > 0)]
+PositiveOrNone = Annotated[Positive | None, _FALSE_IS_NONE]
+NotNegative = Annotated[Number, _limit("0 or more", lambda value: value >= 0)]
+Part = Annotated[Number, _limit("a part from 0 to 1", lambda value: 0 <= value <= 1)]
+PartBelowOne = Annotated[Number, _limit("a part from 0 to below 1", lambda value: 0 <= value < 1)]
+Degrees = Annotated[Number, _limit("degrees from 0 to 180", lambda value: 0 <= value <= 180)]
+Names = Annotated[tuple[Text, ...], _limit("one or more names of layers", bool)]
+Counts = Annotated[tuple[Count, ...], _limit("one or more numbers above 0", bool)]
+
+
+@dataclass(frozen=True, config=_CHECKED)
 class GroupSettings:
     """One group of parameters.
 
@@ -23,12 +76,12 @@ class GroupSettings:
         clip: largest L2 norm of the group's gradient.
     """
 
-    peak: float
-    warmup: float = 200
-    clip: float = 1.0
+    peak: NotNegative
+    warmup: NotNegative = 200
+    clip: Positive = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Groups:
     """Parameter groups; the published fine-tuning values.
 
@@ -47,7 +100,7 @@ class Groups:
     value: GroupSettings = GroupSettings(1e-4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Optimiser:
     """AdamW and its schedule.
 
@@ -60,15 +113,15 @@ class Optimiser:
         clip_together: scale all groups by one norm, to the smallest of their limits, instead of each by its own.
     """
 
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-6
-    weight_decay: float = 0.0
-    floor: float = 0.1
+    betas: tuple[PartBelowOne, PartBelowOne] = (0.9, 0.95)
+    eps: Positive = 1e-6
+    weight_decay: NotNegative = 0.0
+    floor: Part = 0.1
     shape: Literal["cosine", "linear"] = "cosine"
-    clip_together: bool = False
+    clip_together: Flag = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Lora:
     """Low-rank adapters on the text model; everything else of it stays as it is, the other groups train in full.
 
@@ -80,14 +133,14 @@ class Lora:
         bits: 4 or 8 stores the frozen matrices of the text model quantised (needs bitsandbytes); 16 leaves them.
     """
 
-    rank: int = 64
-    alpha: float = 128
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    rank: Count = 64
+    alpha: Positive = 128
+    dropout: PartBelowOne = 0.05
+    targets: Names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     bits: Literal[4, 8, 16] = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Data:
     """How rows of data become batches.
 
@@ -108,23 +161,23 @@ class Data:
         replay: share of examples drawn from the second data file, if there is one.
     """
 
-    max_tokens: int = 16384
-    max_crops: int = 128
-    crops_per_image: int | None = None
-    pool: int = 48
-    crop_weight: float = 30
-    max_stay: int = 512
-    rows: int = 1
-    workers: int = 0
-    seed: int = 50189
-    max_points: int = 60
+    max_tokens: Count = 16384
+    max_crops: Count = 128
+    crops_per_image: CountOrNone = None
+    pool: Count = 48
+    crop_weight: NotNegative = 30
+    max_stay: Count = 512
+    rows: Count = 1
+    workers: CountOrZero = 0
+    seed: CountOrZero = 50189
+    max_points: Count = 60
     weights: Literal["finetuning", "plain"] = "plain"
-    stage: Literal["pretraining", "fine_tuning", "long_context", "gui"] | None = None
-    held_out: float = 0.1
-    replay: float = 0.2
+    stage: Annotated[Literal["pretraining", "fine_tuning", "long_context", "gui"] | None, _FALSE_IS_NONE] = None
+    held_out: NotNegative = 0.1
+    replay: PartBelowOne = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Augmentation:
     """Views of the user's own pictures that change from epoch to epoch, see `augmentation`; nothing is changed by default.
 
@@ -135,13 +188,13 @@ class Augmentation:
         light: largest change of brightness and of contrast, as a part.
     """
 
-    mirror: float = 0.0
-    turn: float = 0.0
-    crop: float = 0.0
-    light: float = 0.0
+    mirror: Part = 0.0
+    turn: Degrees = 0.0
+    crop: PartBelowOne = 0.0
+    light: NotNegative = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Scoring:
     """The look at the held-out part while training goes on.
 
@@ -153,14 +206,14 @@ class Scoring:
         tolerance: where the data has no masks, a point is right within this part of the picture's longer side.
     """
 
-    every: int = 100
-    examples: int = 200
-    batch_size: int = 8
-    max_new_tokens: int = 512
-    tolerance: float = 0.05
+    every: CountOrZero = 100
+    examples: Count = 200
+    batch_size: Count = 8
+    max_new_tokens: Count = 512
+    tolerance: Positive = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Saving:
     """Checkpoints to go on from.
 
@@ -169,11 +222,11 @@ class Saving:
         keep: newest ones kept; the best one by the held-out score is kept as well.
     """
 
-    every: int = 100
-    keep: int = 2
+    every: Count = 100
+    keep: Count = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Logging:
     """What is written down while training goes on.
 
@@ -182,11 +235,11 @@ class Logging:
         to: trackers of transformers by name, such as "tensorboard" (works offline), "trackio", "wandb"; empty for none.
     """
 
-    every: int = 10
-    to: tuple[str, ...] = ("tensorboard",)
+    every: Count = 10
+    to: tuple[Text, ...] = ("tensorboard",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Reward:
     """What a reward model is and learns from, see `reward.losses` and `molmopoint.reward`.
 
@@ -219,20 +272,20 @@ class Reward:
     attention: Literal["causal", "block"] = "causal"
     pooling: Literal["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"] = "last"
     begin: Literal["separator", "words"] = "separator"
-    head_width: int | None = 1024
+    head_width: CountOrNone = 1024
     activation: Literal["silu", "selu", "gelu", "relu", "tanh"] = "silu"
     separator: Literal["base", "mean"] = "base"
-    train_separator: bool = False
-    text: float = 0.0
-    train_text_head: bool = False
-    vision_tokens: int = 16384
-    margin: int = 256
-    crops: tuple[int, ...] = (8, 4, 2, 1)
-    frames: int = 384
-    folder_frames: int = 16
+    train_separator: Flag = False
+    text: Number = 0.0
+    train_text_head: Flag = False
+    vision_tokens: Count = 16384
+    margin: CountOrZero = 256
+    crops: Counts = (8, 4, 2, 1)
+    frames: Count = 384
+    folder_frames: Count = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CHECKED)
 class Recipe:
     """A training run.
 
@@ -251,23 +304,34 @@ class Recipe:
         reward: settings of a reward model; None trains pointing.
     """
 
-    steps: int | None = None
-    epochs: float | None = 3
-    accumulation: int = 1
-    seed: int = 6198
+    steps: CountOrNone = None
+    epochs: PositiveOrNone = 3
+    accumulation: Count = 1
+    seed: CountOrZero = 6198
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    bf16_weights: bool = False
-    gradient_checkpointing: bool = True
-    compile: bool = False
-    z_loss: float = 1e-4
-    weight_pointing_losses: bool = False
-    residual_dropout: float = 0.0
+    bf16_weights: Flag = False
+    gradient_checkpointing: Flag = True
+    compile: Flag = False
+    z_loss: NotNegative = 1e-4
+    weight_pointing_losses: Flag = False
+    residual_dropout: PartBelowOne = 0.0
     groups: Groups = field(default_factory=Groups)
     optimiser: Optimiser = field(default_factory=Optimiser)
-    lora: Lora | None = None
-    reward: Reward | None = None
+    lora: Annotated[Lora | None, _FALSE_IS_NONE] = None
+    reward: Annotated[Reward | None, _FALSE_IS_NONE] = None
     data: Data = field(default_factory=Data)
     augmentation: Augmentation = field(default_factory=Augmentation)
     scoring: Scoring = field(default_factory=Scoring)
     saving: Saving = field(default_factory=Saving)
     logging: Logging = field(default_factory=Logging)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if (self.steps is None) == (self.epochs is None):
+            given = f"steps {self.steps} and epochs {self.epochs}"
+            raise PydanticCustomError(TOGETHER, f"expected steps or epochs, got {given}; set exactly one of them")  # type: ignore[arg-type]
+        if self.bf16_weights and self.dtype != "bfloat16":
+            remedy = "set bf16_weights=false or the dtype"
+            message = f"bf16_weights: expected dtype 'bfloat16' beside it, got {self.dtype!r}; {remedy}"
+            raise PydanticCustomError(TOGETHER, message)  # type: ignore[arg-type]
+        return self

@@ -7,19 +7,20 @@ TOML has no word for nothing, so `false` leaves out what may be left out: `lora 
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import json
-import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from molmopoint.errors import RecipeError
 from molmopoint.files import is_file
-from molmopoint.training.recipe import GROUPS, Recipe
+from molmopoint.training.recipe import EXPECTED, TOGETHER, Recipe
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 """The recipes that come with the package."""
@@ -31,7 +32,17 @@ _MAX_BASES = 8
 _SHOWN = 200
 """Characters of a value in a message."""
 
-_LARGEST = 2**63
+_CHECKS = TypeAdapter(Recipe)
+
+_EXPECTED_TYPES = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+"""What the types of pydantic's errors expect."""
 
 
 def recipe_names() -> list[str]:
@@ -53,14 +64,12 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
     table = _read(name_or_file)
     for override in overrides:
         table = _merged(table, _override(override))
-    recipe: Recipe = _build(Recipe, table, "")
-    _check(recipe)
-    return recipe
+    return _build(table)
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """Tables and values of a recipe, for JSON; `recipe_from_dict` reads them back."""
-    return json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return _CHECKS.dump_python(recipe, mode="json")
 
 
 def recipe_from_dict(table: Mapping[str, Any]) -> Recipe:
@@ -69,9 +78,7 @@ def recipe_from_dict(table: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: as `load_recipe`.
     """
-    recipe: Recipe = _build(Recipe, table, "")
-    _check(recipe)
-    return recipe
+    return _build(table)
 
 
 def _read(name_or_file: str | Path, depth: int = 0, beside: Path = Path()) -> dict[str, Any]:
@@ -139,68 +146,67 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _build(cls: Any, table: Any, place: str) -> Any:
-    """An instance of a dataclass of settings from its table."""
-    if not isinstance(table, Mapping):
-        raise RecipeError(f"{place}: expected a table of settings, got {_shown(table)}; write [{place}] and one line per setting")
-    known = {field.name for field in dataclasses.fields(cls)}
-    types = get_type_hints(cls)
-    values = {}
-    for key, value in table.items():
-        if key not in known:
-            every = ", ".join(field.name for field in dataclasses.fields(cls))
-            at = f"{place}{'.' * bool(place)}{key[:_SHOWN]}"
-            raise RecipeError(f"{at}: expected one of {every}, got {key[:_SHOWN]!r}{_nearest(key[:_SHOWN], sorted(known))}")
-        values[key] = _value(types[key], value, f"{place}.{key}" if place else key)
-    if cls is Recipe and "steps" in values and values["steps"] is not None and "epochs" not in values:
-        values["epochs"] = None
-    needed = [field for field in dataclasses.fields(cls) if field.default is field.default_factory is dataclasses.MISSING]
-    if missing := [field.name for field in needed if field.name not in values]:
-        raise RecipeError(f"{place}: expected the settings {', '.join(missing)} too, got none; add {place}{'.' * bool(place)}{missing[0]}")
-    return cls(**values)
-
-
-def _value(kind: Any, value: Any, place: str) -> Any:
-    """A value of the type that the field is annotated with."""
-    if get_origin(kind) in (Union, UnionType):
-        if value is None or value is False:
-            return None
-        kind = next(option for option in get_args(kind) if option is not NoneType)
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, value, place)
-    if get_origin(kind) is Literal:
-        return _checked(value in get_args(kind), value, place, f"one of {', '.join(map(repr, get_args(kind)))}")
-    if get_origin(kind) is tuple:
-        return _tuple(kind, value, place)
-    if kind is float:
-        number = _checked(isinstance(value, int | float) and not isinstance(value, bool), value, place, "a number")
-        return float(_checked(_is_finite(number), value, place, "a finite number"))
-    if kind is int:
-        number = _checked(isinstance(value, int) and not isinstance(value, bool), value, place, "a whole number")
-        return _checked(abs(number) < _LARGEST, value, place, "a whole number of 64 bits")
-    return _checked(isinstance(value, kind), value, place, {bool: "true or false", str: "text"}[kind])
-
-
-def _tuple(kind: Any, value: Any, place: str) -> tuple[Any, ...]:
-    types = get_args(kind)
-    endless = types[-1] is Ellipsis
-    fits = isinstance(value, list | tuple) and (endless or len(value) == len(types))
-    _checked(fits, value, place, "a list" if endless else f"{len(types)} values")
-    kinds = [types[0]] * len(value) if endless else types
-    return tuple(_value(kind, entry, f"{place}[{i}]") for i, (kind, entry) in enumerate(zip(kinds, value, strict=True)))
-
-
-def _checked(fits: bool, value: Any, place: str, expected: str) -> Any:
-    if not fits:
-        raise RecipeError(f"{place}: expected {expected}, got {_shown(value)}; correct it in the recipe or with --set {place}=...")
-    return value
-
-
-def _is_finite(value: float) -> bool:
+def _build(table: Mapping[str, Any]) -> Recipe:
+    """A recipe from its tables."""
+    given = dict(table)
+    if given.get("steps") and "epochs" not in given:
+        given["epochs"] = None
     try:
-        return math.isfinite(float(value))
-    except OverflowError:
-        return False
+        return _CHECKS.validate_python(given)
+    except ValidationError as error:
+        raise RecipeError(_in_words(error.errors(include_url=False)[0])) from error
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """An error of pydantic as place, what was expected, what arrived, and what to do."""
+    kind, value, path = error["type"], error["input"], error["loc"]
+    place = _place(path)
+    if kind == TOGETHER:
+        return error["msg"]
+    if kind == "unexpected_keyword_argument":
+        known = _settings_of(path[:-1])
+        name = str(path[-1])[:_SHOWN]
+        return f"{place}: expected one of {', '.join(known)}, got {name!r}{_nearest(name, sorted(known))}"
+    if kind in ("dataclass_type", "dataclass_exact_type"):
+        return f"{place}: expected a table of settings, got {_shown(value)}; write [{place}] and one line per setting"
+    if kind == "missing" and isinstance(path[-1], str):
+        return f"{_place(path[:-1])}: expected the setting {path[-1]} too, got none; add {place}"
+    if kind in ("missing", "too_long"):  # of the values of a list
+        place = place.partition("[")[0]
+        expected = f"{len(get_args(_type_at(tuple(part for part in path if isinstance(part, str)))))} values"
+    elif kind == EXPECTED:
+        expected = error["msg"]
+    elif kind == "literal_error":
+        expected = f"one of {error.get('ctx', {})['expected'].replace(' or ', ', ')}"
+    else:
+        expected = _EXPECTED_TYPES.get(kind, error["msg"])
+    return f"{place}: expected {expected}, got {_shown(value)}; correct it in the recipe or with --set {place}=..."
+
+
+def _place(path: Sequence[str | int]) -> str:
+    """Where a value stands, as in logging.to[0]."""
+    place = ""
+    for part in path:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        else:
+            place += f".{part[:_SHOWN]}" if place else part[:_SHOWN]
+    return place
+
+
+def _type_at(path: Sequence[str | int]) -> Any:
+    """The type of a setting, without None."""
+    found: Any = Recipe
+    for name in path:
+        found = found.__pydantic_fields__[name].annotation
+        if get_origin(found) in (Union, UnionType):
+            found = next(option for option in get_args(found) if option is not NoneType)
+    return found
+
+
+def _settings_of(path: Sequence[str | int]) -> list[str]:
+    """Names of the settings of a table."""
+    return list(_type_at(path).__pydantic_fields__)
 
 
 def _shown(value: Any) -> str:
@@ -215,44 +221,3 @@ def _shown(value: Any) -> str:
 def _nearest(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-_POSITIVE = ("a number above 0", lambda value: value > 0)
-_NOT_NEGATIVE = ("0 or more", lambda value: value >= 0)
-_PART = ("a part from 0 to below 1", lambda value: 0 <= value < 1)
-_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "steps": _POSITIVE, "epochs": _POSITIVE, "accumulation": _POSITIVE, "seed": _NOT_NEGATIVE, "z_loss": _NOT_NEGATIVE,
-    "residual_dropout": _PART,
-    **{f"groups.{group}.{name}": _NOT_NEGATIVE for group in GROUPS for name in ("peak", "warmup")},
-    **{f"groups.{group}.clip": _POSITIVE for group in GROUPS},
-    "optimiser.eps": _POSITIVE, "optimiser.weight_decay": _NOT_NEGATIVE,
-    "optimiser.floor": ("a part from 0 to 1", lambda value: 0 <= value <= 1),
-    "optimiser.betas": ("two parts from 0 to below 1", lambda value: all(0 <= beta < 1 for beta in value)),
-    "lora.rank": _POSITIVE, "lora.alpha": _POSITIVE, "lora.dropout": _PART,
-    "lora.targets": ("one or more names of layers", bool),
-    **{f"data.{name}": _POSITIVE for name in ("max_tokens", "max_crops", "crops_per_image", "pool", "max_stay", "rows", "max_points")},
-    **{f"data.{name}": _NOT_NEGATIVE for name in ("crop_weight", "workers", "seed", "held_out")},
-    "data.replay": _PART,
-    "reward.head_width": _POSITIVE, "reward.vision_tokens": _POSITIVE, "reward.margin": _NOT_NEGATIVE, "reward.frames": _POSITIVE,
-    "reward.folder_frames": _POSITIVE,
-    "reward.crops": ("one or more numbers above 0", lambda value: value and min(value) > 0),
-    "augmentation.mirror": ("a part from 0 to 1", lambda value: 0 <= value <= 1),
-    "augmentation.turn": ("degrees from 0 to 180", lambda value: 0 <= value <= 180),
-    "augmentation.crop": _PART, "augmentation.light": _NOT_NEGATIVE,
-    "scoring.every": _NOT_NEGATIVE, "scoring.examples": _POSITIVE, "scoring.batch_size": _POSITIVE, "scoring.max_new_tokens": _POSITIVE,
-    "scoring.tolerance": _POSITIVE, "saving.every": _POSITIVE, "saving.keep": _POSITIVE, "logging.every": _POSITIVE,
-}  # fmt: skip
-
-
-def _check(recipe: Recipe) -> None:
-    """What types alone do not tell."""
-    if (recipe.steps is None) == (recipe.epochs is None):
-        raise RecipeError(f"expected steps or epochs, got steps {recipe.steps} and epochs {recipe.epochs}; set exactly one of them")
-    if recipe.bf16_weights and recipe.dtype != "bfloat16":
-        raise RecipeError(f"bf16_weights: expected dtype 'bfloat16' beside it, got {recipe.dtype!r}; set bf16_weights=false or the dtype")
-    for place, (expected, fits) in _RANGES.items():
-        value: Any = recipe
-        for part in place.split("."):
-            value = None if value is None else getattr(value, part)
-        if value is not None and not fits(value):
-            raise RecipeError(f"{place}: expected {expected}, got {value!r}; correct it in the recipe or with --set {place}=...")

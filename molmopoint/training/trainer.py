@@ -82,15 +82,17 @@ class Metrics(Protocol):
 
 
 class Objective(Protocol):
-    """What a run teaches.
+    """What a run teaches."""
 
-    Attributes:
-        metrics: sums that become a line of the log.
-        whole_batches: whether an item of the data is a micro-batch already, not one of its rows.
-    """
+    @property
+    def metrics(self) -> Metrics:
+        """Sums that become a line of the log."""
+        ...
 
-    metrics: Metrics
-    whole_batches: bool
+    @property
+    def whole_batches(self) -> bool:
+        """Whether an item of the data is a micro-batch already, not one of its rows."""
+        ...
 
     def weight_of(self, batch: Mapping[str, Any]) -> Tensor:
         """What a micro-batch counts for in the loss of a step, float32, on the device of the batch."""
@@ -218,7 +220,7 @@ class RunTrainer(Trainer):
         self.recipe = recipe
         self.dataset = dataset
         self.score = score
-        self.out = Path(args.output_dir)
+        self.out = Path(cast(str, args.output_dir))
         depends_on = {"recipe": recipe_to_dict(recipe), "steps": args.max_steps, "data": dataset.fingerprint()}
         self.identity = json.loads(json.dumps({**depends_on, **(identity or {})}))  # as it comes back from a file
         self._steps = _Steps(self)
