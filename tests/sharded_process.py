@@ -22,9 +22,10 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from molmopoint.training.optimiser import build_optimiser, clip_groups, freeze, split_output_rows
+from molmopoint.training.optimiser import build_optimiser, clip_groups, freeze
 from molmopoint.training.recipe import Groups, GroupSettings, Lora, Recipe
 from molmopoint.training.sharding import mixed_precision, shard, shard_as_launched
+from molmopoint.training.vocabulary_rows import split_output_rows
 
 RANKS = 2
 

@@ -21,12 +21,12 @@ from molmopoint.adapters import ADAPTER_NAME
 from molmopoint.data.preferences import PreferenceRecord, read_preferences
 from molmopoint.reward import RowBuilder
 from molmopoint.reward.rows import PromptPart
-from molmopoint.training.finetune import find_processes
 from molmopoint.training.precision import autocast, resolve_precision
 from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.reward.finetune import budget_of, new_network, new_trainer
 from molmopoint.training.reward.prepare import PreferencePreparer
 from molmopoint.training.reward.scoring import JudgingScore
+from molmopoint.training.run import find_processes
 from molmopoint.training.sources import split_records
 
 BASE, RECIPE = "nano", "nano-reward"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,8 @@ import typer
 
 from molmopoint.cli import console, evaluation
 from molmopoint.cli.data import data_app
-from molmopoint.cli.folders import leave_if_busy
+from molmopoint.cli.finetune import finetune_command, finetune_reward_command
+from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
 from molmopoint.version import __version__
 
 EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
@@ -28,15 +28,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app)
-
-
-class Dtype(StrEnum):
-    """Precisions a model can be loaded in."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,22 +54,9 @@ def point(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", "-m", help="Name of the zoo ([bold]molmopoint zoo[/bold] lists them), hub id, or folder.", rich_help_panel="Model"
-        ),
-    ] = "nano",
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Such as cpu, cuda, cuda:1 or auto. By default a GPU if there is one.", rich_help_panel="Model", show_default=False
-        ),
-    ] = None,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(help="Precision; by default bfloat16 on a GPU and float32 elsewhere.", rich_help_panel="Model", show_default=False),
-    ] = None,
+    model: Model = "nano",
+    device: Device = None,
+    dtype: DtypeOrNone = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -102,21 +80,14 @@ def point(
             show_default=False,
         ),
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.", rich_help_panel="Output")
-    ] = False,
+    json_output: JsonOutput = False,
     together: Annotated[bool, typer.Option("--together", help="Ask about all pictures in one request.", rich_help_panel="Request")] = False,
     single: Annotated[bool, typer.Option("--single", help="Exactly one point, as for clicking.", rich_help_panel="Request")] = False,
     max_points: Annotated[
         int | None, typer.Option(min=1, help="Most points of an answer.", rich_help_panel="Request", show_default=False)
     ] = None,
-    max_crops: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most crops per picture: more see smaller things and take longer.", rich_help_panel="Request", show_default=False
-        ),
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.", rich_help_panel="Request")] = 2048,
+    max_crops: MaxCrops = None,
+    max_new_tokens: MaxNewTokens = 2048,
     template: Annotated[
         str | None,
         typer.Option(
@@ -208,32 +179,12 @@ def ask(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", "-m", help="Name of the zoo ([bold]molmopoint zoo[/bold] lists them), hub id, or folder.", rich_help_panel="Model"
-        ),
-    ] = "nano",
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Such as cpu, cuda, cuda:1 or auto. By default a GPU if there is one.", rich_help_panel="Model", show_default=False
-        ),
-    ] = None,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(help="Precision; by default bfloat16 on a GPU and float32 elsewhere.", rich_help_panel="Model", show_default=False),
-    ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document on stdout when the answer is whole.", rich_help_panel="Output")
-    ] = False,
-    max_crops: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most crops per picture: more see smaller things and take longer.", rich_help_panel="Request", show_default=False
-        ),
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of the answer.", rich_help_panel="Request")] = 2048,
+    model: Model = "nano",
+    device: Device = None,
+    dtype: DtypeOrNone = None,
+    json_output: JsonOutput = False,
+    max_crops: MaxCrops = None,
+    max_new_tokens: MaxNewTokens = 2048,
     temperature: Annotated[
         float | None,
         typer.Option(min=0.0, help="Sample instead of taking the likeliest words.", rich_help_panel="Request", show_default=False),
@@ -274,15 +225,9 @@ def track(
         str,
         typer.Argument(metavar="PROMPT", help="What to track: a noun phrase ('the red car') or a request.", show_default=False),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Name of the zoo, hub id, or folder.", rich_help_panel="Model")] = "nano",
-    device: Annotated[
-        str | None,
-        typer.Option(help="Such as cpu or cuda. By default a GPU if there is one.", rich_help_panel="Model", show_default=False),
-    ] = None,
-    dtype: Annotated[
-        Dtype | None,
-        typer.Option(help="Precision; by default bfloat16 on a GPU and float32 elsewhere.", rich_help_panel="Model", show_default=False),
-    ] = None,
+    model: Model = "nano",
+    device: Device = None,
+    dtype: DtypeOrNone = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -301,9 +246,7 @@ def track(
     coco: Annotated[
         Path | None, typer.Option(help="COCO file with videos and keypoints.", rich_help_panel="Output", show_default=False)
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.", rich_help_panel="Output")
-    ] = False,
+    json_output: JsonOutput = False,
     fps: Annotated[
         int | None,
         typer.Option(min=1, help="Points per second and object to ask for.", rich_help_panel="Request", show_default=False),
@@ -316,7 +259,7 @@ def track(
         float | None,
         typer.Option(help="Seconds beyond which a gap is not filled (needs --interpolate).", rich_help_panel="Request", show_default=False),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.", rich_help_panel="Request")] = 4096,
+    max_new_tokens: MaxNewTokens = 4096,
     template: Annotated[
         str | None, typer.Option(help="Where the prompt goes, as in 'Follow {}'.", rich_help_panel="Request", show_default=False)
     ] = None,
@@ -355,102 +298,15 @@ def track(
     raise typer.Exit(command.run())
 
 
-@app.command(epilog=EPILOG, no_args_is_help=True)
-def finetune(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL file, see docs/data_format.md.", show_default=False)],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder of the run; the model goes to OUT/model. The same command again goes on.", show_default=False
-        ),
-    ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Name of the zoo, hub id, or folder.")] = "nano",
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="full, lora, qlora, another name of the package, or a TOML file. By default that of the model.", show_default=False
-        ),
-    ] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in --set groups.point.peak=2e-4.", show_default=False),
-    ] = None,
-    held_out: Annotated[
-        Path | None, typer.Option(help="A JSONL file to score on. By default a tenth of the pictures is held out.", show_default=False)
-    ] = None,
-    replay: Annotated[
-        str | None,
-        typer.Option(help="A JSONL file of old skills to mix in, or 'synthetic' for those of the embedded model.", show_default=False),
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
-) -> None:
-    """Train a model on your own labelled pictures.
-
-    The data is checked first. Scores on held-out pictures are measured before, during and after; the best model is kept.
-
-    [bold]Examples[/bold]
-
-      molmopoint finetune data.jsonl --out learned
-
-      molmopoint finetune clicks.jsonl --model allenai/MolmoPoint-8B --recipe lora --out learned
-
-      molmopoint finetune data.jsonl --out learned --replay synthetic --set epochs=5
-    """
-    leave_if_busy([out])
-    from molmopoint.cli.finetune import FinetuneCommand
-
-    raise typer.Exit(FinetuneCommand(data, model, out, recipe, change or [], held_out, replay, json_output).run())
-
-
-@app.command("finetune-reward", epilog=EPILOG, no_args_is_help=True)
-def finetune_reward(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL file, see docs/reward_training.md.", show_default=False)],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder of the run; the model goes to OUT/model. The same command again goes on.", show_default=False
-        ),
-    ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Backbone: name of the zoo, hub id, or folder.")] = "nano",
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="A name of the package, or a TOML file. By default that of the model, else the published one.", show_default=False
-        ),
-    ] = None,
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, as in --set reward.loss=plackett_luce.", show_default=False),
-    ] = None,
-    held_out: Annotated[
-        Path | None, typer.Option(help="A JSONL file to score on. By default a part is held out.", show_default=False)
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
-) -> None:
-    """Train a reward model on answers that were ranked, compared or scored.
-
-    All answers to a request are judged in one pass. Accuracy on held-out requests is measured before, during and after training, and
-    the best model is kept.
-
-    [bold]Examples[/bold]
-
-      molmopoint finetune-reward preferences.jsonl --out judge
-
-      molmopoint finetune-reward preferences.jsonl --model allenai/Molmo2-4B --out judge --set epochs=1
-    """
-    leave_if_busy([out])
-    from molmopoint.cli.finetune import FinetuneRewardCommand
-
-    raise typer.Exit(FinetuneRewardCommand(data, model, out, recipe, change or [], held_out, json_output).run())
-
-
+app.command("finetune", epilog=EPILOG, no_args_is_help=True)(finetune_command)
+app.command("finetune-reward", epilog=EPILOG, no_args_is_help=True)(finetune_reward_command)
 app.command("eval", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.eval_command)
 app.command("score", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.score_command)
 
 
 @app.command(epilog=EPILOG)
 def zoo(
-    json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON on stdout.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """List the models that can be loaded by name, with licence, size, scores and their source."""
     from molmopoint.cli.zoo import run
@@ -460,7 +316,7 @@ def zoo(
 
 @app.command(epilog=EPILOG)
 def doctor(
-    json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
+    json_output: JsonOutput = False,
 ) -> None:
     """Show versions, devices and attention backends, what is missing, and how to get it."""
     from molmopoint.cli.doctor import run

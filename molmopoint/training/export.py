@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,27 +11,23 @@ import torch
 
 from molmopoint.adapters import merge_adapters, save_adapters
 from molmopoint.saving import save_whole
-from molmopoint.training.optimiser import join_output_rows
-from molmopoint.training.run_data import RunData
+from molmopoint.training.recipe import Recipe
+from molmopoint.training.recipe_files import recipe_to_dict
+from molmopoint.training.vocabulary_rows import join_output_rows
 
-_SHOWN = 12
-"""Labels that a card names."""
-
-CARD = """---
+_CARD = """---
 library_name: molmopoint
-pipeline_tag: image-text-to-text
-tags: [pointing, grounding, molmopoint]
+{header}
 ---
 
-# {base}, fine-tuned
+# {title}
 
-{base}, fine-tuned with `molmopoint finetune`.
+{about}
 
 ```python
 import molmopoint
 
-pointer = molmopoint.load("this folder or repository")
-print(pointer.point("picture.jpg", "{example}").points)
+{usage}
 ```
 
 ## Data
@@ -47,8 +44,7 @@ print(pointer.point("picture.jpg", "{example}").points)
 
 ## Scores
 
-Measured on the held-out part with `generate`; a point is right if it lies within {tolerance:.0%} of the picture's longer side from
-a target (inside its mask where there are masks). Means over expressions. The checkpoint was chosen by its score on this same part, so
+{scored} The checkpoint was chosen by its score on this same part, so
 the score after training is a little too good.
 
 {scores}
@@ -86,23 +82,56 @@ def export_model(
     save_whole(folder, write)
 
 
-def score_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+def model_card(
+    *,
+    title: str,
+    header: str,
+    about: str,
+    usage: str,
+    data: str,
+    recipe: Recipe,
+    steps: int,
+    scored: str,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+) -> str:
+    """The README.md of a trained model.
+
+    Args:
+        title: of the page.
+        header: lines for the hub about kind and tags, in YAML.
+        about: what it is.
+        usage: lines of Python behind the import.
+        data: what was trained on; no paths of this machine.
+        recipe: of the run.
+        steps: optimiser steps.
+        scored: how the scores were measured.
+        before: scores of the model before training.
+        after: and after it.
+    """
+    return _CARD.format(
+        title=title,
+        header=header,
+        about=about,
+        usage=usage,
+        data=data,
+        steps=steps,
+        recipe=json.dumps(recipe_to_dict(recipe), indent=2),
+        scored=scored,
+        scores=_score_table(before, after),
+    )
+
+
+def _score_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
     """A table of scores in Markdown."""
-    names = [*before, *(name for name in after if name not in before)]
+    names = {**before, **after}
     if not names:
         return "Nothing was held out."
     lines = ["| score | before | after |", "| --- | --- | --- |"]
-    return "\n".join([*lines, *(f"| {name} | {_number(before, name)} | {_number(after, name)} |" for name in names)])
+    for name in names:
+        lines.append(f"| {name} | {_number(before.get(name))} | {_number(after.get(name))} |")
+    return "\n".join(lines)
 
 
-def describe_data(name: str, data: RunData, replay: str | None) -> str:
-    """Sentences about the data for the card."""
-    shown = ", ".join(f"`{label}`" for label in data.labels[:_SHOWN]) + (", ..." if len(data.labels) > _SHOWN else "")
-    sentences = [f"`{name}`: {data.rows} rows trained on, {data.held_out_rows} rows held out."]
-    sentences += [f"Labels: {shown}."] if shown else []
-    sentences += [f"Replayed beside it: `{replay}`."] if replay else []
-    return " ".join(sentences)
-
-
-def _number(scores: Mapping[str, float], name: str) -> str:
-    return f"{scores[name]:.3f}" if name in scores else "-"
+def _number(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"

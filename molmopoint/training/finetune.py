@@ -1,134 +1,58 @@
-"""Fine-tuning from a data file to an exported model, in one call.
+"""Fine-tuning from a data file to an exported model that points, in one call.
 
     result = finetune("data.jsonl", "nano", "learned", replay="synthetic")
     print(result.scores_before["point_f1"], result.scores_after["point_f1"])
 
-The same call again goes on where it was stopped.
-
-What a run finds before it starts: its processes, and what the model it starts from can do.
-
-How many steps a number of passes over the data takes, before anything is packed.
+The steps are those of `run`; here is what pointing does its own way: its sources, its packed rows, and its export.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
+from molmopoint.data.records import Record
 from molmopoint.errors import ProcessingError, RecipeError
-from molmopoint.training.export import CARD, describe_data, export_model, score_table
+from molmopoint.training.augmentation import AugmentedSource
+from molmopoint.training.export import export_model, model_card
 from molmopoint.training.families import Family
-from molmopoint.training.optimiser import freeze, split_output_rows
-from molmopoint.training.packed_dataset import BROKEN, PackCollator, PackedDataset, SkippedExample, size_of_row
+from molmopoint.training.measuring import count_steps
+from molmopoint.training.optimiser import freeze
+from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
 from molmopoint.training.prepare import ExamplePreparer, rules_of
 from molmopoint.training.recipe import Recipe
-from molmopoint.training.recipe_files import load_recipe, recipe_to_dict
-from molmopoint.training.run_data import RunData, load_run_data
-from molmopoint.training.run_folder import RunFolder, identity_of
-from molmopoint.training.sampling import Draw, DrawOrder
-from molmopoint.training.scoring import HeldOutScore
-from molmopoint.training.sources import Rows, Watch, unwatched
-from molmopoint.training.start import add_adapters, copy_trained, default_recipe, gather_trained, load_start
+from molmopoint.training.recipe_files import load_recipe
+from molmopoint.training.run import DTYPES, FinetuneResult, Score, name_of, name_of_model, run
+from molmopoint.training.run_folder import RunFolder
+from molmopoint.training.sampling import DrawOrder
+from molmopoint.training.scoring import HeldOutScore, can_be_scored
+from molmopoint.training.sources import (
+    REPLAY_SEED,
+    GroupSource,
+    Rows,
+    SceneSource,
+    Source,
+    Watch,
+    check_apart,
+    load_rows,
+    split_records,
+    unwatched,
+)
+from molmopoint.training.start import add_adapters, default_recipe, load_start
+from molmopoint.training.trees import group_records
+from molmopoint.training.vocabulary_rows import split_output_rows
 
-_SAMPLE = 128
-"""Examples that are made to learn how large they are."""
+SYNTHETIC = "synthetic"
+"""Replay of the scenes that the embedded model was trained on."""
 
-_FILLED = 0.95
-"""Part of a row that packing fills."""
-
-
-def count_steps(recipe: Recipe, prepare: ExamplePreparer, share: float, num_ranks: int = 1) -> int:
-    """Optimiser steps of a run: those of the recipe, or what its epochs over the first source come to.
-
-    Args:
-        recipe: of the run.
-        prepare: makes the examples; up to 128 are made to measure them.
-        share: part of the draws that the first source gets.
-        num_ranks: processes that train together.
-
-    Raises:
-        ProcessingError: not one of the measured examples can be made.
-    """
-    if recipe.steps is not None:
-        return recipe.steps
-    total = len(prepare.sources[0])
-    sizes, reason = [], ""
-    for index in np.unique(np.linspace(0, total - 1, min(total, _SAMPLE)).round().astype(int)).tolist():
-        try:
-            sizes.append(size_of_row(prepare(Draw(index, 0, index, 0))))
-        except BROKEN as error:
-            reason = str(error)
-    if not sizes:
-        raise ProcessingError(f"expected examples that can be prepared, got only broken ones ({reason}); run `molmopoint data check`")
-    tokens = float(np.mean([size.tokens for size in sizes])) / recipe.data.max_tokens
-    crops = float(np.mean([size.crops for size in sizes])) / recipe.data.max_crops
-    packs = total / share * max(tokens, crops) / _FILLED
-    return max(1, math.ceil((recipe.epochs or 1.0) * packs / (recipe.data.rows * recipe.accumulation * num_ranks)))
-
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def find_processes(recipe: Recipe, folder: Path) -> Any:
-    """Processes and device, as torchrun or accelerate set them up."""
-    try:
-        from molmopoint.training.trainer import training_arguments
-
-        return training_arguments(recipe, folder, 1)
-    except ImportError as error:
-        raise RecipeError(f'expected accelerate for training, got: {error}; pip install "molmopoint[train]"') from error
-
-
-def scores_before(
-    folder: RunFolder, score: Callable[[nn.Module], dict[str, float]] | None, network: nn.Module, main: bool
-) -> dict[str, float]:
-    """Scores of the model as it comes; a run that goes on reads them."""
-    known = folder.read("before.json")
-    if known is not None or score is None:
-        return known or {}
-    scores = score(network)
-    if main:
-        folder.write("before.json", scores)
-    return scores
-
-
-def name_of(rows: Rows) -> str:
-    """The file's name without its folder."""
-    return Path(rows).name if isinstance(rows, str | Path) else "a data set"
-
-
-def in_words(when: str, scores: Mapping[str, float]) -> str:
-    """Scores in a line."""
-    return f"{when}: " + (", ".join(f"{name} {value:.3f}" for name, value in scores.items()) or "nothing is held out")
-
-
-@dataclass(frozen=True)
-class FinetuneResult:
-    """What a run came to.
-
-    Attributes:
-        folder: of the run; the model is in `folder / "model"`.
-        scores_before: of the model it started from, on the held-out part; those of replay begin with "replay_".
-        scores_after: of the best model, the one that is exported.
-        steps: optimiser steps.
-        skipped: examples that could not be prepared.
-    """
-
-    folder: Path
-    scores_before: dict[str, float]
-    scores_after: dict[str, float]
-    steps: int
-    skipped: tuple[SkippedExample, ...] = ()
+_SHOWN = 12
+"""Labels that a card names."""
 
 
 def finetune(
@@ -140,8 +64,8 @@ def finetune(
     overrides: Sequence[str] = (),
     held_out: Rows | None = None,
     replay: Rows | None = None,
-    watch: Watch = unwatched,
-    say: Callable[[str], None] = lambda text: None,
+    on_progress: Watch = unwatched,
+    log: Callable[[str], None] = lambda text: None,
 ) -> FinetuneResult:
     """Trains a model on a user's rows and writes the best one to `out / "model"`.
 
@@ -153,8 +77,8 @@ def finetune(
         overrides: changes of a named recipe as `key=value`.
         held_out: rows to score on; None holds a part of the data out.
         replay: rows of old skills to mix in, or "synthetic" for the scenes of the embedded model.
-        watch: shows how far a preparation is.
-        say: told what happens, in words.
+        on_progress: shows how far a preparation is.
+        log: gets what happens, in words.
 
     Raises:
         RecipeError: a faulty recipe.
@@ -165,56 +89,128 @@ def finetune(
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_recipe(model), overrides)
     if settings.reward is not None:
         raise RecipeError("expected a recipe for pointing, got one with a table [reward]; use finetune-reward, or another recipe")
-    folder = RunFolder(Path(out))
-    identity = identity_of(settings, model, {"train": data, "held_out": held_out, "replay": replay})
-    processes = find_processes(settings, folder.path)
-    if processes.should_save:
-        folder.check(identity)
-    with folder.alone(main=processes.should_save):
-        if processes.should_save:
-            folder.check(identity)  # nobody else can start here any more
-        run_data = load_run_data(data, held_out, replay, settings, watch)
-        network, family = load_start(model, settings)
-        if processes.should_save:
-            folder.claim(identity)
-        score = HeldOutScore(run_data.score, family, settings.scoring, DTYPES[settings.dtype]) if run_data.score else None
-        before = scores_before(folder, score, network.to(processes.device), processes.should_save)
-        say(in_words("before", before))
-        trainer = _trainer(network, family, run_data, settings, folder, score, processes)
-        trainer.train()
-        trainer.load_best()
-        after = {} if score is None else score(trainer.model)
-        result = FinetuneResult(folder.path, before, after, trainer.state.global_step, tuple(trainer.dataset.skipped))
-        network = _whole(trainer.model, model, settings, processes.should_save)
-        if processes.should_save:
-            card = _card(data, model, replay, settings, run_data, result)
-            adapter = None if settings.lora is None else folder.adapter
-            export_model(network, family.processor, folder.model, card, adapter=adapter, dtype=DTYPES[settings.dtype])
-            folder.write("result.json", {"before": before, "after": after, "steps": result.steps, "skipped": len(result.skipped)})
-        return result
+    return run(PointingTask(settings, model, data, held_out, replay, on_progress), out, log)
 
 
-def _trainer(
-    network: Any, family: Family, data: RunData, recipe: Recipe, folder: RunFolder, score: HeldOutScore | None, processes: Any
-) -> Any:
-    """The trainer of a run, with the model made ready."""
-    from molmopoint.training.pointing import pointing_trainer
+@dataclass
+class PointingTask:
+    """How a model is taught to point; a `Task` of `run`.
 
-    make_trainable(network, recipe)
-    limits = PackingLimits(
-        recipe.data.max_tokens,
-        recipe.data.max_crops,
-        recipe.data.pool,
-        recipe.data.crop_weight,
-        max(recipe.data.max_stay, recipe.data.pool),
-    )
-    prepare = ExamplePreparer(data.train, family, rules_of(recipe.data), recipe.data.max_tokens)
-    order = DrawOrder([len(source) for source in data.train], data.rates, seed=recipe.data.seed)
-    steps = count_steps(recipe, prepare, data.own_share, processes.world_size)
-    dataset = PackedDataset(order, prepare, limits, rank=processes.process_index, num_ranks=processes.world_size)
-    collator = PackCollator(family.patch_token_id, family.processor.tokenizer.pad_token_id)
-    names = [source.name for source in data.train]
-    return pointing_trainer(network, recipe, dataset, collator, folder.path, steps=steps, score=score, sources=names)
+    Attributes:
+        recipe: of the run.
+        model: what it starts from.
+        data: the user's rows.
+        held_out: rows to score on, None for a part of the data.
+        replay: rows of old skills, or "synthetic".
+        on_progress: shows how far a preparation is.
+    """
+
+    recipe: Recipe
+    model: str | Path
+    data: Rows
+    held_out: Rows | None = None
+    replay: Rows | None = None
+    on_progress: Watch = unwatched
+
+    _rows: RunData = field(init=False)
+    _family: Family = field(init=False)
+
+    @property
+    def files(self) -> Mapping[str, Rows | None]:
+        """Its data by use."""
+        return {"train": self.data, "held_out": self.held_out, "replay": self.replay}
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether frozen weights are kept in fewer bits while others train; all of them are exported."""
+        lora = self.recipe.lora
+        return self.recipe.bf16_weights or (lora is not None and lora.bits < 16)
+
+    def read_data(self) -> str:
+        """Reads and divides the rows; returns what there is, in words."""
+        self._rows = load_run_data(self.data, self.held_out, self.replay, self.recipe, self.on_progress)
+        return f"trained on: {self._rows.num_train} rows; held out: {self._rows.num_held_out} rows"
+
+    def load_network(self) -> nn.Module:
+        """The network as it comes, on the CPU."""
+        network, self._family = load_start(self.model, self.recipe)
+        return network
+
+    def held_out_score(self) -> Score | None:
+        """Points of `generate` against those of the held-out rows, None without any."""
+        if not self._rows.score:
+            return None
+        return HeldOutScore(self._rows.score, self._family, self.recipe.scoring, DTYPES[self.recipe.dtype])
+
+    def make_trainer(self, network: nn.Module, folder: Path, score: Score | None, processes: Any) -> Any:
+        """The trainer on packed rows, with the network made ready."""
+        # Imported when it is known that accelerate is there.
+        from molmopoint.training.pointing import pointing_trainer
+
+        recipe, data = self.recipe, self._rows
+        make_trainable(network, recipe)
+        prepare = ExamplePreparer(data.train, self._family, rules_of(recipe.data), recipe.data.max_tokens)
+        steps = count_steps(recipe, prepare, data.own_share, processes.world_size)
+
+        order = DrawOrder([len(source) for source in data.train], data.rates, seed=recipe.data.seed)
+        limits = PackingLimits(
+            recipe.data.max_tokens,
+            recipe.data.max_crops,
+            recipe.data.pool,
+            recipe.data.crop_weight,
+            max(recipe.data.max_stay, recipe.data.pool),
+        )
+        dataset = PackedDataset(order, prepare, limits, rank=processes.process_index, num_ranks=processes.world_size)
+        collator = PackCollator(self._family.patch_token_id, self._family.processor.tokenizer.pad_token_id)
+        names = [source.name for source in data.train]
+        return pointing_trainer(network, recipe, dataset, collator, folder, steps=steps, sources=names, score=score)
+
+    def fresh_network(self) -> nn.Module:
+        """The network made ready once more, its frozen weights neither rounded nor sharded."""
+        lora = self.recipe.lora
+        whole_lora = None if lora is None else replace(lora, bits=16)
+        recipe = replace(self.recipe, bf16_weights=False, lora=whole_lora)
+        network, _ = load_start(self.model, recipe)
+        make_trainable(network, recipe)
+        return network
+
+    def export(self, network: nn.Module, folder: RunFolder, result: FinetuneResult) -> None:
+        """Writes model, adapters and card."""
+        adapter = None if self.recipe.lora is None else folder.adapter
+        dtype = DTYPES[self.recipe.dtype]
+        export_model(network, self._family.processor, folder.model, self._card(result), adapter=adapter, dtype=dtype)
+
+    def _card(self, result: FinetuneResult) -> str:
+        labels = self._rows.labels
+        example = labels[0] if labels else "the red circles"
+        base = name_of_model(self.model)
+        return model_card(
+            title=f"{base}, fine-tuned",
+            header="pipeline_tag: image-text-to-text\ntags: [pointing, grounding, molmopoint]",
+            about=f"{base}, fine-tuned with `molmopoint finetune`.",
+            usage=(f'pointer = molmopoint.load("this folder or repository")\nprint(pointer.point("picture.jpg", "{example}").points)'),
+            data=self._describe_data(),
+            recipe=self.recipe,
+            steps=result.steps,
+            scored=(
+                f"Measured on the held-out part with `generate`; a point is right if it lies within {self.recipe.scoring.tolerance:.0%} "
+                "of the picture's longer side from\na target (inside its mask where there are masks). Means over expressions."
+            ),
+            before=result.scores_before,
+            after=result.scores_after,
+        )
+
+    def _describe_data(self) -> str:
+        """Sentences about the data for the card; names of files, but no paths of this machine."""
+        rows = self._rows
+        sentences = [f"`{name_of(self.data)}`: {rows.num_train} rows trained on, {rows.num_held_out} rows held out."]
+        if rows.labels:
+            shown = ", ".join(f"`{label}`" for label in rows.labels[:_SHOWN])
+            more = ", ..." if len(rows.labels) > _SHOWN else ""
+            sentences.append(f"Labels: {shown}{more}.")
+        if self.replay is not None:
+            sentences.append(f"Replayed beside it: `{name_of(self.replay)}`.")
+        return " ".join(sentences)
 
 
 def make_trainable(network: nn.Module, recipe: Recipe) -> None:
@@ -228,30 +224,79 @@ def make_trainable(network: nn.Module, recipe: Recipe) -> None:
             parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def _whole(network: nn.Module, model: str | Path, recipe: Recipe, main: bool) -> nn.Module:
-    """The trained model in one piece and unrounded: what trained, on what the run started from. Of use on the main process."""
-    rounded = recipe.bf16_weights or (recipe.lora is not None and recipe.lora.bits < 16)
-    if not rounded and not any(isinstance(parameter, DTensor) for parameter in network.parameters()):
-        return network
-    trained = gather_trained(network)
-    if not main:
-        return network
-    unrounded = replace(recipe, bf16_weights=False, lora=None if recipe.lora is None else replace(recipe.lora, bits=16))
-    fresh, _ = load_start(model, unrounded)
-    make_trainable(fresh, unrounded)
-    copy_trained(trained, fresh)
-    return fresh
+# What a run trains on and what it is scored on
 
 
-def _card(data: Rows, model: str | Path, replay: Rows | None, recipe: Recipe, run_data: RunData, result: FinetuneResult) -> str:
-    """The model card; names of files, but no paths of this machine."""
-    base = Path(model).name if Path(model).is_dir() else str(model)
-    return CARD.format(
-        base=base,
-        example=run_data.labels[0] if run_data.labels else "the red circles",
-        data=describe_data(name_of(data), run_data, None if replay is None else name_of(replay)),
-        steps=result.steps,
-        recipe=json.dumps(recipe_to_dict(recipe), indent=2),
-        tolerance=recipe.scoring.tolerance,
-        scores=score_table(result.scores_before, result.scores_after),
-    )
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """Sources of a run.
+
+    Attributes:
+        train: the user's rows, and what is replayed.
+        score: what is asked, by the prefix of its scores: "" for the user's own, "replay_" for old skills.
+        rates: share of the draws of each source; None where there is one.
+        num_train: the user's rows that are trained on.
+        num_held_out: the user's rows that are held out.
+        labels: of the rows trained on, each once.
+    """
+
+    train: list[Source]
+    score: dict[str, Source]
+    rates: list[float] | None
+    num_train: int
+    num_held_out: int
+    labels: tuple[str, ...]
+
+    @property
+    def own_share(self) -> float:
+        """Part of the draws that the user's rows get."""
+        return 1.0 if self.rates is None else self.rates[0]
+
+
+def load_run_data(data: Rows, held_out: Rows | None, replay: Rows | None, recipe: Recipe, on_progress: Watch) -> RunData:
+    """Checked data, split by picture unless there are held-out rows.
+
+    Raises:
+        ProcessingError: a fault of the data, pictures that are both trained and scored on, or nothing to train on.
+    """
+    records, folder = load_rows(data, watch=on_progress)
+    if held_out is None:
+        records, kept = split_records(records, recipe.data.held_out, recipe.data.seed)
+        kept_folder = folder
+    else:
+        kept, kept_folder = load_rows(held_out, watch=on_progress)
+        check_apart(records, kept, (folder, kept_folder))
+        if not any(map(can_be_scored, kept)):
+            raise ProcessingError("expected rows with points in the held-out data, got none; scores are about points")
+
+    own = _group_source("data", records, folder, recipe)
+    train: list[Source] = [AugmentedSource(own, recipe.augmentation, recipe.data.seed)]
+    score: dict[str, Source] = {}
+    if any(map(can_be_scored, kept)):
+        score[""] = _group_source("held_out", kept, kept_folder, recipe)
+
+    rates = None
+    if replay is not None and recipe.data.replay > 0:
+        replayed, asked = _replay(replay, recipe, on_progress)
+        train.append(replayed)
+        rates = [1 - recipe.data.replay, recipe.data.replay]
+        if asked is not None and score:
+            score["replay_"] = asked
+    labels = dict.fromkeys(record.label for record in records if record.label)
+    return RunData(train, score, rates, len(records), len(kept), tuple(labels))
+
+
+def _replay(replay: Rows, recipe: Recipe, on_progress: Watch) -> tuple[Source, Source | None]:
+    """What is mixed in, and what shows that it is not forgotten."""
+    if replay == SYNTHETIC:
+        return SceneSource(), SceneSource("replay", REPLAY_SEED + 1, held_out=True)
+    records, folder = load_rows(replay, watch=on_progress)
+    records, kept = split_records(records, recipe.data.held_out, recipe.data.seed)
+    trained = _group_source("replay", records, folder, recipe)
+    if not any(map(can_be_scored, kept)):
+        return trained, None
+    return trained, _group_source("replay", kept, folder, recipe)
+
+
+def _group_source(name: str, records: Sequence[Record], folder: Path, recipe: Recipe) -> GroupSource:
+    return GroupSource(name, group_records(records, recipe.data.max_points), folder)

@@ -1,7 +1,11 @@
-"""How many tokens and crops the training examples of a data set have, by making them as training does; no weights are needed."""
+"""How many tokens and crops the training examples of a data set have, by making them as training does; no weights are needed.
+
+And how many steps a number of passes over the data takes, before anything is packed.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +14,26 @@ from typing import Any
 import numpy as np
 
 from molmopoint.data.records import Record
+from molmopoint.errors import ProcessingError
 from molmopoint.training.families import Family
 from molmopoint.training.packed_dataset import BROKEN, size_of_row
+from molmopoint.training.packing import ExampleSize
+from molmopoint.training.prepare import ExamplePreparer
+from molmopoint.training.recipe import Recipe
 from molmopoint.training.rules import FormattingRules
+from molmopoint.training.sampling import Draw
 from molmopoint.training.sources import GroupSource
 from molmopoint.training.trees import format_tree, group_records
 
 _BARS = "▁▂▃▄▅▆▇█"
 _BINS = 24
 _UNLIMITED = 2**31
+
+_SAMPLE = 128
+"""Examples that are made to learn how large they are."""
+
+_FILLED = 0.95
+"""Part of a row that packing fills."""
 
 
 @dataclass
@@ -81,6 +96,45 @@ def measure_examples(
         size = size_of_row(row)
         sizes.tokens.append(size.tokens)
         sizes.crops.append(size.crops)
+    return sizes
+
+
+def count_steps(recipe: Recipe, prepare: ExamplePreparer, share: float, num_ranks: int = 1) -> int:
+    """Optimiser steps of a run: those of the recipe, or what its epochs over the first source come to.
+
+    Args:
+        recipe: of the run.
+        prepare: makes the examples; up to 128 are made to measure them.
+        share: part of the draws that the first source gets.
+        num_ranks: processes that train together.
+
+    Raises:
+        ProcessingError: not one of the measured examples can be made.
+    """
+    if recipe.steps is not None:
+        return recipe.steps
+    total = len(prepare.sources[0])
+    sizes = _sample_sizes(prepare, total)
+    tokens = float(np.mean([size.tokens for size in sizes])) / recipe.data.max_tokens
+    crops = float(np.mean([size.crops for size in sizes])) / recipe.data.max_crops
+    rows_per_epoch = total / share * max(tokens, crops) / _FILLED
+    rows_per_step = recipe.data.rows * recipe.accumulation * num_ranks
+    return max(1, math.ceil((recipe.epochs or 1.0) * rows_per_epoch / rows_per_step))
+
+
+def _sample_sizes(prepare: ExamplePreparer, total: int) -> list[ExampleSize]:
+    """Sizes of examples spread evenly over the first source."""
+    chosen = np.linspace(0, total - 1, min(total, _SAMPLE)).round().astype(int)
+    sizes, reason = [], ""
+    for index in np.unique(chosen).tolist():
+        try:
+            row = prepare(Draw(index, 0, index, 0))
+        except BROKEN as error:
+            reason = str(error)
+        else:
+            sizes.append(size_of_row(row))
+    if not sizes:
+        raise ProcessingError(f"expected examples that can be prepared, got only broken ones ({reason}); run `molmopoint data check`")
     return sizes
 
 

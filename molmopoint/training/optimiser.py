@@ -37,9 +37,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from molmopoint.errors import RecipeError
 from molmopoint.training.recipe import GROUPS, Recipe
-from molmopoint.training.vocabulary_rows import EMBEDDING, HEAD, join_output_rows, split_output_rows, tables_are_tied
-
-__all__ = ["FROZEN", "freeze", "group_of", "is_adapter", "join_output_rows", "split_output_rows", "tables_are_tied"]
+from molmopoint.training.vocabulary_rows import EMBEDDING, HEAD
 
 FROZEN = "frozen"
 """What never trains."""

@@ -6,14 +6,13 @@ Low-rank adapters on the text model as a recipe asks for them; everything else t
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch import nn
 from transformers import BitsAndBytesConfig
 
 from molmopoint.adapters import put_adapters
@@ -65,20 +64,6 @@ def quantised(recipe: Recipe) -> dict[str, Any]:
         llm_int8_skip_modules=list(_NOT_TEXT),
     )
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
-
-
-def gather_trained(model: nn.Module) -> dict[str, Tensor]:
-    """What trains, whole and on the CPU; every process that holds a shard must call it."""
-    trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu() for name, tensor in trained.items()}
-
-
-def copy_trained(trained: Mapping[str, Tensor], target: nn.Module) -> None:
-    """Copies what trained to a model of the same make, whose other weights are neither sharded nor rounded."""
-    with torch.no_grad():
-        for name, parameter in target.named_parameters():
-            if name in trained:
-                parameter.copy_(trained[name])
 
 
 EAGER_TOKENS = 2048

@@ -17,7 +17,6 @@ from transformers import Molmo2ForConditionalGeneration
 from molmopoint.data.records import Record, RecordPoint
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.rows import collate, pack
-from molmopoint.training.optimiser import join_output_rows
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
 from molmopoint.training.pointing import pointing_trainer
@@ -29,6 +28,7 @@ from molmopoint.training.sources import Example
 from molmopoint.training.text_coordinates import TextFamily
 from molmopoint.training.trainer import RunTrainer
 from molmopoint.training.trees import format_tree
+from molmopoint.training.vocabulary_rows import join_output_rows
 
 RECIPE = Recipe(
     steps=4, epochs=None, dtype="float32", gradient_checkpointing=True, seed=3, data=Data(seed=1),

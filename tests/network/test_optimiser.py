@@ -15,9 +15,9 @@ from molmopoint.training.optimiser import (
     freeze,
     group_of,
     parameter_groups,
-    split_output_rows,
 )
 from molmopoint.training.recipe import Groups, GroupSettings, Optimiser, Recipe
+from molmopoint.training.vocabulary_rows import split_output_rows
 
 RECIPE = Recipe(
     groups=Groups(GroupSettings(1.0, 4, 1.0), GroupSettings(2.0, 0, 0.5), GroupSettings(3.0, 0.2, 2.0), GroupSettings(4.0, 50, 1e9)),

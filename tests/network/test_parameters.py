@@ -14,8 +14,9 @@ from tiny_training import ANSWER, conversation, row, training_batch
 
 from molmopoint.errors import CheckpointError, RecipeError
 from molmopoint.training.molmo2 import add_residual_dropout
-from molmopoint.training.optimiser import freeze, group_of, join_output_rows, split_output_rows, tables_are_tied
+from molmopoint.training.optimiser import freeze, group_of
 from molmopoint.training.recipe import GROUPS, Lora, Recipe
+from molmopoint.training.vocabulary_rows import join_output_rows, split_output_rows, tables_are_tied
 
 
 def tied_model(seed=0):

@@ -8,7 +8,7 @@ from tiny import Rows, random_model
 from tiny_training import ANSWER, conversation, row, training_batch
 
 from molmopoint.training.metrics import StepFlops, TrainingMetrics, peak_flops, weight_of
-from molmopoint.training.optimiser import split_output_rows
+from molmopoint.training.vocabulary_rows import split_output_rows
 
 
 @pytest.fixture(scope="module")

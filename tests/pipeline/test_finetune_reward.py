@@ -6,9 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import molmopoint
-from molmopoint.cli.finetune import FinetuneRewardCommand
+from molmopoint.cli.app import app
 from molmopoint.data.judging import sample_judgement
 from molmopoint.errors import ProcessingError, RecipeError, TrainingError
 from molmopoint.training.finetune import finetune
@@ -43,7 +44,7 @@ def preferences(tmp_path_factory):
 
 def test_a_file_becomes_a_model_that_judges(preferences, tmp_path):
     told = []
-    result = finetune_reward(preferences, "nano", tmp_path / "out", overrides=SMALL, say=told.append)
+    result = finetune_reward(preferences, "nano", tmp_path / "out", overrides=SMALL, log=told.append)
     assert told[0] == "trained on: 4 rows; held out: 2 rows" and result.steps == 2
     assert {"top1_accuracy", "margin", "order_consistency"} <= set(result.scores_before) == set(result.scores_after)
     files = {file.name for file in (tmp_path / "out" / "model").iterdir()}
@@ -71,9 +72,10 @@ def test_what_is_trained_on_is_not_scored_on(preferences, tmp_path):
         finetune_reward(preferences, "nano", tmp_path / "out", overrides=SMALL, held_out=preferences)
 
 
-def test_the_command_tells_faults_in_a_line(tmp_path, capsys):
+def test_the_command_tells_faults_in_a_line(tmp_path):
     data = tmp_path / "data.jsonl"
     data.write_text('{"prompt": "a?", "responses": ["x", "y"], "rankings": [1]}\n', encoding="utf-8")
-    assert FinetuneRewardCommand(data, "nano", tmp_path / "out", None, [], None).run() == 2
-    assert "row 1, rankings: expected 2 numbers, one per answer, got 1" in " ".join(capsys.readouterr().err.split())
+    done = CliRunner().invoke(app, ["finetune-reward", str(data), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "row 1, rankings: expected 2 numbers, one per answer, got 1" in " ".join(done.stderr.split())
     assert not (tmp_path / "out").exists()

@@ -12,10 +12,12 @@ from tiny import Rows, batch_of, random_model
 from molmopoint.adapters import merge_adapters, save_adapters
 from molmopoint.errors import RecipeError
 from molmopoint.training.finetune import make_trainable
-from molmopoint.training.optimiser import group_of, is_adapter, join_output_rows
+from molmopoint.training.optimiser import group_of, is_adapter
 from molmopoint.training.recipe import Lora
 from molmopoint.training.recipe_files import load_recipe
-from molmopoint.training.start import add_adapters, copy_trained, gather_trained, quantised
+from molmopoint.training.run import copy_trained, gather_trained
+from molmopoint.training.start import add_adapters, quantised
+from molmopoint.training.vocabulary_rows import join_output_rows
 
 RECIPE = load_recipe("lora", ["lora.rank=3", "bf16_weights=false", "lora.dropout=0.0"])
 
