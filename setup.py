@@ -85,7 +85,6 @@ setup(
         "jinja2>=3.1",
         "pyyaml>=6",
         "filelock>=3.12",
-        "pydantic>=2.10",
     ],
     extras_require={
         "flash": ["flash-attn>=2.7"],
