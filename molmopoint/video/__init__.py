@@ -8,7 +8,6 @@ from molmopoint.video.loading import (
     open_video,
     read_frames,
     read_video,
-    tell,
     until_undamaged,
 )
 from molmopoint.video.reader import LATEST, MAX_FRAME_PIXELS, Clip, DamagedVideoError, RatedFile, VideoReader
@@ -38,6 +37,5 @@ __all__ = [
     "sample_indices",
     "sample_times",
     "subtitle_text",
-    "tell",
     "until_undamaged",
 ]

@@ -6,6 +6,7 @@ before the first frame needed, whichever is nearer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -42,76 +43,90 @@ class AvReader:
     """
 
     def __init__(self, path: str | Path, frame_rate: float | None = None) -> None:
-        if (av := import_av()) is None:
+        av = import_av()
+        if av is None:
             raise ProcessingError(
                 'expected torchcodec or PyAV to read a video, got neither; install the extra with pip install "molmopoint[video]", '
                 "or pass frames and timestamps"
             )
-        self._av, self._path, self._name = av, str(path), repr(str(path))
+        self._path = str(path)
+        self._name = repr(self._path)
         self._failures = (av.error.FFmpegError, OSError)
-        self._decoding: Iterator[tuple[int, VideoFrame]] | None = None
-        self._last = 0
-        self._changed_size = False
         try:
             with open_media(self._path) as container:
                 stream = _video_stream(container, self._name)
-                base = Fraction(stream.time_base or 1)
+                time_base = Fraction(stream.time_base or 1)
                 packets, missing = _scan(container, stream, self._failures)
                 stated_rate = stream.codec_context.framerate
-                untimed = container.format.name in _MADE_UP_TIMES or all(packet.pts is None for packet in packets)
+                has_made_up_times = container.format.name in _MADE_UP_TIMES
             self._display = first_look(self._path)
         except self._failures as error:
             raise ProcessingError(unreadable(self._name, error)) from error
-        self._untimed = untimed and bool(packets)
+
+        has_times = not has_made_up_times and any(packet.pts is not None for packet in packets)
+        self._untimed = bool(packets) and not has_times
         if frame_rate is not None and not self._untimed:
             raise ProcessingError(f"expected no frame_rate with {self._name}, got {frame_rate:g}; the file says when its frames are shown")
         self._rate_note = None
         if self._untimed:
-            known = frame_rate or stated_rate
-            rate = Fraction(known or USUAL_RATE).limit_denominator(1001)
-            base, missing = 1 / rate, 0.0
-            packets = [_Packet(i, 1, packet.key, True) for i, packet in enumerate(packets)]
-            if not known:
+            known_rate = frame_rate or stated_rate
+            rate = Fraction(known_rate or USUAL_RATE).limit_denominator(1001)
+            if not known_rate:
                 self._rate_note = (
                     f"{self._name} does not say when its frames are shown: {float(rate):g} frames a second are taken; "
                     "pass frame_rate= if you know better"
                 )
+            # Frames without times are counted from the first one on, in units of one frame.
+            packets = [_Packet(i, 1, packet.key, True) for i, packet in enumerate(packets)]
+            time_base = 1 / rate
+            missing = 0.0
+
         shown = _shown(packets)
         if not shown:
             raise ProcessingError(f"expected frames in the video {self._name}, got none; record or export it again")
-        # Frames without times are counted from the first one on.
-        self._keys = np.array([0] if self._untimed else sorted(p.pts for p in packets if p.key and p.pts is not None), dtype=np.int64)
-        self._pts = np.array([pts for pts, _ in shown], dtype=np.int64)
-        self._seconds = (self._pts - self._pts[0]) * base.numerator / base.denominator
+        keys = [0] if self._untimed else sorted(packet.pts for packet in packets if packet.key and packet.pts is not None)
+        self._keys = np.array(keys, dtype=np.int64)
+        self._pts = np.array([pts for pts, _ in shown], dtype=np.int64)  # (frames of the video,)
+        self._seconds = (self._pts - self._pts[0]) * time_base.numerator / time_base.denominator
+        first, _ = shown[0]
+        end = max(pts + length for pts, length in shown)
         self.size = self._display.size
-        self.duration = float((max(pts + length for pts, length in shown) - shown[0][0]) * base)
+        self.duration = float((end - first) * time_base)
         self.frame_rate = average_rate(len(shown), self.duration)
         self._total = self.duration + missing
         self._damage = cut_off_note(self._name, self.duration, self._total)
         check_frame_size(self.size, self._name)
 
+        self._decoding: Iterator[tuple[int, VideoFrame]] | None = None
+        self._last = 0  # of the frames that were decoded
+        self._changed_size = False
+
     @property
     def notes(self) -> tuple[str, ...]:
         """As `VideoReader` says."""
-        aspect = self._display.note
-        found = (
-            self._damage,
-            self._rate_note,
-            None if aspect is None else f"{self._name}: {aspect}",
-            f"{self._name} has frames of several sizes: they are scaled to that of the first, {self.size[0]} x {self.size[1]}"
-            if self._changed_size
-            else None,
-        )
-        return tuple(note for note in found if note is not None)
+        notes = []
+        if self._damage is not None:
+            notes.append(self._damage)
+        if self._rate_note is not None:
+            notes.append(self._rate_note)
+        if self._display.note is not None:
+            notes.append(f"{self._name}: {self._display.note}")
+        if self._changed_size:
+            width, height = self.size
+            notes.append(f"{self._name} has frames of several sizes: they are scaled to that of the first, {width} x {height}")
+        return tuple(notes)
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """As `VideoReader` says."""
-        wanted = np.searchsorted(self._seconds, np.asarray(times, dtype=np.float64) + TIME_TOLERANCE, side="right") - 1
-        pts = self._pts[np.clip(wanted, 0, len(self._pts) - 1)].tolist()
-        found = self._decode(set(pts), from_start=False)
-        if set(pts) - set(found):  # some formats cannot seek to where they are told
-            found = self._decode(set(pts), from_start=True)
-        if missing := set(pts) - set(found):
+        seconds = np.asarray(times, dtype=np.float64) + TIME_TOLERANCE
+        on_screen = np.searchsorted(self._seconds, seconds, side="right") - 1
+        pts = self._pts[np.clip(on_screen, 0, len(self._pts) - 1)].tolist()  # (T,)
+        wanted = set(pts)
+        found = self._decode(wanted, from_start=False)
+        if not wanted <= found.keys():  # some formats cannot seek to where they are told
+            found = self._decode(wanted, from_start=True)
+        missing = wanted - found.keys()
+        if missing:
             self._shorten(min(missing))
         return np.stack([found[one] for one in pts])
 
@@ -140,32 +155,47 @@ class AvReader:
 
     def _frames_from(self, pts: int, *, from_start: bool) -> Iterator[tuple[int, VideoFrame]]:
         """Goes on decoding if the frame still lies ahead and no key frame is nearer to it."""
-        key = self._keys[: np.searchsorted(self._keys, pts, side="right")]
-        if from_start or self._decoding is None or self._last >= pts or (len(key) and key[-1] > self._last):
-            place = None if from_start else int(key[-1]) if len(key) else pts
-            numbered = _decoded(self._path, None if self._untimed else place)
-            self._decoding = enumerate(numbered) if self._untimed else _by_pts(numbered)
+        key = self._key_before(pts)
+        is_passed = self._last >= pts
+        is_key_nearer = key is not None and key > self._last
+        if not from_start and self._decoding is not None and not is_passed and not is_key_nearer:
+            return self._decoding
+        if self._untimed:
+            self._decoding = enumerate(_decoded(self._path, None))
+        elif from_start:
+            self._decoding = _by_pts(_decoded(self._path, None))
+        else:
+            self._decoding = _by_pts(_decoded(self._path, pts if key is None else key))
         return self._decoding
+
+    def _key_before(self, pts: int) -> int | None:
+        """The pts of the last key frame up to a frame; None without any."""
+        following = int(np.searchsorted(self._keys, pts, side="right"))
+        return int(self._keys[following - 1]) if following else None
 
     def _shorten(self, first_bad: int) -> NoReturn:
         good = self._good_frames(first_bad)
         if not good:
             raise ProcessingError(unreadable(self._name, "not one frame that can be decoded"))
-        end = self._seconds[good]
-        self._pts, self._seconds, self.duration = self._pts[:good], self._seconds[:good], float(end)
+        self.duration = float(self._seconds[good])
+        self._pts = self._pts[:good]
+        self._seconds = self._seconds[:good]
         self._damage = damage_note(self._name, self.duration, self._total)
         raise DamagedVideoError(f"expected a video that can be read to its end, but {self._damage}")
 
     def _good_frames(self, first_bad: int) -> int:
         """How many frames before a bad one can be decoded, as far as its key frame tells."""
-        key = self._keys[: np.searchsorted(self._keys, first_bad, side="right")]
-        first = int(np.searchsorted(self._pts, key[-1])) if len(key) else 0
-        near = self._pts[first : np.searchsorted(self._pts, first_bad)]
-        if not len(near):
+        key = self._key_before(first_bad)
+        first = 0 if key is None else int(np.searchsorted(self._pts, key))
+        near = self._pts[first : np.searchsorted(self._pts, first_bad)].tolist()
+        if not near:
             return first
         self._decoding = None
-        found = self._decode(set(near.tolist()), from_start=False)
-        return first + next((i for i, pts in enumerate(near.tolist()) if pts not in found), len(near))
+        found = self._decode(set(near), from_start=False)
+        for i, pts in enumerate(near):
+            if pts not in found:
+                return first + i
+        return first + len(near)
 
 
 def first_look(path: str | Path) -> Display:
@@ -208,8 +238,9 @@ class _Packet(NamedTuple):
 def _shown(packets: list[_Packet]) -> list[tuple[int, int]]:
     """(pts, length) of the frames that can be seen, in their order."""
     timed = [(packet.pts, packet) for packet in packets if packet.pts is not None]
-    start = min((pts for pts, packet in timed if packet.key), default=None)  # what comes before cannot be decoded
-    return sorted((pts, packet.length) for pts, packet in timed if packet.shown and (start is None or pts >= start))
+    keys = [pts for pts, packet in timed if packet.key]
+    start = min(keys, default=-math.inf)  # what comes before cannot be decoded
+    return sorted((pts, packet.length) for pts, packet in timed if packet.shown and pts >= start)
 
 
 def _scan(container: InputContainer, stream: VideoStream, failures: tuple[type[Exception], ...]) -> tuple[list[_Packet], float]:
@@ -223,15 +254,19 @@ def _scan(container: InputContainer, stream: VideoStream, failures: tuple[type[E
                 continue
             length = packet.duration or 0
             if pts is not None:
-                ends[packet.stream_index] = max(ends.get(packet.stream_index, 0.0), float((pts + length) * (packet.time_base or 0)))
+                end = float((pts + length) * (packet.time_base or 0))
+                ends[packet.stream_index] = max(ends.get(packet.stream_index, 0.0), end)
             if packet.stream_index == stream.index:
                 packets.append(_Packet(pts, length, packet.is_keyframe, not packet.is_discard))
     except failures:
         pass  # the good part is used
     claimed = (container.duration or 0) / 1e6  # some formats count it from the first frame, others from 0
+    beyond_end = claimed - max(ends.values(), default=0.0)
     # AVI files tell how many frames there should be, but their duration is made up from the size of what is there.
-    unseen = (stream.frames - len(packets)) / float(stream.average_rate) if stream.average_rate else 0.0
-    return packets, max(claimed - max(ends.values(), default=0.0), unseen, 0.0)
+    unseen = 0.0
+    if stream.average_rate:
+        unseen = (stream.frames - len(packets)) / float(stream.average_rate)
+    return packets, max(beyond_end, unseen, 0.0)
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
@@ -244,14 +279,19 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
 
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not moving:
-        covers = ["a cover"] * bool(container.streams.video)
-        others = " and ".join([*sorted({stream.type for stream in container.streams} - {"video"}), *covers]) or "nothing"
-        raise ProcessingError(f"expected a video stream in {name}, got none, only {others}; pass a video file")
+        others = sorted({stream.type for stream in container.streams} - {"video"})
+        if container.streams.video:
+            others.append("a cover")
+        found = " and ".join(others) or "nothing"
+        raise ProcessingError(f"expected a video stream in {name}, got none, only {found}; pass a video file")
     decodable = [stream for stream in moving if stream.codec_context is not None]
     if not decodable:
         raise ProcessingError(f"expected a video in {name} that can be decoded, got an unknown codec; export it as MP4")
     best = container.streams.best("video")
-    return next((stream for stream in decodable if best is not None and stream.index == best.index), decodable[0])
+    for stream in decodable:
+        if best is not None and stream.index == best.index:
+            return stream
+    return decodable[0]
 
 
 def _decoded(path: str, pts: int | None) -> Iterator[VideoFrame]:

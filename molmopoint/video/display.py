@@ -26,6 +26,10 @@ _MOST_BOXES = 4096
 """Boxes that are looked at on a level; a file with more is not taken at its word."""
 
 
+_QUARTER_TURNS = ((False, False, False), (True, False, True), (False, True, True), (True, True, False))
+"""Whether rows become columns, and whether left and right, and top and bottom are exchanged after that, by quarters to the left."""
+
+
 @dataclass(frozen=True)
 class Display:
     """From frames as stored to frames as displayed: first stretched, then transposed, then mirrored.
@@ -54,7 +58,9 @@ class Display:
                 of (a, b, u, c, d, v, x, y, w). The nearest of the eight ways to lay a frame is taken. None for upright.
             pixel_aspect: None, or 0 or less, where it is not known.
         """
-        aspect = pixel_aspect if pixel_aspect is not None and pixel_aspect > 0 else Fraction(1)
+        aspect = Fraction(1)
+        if pixel_aspect is not None and pixel_aspect > 0:
+            aspect = pixel_aspect
         if matrix is None:
             return cls(stored, aspect)
         a, b, _, c, d = matrix[:5]
@@ -65,8 +71,8 @@ class Display:
     @classmethod
     def turned(cls, stored: tuple[int, int], turns: int, pixel_aspect: Fraction = Fraction(1)) -> Display:
         """Turned to the left by quarters of a circle, and not mirrored."""
-        sides = ((False, False, False), (True, False, True), (False, True, True), (True, True, False))[turns % 4]
-        return cls(stored, pixel_aspect, *sides)
+        transposed, left_right, top_bottom = _QUARTER_TURNS[turns % 4]
+        return cls(stored, pixel_aspect, transposed, left_right, top_bottom)
 
     @property
     def stretched(self) -> tuple[int, int]:
@@ -91,9 +97,11 @@ class Display:
         if self.stretched == self.stored:
             return None
         aspect = f"{self.pixel_aspect.numerator}:{self.pixel_aspect.denominator}"
+        width, height = self.size
+        stored_width, stored_height = self.stored
         return (
-            f"pixels are not square (aspect ratio {aspect}): points are in the displayed size of {self.size[0]} x {self.size[1]}, "
-            f"not in the stored one of {self.stored[0]} x {self.stored[1]}"
+            f"pixels are not square (aspect ratio {aspect}): points are in the displayed size of {width} x {height}, "
+            f"not in the stored one of {stored_width} x {stored_height}"
         )
 
     def show(self, frame: np.ndarray) -> np.ndarray:

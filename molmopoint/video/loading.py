@@ -44,28 +44,36 @@ def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader
     name = str(path)
     if frame_rate is None and isinstance(path, RatedFile):
         frame_rate = path.frame_rate
-    if _ADDRESS.match(name):
-        raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
-    if not is_file(Path(path)):
-        kind = "a folder" if is_folder(Path(path)) else "nothing"
-        raise ProcessingError(f"expected a video file at {name!r}, found {kind} there; check the path")
-    if (animation := open_animation(Path(path))) is not None:
+    _check_is_file(name)
+    animation = open_animation(Path(path))
+    if animation is not None:
         if frame_rate is not None:
             raise ProcessingError(f"expected no frame_rate with {name!r}, got {frame_rate:g}; the file says when its frames are shown")
         return animation
-
-    def instead() -> VideoReader | None:
-        return None if import_av() is None else AvReader(path, frame_rate)
-
     if frame_rate is not None:  # torchcodec has no use for it
         return AvReader(path, frame_rate)
+
+    def open_with_av() -> VideoReader | None:
+        return None if import_av() is None else AvReader(path)
+
     try:
         decoder = torchcodec_decoder(path)
-        return AvReader(path) if decoder is None else TorchcodecReader(path, decoder, instead)
+        if decoder is None:
+            return AvReader(path)
+        return TorchcodecReader(path, decoder, open_with_av)
     except ProcessingError:
-        if (other := instead()) is None:
+        reader = open_with_av()
+        if reader is None:
             raise
-        return other
+        return reader
+
+
+def _check_is_file(name: str) -> None:
+    if _ADDRESS.match(name):
+        raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
+    if not is_file(Path(name)):
+        kind = "a folder" if is_folder(Path(name)) else "nothing"
+        raise ProcessingError(f"expected a video file at {name!r}, found {kind} there; check the path")
 
 
 def read_video(
@@ -105,19 +113,27 @@ def read_video(
     reader = open_video(path, frame_rate)
 
     def read() -> Clip:
-        stop = end_of_part(reader, str(path), start, end)
-        rates = {"sampling_fps": sampling_fps, "max_rate": max_rate}
-        times = sample_times(stop - start, max_frames, max_fps, mode, frame_rate=reader.frame_rate, **rates)
-        if (pixels := len(times) * reader.size[0] * reader.size[1]) > MAX_CLIP_PIXELS:
-            raise ProcessingError(
-                f"expected a clip of at most {MAX_CLIP_PIXELS:,} pixels over all frames, got {pixels:,} in {len(times)} frames of "
-                f"{reader.size[0]} x {reader.size[1]}; read fewer frames or a part, or let the processor read the file, piece by piece"
-            )
+        duration = end_of_part(reader, str(path), start, end) - start
+        times = sample_times(
+            duration, max_frames, max_fps, mode, frame_rate=reader.frame_rate, sampling_fps=sampling_fps, max_rate=max_rate
+        )
+        _check_clip_size(len(times), reader.size)
         return Clip(reader.frames_at(times + start), times)
 
     clip = until_undamaged(reader, read)
-    tell(reader)
+    for note in reader.notes:
+        warnings.warn(note, InputWarning, stacklevel=2)
     return clip
+
+
+def _check_clip_size(num_frames: int, size: tuple[int, int]) -> None:
+    width, height = size
+    pixels = num_frames * width * height
+    if pixels > MAX_CLIP_PIXELS:
+        raise ProcessingError(
+            f"expected a clip of at most {MAX_CLIP_PIXELS:,} pixels over all frames, got {pixels:,} in {num_frames} frames of "
+            f"{width} x {height}; read fewer frames or a part, or let the processor read the file, piece by piece"
+        )
 
 
 def read_frames(path: str | Path, times: np.ndarray) -> np.ndarray:
@@ -132,7 +148,9 @@ def check_part(start: float, end: float | None) -> None:
     Raises:
         ProcessingError: the start is no moment from 0 on, or the end does not lie after it.
     """
-    if not (is_number(start) and start >= 0) or not (end is None or (is_number(end, endless=True) and end > start)):
+    starts_well = is_number(start) and start >= 0
+    ends_well = end is None or (is_number(end, endless=True) and starts_well and end > start)
+    if not (starts_well and ends_well):
         raise ProcessingError(f"expected a part of a video, start 0 or later and end after it, in seconds, got {start!r:.40}..{end!r:.40}")
 
 
@@ -154,10 +172,11 @@ def end_of_part(reader: VideoReader, name: str, start: float, end: float | None)
     """
     check_part(start, end)
     if start and not start < reader.duration:  # a video of one frame may have no duration at all
-        raise ProcessingError(
-            f"expected a part of {name!r} within 0..{reader.duration:g} seconds, got {start:g}..{'its end' if end is None else f'{end:g}'}"
-        )
-    return reader.duration if end is None else min(end, reader.duration)
+        asked_end = "its end" if end is None else f"{end:g}"
+        raise ProcessingError(f"expected a part of {name!r} within 0..{reader.duration:g} seconds, got {start:g}..{asked_end}")
+    if end is None:
+        return reader.duration
+    return min(end, reader.duration)
 
 
 def until_undamaged(reader: VideoReader, read: Callable[[], _T]) -> _T:
@@ -173,9 +192,3 @@ def until_undamaged(reader: VideoReader, read: Callable[[], _T]) -> _T:
         except DamagedVideoError:
             if not reader.duration < before:
                 raise
-
-
-def tell(reader: VideoReader) -> None:
-    """Warns of what is wrong with a file."""
-    for note in reader.notes:
-        warnings.warn(note, InputWarning, stacklevel=3)

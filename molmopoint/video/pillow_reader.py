@@ -1,4 +1,4 @@
-"""Animated GIF, WebP, PNG and AVIF as videos, read by Pillow, which knows the duration of every frame."""
+"""Reading with Pillow: animated GIF, WebP, PNG and AVIF as videos. Pillow knows the duration of every frame."""
 
 from __future__ import annotations
 
@@ -32,19 +32,24 @@ class AnimationReader:
     """
 
     def __init__(self, path: Path, durations: list[float], size: tuple[int, int], count: int) -> None:
-        check_frame_size(size, repr(str(path)))
-        self._path, self.size = path, size
-        self._ends = np.cumsum([_USUAL if duration <= _SHORTEST else duration for duration in durations]) / 1000
+        name = repr(str(path))
+        check_frame_size(size, name)
+        self._path = path
+        self.size = size
+        shown = [_USUAL if duration <= _SHORTEST else duration for duration in durations]  # milliseconds
+        self._ends = np.cumsum(shown) / 1000  # (T,) seconds
         self.duration = float(self._ends[-1])
         self.frame_rate = average_rate(len(durations), self.duration)
-        missing = (count - len(durations)) / self.frame_rate
-        damage = damage_note(repr(str(path)), self.duration, self.duration + missing)
-        self.notes = (damage,) if missing else ()
+        self.notes: tuple[str, ...] = ()
+        missing = count - len(durations)
+        if missing:
+            self.notes = (damage_note(name, self.duration, self.duration + missing / self.frame_rate),)
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """As `VideoReader` says; frames are drawn one on the other, so all up to the last one needed are read."""
-        wanted = np.searchsorted(self._ends, np.asarray(times, dtype=np.float64) + TIME_TOLERANCE, side="right")
-        wanted = np.minimum(wanted, len(self._ends) - 1).tolist()
+        seconds = np.asarray(times, dtype=np.float64) + TIME_TOLERANCE
+        on_screen = np.searchsorted(self._ends, seconds, side="right")
+        wanted = np.minimum(on_screen, len(self._ends) - 1).tolist()
         found = dict(self._decode(sorted(set(wanted))))
         return np.stack([found[i] for i in wanted])
 
@@ -53,7 +58,8 @@ class AnimationReader:
             for i in wanted:
                 picture.seek(i)
                 frame = picture.convert("RGBA")
-                yield i, np.asarray(Image.alpha_composite(Image.new("RGBA", frame.size, "white"), frame).convert("RGB"))
+                paper = Image.new("RGBA", frame.size, "white")
+                yield i, np.asarray(Image.alpha_composite(paper, frame).convert("RGB"))
 
 
 def open_animation(path: Path) -> AnimationReader | None:
@@ -64,9 +70,10 @@ def open_animation(path: Path) -> AnimationReader | None:
     """
     try:
         with open_picture(path) as picture:
-            if picture.format in _MOVING and (count := getattr(picture, "n_frames", 1)) > 1:
-                return AnimationReader(path, list(_durations(picture)), picture.size, count)
             kind = picture.format
+            count = getattr(picture, "n_frames", 1) if kind in _MOVING else 1
+            if count > 1:
+                return AnimationReader(path, list(_durations(picture)), picture.size, count)
         if kind == "JPEG" and path.suffix.lower() in _JPEG_STREAMS:
             return None  # one picture behind the other
     except UnidentifiedImageError:

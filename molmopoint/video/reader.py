@@ -131,10 +131,12 @@ def damage_note(name: str, good: float, total: float) -> str:
 
 def cut_off_note(name: str, found: float, declared: float) -> str | None:
     """The same, if a file claims to have clearly more seconds than were found in it."""
-    return damage_note(name, found, declared) if declared > max(_DECLARED_SHARE * found, found + _DECLARED_SECONDS) else None
+    tolerated = max(_DECLARED_SHARE * found, found + _DECLARED_SECONDS)
+    return damage_note(name, found, declared) if declared > tolerated else None
 
 
 def unreadable(name: str, reason: object) -> str:
     """The message for a file that cannot be read."""
-    first_line = _PLACE_IN_SOURCE.sub("", (str(reason).strip() or repr(reason)).splitlines()[0])
+    told = str(reason).strip() or repr(reason)
+    first_line = _PLACE_IN_SOURCE.sub("", told.splitlines()[0])
     return f"expected a readable video in {name}, got: {first_line}; export it again, as MP4 for example"

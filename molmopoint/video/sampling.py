@@ -110,9 +110,12 @@ def sample_indices(
     if max_fps is None or num_frames / fps > (max_frames - 1) / max_fps:
         return np.linspace(0, num_frames - 1, min(max_frames, num_frames)).astype(np.int64)
     step = max(fps / max_fps, 1.0)
-    exact = np.arange(math.ceil((num_frames - 1) / step) + 1) * step
-    indices = np.rint(exact[exact < num_frames - 1]).astype(np.int64)
-    return indices if indices[-1] == num_frames - 1 else np.append(indices, num_frames - 1)
+    last = num_frames - 1
+    exact = np.arange(math.ceil(last / step) + 1) * step
+    indices = np.rint(exact[exact < last]).astype(np.int64)
+    if indices[-1] != last:
+        indices = np.append(indices, last)
+    return indices
 
 
 def check_frame_count(count: int) -> None:
@@ -145,8 +148,9 @@ def _common_rate(duration: float, max_frames: int, frame_rate: float | None, sam
         )
     chosen = sampling_fps
     for rate in range(2 * sampling_fps, min(whole, max_rate) + 1, sampling_fps):
-        if whole % rate == 0:
-            if max_frames / rate < duration:
-                break
-            chosen = rate
+        if whole % rate:
+            continue
+        if max_frames / rate < duration:
+            break
+        chosen = rate
     return chosen

@@ -48,7 +48,8 @@ def as_cues(subtitles: str | Path | Iterable[tuple[float, float, str]]) -> list[
         ProcessingError: the file cannot be read, is a list of other files, or has no subtitles; PyAV is not installed; or a cue is none.
     """
     if isinstance(subtitles, (str, Path)):
-        if not (cues := sorted(_read(Path(subtitles)))):
+        cues = sorted(_read(Path(subtitles)))
+        if not cues:
             raise ProcessingError(f"expected subtitles in {str(subtitles)!r}, got none; save them as .srt or .vtt in UTF-8")
         return cues
     if not isinstance(subtitles, Iterable):
@@ -66,16 +67,26 @@ def subtitle_text(cues: Sequence[Cue], timestamps: Sequence[float], start: float
 
     Source: Molmo2; only cues within a second of a frame that is seen were kept in training.
     """
-    shifted = [Cue(max(cue.start - start, 0.0), cue.end - start, cue.text) for cue in cues]
-    near = [cue for cue in shifted if cue.end >= 0 and any(cue.start - REACH <= t <= cue.end + REACH for t in timestamps)]
-    lines = "".join(f"{cue.start:.1f} - {cue.end:.1f} {cue.text}\n" for cue in near)
-    return f"subtitle\n{lines}" if lines else ""
+    lines = []
+    for cue in cues:
+        shifted = Cue(max(cue.start - start, 0.0), cue.end - start, cue.text)
+        if shifted.end >= 0 and _is_near(shifted, timestamps):
+            lines.append(f"{shifted.start:.1f} - {shifted.end:.1f} {shifted.text}\n")
+    if not lines:
+        return ""
+    return "".join(["subtitle\n", *lines])
+
+
+def _is_near(cue: Cue, timestamps: Sequence[float]) -> bool:
+    """Whether a frame is seen while a cue is shown, or hardly before or after."""
+    return any(cue.start - REACH <= second <= cue.end + REACH for second in timestamps)
 
 
 def _read(path: Path) -> Iterator[Cue]:
     if not is_file(path):
         raise ProcessingError(f"expected a file with subtitles at {str(path)!r}, found none; check the path, or pass (start, end, text)")
-    if (av := import_av()) is None:
+    av = import_av()
+    if av is None:
         raise ProcessingError('expected PyAV to read subtitles, found none; pip install "molmopoint[video]", or pass (start, end, text)')
     name = repr(str(path))
     _check_encoding(path)
@@ -87,9 +98,14 @@ def _read(path: Path) -> Iterator[Cue]:
             if stream.codec_context is None:
                 raise ProcessingError(f"expected subtitles in {name} that FFmpeg can read, got some it cannot; save them as .srt in UTF-8")
             for packet in container.demux(stream):
-                if packet.size and packet.pts is not None and (text := _plain(packet)):
-                    start = float(packet.pts * packet.time_base)
-                    yield _checked((start, start + float((packet.duration or 0) * packet.time_base), text), f" in {name}")
+                if not packet.size or packet.pts is None:
+                    continue
+                text = _plain(packet)
+                if not text:
+                    continue
+                start = float(packet.pts * packet.time_base)
+                length = float((packet.duration or 0) * packet.time_base)
+                yield _checked((start, start + length, text), f" in {name}")
     except (av.error.FFmpegError, OSError, UnicodeDecodeError, OverflowError) as error:
         raise ProcessingError(f"expected subtitles in {name}, got: {error}; save them as .srt or .vtt in UTF-8") from error
 
@@ -115,7 +131,8 @@ def _check_encoding(path: Path) -> None:
 def _plain(packet: Any) -> str:
     """Its words on one line; pictures of words, as on DVDs, have none."""
     parts = [part.dialogue.decode("utf-8", "replace") for part in packet.decode() if part.type == b"ass"]
-    return " ".join(_OVERRIDES.sub("", " ".join(parts)).split())
+    words = _OVERRIDES.sub("", " ".join(parts))
+    return " ".join(words.split())
 
 
 def _checked(cue: Any, where: str = "") -> Cue:

@@ -70,36 +70,48 @@ class TorchcodecReader:
     """
 
     def __init__(self, path: str | Path, decoder: VideoDecoder, instead: Callable[[], VideoReader | None] = lambda: None) -> None:
-        self._decoder, self._name, self._ask_instead = decoder, repr(str(path)), instead
+        self._decoder = decoder
+        self._name = repr(str(path))
+        self._open_instead = instead
         self._other: VideoReader | None = None
+        self._singly = False
         metadata = decoder.metadata
-        begin, end, self._count = metadata.begin_stream_seconds, metadata.end_stream_seconds, metadata.num_frames or 0
+        begin, end = metadata.begin_stream_seconds, metadata.end_stream_seconds
+        self._count = metadata.num_frames or 0
         if not self._count or begin is None or end is None or abs(begin) > _NO_TIME:
             raise ProcessingError(f"expected a video stream with frames in {self._name}, got none; record or export it again")
-        self._begin, self._end, self._singly = begin, end, False
+        self._begin, self._end = begin, end
         self.frame_rate = average_rate(self._count, self.duration)
         self._turns = round((metadata.rotation or 0) / 90) % 4
         self._display = self._look(path)
         self.size = self._display.size
-        self._total = self.duration * max((metadata.num_frames_from_header or 0) / self._count, 1.0)
+        declared = metadata.num_frames_from_header
+        self._total = self.duration * max((declared or 0) / self._count, 1.0)
         self._damage = cut_off_note(self._name, self.duration, self._total)
-        aspect = self._display.note
-        self._notes = () if aspect is None else (f"{self._name}: {aspect}",)
-        if metadata.num_frames_from_header is None and (other := instead()) is not None:
-            self._damage, self._notes = None, other.notes  # some formats do not count their frames
+        self._notes: tuple[str, ...] = ()
+        if self._display.note is not None:
+            self._notes = (f"{self._name}: {self._display.note}",)
+        if declared is None:  # some formats do not count their frames
+            other = instead()
+            if other is not None:
+                self._damage, self._notes = None, other.notes
         check_frame_size(self.size, self._name)
 
     @property
     def duration(self) -> float:
         """Seconds that can be read."""
-        return float(self._end - self._begin) if self._other is None else self._other.duration
+        if self._other is not None:
+            return self._other.duration
+        return float(self._end - self._begin)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """As `VideoReader` says."""
         if self._other is not None:
             return self._other.notes
-        return self._notes if self._damage is None else (self._damage, *self._notes)
+        if self._damage is not None:
+            return (self._damage, *self._notes)
+        return self._notes
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
         """As `VideoReader` says."""
@@ -108,13 +120,17 @@ class TorchcodecReader:
             try:
                 return self._together(seconds)
             except _FAILURES:  # damage, or frames of several sizes
-                self._other, self._singly = self._ask_instead(), True
-        return self._one_by_one(seconds) if self._other is None else self._other.frames_at(times)
+                self._other = self._open_instead()
+                self._singly = True
+        if self._other is not None:
+            return self._other.frames_at(times)
+        return self._one_by_one(seconds)
 
     def _look(self, path: str | Path) -> Display:
         """How frames are shown. torchcodec tells of no mirror, so PyAV is asked where it is installed."""
         metadata = self._decoder.metadata
-        if (av := import_av()) is not None:
+        av = import_av()
+        if av is not None:
             try:
                 return first_look(path)
             except (ProcessingError, av.error.FFmpegError, OSError):
@@ -123,7 +139,9 @@ class TorchcodecReader:
         stored = (height, width) if self._turns % 2 else (width, height)
         aspect = Fraction(metadata.pixel_aspect_ratio or 1)
         matrix = read_matrix(path) if recognised(path) == "mov" else None
-        return Display.turned(stored, self._turns, aspect) if matrix is None else Display.of(stored, matrix, aspect)
+        if matrix is None:
+            return Display.turned(stored, self._turns, aspect)
+        return Display.of(stored, matrix, aspect)
 
     def _shown(self, frames: np.ndarray) -> np.ndarray:
         """Frames (T, height, width, 3), which torchcodec has turned, as they are displayed."""
@@ -134,15 +152,20 @@ class TorchcodecReader:
 
     def _together(self, seconds: np.ndarray) -> np.ndarray:
         inside = seconds[seconds < self._end]
-        parts = [self._decoder.get_frames_played_at(inside.tolist()).data.numpy()] if len(inside) else []
-        if len(inside) < len(seconds):
+        beyond = len(seconds) - len(inside)
+        parts = []
+        if len(inside):
+            parts.append(self._decoder.get_frames_played_at(inside.tolist()).data.numpy())
+        if beyond:
             last = self._decoder.get_frame_at(self._count - 1).data.numpy()
-            parts.append(np.repeat(last[None], len(seconds) - len(inside), axis=0))
-        return self._shown(np.concatenate(parts) if len(parts) > 1 else parts[0])
+            parts.append(np.repeat(last[None], beyond, axis=0))
+        frames = np.concatenate(parts) if len(parts) > 1 else parts[0]  # (T, height, width, 3)
+        return self._shown(frames)
 
     def _one_by_one(self, seconds: np.ndarray) -> np.ndarray:
         """Slower, and tells where the damage begins."""
-        frames, good = [], self._begin
+        frames = []
+        good = self._begin  # where the frames end that can be decoded
         for second in seconds.tolist():
             try:
                 frame = self._decoder.get_frame_played_at(min(second, self._end - TIME_TOLERANCE))
@@ -154,7 +177,10 @@ class TorchcodecReader:
 
     def _shorten(self, good: float, reason: Exception) -> NoReturn:
         """Ends the video where the frames after a good one cannot be decoded any more."""
-        while good < self._end and (end := self._end_of_frame(good + TIME_TOLERANCE)) is not None and end > good:
+        while good < self._end:
+            end = self._end_of_frame(good + TIME_TOLERANCE)
+            if end is None or end <= good:
+                break
             good = end
         good = min(good, self._end - 1 / self.frame_rate)
         if good <= self._begin:
