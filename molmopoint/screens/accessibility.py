@@ -8,6 +8,9 @@ from typing import Any
 
 _STATES = ("checked", "disabled", "expanded", "selected", "pressed", "invalid", "focused")
 _ELEMENT, _DOCUMENT, _FRAGMENT = 1, 9, 11
+"""Types of nodes, as the DOM numbers them."""
+_LONGEST_NAME = 200
+"""Letters of a name that are kept."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,19 @@ def described(document: Mapping[str, Any], accessible: Sequence[Mapping[str, Any
         document: the root of `DOM.getDocument` with all that lies below it.
         accessible: nodes of `Accessibility.getFullAXTree` of all frames.
     """
-    told = {node["backendDOMNodeId"]: node for node in accessible if not node.get("ignored") and "backendDOMNodeId" in node}
+    told = {}
+    for node in accessible:
+        if not node.get("ignored") and "backendDOMNodeId" in node:
+            told[node["backendDOMNodeId"]] = node
     return [_described(node, told.get(node["backendNodeId"])) for node in _elements(document)]
 
 
 def frames_in(tree: Mapping[str, Any]) -> list[str]:
     """Ids of all frames of a `Page.getFrameTree`, the outermost first."""
-    return [tree["frame"]["id"], *(frame for child in tree.get("childFrames", ()) for frame in frames_in(child))]
+    frames = [tree["frame"]["id"]]
+    for child in tree.get("childFrames", ()):
+        frames += frames_in(child)
+    return frames
 
 
 def _elements(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -53,7 +62,8 @@ def _elements(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         if here["nodeType"] == _ELEMENT:
             yield here
         below = [root for root in here.get("shadowRoots", ()) if root.get("shadowRootType") == "open"]
-        below += [here["contentDocument"]] if "contentDocument" in here else []
+        if "contentDocument" in here:
+            below.append(here["contentDocument"])
         below += here.get("children", ())
         waiting.extend(reversed(below))
 
@@ -62,9 +72,13 @@ def _described(node: Mapping[str, Any], told: Mapping[str, Any] | None) -> Descr
     tag = node["nodeName"]
     if told is None:
         return Described(tag)
+    role = str(told.get("role", {}).get("value", ""))
     name = " ".join(str(told.get("name", {}).get("value", "")).split())
-    states = {entry["name"]: _truth(entry["value"].get("value")) for entry in told.get("properties", ()) if entry["name"] in _STATES}
-    return Described(tag, str(told.get("role", {}).get("value", "")), name[:200], states)
+    states = {}
+    for entry in told.get("properties", ()):
+        if entry["name"] in _STATES:
+            states[entry["name"]] = _truth(entry["value"].get("value"))
+    return Described(tag, role, name[:_LONGEST_NAME], states)
 
 
 def _truth(value: Any) -> bool | str:

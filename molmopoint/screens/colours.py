@@ -19,6 +19,8 @@ _EVEN = 6
 """Steps of a channel that nobody tells apart."""
 _MOST = 20_000
 """Pixels that are looked at."""
+_SMALLEST_DRAWING = 8
+"""Pixels of a drawing below which its colour is not told."""
 
 _HUES = (
     (13, "red"), (18, None), (40, "orange"), (45, None), (66, "yellow"), (72, None), (163, "green"), (188, None), (252, "blue"),
@@ -26,6 +28,10 @@ _HUES = (
     (288, "purple"), (300, None), (342, "pink"), (347, None), (361, "red"),
 )  # fmt: skip
 """Where each colour ends on the circle of hues, in degrees; None lies between two names."""
+
+_HUE_ENDS = np.array([end for end, _ in _HUES])
+_HUE_NAMES = np.array([-1 if name is None else COLOURS.index(name) for _, name in _HUES])
+_BLACK, _WHITE, _GRAY = (COLOURS.index(name) for name in ("black", "white", "gray"))
 
 
 def name_of(rgb: np.ndarray) -> np.ndarray:
@@ -38,26 +44,27 @@ def name_of(rgb: np.ndarray) -> np.ndarray:
         (...) int64; -1 for what lies between two names.
     """
     values = np.asarray(rgb, dtype=np.float64)
-    high, low = values.max(axis=-1), values.min(axis=-1)
+    high = values.max(axis=-1)
+    low = values.min(axis=-1)
     spread = high - low
     saturation = np.where(high > 0, spread / np.maximum(high, 1), 0)
+    by_hue = _HUE_NAMES[np.minimum(np.searchsorted(_HUE_ENDS, _hue(values), side="right"), len(_HUE_ENDS) - 1)]
+    # Pale and dull colours have no sure name, unless they are so pale that they are a grey.
+    is_dull = (saturation < 0.25) | (spread < 40)
+    is_grey = (saturation < 0.16) | (spread < 22)
+    grey = np.select([high < 60, low > 238, (high > 90) & (low < 215)], [_BLACK, _WHITE, _GRAY], -1)
+    return np.where(is_grey, grey, np.where(is_dull, -1, by_hue))
+
+
+def _hue(values: np.ndarray) -> np.ndarray:
+    """(...) degrees on the circle of hues, red at 0, of colours (..., 3) float64."""
     red, green, blue = values[..., 0], values[..., 1], values[..., 2]
-    safe = np.maximum(spread, 1e-9)
-    hue = (
-        np.select(
-            [high == red, high == green],
-            [(green - blue) / safe % 6, (blue - red) / safe + 2],
-            (red - green) / safe + 4,
-        )
-        * 60
-    )
-    ends = np.array([end for end, _ in _HUES])
-    by_hue = np.array([-1 if name is None else COLOURS.index(name) for _, name in _HUES])
-    named = by_hue[np.minimum(np.searchsorted(ends, hue, side="right"), len(ends) - 1)]
-    named = np.where((saturation < 0.25) | (spread < 40), -1, named)  # pale and dull colours have no sure name
-    grey = (saturation < 0.16) | (spread < 22)
-    shade = np.select([high < 60, low > 238, (high > 90) & (low < 215)], [0, 1, 2], -1)
-    return np.where(grey, shade, named)
+    high = values.max(axis=-1)
+    spread = np.maximum(high - values.min(axis=-1), 1e-9)
+    if_red = (green - blue) / spread % 6
+    if_green = (blue - red) / spread + 2
+    if_blue = (red - green) / spread + 4
+    return 60 * np.select([high == red, high == green], [if_red, if_green], if_blue)
 
 
 def colour_of(pixels: np.ndarray, box: Box, is_surface: bool) -> str | None:
@@ -73,20 +80,23 @@ def colour_of(pixels: np.ndarray, box: Box, is_surface: bool) -> str | None:
     inside = cut(pixels, box)
     if not inside.size:
         return None
-    ground = _commonest(_rim(pixels, box))
+    ground = _commonest(_rim(pixels, box))  # (3,)
     flat = inside.reshape(-1, 3)
-    flat = flat[:: max(1, len(flat) // _MOST)]
-    surface = _commonest(flat)
-    if is_surface and np.abs(surface - ground).max() > _SURFACE:
+    flat = flat[:: max(1, len(flat) // _MOST)]  # (n, 3)
+    if is_surface and _apart(_commonest(flat), ground) > _SURFACE:
         return _prevailing(flat, _FILL)
     drawn = flat[np.abs(flat.astype(np.int64) - ground).max(axis=1) > _APART]
-    return _prevailing(drawn, _GLYPH) if len(drawn) >= 8 else None
+    if len(drawn) < _SMALLEST_DRAWING:
+        return None
+    return _prevailing(drawn, _GLYPH)
 
 
 def has_surface(pixels: np.ndarray, box: Box) -> bool:
     """Whether most of a box has another colour than the ground around it."""
     inside = cut(pixels, box).reshape(-1, 3)
-    return bool(len(inside)) and int(np.abs(_commonest(inside) - _commonest(_rim(pixels, box))).max()) > _SURFACE
+    if not len(inside):
+        return False
+    return _apart(_commonest(inside), _commonest(_rim(pixels, box))) > _SURFACE
 
 
 def is_blank(pixels: np.ndarray, box: Box) -> bool:
@@ -94,8 +104,9 @@ def is_blank(pixels: np.ndarray, box: Box) -> bool:
     inside = cut(pixels, box).reshape(-1, 3).astype(np.int64)
     if not len(inside):
         return True
-    is_even = int((inside.max(axis=0) - inside.min(axis=0)).max()) <= _EVEN
-    return is_even and int(np.abs(inside[0] - _commonest(_rim(pixels, box))).max()) <= _EVEN
+    if _apart(inside.max(axis=0), inside.min(axis=0)) > _EVEN:
+        return False
+    return _apart(inside[0], _commonest(_rim(pixels, box))) <= _EVEN
 
 
 def cut(pixels: np.ndarray, box: Box) -> np.ndarray:
@@ -117,9 +128,14 @@ def _rim(pixels: np.ndarray, box: Box) -> np.ndarray:
     return rim if len(rim) else cut(pixels, box).reshape(-1, 3)
 
 
+def _apart(first: np.ndarray, second: np.ndarray) -> int:
+    """By how much two colours (3,) int64 differ in the channel in which they differ most."""
+    return int(np.abs(first - second).max())
+
+
 def _commonest(colours: np.ndarray) -> np.ndarray:
     """(3,) int64: the commonest colour of (n, 3), coarsely."""
-    coarse = (colours.astype(np.int64) >> 3) @ np.array([1 << 10, 1 << 5, 1])
+    coarse = (colours.astype(np.int64) >> 3) @ np.array([1 << 10, 1 << 5, 1])  # (n,): five bits of each channel
     values, counts = np.unique(coarse, return_counts=True)
     most = colours[coarse == values[counts.argmax()]]
     return most.astype(np.float64).mean(axis=0).round().astype(np.int64)
@@ -130,4 +146,6 @@ def _prevailing(colours: np.ndarray, share: float) -> str | None:
     names = name_of(colours)
     counts = np.bincount(names[names >= 0], minlength=len(COLOURS))
     best = int(counts.argmax())
-    return COLOURS[best] if counts[best] >= share * len(names) else None
+    if counts[best] < share * len(names):
+        return None
+    return COLOURS[best]

@@ -124,17 +124,18 @@ paint brush: brush | brush, paintbrush, paint-brush
 """
 
 
-def _rows() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+def _read_table() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     rows = {}
     for line in _TABLE.strip().splitlines():
-        names, stems = line.split(" | ")
+        names, spellings = line.split(" | ")
         main, _, others = names.partition(":")
         synonyms = tuple(name.strip() for name in others.split(",") if name.strip())
-        rows[main] = (synonyms, tuple(stem.strip() for stem in stems.split(",")))
+        stems = tuple(stem.strip() for stem in spellings.split(","))
+        rows[main] = (synonyms, stems)
     return rows
 
 
-_ROWS = _rows()
+_ROWS = _read_table()
 
 SYNONYMS: dict[str, tuple[str, ...]] = {name: synonyms for name, (synonyms, _) in _ROWS.items()}
 """Names of the icons, each with what else they are called."""
@@ -171,7 +172,8 @@ def icon_of(hints: Iterable[str]) -> str | None:
         for stem in _spellings(hint):
             if stem in _BY_STEM:
                 return _BY_STEM[stem]
-            if (words := stem.replace("-", " ")) in _BY_WORD:
+            words = stem.replace("-", " ")
+            if words in _BY_WORD:
                 return _BY_WORD[words]
     return None
 
@@ -179,10 +181,10 @@ def icon_of(hints: Iterable[str]) -> str | None:
 def _spellings(hint: str) -> Sequence[str]:
     """A hint as it is, then without the prefix of its set and the words of its style."""
     stem = hint.strip().lower().replace("_", "-").replace(" ", "-")
-    stem = stem.rsplit("/", 1)[-1].split("?")[0].removesuffix(".svg").removesuffix(".png").removeprefix("#")
-    spellings = [stem]
+    stem = stem.rsplit("/", 1)[-1].split("?")[0]  # of an address, the name of the file
+    stem = stem.removesuffix(".svg").removesuffix(".png").removeprefix("#")
     bare = _PREFIX.sub("", stem)
-    spellings.append(bare)
+    spellings = [stem, bare]
     while (shorter := _STYLE.sub("", bare)) != bare:
         bare = shorter
         spellings.append(bare)

@@ -7,7 +7,6 @@ ground, are left out.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,8 @@ SEEN = 0.5
 SEEN_LARGE = 0.2
 LARGE = 120.0
 """Shorter side, in pixels of the page, from which an element is large."""
+LARGEST_ICON = 48.0
+"""Longer side, in pixels of the page, up to which a picture that is named like an icon is one."""
 SMALLEST = 5.0
 """Shorter side below which nobody can point at an element, in pixels of the page."""
 
@@ -42,18 +43,29 @@ def seen_part(box: Box, seen: Sequence[str], whole: float) -> tuple[Box, float] 
         The rectangle without the rows and columns at its edges in which hardly anything is seen, and the part of the whole
         element that is seen; None if nothing is.
     """
-    grid = np.array([[place == "1" for place in row] for row in seen], dtype=bool)
+    grid = np.array([list(row) for row in seen]) == "1"  # (rows, columns)
     if not grid.any():
         return None
-    # Round corners and gaps between lines hide some places of a row that is seen all the same.
-    rows = np.flatnonzero(grid.mean(axis=1) >= 0.5 * grid.mean(axis=1).max())
-    columns = np.flatnonzero(grid.mean(axis=0) >= 0.5 * grid.mean(axis=0).max())
     left, top, right, bottom = map(float, box)
-    wide, high = (right - left) / grid.shape[1], (bottom - top) / grid.shape[0]
-    first, last = (int(columns[0]), int(rows[0])), (int(columns[-1]) + 1, int(rows[-1]) + 1)
-    part = (left + wide * first[0], top + high * first[1], left + wide * last[0], top + high * last[1])
+    cell_width = (right - left) / grid.shape[1]
+    cell_height = (bottom - top) / grid.shape[0]
+    first_row, end_row = _seen_range(grid.mean(axis=1))
+    first_column, end_column = _seen_range(grid.mean(axis=0))
+    part = (
+        left + cell_width * first_column,
+        top + cell_height * first_row,
+        left + cell_width * end_column,
+        top + cell_height * end_row,
+    )
     share = float(grid.mean()) * (right - left) * (bottom - top) / max(whole, 1e-9)
     return part, min(1.0, share)
+
+
+def _seen_range(shares: np.ndarray) -> tuple[int, int]:
+    """The first of some rows, or columns, that are seen, and the one after the last, from the share of each that is."""
+    # Round corners and gaps between lines hide some places of a row that is seen all the same.
+    seen = np.flatnonzero(shares >= 0.5 * shares.max())
+    return int(seen[0]), int(seen[-1]) + 1
 
 
 def seen_boxes(parts: Sequence[Mapping[str, Any]]) -> tuple[Box, ...]:
@@ -62,7 +74,8 @@ def seen_boxes(parts: Sequence[Mapping[str, Any]]) -> tuple[Box, ...]:
     Args:
         parts: its rectangles, each with `box`, `seen` and `whole` as `seen_part` takes them.
     """
-    boxes, surface, visible = [], 0.0, 0.0
+    boxes = []
+    surface = visible = 0.0
     for part in parts:
         whole = float(part["whole"])
         surface += whole
@@ -89,8 +102,10 @@ def read_screen(found: Mapping[str, Any], pixels: np.ndarray, address: str = "",
         address: of the page.
         view: name of the view.
     """
-    scale = pixels.shape[1] / found["width"]
-    elements, left_out = [], int(found["leftOut"])
+    height, width = pixels.shape[:2]
+    scale = width / found["width"]
+    elements = []
+    left_out = int(found["leftOut"])
     wordless = {told["number"] for told in found["elements"] if not told["icon"] and not told["text"]}
     for told in found["elements"]:
         if told["icon"] and told["within"] in wordless:
@@ -100,32 +115,57 @@ def read_screen(found: Mapping[str, Any], pixels: np.ndarray, address: str = "",
             left_out += 1
         else:
             elements.append(element)
-    size = pixels.shape[1], pixels.shape[0]
-    return Screen(size, tuple(elements), pixels, address, view, left_out, int(found["missed"]))
+    return Screen((width, height), tuple(elements), pixels, address, view, left_out, int(found["missed"]))
 
 
 def _element(told: Mapping[str, Any], pixels: np.ndarray, scale: float) -> Element | None:
-    boxes = seen_boxes(told["parts"])
-    if not boxes:
+    seen = seen_boxes(told["parts"])
+    if not seen:
         return None
-    boxes = tuple((left * scale, top * scale, right * scale, bottom * scale) for left, top, right, bottom in boxes)
-    if is_blank(pixels, boxes[0]):
+    boxes = []
+    for left, top, right, bottom in seen:
+        boxes.append((left * scale, top * scale, right * scale, bottom * scale))
+    largest = boxes[0]
+    if is_blank(pixels, largest):
         return None
-    kind = kind_of(told["role"], told["tag"], told["type"], told["classes"])
-    if kind == "button" and told["popup"] in ("listbox", "menu", "true") and told["text"]:
-        kind = "dropdown"
+
     icon = icon_of(told["hints"]) if told["hints"] else None
-    if told["icon"] and kind not in ("image", "avatar"):
-        kind = "icon"
-    if kind == "image" and icon is not None and max(boxes[0][2] - boxes[0][0], boxes[0][3] - boxes[0][1]) <= 48 * scale:
-        kind = "icon"
+    is_icon_size = _long_side(largest) <= LARGEST_ICON * scale
+    kind = _kind(told, may_be_icon=icon is not None and is_icon_size)
     if kind in ("image", "avatar"):
         icon = None
-    colour = colour_of(pixels, boxes[0], kind in _SURFACES) if kind in _COLOURED else None
-    element = Element(kind, boxes, told["name"], told["text"], states_of(kind, told["states"]), colour, icon, role=told["role"])
-    areas = tuple(AREAS[area] for area in told["areas"] if area in AREAS)
-    also = "button" if kind == "link" and has_surface(pixels, boxes[0]) else None
-    return dataclasses.replace(element, row=told["row"], series=told["series"], areas=areas, also=also)
+    colour = colour_of(pixels, largest, kind in _SURFACES) if kind in _COLOURED else None
+    is_like_button = kind == "link" and has_surface(pixels, largest)
+    return Element(
+        kind=kind,
+        boxes=tuple(boxes),
+        name=told["name"],
+        text=told["text"],
+        states=states_of(kind, told["states"]),
+        colour=colour,
+        icon=icon,
+        row=told["row"],
+        series=told["series"],
+        areas=tuple(AREAS[area] for area in told["areas"] if area in AREAS),
+        role=told["role"],
+        also="button" if is_like_button else None,
+    )
+
+
+def _kind(told: Mapping[str, Any], *, may_be_icon: bool) -> str:
+    """What an element is; a picture may be an icon by its name and its size."""
+    kind = kind_of(told["role"], told["tag"], told["type"], told["classes"])
+    if kind == "button" and told["popup"] in ("listbox", "menu", "true") and told["text"]:
+        return "dropdown"
+    if told["icon"] and kind not in ("image", "avatar"):
+        return "icon"
+    if kind == "image" and may_be_icon:
+        return "icon"
+    return kind
+
+
+def _long_side(box: Box) -> float:
+    return max(box[2] - box[0], box[3] - box[1])
 
 
 def _short_side(box: Box) -> float:

@@ -20,8 +20,13 @@ class Noun:
 
 def _noun(*names: str) -> Noun:
     """Names with regular plurals; "check box/check boxes" gives an irregular one."""
-    pairs = [name.partition("/") for name in names]
-    return Noun(tuple(one for one, _, _ in pairs), tuple(many or f"{one}s" for one, _, many in pairs))
+    singular = []
+    plural = []
+    for name in names:
+        one, _, many = name.partition("/")
+        singular.append(one)
+        plural.append(many or f"{one}s")
+    return Noun(tuple(singular), tuple(plural))
 
 
 NOUNS: dict[str, Noun] = {
@@ -75,6 +80,10 @@ AREAS = {
 """Parts of a screen by their role, with the words for them."""
 
 
+_WORDS_OF_CHECKED = {"switch": ("off", "on"), "checkbox": ("empty", "checked"), "radio button": ("empty", "checked")}
+"""Words for what is not checked and what is, by kind."""
+
+
 def kind_of(role: str, tag: str, input_type: str, classes: str) -> str:
     """The kind of an element.
 
@@ -100,15 +109,16 @@ def states_of(kind: str, told: dict[str, bool | str]) -> frozenset[str]:
     """Words of `STATES` for what the page tells of an element of a kind."""
     words = set()
     checked = told.get("checked")
-    if kind == "switch":
-        words |= {"on"} if checked is True else {"off"} if checked is False else set()
-    elif kind in ("checkbox", "radio button"):
-        words |= {"checked"} if checked is True else {"empty"} if checked is False else set()
+    if kind in _WORDS_OF_CHECKED:
+        if isinstance(checked, bool):  # else it is "mixed", or not told
+            words.add(_WORDS_OF_CHECKED[kind][checked])
     elif checked is True or told.get("selected") is True:
         words.add("selected")
     if kind == "button" and told.get("pressed") is True:
         words.add("selected")
     if kind == "text field" and "empty" in told:
         words.add("empty" if told["empty"] else "filled")
-    words |= {word for word, key in (("disabled", "disabled"), ("open", "expanded"), ("invalid", "invalid")) if told.get(key) is True}
+    for word, state in (("disabled", "disabled"), ("open", "expanded"), ("invalid", "invalid")):
+        if told.get(state) is True:
+            words.add(word)
     return frozenset(words)
