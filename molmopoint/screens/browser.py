@@ -119,11 +119,13 @@ class Browser:
     """
 
     def __init__(self, path: str | None = None, *, everywhere: bool = False, seconds: float = 20.0, most: int = MOST_ELEMENTS) -> None:
-        self.everywhere, self.seconds, self.most = everywhere, seconds, most
+        self.everywhere = everywhere
+        self.seconds = seconds
+        self.most = most
         self.events: Counter[str] = Counter()
         self.version = ""
         self.starts = 0
-        self._path = path or next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+        self._path = path or _installed()
         self._runner: asyncio.Runner | None = None
         self._playwright: Any = None
         self._browser: Any = None
@@ -220,10 +222,10 @@ class Browser:
             await self._restart()
             raise PageFault("slow", f"expected a page that answers within {seconds:g} s, got none; leave it out or allow more") from error
         except Error as error:
-            told = str(error).strip().split("\n", 1)[0]
-            crashed = self._crashed or not self._browser.is_connected() or "crash" in told.lower() or "closed" in told.lower()
+            told = _first_line(error)
+            is_gone = self._crashed or not self._browser.is_connected()
+            kind = "crash" if is_gone or "crash" in told.lower() or "closed" in told.lower() else "broken"
             await self._restart()
-            kind = "crash" if crashed else "broken"
             raise PageFault(kind, f"expected a page that can be drawn, got: {told}; leave it out") from error
 
     async def _first_of(self, doing: Coroutine[Any, Any, _T]) -> _T:
@@ -242,11 +244,13 @@ class Browser:
     async def _launch(self) -> None:
         from playwright.async_api import Error
 
-        flags = [*_FLAGS, *([] if self.everywhere else [_NO_NAMES])]
+        flags: list[str] = list(_FLAGS)
+        if not self.everywhere:
+            flags.append(_NO_NAMES)
         try:
             self._browser = await self._playwright.chromium.launch(executable_path=self._path, args=flags)
         except Error as error:
-            told = str(error).strip().split("\n", 1)[0]
+            told = _first_line(error)
             where = self._path or "Playwright's folder"
             raise MolmoPointError(
                 f"expected Chromium at {where}, got: {told}; install it (apt install chromium, or playwright install chromium), "
@@ -329,7 +333,7 @@ class Browser:
                 raise PageFault("slow", f"expected a page at {address} within {self.seconds:g} s, got nothing; leave it out") from None
             return
         except Error as error:
-            told = str(error).strip().split("\n", 1)[0]
+            told = _first_line(error)
             if self._crashed or "crash" in told.lower():
                 raise PageFault("crash", f"expected a page at {address}, got one that crashed; leave it out") from error
             if "Download is starting" in told or "ERR_ABORTED" in told:
@@ -350,8 +354,12 @@ class Browser:
           document.body.setAttribute("style", style);
           document.body.innerHTML = body;
         }"""
-        pairs = [part.split("=", 1) for part in attributes.split() if "=" in part]
-        await self._page.evaluate(code, [body, [[name, value.strip('"')] for name, value in pairs], style])
+        pairs = []
+        for attribute in attributes.split():
+            name, sign, value = attribute.partition("=")
+            if sign:
+                pairs.append([name, value.strip('"')])
+        await self._page.evaluate(code, [body, pairs, style])
 
     async def _act(self, steps: Sequence[Step]) -> None:
         from playwright.async_api import Error
@@ -360,7 +368,7 @@ class Browser:
             try:
                 await step.run(self._page, 1000 * self.seconds)
             except Error as error:
-                told = str(error).strip().split("\n", 1)[0]
+                told = _first_line(error)
                 if self._crashed:
                     raise
                 raise PageFault("step", f"expected to {step}, got: {told}; correct the step") from error
@@ -387,8 +395,9 @@ class Browser:
                 accessible += (await self._devtools.send("Accessibility.getFullAXTree", {"frameId": frame}))["nodes"]
             entries = described(document, accessible)
             told = [(i, entry.role, entry.name, entry.states) for i, entry in enumerate(entries) if entry.role]
-            options = {"most": self.most, "told": told, "tags": " ".join(entry.tag for entry in entries)}
-            found = await self._evaluate(f"{self._script}({json.dumps(options)})")
+            tags = " ".join(entry.tag for entry in entries)
+            options = json.dumps({"most": self.most, "told": told, "tags": tags})
+            found = await self._evaluate(f"{self._script}({options})")
             if found is not None:
                 return found
         raise PageFault("broken", "expected a page that holds still, got one that changes all the time; wait for it in a step")
@@ -419,6 +428,20 @@ class Browser:
             told = answer["exceptionDetails"].get("exception", {}).get("description", "an exception").split("\n", 1)[0]
             raise PageFault("broken", f"expected a page that can be read, got: {told}; leave it out")
         return answer["result"].get("value")
+
+
+def _installed() -> str | None:
+    """The program of a browser that is installed, if one is."""
+    for name in _BROWSERS:
+        path = shutil.which(name)
+        if path:
+            return path
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    """What Playwright tells, without its log."""
+    return str(error).strip().split("\n", 1)[0]
 
 
 def _loop_runs() -> bool:

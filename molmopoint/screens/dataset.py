@@ -13,8 +13,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,15 +58,20 @@ def addresses_of(sources: Sequence[str]) -> list[str]:
             continue
         path = Path(source)
         if path.is_dir():
-            pages = sorted(page for page in path.rglob("*") if page.suffix.lower() in PAGE_SUFFIXES and page.is_file())
-            if not pages:
-                raise MolmoPointError(f"expected HTML files in {source!r}, got none; name another folder")
-            found.update((page.resolve().as_uri(), None) for page in pages)
+            for page in _pages_in(path):
+                found[page.resolve().as_uri()] = None
         elif path.is_file():
             found[path.resolve().as_uri()] = None
         else:
             raise MolmoPointError(f"expected an HTML file, a folder or an address, got {source!r}; write addresses with http://")
     return list(found)
+
+
+def _pages_in(folder: Path) -> list[Path]:
+    pages = [path for path in folder.rglob("*") if path.suffix.lower() in PAGE_SUFFIXES and path.is_file()]
+    if not pages:
+        raise MolmoPointError(f"expected HTML files in {str(folder)!r}, got none; name another folder")
+    return sorted(pages)
 
 
 @dataclass
@@ -99,9 +105,15 @@ class Drawn:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         fields = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
-        counted = dict(sorted(Counter(kind for _, kind, _ in self.faults).items()))
-        faults = [{"address": address, "kind": kind, "message": message} for address, kind, message in self.faults]
-        return {**fields, "faults": faults, "faults_by_kind": counted, "events": dict(self.events), "kinds": dict(self.kinds)}
+        fields["faults"] = []
+        by_kind: Counter[str] = Counter()
+        for address, kind, message in self.faults:
+            fields["faults"].append({"address": address, "kind": kind, "message": message})
+            by_kind[kind] += 1
+        fields["events"] = dict(self.events)
+        fields["kinds"] = dict(self.kinds)
+        fields["faults_by_kind"] = dict(sorted(by_kind.items()))
+        return fields
 
 
 @dataclass(frozen=True)
@@ -144,7 +156,8 @@ def draw_pages(
     if out.exists() and not out.is_dir():
         raise MolmoPointError(f"expected a folder to write to, got the file {str(out)!r}; name another one")
     (out / "images").mkdir(parents=True, exist_ok=True)
-    drawn, pictures = Drawn(), list[_Picture]()
+    drawn = Drawn()
+    pictures: list[_Picture] = []
     pages = _Pages(out, browser, views, script or Script())
     for number, address in enumerate(addresses, start=1):
         try:
@@ -154,7 +167,8 @@ def draw_pages(
         except PageFault as fault:
             drawn.faults.append((address, fault.kind, str(fault)))
             progress(f"{address}: {fault.kind}")
-    drawn.pictures, drawn.events = len(pictures), browser.events
+    drawn.pictures = len(pictures)
+    drawn.events = browser.events
     _write_rows(pictures, out, drawn, questions, seed)
     with written_whole(out / "report.json") as path:
         path.write_text(json.dumps(drawn.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -163,11 +177,21 @@ def draw_pages(
 
 def row_of(query: ScreenQuery, image: str, number: int) -> Record:
     """A question as a row of training data."""
-    points = tuple(RecordPoint(round(x, 1), round(y, 1)) for x, y in (target.point for target in query.targets))
+    points = []
+    for target in query.targets:
+        x, y = target.point
+        points.append(RecordPoint(round(x, 1), round(y, 1)))
     return Record(
-        number, (image,), prompts=(f"Point to {query.prompt}",), label=query.label, points=points or None,
-        coords="pixel" if points else None, no_points=not points, style="pointing", source=SOURCE,
-    )  # fmt: skip
+        number,
+        (image,),
+        prompts=(f"Point to {query.prompt}",),
+        label=query.label,
+        points=tuple(points) or None,
+        coords="pixel" if points else None,
+        no_points=not points,
+        style="pointing",
+        source=SOURCE,
+    )
 
 
 def target_of(query: ScreenQuery, image: str, number: int) -> dict[str, Any]:
@@ -202,53 +226,87 @@ class _Pages:
 
 
 def _write_rows(pictures: Sequence[_Picture], out: Path, drawn: Drawn, questions: int, seed: int) -> None:
-    records, targets, seen = [], [], []
-    names = list(dict.fromkeys(element.label for picture in pictures for element in picture.screen.elements if element.label))[:_MOST_NAMES]
+    """Asks about all pictures and writes rows, targets, elements and the contact sheet."""
+    names = _names_on(pictures)
+    records: list[Record] = []
+    targets: list[dict[str, Any]] = []
+    seen: list[dict[str, Any]] = []
     for i, picture in enumerate(pictures):
         screen = picture.screen
         drawn.elements += len(screen.elements)
         drawn.left_out += screen.left_out
         drawn.missed += screen.missed
-        seen.append(
-            {"image": picture.name, "address": screen.address, "view": screen.view, "elements": list(map(element_fields, screen.elements))}
-        )
-        queries = draw_questions(np.random.default_rng([seed, i]), screen, questions, absent_names=names) if screen.elements else ()
+        elements = [element_fields(element) for element in screen.elements]
+        seen.append({"image": picture.name, "address": screen.address, "view": screen.view, "elements": elements})
+
+        queries: Sequence[ScreenQuery] = ()
+        if screen.elements:
+            queries = draw_questions(np.random.default_rng([seed, i]), screen, questions, absent_names=names)
         drawn.empty += not queries
         for query in queries:
             number = len(records) + 1
             records.append(row_of(query, picture.name, number))
             targets.append(target_of(query, picture.name, number))
             drawn.kinds[query.kind if query.targets else f"{query.kind}, absent"] += 1
+
     drawn.rows = len(records)
     with written_whole(out / "data.jsonl") as path:
         write_records(path, records)
-    for file, rows in (("targets.jsonl", targets), ("elements.jsonl", seen)):
-        with written_whole(out / file) as path:
-            path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    _write_lines(out / "targets.jsonl", targets)
+    _write_lines(out / "elements.jsonl", seen)
     if records:
         with written_whole(out / "sheet.png") as path:
             contact_sheet(records, out, seed=seed).save(path)
 
 
+def _names_on(pictures: Sequence[_Picture]) -> list[str]:
+    """Names of the elements of all pictures, each once, in order; not all of very many."""
+    names: dict[str, None] = {}
+    for picture in pictures:
+        for element in picture.screen.elements:
+            if element.label:
+                names[element.label] = None
+    return list(names)[:_MOST_NAMES]
+
+
+def _write_lines(target: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as lines of JSON."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    with written_whole(target) as path:
+        path.write_text("".join(lines), encoding="utf-8")
+
+
 def element_fields(element: Element) -> dict[str, Any]:
     """An element for JSON."""
     fields = {
-        "kind": element.kind, "role": element.role, "name": element.name, "text": element.text, "states": sorted(element.states),
-        "colour": element.colour, "icon": element.icon, "areas": list(element.areas), "row": element.row,
-        "also": element.also, "boxes": _rounded(element),
-    }  # fmt: skip
+        "kind": element.kind,
+        "role": element.role,
+        "name": element.name,
+        "text": element.text,
+        "states": sorted(element.states),
+        "colour": element.colour,
+        "icon": element.icon,
+        "areas": list(element.areas),
+        "row": element.row,
+        "also": element.also,
+        "boxes": _rounded(element),
+    }
     return {name: value for name, value in fields.items() if value not in (None, "", [])}
 
 
 def _rounded(element: Element) -> list[list[float]]:
-    return [[round(value, 1) for value in box] for box in element.boxes]
+    boxes = []
+    for box in element.boxes:
+        boxes.append([round(value, 1) for value in box])
+    return boxes
 
 
 def short_name(address: str) -> str:
     """A few letters of an address, for names of files."""
     parts = urlsplit(address)
-    stem = os.path.splitext(parts.path.rstrip("/").rsplit("/", 1)[-1])[0] or parts.hostname or "page"  # noqa: PTH122
-    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "-" for letter in stem)
+    last = parts.path.rstrip("/").rsplit("/", 1)[-1]
+    stem = os.path.splitext(last)[0] or parts.hostname or "page"  # noqa: PTH122
+    kept = re.sub(r"[^A-Za-z0-9_-]", "-", stem)
     return kept.strip("-")[:40] or "page"
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,17 +63,17 @@ class Step:
         elif self.action == "go":
             await page.goto(self.target, timeout=timeout)
         elif self.action == "fill":
-            place = (
-                page.locator(self._selector) if self._selector else page.get_by_label(self.target).or_(page.get_by_placeholder(self.target))
-            )
-            await place.first.fill(self.text, timeout=timeout)
+            await self._find(page, _field).first.fill(self.text, timeout=timeout)
+        elif self.action == "click":
+            await self._find(page, _named).first.click(timeout=timeout)
         else:
-            place = page.locator(self._selector) if self._selector else _named(page, self.target)
-            await getattr(place.first, self.action)(timeout=timeout)
+            await self._find(page, _named).first.hover(timeout=timeout)
 
-    @property
-    def _selector(self) -> str:
-        return self.target if self.target.startswith("css=") else ""
+    def _find(self, page: Any, by_name: Callable[[Any, str], Any]) -> Any:
+        """The locator of the target: by its selector, if it is one, or else by its name."""
+        if self.target.startswith("css="):
+            return page.locator(self.target)
+        return by_name(page, self.target)
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,11 @@ def _step(number: int, fields: Any) -> Step:
     if (action == "fill") != ("text" in fields) or not isinstance(text, str):
         raise MolmoPointError(f"{where}: expected text beside fill, and only there, got {text!r}; correct it")
     return Step(action, target, text)
+
+
+def _field(page: Any, name: str) -> Any:
+    """The field with a label or a placeholder."""
+    return page.get_by_label(name).or_(page.get_by_placeholder(name))
 
 
 def _named(page: Any, name: str) -> Any:
