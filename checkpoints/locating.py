@@ -1,10 +1,10 @@
-"""From what a user names to the files of a model, and to the family it belongs to."""
+"""From what a user names to the files of a model, and to what kind of model it is."""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from transformers import PretrainedConfig
 
@@ -13,11 +13,6 @@ from molmopoint.errors import CheckpointError
 from molmopoint.files import is_file, is_folder
 from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.remote_code import check_kernels
-
-Family = Literal["molmo_point", "molmo2"]
-"""Model types of the families: MolmoPoint points with grounding tokens, Molmo2 with coordinates as text."""
-
-_TITLES: dict[Family, str] = {"molmo_point": "MolmoPoint", "molmo2": "Molmo2"}
 
 
 def locate(name_or_path: str | Path, revision: str | None = None, *, scores: bool = False) -> tuple[str, str | None]:
@@ -49,15 +44,15 @@ def locate(name_or_path: str | Path, revision: str | None = None, *, scores: boo
     raise CheckpointError(f"expected a name of the zoo, a hub id (owner/name) or a folder, got {name!r}; {hint}")
 
 
-def family_of(source: str, **where: Any) -> Family:
-    """The family of a checkpoint, read from its config.json.
+def model_type_at(source: str, **where: Any) -> str:
+    """The model type that the config.json of a checkpoint states.
 
     Args:
         source: folder or hub id, as `locate` returns it.
         **where: `revision`, `cache_dir`, `token` and the other arguments of `from_pretrained` that say where files come from.
 
     Raises:
-        CheckpointError: there is no such model, it is of another family, or its config asks for code of another repository.
+        CheckpointError: there is no such model, or its config asks for code of another repository.
     """
     try:
         fields, _ = PretrainedConfig.get_config_dict(source, **where)
@@ -69,17 +64,7 @@ def family_of(source: str, **where: Any) -> Family:
             f"expected a table of settings in config.json at {source!r}, got a {type(fields).__name__}; copy the file again"
         )
     check_kernels(fields, source)
-    found = str(fields.get("model_type"))
-    for family in get_args(Family):
-        if found == family:
-            return family
-    known = " or ".join(f"{title} (model_type {kind!r})" for kind, title in _TITLES.items())
-    raise CheckpointError(f"expected a checkpoint of {known}, got model_type {found!r} at {source!r}; choose one of these families")
-
-
-def title_of(family: Family) -> str:
-    """Name of a family for people."""
-    return _TITLES[family]
+    return str(fields.get("model_type"))
 
 
 def _check_folder(folder: Path) -> None:

@@ -18,9 +18,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from molmopoint.backends.result import count_of
 from molmopoint.errors import EvaluationError
 from molmopoint.pipeline import Pointer, PointingResult
-from molmopoint.pipeline.answers import count_of
 
 logger = logging.getLogger(__name__)
 

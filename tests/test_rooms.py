@@ -47,7 +47,7 @@ DOORS: dict[str, set[str]] = {
     "backbone": {"attention", "config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
     "adapters": {"saving"},
     "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving", "adapters", "molmo2"},
-    "molmo2": {"attention", "backbone", "saving"},
+    "molmo2": {"attention", "backbone", "losses", "saving"},
     "decoding": {"tokens", "grammar", "geometry", "points"},
     "video": set(),
     "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},
@@ -58,6 +58,7 @@ DOORS: dict[str, set[str]] = {
     "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing"},
     "registration": {"config", "modeling", "processing"},
     "reward": {
+        "backends",
         "modeling",
         "connector",
         "molmo2",
@@ -71,9 +72,10 @@ DOORS: dict[str, set[str]] = {
         "registration",
         "video",
     },
-    "pipeline": BASICS | NETWORK | ABOVE,
-    "training": BASICS | NETWORK | ABOVE | {"reward"},
-    "eval": BASICS | NETWORK | ABOVE | {"reward", "pipeline", "training"},
+    "backends": BASICS | NETWORK | ABOVE,
+    "pipeline": BASICS | NETWORK | ABOVE | {"backends"},
+    "training": BASICS | NETWORK | ABOVE | {"backends", "reward"},
+    "eval": BASICS | NETWORK | ABOVE | {"backends", "reward", "pipeline", "training"},
 }
 FRONT = {"molmopoint", "__main__", "cli"}
 """The package itself, whose imports are lazy, and the command line: they may import everything."""

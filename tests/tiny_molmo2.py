@@ -8,9 +8,9 @@ import torch
 from toy_processor import SIZE, TEMPLATE, toy_tokenizer
 from transformers import Molmo2Config, Molmo2ImageProcessor, Molmo2Processor, Molmo2VideoProcessor
 
+from molmopoint.molmo2 import Molmo2ForTraining
 from molmopoint.processing import Molmo2PointingProcessor, MolmoPointImageProcessor, MolmoPointVideoProcessor
 from molmopoint.tokens import RELEASED_TOKENS
-from molmopoint.training.molmo2 import Molmo2ForTraining
 
 MOLMO2_TOKENS = RELEASED_TOKENS[:11]
 """Without the grounding tokens at their end."""

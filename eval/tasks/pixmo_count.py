@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from molmopoint.backends.options import COUNTING_TEMPLATE
 from molmopoint.eval.benchmark import Asking, Item, Items, Source
 from molmopoint.eval.layouts.archives import HOW_TO, UrlPictures
 from molmopoint.eval.layouts.boxes import CountingBenchmark, whole_number
 from molmopoint.eval.layouts.parquet_rows import ItemCollector, find_parquet, read_rows, text_of
-from molmopoint.pipeline.options import COUNTING_TEMPLATE
 
 
 class PixmoCount(CountingBenchmark):

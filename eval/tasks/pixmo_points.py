@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from molmopoint.backends.options import POINTING_TEMPLATE
 from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, ShownTruth, Source, Target, View
 from molmopoint.eval.layouts.archives import HOW_TO, UrlPictures
 from molmopoint.eval.layouts.outlines import index_masks, mask_outlines
 from molmopoint.eval.layouts.parquet_rows import ItemCollector, find_parquet, in_size, read_masks, read_rows, text_of
 from molmopoint.metrics.matching import assigned_scores, max_hit_scores
 from molmopoint.metrics.run_lengths import MaskIndex
-from molmopoint.pipeline.options import POINTING_TEMPLATE
 
 NOT_PERCENT = "ground truth beyond 100 percent"
 MASK_OF_NOTHING = "masks of an item without points, not used"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from molmopoint.backends.options import complete_prompt
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, ShownTruth, Source, Target, View
 from molmopoint.eval.layouts.outlines import mask_outlines
 from molmopoint.metrics.matching import max_hit_scores
 from molmopoint.metrics.run_lengths import MaskIndex
-from molmopoint.pipeline.options import complete_prompt
 
 
 @dataclass(frozen=True, eq=False)

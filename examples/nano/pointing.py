@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from molmopoint.backends.options import complete_prompt
 from molmopoint.config import MolmoPointConfig
 from molmopoint.data.questions import KINDS
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.pipeline.options import complete_prompt
 from molmopoint.processing.chat import ChatWriter
 from molmopoint.processing.grounding_answers import EncodedText, encode_answer, write_answer
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row

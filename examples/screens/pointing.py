@@ -21,18 +21,16 @@ from nano.pointing import build_model, metrics_of, selections_of
 from PIL import Image
 from torch import Tensor
 
-from molmopoint.data.records import Record
+from molmopoint.backends.molmopoint import MolmoPointBackend
+from molmopoint.backends.options import complete_prompt
 from molmopoint.geometry import points_to_triples
-from molmopoint.pipeline.options import complete_prompt
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.grounding_answers import EncodedText, encode_answer, write_answer
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
-from molmopoint.training.families import GroundingFamily
 from molmopoint.training.precision import autocast
 from molmopoint.training.prepare import share_equal_crops
-from molmopoint.training.sources import Example
 from screens.alignment import Alignment
 from screens.dense import DenseModel, dense_head, dense_loss, moved, pages_of, targets_of
 from screens.drawing import SHARDS, decode
@@ -80,7 +78,7 @@ class Examples:
     def __init__(self, folder: Path, settings: ScreenSettings) -> None:
         self.processor = MolmoPointProcessor.from_pretrained(folder)
         self.tokenizer, self.settings = self.processor.tokenizer, settings
-        self.family = GroundingFamily(self.processor)
+        self.backend = MolmoPointBackend(self.processor)
         self.template = cache(self._template)
 
     def page(self, png: bytes, row: dict[str, Any], rng: np.random.Generator, kinds: tuple[str, ...] | None) -> Page | None:
@@ -90,30 +88,27 @@ class Examples:
         limit = self.settings.shift
         by = (int(rng.integers(-limit, limit + 1)), int(rng.integers(-limit, limit + 1))) if is_small else (0, 0)
         pixels = moved(pixels, by) if is_small else pixels
-        seen = self.family.see(self.example(Image.fromarray(pixels)))
+        media = self.backend.requests.process_images(Image.fromarray(pixels))
+        trunk = self.backend.requests.build_trunk(media)
         high, wide = pixels.shape[:2]
         chosen = self._choose(row["queries"], by, (wide, high), rng, kinds)
         if not chosen:
             return None
         turns, named = [], []
         for query in chosen:
-            triples = points_to_triples(np.zeros(len(query["points"])), np.array(query["points"]).reshape(-1, 2) + by, seen.metadata)
+            triples = points_to_triples(np.zeros(len(query["points"])), np.array(query["points"]).reshape(-1, 2) + by, media.metadata)
             turns.append((self.turn(query, triples, rng),))
             named += [vector_of(map(tuple, query["mentions"]))] * (len(triples) + 1 if len(triples) else 0)
-        tree = build_row(MessageTree(seen.trunk, turns), self.tokenizer.eos_token_id)
+        tree = build_row(MessageTree(trunk, turns), self.tokenizer.eos_token_id)
         elements = [element for element in row["elements"] if _inside(element, by, (wide, high))]
         middles = np.array([_middle(element) for element in elements]).reshape(-1, 2) + by
-        tokens = points_to_triples(np.zeros(len(elements)), middles, seen.metadata)[:, 0]
+        tokens = points_to_triples(np.zeros(len(elements)), middles, media.metadata)[:, 0]
         places, inverse = np.unique(tokens, return_inverse=True)
         there = np.zeros((len(places), vector_of(()).size), dtype=np.float32)
         for place, element in zip(inverse, elements, strict=True):
             there[place] = np.maximum(there[place], element_vector(element))
         labels = PageLabels(row["elements"], row["letters"], by) if is_small else None
         return Page(share_equal_crops(tree), np.array(named, dtype=np.float32).reshape(-1, there.shape[1]), places, there, labels)
-
-    def example(self, picture: Image.Image) -> Example:
-        """A picture as the library's training takes it."""
-        return Example((Record(1, ("page.png",), label="page", no_points=True),), (picture,))
 
     def turn(self, query: dict[str, Any], triples: np.ndarray, rng: np.random.Generator) -> Turn:
         """A question and its answer as tokens; some noun phrases become another sentence than the usual one."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from molmopoint.backends.clips import is_clip
+from molmopoint.backends.options import complete_prompt, question_options
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 from molmopoint.pipeline import Pointer, PointingResult
-from molmopoint.pipeline.clips import is_clip
-from molmopoint.pipeline.options import complete_prompt, question_options
 
 
 @dataclass

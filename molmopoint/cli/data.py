@@ -16,9 +16,9 @@ from molmopoint.data.importers import FORMATS, Journal, format_options, import_r
 from molmopoint.errors import MolmoPointError
 
 if TYPE_CHECKING:
+    from molmopoint.backends import Backend
     from molmopoint.data.checking import Finding, Report
     from molmopoint.data.records import Record
-    from molmopoint.training.families import GroundingFamily
     from molmopoint.training.measuring import ExampleSizes
 
 EPILOG = "Exit codes: 0 all fine, 1 faults were found (each is named), 2 wrong usage or a source that cannot be read."
@@ -193,7 +193,7 @@ def _measure(records: list[Record], folder: Path, measure: Measuring, report: Re
     from molmopoint.training.measuring import measure_examples
     from molmopoint.training.rules import FormattingRules
 
-    sizes = measure_examples(records, folder, _load_family(measure.model), FormattingRules(), at_most=measure.sample)
+    sizes = measure_examples(records, folder, _load_backend(measure.model), FormattingRules(), at_most=measure.sample)
     known = {finding.row for finding in report.faults}
     for row, reason in sizes.broken:
         if row not in known:
@@ -201,25 +201,21 @@ def _measure(records: list[Record], folder: Path, measure: Measuring, report: Re
     return sizes
 
 
-def _load_family(model: str) -> GroundingFamily:
-    """How a MolmoPoint checkpoint sees pictures and writes answers; of its files only those of the processor are read.
+def _load_backend(model: str) -> Backend:
+    """How a checkpoint sees pictures and writes answers; of its files only those of the processor are read.
 
     Raises:
         CheckpointError: there is no such model, or it is of another family.
     """
+    from molmopoint.backends import backend_class_of, reading
     from molmopoint.checkpoints.locating import locate
-    from molmopoint.errors import CheckpointError
-    from molmopoint.processing import MolmoPointProcessor
     from molmopoint.registration import register
-    from molmopoint.training.families import GroundingFamily
 
     register()
     source, revision = locate(model, None)
-    try:
-        return GroundingFamily(MolmoPointProcessor.from_pretrained(source, revision=revision))
-    except (OSError, ValueError, KeyError) as error:  # how transformers says that files are missing or do not fit
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"expected the processor files of a MolmoPoint model at {source!r}, got: {reason}; check the name") from error
+    family = backend_class_of(source, revision=revision)
+    with reading(source, f"the processor files of a {family.title}", "; check the name"):
+        return family(family.read_processor(source, revision=revision))
 
 
 def _print_sizes(sizes: ExampleSizes, measure: Measuring) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from molmopoint.backends.options import fill_template
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, EvaluationError, MolmoPointError
@@ -28,7 +29,6 @@ from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
 from molmopoint.eval.stored.forms import check_stored, read_stored
 from molmopoint.files import is_file, remove_leftovers
 from molmopoint.files.lock import alone_in
-from molmopoint.pipeline.options import fill_template
 
 STEERABLE = ("drawn", "text", "none")
 """Ways of telling the point that a question of Point-Bench refers to."""

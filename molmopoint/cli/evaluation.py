@@ -119,8 +119,8 @@ def eval_command(
       molmopoint eval vl_rewardbench --model ~/my-reward-model --compare
     """
     leave_if_busy(out / name for name in tasks or [] if not show_list)
+    from molmopoint.backends.options import ABSENCE_TEMPLATE
     from molmopoint.cli.eval_run import EvalCommand, list_benchmarks
-    from molmopoint.pipeline.options import ABSENCE_TEMPLATE
 
     if show_list:
         raise typer.Exit(list_benchmarks())

@@ -12,6 +12,8 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from molmopoint.backends.clips import is_clip
+from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import check_not_overwriting, plan_outputs, write_picture
@@ -19,8 +21,6 @@ from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 from molmopoint.pipeline import Pointer, PointingResult
-from molmopoint.pipeline.clips import is_clip
-from molmopoint.pipeline.options import AnswerOptions, complete_prompt
 from molmopoint.segmentation import Masks, Segmenter, load_segmenter
 
 _PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")

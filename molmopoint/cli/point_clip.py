@@ -11,14 +11,14 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from molmopoint.backends.clips import ClipOptions
+from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import write_picture
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import Pointer, PointingResult
-from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.pipeline.options import AnswerOptions, complete_prompt
 
 
 @dataclass

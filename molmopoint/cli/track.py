@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.markup import escape
 
+from molmopoint.backends.options import complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import write_picture
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import TrackingResult
-from molmopoint.pipeline.options import complete_prompt
 from molmopoint.pipeline.tracking import TrackOptions
 from molmopoint.pipeline.video_writing import check_video_path
 

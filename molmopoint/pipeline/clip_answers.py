@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from molmopoint.backends.options import AnswerOptions
+from molmopoint.backends.requests import Request, RequestBuilder
+from molmopoint.backends.result import PointingResult
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline.batching import run_in_batches
 from molmopoint.pipeline.clip_plans import ClipPlan
-from molmopoint.pipeline.options import AnswerOptions
-from molmopoint.pipeline.requests import Request, RequestBuilder
-from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.windows import Window
 from molmopoint.points import Points
 from molmopoint.tracks.linking import pairs_within

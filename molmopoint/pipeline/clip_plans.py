@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from molmopoint.backends.clips import ClipOptions
+from molmopoint.backends.media import DisplayedMedia
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_folder
-from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.pipeline.visual import Displayed
 from molmopoint.pipeline.windows import (
     Window,
     check_is_clip,
@@ -49,7 +49,7 @@ class ClipPlan:
     """
 
     windows: Sequence[Window]
-    displayed: Displayed
+    displayed: DisplayedMedia
     times: np.ndarray
     size: tuple[int, int]
     rate: float
@@ -97,7 +97,7 @@ class ClipPlanner:
         cues = part.cues()
         parts = self._parts(times, rate, part, fps, answer_tokens, cues)
         windows = windows_of_file(path, times, parts, replace(part, max_fps=rate), cues)
-        displayed = Displayed(clip=path, timestamps=times, start=part.start, end=part.end)
+        displayed = DisplayedMedia(clip=path, timestamps=times, start=part.start, end=part.end)
         return ClipPlan(windows, displayed, times, reader.size, rate, reader.frame_rate)
 
     def _plan_frames(self, clip: Clip, part: ClipOptions, fps: int | None, answer_tokens: int) -> ClipPlan:
@@ -107,7 +107,7 @@ class ClipPlanner:
         cues = part.cues()
         parts = self._parts(times, rate, part, fps, answer_tokens, cues)
         windows = windows_of_frames(frames, times, parts, cues, part.start)
-        displayed = Displayed(clip=frames, timestamps=times)
+        displayed = DisplayedMedia(clip=frames, timestamps=times)
         return ClipPlan(windows, displayed, times, load_picture(frames[0]).size, rate, None)
 
     def _parts(

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from transformers import Molmo2ForConditionalGeneration
 
-from molmopoint.checkpoints.locating import family_of, locate, title_of
+from molmopoint.backends import backend_class_of, reading
+from molmopoint.checkpoints.locating import locate
 from molmopoint.checkpoints.placing import place, silent_if_embedded
-from molmopoint.config import MolmoPointConfig
-from molmopoint.errors import CheckpointError, MolmoPointError
-from molmopoint.load_checks import FILE_ERRORS, check_loading_info, verify_source
-from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.pipeline.pointer import Pointer
-from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.registration import register
 
 
@@ -48,43 +43,14 @@ def load(
     register()  # so that transformers knows the model type while it picks the tokenizer
     source, revision = locate(name_or_path, revision)
     placement = place(device_map, dtype, revision=revision, attn_implementation=attn_implementation, **kwargs)
-    family = family_of(source, **placement.file_arguments)
-    read = _read_molmo2 if family == "molmo2" else _read_molmopoint
-    try:
-        with silent_if_embedded(source):
-            model, processor = read(source, placement.file_arguments, placement.arguments)
-    except MolmoPointError:
-        raise
-    except FILE_ERRORS as error:
-        raise CheckpointError(f"expected a {title_of(family)} at {source!r}, got: {_first_line(error)}{_advice(source)}") from error
-    if processor.chat_template is None:
-        raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
+    family = backend_class_of(source, **placement.file_arguments)
+    with silent_if_embedded(source), reading(source, f"a {family.title}", _advice(source)):
+        family.check_config(source, **placement.file_arguments)
+        processor = family.read_processor(source, **placement.file_arguments)
+        model = family.read_model(source, placement.file_arguments, placement.arguments)
     if placement.move_to is not None:
         model.to(placement.move_to)
     return Pointer(model.eval(), processor, max_pixels=max_pixels)
-
-
-def _read_molmopoint(source: str, where: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, MolmoPointProcessor]:
-    """Model and processor of a MolmoPoint folder or repository."""
-    MolmoPointConfig.from_pretrained(source, **where)  # refuses what does not fit together before anything is built
-    processor = MolmoPointProcessor.from_pretrained(source, **where)
-    return MolmoPointForConditionalGeneration.from_pretrained(source, **settings), processor
-
-
-def _read_molmo2(source: str, where: dict[str, Any], settings: dict[str, Any]) -> tuple[Any, MolmoPointProcessor]:
-    """The native model of a Molmo2 folder or repository, all of whose weights were there, and our processor of its files."""
-    processor = Molmo2PointingProcessor.from_pretrained(source, **where)
-    verify_source(source, **where)
-    settings = {"ignore_mismatched_sizes": True, **settings, "use_safetensors": True, "output_loading_info": True}
-    loaded = Molmo2ForConditionalGeneration.from_pretrained(source, trust_remote_code=False, **settings)
-    model, info = cast(tuple[Any, dict[str, Any]], loaded)
-    # Tensors that are left over are the native class's affair; it would fill missing ones at random.
-    check_loading_info({**info, "unexpected_keys": ()}, source)
-    return model, processor
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
 
 
 def _advice(source: str) -> str:

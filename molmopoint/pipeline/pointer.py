@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,21 +12,20 @@ from typing import Any, TypeVar
 from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from molmopoint.errors import ProcessingError
-from molmopoint.pipeline.answers import count_of
+from molmopoint.backends import backend_of
+from molmopoint.backends.clips import ClipOptions
+from molmopoint.backends.history import Turn
+from molmopoint.backends.media import EncodedImage
+from molmopoint.backends.options import COUNTING_TEMPLATE, DEFAULT_MAX_NEW_TOKENS, AnswerOptions, complete_prompt
+from molmopoint.backends.requests import Request
+from molmopoint.backends.result import PointingResult, count_of
+from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
 from molmopoint.pipeline.clip_answers import Progress, check_windows, moved, point_in_windows
 from molmopoint.pipeline.clip_plans import ClipPlanner
-from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.pipeline.families import family_of
-from molmopoint.pipeline.history import Turn
-from molmopoint.pipeline.options import COUNTING_TEMPLATE, DEFAULT_MAX_NEW_TOKENS, AnswerOptions, complete_prompt
-from molmopoint.pipeline.requests import Request, RequestBuilder
-from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.streaming import AnswerStream, TextStream
 from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.tracking import Ground, Tracker, TrackOptions
-from molmopoint.pipeline.visual import EncodedImage
 from molmopoint.pipeline.windows import as_clip
 from molmopoint.processing import MolmoPointProcessor
 
@@ -53,8 +53,15 @@ class Pointer:
     def __init__(self, model: Any, processor: MolmoPointProcessor, *, max_pixels: int | None = None) -> None:
         self.model = model
         self.processor = processor
-        self._family = family_of(model, processor)
-        self._builder = RequestBuilder(processor, model.config, max_pixels)
+        self._backend = backend_of(model, processor, max_pixels=max_pixels)
+        self._builder = self._backend.requests
+        if self._backend.ignored_settings:
+            warnings.warn(
+                "expected the checkpoint to name the tokens that end and pad answers, got settings of its own for "
+                f"{', '.join(self._backend.ignored_settings)}, which are ignored; pass such options with a question",
+                InputWarning,
+                stacklevel=3,
+            )
         self._planner = ClipPlanner(processor, model.config.text_config.max_position_embeddings)
         self._tracker = Tracker(self._builder, self._planner, self._answer)
 
@@ -362,10 +369,10 @@ class Pointer:
         Returns:
             What `point`, `count`, `stream` and `point_batch` take in place of the picture. It lives on the model's device.
         """
-        visual = self._builder.see(image, max_crops, allow_urls=allow_urls)
-        if not visual.pixels:
+        media = self._builder.process_images(image, max_crops, allow_urls=allow_urls)
+        if not media.pixels:
             raise ProcessingError("expected a picture to encode, got none; requests of text alone need no encoding")
-        return EncodedImage(visual, self._family.encode(visual), max_crops)
+        return EncodedImage(media, self._backend.encode(media), max_crops)
 
     def _stream(self, kind: type[Stream], request: Request, options: AnswerOptions) -> Stream:
         """The answer to one request while it is being generated."""
@@ -373,11 +380,11 @@ class Pointer:
         def generate(watcher: StoppingCriteria) -> PointingResult:
             return self._answer([request], options, stopping_criteria=StoppingCriteriaList([watcher]))[0]
 
-        return kind(generate, self._family.events(request, options), self._family.eos_token_ids)
+        return kind(generate, self._backend.events(request, options), self._backend.eos_token_ids)
 
     def _answer(self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any) -> list[PointingResult]:
         """Runs the model on one batch."""
-        return self._family.answer(requests, options, **generate_arguments)
+        return self._backend.answer(requests, options, **generate_arguments)
 
 
 def _pairs(images: Iterable[Any], prompts: str | Iterable[str]) -> Iterator[tuple[Any, str]]:

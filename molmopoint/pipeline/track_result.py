@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from molmopoint import sheets
+from molmopoint.backends.media import DisplayedMedia
+from molmopoint.backends.result import PointingResult
 from molmopoint.drawing import colour_of, draw_points, marker_radius
 from molmopoint.errors import ProcessingError
-from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.video_writing import check_video_path, write_video
-from molmopoint.pipeline.visual import Displayed
 from molmopoint.points import Point
 from molmopoint.processing.pictures import load_picture
 from molmopoint.segmentation import Masks, Segmenter
@@ -40,7 +40,7 @@ _LARGER = 1.5
 
 
 def draw_video(
-    displayed: Displayed, tracks: Tracks, path: str | os.PathLike[str], *, trail: float, numbers: bool, max_gap: float | None
+    displayed: DisplayedMedia, tracks: Tracks, path: str | os.PathLike[str], *, trail: float, numbers: bool, max_gap: float | None
 ) -> None:
     """Writes an annotated video; see `TrackingResult.draw`."""
     target = check_video_path(path)
@@ -51,7 +51,7 @@ def draw_video(
     write_video(frames, rate, target)
 
 
-def draw_sheet(displayed: Displayed, tracks: Tracks, title: str, *, cells: int, columns: int, width: int, trail: float) -> Image.Image:
+def draw_sheet(displayed: DisplayedMedia, tracks: Tracks, title: str, *, cells: int, columns: int, width: int, trail: float) -> Image.Image:
     """One picture of evenly spaced moments; see `TrackingResult.contact_sheet`."""
     for name, value in (("cells", cells), ("columns", columns), ("width", width)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -120,7 +120,7 @@ class _Places:
                 pen.line(line, fill=colour, width=max(1, round(radius * 0.4)), joint="curve")
 
 
-def _frame_times(displayed: Displayed) -> tuple[np.ndarray, float]:
+def _frame_times(displayed: DisplayedMedia) -> tuple[np.ndarray, float]:
     """(T,) times of all frames that are drawn, and frames per second of the drawing."""
     if isinstance(displayed.clip, (str, Path)):
         reader = open_video(displayed.clip)
@@ -132,7 +132,7 @@ def _frame_times(displayed: Displayed) -> tuple[np.ndarray, float]:
     return times, 1 / max(float(np.median(steps)), 1e-3) if len(steps) else 1.0
 
 
-def _frames(displayed: Displayed, times: np.ndarray, chosen: Sequence[int] | np.ndarray | None = None) -> Iterator[Any]:
+def _frames(displayed: DisplayedMedia, times: np.ndarray, chosen: Sequence[int] | np.ndarray | None = None) -> Iterator[Any]:
     """The frames at given times: of a file some at a time, of frames in memory those with the chosen numbers, or all."""
     if isinstance(displayed.clip, (str, Path)):
         reader = open_video(displayed.clip)
@@ -174,7 +174,7 @@ class TrackingResult:
     invalid: int
     size: tuple[int, int]
     answers: tuple[PointingResult, ...] = field(repr=False)
-    displayed: Displayed = field(repr=False)
+    displayed: DisplayedMedia = field(repr=False)
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

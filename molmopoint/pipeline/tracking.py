@@ -16,13 +16,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from molmopoint.backends.clips import ClipOptions
+from molmopoint.backends.options import AnswerOptions, complete_prompt
+from molmopoint.backends.requests import Request, RequestBuilder
+from molmopoint.backends.result import PointingResult
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
 from molmopoint.pipeline.clip_plans import ClipPlan, ClipPlanner
-from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.pipeline.options import AnswerOptions, complete_prompt
-from molmopoint.pipeline.requests import Request, RequestBuilder
-from molmopoint.pipeline.result import PointingResult
 from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.windows import Window
 from molmopoint.processing.text_points import tagged, written_start

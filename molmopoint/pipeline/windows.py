@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from molmopoint.backends.clips import ClipOptions, part_of
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_folder
-from molmopoint.pipeline.clips import ClipOptions, part_of
 from molmopoint.processing.clips import checked_frames, pictures_in
 from molmopoint.video import Clip, Cue
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, BatchFeature
@@ -32,6 +33,8 @@ from molmopoint.processing.escaping import MARK, text_escaper
 from molmopoint.processing.grounding_answers import grounding_token_ids
 from molmopoint.processing.history import EarlierPoints, place_selections, prepare_messages, write_earlier_points
 from molmopoint.processing.image_processor import MolmoPointImageProcessor
+from molmopoint.processing.media import MediaInputs
+from molmopoint.processing.rows import PIXELS_OF
 from molmopoint.processing.samples import Samples, SampleTables, sort_by_sample
 from molmopoint.processing.video_processor import MolmoPointVideoProcessor
 from molmopoint.remote_code import running_no_code
@@ -40,6 +43,7 @@ from molmopoint.tokens import (
     IMAGE_START,
     LIST_OPENING,
     LOW_RES_PATCH,
+    NO_SELECTION,
     VISION_TOKENS,
     ExtendedVocabulary,
     cells_per_side,
@@ -188,14 +192,7 @@ class MolmoPointProcessor(Molmo2Processor):
         samples = sort_by_sample(text, images, videos, self.image_token, self.video_token)
         if "padding" not in (kwargs.get("text_kwargs") or {}):
             kwargs.setdefault("padding", True)
-        try:
-            merged = self._merge_kwargs(
-                self.valid_processor_kwargs,  # pyright: ignore[reportArgumentType] (older transformers need it; newer take any)
-                tokenizer_init_kwargs=self.tokenizer.init_kwargs,
-                **kwargs,
-            )
-        except StrictDataclassError as error:
-            raise ProcessingError(f"expected settings of the types that transformers documents, got: {error}") from error
+        merged = self._settings_of_call(kwargs)
         pictures, picture_texts = self._see_pictures(samples, merged["images_kwargs"])
         clips, clip_texts = self._see_clips(samples, merged["videos_kwargs"])
         tables = self._tables(samples, pictures, clips)
@@ -225,6 +222,28 @@ class MolmoPointProcessor(Molmo2Processor):
         output |= {name: value for name, value in (pictures | clips).items() if name not in hidden}
         skip = [*self.skip_tensor_conversion, "pointing_metadata"]
         return BatchFeature(output, tensor_type=text_kwargs.get("return_tensors"), skip_tensor_conversion=skip)
+
+    def media(self, images: Sequence[Any] = (), videos: Sequence[Any] = (), **settings: Any) -> MediaInputs:
+        """Pictures or a clip as model input before any text: what requests, training rows and rows of rewards are made from.
+
+        Args:
+            images: pictures, in the order of their placeholders.
+            videos: one clip at most.
+            **settings: of the image or video processor for this call, such as `max_crops` or `num_frames`.
+
+        Raises:
+            ProcessingError: pictures and a clip together, more than one clip, or one of them cannot be read.
+        """
+        placeholders = self.image_token * len(images) + self.video_token * len(videos)
+        samples = sort_by_sample(placeholders, [list(images)], [list(videos)], self.image_token, self.video_token)
+        merged = self._settings_of_call({**settings, "return_tensors": "pt"})
+        pictures, picture_texts = self._see_pictures(samples, merged["images_kwargs"])
+        clips, clip_texts = self._see_clips(samples, merged["videos_kwargs"])
+        metadata = self._tables(samples, pictures, clips).metadata(0)
+        seen = pictures | clips
+        names = [name for pair in PIXELS_OF.values() for name in pair if name in seen]
+        pixels = {name: torch.as_tensor(seen[name]) for name in names}
+        return MediaInputs(metadata, pixels, (*picture_texts, *clip_texts))
 
     def apply_chat_template(
         self,
@@ -305,6 +324,8 @@ class MolmoPointProcessor(Molmo2Processor):
         if len(pieces) - 1 != len(spans):
             raise ProcessingError(f"expected a chat template with a placeholder for each of {len(spans)} pictures, got {len(pieces) - 1}")
         ids = text_escaper(self.tokenizer).encode(pieces[0] + "".join(span + piece for span, piece in zip(spans, pieces[1:], strict=True)))
+        if not selected:
+            return ids, [NO_SELECTION] * len(ids)
         return ids, self._placed([ids], [selected])[0].tolist()
 
     def _render(self, messages: Any, chat_template: str | None, **kwargs: Any) -> Any:
@@ -348,6 +369,17 @@ class MolmoPointProcessor(Molmo2Processor):
         """The tokens of one clip, each frame after its time."""
         timestamps = video_inputs["video_metadata"][video_idx].timestamps
         return self.get_video_string(video_inputs["video_grids"][video_idx], timestamps)
+
+    def _settings_of_call(self, given: dict[str, Any]) -> Any:
+        """Settings of the parts for one call, sorted by part."""
+        try:
+            return self._merge_kwargs(
+                self.valid_processor_kwargs,  # pyright: ignore[reportArgumentType] (older transformers need it; newer take any)
+                tokenizer_init_kwargs=self.tokenizer.init_kwargs,
+                **given,
+            )
+        except StrictDataclassError as error:
+            raise ProcessingError(f"expected settings of the types that transformers documents, got: {error}") from error
 
     def _opened(self, prompt: str) -> str:
         return prompt if prompt.startswith(self.opening) else self.opening + prompt

@@ -38,6 +38,9 @@ PADDING_EXAMPLE = -1
 NO_RESPONSE = -1
 """Place of an answer that is not there."""
 
+NO_PATCH_TOKEN = -1
+"""For `pack`: no token of the model selects a place, as in a Molmo2."""
+
 PIXELS_OF = {False: ("pixel_values", "image_token_pooling"), True: ("pixel_values_videos", "video_token_pooling")}
 """Names of pixels and pooling table in model input, by whether they are frames of a clip."""
 

@@ -29,16 +29,17 @@ from transformers import Molmo2Config, Molmo2ForConditionalGeneration
 
 from molmopoint.adapters import ADAPTER_NAME, merge_adapters, read_config, save_adapters
 from molmopoint.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
+from molmopoint.backends import backend_class, backend_class_of, reading
+from molmopoint.backends.molmo2 import Molmo2Backend
 from molmopoint.checkpoints import registry
-from molmopoint.checkpoints.locating import family_of, locate
+from molmopoint.checkpoints.locating import locate
 from molmopoint.checkpoints.placing import Placement, silent_if_embedded
-from molmopoint.errors import CheckpointError, MolmoPointError
+from molmopoint.errors import CheckpointError
 from molmopoint.files import is_file, is_folder
-from molmopoint.load_checks import FILE_ERRORS, INDEX_FILE, check_loading_info, verify_source
+from molmopoint.load_checks import INDEX_FILE
 from molmopoint.load_checks import WEIGHTS_FILE as MODEL_FILE
-from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.molmo2 import is_molmo2, save_native
-from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
+from molmopoint.processing import MolmoPointProcessor
 from molmopoint.registration import register
 from molmopoint.reward.settings import (
     AUTHORS_CONFIG_FILE,
@@ -132,39 +133,30 @@ def load_backbone(source: str, placement: Placement) -> Any:
         CheckpointError: there is no such model, it is of another family, or its weights do not fit.
     """
     register()
-    family = family_of(source, **placement.file_arguments)
-    try:
-        with silent_if_embedded(source):
-            if family == "molmo_point":
-                model: Any = MolmoPointForConditionalGeneration.from_pretrained(source, **placement.arguments)
-            else:
-                model = _load_molmo2(source, placement)
-    except MolmoPointError:
-        raise
-    except FILE_ERRORS as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"expected a whole model at {source!r}, got: {reason}; check the name or the folder") from error
+    family = backend_class_of(source, **placement.file_arguments)
+    settings = dict(placement.arguments)
+    if family is Molmo2Backend:
+        settings |= _stored_size(source)
+    with silent_if_embedded(source), reading(source, "a whole model", "; check the name or the folder"):
+        model = family.read_model(source, placement.file_arguments, settings)
     return (model if placement.move_to is None else model.to(placement.move_to)).eval()
 
 
-def load_processor(source: str, molmo2: bool, **where: Any) -> MolmoPointProcessor:
-    """The processor of a MolmoPoint, or of the files of a Molmo2.
+def load_processor(source: str, model: Any, **where: Any) -> MolmoPointProcessor:
+    """The processor of a backbone.
+
+    Args:
+        source: folder or hub id.
+        model: the backbone.
+        **where: arguments of `from_pretrained` that say where files come from.
 
     Raises:
         CheckpointError: files are missing, the chat template among them.
     """
     register()
-    try:
-        kind = Molmo2PointingProcessor if molmo2 else MolmoPointProcessor
-        processor = kind.from_pretrained(source, trust_remote_code=False, **where)
-    except MolmoPointError:
-        raise
-    except FILE_ERRORS as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"expected tokenizer and processor files at {source!r}, got: {reason}; copy those of the base") from error
-    if processor.chat_template is None:
-        raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
-    return processor
+    family = backend_class(model.config.model_type, source)
+    with reading(source, "tokenizer and processor files", "; copy those of the base"):
+        return family.read_processor(source, **where)
 
 
 def write_reward(
@@ -245,20 +237,16 @@ def _downloaded(source: str, revision: str | None, where: dict[str, Any]) -> Pat
         raise CheckpointError(f"expected a reward model at {source!r}, got: {reason}; check the name and the connection") from error
 
 
-def _load_molmo2(source: str, placement: Placement) -> Molmo2ForConditionalGeneration:
-    """The native class, with as many rows of the input table as are stored: authors' models have fewer than their config says."""
-    arguments = dict(placement.arguments)
-    verify_source(source, **placement.file_arguments)
-    if is_folder(Path(source)):
-        config: Any = Molmo2Config.from_pretrained(source, trust_remote_code=False)
-        if (added := _added_rows(Path(source), config)) is not None:
-            config.text_config.additional_vocab_size = added
-            arguments["config"] = config
-    settings = {"ignore_mismatched_sizes": True, **arguments, "use_safetensors": True, "output_loading_info": True}
-    loaded: Any = Molmo2ForConditionalGeneration.from_pretrained(source, trust_remote_code=False, **settings)
-    model, info = loaded
-    check_loading_info({**info, "unexpected_keys": ()}, source)  # it would fill missing ones at random
-    return model
+def _stored_size(source: str) -> dict[str, Any]:
+    """A config with as many rows of the input table as are stored: authors' Molmo2 models have fewer than theirs says."""
+    if not is_folder(Path(source)):
+        return {}
+    config: Any = Molmo2Config.from_pretrained(source, trust_remote_code=False)
+    added = _added_rows(Path(source), config)
+    if added is None:
+        return {}
+    config.text_config.additional_vocab_size = added
+    return {"config": config}
 
 
 def _added_rows(folder: Path, config: Any) -> int | None:

@@ -30,7 +30,7 @@ from molmopoint.connector import VisualFeatures
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import ValueHead
 from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.molmo2 import hidden_states, honour_masks, is_molmo2
+from molmopoint.molmo2 import hidden_states, honour_masks
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.reward.files import find_reward, load_backbone, load_processor, write_reward
 from molmopoint.reward.settings import Pooling, RewardSettings, SeparatorRow, StoredReward, add_separator, fit_table, mean_row, stored_row
@@ -280,7 +280,7 @@ class RewardModel(nn.Module):
         source, revision = locate(name_or_path, kwargs.pop("revision", None))
         placement = place(device_map, dtype, revision=revision, **kwargs)
         backbone = load_backbone(source, placement)
-        processor = load_processor(source, is_molmo2(backbone.config), **placement.file_arguments)
+        processor = load_processor(source, backbone, **placement.file_arguments)
         model = cls(backbone, settings or RewardSettings(), add_separator(processor.tokenizer), separator=separator)
         is_folder = Path(source).is_dir() and registry.find(str(name_or_path)) is None
         model.base, model.base_revision = str(Path(source).resolve()) if is_folder else str(name_or_path), revision
@@ -314,7 +314,7 @@ class RewardModel(nn.Module):
         found = find_reward(name_or_path, kwargs.pop("revision", None), kwargs.pop("base", None), **where)
         placement = place(device_map, dtype, revision=found.base_revision, **kwargs)
         backbone = load_backbone(found.base, placement)
-        processor = load_processor(found.processor_source, is_molmo2(backbone.config), **where)
+        processor = load_processor(found.processor_source, backbone, **where)
         separator_id = add_separator(processor.tokenizer)
         if found.separator_id not in (None, separator_id):
             raise CheckpointError(

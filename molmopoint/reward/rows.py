@@ -130,15 +130,11 @@ class RowBuilder:
         head, mark, tail = rendered.partition(ANSWER_MARK)
         if not mark or ANSWER_MARK in tail:
             raise ProcessingError("expected a chat template that writes the content of the last message once, got another; correct it")
-        output = self.processor(
-            text=[head],
-            images=[asked.images] if asked.images else None,
-            videos=clips or None,
-            earlier_points=[earlier] if earlier else None,
-            return_tensors="pt",
-            **media,
-        )
-        part = replace(PromptPart.from_processor(output), tail=self._literal.behind_last_name(head), ending=tail)
+        seen = self.processor.media(asked.images, clips, **media)
+        ids, selections = self.processor.encode_chat(head, seen.spans, earlier, seen.metadata)
+        types = self.processor.create_mm_token_type_ids([ids])[0]
+        row = seen.row(torch.tensor(ids), torch.tensor(types), torch.tensor(selections))
+        part = PromptPart(**vars(row), tail=self._literal.behind_last_name(head), ending=tail)
         self._check_tail(part)
         added = not head.startswith(self.processor.opening)
         return part.without_first(1) if added and not self._opens(asked) else part

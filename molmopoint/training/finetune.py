@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from molmopoint.backends import Backend
 from molmopoint.data.records import Record
 from molmopoint.errors import ProcessingError, RecipeError
 from molmopoint.training.augmentation import AugmentedSource
 from molmopoint.training.export import export_model, model_card
-from molmopoint.training.families import Family
 from molmopoint.training.measuring import count_steps
 from molmopoint.training.optimiser import freeze
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
@@ -113,7 +113,7 @@ class PointingTask:
     on_progress: Watch = unwatched
 
     _rows: RunData = field(init=False)
-    _family: Family = field(init=False)
+    _backend: Backend = field(init=False)
 
     @property
     def files(self) -> Mapping[str, Rows | None]:
@@ -133,14 +133,14 @@ class PointingTask:
 
     def load_network(self) -> nn.Module:
         """The network as it comes, on the CPU."""
-        network, self._family = load_start(self.model, self.recipe)
+        network, self._backend = load_start(self.model, self.recipe)
         return network
 
     def held_out_score(self) -> Score | None:
         """Points of `generate` against those of the held-out rows, None without any."""
         if not self._rows.score:
             return None
-        return HeldOutScore(self._rows.score, self._family, self.recipe.scoring, DTYPES[self.recipe.dtype])
+        return HeldOutScore(self._rows.score, self._backend, self.recipe.scoring, DTYPES[self.recipe.dtype])
 
     def make_trainer(self, network: nn.Module, folder: Path, score: Score | None, processes: Any) -> Any:
         """The trainer on packed rows, with the network made ready."""
@@ -149,7 +149,7 @@ class PointingTask:
 
         recipe, data = self.recipe, self._rows
         make_trainable(network, recipe)
-        prepare = ExamplePreparer(data.train, self._family, rules_of(recipe.data), recipe.data.max_tokens)
+        prepare = ExamplePreparer(data.train, self._backend, rules_of(recipe.data), recipe.data.max_tokens)
         steps = count_steps(recipe, prepare, data.own_share, processes.world_size)
 
         order = DrawOrder([len(source) for source in data.train], data.rates, seed=recipe.data.seed)
@@ -161,7 +161,7 @@ class PointingTask:
             max(recipe.data.max_stay, recipe.data.pool),
         )
         dataset = PackedDataset(order, prepare, limits, rank=processes.process_index, num_ranks=processes.world_size)
-        collator = PackCollator(self._family.patch_token_id, self._family.processor.tokenizer.pad_token_id)
+        collator = PackCollator(self._backend.patch_token_id, self._backend.processor.tokenizer.pad_token_id)
         names = [source.name for source in data.train]
         return pointing_trainer(network, recipe, dataset, collator, folder, steps=steps, sources=names, score=score)
 
@@ -178,7 +178,7 @@ class PointingTask:
         """Writes model, adapters and card."""
         adapter = None if self.recipe.lora is None else folder.adapter
         dtype = DTYPES[self.recipe.dtype]
-        export_model(network, self._family.processor, folder.model, self._card(result), adapter=adapter, dtype=dtype)
+        export_model(network, self._backend.processor, folder.model, self._card(result), adapter=adapter, dtype=dtype)
 
     def _card(self, result: FinetuneResult) -> str:
         labels = self._rows.labels

@@ -1,11 +1,10 @@
-"""From a row to a conversation: the request, the answer with its grounding triples, and how much it counts.
+"""From a row to a conversation: the request, the answer with its points, and how much it counts.
 
 Everything here is a pure function of the row, of what the processor recorded about its pictures, and of a random generator that
-draws styles and templates. The same generator state gives the same conversation. What is decided by the recipe is in `rules`.
+draws styles and templates. The same generator state gives the same conversation. What is decided by the recipe is in `rules`. How
+places are written in an answer is the backend's affair: it gives the `PointWriter`.
 
 Tracks: the points of numbered objects at the times of the frames, and the three things one can ask of them.
-
-How places are written in an answer: as grounding tokens here, as text by models without them (`text_coordinates`).
 """
 
 from __future__ import annotations
@@ -13,18 +12,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import cast
 
 import numpy as np
 
+from molmopoint.backends import PointWriter
 from molmopoint.data.records import FULL_SCALE, TRACK_STYLES, Record, to_pixels
 from molmopoint.data.row_model import row_error
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata, points_to_triples
-from molmopoint.processing.grounding_answers import PointList, Style, write_answer
+from molmopoint.processing.grounding_answers import PointList, Style
 from molmopoint.processing.message_tree import LossWeighting
 from molmopoint.processing.text_points import tagged, written_start
-from molmopoint.training.rules import FINETUNING_WEIGHTS, PLAIN_WEIGHTS, FormattingRules, Kind, TrackStyle, published_rules, weighting_of
+from molmopoint.training.rules import FormattingRules, TrackStyle, weighting_of
 from molmopoint.training.templates import (
     draw_caption_prompt,
     draw_from_point_prompt,
@@ -41,84 +41,6 @@ from molmopoint.training.templates import (
 
 Answer = tuple[str | PointList, ...]
 """Pieces of an answer, as `write_answer` gives them."""
-
-
-class PointWriter(Protocol):
-    """Writes answers about the pictures or the clip of one example."""
-
-    @property
-    def image_sizes(self) -> Sequence[tuple[int, int]]:
-        """(width, height) of each picture as displayed, or one entry for a clip."""
-        ...
-
-    @property
-    def timestamps(self) -> np.ndarray | None:
-        """(T,) seconds of the frames of a clip; None for pictures."""
-        ...
-
-    def points(
-        self,
-        group: np.ndarray,
-        xy: np.ndarray,
-        label: str,
-        style: Style,
-        *,
-        thousandths: np.ndarray | None = None,
-        pictures: Sequence[int] = (),
-    ) -> Answer:
-        """An answer in a style.
-
-        Args:
-            group: (n,) picture of each point, or its seconds in the clip.
-            xy: (n, 2) pixels of the displayed picture; n may be 0.
-            label: what the points show.
-            style: how to answer.
-            thousandths: (n, 2) of width and height, not rounded, for writers that write them.
-            pictures: that the request is about, where it is about several; one without points may have to be named.
-        """
-        ...
-
-    def tracks(self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str) -> Answer:
-        """The points (n, 2) of one or more tracked objects at seconds (n,), n from 1; objects are numbered by first appearance."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class GroundingWriter:
-    """Writes points as grounding triples.
-
-    Attributes:
-        metadata: what the processor recorded about the pictures or the clip.
-    """
-
-    metadata: PointingMetadata
-
-    @property
-    def image_sizes(self) -> Sequence[tuple[int, int]]:
-        """(width, height) of each picture as displayed, or one entry for a clip."""
-        return self.metadata.image_sizes
-
-    @property
-    def timestamps(self) -> np.ndarray | None:
-        """(T,) seconds of the frames of a clip; None for pictures."""
-        return self.metadata.timestamps
-
-    def points(
-        self,
-        group: np.ndarray,
-        xy: np.ndarray,
-        label: str,
-        style: Style,
-        *,
-        thousandths: np.ndarray | None = None,
-        pictures: Sequence[int] = (),
-    ) -> Answer:
-        """Points in reading order of the image tokens, numbered from 1."""
-        return write_answer(points_to_triples(group, xy, self.metadata), label, style)
-
-    def tracks(self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str) -> Answer:
-        """Points in reading order of the image tokens, each with the number of its object."""
-        return (PointList.sort_tracks(points_to_triples(group, xy, self.metadata), objects, label),)
 
 
 NO_TRACKS = "No tracks available."
@@ -265,11 +187,6 @@ def _draw_start(track: _Track, rng: np.random.Generator) -> int:
     return int(places[int(rng.integers(max(len(places) - 1, 1)))])
 
 
-__all__ = [
-    "FINETUNING_WEIGHTS", "NO_TRACKS", "PLAIN_WEIGHTS", "Conversation", "Exchange", "FormattingRules", "GroundingWriter", "Kind",
-    "PointWriter", "expressions", "format_record", "join_turns", "published_rules", "triples_of", "weighting_of",
-]  # fmt: skip
-
 Exchange = tuple[str, Answer]
 """A request and its answer."""
 
@@ -327,14 +244,13 @@ def expressions(record: Record, max_points: int = 60) -> tuple[Record, ...]:
 
 
 def format_record(
-    record: Record, metadata: PointingMetadata | PointWriter | None, rng: np.random.Generator, rules: FormattingRules | None = None
+    record: Record, writer: PointWriter | None, rng: np.random.Generator, rules: FormattingRules | None = None
 ) -> Conversation:
     """The conversation of one expression, or of the turns of a row.
 
     Args:
         record: one expression, see `expressions`.
-        metadata: what the processor recorded about its pictures or clip, which are then pointed at by grounding tokens; a writer
-            for other models, such as `TextCoordinates`; None for text rows.
+        writer: of the backend, for its pictures or clip; None for text rows.
         rng: draws style, template and pictures.
         rules: of the recipe.
 
@@ -343,7 +259,6 @@ def format_record(
             the time of a frame.
     """
     rules = rules or FormattingRules()
-    writer = GroundingWriter(metadata) if isinstance(metadata, PointingMetadata) else metadata
     turns = [_exchange(replace(turn, source=record.source), writer, rng, rules) for turn in record.requests]
     return Conversation(*turns[0], weighting_of(record, rules), record, tuple(turns[1:]))
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from molmopoint.backends import Backend
 from molmopoint.data.records import Record
 from molmopoint.errors import ProcessingError
-from molmopoint.training.families import Family
 from molmopoint.training.packed_dataset import BROKEN, size_of_row
 from molmopoint.training.packing import ExampleSize
 from molmopoint.training.prepare import ExamplePreparer
@@ -23,11 +23,10 @@ from molmopoint.training.recipe import Recipe
 from molmopoint.training.rules import FormattingRules
 from molmopoint.training.sampling import Draw
 from molmopoint.training.sources import GroupSource
-from molmopoint.training.trees import format_tree, group_records
+from molmopoint.training.trees import group_records, training_row
 
 _BARS = "▁▂▃▄▅▆▇█"
 _BINS = 24
-_UNLIMITED = 2**31
 
 _SAMPLE = 128
 """Examples that are made to learn how large they are."""
@@ -66,14 +65,14 @@ class ExampleSizes:
 
 
 def measure_examples(
-    records: Sequence[Record], folder: Path, family: Family, rules: FormattingRules, *, at_most: int = 200, seed: int = 0
+    records: Sequence[Record], folder: Path, backend: Backend, rules: FormattingRules, *, at_most: int = 200, seed: int = 0
 ) -> ExampleSizes:
     """Tokens and crops of the examples that training would make.
 
     Args:
         records: checked rows.
         folder: where relative paths begin.
-        family: of the model, whose processor cuts the pictures.
+        backend: of the model, whose processor cuts the pictures.
         rules: of formatting.
         at_most: examples to make; of more, so many are drawn.
         seed: of that draw, and of styles and templates.
@@ -88,8 +87,7 @@ def measure_examples(
     for index in chosen:
         try:
             example = source.example(index)
-            seen = family.see(example)
-            row = family.row(seen, format_tree(example.records, seen.metadata, rng, rules), _UNLIMITED)
+            row = training_row(backend, example, rng, rules)
         except BROKEN as error:
             sizes.broken.append((source.groups[index][0].row, str(error)))
             continue

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.molmo2.modeling_molmo2 import Molmo2DecoderLayer, Molmo2VisionEncoderLayer
 
+from molmopoint.molmo2 import add_residual_dropout
 from molmopoint.training.metrics import StepFlops, TrainingMetrics, weight_of
-from molmopoint.training.molmo2 import add_residual_dropout
 from molmopoint.training.optimiser import freeze
 from molmopoint.training.packed_dataset import SOURCE_IDS, PackCollator, PackedDataset
 from molmopoint.training.recipe import Recipe

@@ -16,14 +16,14 @@ from dataclasses import replace
 
 import torch
 
+from molmopoint.backends import Backend
 from molmopoint.geometry import EMPTY_SLOT
 from molmopoint.processing.rows import Row
-from molmopoint.training.families import Family
 from molmopoint.training.recipe import Data
 from molmopoint.training.rules import FINETUNING_WEIGHTS, PLAIN_WEIGHTS, FormattingRules, published_rules
 from molmopoint.training.sampling import Draw
 from molmopoint.training.sources import Source
-from molmopoint.training.trees import format_tree
+from molmopoint.training.trees import training_row
 
 
 def share_equal_crops(row: Row) -> Row:
@@ -52,14 +52,14 @@ class ExamplePreparer:
 
     Args:
         sources: in the order of the draws' `source`.
-        family: of the model.
+        backend: of the model, without its weights.
         rules: of formatting.
         max_length: tokens of a row; branches that do not fit are left out.
     """
 
-    def __init__(self, sources: Sequence[Source], family: Family, rules: FormattingRules, max_length: int) -> None:
+    def __init__(self, sources: Sequence[Source], backend: Backend, rules: FormattingRules, max_length: int) -> None:
         self.sources = tuple(sources)
-        self.family = family
+        self.backend = backend
         self.rules = rules
         self.max_length = max_length
 
@@ -70,9 +70,8 @@ class ExamplePreparer:
             ProcessingError: a picture is missing or broken, or a point lies outside of it.
         """
         example = self.sources[draw.source].example(draw.index, draw.epoch)
-        seen = self.family.see(example)
-        conversations = format_tree(example.records, seen.metadata, draw.generator(), self.rules)
-        return share_equal_crops(self.family.row(seen, conversations, self.max_length))
+        row = training_row(self.backend, example, draw.generator(), self.rules, max_length=self.max_length)
+        return share_equal_crops(row)
 
 
 def rules_of(data: Data) -> FormattingRules:

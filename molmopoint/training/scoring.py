@@ -7,9 +7,8 @@ or near a target point where there are no masks; each target counts once.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,18 @@ import torch
 from torch import distributed, nn
 from torch.distributed.tensor import DTensor
 
+from molmopoint.backends import Backend
+from molmopoint.backends.options import AnswerOptions
+from molmopoint.backends.requests import Request
+from molmopoint.backends.result import PointingResult, stated_number
 from molmopoint.data.records import Record, to_pixels
 from molmopoint.errors import MolmoPointError
-from molmopoint.generation.settings import tokens_alone
 from molmopoint.metrics import MatchScores, match_nearby, match_points
 from molmopoint.points import Points
-from molmopoint.processing.rows import Row, collate
-from molmopoint.training.families import Family, Seen
 from molmopoint.training.recipe import Scoring
 from molmopoint.training.run_checkpoints import standard_error
 from molmopoint.training.sources import Source
-from molmopoint.training.trees import media_of
+from molmopoint.training.trees import read_media
 
 SCORES = ("point_f1", "count_accuracy", "over_count", "under_count", "precision", "recall", "point_f1_error")
 """Names of the scores, each from 0 to 1 and averaged over expressions; for over_count and under_count less is better.
@@ -38,8 +38,6 @@ point_f1_error is the standard error of point_f1.
 _NEED_MORE = ("track_start_end", "track_from_point")
 """Styles whose requests name more than a label."""
 
-_NUMBER = re.compile(r"\A\s*+(\d{1,18})\s*+(?:\.\s*+)?\Z")
-
 
 @dataclass(frozen=True, eq=False)
 class Question:
@@ -47,14 +45,12 @@ class Question:
 
     Attributes:
         record: with its prompt and targets.
-        row: pictures and prompt, up to where the answer begins.
-        seen: the pictures.
+        request: its pictures and prompt.
         masks: of the targets, each (height, width); None where only points are known.
     """
 
     record: Record
-    row: Row
-    seen: Seen
+    request: Request
     masks: tuple[np.ndarray, ...] | None = None
 
 
@@ -77,14 +73,15 @@ class HeldOutScore:
 
     Args:
         sources: examples to ask, by the prefix of their scores; "" for the user's own.
-        family: of the model.
+        backend: of the model.
         settings: how many, how near, how long.
         dtype: of the products, as in training.
     """
 
-    def __init__(self, sources: Mapping[str, Source], family: Family, settings: Scoring, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, sources: Mapping[str, Source], backend: Backend, settings: Scoring, dtype: torch.dtype = torch.float32) -> None:
         self.settings = settings
-        self.family = family
+        self.backend = backend
+        self.options = AnswerOptions(max_new_tokens=settings.max_new_tokens)
         self.dtype = dtype
         self.plans = {prefix: (source, _plan(source, settings.examples)) for prefix, source in sources.items()}
 
@@ -94,77 +91,56 @@ class HeldOutScore:
         was_training = model.training
         model.eval()
         try:
-            with torch.no_grad(), self._precision(model):
-                return {f"{prefix}{name}": value for prefix in self.plans for name, value in self._scores(model, prefix, sharded).items()}
+            with torch.no_grad(), self._precision(model), _own_settings(model):
+                backend = self.backend.with_model(model)
+                scores: dict[str, float] = {}
+                for prefix in self.plans:
+                    for name, value in self._scores(backend, prefix, sharded).items():
+                        scores[f"{prefix}{name}"] = value
+                return scores
         finally:
             model.train(was_training)
 
-    def _scores(self, model: nn.Module, prefix: str, sharded: bool) -> dict[str, float]:
+    def _scores(self, backend: Backend, prefix: str, sharded: bool) -> dict[str, float]:
         source, plan = self.plans[prefix]
         # Sharded ranks gather weights together, so they must all make the same passes: each asks everything.
         rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if _parallel() and not sharded else (0, 1)
-        matches = [match for batch in self._batches(source, plan[rank::ranks]) for match in self._ask(model, batch)]
+        matches: list[MatchScores] = []
+        for batch in self._batches(backend, source, plan[rank::ranks]):
+            results = backend.answer([question.request for question in batch], self.options)
+            for question, result in zip(batch, results, strict=True):
+                matches.append(self._match(question, result))
         if ranks > 1:
             parts: list[Any] = [None] * ranks
             distributed.all_gather_object(parts, matches)
             matches = [match for part in parts for match in part]
         return summarise(matches)
 
-    def _batches(self, source: Source, plan: Sequence[tuple[int, int]]) -> Iterator[list[Question]]:
+    def _batches(self, backend: Backend, source: Source, plan: Sequence[tuple[int, int]]) -> Iterator[list[Question]]:
         """Questions in batches of rows whose pictures are pooled alike; broken examples are left out."""
         waiting: dict[int, list[Question]] = {}
         for index, number in plan:
             try:
-                question = self._question(source, index, number)
+                question = _question(backend, source, index, number)
             except (MolmoPointError, OSError):
                 continue  # the training data's own checks name it
-            width = 0 if question.seen.trunk.pooling is None else question.seen.trunk.pooling.shape[1]
+            width = question.request.metadata.num_slots
             batch = waiting.setdefault(width, [])
             batch.append(question)
             if len(batch) == self.settings.batch_size:
                 yield waiting.pop(width)
         yield from waiting.values()
 
-    def _question(self, source: Source, index: int, number: int) -> Question:
-        example = source.example(index)
-        number %= len(example.records)
-        record = example.records[number]
-        seen = self.family.see(example)
-        (prompt,) = self.family.processor.chat.prompts([prompt_of(record)], *media_of(record))
-        masks = None if example.masks is None else example.masks[number]
-        ids = torch.from_numpy(prompt.ids)
-        row = replace(
-            seen.trunk,
-            input_ids=torch.cat([seen.trunk.input_ids, ids]),
-            mm_token_type_ids=torch.cat([seen.trunk.mm_token_type_ids, torch.zeros_like(ids)]),
-        )
-        return Question(record, row, seen, masks)
-
-    def _ask(self, model: Any, batch: Sequence[Question]) -> list[MatchScores]:
-        """Answers of a batch against what is right."""
-        tokenizer = self.family.processor.tokenizer
-        inputs = collate([question.row for question in batch], tokenizer.pad_token_id, "left")
-        del inputs["selection_ids"]  # nothing is selected before there is an answer
-        device = next(model.parameters()).device
-        with _own_settings(model):
-            sequences = model.generate(
-                **{name: tensor.to(device) for name, tensor in inputs.items()},
-                do_sample=False,
-                max_new_tokens=self.settings.max_new_tokens,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        answers = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-        return [self._match(question, _up_to(ids, tokenizer.eos_token_id)) for question, ids in zip(batch, answers, strict=True)]
-
-    def _match(self, question: Question, ids: list[int]) -> MatchScores:
-        points, text = self.family.read(ids, question.seen)
-        if question.record.style == "count" and (found := _NUMBER.match(text)):
-            wanted = len(question.record.points or ())
-            return MatchScores(min(int(found[1]), wanted), int(found[1]), wanted)
+    def _match(self, question: Question, result: PointingResult) -> MatchScores:
+        """An answer against what is right."""
+        record = question.record
+        number = stated_number(result.text)
+        if record.style == "count" and number is not None:
+            wanted = len(record.points or ())
+            return MatchScores(min(number, wanted), number, wanted)
         if question.masks is not None:
-            return match_points(points.xy, question.masks)
-        return match_record(points, question.record, question.seen.metadata, self.settings.tolerance)
+            return match_points(result.points.xy, question.masks)
+        return match_record(result.points, record, result.metadata, self.settings.tolerance)
 
     @contextlib.contextmanager
     def _precision(self, model: nn.Module) -> Iterator[None]:
@@ -173,11 +149,24 @@ class HeldOutScore:
             yield
 
 
+def _question(backend: Backend, source: Source, index: int, number: int) -> Question:
+    """One expression of an example.
+
+    Raises:
+        ProcessingError: its picture or clip is missing or broken.
+    """
+    example = source.example(index)
+    number %= len(example.records)
+    record = example.records[number]
+    request = backend.requests.build_request(read_media(backend, example), prompt_of(record))
+    masks = None if example.masks is None else example.masks[number]
+    return Question(record, request, masks)
+
+
 @contextlib.contextmanager
 def _own_settings(model: Any) -> Iterator[None]:
-    """Generates as `Pointer` does, whatever the checkpoint says about beams and penalties; it is saved as it came."""
-    stored, text = model.generation_config, model.config.get_text_config()
-    model.generation_config, _ = tokens_alone(stored, text.vocab_size + getattr(text, "additional_vocab_size", 0))
+    """Gives back what the checkpoint says about beams and penalties, which a backend takes away; it is saved as it came."""
+    stored = model.generation_config
     try:
         yield
     finally:
@@ -229,10 +218,6 @@ def _plan(source: Source, examples: int) -> list[tuple[int, int]]:
     every = [(i, j) for i, group in enumerate(groups) for j, record in enumerate(group) if can_be_scored(record)]
     chosen = np.linspace(0, len(every) - 1, min(examples, len(every))).round().astype(int) if every else []
     return [every[i] for i in chosen]
-
-
-def _up_to(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
 
 
 def _parallel() -> bool:

@@ -16,18 +16,14 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 
 from molmopoint.adapters import put_adapters
+from molmopoint.backends import Backend, backend_class_of
 from molmopoint.checkpoints import registry
-from molmopoint.checkpoints.locating import family_of, locate
+from molmopoint.checkpoints.locating import locate
 from molmopoint.errors import CheckpointError, MolmoPointError, RecipeError
 from molmopoint.load_checks import FILE_ERRORS
-from molmopoint.modeling import MolmoPointForConditionalGeneration
-from molmopoint.processing import Molmo2PointingProcessor, MolmoPointProcessor
 from molmopoint.registration import register
-from molmopoint.training.families import Family, GroundingFamily
-from molmopoint.training.molmo2 import Molmo2ForTraining
 from molmopoint.training.recipe import Lora, Recipe
 from molmopoint.training.recipe_files import recipe_names
-from molmopoint.training.text_coordinates import TextFamily
 
 _NOT_TEXT = ("vision_tower", "connector", "build_vit_embedding", "point_predictor", "lm_head", "vision_adapter", "vision_model")
 """Modules that train in full, so they are never quantised."""
@@ -76,8 +72,8 @@ def default_recipe(model: str | Path) -> str:
     return entry.name if entry is not None and entry.name in recipe_names() else "lora"
 
 
-def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
-    """Model in training precision on the CPU, and its family with the processor that `molmopoint.load` reads as well.
+def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Backend]:
+    """Model in training precision on the CPU, and its backend with the processor that `molmopoint.load` reads as well.
 
     Args:
         model: zoo name, hub id or folder.
@@ -89,16 +85,11 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Family]:
     """
     register()
     source, revision = locate(model)
-    kind = family_of(source, revision=revision)
-    crops = recipe.data.crops_per_image
+    family = backend_class_of(source, revision=revision)
     with _told_as_checkpoint_errors(source):
-        family: Family
-        if kind == "molmo2":
-            family = TextFamily(Molmo2PointingProcessor.from_pretrained(source, revision=revision), crops)
-        else:
-            family = GroundingFamily(MolmoPointProcessor.from_pretrained(source, revision=revision), crops)
-        family.processor.chat.prompts(["?"])  # a template that cannot be followed is told before the weights are read
-    return load_network(source, revision, recipe), family
+        backend = family(family.read_processor(source, revision=revision), max_crops=recipe.data.crops_per_image)
+        backend.processor.chat.prompts(["?"])  # a template that cannot be followed is told before the weights are read
+    return load_network(source, revision, recipe), backend
 
 
 def load_network(source: str, revision: str | None, recipe: Recipe) -> Any:
@@ -113,12 +104,10 @@ def load_network(source: str, revision: str | None, recipe: Recipe) -> Any:
         CheckpointError: there is no such model, or it is of another family.
     """
     register()
-    kind = family_of(source, revision=revision)
+    family = backend_class_of(source, revision=revision)
     settings: dict[str, Any] = {"revision": revision, "dtype": torch.float32, **quantised(recipe)}
     with _told_as_checkpoint_errors(source):
-        if kind == "molmo2":
-            return Molmo2ForTraining.from_pretrained(source, use_safetensors=True, trust_remote_code=False, **settings)
-        return MolmoPointForConditionalGeneration.from_pretrained(source, attn_implementation=attention_of(recipe), **settings)
+        return family.read_for_training(source, attention_of(recipe), settings)
 
 
 @contextmanager

@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from molmopoint.backends import Backend, PointWriter
+from molmopoint.backends.clips import ClipOptions
+from molmopoint.backends.media import RequestMedia
 from molmopoint.data.records import TRACK_STYLES, Record
-from molmopoint.geometry import PointingMetadata
 from molmopoint.processing.chat import ChatWriter, Media
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import IGNORED, Row
-from molmopoint.training.formatting import Conversation, FormattingRules, PointWriter, expressions, format_record, join_turns
+from molmopoint.training.formatting import Conversation, FormattingRules, expressions, format_record, join_turns
+from molmopoint.training.sources import Example
 
 
 def group_records(records: Iterable[Record], max_points: int = 60) -> list[tuple[Record, ...]]:
@@ -48,7 +51,7 @@ def group_records(records: Iterable[Record], max_points: int = 60) -> list[tuple
 
 def format_tree(
     group: Sequence[Record],
-    metadata: PointingMetadata | PointWriter | None,
+    writer: PointWriter | None,
     rng: np.random.Generator,
     rules: FormattingRules | None = None,
 ) -> tuple[Conversation, ...]:
@@ -59,7 +62,7 @@ def format_tree(
     """
     rules = rules or FormattingRules()
     order = rng.permutation(len(group)).tolist()
-    conversations = tuple(format_record(group[i], metadata, rng, rules) for i in order)
+    conversations = tuple(format_record(group[i], writer, rng, rules) for i in order)
     if len(group) > 1 and rules.multi_turn and all(_may_share_a_conversation(record) for record in group):
         return (join_turns(conversations),) if rng.random() < rules.multi_turn else conversations
     return conversations
@@ -77,11 +80,43 @@ def media_of(record: Record) -> tuple[Media, int]:
     return "image", len(record.images)
 
 
+def read_media(backend: Backend, example: Example) -> RequestMedia:
+    """The pictures or the clip of an example, as `Pointer` would see them.
+
+    Raises:
+        ProcessingError: a picture or clip is missing or broken.
+    """
+    if example.clip is not None:
+        return backend.requests.process_video(example.clip, ClipOptions())
+    return backend.requests.process_images(list(example.pictures) or None)
+
+
+def training_row(
+    backend: Backend, example: Example, rng: np.random.Generator, rules: FormattingRules | None = None, *, max_length: int | None = None
+) -> Row:
+    """The training row of an example; every draw of the generator may give other styles, templates and another order.
+
+    Args:
+        backend: of the model.
+        example: rows on the same pictures or clip.
+        rng: draws.
+        rules: of formatting.
+        max_length: tokens at most; branches that do not fit are left out, the last one is cut.
+
+    Raises:
+        ProcessingError: a picture is missing or broken, or a point lies outside of it.
+    """
+    media = read_media(backend, example)
+    conversations = format_tree(example.records, backend.writer_of(media), rng, rules)
+    trunk = backend.requests.build_trunk(media)
+    return tree_row(trunk, conversations, backend.processor.chat, max_length=max_length)
+
+
 def tree_row(trunk: Row, conversations: Sequence[Conversation], chat: ChatWriter, *, max_length: int | None = None) -> Row:
     """A training row of a trunk and its conversations, each with the loss weighting of its own record.
 
     Args:
-        trunk: made from `ChatWriter.media_text` and the pictures of the group.
+        trunk: what `RequestBuilder.build_trunk` made of the pictures of the group.
         conversations: one or more, in the order of the branches.
         chat: of the model.
         max_length: tokens at most; branches that do not fit are left out, the last one is cut.

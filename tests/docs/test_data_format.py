@@ -11,10 +11,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from molmopoint.backends.molmopoint import GroundingWriter
 from molmopoint.data.records import COLUMNS, FULL_SCALE, POINT_COLUMNS, POINT_STYLES, parse_record, record_fields
 from molmopoint.geometry import PointingMetadata
-from molmopoint.training.formatting import FINETUNING_WEIGHTS, NO_TRACKS, FormattingRules, expressions, format_record
-from molmopoint.training.rules import Stage
+from molmopoint.training.formatting import NO_TRACKS, expressions, format_record
+from molmopoint.training.rules import FINETUNING_WEIGHTS, FormattingRules, Stage
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data_format.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -47,7 +48,7 @@ def test_every_row_is_read_and_becomes_a_conversation(row):
     record = parse_record(row, 1)
     assert parse_record(record_fields(record), 1) == record
     for expression in expressions(record):
-        made = format_record(expression, metadata(expression), np.random.default_rng(0))
+        made = format_record(expression, GroundingWriter(metadata(expression)), np.random.default_rng(0))
         assert made.prompt and made.answer
 
 

@@ -14,8 +14,9 @@ from tiny_molmo2 import molmo2_pointing_processor, random_molmo2
 from toy_processor import frames, picture, toy_tokenizer
 from transformers import Molmo2ForConditionalGeneration
 
+from molmopoint.backends.molmo2 import Molmo2Backend
 from molmopoint.data.records import Record, RecordPoint
-from molmopoint.errors import ProcessingError
+from molmopoint.errors import CheckpointError
 from molmopoint.processing.rows import collate, pack
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
@@ -25,9 +26,8 @@ from molmopoint.training.recipe import Data, Groups, GroupSettings, Logging, Rec
 from molmopoint.training.sampling import DrawOrder
 from molmopoint.training.scoring import HeldOutScore
 from molmopoint.training.sources import Example
-from molmopoint.training.text_coordinates import TextFamily
 from molmopoint.training.trainer import RunTrainer
-from molmopoint.training.trees import format_tree
+from molmopoint.training.trees import format_tree, read_media, training_row
 from molmopoint.training.vocabulary_rows import join_output_rows
 
 RECIPE = Recipe(
@@ -58,19 +58,19 @@ class Pictures:
 
 
 @pytest.fixture(scope="module")
-def family() -> TextFamily:
-    return TextFamily(molmo2_pointing_processor(), crops_per_image=2)
+def backend() -> Molmo2Backend:
+    return Molmo2Backend(molmo2_pointing_processor(), max_crops=2)
 
 
-def trainer_of(family: TextFamily, out, recipe: Recipe) -> RunTrainer:
-    prepare = ExamplePreparer([Pictures()], family, rules_of(recipe.data), 600)
+def trainer_of(backend: Molmo2Backend, out, recipe: Recipe) -> RunTrainer:
+    prepare = ExamplePreparer([Pictures()], backend, rules_of(recipe.data), 600)
     dataset = PackedDataset(DrawOrder((3,), seed=1), prepare, PackingLimits(600, 8, pool_size=2, max_stay=4))
-    collator = PackCollator(family.patch_token_id, family.processor.tokenizer.pad_token_id)
+    collator = PackCollator(backend.patch_token_id, backend.processor.tokenizer.pad_token_id)
     return pointing_trainer(random_molmo2(1), recipe, dataset, collator, out, steps=recipe.steps or 1, sources=("toy",))
 
 
-def test_a_run_ends_as_a_native_model(family: TextFamily, tmp_path):
-    whole: Any = trainer_of(family, tmp_path / "whole", RECIPE)
+def test_a_run_ends_as_a_native_model(backend: Molmo2Backend, tmp_path):
+    whole: Any = trainer_of(backend, tmp_path / "whole", RECIPE)
     before = {name: parameter.detach().clone() for name, parameter in whole.model.named_parameters()}
     whole.train()
     losses = [json.loads(line).get("loss") for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
@@ -86,9 +86,9 @@ def test_a_run_ends_as_a_native_model(family: TextFamily, tmp_path):
     assert all(torch.equal(tensor, native.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_the_score_asks_and_reads(family: TextFamily):
+def test_the_score_asks_and_reads(backend: Molmo2Backend):
     settings = replace(RECIPE.scoring, max_new_tokens=8)
-    scores = HeldOutScore({"": Pictures()}, family, settings)(random_molmo2(1))
+    scores = HeldOutScore({"": Pictures()}, backend, settings)(random_molmo2(1))
     assert scores["point_f1"] == 0 and 0 <= scores["under_count"] <= 1
     assert np.isfinite(list(scores.values())).all()
 
@@ -106,25 +106,22 @@ def clip_file(folder: Path) -> Path:
     return path
 
 
-def test_clips_are_tracked_and_packed_with_pictures(family: TextFamily, tmp_path):
+def test_clips_are_tracked_and_packed_with_pictures(backend: Molmo2Backend, tmp_path):
     points = tuple(RecordPoint(x, 2 * x, t=x / 20, object_id=7) for x in (10, 30))
     record = Record(1, video="a.mp4", label="dog", points=points, coords="pixel", style="track")
-    seen = family.see(Example((record,), clip=clip_file(tmp_path)))
-    assert seen.metadata is not None and seen.metadata.image_sizes == ((120, 80),)
-    assert seen.metadata.timestamps.tolist() == [0, 0.5, 1, 1.5, 2]  # type: ignore[union-attr]
-    text = family.processor.tokenizer.decode(seen.trunk.input_ids)
+    clip_example = Example((record,), clip=clip_file(tmp_path))
+    media = read_media(backend, clip_example)
+    times: Any = media.metadata.timestamps
+    assert tuple(media.metadata.image_sizes) == ((120, 80),) and times.tolist() == [0, 0.5, 1, 1.5, 2]
+    text = backend.processor.tokenizer.decode(backend.requests.build_trunk(media).input_ids)
     assert text.startswith("<|im_end|>0.0 <frame_start><im_patch>") and text.count(" 1.5 <frame_start>") == 1
-    conversations = format_tree([record], seen.metadata, np.random.default_rng(0))
+    conversations = format_tree([record], backend.writer_of(media), np.random.default_rng(0))
     assert conversations[0].answer == ('<tracks coords="0.5 1 083 250;1.5 1 250 750">dog</tracks>',)
 
-    picture_example = Pictures().example(0)
-    seen_picture = family.see(picture_example)
-    rows = [
-        family.row(seen, conversations, 600),
-        family.row(seen_picture, format_tree(picture_example.records, seen_picture.metadata, np.random.default_rng(0)), 600),
-    ]
+    examples = [clip_example, Pictures().example(0)]
+    rows = [training_row(backend, example, np.random.default_rng(0), max_length=600) for example in examples]
     model = random_molmo2()
-    packed = model(**collate([pack(rows, family.patch_token_id)], 0)).logits
+    packed = model(**collate([pack(rows, backend.patch_token_id)], 0)).logits
     alone = torch.cat([model(**collate([row], 0)).logits for row in rows])
     torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
 
@@ -132,5 +129,5 @@ def test_clips_are_tracked_and_packed_with_pictures(family: TextFamily, tmp_path
 def test_a_tokenizer_without_the_special_tokens_is_refused():
     bare = molmo2_pointing_processor()
     bare.tokenizer = toy_tokenizer(["<im_patch>"], points=0)
-    with pytest.raises(ProcessingError, match="im_col"):
-        TextFamily(bare)
+    with pytest.raises(CheckpointError, match="im_col"):
+        Molmo2Backend(bare)

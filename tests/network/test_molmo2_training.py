@@ -11,18 +11,17 @@ from tiny_molmo2 import molmo2_config, molmo2_pointing_processor, molmo2_process
 from toy_processor import picture
 from transformers import Molmo2ForConditionalGeneration
 
+from molmopoint.backends.molmo2 import Molmo2Backend
 from molmopoint.data.records import Record, RecordPoint
 from molmopoint.molmo2 import is_molmo2
 from molmopoint.processing.message_tree import LossWeighting
-from molmopoint.processing.rows import collate, pack
-from molmopoint.training.formatting import FormattingRules
-from molmopoint.training.molmo2 import NO_PATCH_TOKEN
+from molmopoint.processing.rows import NO_PATCH_TOKEN, collate, pack
+from molmopoint.training.rules import FormattingRules
 from molmopoint.training.sources import Example
-from molmopoint.training.text_coordinates import TextFamily
-from molmopoint.training.trees import format_tree
+from molmopoint.training.trees import format_tree, read_media, tree_row
 
 PROCESSOR: Any = molmo2_processor()
-FAMILY = TextFamily(molmo2_pointing_processor())
+BACKEND = Molmo2Backend(molmo2_pointing_processor())
 PAD = PROCESSOR.tokenizer.pad_token_id
 RULES = FormattingRules(weights=dict.fromkeys(("points", "answer", "caption"), LossWeighting(root_length=2.0, root_branches=True)))
 
@@ -42,9 +41,10 @@ def example(*records: Record, seed: int = 0) -> Example:
 
 
 def row_of(*records: Record, seed: int = 0):
-    seen = FAMILY.see(example(*records, seed=seed))
-    conversations = [format_tree([record], seen.metadata, np.random.default_rng(0), RULES)[0] for record in records]
-    return FAMILY.row(seen, conversations, 4096)
+    media = read_media(BACKEND, example(*records, seed=seed))
+    writer = BACKEND.writer_of(media)
+    conversations = [format_tree([record], writer, np.random.default_rng(0), RULES)[0] for record in records]
+    return tree_row(BACKEND.requests.build_trunk(media), conversations, BACKEND.processor.chat, max_length=4096)
 
 
 def batch_of(*rows, side: Literal["left", "right"] = "right"):
@@ -88,7 +88,7 @@ def test_one_conversation_is_the_native_forward(model: Any, attention: str):
     native.load_state_dict(model.state_dict())
     native.set_attn_implementation(attention)
     model.set_attn_implementation(attention)
-    output: Any = FAMILY.processor(text="<|image|>", images=picture(70, 120), return_tensors="pt")
+    output: Any = BACKEND.processor(text="<|image|>", images=picture(70, 120), return_tensors="pt")
     logits = native(
         input_ids=row.input_ids[None],
         mm_token_type_ids=row.mm_token_type_ids[None],
@@ -166,12 +166,12 @@ def test_it_learns_to_write_points_that_the_parser_reads():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
     model.eval()
-    seen = FAMILY.see(example(CATS))
+    media = read_media(BACKEND, example(CATS))
     prompt = PROCESSOR(
         text="<|image|><|im_start|>user\nPoint to cats<|im_end|>\n<|im_start|>assistant\n", images=picture(70, 120), return_tensors="pt"
     )
     with torch.no_grad():
         ids = model.generate(**prompt, max_new_tokens=80, do_sample=False)[0, prompt["input_ids"].shape[1] :]
-    points, text = FAMILY.read(ids.tolist(), seen)
-    assert text == '<points coords="1 1 100 900 2 750 500">cats</points>'
+    points = BACKEND.read_answer(ids, media.metadata, "").points
+    assert BACKEND.decode(ids.tolist()) == '<points coords="1 1 100 900 2 750 500">cats</points>'
     np.testing.assert_allclose(points.xy, [(12.0, 63.0), (90.0, 35.0)])

@@ -13,7 +13,7 @@ from tiny_molmo2 import random_molmo2
 from tiny_training import ANSWER, conversation, row, training_batch
 
 from molmopoint.errors import CheckpointError, RecipeError
-from molmopoint.training.molmo2 import add_residual_dropout
+from molmopoint.molmo2 import add_residual_dropout
 from molmopoint.training.optimiser import freeze, group_of
 from molmopoint.training.recipe import GROUPS, Lora, Recipe
 from molmopoint.training.vocabulary_rows import join_output_rows, split_output_rows, tables_are_tied

@@ -12,11 +12,11 @@ from toy_pointer import STEPS, toy_pointer
 from typer.testing import CliRunner
 
 import molmopoint
+from molmopoint.backends.clips import ClipOptions
 from molmopoint.cli import app
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.pipeline.clip_answers import joined
 from molmopoint.pipeline.clip_plans import ClipPlanner
-from molmopoint.pipeline.clips import ClipOptions
 from molmopoint.points import Points
 
 

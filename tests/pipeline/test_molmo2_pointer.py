@@ -19,12 +19,14 @@ from toy_processor import frames, picture
 from transformers import LogitsProcessor, Molmo2ForConditionalGeneration
 
 import molmopoint
-from molmopoint.checkpoints.locating import family_of
+from molmopoint.backends import backend_class_of
+from molmopoint.backends.clips import ClipOptions
+from molmopoint.backends.molmo2 import Molmo2Backend
+from molmopoint.backends.molmopoint import MolmoPointBackend
+from molmopoint.backends.options import AnswerOptions
 from molmopoint.errors import CheckpointError, GroundingError, ProcessingError
 from molmopoint.geometry import triples_to_points
 from molmopoint.pipeline import Pointer
-from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.points import Point, Points
 from molmopoint.processing import Molmo2PointingProcessor
 from molmopoint.processing.text_points import text_points
@@ -58,14 +60,14 @@ class Dictation(LogitsProcessor):
 @contextmanager
 def dictated(pointer: Pointer, *answers: str) -> Iterator[Pointer]:
     """The pointer, whose model says these answers, row by row."""
-    family: Any = pointer._family
-    limits = family._limits
+    backend: Any = pointer._backend
+    limits = backend._limits
 
     def with_dictation(*arguments: Any) -> dict[str, Any]:
         return {"logits_processor": [*limits(*arguments).get("logits_processor", ()), Dictation(pointer, answers)]}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(family, "_limits", with_dictation)
+        patch.setattr(backend, "_limits", with_dictation)
         yield pointer
 
 
@@ -107,11 +109,11 @@ def test_inputs_and_answers_are_the_native_ones(molmo2_folder: Path, tmp_path: P
         request, _ = pointer._builder.question(images, "Find it.", {}, video=shown)
         assert request.input_ids.tolist() == expected["input_ids"][0].tolist()
         assert request.row.mm_token_type_ids.tolist() == expected["mm_token_type_ids"][0].tolist()
-        for name, tensor in request.visual.pixels.items():
+        for name, tensor in request.media.pixels.items():
             difference = (tensor - expected[name]).abs()
             assert difference.max() <= 2 / 255 + 1e-6 and (difference > 1e-6).float().mean() <= 1e-3, name  # bytes may round otherwise
         same = {name: tensor for name, tensor in expected.items() if not name.startswith("pixel")}
-        inputs = {**same, **{name: value for name, value in request.visual.pixels.items() if name.startswith("pixel")}}
+        inputs = {**same, **{name: value for name, value in request.media.pixels.items() if name.startswith("pixel")}}
         written = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False)[0, len(request.input_ids) :]
         (result,) = pointer._answer([request], options)
         assert result.raw_text == native.tokenizer.decode(written, skip_special_tokens=True)
@@ -246,9 +248,9 @@ def test_earlier_turns_are_written_as_text(pointer):
     assert "user\nWhat?<|im_end|>\n<|im_start|>assistant\nA cat." in prompt_of(pointer, [("What?", "A cat.")])
     with pytest.raises(GroundingError, match="inside a picture"):
         prompt_of(pointer, [("x", Points(*columns([1], [0], [201.0], [1.0])))])
-    clip = pointer._builder.watch(frames(3), ClipOptions(TIMES))
+    clip = pointer._builder.process_video(frames(3), ClipOptions(TIMES))
     moving = Points(*columns([1, 1], [0.0, 0.5], [12.0, 24.0], [8.0, 8.0]))
-    asked = pointer._builder.ask(clip, "next", history=[("it", moving)])
+    asked = pointer._builder.build_request(clip, "next", history=[("it", moving)])
     assert '<tracks coords="0.0 1 100 100;0.5 1 200 100">it</tracks>' in pointer.processor.tokenizer.decode(asked.input_ids)
 
 
@@ -308,7 +310,7 @@ def test_counting_with_text(pointer):
 
 
 def test_loading_checks_what_it_reads(molmo2_folder: Path, toy_folder: Path, tmp_path: Path):
-    assert family_of(str(molmo2_folder)) == "molmo2" and family_of(str(toy_folder)) == "molmo_point"
+    assert backend_class_of(str(molmo2_folder)) is Molmo2Backend and backend_class_of(str(toy_folder)) is MolmoPointBackend
     assert molmopoint.load(molmo2_folder, dtype="bfloat16", device_map="cpu").point(PICTURES[0], "x", max_new_tokens=2).truncated
     for file in molmo2_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

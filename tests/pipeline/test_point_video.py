@@ -12,8 +12,8 @@ from PIL import Image
 from toy_pointer import STEPS, toy_pointer
 from toy_processor import frames
 
+from molmopoint.backends.clips import ClipOptions, check_budget, choose_frames
 from molmopoint.errors import InputWarning, ProcessingError
-from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames
 from molmopoint.processing.clips import FRAMES_AT_ONCE, PIXELS_AT_ONCE, SampledClip
 from molmopoint.video import Clip, read_video
 
@@ -37,7 +37,7 @@ def look(pointer, video, **options):
 
 
 def watch(pointer, video, **options):
-    return pointer._builder.watch(video, ClipOptions(**options))
+    return pointer._builder.process_video(video, ClipOptions(**options))
 
 
 def test_a_part_of_a_file(pointer, film):
@@ -148,12 +148,12 @@ def test_subtitles_follow_the_frames(pointer, film, tmp_path):
     assert told_span[len(span) :] == expected, "those within a second of a frame, counted from the start of the part"
     (tmp_path / "words.srt").write_text("1\n00:00:01,200 --> 00:00:01,800\n<i>a cat</i>\nruns\n\n2\n00:00:02,900 --> 00:00:03,400\ngone\n")
     assert watch(pointer, film, start=1.0, end=2.0, subtitles=tmp_path / "words.srt").spans == told.spans
-    request = pointer._builder.ask(told, "Where?")
+    request = pointer._builder.build_request(told, "Where?")
     text = pointer.processor.tokenizer.decode(request.input_ids)
     assert expected in text and text.index(expected) > text.rindex("<frame_end>")
-    literal = pointer._builder.ask(watch(pointer, film, subtitles=[(0.0, 1.0, "<|image|> <POINT_3>")]), "Where?")
+    literal = pointer._builder.build_request(watch(pointer, film, subtitles=[(0.0, 1.0, "<|image|> <POINT_3>")]), "Where?")
     assert "<|image|> <POINT_3>" in pointer.processor.tokenizer.decode(literal.input_ids), "words stay words"
-    assert len(literal.input_ids) > len(pointer._builder.ask(watch(pointer, film), "Where?").input_ids) + 10
+    assert len(literal.input_ids) > len(pointer._builder.build_request(watch(pointer, film), "Where?").input_ids) + 10
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from PIL import Image
 from toy_pointer import STEPS, toy_pointer
 from toy_processor import frames, noise, picture
 
+from molmopoint.backends.history import as_turns, conversation
+from molmopoint.backends.options import AnswerOptions
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.pipeline import Pointer
-from molmopoint.pipeline.history import as_turns, conversation
-from molmopoint.pipeline.options import AnswerOptions
 from molmopoint.points import Point
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, NO_MORE_POINTS, NO_SELECTION
 
@@ -124,7 +124,7 @@ def test_limits(pointer):
     with pytest.raises(ProcessingError, match="single"):
         ask(pointer, None, single=True)
     assert ask(pointer, PICTURES[1], max_new_tokens=3).truncated
-    few, many = (pointer._builder.see(PICTURES[2], max_crops).metadata.num_patches for max_crops in (1, 4))
+    few, many = (pointer._builder.process_images(PICTURES[2], max_crops).metadata.num_patches for max_crops in (1, 4))
     assert few < many
 
 

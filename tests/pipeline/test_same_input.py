@@ -15,16 +15,16 @@ from tiny_reward import PUBLISHED
 from toy_processor import TEMPLATE, frames, picture
 
 import molmopoint
+from molmopoint.backends.clips import ClipOptions
+from molmopoint.backends.options import AnswerOptions
+from molmopoint.backends.requests import RequestBuilder
 from molmopoint.data.records import Record
 from molmopoint.errors import CheckpointError
-from molmopoint.pipeline.clips import ClipOptions
-from molmopoint.pipeline.options import AnswerOptions
-from molmopoint.pipeline.requests import RequestBuilder
 from molmopoint.processing import Molmo2PointingProcessor
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.sources import Example
 from molmopoint.training.start import load_start
-from molmopoint.training.trees import format_tree
+from molmopoint.training.trees import training_row
 
 RECIPE = Recipe(steps=1, epochs=None)
 QUESTION = "What is <|image|> there?"
@@ -74,11 +74,9 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def of_training(folder: Path, files: list[Path], clip: Path | None) -> Any:
     """The part of a training row before its answer."""
-    _, family = load_start(folder, RECIPE)
+    _, backend = load_start(folder, RECIPE)
     record = Record(1, tuple(map(str, files)), video=None if clip is None else str(clip), prompt=QUESTION, answer="Nothing.")
-    seen = family.see(Example((record,), tuple(files), clip=clip))
-    conversations = format_tree([record], seen.metadata, np.random.default_rng(0))
-    row = family.row(seen, conversations, 4096)
+    row = training_row(backend, Example((record,), tuple(files), clip=clip), np.random.default_rng(0), max_length=4096)
     first_target = int((row.shift_labels >= 0).nonzero()[0, 0])
     return row, first_target + 1
 
@@ -99,7 +97,7 @@ def assert_same(folder: Path, files: list[Path], clip: Path | None) -> torch.Ten
     assert row.mm_token_type_ids[:length].tolist() == request.row.mm_token_type_ids.tolist()
     assert row.selection_ids[:length].tolist() == request.row.selection_ids.tolist()
     assert row.position_ids[:length].tolist() == list(range(length))
-    pixels = request.visual.pixels
+    pixels = request.media.pixels
     kind = ("pixel_values", "image_token_pooling") if clip is None else ("pixel_values_videos", "video_token_pooling")
     given = [row.pixel_values, row.pooling]
     for tensor, name in zip(given, kind, strict=True):
@@ -139,12 +137,12 @@ def test_what_is_written_after_training_is_read_by_transformers(molmo2_folder: P
     from transformers import AutoProcessor, Molmo2Processor
 
     folder = changed(molmo2_folder, tmp_path / "model", {**LOOKS["by rate"], "do_normalize": None})
-    _, family = load_start(folder, RECIPE)
-    family.processor.save_pretrained(tmp_path / "written")
+    _, backend = load_start(folder, RECIPE)
+    backend.processor.save_pretrained(tmp_path / "written")
     native = AutoProcessor.from_pretrained(tmp_path / "written")
     assert type(native) is Molmo2Processor and native.video_processor.do_normalize is True
     again: Any = Molmo2PointingProcessor.from_pretrained(tmp_path / "written")
-    ours: Any = family.processor
+    ours: Any = backend.processor
     assert again.to_dict() == ours.to_dict() and again.chat_template == ours.chat_template
 
 

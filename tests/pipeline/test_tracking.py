@@ -13,12 +13,12 @@ from toy_pointer import toy_pointer
 from toy_processor import frames, picture
 from typer.testing import CliRunner
 
+from molmopoint.backends.media import DisplayedMedia
 from molmopoint.cli import app
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import TrackingResult
 from molmopoint.pipeline.tracking import TrackOptions
 from molmopoint.pipeline.video_writing import write_video
-from molmopoint.pipeline.visual import Displayed
 from molmopoint.tracks import Tracks
 from molmopoint.video import Clip, open_video
 
@@ -181,7 +181,7 @@ def test_drawings(tmp_path):
     columns = {"object_id": [1, 1, 1, 2, 2], "time": [0, 0.5, 1, 0, 1], "x": [10, 40, 70, 20, 20], "y": [20, 20, 20, 50, 50]}
     arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
     tracks = Tracks(**arrays)
-    displayed = Displayed(clip=tmp_path / "grey.mp4", timestamps=np.array([0.0, 0.5, 1.0]))
+    displayed = DisplayedMedia(clip=tmp_path / "grey.mp4", timestamps=np.array([0.0, 0.5, 1.0]))
     result = TrackingResult(tracks, "", "", "Track it", False, 0, (96, 64), (), displayed)
     result.draw(tmp_path / "new" / "tracked.mp4")
     drawn = open_video(tmp_path / "new" / "tracked.mp4")

@@ -144,7 +144,7 @@ def test_interruption(toy_folder, pictures, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("molmopoint.pipeline.answers.AnswerReader.read", interrupt)
+    monkeypatch.setattr("molmopoint.backends.molmopoint.MolmoPointBackend.answer", interrupt)
     assert run("point", pictures[0], "cats", "--model", toy_folder, *LIMIT).exit_code == INTERRUPTED
 
 

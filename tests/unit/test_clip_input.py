@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_processor import toy_processor
 
+from molmopoint.backends.clips import ClipOptions, check_budget, choose_frames
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline.clip_plans import ClipPlanner
-from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames
 from molmopoint.video import Clip, as_cues, subtitle_text
 
 ODD_NUMBERS = st.one_of(

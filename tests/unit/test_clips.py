@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from molmopoint.backends.options import complete_prompt
 from molmopoint.data.clip_questions import CLIP_KINDS, MAX_TARGETS
 from molmopoint.data.drawing import COLOURS, SHAPES
 from molmopoint.data.synthetic import HELD_OUT_PAIRS, SyntheticClip, sample_clip
 from molmopoint.errors import ProcessingError
-from molmopoint.pipeline.options import complete_prompt
 
 NUM_CLIPS = 150
 

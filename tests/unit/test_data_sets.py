@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from toy_processor import picture, toy_processor
 
+from molmopoint.backends.molmopoint import GroundingWriter
 from molmopoint.data.checking import check_records, parsed_rows
 from molmopoint.data.contact_sheet import contact_sheet
 from molmopoint.data.embedded import StoredBytes
@@ -76,7 +77,7 @@ def test_rows_with_pictures_inside_work_to_the_end(source, tmp_path):
     inputs = processor(
         text=[processor.chat.media_text(*media_of(groups[0][0]))], images=list(pictures), return_pointing_metadata=True, return_tensors="pt"
     )
-    made = format_tree(groups[0], inputs["pointing_metadata"][0], np.random.default_rng(0))
+    made = format_tree(groups[0], GroundingWriter(inputs["pointing_metadata"][0]), np.random.default_rng(0))
     row = tree_row(Row.from_processor(inputs), made, processor.chat)
     assert row.pixel_values is not None and int(row.branch_ids.max()) == 1
 

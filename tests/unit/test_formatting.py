@@ -13,25 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_processor import frames, picture, toy_processor
 
+from molmopoint.backends.molmo2 import TextWriter
+from molmopoint.backends.molmopoint import GroundingWriter
+from molmopoint.backends.options import COUNTING_TEMPLATE, POINTING_TEMPLATE
 from molmopoint.data.records import FULL_SCALE, Record, RecordPoint, parse_record
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import triples_to_points
-from molmopoint.pipeline.options import COUNTING_TEMPLATE, POINTING_TEMPLATE
 from molmopoint.processing.grounding_answers import NOTHING_THERE, PointList
 from molmopoint.processing.message_tree import LossWeighting
 from molmopoint.processing.rows import IGNORED, Row
+from molmopoint.processing.text_points import read_text_answer
 from molmopoint.tokens import PATCH, ExtendedVocabulary, Kind
 from molmopoint.training import templates
-from molmopoint.training.formatting import (
-    NO_TRACKS,
-    PLAIN_WEIGHTS,
-    FormattingRules,
-    expressions,
-    format_record,
-    triples_of,
-    weighting_of,
-)
-from molmopoint.training.text_coordinates import TextCoordinates
+from molmopoint.training.formatting import NO_TRACKS, expressions, format_record, triples_of
+from molmopoint.training.rules import PLAIN_WEIGHTS, FormattingRules, weighting_of
 from molmopoint.training.trees import format_tree, group_records, media_of, tree_row
 
 SIZE = (160, 90)
@@ -115,8 +110,8 @@ def test_points_outside_are_refused_unless_their_source_is_clipped():
     with pytest.raises(
         ProcessingError, match=r"^row 5, points\[1\]: expected x in 0\.\.160 and y in 0\.\.90 for coords 'pixel', got \(161, 30\)"
     ):
-        format_record(outside, metadata, rng())
-    clipped = format_record(outside, metadata, rng(), FormattingRules(clip=frozenset({"loose"})))
+        format_record(outside, GroundingWriter(metadata), rng())
+    clipped = format_record(outside, GroundingWriter(metadata), rng(), FormattingRules(clip=frozenset({"loose"})))
     assert len(point_list(clipped)) == 2
 
 
@@ -133,7 +128,7 @@ def test_points_outside_are_refused_unless_their_source_is_clipped():
     ],
 )
 def test_answers_of_each_style(style, texts):
-    conversation = format_record(row(style=style), metadata_of(seen(SIZE)), rng())
+    conversation = format_record(row(style=style), GroundingWriter(metadata_of(seen(SIZE))), rng())
     assert [piece for piece in conversation.answer if isinstance(piece, str)] == texts
     if style != "count":
         points = point_list(conversation)
@@ -143,14 +138,16 @@ def test_answers_of_each_style(style, texts):
 
 @pytest.mark.parametrize("style", ["pointing", "point_count", "count_then_point", "count"])
 def test_nothing_to_point_at_is_one_sentence(style):
-    conversation = format_record(row(points=[], no_points=True, coords=None, style=style), metadata_of(seen(SIZE)), rng())
+    conversation = format_record(row(points=[], no_points=True, coords=None, style=style), GroundingWriter(metadata_of(seen(SIZE))), rng())
     assert conversation.answer == (NOTHING_THERE,)
 
 
 def test_points_are_sorted_whatever_their_order():
     metadata = metadata_of(seen(SIZE))
     places = rng(1).uniform(0, 90, (12, 2)).tolist()
-    answers = [point_list(format_record(row(order, style="pointing"), metadata, rng())) for order in (places, places[::-1])]
+    answers = [
+        point_list(format_record(row(order, style="pointing"), GroundingWriter(metadata), rng())) for order in (places, places[::-1])
+    ]
     assert np.array_equal(answers[0].triples, answers[1].triples)
     assert answers[0].object_ids.tolist() == list(range(1, 13))
 
@@ -158,12 +155,12 @@ def test_points_are_sorted_whatever_their_order():
 def test_styles_are_drawn_half_and_half_or_as_the_rules_say():
     metadata = metadata_of(seen(SIZE))
     source = rng(3)
-    lengths = [len(format_record(row(), metadata, source).answer) for _ in range(400)]
+    lengths = [len(format_record(row(), GroundingWriter(metadata), source).answer) for _ in range(400)]
     assert 150 < lengths.count(1) < 250 and lengths.count(1) + lengths.count(3) == 400
     only = FormattingRules(styles=("count",))
-    assert {format_record(row(), metadata, source, only).answer for _ in range(5)} == {("2",)}
+    assert {format_record(row(), GroundingWriter(metadata), source, only).answer for _ in range(5)} == {("2",)}
     with pytest.raises(ProcessingError, match="expected one or more styles"):
-        format_record(row(), metadata, source, FormattingRules(styles=()))
+        format_record(row(), GroundingWriter(metadata), source, FormattingRules(styles=()))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +174,7 @@ def test_styles_are_drawn_half_and_half_or_as_the_rules_say():
     ],
 )
 def test_a_prompt_is_sent_as_it_is_and_decides_the_style(prompt, pieces):
-    conversation = format_record(row(prompt=prompt, label=None), metadata_of(seen(SIZE)), rng())
+    conversation = format_record(row(prompt=prompt, label=None), GroundingWriter(metadata_of(seen(SIZE))), rng())
     assert conversation.prompt == prompt
     assert len(conversation.answer) == pieces
     assert point_list(conversation).label == prompt
@@ -186,10 +183,10 @@ def test_a_prompt_is_sent_as_it_is_and_decides_the_style(prompt, pieces):
 def test_labels_keep_their_case_where_case_means_something():
     metadata = metadata_of(seen(SIZE))
     rules = FormattingRules(keep_case=frozenset({"screens"}))
-    assert point_list(format_record(row(source="screens", style="pointing"), metadata, rng(), rules)).label == "Red Cups"
-    assert point_list(format_record(row(source="photos", style="pointing"), metadata, rng(), rules)).label == "red cups"
+    assert point_list(format_record(row(source="screens", style="pointing"), GroundingWriter(metadata), rng(), rules)).label == "Red Cups"
+    assert point_list(format_record(row(source="photos", style="pointing"), GroundingWriter(metadata), rng(), rules)).label == "red cups"
     clip = clip_row([(0, 10, 10, 1)], style="pointing")
-    assert point_list(format_record(clip, metadata_of(seen_clip()), rng())).label == "Ducks"
+    assert point_list(format_record(clip, GroundingWriter(metadata_of(seen_clip())), rng())).label == "Ducks"
 
 
 def test_questions_and_captions_need_no_metadata():
@@ -213,19 +210,21 @@ def test_several_pictures_name_what_they_ask_for():
     record = parse_record({"images": ["a", "b"], "label": "Cats", "points": points, "coords": "pixel", "style": "pointing"}, 1)
     of_request = {}
     for _ in range(60):
-        made = format_record(record, metadata, source)
+        made = format_record(record, GroundingWriter(metadata), source)
         named = re.search(r"image_[12](, image_[12])?|all images", made.prompt)
         of_request.setdefault(named and named[0], set()).add(
             len(made.answer[0]) if isinstance(made.answer[0], PointList) else made.answer[0]
         )
     assert of_request == {"image_1": {NOTHING_THERE}, "image_2": {2}, "all images": {2}, None: {2}}
-    groups, _ = triples_to_points(point_list(format_record(record, metadata, rng(), FormattingRules(some_images=0.0))).triples, metadata)
+    groups, _ = triples_to_points(
+        point_list(format_record(record, GroundingWriter(metadata), rng(), FormattingRules(some_images=0.0))).triples, metadata
+    )
     assert groups.tolist() == [1, 1]
 
 
 def test_points_of_a_clip_go_to_the_nearest_frame():
     metadata = metadata_of(seen_clip())
-    made = format_record(clip_row([(1.3, 50, 50, 1), (0.1, 90, 90, 2)], style="point_count"), metadata, rng())
+    made = format_record(clip_row([(1.3, 50, 50, 1), (0.1, 90, 90, 2)], style="point_count"), GroundingWriter(metadata), rng())
     times, xy = triples_to_points(point_list(made).triples, metadata)
     assert times.tolist() == [0.0, 1.5]
     assert np.abs(xy - [[108, 72], [60, 40]]).max() < 24 / 6 + 0.3
@@ -236,15 +235,15 @@ def test_points_of_a_clip_go_to_the_nearest_frame():
 def test_tracks_number_objects_by_first_appearance():
     metadata = metadata_of(seen_clip())
     points = [(1.0, 20, 20, 8), (0.5, 80, 80, 3), (0.5, 10, 10, 8), (1.0, 85, 80, 3), (0.77, 50, 50, 9)]
-    made = format_record(clip_row(points, style="track"), metadata, rng())
+    made = format_record(clip_row(points, style="track"), GroundingWriter(metadata), rng())
     tracks = point_list(made)
     assert (tracks.tag, tracks.label) == ("tracks", "Ducks")
     assert tracks.object_ids.tolist() == [1, 2, 1, 2]  # 0.77 s is no frame
     assert triples_to_points(tracks.triples, metadata)[0].tolist() == [0.5, 0.5, 1.0, 1.0]
-    assert format_record(clip_row([], style="track", no_points=True), metadata, rng()).answer == (NO_TRACKS,)
+    assert format_record(clip_row([], style="track", no_points=True), GroundingWriter(metadata), rng()).answer == (NO_TRACKS,)
     with pytest.raises(ProcessingError, match=r"row 5, points: expected points within 0\.01 s of a frame .* the nearest is 0\.230 s away"):
-        format_record(clip_row([(0.73, 50, 50, 9)], style="track"), metadata, rng())
-    outside = format_record(clip_row([(0, 101, -1, 1)], style="track"), metadata, rng())
+        format_record(clip_row([(0.73, 50, 50, 9)], style="track"), GroundingWriter(metadata), rng())
+    outside = format_record(clip_row([(0, 101, -1, 1)], style="track"), GroundingWriter(metadata), rng())
     assert len(point_list(outside)) == 1  # tracks leave the picture; they end at its edge
 
 
@@ -253,20 +252,21 @@ def test_the_rate_of_a_track_is_that_of_its_points():
     slow = clip_row([(0, 10, 10, 1), (1, 10, 10, 1)], style="track")
     fast = clip_row([(t / 2, 10, 10, 1) for t in range(4)], style="track")
     once = clip_row([(0, 10, 10, 1)], style="track")
-    rates = {name: {(re.search(r"\d", format_record(each, metadata, source).prompt) or [None])[0] for _ in range(30)}
+    rates = {name: {(re.search(r"\d", format_record(each, GroundingWriter(metadata), source).prompt) or [None])[0] for _ in range(30)}
              for name, each in (("slow", slow), ("fast", fast), ("once", once))}  # fmt: skip
     assert rates == {"slow": {"1"}, "fast": {"2", None}, "once": {None}}
 
 
 def test_a_rate_means_moments_counted_from_the_start_of_the_clip():
     """As the reference thins its tracks, and as benchmarks ask: whole seconds, also of a track that begins between them."""
-    writer, source = TextCoordinates(((120, 80),), np.arange(8) / 2), rng()
+    writer, source = TextWriter(((120, 80),), np.arange(8) / 2), rng()
 
     def asked_and_answered(times: list[float], **changes: str) -> tuple[set[str | None], list[float]]:
         row = clip_row([(time, 10, 10, 1) for time in times], style="track", **changes)
         made = [format_record(row, writer, source) for _ in range(12)]
         rates = {(re.search(r"[0-9]", each.prompt) or [None])[0] for each in made}
-        return rates, writer.read("".join(map(str, made[0].answer))).group.tolist()
+        answer = read_text_answer("".join(map(str, made[0].answer)), writer.image_sizes, writer.timestamps)
+        return rates, answer.points.group.tolist()
 
     assert asked_and_answered([0.0, 1.0, 2.0, 3.0, 3.5]) == ({"1"}, [0.0, 1.0, 2.0, 3.0]), "the last moment is out of step"
     assert asked_and_answered([0.5, 1.5, 2.5]) == ({None}, [0.5, 1.5, 2.5]), "no rate is stated where no point would stand"
@@ -323,9 +323,9 @@ def test_text_rows_share_nothing():
 
 def test_every_draw_shuffles_and_the_same_state_draws_the_same():
     group, metadata = [row(label=name) for name in "abcdef"], metadata_of(seen(SIZE))
-    orders = {tuple(str(each.record.label) for each in format_tree(group, metadata, rng(seed))) for seed in range(20)}
+    orders = {tuple(str(each.record.label) for each in format_tree(group, GroundingWriter(metadata), rng(seed))) for seed in range(20)}
     assert len(orders) > 15 and all(sorted(order) == list("abcdef") for order in orders)
-    twice = [[each.prompt for each in format_tree(group, metadata, rng(9))] for _ in range(2)]
+    twice = [[each.prompt for each in format_tree(group, GroundingWriter(metadata), rng(9))] for _ in range(2)]
     assert twice[0] == twice[1]
 
 
@@ -353,7 +353,7 @@ def test_weights_by_kind_source_and_row(columns, weighting):
 def test_a_tree_weighs_every_branch_by_its_own_row():
     inputs = seen(SIZE)
     question = parse_record({"image": "a", "prompt": "What is it?", "answer": "A red cup."}, 1)
-    made = format_tree([row(weight=2.0), question], metadata_of(inputs), rng())
+    made = format_tree([row(weight=2.0), question], GroundingWriter(metadata_of(inputs)), rng())
     built = tree_row(Row.from_processor(inputs), made, processor().chat)
     targets = built.shift_labels != IGNORED
     for i, conversation in enumerate(made):
@@ -376,7 +376,7 @@ def test_rows_read_as_the_processor_reads_them(kind):
         record = parse_record({"images": ["a", "b"][: len(sizes)], "label": "cups", "coords": "pixel", "points": points}, 1)
         inputs = seen(*sizes)
     metadata = metadata_of(inputs)
-    made = format_record(record, metadata, rng(), FormattingRules(some_images=0.0))
+    made = format_record(record, GroundingWriter(metadata), rng(), FormattingRules(some_images=0.0))
     built = tree_row(Row.from_processor(inputs), [made], processor().chat)
     text = f"{processor().chat.media_text(*media_of(record))}<|im_start|>user\n{made.prompt}<|im_end|>\n<|im_start|>assistant\n"
     visual = {"images": [picture(h, w) for w, h in metadata.image_sizes], "max_crops": 4} if kind != "clip" else {}

@@ -11,16 +11,16 @@ from own_pictures import rows_of, write_rows
 from scipy.stats import sem
 from toy_pointer import toy_pointer
 
+from molmopoint.backends.molmopoint import MolmoPointBackend
 from molmopoint.data.records import Record
 from molmopoint.metrics import MatchScores, match_nearby
 from molmopoint.points import Points
-from molmopoint.training.families import GroundingFamily
 from molmopoint.training.prepare import ExamplePreparer, rules_of
 from molmopoint.training.recipe import Data, Scoring
 from molmopoint.training.sampling import Draw
 from molmopoint.training.scoring import SCORES, HeldOutScore, match_record, prompt_of, summarise
 from molmopoint.training.sources import GroupSource, SceneSource, load_rows, split_records
-from molmopoint.training.trees import group_records
+from molmopoint.training.trees import group_records, read_media
 
 
 def records(*pictures: tuple[str, ...]) -> list[Record]:
@@ -84,11 +84,11 @@ def test_questions_are_what_a_user_types():
 def test_a_batch_scores_as_single_questions_do_and_the_mode_is_kept(tmp_path):
     pointer = toy_pointer()
     rows, folder = load_rows(write_rows(tmp_path / "data.jsonl", rows_of(tmp_path, 6)))
-    family = GroundingFamily(pointer.processor)
+    backend = MolmoPointBackend(pointer.processor)
     source = GroupSource("held_out", group_records(rows), folder)
     asked = {}
     for size in (1, 3):
-        score = HeldOutScore({"": source, "replay_": SceneSource()}, family, Scoring(examples=4, batch_size=size, max_new_tokens=24))
+        score = HeldOutScore({"": source, "replay_": SceneSource()}, backend, Scoring(examples=4, batch_size=size, max_new_tokens=24))
         pointer.model.train()
         state = torch.get_rng_state()
         asked[size] = score(pointer.model)
@@ -100,7 +100,7 @@ def test_points_of_a_row_are_right_within_a_part_of_the_longer_side(tmp_path):
     rows, folder = load_rows(write_rows(tmp_path / "data.jsonl", rows_of(tmp_path, 6)))
     record = next(record for record in rows if record.points)
     source = GroupSource("held_out", [(record,)], folder)
-    metadata: Any = GroundingFamily(toy_pointer().processor).see(source.example(0)).metadata
+    metadata: Any = read_media(MolmoPointBackend(toy_pointer().processor), source.example(0)).metadata
     targets: Any = record.points
     longer, target = max(metadata.image_sizes[0]), targets[0]
     for away, f1 in ((0.0, 1.0), (0.049, 1.0), (0.051, 0.0)):
@@ -112,7 +112,7 @@ def test_examples_depend_on_the_draw_alone(tmp_path):
     pointer = toy_pointer()
     rows, folder = load_rows(write_rows(tmp_path / "data.jsonl", rows_of(tmp_path, 4)))
     source = GroupSource("data", group_records(rows), folder)
-    prepare = ExamplePreparer([source, SceneSource()], GroundingFamily(pointer.processor), rules_of(Data()), 1000)
+    prepare = ExamplePreparer([source, SceneSource()], MolmoPointBackend(pointer.processor), rules_of(Data()), 1000)
     for draw in (Draw(7, 0, 1, 0), Draw(8, 1, 3, 2)):
         first, second = prepare(draw), prepare(draw)
         assert torch.equal(first.input_ids, second.input_ids) and torch.equal(first.selection_ids, second.selection_ids)

@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_processor import picture, toy_processor
 
+from molmopoint.backends.history import conversation
+from molmopoint.backends.markup import MarkupStripper, plain_text
+from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.decoding import read_answer
 from molmopoint.eval.stored.plain_answers import json_points, plain_points
 from molmopoint.metrics.matching import stated_count
-from molmopoint.pipeline.answers import count_of
-from molmopoint.pipeline.history import conversation
-from molmopoint.pipeline.result import PointingResult
-from molmopoint.pipeline.streaming import MarkupStripper, plain_text
 from molmopoint.points import Points
 from molmopoint.processing.text_point_stream import CoordsScanner
 from molmopoint.processing.text_points import read_text_answer

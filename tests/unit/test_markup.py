@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molmopoint.pipeline.streaming import MarkupStripper, plain_text
+from molmopoint.backends.markup import MarkupStripper, plain_text
 
 PLACES = "<POINT_7><POINT_101><POINT_106>1<POINT_100>"
 

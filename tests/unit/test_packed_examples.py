@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader
 from toy_pointer import toy_pointer
 from toy_processor import frames, picture
 
+from molmopoint.backends.molmopoint import MolmoPointBackend
 from molmopoint.data.records import parse_record
-from molmopoint.training.families import GroundingFamily
-from molmopoint.training.formatting import FormattingRules
 from molmopoint.training.packed_dataset import SOURCE_IDS, PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
 from molmopoint.training.prepare import ExamplePreparer
+from molmopoint.training.rules import FormattingRules
 from molmopoint.training.sampling import DrawOrder
 from molmopoint.training.sources import GroupSource
 from molmopoint.training.trees import group_records
@@ -62,15 +62,15 @@ def preparer(folder) -> ExamplePreparer:
 def preparer_of(rows: list[dict[str, Any]], folder: Path) -> ExamplePreparer:
     groups = group_records([parse_record(row, number) for number, row in enumerate(rows, 1)])
     assert len(groups) == EXAMPLES
-    family = GroundingFamily(toy_pointer().processor)
-    return ExamplePreparer([GroupSource("mine", groups, folder)], family, FormattingRules(), 4096)
+    backend = MolmoPointBackend(toy_pointer().processor)
+    return ExamplePreparer([GroupSource("mine", groups, folder)], backend, FormattingRules(), 4096)
 
 
 def batches(preparer: ExamplePreparer, pool_size: int) -> list[dict[str, Any]]:
     """What the loader gives of one pass over the examples."""
     dataset = PackedDataset(DrawOrder([EXAMPLES], epochs=1), preparer, PackingLimits(4096, 64, pool_size=pool_size))
-    tokenizer = preparer.family.processor.tokenizer
-    collator = PackCollator(preparer.family.patch_token_id, tokenizer.pad_token_id)
+    tokenizer = preparer.backend.processor.tokenizer
+    collator = PackCollator(preparer.backend.patch_token_id, tokenizer.pad_token_id)
     made = list(DataLoader(dataset, batch_size=1, collate_fn=collator))
     assert not dataset.skipped
     return made

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from molmopoint.backends.options import COUNTING_TEMPLATE, complete_prompt
 from molmopoint.errors import ProcessingError
-from molmopoint.pipeline.options import COUNTING_TEMPLATE, complete_prompt
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from molmopoint.backends.media import DisplayedMedia
+from molmopoint.backends.result import PointDistributions
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.geometry import PointingMetadata, triples_to_points
 from molmopoint.pipeline import PointingResult
-from molmopoint.pipeline.result import PointDistributions
-from molmopoint.pipeline.visual import Displayed
 from molmopoint.points import Points
 
 
@@ -41,10 +41,10 @@ def result_of(triples, sizes=((40, 20),), timestamps=None, patch=None, subpatch=
         patch, subpatch = np.eye(metadata.num_patches)[triples[:, 0]], np.eye(4)[triples[:, 1]]
     distributions = PointDistributions(np.asarray(patch, np.float16), np.asarray(subpatch, np.float16))
     if timestamps is None:
-        displayed = Displayed(tuple(Image.new("RGB", size, "teal") for size in sizes), as_list=as_list)
+        displayed = DisplayedMedia(tuple(Image.new("RGB", size, "teal") for size in sizes), as_list=as_list)
     else:
         frames = np.zeros((len(timestamps), sizes[0][1], sizes[0][0], 3), np.uint8)
-        displayed = Displayed(clip=frames, timestamps=metadata.timestamps)
+        displayed = DisplayedMedia(clip=frames, timestamps=metadata.timestamps)
     return PointingResult(points, "cups", "raw", "Point to cups", False, 0, tuple(sizes), metadata, displayed, distributions)
 
 

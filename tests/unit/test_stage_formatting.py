@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toy_processor import frames, picture, toy_processor
 
+from molmopoint.backends.molmopoint import GroundingWriter
 from molmopoint.data.records import Record, parse_record
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import triples_to_points
@@ -16,7 +17,8 @@ from molmopoint.processing.grounding_answers import PointList
 from molmopoint.processing.message_tree import LossWeighting
 from molmopoint.processing.rows import Row
 from molmopoint.processing.text_points import TRACK_TAGS
-from molmopoint.training.formatting import NO_TRACKS, FormattingRules, format_record, published_rules
+from molmopoint.training.formatting import NO_TRACKS, format_record
+from molmopoint.training.rules import FormattingRules, published_rules
 from molmopoint.training.templates import NO_POINTS_PLEASE, asks_to_count
 from molmopoint.training.trees import format_tree, group_records, tree_row
 
@@ -38,7 +40,7 @@ def seen(kind="picture"):
 def made(columns, rules=None, seed=0):
     record = parse_record({"image": "a", **columns} if "video" not in columns and "images" not in columns else columns, 5)
     metadata = seen("clip" if record.video else "picture")["pointing_metadata"][0]
-    return format_record(record, metadata, np.random.default_rng(seed), rules)
+    return format_record(record, GroundingWriter(metadata), np.random.default_rng(seed), rules)
 
 
 def track(style, points=TRACK, **columns):
@@ -147,12 +149,12 @@ def test_requests_about_a_clip_may_share_a_conversation():
     rows = [{"video": "v", "label": name, "points": [{"x": 5, "y": 5, "t": 0.5}], "coords": "percent"} for name in "abc"]
     (group,) = group_records([parse_record(row, i) for i, row in enumerate(rows, start=1)])
     metadata = seen("clip")["pointing_metadata"][0]
-    lengths = [len(format_tree(group, metadata, np.random.default_rng(seed), FINE_TUNING)) for seed in range(200)]
+    lengths = [len(format_tree(group, GroundingWriter(metadata), np.random.default_rng(seed), FINE_TUNING)) for seed in range(200)]
     assert set(lengths) == {1, 3} and 0.12 < lengths.count(1) / 200 < 0.28
-    (joined,) = format_tree(group, metadata, np.random.default_rng(0), FormattingRules(multi_turn=1.0))
+    (joined,) = format_tree(group, GroundingWriter(metadata), np.random.default_rng(0), FormattingRules(multi_turn=1.0))
     assert len(joined.turns) == 3
     with_track = [*group, parse_record(track("track"), 9)]
-    assert len(format_tree(with_track, metadata, np.random.default_rng(0), FormattingRules(multi_turn=1.0))) == 4
+    assert len(format_tree(with_track, GroundingWriter(metadata), np.random.default_rng(0), FormattingRules(multi_turn=1.0))) == 4
 
 
 def test_elements_of_a_screen_are_asked_for_by_intent_or_name():

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from molmopoint.backends.molmo2 import TextWriter
 from molmopoint.data.records import Record, RecordPoint
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.processing.text_points import read_text_answer, text_answer, text_points, text_tracks
-from molmopoint.training.formatting import FormattingRules, format_record
-from molmopoint.training.text_coordinates import TextCoordinates
+from molmopoint.training.formatting import format_record
+from molmopoint.training.rules import FormattingRules
 
 SIZES = [(1000, 500), (200, 100)]
 
@@ -32,7 +33,7 @@ def test_pictures_without_points_among_several_are_written():
     assert answer.points.group.tolist() == [0, 2] and not answer.invalid
     points = (RecordPoint(50, 20, image=0), RecordPoint(10, 10, image=2))
     record = Record(1, ("a", "b", "c"), prompt="Point to the cats", points=points, coords="percent", style="pointing")
-    conversation = format_record(record, TextCoordinates((*SIZES, SIZES[0])), rng())
+    conversation = format_record(record, TextWriter((*SIZES, SIZES[0])), rng())
     assert conversation.answer == ('<points coords="1 1 500 200;2 ;3 2 100 100">Point to the cats</points>',)
 
 
@@ -44,7 +45,7 @@ def test_percents_become_thousandths_without_a_way_over_pixels():
             part = percents[start : start + 60]
             points = tuple(RecordPoint(float(x), float(x)) for x in part)
             record = Record(1, ("a",), label="dots", points=points, coords="percent", style="pointing")
-            (text,) = format_record(record, TextCoordinates((size,)), rng()).answer
+            (text,) = format_record(record, TextWriter((size,)), rng()).answer
             written = [int(word) for word in str(text).split('"')[1].split()[2::3]]
             assert written == sorted(round(1000 * float(x) / 100) for x in part)
 
@@ -121,25 +122,25 @@ def rng() -> np.random.Generator:
 def test_records_become_text_with_the_same_requests():
     points = (RecordPoint(75, 50), RecordPoint(10, 90))
     record = Record(1, ("a",), label="Cats", points=points, coords="percent", style="point_count")
-    conversation = format_record(record, TextCoordinates(((120, 70),)), rng())
+    conversation = format_record(record, TextWriter(((120, 70),)), rng())
     assert conversation.answer == ('Counting the <points coords="1 1 100 900 2 750 500">cats</points> shows a total of 2.',)
     assert "cats" in conversation.prompt and conversation.weighting.factor == FormattingRules().weights["points"].factor
-    none = format_record(Record(1, ("a",), label="cats", points=(), no_points=True), TextCoordinates(((120, 70),)), rng())
+    none = format_record(Record(1, ("a",), label="cats", points=(), no_points=True), TextWriter(((120, 70),)), rng())
     assert none.answer == ("There are none.",)
 
 
 def test_clips_move_to_the_frames():
-    clip = TextCoordinates(((100, 100),), np.array([0.0, 0.52, 1.04]))
+    clip = TextWriter(((100, 100),), np.array([0.0, 0.52, 1.04]))
     points = (RecordPoint(10, 20, t=0.5, object_id=7), RecordPoint(30, 40, t=1.0, object_id=7))
     record = Record(1, video="a.mp4", label="dog", points=points, coords="pixel", style="pointing")
     assert format_record(record, clip, rng()).answer == ('<points coords="0.5 1 100 200;1.0 2 300 400">dog</points>',)
     track = Record(1, video="a.mp4", label="dog", points=points, coords="pixel", style="track")
     answer = format_record(track, clip, rng(), FormattingRules(track_tolerance=0.05)).answer
     assert answer == ('<tracks coords="0.5 1 100 200;1.0 1 300 400">dog</tracks>',)
-    assert clip.read(str(answer[0])).group.tolist() == [0.52, 1.04]
+    assert read_text_answer(str(answer[0]), ((100, 100),), clip.timestamps).points.group.tolist() == [0.52, 1.04]
 
 
 def test_a_clip_has_one_size_and_frames():
     for sizes, times in ((((1, 1), (2, 2)), [0.0]), (((1, 1),), [])):
         with pytest.raises(ProcessingError, match="clip"):
-            TextCoordinates(sizes, np.array(times))
+            TextWriter(sizes, np.array(times))

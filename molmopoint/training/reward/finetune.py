@@ -22,7 +22,6 @@ from molmopoint.checkpoints.locating import locate
 from molmopoint.data.preferences import Preferences, read_preferences
 from molmopoint.errors import ProcessingError
 from molmopoint.files import write_text_whole
-from molmopoint.molmo2 import is_molmo2
 from molmopoint.reward import RewardModel, RewardSettings, RowBuilder
 from molmopoint.reward.files import load_processor
 from molmopoint.training.export import model_card
@@ -220,7 +219,7 @@ def new_network(model: str | Path, recipe: Recipe) -> tuple[RewardModel, RowBuil
     settings = RewardSettings(**{name: getattr(section, name) for name in names})
     source, revision = locate(model)
     backbone: nn.Module = load_network(source, revision, recipe)
-    processor = load_processor(source, is_molmo2(backbone.config), revision=revision)
+    processor = load_processor(source, backbone, revision=revision)
     builder = RowBuilder(processor, settings)
     network = RewardModel(backbone, settings, builder.separator_id, separator=section.separator)
     make_reward_trainable(network, recipe)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from molmopoint.errors import RecipeError
+from molmopoint.molmo2 import add_residual_dropout
 from molmopoint.reward import RewardModel
-from molmopoint.training.molmo2 import add_residual_dropout
 from molmopoint.training.optimiser import freeze, group_of
 from molmopoint.training.pointing import compile_blocks
 from molmopoint.training.recipe import Recipe, Reward

@@ -1,7 +1,8 @@
 """From what a user brings to one row of model input, and from rows to a batch.
 
-A request is made in two steps: pictures to tensors (`see`), then text to ids (`ask`). So a picture that was encoded once
-goes the same way as a new one, and earlier turns can be written for the crops at hand.
+A row is made in two steps: pictures to tensors (`process_images`, `process_video`), then text to ids (`build_request` for a question,
+`build_trunk` for training). So a picture that was encoded once goes the same way as a new one, earlier turns are written for the crops at
+hand, and training sees what `Pointer` sees.
 
 Letters: B rows, S tokens, N crops or frames of the call, G ViT patches per crop, K slots.
 """
@@ -14,21 +15,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from molmopoint.backends.clips import ClipOptions, check_budget, choose_frames, is_clip, seen_note
+from molmopoint.backends.history import Turn, as_turns, conversation, turns_note
+from molmopoint.backends.media import DisplayedMedia, EncodedImage, RequestMedia
+from molmopoint.backends.options import AnswerOptions, complete_prompt, question_options
 from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.files import picture_limit
-from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
-from molmopoint.pipeline.clips import ClipOptions, check_budget, choose_frames, is_clip, seen_note
-from molmopoint.pipeline.history import Turn, as_turns, conversation, turns_note
-from molmopoint.pipeline.options import AnswerOptions, complete_prompt, question_options
-from molmopoint.pipeline.visual import Displayed, EncodedImage, VisualInput
 from molmopoint.processing import MolmoPointProcessor
+from molmopoint.processing.media import MediaInputs
 from molmopoint.processing.pictures import load_picture
 from molmopoint.processing.rows import Row, collate
-from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, NO_SELECTION, VIDEO_PLACEHOLDER
+from molmopoint.tokens import LIST_OPENING, NO_SELECTION
 
 POINT_LIST_START = f"<points{LIST_OPENING}"
 """How a point list begins."""
@@ -41,14 +41,14 @@ class Request:
     Attributes:
         prompt: the request as it is sent.
         row: ids, the selections of earlier answers, and pixels.
-        visual: the pictures or the clip.
+        media: the pictures or the clip.
         answer_start: beginning of the answer that is given and not generated; it opens a point list.
         features: what the model has seen of them, if they are encoded; None if not.
     """
 
     prompt: str
     row: Row
-    visual: VisualInput
+    media: RequestMedia
     answer_start: str = ""
     features: Any = field(default=None, repr=False)
 
@@ -60,26 +60,30 @@ class Request:
     @property
     def metadata(self) -> PointingMetadata:
         """What turns the answer's grounding tokens into pixels."""
-        return self.visual.metadata
+        return self.media.metadata
 
 
 class RequestBuilder:
-    """Makes rows from pictures, clips and text; touches no weight, so it may run in a thread of its own.
+    """Makes rows from pictures, clips and text; touches no weight, so it may run in a thread or process of its own.
 
     Args:
         processor: of the checkpoint.
-        config: of the model.
+        config: of the model, for its limits; None where rows are made without one, as in training, whose limit is the recipe's.
         max_pixels: width times height of a picture at most; None for the limit of the environment, or the default.
+        max_crops: crops per picture where a request does not say; None for the processor's own number.
 
     Raises:
         ProcessingError: `max_pixels` is no whole number above 0.
     """
 
-    def __init__(self, processor: MolmoPointProcessor, config: Any, max_pixels: int | None = None) -> None:
+    def __init__(
+        self, processor: MolmoPointProcessor, config: Any = None, *, max_pixels: int | None = None, max_crops: int | None = None
+    ) -> None:
         with picture_limit(max_pixels):  # refuses what is no limit
             self._max_pixels = max_pixels
         self._processor = processor
-        self._max_length = config.text_config.max_position_embeddings
+        self._max_crops = max_crops
+        self._max_length: int | None = None if config is None else config.text_config.max_position_embeddings
         self._max_turns: int | None = getattr(config, "max_turns", None)  # native configs do not know of it
 
     def about_pictures(self, image: Any, prompt: str, options: AnswerOptions, history: Sequence[Turn] | None = None) -> Request:
@@ -92,9 +96,9 @@ class RequestBuilder:
             if options.max_crops not in (None, image.max_crops):
                 encoded = image.max_crops or "the default"
                 raise ProcessingError(f"expected max_crops as encoded ({encoded}), got {options.max_crops}; pass it to `encode` instead")
-            return self.ask(image.visual, prompt, options.single, history, image.features)
-        visual = self.see(image, options.max_crops, allow_urls=options.allow_urls)
-        return self.ask(visual, prompt, options.single, history)
+            return self.build_request(image.media, prompt, options.single, history, image.features)
+        media = self.process_images(image, options.max_crops, allow_urls=options.allow_urls)
+        return self.build_request(media, prompt, options.single, history)
 
     def about_video(
         self, video: Any, prompt: str, clip_options: ClipOptions, options: AnswerOptions, history: Sequence[Turn] | None = None
@@ -106,7 +110,7 @@ class RequestBuilder:
         """
         if options.max_crops is not None:
             raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")
-        return self.ask(self.watch(video, clip_options), prompt, options.single, history)
+        return self.build_request(self.process_video(video, clip_options), prompt, options.single, history)
 
     def question(
         self, image: Any, question: str, options: Mapping[str, Any], *, video: Any = None, history: Sequence[Turn] | None = None
@@ -128,28 +132,22 @@ class RequestBuilder:
             raise ProcessingError(f"expected a video with {', '.join(of_clip)}, got none; pass video=...")
         return self.about_pictures(image, prompt, settings, history), settings
 
-    def see(self, image: Any, max_crops: int | None, *, allow_urls: bool = False) -> VisualInput:
-        """Pictures as model input."""
+    def process_images(self, image: Any, max_crops: int | None = None, *, allow_urls: bool = False) -> RequestMedia:
+        """A picture, a list of them, or none, as model input.
+
+        Raises:
+            ProcessingError: a picture cannot be read, or there are more places in them than the model has names for.
+        """
         with picture_limit(self._max_pixels):
             pictures = tuple(load_picture(picture, allow_urls=allow_urls) for picture in _picture_list(image))
-            return self._see(pictures, max_crops, as_list=isinstance(image, (list, tuple)))
+            most = max_crops or self._max_crops
+            settings: dict[str, Any] = {} if most is None or not pictures else {"max_crops": most}
+            inputs = self._processor.media(pictures, **settings)
+        self._processor.check_places(inputs.metadata.num_patches, inputs.metadata.num_slots)
+        displayed = DisplayedMedia(pictures, as_list=isinstance(image, (list, tuple)))
+        return RequestMedia(inputs.metadata, inputs.pixels, inputs.spans, displayed)
 
-    def _see(self, pictures: tuple[Image.Image, ...], max_crops: int | None, *, as_list: bool) -> VisualInput:
-        options: dict[str, Any] = {} if max_crops is None or not pictures else {"max_crops": max_crops}
-        output = self._processor(
-            text=[IMAGE_PLACEHOLDER * len(pictures)],
-            images=[list(pictures)] if pictures else None,
-            return_tensors="pt",
-            return_pointing_metadata=True,
-            **options,
-        )
-        spans = tuple(
-            self._processor.replace_image_token({"image_grids": output["image_grids"]}, image_idx=index) for index in range(len(pictures))
-        )
-        displayed = Displayed(pictures, as_list=as_list)
-        return VisualInput(output["pointing_metadata"][0], _pixels_of(output), spans, displayed)
-
-    def watch(self, video: Any, options: ClipOptions) -> VisualInput:
+    def process_video(self, video: Any, options: ClipOptions) -> RequestMedia:
         """A clip as model input; subtitles follow its frames.
 
         Raises:
@@ -158,19 +156,26 @@ class RequestBuilder:
         cues = options.cues()
         clip = choose_frames(self._processor, video, options)
         check_budget(self._processor, clip, self._max_length)
-        output = self._processor(text=[VIDEO_PLACEHOLDER], videos=[clip], return_tensors="pt", return_pointing_metadata=True)
-        metadata = output["pointing_metadata"][0]
+        inputs = self._processor.media(videos=[clip])
         times = clip.metadata.timestamps
-        span = self._processor.get_video_string(output["video_grids"][0], times)
-        span += self._processor.escape_user_text(options.subtitle_text(cues, times))
-        displayed = Displayed(clip=clip.shown, timestamps=metadata.timestamps, start=options.start)
+        (frames,) = inputs.spans
+        span = frames + self._processor.escape_user_text(options.subtitle_text(cues, times))
+        displayed = DisplayedMedia(clip=clip.shown, timestamps=inputs.metadata.timestamps, start=options.start)
+        notes = list(clip.metadata.notes)
         seen = seen_note(clip, options.max_fps or self._processor.video_processor.max_fps)
-        notes = tuple(clip.metadata.notes) if seen is None else (*clip.metadata.notes, seen)
-        return VisualInput(metadata, _pixels_of(output), (span,), displayed, notes)
+        if seen is not None:
+            notes.append(seen)
+        return RequestMedia(inputs.metadata, inputs.pixels, (span,), displayed, tuple(notes))
 
-    def ask(
+    def build_trunk(self, media: MediaInputs) -> Row:
+        """The row up to where the user's words begin, which all conversations about these pictures share."""
+        text = self._processor.chat.media_text(media.kind, len(media.spans))
+        ids, selections = self._processor.encode_chat(text, media.spans, [], media.metadata)
+        return self._row(media, ids, selections)
+
+    def build_request(
         self,
-        visual: VisualInput,
+        media: RequestMedia,
         prompt: str,
         single: bool = False,
         history: Sequence[Turn] | None = None,
@@ -183,40 +188,44 @@ class RequestBuilder:
         Raises:
             ProcessingError: the row is longer than the model's positions, or there is nothing a single point could lie on.
         """
-        if single and not visual.metadata.num_patches:
+        if single and not media.metadata.num_patches:
             raise ProcessingError("expected a picture for single=True, got a request of text alone")
         answer_start = POINT_LIST_START if single else ""
-        kind = "video" if visual.metadata.is_video else "image"
         turns = as_turns(history)
-        if turns and (note := turns_note(len(turns) + 1, self._max_turns)) is not None:
+        note = turns_note(len(turns) + 1, self._max_turns) if turns else None
+        if note is not None:
             warnings.warn(note, InputWarning, stacklevel=4)
-            visual = replace(visual, notes=(*visual.notes, note))
-        messages = conversation(kind, len(visual.spans), turns, prompt, keep_text=self._processor.points_are_text)
+            media = replace(media, notes=(*media.notes, note))
+        messages = conversation(media.kind, len(media.spans), turns, prompt, keep_text=self._processor.points_are_text)
         rendered, earlier = self._processor.render_chat(messages, add_generation_prompt=True)
-        ids, selections = self._processor.encode_chat(rendered, visual.spans, earlier, visual.metadata)
-        ids += (opening := self._processor.tokenizer.encode(answer_start, add_special_tokens=False))
+        ids, selections = self._processor.encode_chat(rendered, media.spans, earlier, media.metadata)
+        opening = self._processor.tokenizer.encode(answer_start, add_special_tokens=False)
+        ids += opening
         selections += [NO_SELECTION] * len(opening)
-        if len(ids) >= self._max_length:
+        if self._max_length is not None and len(ids) >= self._max_length:
             raise ProcessingError(
                 f"expected a request of fewer than {self._max_length} tokens, pictures included, got {len(ids)}; "
                 "shorten the prompt or the history, or pass fewer pictures or a smaller max_crops"
             )
+        return Request(prompt, self._row(media, ids, selections), media, answer_start, features)
+
+    def _row(self, media: MediaInputs, ids: list[int], selections: list[int]) -> Row:
         types = self._processor.create_mm_token_type_ids([ids])[0]
-        row = visual.row(torch.tensor(ids), torch.tensor(types), torch.tensor(selections))
-        return Request(prompt, row, visual, answer_start, features)
+        return media.row(torch.tensor(ids), torch.tensor(types), torch.tensor(selections))
 
 
-def collate_requests(requests: Sequence[Request], pad_token_id: int) -> dict[str, Tensor]:
+def collate_requests(requests: Sequence[Request], pad_token_id: int, *, clips_apart: bool = True) -> dict[str, Tensor]:
     """Rows to one batch, padded on the left.
 
     Args:
         requests: B rows.
         pad_token_id: id of padding.
+        clips_apart: frames of clips are not joined with crops of pictures.
 
     Returns:
-        What `processing.rows.collate` gives, clips apart, and `open_list` (B,): whether an answer begins inside a point list.
+        What `processing.rows.collate` gives, and `open_list` (B,): whether an answer begins inside a point list.
     """
-    batch = collate([request.row for request in requests], pad_token_id, "left", clips_apart=True)
+    batch = collate([request.row for request in requests], pad_token_id, "left", clips_apart=clips_apart)
     batch["open_list"] = torch.tensor([bool(request.answer_start) for request in requests])
     return batch
 
@@ -236,7 +245,3 @@ def _picture_list(image: Any) -> list[Any]:
     if any(isinstance(picture, (EncodedImage, list, tuple)) for picture in image):
         raise ProcessingError("expected a list of pictures, got one that holds lists or encoded pictures; encode the whole list at once")
     return list(image)
-
-
-def _pixels_of(output: Any) -> dict[str, Tensor]:
-    return {name: output[name] for name in PIXELS if name in output}

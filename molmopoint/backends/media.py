@@ -1,29 +1,25 @@
-"""The visual half of a request: what the processor made of pictures or a clip, before any text."""
+"""The pictures or the clip of a request: as the model sees them, as people see them, and as features that were computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from molmopoint.connector import VisualFeatures
 from molmopoint.errors import ProcessingError
-from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Points
+from molmopoint.processing.media import MediaInputs
 from molmopoint.processing.pictures import load_picture
-from molmopoint.processing.rows import PIXELS_OF, Row, join_pooling
 from molmopoint.segmentation import Masks, Segmenter
 from molmopoint.video import read_frames
 
 
 @dataclass(frozen=True, eq=False)
-class Displayed:
+class DisplayedMedia:
     """What a person sees of a request, for drawing; kept by the result, unlike tensors.
 
     Attributes:
@@ -71,35 +67,16 @@ class Displayed:
 
 
 @dataclass(frozen=True, eq=False)
-class VisualInput:
-    """Pictures or a clip as model input; any number of prompts can be asked about it.
+class RequestMedia(MediaInputs):
+    """Pictures or a clip of a request.
 
     Attributes:
-        metadata: what turns grounding tokens into pixels.
-        pixels: tensors for `get_visual_features`, on the CPU; empty without pictures.
-        spans: text of the image tokens that stands for each placeholder.
         displayed: the same as people see it.
         notes: what is wrong with it, where a part of it is used all the same.
     """
 
-    metadata: PointingMetadata
-    pixels: Mapping[str, Tensor] = field(repr=False)
-    spans: tuple[str, ...] = field(repr=False)
-    displayed: Displayed = field(repr=False)
+    displayed: DisplayedMedia = field(default_factory=DisplayedMedia, repr=False)
     notes: tuple[str, ...] = ()
-
-    def row(self, input_ids: Tensor, mm_token_type_ids: Tensor, selection_ids: Tensor) -> Row:
-        """A row about it, of ids (S,) with image tokens expanded."""
-        is_clip = self.metadata.is_video
-        pixels, pooling = PIXELS_OF[is_clip]
-        return Row(
-            input_ids=input_ids,
-            mm_token_type_ids=mm_token_type_ids,
-            pixel_values=self.pixels.get(pixels),
-            pooling=self.pixels.get(pooling),
-            selection_ids=selection_ids,
-            is_clip=is_clip,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,32 +84,19 @@ class EncodedImage:
     """Pictures the model has looked at; `Pointer.encode` makes it, `Pointer.point` and the others take it.
 
     Attributes:
-        visual: the pictures as model input.
-        features: what the model sees, on its device; each family has its own form.
+        media: the pictures as model input.
+        features: what the model sees, on its device; each backend has its own form.
         max_crops: option it was made with.
     """
 
-    visual: VisualInput = field(repr=False)
+    media: RequestMedia = field(repr=False)
     features: Any = field(repr=False)
     max_crops: int | None = None
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int], ...]:
         """(width, height) of every displayed picture."""
-        return tuple(self.visual.metadata.image_sizes)
+        return tuple(self.media.metadata.image_sizes)
 
     def __repr__(self) -> str:
         return f"EncodedImage({', '.join(f'{width}x{height}' for width, height in self.image_sizes)})"
-
-
-def join_features(parts: Sequence[VisualFeatures]) -> VisualFeatures:
-    """What the model sees of several requests about pictures as one call, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    return VisualFeatures(
-        vit_features=torch.cat([part.vit_features for part in parts]),
-        image_features=torch.cat([part.image_features for part in parts]),
-        pooling=join_pooling([part.pooling for part in parts], [len(part.vit_features) for part in parts]),
-        num_image_rows=sum(part.num_image_rows for part in parts),
-        slots=(max(part.slots[0] for part in parts), max(part.slots[1] for part in parts)),
-    )

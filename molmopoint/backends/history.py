@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from molmopoint.backends.result import PointingResult
 from molmopoint.decoding import read_answer
 from molmopoint.errors import ProcessingError
-from molmopoint.pipeline.result import PointingResult
 from molmopoint.points import Points
 from molmopoint.processing.text_points import read_text_answer
 

@@ -129,7 +129,7 @@ class AnswerOptions:
         max_points: most points of the answer, None for no limit.
         single: exactly one point, as screen benchmarks need it.
         max_crops: most crops per picture; None for the checkpoint's own number. More crops see smaller things.
-        template: where the prompt goes, `"{}"` to send it exactly as typed; see `molmopoint.pipeline.options`.
+        template: where the prompt goes, `"{}"` to send it exactly as typed; see `molmopoint.backends.options`.
         sampling: arguments of `generate`, such as `temperature` or `top_p`; greedy without.
         allow_urls: fetch pictures from addresses of the web, from public hosts alone.
     """

@@ -7,17 +7,18 @@ Letters: P image tokens of a row, K slots per image token.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from molmopoint.backends.media import DisplayedMedia
 from molmopoint.drawing import draw_heatmap, draw_points
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.files import max_picture_pixels, picture_limit
 from molmopoint.geometry import PointingMetadata
-from molmopoint.pipeline.visual import Displayed
 from molmopoint.points import Points
 from molmopoint.segmentation import Masks, Segmenter
 from molmopoint.segmentation.segmenter import check_segmenter
@@ -122,7 +123,7 @@ class PointingResult:
     invalid: int
     image_sizes: tuple[tuple[int, int], ...]
     metadata: PointingMetadata = field(repr=False)
-    displayed: Displayed = field(default_factory=Displayed, repr=False)
+    displayed: DisplayedMedia = field(default_factory=DisplayedMedia, repr=False)
     distributions: PointDistributions | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
     answers: tuple[PointingResult, ...] = field(default=(), repr=False)
@@ -224,3 +225,19 @@ class PointingResult:
             "points": self.points.to_dict(),
             "notes": list(self.notes),
         }
+
+
+_NUMBER = re.compile(r"\A\s*+(\d{1,18})\s*+(?:\.\s*+)?\Z")
+
+
+def stated_number(text: str) -> int | None:
+    """The number that an answer consists of; None where it says anything else."""
+    found = _NUMBER.match(text)
+    return int(found[1]) if found else None
+
+
+def count_of(result: PointingResult) -> int:
+    """How many the answer counts: its objects, or its number where it is a bare number without points."""
+    if len(result.points):
+        return len(np.unique(result.points.object_id))
+    return stated_number(result.text) or 0

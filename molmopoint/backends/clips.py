@@ -137,13 +137,13 @@ def seen_note(clip: SampledClip, usual: float | None) -> str | None:
     )
 
 
-def check_budget(processor: MolmoPointProcessor, clip: SampledClip, max_length: int) -> None:
+def check_budget(processor: MolmoPointProcessor, clip: SampledClip, max_length: int | None) -> None:
     """Refuses a clip that the model has no room for, before it is decoded.
 
     Args:
         processor: of the checkpoint.
         clip: its chosen frames.
-        max_length: positions of the model.
+        max_length: positions of the model; None where it is not known.
 
     Raises:
         ProcessingError: its tokens do not fit; the message has the number of frames that would.
@@ -151,7 +151,7 @@ def check_budget(processor: MolmoPointProcessor, clip: SampledClip, max_length: 
     rows, cols = processor.video_processor.grid
     text = processor.get_video_string(np.array([clip.count, rows, cols]), clip.metadata.timestamps)
     tokens = len(processor.tokenizer.encode(text, add_special_tokens=False))
-    if tokens >= max_length:
+    if max_length is not None and tokens >= max_length:
         per_frame = -(-tokens // clip.count)
         fits = max((max_length - min(_ROOM, max_length // 4)) // per_frame, 1)
         raise ProcessingError(
