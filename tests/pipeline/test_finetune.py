@@ -110,7 +110,7 @@ def test_text_rows_replay_held_out_rows_and_a_broken_picture(toy_folder: Path, t
     [
         ({"coords": "percent"}, r"row 1: 1 of 1 points lies outside 0\.\.100, 0\.\.100, .*they would fit 'norm1000', if coords is wrong"),
         ({"points": [{"x": 500, "y": 5}]}, r"row 1: 1 of 1 points lies outside .* the first at \(500, 5\)"),
-        ({"point": []}, r"row 1, point: expected one of the columns .*got 'point'; rename or remove it"),
+        ({"point": []}, r"row 1, point: expected one of the columns .*got 'point', which is like 'points'; rename or remove it"),
         ({"image": "nowhere.png"}, r"row 1: expected a picture, got no file .*nowhere\.png; check the path"),
         ({"answer": "two"}, r"row 1: expected one of points .*got answer and points; write one row per target"),
         ({"coords": None}, r"row 1, coords: expected"),
