@@ -1,8 +1,8 @@
 """What a value meets on its way, counted: `python tests/walks.py`.
 
 Walks through the package are followed call by call: a picture from `Pointer.point` to the model's `generate`, a clip from
-`Pointer.point_video` to it, and six rows of a file to sources and then to training rows. Counted are the functions of ours that are entered,
-the files they lie in, calls, and changes from one file to another. As in `readings.py`, the numbers are no limits.
+`Pointer.point_video` to it, and six rows of a file to sources and then to training rows. Counted are the functions of ours that are
+entered, the files they lie in, calls, and changes from one file to another. As in `readings.py`, the numbers are no limits.
 """
 
 from __future__ import annotations

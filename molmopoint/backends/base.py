@@ -129,7 +129,9 @@ class Backend(ABC):
         self.requests = RequestBuilder(processor, config, max_pixels=max_pixels, max_crops=max_crops)
         self.eos_token_ids: tuple[int, ...] = ()
         self.ignored_settings: tuple[str, ...] = ()
+        self._is_sharded = False
         if model is not None:
+            self._is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
             self._take_tokens()
 
     # Loading
@@ -250,8 +252,7 @@ class Backend(ABC):
 
     def _without_gradients(self) -> AbstractContextManager[Any]:
         """Inference mode; but weights that are sharded are gathered into buffers that training uses again."""
-        sharded = any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
-        return torch.no_grad() if sharded else torch.inference_mode()
+        return torch.no_grad() if self._is_sharded else torch.inference_mode()
 
     def _generate(self, **arguments: Any) -> Any:
         """The output of the model's own `generate`."""
