@@ -35,9 +35,15 @@ _DATA = re.compile(r"data:(?P<type>[^,;]*)(?P<parameters>(?:;[^,;]*)*),(?P<conte
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv6 addresses behind which a gateway reaches the IPv4 address in their last 32 bits (RFC 6052)."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _REACHED_BY_HOST = ("http", "https", "ws", "wss")
 _REACHED_WITHOUT_HOST = ("data", "blob", "about")
+
+
+def is_address(source: str) -> bool:
+    """Whether this is an address of any kind, `scheme:/...` or `data:...`, and no path; a drive, `C:/`, is none."""
+    return _ADDRESS.match(source) is not None
 
 
 def is_data_address(source: str) -> bool:
@@ -69,6 +75,11 @@ def is_local_address(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_reached_by_host(address: str) -> bool:
+    """Whether a browser asks a host, or a disk, for what an address names; else it stands in the address, or nowhere."""
+    return urlsplit(address).scheme not in _REACHED_WITHOUT_HOST
 
 
 def bytes_of_data_address(address: str) -> bytes:

@@ -16,13 +16,12 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from molmopoint.errors import MolmoPointError
 from molmopoint.files import open_picture
-from molmopoint.files.addresses import is_local_address
+from molmopoint.files.addresses import is_local_address, is_reached_by_host
 from molmopoint.screens.accessibility import described, frames_in
 from molmopoint.screens.elements import Screen
 from molmopoint.screens.steps import Step
@@ -260,7 +259,7 @@ class Browser:
         self.starts += 1
         context = await self._browser.new_context(service_workers="block", accept_downloads=False, reduced_motion="reduce")
         if not self.everywhere:
-            await context.route(_is_web, self._stop_far_requests)
+            await context.route(is_reached_by_host, self._stop_far_requests)
             await context.route_web_socket(lambda address: not is_local_address(address), self._stop_socket)
         self._context, self._page = context, None
         await self._fresh_page()
@@ -451,7 +450,3 @@ def _loop_runs() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _is_web(address: str) -> bool:
-    return urlsplit(address).scheme not in ("data", "blob", "about")

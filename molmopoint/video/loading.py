@@ -6,7 +6,6 @@ Letters: T frames that are read.
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.files import is_file, is_folder
+from molmopoint.files.addresses import is_address
 from molmopoint.video.av_reader import AvReader
 from molmopoint.video.containers import import_av
 from molmopoint.video.pillow_reader import open_animation
@@ -27,7 +27,6 @@ MAX_CLIP_PIXELS = 2**32
 """Most pixels that `read_video` holds at once, over all frames: 12 GiB, or 2,000 frames of 1920 x 1080."""
 
 _T = TypeVar("_T")
-_ADDRESS = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]+:/|data:)")
 
 
 def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader:
@@ -69,7 +68,7 @@ def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader
 
 
 def _check_is_file(name: str) -> None:
-    if _ADDRESS.match(name):
+    if is_address(name):
         raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
     if not is_file(Path(name)):
         kind = "a folder" if is_folder(Path(name)) else "nothing"

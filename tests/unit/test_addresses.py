@@ -209,3 +209,13 @@ def test_answers_have_limits(public, monkeypatch, path, message):
     with pytest.raises(ProcessingError, match=message):
         load_picture(f"{public}{path}", allow_urls=True)
     assert time.monotonic() - started < 4  # the slow one sends for five seconds
+
+
+@pytest.mark.parametrize("source", ["https://a.org/b.mp4", "FILE:/tmp/a.mp4", "s3://bucket/a", "data:video/mp4;base64,AAAA", "rtsp:/a"])
+def test_addresses_are_told_from_paths(source):
+    assert addresses.is_address(source)
+
+
+@pytest.mark.parametrize("path", ["a.mp4", "/tmp/a:/b.mp4", "C:/clips/a.mp4", "1:/a", "a b:/c", "", "databases/a.mp4"])
+def test_paths_are_no_addresses(path):
+    assert not addresses.is_address(path)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from molmopoint.errors import GroundingError
 from molmopoint.tracks import Tracks
+from molmopoint.tracks.files import FORMATS
 
 FPS = 10.0
 letters = st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from("'=+-@\t\r\n"))
@@ -100,6 +101,19 @@ def test_mot_keeps_frames_and_places(tmp_path_factory, tracks, box):
 def small(**changes):
     given: dict[str, Any] = {"object_id": [1, 2], "time": [0.0, 0.5], "x": [5.0, 8.0], "y": [1.0, 2.0], "fps": 30, "labels": {1: "cat"}}
     return Tracks(**given | changes)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_reads_the_places_that_it_writes(tmp_path, name):
+    """A new format is tried as soon as it is in the table."""
+    columns = [np.array(values) for values in ([7, 3, 7], [0.0, 0.5, 0.5], [10.25, 20.0, 30.5], [1.0, 2.0, 3.5])]
+    tracks = Tracks(*columns, visible=np.array([True, False, True]), fps=FPS, size=(64, 36))
+    path = tmp_path / "tracks"
+    tracks.save(path, name)
+    options = {"fps": FPS} if "fps" in FORMATS[name].read_options else {}
+    back = Tracks.load(path, name, **options)
+    assert back.object_id.tolist() == [7, 3, 7] and back.time.tolist() == [0.0, 0.5, 0.5]
+    assert back.xy.tolist() == tracks.xy.tolist() and back.visible.tolist() == [True, False, True]
 
 
 def test_what_the_lines_look_like(tmp_path):
