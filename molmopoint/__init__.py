@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from molmopoint.segmentation import Mask, Masks, Segmenter, load_segmenter
     from molmopoint.tokens import NO_MORE_POINTS
     from molmopoint.tracks import Track, Tracks
+    from molmopoint.training.finetune import finetune
 
 __all__ = [
     "NO_MORE_POINTS",
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "checkpoints",
     "errors",
+    "finetune",
     "load",
     "load_reward",
     "load_segmenter",
@@ -66,6 +68,7 @@ _HOMES = {
     "Pointer": "molmopoint.pipeline",
     "PointingResult": "molmopoint.pipeline",
     "RewardModel": "molmopoint.reward",
+    "finetune": "molmopoint.training.finetune",
     "load": "molmopoint.pipeline",
     "load_reward": "molmopoint.reward",
     "Segmenter": "molmopoint.segmentation",

@@ -34,14 +34,6 @@ from molmopoint.backbone import embed_tokens
 from molmopoint.losses import TextSupervision, text_loss
 from molmopoint.saving import save_whole
 
-MODEL_TYPE = "molmo2"
-
-
-def is_molmo2(config: Any) -> bool:
-    """Whether a config (object or the fields of a config.json) is that of a Molmo2, which answers with text coordinates."""
-    found = config.get("model_type") if isinstance(config, dict) else getattr(config, "model_type", None)
-    return found == MODEL_TYPE
-
 
 def one_grid(pooling: Tensor) -> Tensor:
     """Grid (1, 4) that counts all image tokens of a call as those of one picture: the native forward only cuts by it and joins."""

@@ -175,6 +175,11 @@ class Backend(ABC):
             raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
         return processor
 
+    @classmethod
+    def save_model(cls, model: Any, folder: str) -> None:
+        """Writes a network of the family so that `read_model` reads it."""
+        model.save_pretrained(folder)
+
     def with_model(self, model: Any) -> Self:
         """The same backend with a model that answers."""
         return type(self)(self.processor, model, max_crops=self.max_crops)

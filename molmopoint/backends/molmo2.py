@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -36,7 +37,7 @@ from molmopoint.generation.faults import StopAtFault, WordsWatch
 from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
 from molmopoint.load_checks import check_loading_info, verify_source
-from molmopoint.molmo2 import Molmo2ForTraining
+from molmopoint.molmo2 import Molmo2ForTraining, save_native
 from molmopoint.points import Point
 from molmopoint.processing import Molmo2PointingProcessor
 from molmopoint.processing.grounding_answers import TURN_END, TURN_START, Style
@@ -92,6 +93,11 @@ class Molmo2Backend(Backend):
     def read_for_training(cls, source: str, attention: str, settings: dict[str, Any]) -> Any:
         """See `Backend`; the native layers keep their own attention."""
         return Molmo2ForTraining.from_pretrained(source, use_safetensors=True, trust_remote_code=False, **settings)
+
+    @classmethod
+    def save_model(cls, model: Any, folder: str) -> None:
+        """See `Backend`; under the name of the native class, whatever class the model has."""
+        save_native(model, folder, partial(Molmo2ForConditionalGeneration.save_pretrained, model))
 
     def point_writer(self, metadata: PointingMetadata) -> TextWriter:
         """See `Backend`."""

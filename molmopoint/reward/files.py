@@ -16,7 +16,6 @@ import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Molmo2Config, Molmo2ForConditionalGeneration
+from transformers import Molmo2Config
 
 from molmopoint.adapters import ADAPTER_NAME, merge_adapters, read_config, save_adapters
 from molmopoint.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
@@ -38,7 +37,6 @@ from molmopoint.errors import CheckpointError
 from molmopoint.files import is_file, is_folder
 from molmopoint.load_checks import INDEX_FILE
 from molmopoint.load_checks import WEIGHTS_FILE as MODEL_FILE
-from molmopoint.molmo2 import is_molmo2, save_native
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.registration import register
 from molmopoint.reward.settings import (
@@ -176,7 +174,7 @@ def write_reward(
 
     def write(target: str) -> None:
         if stored.base is None:
-            _save_backbone(backbone, target)
+            backend_class(backbone.config.model_type).save_model(backbone, target)
         elif ADAPTER_NAME in getattr(backbone, "peft_config", {}):
             save_adapters(backbone, Path(target))
         if processor is not None:
@@ -185,13 +183,6 @@ def write_reward(
         stored.write(target)
 
     save_whole(folder, write)
-
-
-def _save_backbone(backbone: Any, target: str) -> None:
-    if is_molmo2(backbone.config):
-        save_native(backbone, target, partial(Molmo2ForConditionalGeneration.save_pretrained, backbone))
-    else:
-        backbone.save_pretrained(target)
 
 
 def _base_of(folder: Path, named: str | None, revision: str | None, given: str | Path | None) -> tuple[str, str | None]:

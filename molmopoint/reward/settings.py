@@ -29,7 +29,6 @@ from transformers import AddedToken
 from molmopoint.errors import CheckpointError
 from molmopoint.files import write_text_whole
 from molmopoint.heads.value import Activation
-from molmopoint.molmo2 import is_molmo2
 from molmopoint.tokens import point_text
 
 SEPARATOR = "<|resp_sep|>"
@@ -222,11 +221,13 @@ def fit_table(model: Any, separator_id: int) -> None:
     """
     table: nn.Embedding = model.get_input_embeddings()
     missing = separator_id + 1 - table.num_embeddings
-    if missing <= 0 and (is_molmo2(model.config) or separator_id < model.config.extended_start):
+    # Models with ids of places have them right behind the vocabulary, so their table cannot grow.
+    first_place: int | None = getattr(model.config, "extended_start", None)
+    if missing <= 0 and (first_place is None or separator_id < first_place):
         return
-    if not is_molmo2(model.config):
+    if first_place is not None:
         raise CheckpointError(
-            f"expected a tokenizer with a filler among the {model.config.extended_start} tokens that have a row, got {SEPARATOR} as token "
+            f"expected a tokenizer with a filler among the {first_place} tokens that have a row, got {SEPARATOR} as token "
             f"{separator_id}, where ids of places begin; use the tokenizer of a released model, or one with more additional tokens"
         )
     grown = nn.Embedding(separator_id + 1, table.embedding_dim, device=table.weight.device, dtype=table.weight.dtype)

@@ -35,14 +35,14 @@ from molmopoint.training.scoring import HeldOutScore, can_be_scored
 from molmopoint.training.sources import (
     REPLAY_SEED,
     GroupSource,
+    OnProgress,
     Rows,
     SceneSource,
     Source,
-    Watch,
     check_apart,
     load_rows,
+    no_progress,
     split_records,
-    unwatched,
 )
 from molmopoint.training.start import add_adapters, default_recipe, load_start
 from molmopoint.training.trees import group_records
@@ -64,7 +64,7 @@ def finetune(
     overrides: Sequence[str] = (),
     held_out: Rows | None = None,
     replay: Rows | None = None,
-    on_progress: Watch = unwatched,
+    on_progress: OnProgress = no_progress,
     log: Callable[[str], None] = lambda text: None,
 ) -> FinetuneResult:
     """Trains a model on a user's rows and writes the best one to `out / "model"`.
@@ -110,7 +110,7 @@ class PointingTask:
     data: Rows
     held_out: Rows | None = None
     replay: Rows | None = None
-    on_progress: Watch = unwatched
+    on_progress: OnProgress = no_progress
 
     _rows: RunData = field(init=False)
     _backend: Backend = field(init=False)
@@ -253,18 +253,18 @@ class RunData:
         return 1.0 if self.rates is None else self.rates[0]
 
 
-def load_run_data(data: Rows, held_out: Rows | None, replay: Rows | None, recipe: Recipe, on_progress: Watch) -> RunData:
+def load_run_data(data: Rows, held_out: Rows | None, replay: Rows | None, recipe: Recipe, on_progress: OnProgress) -> RunData:
     """Checked data, split by picture unless there are held-out rows.
 
     Raises:
         ProcessingError: a fault of the data, pictures that are both trained and scored on, or nothing to train on.
     """
-    records, folder = load_rows(data, watch=on_progress)
+    records, folder = load_rows(data, on_progress=on_progress)
     if held_out is None:
         records, kept = split_records(records, recipe.data.held_out, recipe.data.seed)
         kept_folder = folder
     else:
-        kept, kept_folder = load_rows(held_out, watch=on_progress)
+        kept, kept_folder = load_rows(held_out, on_progress=on_progress)
         check_apart(records, kept, (folder, kept_folder))
         if not any(map(can_be_scored, kept)):
             raise ProcessingError("expected rows with points in the held-out data, got none; scores are about points")
@@ -286,11 +286,11 @@ def load_run_data(data: Rows, held_out: Rows | None, replay: Rows | None, recipe
     return RunData(train, score, rates, len(records), len(kept), tuple(labels))
 
 
-def _replay(replay: Rows, recipe: Recipe, on_progress: Watch) -> tuple[Source, Source | None]:
+def _replay(replay: Rows, recipe: Recipe, on_progress: OnProgress) -> tuple[Source, Source | None]:
     """What is mixed in, and what shows that it is not forgotten."""
     if replay == SYNTHETIC:
         return SceneSource(), SceneSource("replay", REPLAY_SEED + 1, held_out=True)
-    records, folder = load_rows(replay, watch=on_progress)
+    records, folder = load_rows(replay, on_progress=on_progress)
     records, kept = split_records(records, recipe.data.held_out, recipe.data.seed)
     trained = _group_source("replay", records, folder, recipe)
     if not any(map(can_be_scored, kept)):

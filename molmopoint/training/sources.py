@@ -86,7 +86,7 @@ def _clusters(records: Iterable[_HasMedia]) -> list[set[str]]:
 Rows: TypeAlias = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 """A JSONL file, or a data set with the same columns."""
 
-Watch: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]
+OnProgress: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]
 """Shows how far an iteration is; gets a title."""
 
 _SHOWN = 5
@@ -96,17 +96,17 @@ _SKIPPABLE = ("unreadable_picture",)
 """Faults of single files that training can do without."""
 
 
-def unwatched(iterable: Iterable[Any], title: str) -> Iterable[Any]:
+def no_progress(iterable: Iterable[Any], title: str) -> Iterable[Any]:
     """Shows nothing."""
     return iterable
 
 
-def load_rows(rows: Rows, *, watch: Watch = unwatched) -> tuple[list[Record], Path]:
+def load_rows(rows: Rows, *, on_progress: OnProgress = no_progress) -> tuple[list[Record], Path]:
     """Checked rows, and the folder in which their relative paths begin.
 
     Args:
         rows: a JSONL file, or a data set with the same columns, whose paths begin in the working folder.
-        watch: shows how far the check is.
+        on_progress: shows how far the check is.
 
     Raises:
         ProcessingError: a fault; the first ones are quoted with their rows and remedies.
@@ -116,7 +116,7 @@ def load_rows(rows: Rows, *, watch: Watch = unwatched) -> tuple[list[Record], Pa
     kept: list[Record] = []
 
     def keep() -> Iterator[Record | BrokenRow]:
-        for row in watch(parsed_rows(rows), f"checking {Path(name).name}"):
+        for row in on_progress(parsed_rows(rows), f"checking {Path(name).name}"):
             if isinstance(row, Record):
                 kept.append(row)
             yield row

@@ -33,7 +33,7 @@ from molmopoint.training.reward.prepare import Budget, PreferenceCollator, Prefe
 from molmopoint.training.reward.scoring import JudgingScore
 from molmopoint.training.run import DTYPES, FinetuneResult, Score, name_of, name_of_model, run
 from molmopoint.training.run_folder import RunFolder
-from molmopoint.training.sources import Rows, Watch, split_records, unwatched
+from molmopoint.training.sources import OnProgress, Rows, no_progress, split_records
 from molmopoint.training.start import load_network
 from molmopoint.training.trainer import RunTrainer
 
@@ -46,7 +46,7 @@ def finetune_reward(
     *,
     overrides: Sequence[str] = (),
     held_out: Rows | None = None,
-    on_progress: Watch = unwatched,
+    on_progress: OnProgress = no_progress,
     log: Callable[[str], None] = lambda text: None,
 ) -> FinetuneResult:
     """Trains a reward model on preferences and writes the best one to `out / "model"`.
@@ -95,7 +95,7 @@ class JudgingTask:
     model: str | Path
     data: Rows
     held_out: Rows | None = None
-    on_progress: Watch = unwatched
+    on_progress: OnProgress = no_progress
 
     _trained: Preferences = field(init=False)
     _kept: Preferences = field(init=False)
