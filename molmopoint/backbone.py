@@ -251,7 +251,7 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         self, input_ids: Tensor, visual: VisualFeatures, example_ids: Tensor | None, vision: Tensor
     ) -> tuple[RowLayout, GroundingState]:
         """Ties image tokens of the rows to the rows of the pooling table; keys are filled in after the text model has run."""
-        layout = lay_out(input_ids, self.config, example_ids, vision)
+        layout = lay_out(input_ids, self.config.grounding, example_ids, vision)
         check_image_tokens(layout, len(visual.pooling))
         is_clip = ((input_ids == self.config.frame_start_token_id) & vision).any(1)
         of_clip = is_clip[layout.rows].long()
@@ -311,7 +311,7 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
 
         is_subpatch = (input_ids == self.config.subpatch_token_id) & (selections >= 0)
         rows, columns = is_subpatch.nonzero(as_tuple=True)
-        patches = PatchHistory.of(input_ids, selections, self.config).selection[rows, columns]
+        patches = PatchHistory.of(input_ids, selections, self.config.grounding).selection[rows, columns]
         slots = state.slots_of(rows, patches)  # (M, K)
         chosen_slots = slots.gather(1, selections[rows, columns].unsqueeze(1)).squeeze(1)  # (M,)
         chosen_subpatches = self.build_vit_embedding(state.vit_features_of(chosen_slots))  # (M, H)

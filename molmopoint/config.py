@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
@@ -130,6 +131,39 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
     "location_input": ("normed", "hidden"),
 }
 """Values the network and the decoder implement; files with any other one describe a model that was never released."""
+
+
+@dataclass(frozen=True)
+class GroundingSettings:
+    """What rows, losses and decoding rules read of a config. Another network that grounds fills it from a config of its own.
+
+    Attributes:
+        image_patch_id: token of the image tokens that may be chosen.
+        image_non_indexable_patch_id: token of those that may not, of a global crop.
+        frame_start_token_id: token before the image tokens of a frame.
+        patch_token_id: token that selects a patch.
+        subpatch_token_id: token that selects a subpatch.
+        location_token_id: token that selects a location.
+        extended_start: first id of the extended vocabulary, V + A.
+        num_locations: L, cells per ViT patch; 0 without a location head.
+        patch_embed_dim: E.
+        patch_logit_scale: "keys", "dim", or the factor itself.
+        masks_patches: whether patches below the previous one of a list are masked in training too.
+        norms_location: whether the location head reads the normed state.
+    """
+
+    image_patch_id: int
+    image_non_indexable_patch_id: int
+    frame_start_token_id: int
+    patch_token_id: int
+    subpatch_token_id: int
+    location_token_id: int
+    extended_start: int
+    num_locations: int
+    patch_embed_dim: int
+    patch_logit_scale: str | float
+    masks_patches: bool
+    norms_location: bool
 
 
 class MolmoPointAdapterConfig(Molmo2AdapterConfig):
@@ -296,6 +330,24 @@ class MolmoPointConfig(PreTrainedConfig):
     def extended_start(self) -> int:
         """First id of the extended vocabulary, V + A."""
         return self.text_config.vocab_size + self.text_config.additional_vocab_size
+
+    @property
+    def grounding(self) -> GroundingSettings:
+        """What rows, losses and decoding rules read, as this config is now; it may be changed between two calls."""
+        return GroundingSettings(
+            image_patch_id=self.image_patch_id,
+            image_non_indexable_patch_id=self.image_non_indexable_patch_id,
+            frame_start_token_id=self.frame_start_token_id,
+            patch_token_id=self.patch_token_id,
+            subpatch_token_id=self.subpatch_token_id,
+            location_token_id=self.location_token_id,
+            extended_start=self.extended_start,
+            num_locations=self.num_locations,
+            patch_embed_dim=self.patch_embed_dim,
+            patch_logit_scale=self.patch_logit_scale,
+            masks_patches=self.mask_patches == "always",
+            norms_location=self.location_input == "normed",
+        )
 
     @property
     def vision_token_ids(self) -> tuple[int, ...]:

@@ -28,7 +28,17 @@ _OVERSAMPLING = 4
 _BLUR = 0.012
 """Blur of heatmaps, as a share of the picture's mean side."""
 
-_DARK, _LIGHT = (20, 20, 24), (255, 255, 255)
+_GLOW = (
+    (60, 0, 120),
+    (160, 0, 130),
+    (230, 30, 70),
+    (250, 110, 20),
+    (255, 200, 40),
+)
+"""Colours of a heatmap from its coldest place to its hottest."""
+
+_DARK = (20, 20, 24)
+_LIGHT = (255, 255, 255)
 
 
 def draw_points(picture: Image.Image, points: Sequence[Point], *, numbers: bool = True, radius: float | None = None) -> Image.Image:
@@ -49,10 +59,13 @@ def draw_points(picture: Image.Image, points: Sequence[Point], *, numbers: bool 
     if radius is not None and not 0 < radius <= max(picture.size):
         raise ProcessingError(f"expected a radius above 0 and at most the longer side, {max(picture.size)} pixels, got {radius}")
     canvas = picture.convert("RGB").copy()
-    size = radius if radius is not None else marker_radius(canvas.size, len(points))
+    if radius is None:
+        radius = marker_radius(canvas.size, len(points))
     for point in points:
-        stamp = _marker(size, colour_of(point.object_id), str(point.object_id) if numbers else "")
-        left, top = round(point.x - stamp.width / 2), round(point.y - stamp.height / 2)
+        label = str(point.object_id) if numbers else ""
+        stamp = _marker(radius, colour_of(point.object_id), label)
+        left = round(point.x - stamp.width / 2)
+        top = round(point.y - stamp.height / 2)
         canvas.paste(stamp, (left, top), stamp)
     return canvas
 
@@ -68,16 +81,20 @@ def draw_heatmap(picture: Image.Image, heat: np.ndarray, *, strength: float = 0.
     Returns:
         An RGB picture of the same size.
     """
-    base = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    top = float(heat.max(initial=0.0))
-    # The square root lifts the second-best places, which is what one looks at a heatmap for.
-    level = np.sqrt(np.clip(heat / top, 0.0, 1.0)) if top > 0 else np.zeros(base.shape[:2])
+    base = np.asarray(picture.convert("RGB"), dtype=np.float32)  # (height, width, 3)
+    hottest = float(heat.max(initial=0.0))
+    level = np.zeros(base.shape[:2])  # (height, width) in 0..1
+    if hottest > 0:
+        # The square root lifts the second-best places, which is what one looks at a heatmap for.
+        level = np.sqrt(np.clip(heat / hottest, 0.0, 1.0))
     mask = Image.fromarray(np.round(level * 255).astype(np.uint8))
     # A little blur hides the edges of the ViT patches, which mean nothing in the picture.
-    glow = np.asarray(mask.filter(ImageFilter.GaussianBlur(_BLUR * (mask.width * mask.height) ** 0.5)))
-    colours = _glow_colours()[glow]
-    opacity = (strength / 255 * glow.astype(np.float32))[..., None]
-    return Image.fromarray(np.round(base * (1 - opacity) + colours * opacity).astype(np.uint8))
+    blur = ImageFilter.GaussianBlur(_BLUR * (mask.width * mask.height) ** 0.5)
+    glow = np.asarray(mask.filter(blur))  # (height, width) in 0..255
+    colours = _glow_colours()[glow]  # (height, width, 3)
+    opacity = strength / 255 * glow.astype(np.float32)[..., None]  # (height, width, 1)
+    mixed = base * (1 - opacity) + colours * opacity
+    return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 
 def marker_radius(size: tuple[int, int], num_points: int) -> float:
@@ -96,9 +113,11 @@ def colour_of(object_id: int) -> tuple[int, int, int]:
     index = object_id - 1
     if 0 <= index < len(_PALETTE):
         return _PALETTE[index]
-    red, green, blue = colorsys.hsv_to_rgb((object_id * 0.381966) % 1.0, 0.85, 0.8)
+    hue = (object_id * 0.381966) % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.8)
     brightness = 0.3 * red + 0.59 * green + 0.11 * blue
-    shade = min(1.0, 0.45 / brightness)  # greens and yellows need it: the digits are white
+    # Greens and yellows are too bright for white digits.
+    shade = min(1.0, 0.45 / brightness)
     return round(red * shade * 255), round(green * shade * 255), round(blue * shade * 255)
 
 
@@ -106,24 +125,33 @@ def colour_of(object_id: int) -> tuple[int, int, int]:
 def _marker(radius: float, colour: tuple[int, int, int], label: str) -> Image.Image:
     """An RGBA stamp: a disc that names its object, or a long pill where the label has more than two characters."""
     scale = _OVERSAMPLING
-    ring, halo = max(1.2, radius * 0.16), max(0.8, radius * 0.1)
-    font = _font(round(radius * (1.3 if len(label) < 2 else 1.08) * scale))
+    letter_height = 1.3 if len(label) < 2 else 1.08  # in radii
+    font = _font(round(radius * letter_height * scale))
     text_width = font.getlength(label) / scale
     half_width = max(radius, text_width / 2 + radius * 0.45)
-    outer = ring + halo
-    width, height = 2 * (half_width + outer) + 2, 2 * (radius + outer) + 2
+    light_ring = max(1.2, radius * 0.16)
+    dark_ring = light_ring + max(0.8, radius * 0.1)
+    width = 2 * (half_width + dark_ring) + 2
+    height = 2 * (radius + dark_ring) + 2
+
     stamp = Image.new("RGBA", (round(width * scale), round(height * scale)), (*_DARK, 0))
     pen = ImageDraw.Draw(stamp)
-    middle_x, middle_y = stamp.width / 2, stamp.height / 2
-    for grow, fill in ((outer, (*_DARK, 170)), (ring, (*_LIGHT, 255)), (0.0, (*colour, 255))):
-        x, y = (half_width + grow) * scale, (radius + grow) * scale
-        pen.rounded_rectangle((middle_x - x, middle_y - y, middle_x + x, middle_y + y), radius=y, fill=fill)
+    middle = (stamp.width / 2, stamp.height / 2)
+    layers = ((dark_ring, (*_DARK, 170)), (light_ring, (*_LIGHT, 255)), (0.0, (*colour, 255)))
+    for ring, fill in layers:
+        reach = ((half_width + ring) * scale, (radius + ring) * scale)
+        pen.rounded_rectangle(_box_around(middle, reach), radius=reach[1], fill=fill)
     if label:
-        pen.text((middle_x, middle_y), label, font=font, fill=(*_LIGHT, 255), anchor="mm")
+        pen.text(middle, label, font=font, fill=(*_LIGHT, 255), anchor="mm")
     else:
         dot = radius * 0.28 * scale
-        pen.ellipse((middle_x - dot, middle_y - dot, middle_x + dot, middle_y + dot), fill=(*_LIGHT, 255))
+        pen.ellipse(_box_around(middle, (dot, dot)), fill=(*_LIGHT, 255))
     return stamp.resize((round(width), round(height)), Image.Resampling.LANCZOS)
+
+
+def _box_around(middle: tuple[float, float], reach: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom edge of a box that reaches so far from its middle, across and down."""
+    return middle[0] - reach[0], middle[1] - reach[1], middle[0] + reach[0], middle[1] + reach[1]
 
 
 @lru_cache(maxsize=64)
@@ -135,6 +163,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 @lru_cache(maxsize=1)
 def _glow_colours() -> np.ndarray:
     """(256, 3) float32: from deep violet over red and orange to yellow."""
-    stops = np.array([[60, 0, 120], [160, 0, 130], [230, 30, 70], [250, 110, 20], [255, 200, 40]], dtype=np.float32)
-    at = np.linspace(0, 255, len(stops))
-    return np.stack([np.interp(np.arange(256), at, stops[:, channel]) for channel in range(3)], axis=1).astype(np.float32)
+    levels = np.arange(256)
+    positions = np.linspace(0, 255, len(_GLOW))
+    channels = [np.interp(levels, positions, stops) for stops in zip(*_GLOW, strict=True)]
+    return np.stack(channels, axis=1).astype(np.float32)

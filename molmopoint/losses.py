@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from molmopoint.config import MolmoPointConfig
-from molmopoint.heads import GroundingHeads, GroundingState, patch_scale
+from molmopoint.config import GroundingSettings
+from molmopoint.heads import GroundingHeads, GroundingState, LocationHead, patch_scale
 from molmopoint.rows import PatchHistory
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 
@@ -41,12 +41,9 @@ class TextSupervision:
     @classmethod
     def of_labels(cls, shift_labels: Tensor, loss_weights: Tensor | None) -> TextSupervision:
         """Reads labels (already shifted) and weights, both (B, S); without weights every label counts once."""
-        supervised = shift_labels != IGNORED
-        if loss_weights is not None:
-            supervised = supervised & (loss_weights > 0)
-        rows, columns = supervised.nonzero(as_tuple=True)
-        weights = torch.ones_like(rows, dtype=torch.float32) if loss_weights is None else loss_weights[rows, columns].float()
-        return TextSupervision(rows, columns, shift_labels[rows, columns], weights)
+        rows, columns = is_supervised(shift_labels, loss_weights).nonzero(as_tuple=True)
+        labels = shift_labels[rows, columns]  # (R,)
+        return TextSupervision(rows, columns, labels, weights_at(rows, columns, loss_weights))
 
 
 @dataclass(frozen=True)
@@ -65,21 +62,36 @@ class Supervision(TextSupervision):
 
     @classmethod
     def of(
-        cls, input_ids: Tensor, selections: Tensor, shift_labels: Tensor, loss_weights: Tensor | None, config: MolmoPointConfig
+        cls, input_ids: Tensor, selections: Tensor, shift_labels: Tensor, loss_weights: Tensor | None, settings: GroundingSettings
     ) -> Supervision:
         """Reads plain ids, selections, labels (already shifted) and weights, all (B, S)."""
-        supervised = shift_labels != IGNORED
-        if loss_weights is not None:
-            supervised = supervised & (loss_weights > 0)
         text = TextSupervision.of_labels(shift_labels, loss_weights)
-        chooses = supervised[:, :-1] & (selections[:, 1:] != NO_SELECTION)
-        predictors, chosen = {}, {}
-        kinds = {"patch": config.patch_token_id, "subpatch": config.subpatch_token_id, "location": config.location_token_id}
-        for kind, token in kinds.items():
-            at = (chooses & (input_ids[:, 1:] == token)).nonzero(as_tuple=True)
-            predictors[kind], chosen[kind] = at, selections[at[0], at[1] + 1]
-        history = PatchHistory.of(input_ids, selections, config)
+        supervised = is_supervised(shift_labels, loss_weights)
+        selects_next = supervised[:, :-1] & (selections[:, 1:] != NO_SELECTION)  # (B, S - 1)
+        tokens = {"patch": settings.patch_token_id, "subpatch": settings.subpatch_token_id, "location": settings.location_token_id}
+        predictors: dict[str, tuple[Tensor, Tensor]] = {}
+        chosen: dict[str, Tensor] = {}
+        for kind, token in tokens.items():
+            rows, columns = (selects_next & (input_ids[:, 1:] == token)).nonzero(as_tuple=True)
+            predictors[kind] = rows, columns
+            chosen[kind] = selections[rows, columns + 1]
+        history = PatchHistory.of(input_ids, selections, settings)
         return cls(text.rows, text.columns, text.labels, text.weights, predictors, chosen, history)
+
+
+def is_supervised(shift_labels: Tensor, loss_weights: Tensor | None) -> Tensor:
+    """(B, S) True where the next token carries a loss: it has a label, and a weight above 0."""
+    supervised = shift_labels != IGNORED
+    if loss_weights is not None:
+        supervised = supervised & (loss_weights > 0)
+    return supervised
+
+
+def weights_at(rows: Tensor, columns: Tensor, loss_weights: Tensor | None) -> Tensor:
+    """(n,) float32 weights at positions (n,) of (B, S); ones where none are given."""
+    if loss_weights is None:
+        return torch.ones_like(rows, dtype=torch.float32)
+    return loss_weights[rows, columns].float()
 
 
 def text_loss(logits: Tensor, supervision: TextSupervision, z_loss: float) -> dict[str, Tensor]:
@@ -110,14 +122,19 @@ class SelectionTargets:
     def logits_or_none(self, kind: str) -> Tensor | None:
         """Those of a kind; None where nothing of it is supervised."""
         logits = self.logits.get(kind)
-        return None if logits is None or not len(logits) else logits
+        if logits is None or not len(logits):
+            return None
+        return logits
 
     def losses(self, weighted: bool) -> dict[str, Tensor]:
         """Cross-entropy sums by kind, times the weight of their text token if `weighted`."""
-        return {
-            kind: (functional.cross_entropy(logits, self.targets[kind], reduction="none") * (self.weights[kind] if weighted else 1.0)).sum()
-            for kind, logits in self.logits.items()
-        }
+        sums: dict[str, Tensor] = {}
+        for kind, logits in self.logits.items():
+            entropy = functional.cross_entropy(logits, self.targets[kind], reduction="none")  # (M,)
+            if weighted:
+                entropy = entropy * self.weights[kind]
+            sums[kind] = entropy.sum()
+        return sums
 
 
 @dataclass(frozen=True)
@@ -134,8 +151,8 @@ def select(
     state: GroundingState,
     supervision: Supervision,
     membership: Membership,
-    weights: Tensor | None,
-    config: MolmoPointConfig,
+    loss_weights: Tensor | None,
+    settings: GroundingSettings,
 ) -> SelectionTargets:
     """Teacher-forced selection logits, computed only where they are supervised.
 
@@ -145,28 +162,26 @@ def select(
         state: what the prompt pass kept.
         supervision: what to predict.
         membership: of every token.
-        weights: (B, S) text weights or None.
-        config: scale, masks and the input of the location head, read at call time.
+        loss_weights: (B, S) text weights or None.
+        settings: scale, masks and the input of the location head.
     """
-    logits = {"patch": _patch_logits(heads, hidden, state, supervision, membership, config)}
-    patches = supervision.selections["patch"]
-    targets = {"patch": torch.where(patches == NO_MORE_POINTS, logits["patch"].shape[1] - 1, patches)}
-
-    rows, columns = supervision.predictors["subpatch"]
-    slots = state.slots_of(rows, supervision.history.selection[rows, columns])
-    logits["subpatch"] = heads.subpatch(heads.norm(hidden[rows, columns]), state.vit_features_of(slots))
-    targets["subpatch"] = supervision.selections["subpatch"]
-
-    if heads.location is not None:
-        rows, columns = supervision.predictors["location"]
-        states = hidden[rows, columns]
-        logits["location"] = heads.location(heads.norm(states) if config.location_input == "normed" else states)
-        targets["location"] = supervision.selections["location"]
-    by_kind = {
-        kind: torch.ones_like(targets[kind], dtype=torch.float32) if weights is None else weights[supervision.predictors[kind]].float()
-        for kind in logits
+    logits = {
+        "patch": _patch_logits(heads, hidden, state, supervision, membership, settings),  # (M, P + 1)
+        "subpatch": _subpatch_logits(heads, hidden, state, supervision),  # (M, K)
     }
-    return SelectionTargets({kind: part.to(hidden.device) for kind, part in logits.items()}, targets, by_kind)
+    if heads.location is not None:
+        logits["location"] = _location_logits(heads, heads.location, hidden, supervision, settings)  # (M, L)
+
+    targets = dict(supervision.selections)
+    last = logits["patch"].shape[1] - 1
+    targets["patch"] = targets["patch"].masked_fill(targets["patch"] == NO_MORE_POINTS, last)
+
+    selected = SelectionTargets({}, {}, {})
+    for kind, scores in logits.items():
+        selected.logits[kind] = scores.to(hidden.device)
+        selected.targets[kind] = targets[kind]
+        selected.weights[kind] = weights_at(*supervision.predictors[kind], loss_weights)
+    return selected
 
 
 def _patch_logits(
@@ -175,30 +190,57 @@ def _patch_logits(
     state: GroundingState,
     supervision: Supervision,
     membership: Membership,
-    config: MolmoPointConfig,
+    settings: GroundingSettings,
 ) -> Tensor:
     """Scaled and masked patch logits (M, P + 1) of every supervised PATCH token."""
     rows, columns = supervision.predictors["patch"]
-    previous = supervision.history.selection[rows, columns]
-    positions = state.positions_of(rows, previous)
+    previous = supervision.history.selection[rows, columns]  # (M,)
+    positions = state.positions_of(rows, previous)  # (M,)
+
     # Rows have their own keys, so the queries of a row are brought side by side: (B, Q, H).
-    first = torch.searchsorted(rows.contiguous(), torch.arange(len(hidden), device=rows.device))
-    rank = torch.arange(len(rows), device=rows.device) - first[rows]
+    row_starts = torch.searchsorted(rows.contiguous(), torch.arange(len(hidden), device=rows.device))  # (B,)
+    rank = torch.arange(len(rows), device=rows.device) - row_starts[rows]  # (M,)
     longest = int(rank.max()) + 1 if len(rank) else 0
     queries = hidden.new_zeros((len(hidden), longest, hidden.shape[-1])).index_put((rows, rank), hidden[rows, columns])
-    places = positions.new_zeros((len(hidden), longest)).index_put((rows, rank), positions)
-    logits = heads.patch(heads.norm(queries), places, state.patch_keys).to(hidden.device)[rows, rank]
+    places = positions.new_zeros((len(hidden), longest)).index_put((rows, rank), positions)  # (B, Q)
+    scores = heads.patch(heads.norm(queries), places, state.patch_keys).to(hidden.device)  # (B, Q, P + 1)
+    logits = scores[rows, rank]  # (M, P + 1)
 
-    example = membership.examples[rows, columns]
-    own = state.example_of_patch[rows] == example.unsqueeze(1)
-    scale = patch_scale(config.patch_logit_scale, own.sum(1), config.patch_embed_dim)
-    logits = logits * (scale.unsqueeze(1) if isinstance(scale, Tensor) else scale)
-    allowed = own & state.patch_key_mask[rows]
-    if config.mask_patches == "always":
-        before = supervision.history.column[rows, columns].clamp(min=0)
-        same_branch = membership.branches[rows, before] == membership.branches[rows, columns + 1]
-        same_list = same_branch & (membership.examples[rows, before] == example)
-        earliest = torch.where(same_list & (previous >= 0), previous, 0)
-        allowed = allowed & (torch.arange(own.shape[1], device=rows.device) >= earliest.unsqueeze(1))
-    allowed = functional.pad(allowed, (0, 1), value=True)
-    return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
+    example = membership.examples[rows, columns]  # (M,)
+    is_own = state.example_of_patch[rows] == example.unsqueeze(1)  # (M, P)
+    scale = patch_scale(settings.patch_logit_scale, is_own.sum(1), settings.patch_embed_dim)
+    if isinstance(scale, Tensor):
+        scale = scale.unsqueeze(1)  # (M, 1)
+    allowed = is_own & state.patch_key_mask[rows]
+    if settings.masks_patches:
+        earliest = _earliest_patches(supervision, membership)  # (M,)
+        patch_ids = torch.arange(is_own.shape[1], device=rows.device)
+        allowed = allowed & (patch_ids >= earliest.unsqueeze(1))
+    allowed = functional.pad(allowed, (0, 1), value=True)  # no more points
+    return (logits * scale).masked_fill(~allowed, torch.finfo(logits.dtype).min)
+
+
+def _earliest_patches(supervision: Supervision, membership: Membership) -> Tensor:
+    """(M,) the previous patch of each PATCH token's list, below which none may be chosen; 0 at the start of a list."""
+    rows, columns = supervision.predictors["patch"]
+    previous = supervision.history.selection[rows, columns]
+    before = supervision.history.column[rows, columns].clamp(min=0)
+    same_branch = membership.branches[rows, before] == membership.branches[rows, columns + 1]
+    same_example = membership.examples[rows, before] == membership.examples[rows, columns]
+    return torch.where(same_branch & same_example & (previous >= 0), previous, 0)
+
+
+def _subpatch_logits(heads: GroundingHeads, hidden: Tensor, state: GroundingState, supervision: Supervision) -> Tensor:
+    """Logits (M, K) of every supervised SUBPATCH token, over the slots of the patch chosen before it."""
+    rows, columns = supervision.predictors["subpatch"]
+    slots = state.slots_of(rows, supervision.history.selection[rows, columns])  # (M, K)
+    return heads.subpatch(heads.norm(hidden[rows, columns]), state.vit_features_of(slots))
+
+
+def _location_logits(
+    heads: GroundingHeads, head: LocationHead, hidden: Tensor, supervision: Supervision, settings: GroundingSettings
+) -> Tensor:
+    """Logits (M, L) of every supervised LOCATION token."""
+    rows, columns = supervision.predictors["location"]
+    states = hidden[rows, columns]  # (M, H)
+    return head(heads.norm(states) if settings.norms_location else states)

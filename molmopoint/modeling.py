@@ -86,8 +86,53 @@ class _Read:
 
 
 @dataclass(frozen=True)
+class _Tokens:
+    """A batch of rows as it was given, one value per token (B, S); see `forward`."""
+
+    input_ids: Tensor
+    selection_ids: Tensor | None
+    attention_mask: Tensor | None
+    position_ids: Tensor | None
+    example_ids: Tensor | None
+    branch_ids: Tensor | None
+    mm_token_type_ids: Tensor | None
+
+    def __post_init__(self) -> None:
+        if self.input_ids.ndim != 2 or not self.input_ids.shape[1]:
+            raise ValueError(f"expected input_ids of shape (rows, tokens) with one token or more, got {tuple(self.input_ids.shape)}")
+        self.check_aligned(**vars(self))
+        if self.branch_ids is not None and self.position_ids is None:
+            raise ValueError("expected position_ids together with branch_ids, got none; each branch continues the positions of its trunk")
+
+    def check_aligned(self, **per_token: Tensor | None) -> None:
+        """Checks that what else is given per token has the shape of the ids."""
+        for name, given in per_token.items():
+            if given is not None and given.shape != self.input_ids.shape:
+                raise ValueError(f"expected {name} of shape {tuple(self.input_ids.shape)} like the input_ids, got {tuple(given.shape)}")
+
+    def membership(self) -> Membership:
+        """Packed example and branch of every token; a row that does not say is one example (-1 at padding) without branches."""
+        examples, branches = self.example_ids, self.branch_ids
+        if examples is None:
+            real = torch.ones_like(self.input_ids) if self.attention_mask is None else self.attention_mask
+            examples = real.to(self.input_ids.dtype) - 1
+        if branches is None:
+            branches = torch.full_like(self.input_ids, -1)
+        return Membership(examples, branches)
+
+
+@dataclass(frozen=True)
 class _Prompt:
-    """What the text model made of a prompt, and the bookkeeping of its rows."""
+    """What the text model made of a prompt, and the bookkeeping of its rows.
+
+    Attributes:
+        read: of the text model.
+        input_ids: (B, S) plain ids.
+        selection_ids: (B, S) what grounding tokens select.
+        layout: where the image tokens are.
+        state: what is kept for selections, still without the patch keys.
+        membership: packed example and branch of every token.
+    """
 
     read: _Read
     input_ids: Tensor
@@ -203,29 +248,21 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             return self._step(input_ids, selection_ids, attention_mask, position_ids, cache, grounding_state, stages, record)
         if cache is not None and cache.get_seq_length() > 0:
             raise ValueError("expected the grounding_state of the prompt together with its cache; pass both, as `generate` does")
-        _check_aligned(
-            input_ids, selection_ids=selection_ids, labels=labels, shift_labels=shift_labels, loss_weights=loss_weights,
-            attention_mask=attention_mask, position_ids=position_ids, example_ids=example_ids, branch_ids=branch_ids,
-            mm_token_type_ids=mm_token_type_ids,
-        )  # fmt: skip
-        pixels = (pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
+        tokens = _Tokens(input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids, mm_token_type_ids)
+        tokens.check_aligned(labels=labels, shift_labels=shift_labels, loss_weights=loss_weights)
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config.text_config)
-        prompt = self._read(
-            input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids,
-            cache, record,
-        )  # fmt: skip
-        input_ids, selection_ids, read = prompt.input_ids, prompt.selection_ids, prompt.read
-        history = PatchHistory.of(input_ids, selection_ids, self.config)
-        state = self.model.remember(read.hidden, prompt.layout, prompt.state, history.selection[:, -1])
-        shift_labels = _shift(labels) if shift_labels is None and labels is not None else shift_labels
-        if shift_labels is not None:
-            shift_labels, _ = split_extended(shift_labels, state.num_patches, state.num_slots, self.config)
-            supervision = Supervision.of(input_ids, selection_ids, shift_labels, loss_weights, self.config)
-            return self._supervise(
-                read, state, supervision, prompt.membership, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch
-            )
-        return self._score(read, logits_to_keep, cache, state, ALL_STAGES)
+
+        visual = visual_features or self._see(pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
+        prompt = self._read(tokens, visual, cache, record)
+        history = PatchHistory.of(prompt.input_ids, prompt.selection_ids, self.config.grounding)
+        state = self.model.remember(prompt.read.hidden, prompt.layout, prompt.state, history.selection[:, -1])
+
+        if shift_labels is None and labels is not None:
+            shift_labels = _shift(labels)
+        if shift_labels is None:
+            return self._score(prompt.read, logits_to_keep, cache, state, ALL_STAGES)
+        return self._supervise(prompt, state, shift_labels, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch)
 
     def hidden_states(
         self,
@@ -247,15 +284,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
         Args as in `forward`, and `token_rows`: rows (H,) of single tokens, by their ids, in place of those of the input table.
         """
-        _check_aligned(
-            input_ids, selection_ids=selection_ids, attention_mask=attention_mask, position_ids=position_ids, example_ids=example_ids,
-            branch_ids=branch_ids, mm_token_type_ids=mm_token_type_ids,
-        )  # fmt: skip
-        pixels = (pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
-        prompt = self._read(
-            input_ids, selection_ids, visual_features or pixels, mm_token_type_ids, attention_mask, example_ids, branch_ids, position_ids,
-            token_rows=token_rows,
-        )  # fmt: skip
+        tokens = _Tokens(input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids, mm_token_type_ids)
+        visual = visual_features or self._see(pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
+        prompt = self._read(tokens, visual, token_rows=token_rows)
         return self.model.language_model.norm(prompt.read.hidden)
 
     def _to_record(self, hidden_states: bool | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
@@ -280,48 +311,57 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         inputs = (embeddings, mask, position_ids, past)
         output: Any = text.record_layers(*inputs, return_dict=True, **kept)  # pyright: ignore[reportCallIssue] (of the decorator)
         hidden, normed = output.last_hidden_state, None
-        recorded: dict[str, Any] = {} if output.attentions is None else {"attentions": output.attentions}
+        recorded: dict[str, Any] = {}
+        if output.attentions is not None:
+            recorded["attentions"] = output.attentions
         if output.hidden_states is not None:
             normed = text.norm(hidden)
             recorded["hidden_states"] = _chosen((*output.hidden_states[:-1], normed), record["output_hidden_states"])
         return _Read(hidden, normed, recorded)
 
+    def _see(self, *pixels_and_tables: Tensor | None) -> VisualFeatures | None:
+        """Features of pixels and their tables, as `get_visual_features` takes them; None if there is nothing to see."""
+        if all(part is None for part in pixels_and_tables):
+            return None
+        return self.model.get_visual_features(*pixels_and_tables)
+
     def _read(
         self,
-        input_ids: Tensor,
-        selection_ids: Tensor | None,
-        visual: VisualFeatures | tuple[Tensor | None, ...],
-        mm_token_type_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        example_ids: Tensor | None,
-        branch_ids: Tensor | None,
-        position_ids: Tensor | None,
+        tokens: _Tokens,
+        visual: VisualFeatures | None,
         past: Cache | None = None,
         record: dict[str, Any] | None = None,
         token_rows: Mapping[int, Tensor] | None = None,
     ) -> _Prompt:
-        """Runs the text model over a prompt or a batch of rows, given what is seen as features or as pixels and tables."""
-        blind = False
-        if isinstance(visual, tuple):
-            blind = all(part is None for part in visual)
-            visual = self.model.no_visual_features(input_ids.device) if blind else self.model.get_visual_features(*visual)
-        vision = mm_token_type_ids == 1 if mm_token_type_ids is not None else self._vision_tokens(input_ids, blind)
-        layout, state = self.model.begin(input_ids, visual.to(input_ids.device), example_ids, vision)
-        input_ids, selection_ids = self._plain(input_ids, selection_ids, state)
-        examples = _single_example(input_ids, attention_mask) if example_ids is None else example_ids
-        branches = torch.full_like(input_ids, -1) if branch_ids is None else branch_ids
+        """Runs the text model over a prompt or a batch of rows.
+
+        Args:
+            tokens: of the rows.
+            visual: what is seen in them; None for nothing.
+            past: an empty cache to fill, or None.
+            record: what the layers keep.
+            token_rows: as in `hidden_states`.
+        """
+        input_ids, membership = tokens.input_ids, tokens.membership()
+        vision = self._vision_tokens(tokens, is_blind=visual is None)  # (B, S)
+        if visual is None:
+            visual = self.model.no_visual_features(input_ids.device)
+        layout, state = self.model.begin(input_ids, visual.to(input_ids.device), tokens.example_ids, vision)
+        input_ids, selection_ids = self._plain(input_ids, tokens.selection_ids, state)
+        embeddings = self.model.embed(input_ids, selection_ids, state, layout, token_rows)  # (B, S, H)
+
+        position_ids = tokens.position_ids
         if position_ids is None:
-            position_ids = (examples >= 0).long().cumsum(1).sub(1).clamp(min=0)
-        embeddings = self.model.embed(input_ids, selection_ids, state, layout, token_rows)
-        text = self.model.language_model
+            position_ids = (membership.examples >= 0).long().cumsum(1).sub(1).clamp(min=0)
         rule = AttentionRule(
-            examples=_to_cache(examples, past, -1),
-            branches=_to_cache(branches, past, -1),
+            examples=_to_cache(membership.examples, past, -1),
+            branches=_to_cache(membership.branches, past, -1),
             vision=_to_cache(vision, past, False),
         )
-        mask = prompt_mask(rule, input_ids.shape[1], attention_of(text.config), embeddings.dtype)
+        attention = attention_of(self.model.language_model.config)
+        mask = prompt_mask(rule, input_ids.shape[1], attention, embeddings.dtype)
         read = self._run_layers(embeddings, mask, position_ids, past, record or {})
-        return _Prompt(read, input_ids, selection_ids, layout, state, Membership(examples, branches))
+        return _Prompt(read, input_ids, selection_ids, layout, state, membership)
 
     def _step(
         self,
@@ -341,34 +381,40 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
                 f"and {'a' if past is not None else 'no'} cache; feed tokens one by one, or the whole prompt without a state"
             )
         if selection_ids is None:
-            input_ids, selection_ids = split_extended(input_ids, state.num_patches, state.num_slots, self.config)
+            input_ids, selection_ids = split_extended(input_ids, state.num_patches, state.num_slots, self.config.grounding)
         if position_ids is None:
-            seen = past.get_seq_length() + 1 if attention_mask is None else attention_mask.sum(1, keepdim=True)
-            position_ids = torch.as_tensor(seen, device=input_ids.device).expand(len(input_ids), 1) - 1
+            num_tokens = past.get_seq_length() + 1 if attention_mask is None else attention_mask.sum(1, keepdim=True)
+            position_ids = torch.as_tensor(num_tokens, device=input_ids.device).expand(len(input_ids), 1) - 1
         if stages.slots:  # else no row was fed a patch
             token, selection = input_ids[:, 0], selection_ids[:, 0]
             feeds_patch = (token == self.config.patch_token_id) & (selection != NO_SELECTION)
             state = state.after(torch.where(feeds_patch, selection.clamp(min=NO_SELECTION), state.selected_patch))
-        text = self.model.language_model
-        embeddings = self.model.embed_step(input_ids, selection_ids, state, stages)
+        embeddings = self.model.embed_step(input_ids, selection_ids, state, stages)  # (B, 1, H)
+
         mask = attention_mask
-        if past.is_compileable if mask is None else mask.ndim == 2:
+        is_ready = mask is not None and mask.ndim != 2
+        if not is_ready and (mask is not None or past.is_compileable):
             key_mask = None if mask is None else mask.bool()
-            mask = step_mask(key_mask, past, attention_of(text.config), embeddings.dtype)
+            mask = step_mask(key_mask, past, attention_of(self.model.language_model.config), embeddings.dtype)
         read = self._run_layers(embeddings, mask, position_ids, past, record)
         return self._score(read, 0, past, state, stages)
 
     def _normed(self, read: _Read, *positions: Any) -> Tensor:
         """Hidden states after the final norm at some positions; the recorded ones where there are any."""
-        return self.model.language_model.norm(read.hidden[positions]) if read.normed is None else read.normed[positions]
+        if read.normed is not None:
+            return read.normed[positions]
+        return self.model.language_model.norm(read.hidden[positions])
 
     def _score(self, read: _Read, logits_to_keep: int, past: Cache | None, state: GroundingState, stages: Stages) -> MolmoPointOutput:
         """Text logits of the last positions (0 = all), and selection logits of the very last one."""
-        normed_location = self.config.location_input == "normed"
-        chosen = self.model.point_predictor.step(read.hidden[:, -1], state, normed_location=normed_location, stages=stages)
-        last = slice(-logits_to_keep, None)
+        norms_location = self.config.location_input == "normed"
+        chosen = self.model.point_predictor.step(read.hidden[:, -1], state, normed_location=norms_location, stages=stages)
+        logits = None
+        if stages.words:
+            last = slice(-logits_to_keep, None)
+            logits = self.lm_head(self._normed(read, slice(None), last))  # (B, S or logits_to_keep, V + A)
         return MolmoPointOutput(
-            logits=self.lm_head(self._normed(read, slice(None), last)) if stages.words else None,
+            logits=logits,
             cache=past,
             **read.recorded,
             patch_logits=chosen.patch,
@@ -379,26 +425,30 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
     def _supervise(
         self,
-        read: _Read,
+        prompt: _Prompt,
         state: GroundingState,
-        supervision: Supervision,
-        membership: Membership,
+        shift_labels: Tensor,
         loss_weights: Tensor | None,
         weight_pointing_losses: bool,
         z_loss: float,
         num_items: Tensor | float | None,
     ) -> MolmoPointOutput:
         """Losses; vocabulary logits only at weighted positions, selection logits only at supervised selections."""
-        hidden = read.hidden
-        logits = self.lm_head(self._normed(read, supervision.rows, supervision.columns)).to(hidden.device)
-        chosen = select(self.model.point_predictor, hidden, state, supervision, membership, loss_weights, self.config)
+        settings = self.config.grounding
+        hidden = prompt.read.hidden  # (B, S, H)
+        labels, _ = split_extended(shift_labels, state.num_patches, state.num_slots, settings)
+        supervision = Supervision.of(prompt.input_ids, prompt.selection_ids, labels, loss_weights, settings)
+
+        logits = self.lm_head(self._normed(prompt.read, supervision.rows, supervision.columns)).to(hidden.device)  # (R, V + A)
+        chosen = select(self.model.point_predictor, hidden, state, supervision, prompt.membership, loss_weights, settings)
         sums = text_loss(logits, supervision, z_loss) | chosen.losses(weight_pointing_losses)
+        total = torch.stack(list(sums.values())).sum()
         weight_sum = supervision.weights.sum()
         divisor = weight_sum.clamp(min=torch.finfo(weight_sum.dtype).tiny) if num_items is None else num_items
         return MolmoPointOutput(
-            loss=torch.stack(list(sums.values())).sum() / divisor,
+            loss=total / divisor,
             logits=logits,
-            **read.recorded,
+            **prompt.read.recorded,
             loss_sums=sums,
             weight_sum=weight_sum,
             patch_logits=chosen.logits_or_none("patch"),
@@ -409,15 +459,19 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
     def _plain(self, input_ids: Tensor, selection_ids: Tensor | None, state: GroundingState) -> tuple[Tensor, Tensor]:
         """Plain ids and selections, checked before they index anything."""
+        settings = self.config.grounding
         if selection_ids is None:
-            input_ids, selection_ids = split_extended(input_ids, state.num_patches, state.num_slots, self.config)
-        check_selections(selection_ids, input_ids, state.num_patches, state.num_slots, self.config)
+            input_ids, selection_ids = split_extended(input_ids, state.num_patches, state.num_slots, settings)
+        check_selections(selection_ids, input_ids, state.num_patches, state.num_slots, settings)
         return input_ids, selection_ids
 
-    def _vision_tokens(self, input_ids: Tensor, blind: bool) -> Tensor:
-        """(B, S) True at vision tokens, by their ids; a call that sees nothing reads them as text, and says so."""
-        found = torch.isin(input_ids, torch.tensor(self.config.vision_token_ids, device=input_ids.device))
-        if not blind or not bool(found.any()):
+    def _vision_tokens(self, tokens: _Tokens, is_blind: bool) -> Tensor:
+        """(B, S) True at vision tokens, by their types or ids; a call that sees nothing reads them as text, and says so."""
+        if tokens.mm_token_type_ids is not None:
+            return tokens.mm_token_type_ids == 1
+        ids = torch.tensor(self.config.vision_token_ids, device=tokens.input_ids.device)
+        found = torch.isin(tokens.input_ids, ids)
+        if not is_blind or not bool(found.any()):
             return found
         warnings.warn(
             "expected pixels or visual_features for the image tokens of input_ids, got none; they are read as text, and nothing can "
@@ -432,25 +486,11 @@ def _chosen(states: tuple[Tensor, ...], wanted: bool | Sequence[int] | None) -> 
     """Hidden states with the wanted numbers, negative ones from the end, and None in place of the others; all if no numbers are given."""
     if not isinstance(wanted, Sequence):
         return states
-    numbers = range(len(states))
-    kept = {numbers[number] for number in wanted if -len(states) <= number < len(states)}
-    return tuple(state if number in kept else None for number, state in enumerate(states))
-
-
-def _check_aligned(input_ids: Tensor, **per_token: Tensor | None) -> None:
-    """Checks that ids are rows, everything given per token has their shape, and branches come with their positions."""
-    if input_ids.ndim != 2 or not input_ids.shape[1]:
-        raise ValueError(f"expected input_ids of shape (rows, tokens) with one token or more, got {tuple(input_ids.shape)}")
-    for name, given in per_token.items():
-        if given is not None and given.shape != input_ids.shape:
-            raise ValueError(f"expected {name} of shape {tuple(input_ids.shape)} like the input_ids, got {tuple(given.shape)}")
-    if per_token["branch_ids"] is not None and per_token["position_ids"] is None:
-        raise ValueError("expected position_ids together with branch_ids, got none; each branch continues the positions of its trunk")
-
-
-def _single_example(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Example ids (B, S) of rows that hold one example each: 0, and -1 at padding."""
-    return torch.zeros_like(input_ids) if attention_mask is None else attention_mask.to(input_ids.dtype) - 1
+    chosen: list[Tensor | None] = [None] * len(states)
+    for number in wanted:
+        if -len(states) <= number < len(states):
+            chosen[number] = states[number]
+    return tuple(chosen)
 
 
 def _to_cache(values: Tensor, past: Cache | None, fill: int | bool) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from molmopoint.config import MolmoPointConfig
+from molmopoint.config import GroundingSettings
 from molmopoint.errors import GroundingError
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION
 
@@ -50,17 +50,17 @@ class RowLayout:
         return padded.index_put((self.rows, self.patches), values)
 
 
-def lay_out(input_ids: Tensor, config: MolmoPointConfig, example_ids: Tensor | None = None, vision: Tensor | None = None) -> RowLayout:
+def lay_out(input_ids: Tensor, settings: GroundingSettings, example_ids: Tensor | None = None, vision: Tensor | None = None) -> RowLayout:
     """Finds the image tokens of (B, S) token ids. The one place of a prompt pass that waits for the device.
 
     Args:
         input_ids: plain or extended ids.
-        config: supplies the ids of image tokens.
+        settings: supply the ids of image tokens.
         example_ids: (B, S) packed examples; one per row if not given.
         vision: (B, S) True where an image token really is one; elsewhere its id was generated, and stands for nothing.
     """
-    indexable = input_ids == config.image_patch_id
-    image_tokens = indexable | (input_ids == config.image_non_indexable_patch_id)
+    indexable = input_ids == settings.image_patch_id
+    image_tokens = indexable | (input_ids == settings.image_non_indexable_patch_id)
     if vision is not None:
         indexable, image_tokens = indexable & vision, image_tokens & vision
     examples = torch.zeros_like(input_ids) if example_ids is None else example_ids
@@ -104,16 +104,16 @@ def _positions_within(indexable: Tensor, examples: Tensor) -> Tensor:
     return (before + indexable.long() - base - 1).clamp(min=0)
 
 
-def split_extended(input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, config: MolmoPointConfig) -> tuple[Tensor, Tensor]:
+def split_extended(input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, settings: GroundingSettings) -> tuple[Tensor, Tensor]:
     """Splits token ids (B, S) that may be extended into plain ids and selections (B, S).
 
     Args:
         input_ids: plain and extended ids.
         num_patches: (B,) P of each row.
         num_slots: (B,) K of each row.
-        config: supplies the plain ids and L.
+        settings: supply the plain ids and L.
     """
-    n = input_ids - config.extended_start
+    n = input_ids - settings.extended_start
     first_slot = num_patches.unsqueeze(1) + 1
     first_location = first_slot + num_slots.unsqueeze(1)
     is_patch, is_slot = (n >= 0) & (n < first_slot), (n >= first_slot) & (n < first_location)
@@ -122,9 +122,9 @@ def split_extended(input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, co
     selections = torch.full_like(input_ids, NO_SELECTION)
     plain = input_ids
     for where, token, chosen in (
-        (is_patch, config.patch_token_id, patch),
-        (is_slot, config.subpatch_token_id, n - first_slot),
-        (is_location, config.location_token_id, n - first_location),
+        (is_patch, settings.patch_token_id, patch),
+        (is_slot, settings.subpatch_token_id, n - first_slot),
+        (is_location, settings.location_token_id, n - first_location),
     ):
         plain, selections = torch.where(where, token, plain), torch.where(where, chosen, selections)
     return plain, selections
@@ -134,14 +134,14 @@ class ExtendedIds:
     """Folds plain ids and selections into extended ids; the reverse of `split_extended`.
 
     Args:
-        config: supplies the plain ids and the start.
+        settings: supply the plain ids and the start.
         num_patches: (B,) P of each row.
         num_slots: (B,) K of each row.
     """
 
-    def __init__(self, config: MolmoPointConfig, num_patches: Tensor, num_slots: Tensor) -> None:
-        self.subpatch_token_id, self.location_token_id = config.subpatch_token_id, config.location_token_id
-        self.first_patch = torch.full_like(num_patches, config.extended_start)
+    def __init__(self, settings: GroundingSettings, num_patches: Tensor, num_slots: Tensor) -> None:
+        self.subpatch_token_id, self.location_token_id = settings.subpatch_token_id, settings.location_token_id
+        self.first_patch = torch.full_like(num_patches, settings.extended_start)
         self.no_more_points = self.first_patch + num_patches
         self.first_slot = self.no_more_points + 1
         self.first_location = self.first_slot + num_slots
@@ -167,15 +167,15 @@ class PatchHistory:
     selection: Tensor
 
     @classmethod
-    def of(cls, input_ids: Tensor, selections: Tensor, config: MolmoPointConfig) -> PatchHistory:
+    def of(cls, input_ids: Tensor, selections: Tensor, settings: GroundingSettings) -> PatchHistory:
         """Reads plain ids and selections (B, S)."""
-        chosen = (input_ids == config.patch_token_id) & (selections != NO_SELECTION)
+        chosen = (input_ids == settings.patch_token_id) & (selections != NO_SELECTION)
         columns = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         column = torch.where(chosen, columns, -1).cummax(1).values
         return cls(column, torch.where(column >= 0, selections.gather(1, column.clamp(min=0)), NO_SELECTION))
 
 
-def check_selections(selections: Tensor, input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, config: MolmoPointConfig) -> None:
+def check_selections(selections: Tensor, input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, settings: GroundingSettings) -> None:
     """Refuses selections that name no place of their row, before they index anything.
 
     Args:
@@ -183,16 +183,16 @@ def check_selections(selections: Tensor, input_ids: Tensor, num_patches: Tensor,
         input_ids: (B, S) plain ids.
         num_patches: (B,) P of each row.
         num_slots: (B,) K of each row.
-        config: supplies the grounding tokens and L.
+        settings: supply the grounding tokens and L.
 
     Raises:
         GroundingError: naming the kind, the range and the first offender.
     """
-    is_patch, is_slot = input_ids == config.patch_token_id, input_ids == config.subpatch_token_id
-    limit = torch.where(is_slot, num_slots.unsqueeze(1), config.num_locations)
+    is_patch, is_slot = input_ids == settings.patch_token_id, input_ids == settings.subpatch_token_id
+    limit = torch.where(is_slot, num_slots.unsqueeze(1), settings.num_locations)
     limit = torch.where(is_patch, num_patches.unsqueeze(1), limit)
     lowest = torch.where(is_patch, NO_MORE_POINTS, NO_SELECTION)
-    grounding = is_patch | is_slot | (input_ids == config.location_token_id)
+    grounding = is_patch | is_slot | (input_ids == settings.location_token_id)
     bad = torch.where(grounding, (selections >= limit) | (selections < lowest), selections != NO_SELECTION)
     if bool(bad.any()):
         row, column = (int(i) for i in bad.nonzero()[0])

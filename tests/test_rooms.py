@@ -42,7 +42,7 @@ DOORS: dict[str, set[str]] = {
     "rows": {"config", "tokens"},
     "connector": {"config", "tokens"},
     "losses": {"config", "tokens", "heads", "rows"},
-    "generation": {"config", "tokens", "grammar", "heads", "rows", "attention"},
+    "generation": {"config", "tokens", "grammar", "heads", "rows", "attention", "connector"},
     "saving": {"config", "key_map"},
     "backbone": {"attention", "config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
     "adapters": {"saving"},

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers.generation import logits_process as processors
 from transformers.generation.configuration_utils import GenerationConfig, GenerationMode
 from transformers.generation.logits_process import LogitsProcessorList
@@ -25,10 +26,11 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from molmopoint.attention import CACHE, attention_of, step_mask
-from molmopoint.config import MolmoPointConfig
+from molmopoint.config import GroundingSettings
+from molmopoint.connector import VisualFeatures
 from molmopoint.generation.faults import check_faults
 from molmopoint.generation.output import GroundedGenerateOutput
-from molmopoint.generation.rules import Choice, DecodingRules, Limits, read_prompt
+from molmopoint.generation.rules import Choice, DecodingRules, Limits, PromptEnd, read_prompt
 from molmopoint.heads import ALL_STAGES, GroundingState, SelectionLogits, Stages
 from molmopoint.rows import ExtendedIds, check_image_tokens, lay_out, split_extended
 
@@ -72,7 +74,7 @@ class GroundedGenerationMixin(GenerationMixin):
         """
         if kwargs.get("inputs_embeds") is not None:
             raise ValueError("expected input_ids, got inputs_embeds; grounding needs to know which tokens are image tokens")
-        config = self._prepare_generation_config(generation_config, **dict(kwargs))[0]
+        config, _ = self._prepare_generation_config(generation_config, **dict(kwargs))
         mode = config.get_generation_mode(kwargs.get("assistant_model"))
         if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
             raise NotImplementedError(
@@ -82,7 +84,8 @@ class GroundedGenerationMixin(GenerationMixin):
         _check_options(config, kwargs)
         if config.stop_strings is not None:
             # transformers would look for the tokenizer among the arguments it does not hand on (see below).
-            if (tokenizer := kwargs.pop("tokenizer", None)) is None:
+            tokenizer = kwargs.pop("tokenizer", None)
+            if tokenizer is None:
                 raise ValueError("expected tokenizer=processor.tokenizer together with stop_strings, got no tokenizer")
             stops = StopStringCriteria(tokenizer, config.stop_strings)
             given = kwargs.get("stopping_criteria") or ()
@@ -105,21 +108,36 @@ class GroundedGenerationMixin(GenerationMixin):
         if expand_size == 1 or input_ids is None:
             return input_ids, model_kwargs
         pixels = {name: model_kwargs.pop(name, None) for name in PIXELS}
-        shared = {name: model_kwargs.pop(name, None) for name in (*SHAPES, "visual_features")}
+        shared = {name: model_kwargs.pop(name, None) for name in SHAPES}
+        visual = model_kwargs.pop("visual_features", None)
         if any(value is not None for value in pixels.values()):
-            shared["visual_features"] = self.get_visual_features(**pixels)
-        visual = shared["visual_features"]
+            visual = self.get_visual_features(**pixels)
         if visual is not None:
-            types = model_kwargs.get("mm_token_type_ids")
-            vision = torch.ones_like(input_ids, dtype=torch.bool) if types is None else types == 1
-            layout = lay_out(input_ids, self.config, vision=vision)
-            check_image_tokens(layout, len(visual.pooling))
-            is_clip = ((input_ids == self.config.frame_start_token_id) & vision).any(1)[layout.rows]
-            # Clips come after pictures in the table, rows stay in order within each.
-            owners = torch.cat([layout.rows[~is_clip], layout.rows[is_clip]]) if all(visual.slots) else layout.rows
-            shared["visual_features"] = visual.repeat_rows(owners, expand_size)
+            shared["visual_features"] = self._repeat_visual(visual, input_ids, model_kwargs.get("mm_token_type_ids"), expand_size)
         repeated, model_kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
-        return repeated, model_kwargs | {name: value for name, value in shared.items() if value is not None}
+        given = {name: value for name, value in shared.items() if value is not None}
+        return repeated, model_kwargs | given
+
+    def _repeat_visual(self, visual: VisualFeatures, input_ids: Tensor, types: Tensor | None, times: int) -> VisualFeatures:
+        """Features of rows (B, S) that stand `times` times in a row each.
+
+        Args:
+            visual: of the rows as they are.
+            input_ids: (B, S).
+            types: (B, S) 1 at vision tokens; by their ids if not given.
+            times: copies of each row.
+        """
+        settings = self.config.grounding
+        is_vision = torch.ones_like(input_ids, dtype=torch.bool) if types is None else types == 1
+        layout = lay_out(input_ids, settings, vision=is_vision)
+        check_image_tokens(layout, len(visual.pooling))
+        owners = layout.rows  # (T,)
+        if all(visual.slots):
+            # Clips come after pictures in the table, rows stay in order within each.
+            holds_clip = ((input_ids == settings.frame_start_token_id) & is_vision).any(1)  # (B,)
+            is_of_clip = holds_clip[owners]
+            owners = torch.cat([owners[~is_of_clip], owners[is_of_clip]])
+        return visual.repeat_rows(owners, times)
 
 
 @torch.no_grad()
@@ -137,37 +155,55 @@ def decode(
     **model_kwargs: Any,
 ) -> Tensor | GroundedGenerateOutput:
     """The loop. Arguments as transformers hands them to a decoding method, and those named in `generate`."""
-    position_ids, mask = model_kwargs.pop("position_ids"), model_kwargs.pop("attention_mask", None)
+    settings: GroundingSettings = model.config.grounding
+    attention, dtype = attention_of(model.model.language_model.config), model.dtype
+    position_ids = model_kwargs.pop("position_ids")
+    mask = model_kwargs.pop("attention_mask", None)  # (B, S)
     if mask is not None and not bool(mask[:, -1].all()):
         raise ValueError('expected left padding, got a prompt that ends in padding; pass padding_side="left" to the processor')
     if all(model_kwargs.get(name) is None for name in (*PIXELS, "visual_features", "mm_token_type_ids")):
-        check_image_tokens(lay_out(input_ids, model.config), 0)
+        check_image_tokens(lay_out(input_ids, settings), 0)
     model_kwargs.pop("logits_to_keep", None)
-    given = model_kwargs.pop(CACHE, None)
     record = _to_record(model, generation_config)
+
+    # The prompt, in one pass.
+    inputs = model_kwargs | record
+    empty_cache = inputs.pop(CACHE, None)
     outputs = model(
-        input_ids=input_ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=1, cache=given, return_dict=True,
-        **(model_kwargs | record),
-    )  # fmt: skip
+        input_ids=input_ids,
+        attention_mask=mask,
+        position_ids=position_ids,
+        cache=empty_cache,
+        logits_to_keep=1,
+        return_dict=True,
+        **inputs,
+    )
     state, cache = outputs.grounding_state, outputs.cache
-    plain, selections = input_ids, model_kwargs.get("selection_ids")
+    tokens, selections = input_ids, model_kwargs.get("selection_ids")
     if selections is None:
-        plain, selections = split_extended(input_ids, state.num_patches, state.num_slots, model.config)
-    end_ids = generation_config._eos_token_tensor
-    opened = _per_answer(open_list, len(input_ids), generation_config.num_return_sequences or 1)
-    rules = _start(model.config, state, plain, selections, end_ids, Limits(max_points, single_point), opened)
-    extended_ids = ExtendedIds(model.config, state.num_patches, state.num_slots)
-    answer = _Answer(input_ids, plain, extended_ids, stopping_criteria.max_length or generation_config.max_length, generation_config)
-    warpers = LogitsProcessorList([p for p in logits_processor if isinstance(p, WARPERS)]) if generation_config.do_sample else None
-    step = _step_function(model, generation_config, {CACHE: cache})
+        tokens, selections = split_extended(input_ids, state.num_patches, state.num_slots, settings)
+
+    rules = DecodingRules(
+        settings=settings,
+        state=state,
+        ends=_prompt_ends(tokens, selections, generation_config, settings, open_list),
+        limits=Limits(max_points, single_point),
+        end_ids=generation_config._eos_token_tensor,
+    )
+    capacity = stopping_criteria.max_length or generation_config.max_length
+    extended_ids = ExtendedIds(settings, state.num_patches, state.num_slots)
+    answer = _Answer(input_ids, tokens, extended_ids, capacity, generation_config)
+    warpers = _warpers(logits_processor) if generation_config.do_sample else None
     if mask is not None:
-        mask = torch.nn.functional.pad(mask.bool(), (0, answer.capacity - mask.shape[1]), value=True)
-    position, implementation = position_ids[:, -1:], attention_of(model.model.language_model.config)
-    dtype = model.dtype
-    unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
-    stages: Stages | None = ALL_STAGES
+        mask = functional.pad(mask.bool(), (0, capacity - mask.shape[1]), value=True)  # (B, capacity)
+
+    # The answer, one token per row and step. The first one is chosen from what the prompt left.
+    step = _step_function(model, generation_config, {CACHE: cache})
     # A compiled step is one graph for all stages, and sharded ranks have to run the same layers.
     is_selective = step is model and not synced_gpus
+    position = position_ids[..., -1:]
+    unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)  # (B,)
+    stages: Stages | None = ALL_STAGES
     while model._has_unfinished_sequences(stages is None, synced_gpus, device=input_ids.device):
         if outputs is None:
             position = position + 1
@@ -175,7 +211,7 @@ def decode(
             outputs = step(
                 input_ids=answer.tokens[:, None],
                 selection_ids=answer.selections[:, None],
-                attention_mask=step_mask(key_mask, cache, implementation, dtype),
+                attention_mask=step_mask(key_mask, cache, attention, dtype),
                 position_ids=position,
                 cache=cache,
                 grounding_state=state,
@@ -184,21 +220,23 @@ def decode(
                 **record,
             )
             state = outputs.grounding_state
-        scores = SelectionLogits(outputs.patch_logits, outputs.subpatch_logits, outputs.location_logits)
-        text = None if outputs.logits is None else outputs.logits[:, -1].float()
+        words = None if outputs.logits is None else outputs.logits[:, -1].float()  # (B, V + A)
+        places = SelectionLogits(outputs.patch_logits, outputs.subpatch_logits, outputs.location_logits)
         layers = Layers(outputs.hidden_states, outputs.attentions)
-        outputs = None
+        outputs = None  # frees the logits before the next step makes its own
         if stages is None:
-            continue
-        choice = rules.choose(text, scores, state, answer.plain[:, : answer.length], logits_processor, warpers)
+            continue  # all rows have ended, and other ranks go on
+
+        choice = rules.choose(words, places, state, answer.plain[:, : answer.length], logits_processor, warpers)
         choice = choice.only(unfinished, answer.padding)
         rules.advance(choice, state)
         extended = answer.append(choice, layers)
-        ended: Any = stopping_criteria(answer.extended[:, : answer.length], None)  # pyright: ignore[reportArgumentType] (legacy types)
+        ended = stopping_criteria(answer.ids, None)  # pyright: ignore[reportArgumentType] (annotated for legacy types)
         unfinished = unfinished & ~ended & (rules.faults == 0)
         if streamer is not None:
             streamer.put(extended.cpu())
         stages = rules.stages(unfinished)
+
     if streamer is not None:
         streamer.end()
     check_faults(rules.faults, state, dtype)
@@ -265,22 +303,28 @@ class _Answer:
     def __init__(
         self, input_ids: Tensor, plain: Tensor, extended_ids: ExtendedIds, capacity: int, generation_config: GenerationConfig
     ) -> None:
-        self.prompt_length = self.length = input_ids.shape[1]
-        self.capacity, self.extended_ids = capacity, extended_ids
         padding = generation_config._pad_token_tensor
         self.padding = 0 if padding is None else padding.to(input_ids.device)
-        self.extended = torch.nn.functional.pad(input_ids, (0, capacity - self.length))
-        self.plain = torch.nn.functional.pad(plain, (0, capacity - self.length))
         self.detailed = generation_config.return_dict_in_generate
-        self.tokens = self.selections = plain[:, -1]
+        self.extended_ids = extended_ids
+        self.length = input_ids.shape[1]
+        self.extended = functional.pad(input_ids, (0, capacity - self.length))  # (B, capacity)
+        self.plain = functional.pad(plain, (0, capacity - self.length))  # (B, capacity)
+        self.tokens = self.selections = plain[:, -1]  # (B,)
         self.choices: list[Choice] = []
         self.layers: list[Layers] = []
+
+    @property
+    def ids(self) -> Tensor:
+        """(B, so far) extended ids of prompt and answer."""
+        return self.extended[:, : self.length]
 
     def append(self, choice: Choice, layers: Layers) -> Tensor:
         """Writes one token per row, and keeps what the layers of its step recorded; returns the extended ids (B,)."""
         self.tokens, self.selections = choice.tokens, choice.selections
         extended = self.extended_ids.join(choice.tokens, choice.selections)
-        self.extended[:, self.length], self.plain[:, self.length] = extended, choice.tokens
+        self.extended[:, self.length] = extended
+        self.plain[:, self.length] = choice.tokens
         self.length += 1
         if self.detailed:
             self.choices.append(choice.compact())
@@ -289,11 +333,10 @@ class _Answer:
 
     def result(self, cache: Any, state: GroundingState) -> Tensor | GroundedGenerateOutput:
         """What `generate` returns."""
-        sequences = self.extended[:, : self.length]
         if not self.detailed:
-            return sequences
+            return self.ids
         return GroundedGenerateOutput(
-            sequences=sequences,
+            sequences=self.ids,
             selection_probabilities=torch.stack([choice.probabilities for choice in self.choices], 1),
             patch_distributions=tuple(choice.patch_distribution for choice in self.choices),
             subpatch_distributions=tuple(choice.subpatch_distribution for choice in self.choices),
@@ -304,20 +347,33 @@ class _Answer:
         )
 
 
-def _start(
-    config: MolmoPointConfig,
-    state: GroundingState,
-    plain: Tensor,
-    selections: Tensor,
-    end_ids: Tensor | None,
-    limits: Limits,
-    opened: list[bool],
-) -> DecodingRules:
-    """Rules that continue each row where its prompt left off."""
+def _prompt_ends(
+    tokens: Tensor, selections: Tensor, generation_config: GenerationConfig, settings: GroundingSettings, open_list: Tensor | bool
+) -> list[PromptEnd]:
+    """Where each prompt leaves its answer.
+
+    Args:
+        tokens: (B, S) plain ids.
+        selections: (B, S).
+        generation_config: supplies the ids that end a turn, and how many answers a prompt has.
+        settings: supply the grounding tokens.
+        open_list: one boolean, or one per prompt: it ends inside a point list.
+    """
+    end_ids = generation_config._eos_token_tensor
     turn_ends = set() if end_ids is None else set(end_ids.tolist())
-    ends = [read_prompt(t, s, turn_ends, config) for t, s in zip(plain.tolist(), selections.tolist(), strict=True)]
-    ends = [replace(end, may_start_with_patch=True) if is_open else end for end, is_open in zip(ends, opened, strict=True)]
-    return DecodingRules(config, state, ends, limits, end_ids)
+    opened = _per_answer(open_list, len(tokens), generation_config.num_return_sequences or 1)
+    ends = []
+    for row_tokens, row_selections, is_open in zip(tokens.tolist(), selections.tolist(), opened, strict=True):
+        end = read_prompt(row_tokens, row_selections, turn_ends, settings)
+        if is_open:
+            end = replace(end, may_start_with_patch=True)
+        ends.append(end)
+    return ends
+
+
+def _warpers(processors: LogitsProcessorList) -> LogitsProcessorList:
+    """Those of a list that reshape distributions over places as well."""
+    return LogitsProcessorList([processor for processor in processors if isinstance(processor, WARPERS)])
 
 
 def _per_answer(flags: Tensor | bool, answers: int, copies: int) -> list[bool]:

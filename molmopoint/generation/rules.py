@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from molmopoint.config import MolmoPointConfig
+from molmopoint.config import GroundingSettings
 from molmopoint.generation.faults import CELLS, PATCHES, SLOTS, WORDS, finite
 from molmopoint.grammar import GroundingGrammar, State, Symbol
 from molmopoint.heads import GroundingState, SelectionLogits, Stages, patch_scale
@@ -72,8 +72,11 @@ class Choice(NamedTuple):
 
     def compact(self) -> Choice:
         """The same, with distributions in half precision: they are kept for every token."""
-        patch, subpatch = (None if d is None else d.half() for d in (self.patch_distribution, self.subpatch_distribution))
-        return self._replace(patch_distribution=patch, subpatch_distribution=subpatch)
+        patch, subpatch = self.patch_distribution, self.subpatch_distribution
+        return self._replace(
+            patch_distribution=None if patch is None else patch.half(),
+            subpatch_distribution=None if subpatch is None else subpatch.half(),
+        )
 
 
 @dataclass(frozen=True)
@@ -87,39 +90,52 @@ class PromptEnd:
     may_start_with_patch: bool = False
 
 
-def read_prompt(tokens: list[int], selections: list[int], turn_ends: set[int], config: MolmoPointConfig) -> PromptEnd:
+def read_prompt(tokens: list[int], selections: list[int], turn_ends: set[int], settings: GroundingSettings) -> PromptEnd:
     """Runs the grammar over the part of a prompt that already belongs to the answer: all after the last turn end.
 
     Args:
         tokens: plain ids of one row, padding removed or not.
         selections: aligned with `tokens`.
         turn_ends: ids that end a turn (the end-of-sequence ids).
-        config: supplies the grounding tokens.
+        settings: supply the grounding tokens.
     """
-    start = max((i for i, token in enumerate(tokens) if token in turn_ends), default=-1) + 1
-    grammar = GroundingGrammar(config.num_locations > 0)
-    symbols = {
-        config.patch_token_id: Symbol.PATCH, config.subpatch_token_id: Symbol.SUBPATCH, config.location_token_id: Symbol.LOCATION
-    }  # fmt: skip
+    start = 0
+    for index, token in enumerate(tokens):
+        if token in turn_ends:
+            start = index + 1
+    grammar = GroundingGrammar(settings.num_locations > 0)
     state, patch, slot, has_points = State.FREE, NO_SELECTION, NO_SELECTION, False
     for token, selection in zip(tokens[start:], selections[start:], strict=True):
-        symbol = Symbol.TEXT if selection == NO_SELECTION else symbols.get(token, Symbol.TEXT)
-        if selection == NO_MORE_POINTS:
-            symbol = Symbol.NO_MORE_POINTS
+        symbol = _symbol_of(token, selection, settings)
         state = grammar.run([symbol], state)
         if symbol is Symbol.PATCH:
-            # The slot still counts while the same patch is chosen again.
-            patch, slot, has_points = selection, slot if selection == patch else NO_SELECTION, True
+            if selection != patch:  # else the slot still counts: the same patch is chosen again
+                slot = NO_SELECTION
+            patch, has_points = selection, True
         elif symbol is Symbol.SUBPATCH:
             slot = selection
     return PromptEnd(state, patch, slot, has_points, may_start_with_patch=has_points and state is State.FREE)
+
+
+def _symbol_of(token: int, selection: int, settings: GroundingSettings) -> Symbol:
+    """What a plain id with its selection is to the grammar."""
+    if selection == NO_SELECTION:
+        return Symbol.TEXT
+    if selection == NO_MORE_POINTS:
+        return Symbol.NO_MORE_POINTS
+    symbols = {
+        settings.patch_token_id: Symbol.PATCH,
+        settings.subpatch_token_id: Symbol.SUBPATCH,
+        settings.location_token_id: Symbol.LOCATION,
+    }
+    return symbols.get(token, Symbol.TEXT)
 
 
 class DecodingRules:
     """State of every row, and the choice of its next token.
 
     Args:
-        config: grounding tokens and the scale of the patch logits.
+        settings: grounding tokens and the scale of the patch logits.
         state: what the prompts kept.
         ends: where each prompt leaves its answer.
         limits: what the caller allows.
@@ -127,34 +143,38 @@ class DecodingRules:
     """
 
     def __init__(
-        self, config: MolmoPointConfig, state: GroundingState, ends: list[PromptEnd], limits: Limits, end_ids: Tensor | None
+        self, settings: GroundingSettings, state: GroundingState, ends: list[PromptEnd], limits: Limits, end_ids: Tensor | None
     ) -> None:
         device = state.num_patches.device
-        self.limits, self.end_ids = limits, end_ids
-        grammar = GroundingGrammar(config.num_locations > 0)
-        table = [[grammar.next_state(s, symbol) for symbol in Symbol] for s in State]
-        self.table = torch.tensor([[s if n is None else n for n in row] for s, row in zip(State, table, strict=True)], device=device)
-        # What a selection is in each grammar state, and the only token there is.
+        self.limits = limits
+        self.end_ids = end_ids
+
+        # By grammar state: where each symbol leads, what a selection is, the only token there is, and what chose badly.
+        self.table = _transitions(settings.num_locations > 0).to(device)  # (states, symbols)
         self.symbols = torch.tensor([Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION, Symbol.TEXT], device=device)
-        self.forced_tokens = torch.tensor([-1, config.subpatch_token_id, config.location_token_id, -1], device=device)
-        self.patch_token_id = config.patch_token_id
-        self.only_forced = torch.tensor([config.subpatch_token_id, config.location_token_id], device=device)
+        self.forced_tokens = torch.tensor([-1, settings.subpatch_token_id, settings.location_token_id, -1], device=device)
+        self.fault_of_state = torch.tensor([PATCHES, SLOTS, CELLS, WORDS], device=device)
+        self.patch_token_id = settings.patch_token_id
+        self.only_forced = torch.tensor([settings.subpatch_token_id, settings.location_token_id], device=device)
+
+        # By row, all (B,): where the answer stands, and the last place that was selected.
         self.grammar = torch.tensor([end.state for end in ends], device=device)
         self.patch = torch.tensor([end.patch for end in ends], device=device)
         self.slot = torch.tensor([end.slot for end in ends], device=device)
         self.has_points = torch.tensor([end.has_points for end in ends], device=device)
         self.may_start = torch.tensor([end.may_start_with_patch for end in ends], device=device)
         self.num_points = torch.zeros_like(self.patch)
-        self.patch_ids = torch.arange(state.patch_key_mask.shape[1], device=device)
-        self.slot_ids = torch.arange(state.pooling.shape[1], device=device)
         self.faults = torch.zeros_like(self.patch)
-        self.fault_of_state = torch.tensor([PATCHES, SLOTS, CELLS, WORDS], device=device)
         self.nothing = torch.full_like(self.patch, NO_SELECTION)
         self.no_odds = torch.full_like(self.patch, torch.nan, dtype=torch.float32)
-        self.patch_mask = state.patch_key_mask
-        scale = patch_scale(config.patch_logit_scale, state.num_patches, config.patch_embed_dim)
-        self.scale = scale.unsqueeze(1) if isinstance(scale, Tensor) else scale
-        self.first_patch = self._first_patch(state.slots_of(torch.arange(len(ends), device=device), self.patch))
+
+        self.patch_mask = state.patch_key_mask  # (B, P)
+        self.patch_ids = torch.arange(state.patch_key_mask.shape[1], device=device)  # (P,)
+        self.slot_ids = torch.arange(state.pooling.shape[1], device=device)  # (K,)
+        scale = patch_scale(settings.patch_logit_scale, state.num_patches, settings.patch_embed_dim)
+        self.scale = scale.unsqueeze(1) if isinstance(scale, Tensor) else scale  # (B, 1), or a number
+        rows = torch.arange(len(ends), device=device)
+        self.first_patch = self._first_patch(state.slots_of(rows, self.patch))  # (B,)
         self.is_first = True
 
     def choose(
@@ -176,24 +196,40 @@ class DecodingRules:
             processors: of the text stage.
             warpers: of the selection stage when sampling; None for greedy decoding.
         """
-        tokens, chosen, odds = self.forced_tokens[self.grammar], self.nothing, self.no_odds
+        tokens = self.forced_tokens[self.grammar]  # (B,)
+        selections, odds = self.nothing, self.no_odds
         patch = slot = peak = None
+
         if text is not None and selection.patch is not None:
             peak = text.amax(-1).masked_fill(tokens >= 0, 0.0)  # before anything is masked
             scores, has_place = self._patch_scores(selection.patch)
             tokens = self._text_stage(text, has_place, ids, processors, warpers is not None)
-            patch, here = _pick(scores, warpers), (self.grammar == FREE) & (tokens == self.patch_token_id)
+            patch = _pick(scores, warpers)
+            is_here = (self.grammar == FREE) & (tokens == self.patch_token_id)
             place = patch.index.masked_fill(patch.index == len(self.patch_ids), NO_MORE_POINTS)
-            chosen, odds = torch.where(here, place, chosen), torch.where(here, patch.probability, odds)
+            selections = torch.where(is_here, place, selections)
+            odds = torch.where(is_here, patch.probability, odds)
+
         if selection.subpatch is not None:
-            slot, here = _pick(self._slot_scores(selection.subpatch, state), warpers), self.grammar == PATCH_CHOSEN
-            chosen, odds = torch.where(here, slot.index, chosen), torch.where(here, slot.probability, odds)
+            slot = _pick(self._slot_scores(selection.subpatch, state), warpers)
+            is_here = self.grammar == PATCH_CHOSEN
+            selections = torch.where(is_here, slot.index, selections)
+            odds = torch.where(is_here, slot.probability, odds)
+
         if selection.location is not None:
-            cell, here = _pick(selection.location, warpers), self.grammar == SUBPATCH_CHOSEN
-            chosen, odds = torch.where(here, cell.index, chosen), torch.where(here, cell.probability, odds)
-        patch_distribution = None if patch is None else patch.distribution
-        slot_distribution = None if slot is None else slot.distribution
-        return Choice(tokens, chosen, odds, patch_distribution, slot_distribution, peak)
+            cell = _pick(selection.location, warpers)
+            is_here = self.grammar == SUBPATCH_CHOSEN
+            selections = torch.where(is_here, cell.index, selections)
+            odds = torch.where(is_here, cell.probability, odds)
+
+        return Choice(
+            tokens=tokens,
+            selections=selections,
+            probabilities=odds,
+            patch_distribution=None if patch is None else patch.distribution,
+            subpatch_distribution=None if slot is None else slot.distribution,
+            peak=peak,
+        )
 
     def stages(self, unfinished: Tensor) -> Stages | None:
         """What the next step has to compute, None if all rows have ended: the one thing a step waits for.
@@ -204,7 +240,11 @@ class DecodingRules:
         states = set(self.grammar.masked_fill(~unfinished, ENDED).tolist()) - {ENDED}
         if not states:
             return None
-        return Stages(words=not states.isdisjoint((FREE, CLOSED)), slots=PATCH_CHOSEN in states, locations=SUBPATCH_CHOSEN in states)
+        return Stages(
+            words=FREE in states or CLOSED in states,
+            slots=PATCH_CHOSEN in states,
+            locations=SUBPATCH_CHOSEN in states,
+        )
 
     def advance(self, choice: Choice, state: GroundingState) -> None:
         """Takes note of what was chosen; `state` is that of the step that chose it."""
@@ -228,14 +268,16 @@ class DecodingRules:
     def _note_faults(self, choice: Choice) -> None:
         """Remembers the first stage of each row at which its numbers were not finite; stays on the device."""
         # A choice among such numbers has a softmax of NaN, and so no probability.
-        fault = self.fault_of_state[self.grammar] * ((choice.selections != NO_SELECTION) & choice.probabilities.isnan())
+        is_bad = (choice.selections != NO_SELECTION) & choice.probabilities.isnan()
+        fault = self.fault_of_state[self.grammar] * is_bad
         if choice.peak is not None:
             fault = torch.where(choice.peak.isfinite(), fault, WORDS)
         self.faults = torch.where(self.faults > 0, self.faults, fault)
 
     def _first_patch(self, slots: Tensor) -> Tensor:
         """(B,) the first patch that may follow: the last one again while one of its `slots` (B, K) is left above the last slot."""
-        return torch.where(self._left(slots).any(1), self.patch, self.patch + 1).clamp(min=0)
+        may_repeat = self._left(slots).any(1)
+        return torch.where(may_repeat, self.patch, self.patch + 1).clamp(min=0)
 
     def _left(self, slots: Tensor) -> Tensor:
         """(B, K) True at valid slots above the last one."""
@@ -246,12 +288,14 @@ class DecodingRules:
         allowed = self.patch_mask & (self.patch_ids >= self.first_patch.unsqueeze(1))
         if self.limits.points is not None:
             allowed = allowed & (self.num_points < self.limits.points).unsqueeze(1)
-        allowed = torch.cat([allowed, self.has_points.unsqueeze(1)], 1)
-        return (logits * self.scale).masked_fill(~allowed, torch.finfo(logits.dtype).min), allowed.any(1)
+        allowed = torch.cat([allowed, self.has_points.unsqueeze(1)], 1)  # (B, P + 1); no more points
+        scores = (logits * self.scale).masked_fill(~allowed, torch.finfo(logits.dtype).min)
+        return scores, allowed.any(1)
 
     def _slot_scores(self, logits: Tensor, state: GroundingState) -> Tensor:
         """Masked scores (B, K): valid slots of the chosen patch, above the last slot if that patch was chosen before."""
-        return logits.masked_fill(~self._left(state.selected_slots), torch.finfo(logits.dtype).min)
+        allowed = self._left(state.selected_slots)  # (B, K)
+        return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
 
     def _text_stage(self, text: Tensor, has_place: Tensor, ids: Tensor, processors: Processors, sample: bool) -> Tensor:
         """(B,) plain ids; where the grammar leaves no choice, the only token it allows."""
@@ -261,18 +305,40 @@ class DecodingRules:
         lowest = torch.finfo(text.dtype).min
         text.index_fill_(1, self.only_forced, lowest)
         text[:, self.patch_token_id].masked_fill_(~may_point, lowest)
-        if self.limits.single_point and self.end_ids is not None:
-            waiting = (self.num_points == 0) & self.patch_mask.any(1) if len(self.patch_ids) else torch.zeros_like(self.has_points)
-            text[:, self.end_ids] = torch.where(waiting.unsqueeze(1), lowest, text[:, self.end_ids])
+        if self.limits.single_point and self.end_ids is not None and len(self.patch_ids):
+            # The answer cannot end before its point, where there is something to point at.
+            is_waiting = (self.num_points == 0) & self.patch_mask.any(1)
+            text[:, self.end_ids] = torch.where(is_waiting.unsqueeze(1), lowest, text[:, self.end_ids])
         scores = processors(ids, text)
-        tokens = torch.multinomial(finite(scores).softmax(-1), 1).squeeze(1) if sample else scores.argmax(-1)
+        tokens = _draw(scores) if sample else scores.argmax(-1)
         if self.is_first and self.limits.single_point:
             tokens = torch.where(may_point & (self.num_points == 0), self.patch_token_id, tokens)
         forced = self.forced_tokens[self.grammar]
         return torch.where(forced >= 0, forced, tokens)
 
 
+def _transitions(has_locations: bool) -> Tensor:
+    """(states, symbols) next state of the grammar; where a symbol is not allowed, the state stays."""
+    grammar = GroundingGrammar(has_locations)
+    table = []
+    for state in State:
+        following = []
+        for symbol in Symbol:
+            after = grammar.next_state(state, symbol)
+            following.append(state if after is None else after)
+        table.append(following)
+    return torch.tensor(table)
+
+
 class _Pick(NamedTuple):
+    """What every row chose of n classes.
+
+    Attributes:
+        index: (B,) the class.
+        probability: (B,) its probability at temperature 1.
+        distribution: (B, n) that of all classes.
+    """
+
     index: Tensor
     probability: Tensor
     distribution: Tensor
@@ -281,10 +347,12 @@ class _Pick(NamedTuple):
 def _pick(scores: Tensor, warpers: Processors | None) -> _Pick:
     """Chooses a column per row; probabilities are those before the warpers, at temperature 1."""
     distribution = scores.softmax(-1)
-    if warpers is None:
-        index = scores.argmax(-1)
-    else:
-        # A low temperature drives rows in which nothing may be chosen to infinity; they stay even, and nobody reads their choice.
-        warped = finite(warpers(None, scores))
-        index = torch.multinomial(warped.softmax(-1), 1).squeeze(1)
-    return _Pick(index, distribution.gather(1, index.unsqueeze(1)).squeeze(1), distribution)
+    # A low temperature drives rows in which nothing may be chosen to infinity; they stay even, and nobody reads their choice.
+    index = scores.argmax(-1) if warpers is None else _draw(warpers(None, scores))
+    probability = distribution.gather(1, index.unsqueeze(1)).squeeze(1)
+    return _Pick(index, probability, distribution)
+
+
+def _draw(scores: Tensor) -> Tensor:
+    """(B,) a class drawn from each row of scores (B, n)."""
+    return torch.multinomial(finite(scores).softmax(-1), 1).squeeze(1)

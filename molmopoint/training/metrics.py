@@ -318,7 +318,7 @@ def _asked(output: Any, batch: Mapping[str, Tensor], config: Any) -> list[tuple[
         rows, columns = supervised.nonzero(as_tuple=True)  # (R,) each
         return [("text", (rows, columns), output.logits, labels[rows, columns], weights[rows, columns].float())]
 
-    supervision = Supervision.of(batch["input_ids"], batch["selection_ids"], labels, weights, config)
+    supervision = Supervision.of(batch["input_ids"], batch["selection_ids"], labels, weights, config.grounding)
     places_of_text = (supervision.rows, supervision.columns)
     found = [("text", places_of_text, output.logits, supervision.labels, supervision.weights)]
     for kind in KINDS[1:]:

@@ -36,7 +36,7 @@ def plain(model, answer, sample):
     """Plain ids and selections of one generated answer (n,)."""
     patches = sum(len(table) for _, (_, _, table) in sample["parts"])
     slots = max((table.shape[1] for _, (_, _, table) in sample["parts"]), default=0)
-    ids, selections = split_extended(answer[None], torch.tensor([patches]), torch.tensor([slots]), model.config)
+    ids, selections = split_extended(answer[None], torch.tensor([patches]), torch.tensor([slots]), model.config.grounding)
     return ids[0], selections[0]
 
 

@@ -12,7 +12,7 @@ from molmopoint.errors import GroundingError
 from molmopoint.rows import ExtendedIds, PatchHistory, check_image_tokens, check_selections, lay_out, split_extended
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION, ExtendedVocabulary, Kind
 
-CONFIG = tiny_config()
+CONFIG = tiny_config().grounding
 PATCH, SUBPATCH, LOCATION = CONFIG.patch_token_id, CONFIG.subpatch_token_id, CONFIG.location_token_id
 IMAGE, LOW = CONFIG.image_patch_id, CONFIG.image_non_indexable_patch_id
 KINDS = {Kind.PATCH: PATCH, Kind.SUBPATCH: SUBPATCH, Kind.LOCATION: LOCATION}
