@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from molmopoint.checkpoints.llm_text import load_llm, text_part
 from molmopoint.checkpoints.new_processor import POINT_TOKENS, build_processor
@@ -29,7 +29,7 @@ def assemble(
     vision: str | Path | nn.Module,
     text: str | Path | PreTrainedModel,
     *,
-    tokenizer: Any = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     vision_layers: Sequence[int] = TAPPED_LAYERS,
     crop_size: int | None = None,
     patch_embed_dim: int = 512,
@@ -71,15 +71,25 @@ def assemble(
         with reading_part(str(text), "a tokenizer"), running_no_code(str(text)):
             tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
     vit = vision if isinstance(vision, nn.Module) else load_vit(vision)
-    seen, normalisation = vision_part(vit, vision_layers, crop_size), pixel_normalisation(vit)
+    seen = vision_part(vit, vision_layers, crop_size)
+    normalisation = pixel_normalisation(vit)
     llm = text if isinstance(text, PreTrainedModel) else load_llm(text, dtype)
     spoken = text_part(llm)
 
     # The pooling attention is as wide as that of the ViT: a few ViTs have heads that are narrower than their layers.
-    adapter = {"vision_feature_layer": list(vision_layers), "hidden_size": seen.fields["num_attention_heads"] * seen.fields["head_dim"]}
-    fields = {"text_config": spoken.fields, "vision_config": seen.fields, "adapter_config": adapter, "patch_embed_dim": patch_embed_dim}
-    patch_location = f"{location_grid}x{location_grid}" if location_grid else None
-    config = MolmoPointConfig.from_dict(fields | {"patch_location": patch_location, "dtype": dtype})
+    adapter = {
+        "vision_feature_layer": list(vision_layers),
+        "hidden_size": seen.fields["num_attention_heads"] * seen.fields["head_dim"],
+    }
+    fields = {
+        "text_config": spoken.fields,
+        "vision_config": seen.fields,
+        "adapter_config": adapter,
+        "patch_embed_dim": patch_embed_dim,
+        "patch_location": f"{location_grid}x{location_grid}" if location_grid else None,
+        "dtype": dtype,
+    }
+    config = MolmoPointConfig.from_dict(fields)
     processor = build_processor(tokenizer, config, normalisation, point_tokens, image_settings or {}, video_settings or {})
     parts = {**seen.tensors, **spoken.tensors}
     if vit is vision or llm is text:

@@ -87,20 +87,21 @@ def build_processor(
     Raises:
         CheckpointError: as `extend_tokenizer`.
     """
-    text, vision = config.text_config, config.vision_config
+    text = config.text_config
     extended = extend_tokenizer(tokenizer, text.vocab_size, text.additional_vocab_size, places)
-    sides: Any = vision.image_size
+    height, width = config.crop_size
+    mean, std = normalisation
     seen: dict[str, Any] = {
-        "size": {"height": sides[0], "width": sides[1]},
-        "patch_size": vision.patch_size,
-        "image_mean": normalisation[0],
-        "image_std": normalisation[1],
+        "size": {"height": height, "width": width},
+        "patch_size": config.vision_config.patch_size,
+        "image_mean": mean,
+        "image_std": std,
     }
     return MolmoPointProcessor(
         MolmoPointImageProcessor(**{**image_settings, **seen}),
         MolmoPointVideoProcessor(**{**video_settings, **seen}),
         extended,
-        chat_template=extended.chat_template,  # pyright: ignore[reportArgumentType] (one template, never a dict of them)
+        chat_template=str(extended.chat_template),  # one template, never a dict of them
         patch_location=config.patch_location,
     )
 

@@ -16,6 +16,9 @@ from molmopoint.checkpoints.registry import ROOM
 from molmopoint.errors import CheckpointError
 from molmopoint.remote_code import refuse_trust
 
+DeviceMap = str | int | torch.device | dict[str, str | int | torch.device] | None
+"""One device, a strategy of transformers, or a device for each part of a model; None for the GPU if there is one, else the CPU."""
+
 _STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 """Values of `device_map` that spread a model over devices."""
 
@@ -40,7 +43,7 @@ class Placement:
         return {name: self.arguments[name] for name in _FILE_ARGUMENTS if name in self.arguments}
 
 
-def place(device_map: Any, dtype: torch.dtype | str | None, **arguments: Any) -> Placement:
+def place(device_map: DeviceMap, dtype: torch.dtype | str | None, **arguments: Any) -> Placement:
     """The placement a user asked for: by default the GPU if there is one, else the CPU.
 
     Args:
@@ -87,7 +90,7 @@ def default_dtype(device: torch.device | None) -> torch.dtype:
     return torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
 
 
-def single_device(device_map: Any) -> torch.device | None:
+def single_device(device_map: DeviceMap) -> torch.device | None:
     """The one device that is meant: the GPU or the CPU if none is named; None for a strategy or a table of modules.
 
     Raises:

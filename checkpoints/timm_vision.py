@@ -9,7 +9,7 @@ Letters: D width of the ViT, p side of a ViT patch in pixels, G patches per side
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -111,7 +111,7 @@ def pixel_normalisation(vit: nn.Module) -> tuple[list[float], list[float]]:
     Raises:
         CheckpointError: nothing says which.
     """
-    settings: Any = getattr(vit, "pretrained_cfg", None) or {}
+    settings: Mapping[str, Sequence[float]] = getattr(vit, "pretrained_cfg", None) or {}
     if not settings.get("mean") or not settings.get("std"):
         raise CheckpointError(
             "expected a ViT whose pretrained_cfg has mean and std of its pixels, got one without; make it by timm.create_model, "

@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from safetensors import SafetensorError
@@ -43,6 +43,14 @@ _PLAIN = {
     "fan_in_fan_out": False, "megatron_config": None,
 }  # fmt: skip
 """Settings of PEFT that adapters must have to be merged here."""
+
+
+class _AdaptedLayer(Protocol):
+    """A layer with adapters of PEFT."""
+
+    def merge(self, safe_merge: bool = False) -> None: ...
+
+    def get_base_layer(self) -> nn.Module: ...
 
 
 def put_adapters(model: nn.Module, targets: Sequence[str], *, rank: int, alpha: float, dropout: float) -> None:
@@ -74,10 +82,10 @@ def merge_adapters(model: nn.Module) -> None:
     """Adds the adapters to the weights they belong to and takes them out; a model without adapters stays as it is."""
     layers = [(name, module) for name, module in model.named_modules() if hasattr(module, "base_layer") and hasattr(module, "merge")]
     for name, layer in layers:
-        module: Any = layer
-        module.merge(safe_merge=True)
+        adapted = cast(_AdaptedLayer, layer)
+        adapted.merge(safe_merge=True)
         parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, module.get_base_layer())
+        setattr(model.get_submodule(parent), last, adapted.get_base_layer())
     if layers and hasattr(model, "peft_config"):
         del model.peft_config
 
@@ -153,8 +161,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"expected plain adapters in {folder}, got {odd[0]}={config[odd[0]]!r}; merge them with PEFT and save the whole model"
         )
     for name in ("r", "lora_alpha"):
-        value: Any = config.get(name)
-        if type(value) not in (int, float) or not 0 < value < math.inf:
+        value: object = config.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise CheckpointError(f"expected a number above 0 as {name} in {file}, got {value!r}; copy the folder again")
     return config
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
@@ -292,7 +293,7 @@ class MolmoPointConfig(PreTrainedConfig):
         if self.patch_logit_scale is None:
             self.patch_logit_scale = "dim" if released_vision is None else "keys"
         if self.token_prediction_rotary_theta is None:
-            rope: Any = self.text_config.rope_parameters
+            rope = cast(dict[str, float], self.text_config.rope_parameters)
             self.token_prediction_rotary_theta = rope["rope_theta"]
         if self.tie_word_embeddings and not self.text_config.tie_word_embeddings:
             raise ValueError(
@@ -356,6 +357,12 @@ class MolmoPointConfig(PreTrainedConfig):
         return tuple(ids[token] for token in tokens.VISION_TOKENS)
 
     @property
+    def crop_size(self) -> tuple[int, int]:
+        """Height and width of a crop in pixels."""
+        height, width = cast(Sequence[int], self.vision_config.image_size)
+        return height, width
+
+    @property
     def vit_feature_dim(self) -> int:
         """F, ViT width times the number of tapped layers."""
         return self.vision_config.hidden_size * len(self.adapter_config.vision_feature_layer)
@@ -402,10 +409,15 @@ class MolmoPointConfig(PreTrainedConfig):
         """Turns dicts into sub-configs of our own, trims the ViT, and makes the tapped layers absolute."""
         text = read_sub_config("text_config", Molmo2TextConfig, self.text_config, {"rope_theta": 1e6, "max_position_embeddings": 37376})
         vision = read_sub_config("vision_config", Molmo2VisionConfig, self.vision_config, {})
-        shared = {"hidden_size": vision.hidden_size, "num_attention_heads": vision.num_attention_heads, "head_dim": vision.head_dim}
-        shared |= {"num_key_value_heads": vision.num_attention_heads}
-        shared |= {"text_hidden_size": text.hidden_size, "intermediate_size": text.intermediate_size}
-        given: Any = {} if self.adapter_config is None else self.adapter_config
+        shared = {
+            "hidden_size": vision.hidden_size,
+            "num_attention_heads": vision.num_attention_heads,
+            "num_key_value_heads": vision.num_attention_heads,
+            "head_dim": vision.head_dim,
+            "text_hidden_size": text.hidden_size,
+            "intermediate_size": text.intermediate_size,
+        }
+        given: MolmoPointAdapterConfig | dict[str, Any] = self.adapter_config or {}
         if isinstance(given, dict):
             given = shared | given
         adapter = read_sub_config("adapter_config", MolmoPointAdapterConfig, given, {})
@@ -470,16 +482,16 @@ def check_sizes(config: MolmoPointConfig) -> None:
         ValueError: two sizes that cannot belong to one network.
     """
     text, vision, adapter = config.text_config, config.vision_config, config.adapter_config
-    width = adapter.num_attention_heads * adapter.head_dim
-    sides: Any = vision.image_size
-    patches = math.prod(side // vision.patch_size for side in sides)
+    pooling_width = adapter.num_attention_heads * adapter.head_dim
+    height, width = config.crop_size
+    patches = (height // vision.patch_size) * (width // vision.patch_size)
     equal = [
         ("adapter_config.text_hidden_size", adapter.text_hidden_size, "text_config.hidden_size", text.hidden_size),
         ("adapter_config.num_key_value_heads", adapter.num_key_value_heads, "its num_attention_heads", adapter.num_attention_heads),
         ("vision_config.num_position_embeddings", vision.num_position_embeddings, "the number of ViT patches", patches),
     ]
     if not adapter.attention_pooling_out_layer:
-        equal.append(("adapter_config.hidden_size", adapter.hidden_size, "its num_attention_heads * head_dim", width))
+        equal.append(("adapter_config.hidden_size", adapter.hidden_size, "its num_attention_heads * head_dim", pooling_width))
     for left, left_value, right, right_value in equal:
         if left_value != right_value:
             raise ValueError(f"expected {left} to equal {right}, got {left_value} and {right_value}; correct one of them")

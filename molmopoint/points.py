@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
@@ -218,7 +218,7 @@ class Points(Sequence[Point]):
     def __eq__(self, other: object) -> bool:
         return self.to_dict() == other.to_dict() if isinstance(other, Points) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # arrays can be changed in place
+    __hash__: ClassVar[None] = None  # arrays can be changed in place
 
     def __repr__(self) -> str:
         unit = "s" if self.is_video else ""

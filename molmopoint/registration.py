@@ -7,7 +7,6 @@ from typing import Any
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoVideoProcessor
 from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
-from transformers.processing_utils import ProcessorMixin
 
 from molmopoint.config import MolmoPointConfig
 from molmopoint.modeling import MolmoPointForConditionalGeneration
@@ -37,8 +36,7 @@ def _processor_of_files(cls: type[Molmo2Processor], pretrained_model_name_or_pat
     kwargs |= dict(zip(_POSITIONAL, args, strict=False))
     if cls is Molmo2Processor and stored_model_type(pretrained_model_name_or_path, **kwargs) == MolmoPointConfig.model_type:
         return MolmoPointProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-    native: Any = ProcessorMixin.from_pretrained
-    return native.__func__(cls, pretrained_model_name_or_path, **kwargs)
+    return super(Molmo2Processor, cls).from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
 _POSITIONAL = ("cache_dir", "force_download", "local_files_only", "token", "revision")

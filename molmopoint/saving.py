@@ -64,13 +64,12 @@ def write_card(directory: str | os.PathLike[str], config: MolmoPointConfig) -> N
     card = Path(directory) / "README.md"
     if card.exists():
         return
-    sides: Any = config.vision_config.image_size
     write_text_whole(
         card,
         CARD.format(
             vit_layers=config.vision_config.num_hidden_layers,
             vit_width=config.vision_config.hidden_size,
-            crop=sides[0],
+            crop=config.crop_size[0],
             text_layers=config.text_config.num_hidden_layers,
             text_width=config.text_config.hidden_size,
             vocabulary=config.extended_start,

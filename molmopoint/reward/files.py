@@ -232,11 +232,11 @@ def _stored_size(source: str) -> dict[str, Any]:
     """A config with as many rows of the input table as are stored: authors' Molmo2 models have fewer than theirs says."""
     if not is_folder(Path(source)):
         return {}
-    config: Any = Molmo2Config.from_pretrained(source, trust_remote_code=False)
+    config = Molmo2Config.from_pretrained(source, trust_remote_code=False)
     added = _added_rows(Path(source), config)
     if added is None:
         return {}
-    config.text_config.additional_vocab_size = added
+    config.get_text_config().additional_vocab_size = added
     return {"config": config}
 
 

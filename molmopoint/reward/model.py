@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from transformers.utils.generic import ModelOutput
 from molmopoint.adapters import load_adapters, merge_stored_adapters, put_adapters
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import locate
-from molmopoint.checkpoints.placing import place
+from molmopoint.checkpoints.placing import DeviceMap, place
 from molmopoint.connector import VisualFeatures
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import ValueHead
@@ -260,8 +260,8 @@ class RewardModel(nn.Module):
         settings: RewardSettings | None = None,
         *,
         separator: SeparatorRow = "mean",
-        device_map: Any = None,
-        dtype: Any = None,
+        device_map: DeviceMap = None,
+        dtype: torch.dtype | str | None = None,
         **kwargs: Any,
     ) -> tuple[RewardModel, MolmoPointProcessor]:
         """A new reward model on a model of the zoo, the hub or a folder, and its processor, which knows the separator.
@@ -292,8 +292,8 @@ class RewardModel(nn.Module):
         name_or_path: str | Path,
         *,
         adapters: Literal["merge", "keep"] = "merge",
-        device_map: Any = None,
-        dtype: Any = None,
+        device_map: DeviceMap = None,
+        dtype: torch.dtype | str | None = None,
         **kwargs: Any,
     ) -> tuple[RewardModel, MolmoPointProcessor]:
         """A stored reward model, ours or the authors', and its processor.
@@ -342,9 +342,9 @@ class RewardModel(nn.Module):
         if self.base is None and not merged:
             raise CheckpointError("expected the name of the base, got a model that was made in memory; set `base`, or pass merged=True")
         if merged:
-            table: Any = self.backbone.get_input_embeddings().weight
+            table = cast(nn.Embedding, self.backbone.get_input_embeddings())
             with torch.no_grad():
-                table[self.separator_id] = self.separator.to(table)
+                table.weight[self.separator_id] = self.separator.to(table.weight)
         stored = StoredReward(self.settings, self.separator_id, None if merged else self.base, None if merged else self.base_revision)
         tensors = {f"value.{name}": tensor for name, tensor in self.value.state_dict().items()} | {"separator": self.separator}
         write_reward(folder, stored, tensors, self.backbone, processor)

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from tokenizers import Tokenizer
@@ -169,7 +169,12 @@ def authors_settings(document: Mapping[str, Any]) -> RewardSettings:
         raise CheckpointError(f"expected value_head_hidden_dim for an mlp head in {AUTHORS_CONFIG_FILE}, got none; add it")
     activation = str(document.get("value_head_activation") or "selu").lower()
     pooling = document.get("resp_repr_mode", "last")
-    return RewardSettings(pooling=pooling, head_width=width if kind == "mlp" else None, activation=activation)  # type: ignore[arg-type]
+    # Both are checked by the settings.
+    return RewardSettings(
+        pooling=cast(Pooling, pooling),
+        head_width=width if kind == "mlp" else None,
+        activation=cast(Activation, activation),
+    )
 
 
 def read_object(file: Path) -> dict[str, Any]:
