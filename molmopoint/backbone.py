@@ -217,7 +217,8 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         """
         _check_tables((pixel_values, image_token_pooling), (pixel_values_videos, video_token_pooling))
         layers = self.config.adapter_config.vision_feature_layer
-        parts = [tapped_features(self.vision_tower, p, layers) for p in (pixel_values, pixel_values_videos) if p is not None]
+        given = [pixels for pixels in (pixel_values, pixel_values_videos) if pixels is not None]
+        parts = [tapped_features(self.vision_tower, pixels, layers) for pixels in given]
         vit_features = parts[0] if len(parts) == 1 else torch.cat(parts)
         first_frame_patch = len(parts[0]) if pixel_values is not None else 0
         pooling = join_tables(image_token_pooling, video_token_pooling, first_frame_patch).to(vit_features.device)
@@ -253,30 +254,24 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         """Ties image tokens of the rows to the rows of the pooling table; keys are filled in after the text model has run."""
         layout = lay_out(input_ids, self.config.grounding, example_ids, vision)
         check_image_tokens(layout, len(visual.pooling))
-        is_clip = ((input_ids == self.config.frame_start_token_id) & vision).any(1)
-        of_clip = is_clip[layout.rows].long()
-        seen = of_clip.cumsum(0)
-        order = torch.arange(len(of_clip), device=seen.device)
-        if all(visual.slots):
-            if int(of_clip.sum()) != len(visual.pooling) - visual.num_image_rows:
-                raise ValueError(
-                    f"expected {len(visual.pooling) - visual.num_image_rows} image tokens in rows with frame tokens, as the table of the "
-                    f"clips says, got {int(of_clip.sum())}; a row holds pictures or one clip, and frames stand in frame tokens"
-                )
-            order = torch.where(of_clip.bool(), visual.num_image_rows + seen - 1, order - seen)
-        slots = torch.tensor(visual.slots, device=seen.device)
-        own = torch.where(is_clip, slots[1], slots[0]) if all(visual.slots) else slots.max().expand(len(is_clip))
+        holds_clip = ((input_ids == self.config.frame_start_token_id) & vision).any(1)  # (B,)
+        has_both = all(visual.slots)
+        table_rows = torch.arange(len(layout.rows), device=input_ids.device)  # (T,)
+        if has_both:
+            table_rows = _clips_behind_pictures(holds_clip[layout.rows], visual)
+        slots = torch.tensor(visual.slots, device=input_ids.device)
+        own_slots = torch.where(holds_clip, slots[1], slots[0]) if has_both else slots.max().expand(len(holds_clip))  # (B,)
         state = GroundingState(
             patch_keys=visual.image_features.new_zeros(len(input_ids), 0, self.config.patch_embed_dim),
             patch_key_mask=layout.scatter(layout.indexable, False),
             rotary_positions=layout.scatter(layout.rotary_positions, 0),
             example_of_patch=layout.scatter(layout.examples, -1),
-            table_rows=layout.scatter(order, 0),
+            table_rows=layout.scatter(table_rows, 0),
             image_features=visual.image_features,
             pooling=visual.pooling,
             vit_features=visual.vit_features,
             num_patches=layout.num_patches,
-            num_slots=torch.where(layout.num_patches > 0, own, 0),
+            num_slots=torch.where(layout.num_patches > 0, own_slots, 0),
             selected_patch=torch.full_like(layout.num_patches, NO_SELECTION),
             selected_slots=visual.pooling.new_full((len(input_ids), visual.pooling.shape[1]), -1),
         )
@@ -347,8 +342,31 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
     def remember(self, hidden: Tensor, layout: RowLayout, state: GroundingState, last_patch: Tensor) -> GroundingState:
         """Fills in the patch keys (B, P, E) from the hidden states (B, S, H) of a prompt."""
         heads = self.point_predictor
-        keys = heads.patch.keys(heads.norm(hidden[layout.rows, layout.columns]), layout.rotary_positions).to(hidden.device)
-        return replace(state, patch_keys=layout.scatter(keys, 0.0)).after(last_patch.clamp(min=NO_SELECTION))
+        image_tokens = heads.norm(hidden[layout.rows, layout.columns])  # (T, H)
+        keys = heads.patch.keys(image_tokens, layout.rotary_positions).to(hidden.device)  # (T, E)
+        with_keys = replace(state, patch_keys=layout.scatter(keys, 0.0))
+        return with_keys.after(last_patch.clamp(min=NO_SELECTION))
+
+
+def _clips_behind_pictures(is_of_clip: Tensor, visual: VisualFeatures) -> Tensor:
+    """(T,) table row of every image token, row by row, where the table holds pictures first and clips behind them.
+
+    Args:
+        is_of_clip: (T,) True at image tokens of rows that hold a clip.
+        visual: whose table it is.
+
+    Raises:
+        ValueError: another number of them than the table has.
+    """
+    wanted, found = len(visual.pooling) - visual.num_image_rows, int(is_of_clip.sum())
+    if found != wanted:
+        raise ValueError(
+            f"expected {wanted} image tokens in rows with frame tokens, as the table of the clips says, got {found}; a row holds pictures "
+            "or one clip, and frames stand in frame tokens"
+        )
+    clips_so_far = is_of_clip.long().cumsum(0)
+    pictures_before = torch.arange(len(is_of_clip), device=is_of_clip.device) - clips_so_far
+    return torch.where(is_of_clip, visual.num_image_rows + clips_so_far - 1, pictures_before)
 
 
 def embed_tokens(table: nn.Module, input_ids: Tensor, token_rows: Mapping[int, Tensor] | None = None) -> Tensor:
