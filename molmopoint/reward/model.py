@@ -2,10 +2,6 @@
 
     backbone -> states after the final norm -> the states of each answer -> value head -> scores
 
-Letters: B rows, S tokens, N answers per row (padded), H text width.
-
-Reading a pass: which states of an answer are scored, what its words cost, and pictures that were seen before.
-
 Letters: B rows, S tokens, N answers per row (padded), H text width, P image tokens of the call.
 """
 

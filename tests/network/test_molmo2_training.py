@@ -103,6 +103,16 @@ def test_one_conversation_is_the_native_forward(model: Any, attention: str):
     model.set_attn_implementation("sdpa")
 
 
+def test_pictures_that_do_not_fit_the_tokens_are_refused(model: Any):
+    batch = batch_of(row_of(CATS))
+    short = {"image_token_pooling": batch["image_token_pooling"][1:]}
+    with pytest.raises(ValueError, match=r"expected \d+ image tokens for the \d+ rows of the pooling table"):
+        model(**batch | short)
+    clips = {"pixel_values_videos": batch["pixel_values"], "video_token_pooling": batch["image_token_pooling"]}
+    with pytest.raises(ValueError, match="expected pictures or clips, got both"):
+        model(**batch, **clips)
+
+
 def test_a_mask_given_ready_is_used_as_given(model: Any):
     batch = batch_of(row_of(TEXT))
     tokens = batch["input_ids"].shape[1]

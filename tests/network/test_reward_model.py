@@ -156,6 +156,21 @@ def test_vectors_of_answers_are_those_of_the_published_poolings(family: Any, poo
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_separator_has_a_row_of_its_own_whatever_the_table_holds(family: Any):
+    model, builder = reward_of(family)
+    row = builder.row(builder.prompt("What?", picture(70, 120)), ANSWERS)
+    scores = scores_of(model, row)
+    table: Any = model.backbone.get_input_embeddings()
+    with torch.no_grad():
+        table.weight[model.separator_id] = 7.0
+    assert torch.equal(scores_of(model, row), scores)
+    assert not table._forward_hooks
+    with torch.no_grad():
+        model.separator += 1.0
+    assert not torch.equal(scores_of(model, row)[0, 1:], scores[0, 1:])
+
+
 def test_places_that_do_not_fit_are_refused():
     model, builder = reward_of("molmopoint", pooling="first")
     batch = collate([builder.row(builder.prompt("What?"), ANSWERS)], PAD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -258,3 +259,22 @@ def test_turns_are_counted_from_one(turns):
     assert MolmoPointConfig(max_turns=2).max_turns == 2
     with pytest.raises(ValueError, match="max_turns"):
         MolmoPointConfig(max_turns=turns)
+
+
+def test_grounding_settings_are_those_of_the_moment_and_cannot_be_changed():
+    config = tiny_config()
+    before = config.grounding
+    for name in ("image_patch_id", "frame_start_token_id", "patch_token_id", "extended_start", "num_locations", "patch_embed_dim"):
+        assert getattr(before, name) == getattr(config, name)
+    assert before.masks_patches and before.norms_location
+    config.mask_patches, config.location_input, config.patch_logit_scale = "inference", "hidden", 0.5
+    after = config.grounding
+    assert not after.masks_patches and not after.norms_location and after.patch_logit_scale == 0.5
+    assert before.masks_patches and before.norms_location
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        before.patch_token_id = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_sides_of_a_crop_are_height_and_width():
+    config = tiny_config()
+    assert list(config.crop_size) == list(config.vision_config.image_size)
