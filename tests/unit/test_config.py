@@ -277,4 +277,4 @@ def test_grounding_settings_are_those_of_the_moment_and_cannot_be_changed():
 
 def test_the_sides_of_a_crop_are_height_and_width():
     config = tiny_config()
-    assert list(config.crop_size) == list(config.vision_config.image_size)
+    assert list(config.crop_size) == config.vision_config.image_size
