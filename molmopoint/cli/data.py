@@ -25,6 +25,9 @@ EPILOG = "Exit codes: 0 all fine, 1 faults were found (each is named), 2 wrong u
 _EXAMPLES = 3
 """Findings of a kind that are written out; --all writes them all."""
 
+_LABELS = 8
+"""Labels that are named, the most frequent first."""
+
 data_app = typer.Typer(name="data", help="Bring annotations from elsewhere, and check them.", no_args_is_help=True, rich_markup_mode="rich")
 data_app.command("screens", epilog=EPILOG, no_args_is_help=True)(screens_command)
 
@@ -261,18 +264,29 @@ def _print(report: Report, everything: bool) -> None:
     figures += [f"{report.clips} clips"] if report.clips else []
     paper.print(", ".join([*figures, f"{report.rows_without_points} rows without anything to point at"]))
     if report.labels:
-        top = ", ".join(f"{label} {count}" for label, count in list(report.labels.items())[:8])
-        paper.print(f"labels: {top}" + (f", and {len(report.labels) - 8} more" if len(report.labels) > 8 else ""), markup=False)
-    for severity, findings in (("fault", report.faults), ("note", report.notes)):
-        by_kind: dict[str, list[Finding]] = {}
-        for finding in findings:
-            by_kind.setdefault(finding.kind, []).append(finding)
-        for kind, group in sorted(by_kind.items(), key=lambda entry: -len(entry[1])):
-            colour = "bold red" if severity == "fault" else "yellow"
-            paper.print(f"[{colour}]{severity}[/] [bold]{kind}[/]" + (f", {len(group)} times" if len(group) > 1 else ""))
-            for finding in group if everything else group[:_EXAMPLES]:
-                in_message = finding.row is None or finding.message.startswith(f"row {finding.row}")
-                paper.print(f"  {'' if in_message else f'row {finding.row}: '}{finding.message}", markup=False)
-            if not everything and len(group) > _EXAMPLES:
-                paper.print(f"  ... {len(group) - _EXAMPLES} more; --all shows them")
+        top = list(report.labels.items())[:_LABELS]
+        named = [f"{label} {count}" for label, count in top]
+        if len(report.labels) > len(top):
+            named.append(f"and {len(report.labels) - len(top)} more")
+        paper.print(f"labels: {', '.join(named)}", markup=False)
+    _print_findings("[bold red]fault[/]", report.faults, everything)
+    _print_findings("[yellow]note[/]", report.notes, everything)
     paper.print("[green]no faults[/]" if report.ok else f"[bold red]{len(report.faults)} faults[/]")
+
+
+def _print_findings(severity: str, findings: list[Finding], everything: bool) -> None:
+    """The findings by kind, the most frequent first."""
+    paper = console.findings()
+    by_kind: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_kind.setdefault(finding.kind, []).append(finding)
+    for kind, group in sorted(by_kind.items(), key=lambda entry: -len(entry[1])):
+        times = f", {len(group)} times" if len(group) > 1 else ""
+        paper.print(f"{severity} [bold]{kind}[/]{times}")
+        shown = group if everything else group[:_EXAMPLES]
+        for finding in shown:
+            in_message = finding.row is None or finding.message.startswith(f"row {finding.row}")
+            place = "" if in_message else f"row {finding.row}: "
+            paper.print(f"  {place}{finding.message}", markup=False)
+        if len(group) > len(shown):
+            paper.print(f"  ... {len(group) - len(shown)} more; --all shows them")

@@ -2,8 +2,6 @@
 
 Faults are what training would refuse, or learn wrongly from: missing and broken files, points outside, coordinates of another
 space, the same point twice. Notes are what a person should look at: class balance, copies, turned pictures.
-
-What a check of a data set found.
 """
 
 from __future__ import annotations
@@ -91,8 +89,9 @@ class Report:
 
     def kinds(self) -> dict[str, int]:
         """Number of findings of each kind, faults first, the most frequent first within."""
-        counts = Counter((finding.severity, finding.kind) for finding in self.findings)
-        return {kind: count for (_, kind), count in sorted(counts.items(), key=lambda entry: (entry[0][0], -entry[1]))}
+        counts = Counter((finding.severity, finding.kind) for finding in self.findings).most_common()
+        counts.sort(key=lambda entry: entry[0][0])  # by severity; the order within stays
+        return {kind: count for (_, kind), count in counts}
 
     def token_summary(self) -> dict[str, float] | None:
         """Least, middle, 95th of a hundred and most tokens of a row; None where they were not counted."""
@@ -211,7 +210,7 @@ class _Check:
             self.report.fault("missing_file", record.row, f"expected a clip, got no file {clip}; check the path")
         self.report.points += record.num_points
         for request in record.requests:
-            self._labels.update({request.label} if request.label else {point.label for point in request.points or () if point.label})
+            self._labels.update(_labels_of(request))
             self._check_repeated_points(request)
             if request.points:
                 self._check_places(request, files)
@@ -246,11 +245,12 @@ class _Check:
 
     def _check_repeated_points(self, record: Record) -> None:
         """The same point twice in a row."""
-        places = _places(record)
-        if repeated := [place for place, count in places.items() if count > 1]:
-            x, y = repeated[0][:2]
-            more = f" and {len(repeated) - 1} more" if len(repeated) > 1 else ""
-            self.report.fault("duplicate_point", record.row, f"the point ({x:g}, {y:g}){more} is there twice; drop the copies")
+        repeated = [place for place, count in _places(record).items() if count > 1]
+        if not repeated:
+            return
+        x, y = repeated[0][:2]
+        more = f" and {len(repeated) - 1} more" if len(repeated) > 1 else ""
+        self.report.fault("duplicate_point", record.row, f"the point ({x:g}, {y:g}){more} is there twice; drop the copies")
 
     def _check_twice(self, record: Record) -> None:
         """The same row twice, and two answers to one request."""
@@ -273,8 +273,10 @@ class _Check:
         self._extents[key] += [float(value) for value in xy.max(axis=1)]
         if coords in FULL_SCALE:
             full = np.full_like(xy, FULL_SCALE[coords])
-            if (outside := _outside(xy, full)).any():
-                self.report.fault("point_outside", record.row, _outside_message(xy, full, outside) + _fitting_space(xy, coords))
+            outside = _outside(xy, full)
+            if outside.any():
+                message = _outside_message(xy, full, outside) + _fitting_space(xy, coords)
+                self.report.fault("point_outside", record.row, message)
             return
         if record.video is not None or any(file is None for file in files):
             return  # clips are not opened here, and what is wrong with the files has been said
@@ -308,9 +310,13 @@ class _Check:
         """Points of a source that all lie in the corner that another space would fill."""
         for (source, coords), extents in self._extents.items():
             for smaller, least in _MIN_POINTS.items():
-                full, top = FULL_SCALE[smaller], FULL_SCALE.get(coords, float(self._shortest_side.get((source, coords), 0)))
-                large_enough = top > full if coords != "pixel" else top >= max(_LONG_SIDE, full)
-                if smaller == coords or not large_enough or len(extents) < least or max(extents) > full:
+                full = FULL_SCALE[smaller]
+                if coords == "pixel":
+                    shortest = self._shortest_side.get((source, coords), 0)
+                    is_larger = shortest >= max(_LONG_SIDE, full)
+                else:
+                    is_larger = FULL_SCALE[coords] > full
+                if smaller == coords or not is_larger or len(extents) < least or max(extents) > full:
                     continue
                 name = "" if source is None else f" of source {source!r}"
                 message = f"all {len(extents)} points{name} with coords {coords!r} lie in 0..{full:g}; they look like {smaller!r}"
@@ -333,9 +339,14 @@ class _Check:
                 )
 
     def _check_balance(self) -> None:
-        labels, report = self._labels, self.report
-        if rare := [label for label, count in labels.items() if count < _RARE]:
-            names = ", ".join(repr(label) for label in sorted(rare, key=labels.__getitem__)[:5]) + (", ..." if len(rare) > 5 else "")
+        labels = self._labels
+        report = self.report
+        rare = [label for label, count in labels.items() if count < _RARE]
+        if rare:
+            rarest = sorted(rare, key=labels.__getitem__)[:5]
+            names = ", ".join(map(repr, rarest))
+            if len(rare) > len(rarest):
+                names += ", ..."
             report.note("rare_label", None, f"{len(rare)} of {len(labels)} labels are in fewer than {_RARE} rows ({names})")
         if len(labels) > 1:
             top, count = labels.most_common(1)[0]
@@ -345,6 +356,13 @@ class _Check:
                 )
         if report.points and not report.rows_without_points:
             report.note("no_absent_targets", None, "no row says no_points, so a model may learn to point at something every time")
+
+
+def _labels_of(record: Record) -> set[str]:
+    """What a row points at: its label, or those of its points."""
+    if record.label:
+        return {record.label}
+    return {point.label for point in record.points or () if point.label}
 
 
 def _places(record: Record) -> Counter[tuple[float, float, int, float | None, str | None]]:
@@ -371,9 +389,8 @@ def _outside_message(xy: np.ndarray, full: np.ndarray, outside: np.ndarray) -> s
 
 def _fitting_space(xy: np.ndarray, coords: str) -> str:
     """The smallest other space that holds all points, as a hint."""
-    fitting = [
-        name for name in ("norm1", "percent", "norm1000") if name != coords and not _outside(xy, np.full_like(xy, FULL_SCALE[name])).any()
-    ]
-    return (
-        f"; they would fit {fitting[0]!r}, if coords is wrong" if fitting else "; correct or drop them, or name the right space in coords"
-    )
+    for name in ("norm1", "percent", "norm1000"):
+        full = np.full_like(xy, FULL_SCALE[name])
+        if name != coords and not _outside(xy, full).any():
+            return f"; they would fit {name!r}, if coords is wrong"
+    return "; correct or drop them, or name the right space in coords"

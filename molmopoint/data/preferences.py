@@ -221,8 +221,11 @@ def read_preferences(
     Raises:
         ProcessingError: the file or a row is faulty, a picture or clip is missing, or no row is left.
     """
-    is_path = isinstance(source, str | os.PathLike)
-    start = Path(folder) if folder is not None else Path(source).parent if isinstance(source, str | os.PathLike) else Path()
+    start, name = Path(), "the data set"
+    if isinstance(source, str | os.PathLike):
+        start, name = Path(source).parent, os.fspath(source)
+    if folder is not None:
+        start = Path(folder)
     kept: list[PreferenceRecord] = []
     known: set[str] = set()
     dropped = single = undecided = 0
@@ -239,7 +242,6 @@ def read_preferences(
         else:
             kept.append(record)
     if not kept:
-        name = str(source) if is_path else "the data set"
         counted = Preferences((), start, dropped, single, undecided).describe()
         raise ProcessingError(f"expected rows with two or more answers of different quality in {name}, got {counted}; check the file")
     return Preferences(tuple(kept), start, dropped, single, undecided)
@@ -247,17 +249,19 @@ def read_preferences(
 
 def _check_media(record: PreferenceRecord, folder: Path, known: set[str]) -> None:
     """Refuses files that are not there: the answers would be judged without what they are about."""
-    files: Sequence[str] = [image for image in record.images if not isinstance(image, EmbeddedPicture)]
-    for file in [*files, *([record.video] if record.video is not None else [])]:
-        if file in known:
+    named = [("image", image) for image in record.images if not isinstance(image, EmbeddedPicture)]
+    if record.video is not None:
+        named.append(("video", record.video))
+    for field, name in named:
+        if name in known:
             continue
-        if not (is_file(folder / file) or is_folder(folder / file)):
-            field = "video" if file == record.video else "image"
-            raise row_error(record.row, field, "a file that is there", f"no file {folder / file}", "correct the path, or leave the row out")
-        if file == record.video and (folder / file).is_dir() and not _has_pictures(folder / file):
-            found = f"the folder {folder / file} without any"
+        file = folder / name
+        if not (is_file(file) or is_folder(file)):
+            raise row_error(record.row, field, "a file that is there", f"no file {file}", "correct the path, or leave the row out")
+        if field == "video" and file.is_dir() and not _has_pictures(file):
+            found = f"the folder {file} without any"
             raise row_error(record.row, "video", "a folder with pictures, the frames of a clip", found, "put its frames there")
-        known.add(file)
+        known.add(name)
 
 
 def _has_pictures(folder: Path) -> bool:

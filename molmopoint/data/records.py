@@ -4,11 +4,8 @@ A row is a line of a JSONL file or a row of a data set with the same columns; `d
 `record.schema.json` is the schema. Nothing is guessed: the space of the coordinates is written in every row with points, and
 a column that is not known is refused, so that a misspelt one does not silently do nothing.
 
-Rows are counted from 1; of a file that is the line, so an editor finds it.
-
-Rows from files and data sets, one after the other, and rows into files.
-
-Hugging Face data sets as rows: loaded ones, saved ones, parquet files, and those of the Hub. Needs the extra `train`.
+Rows are counted from 1; of a file that is the line, so an editor finds it. They come from JSONL files, and with the extra `train` from
+Hugging Face data sets: loaded ones, saved ones, parquet files, and those of the Hub.
 """
 
 from __future__ import annotations
@@ -32,6 +29,12 @@ from molmopoint.data.row_model import row_error
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file, is_folder, remove_leftovers, written_whole
 
+__all__ = [
+    "COLUMNS", "FULL_SCALE", "POINT_COLUMNS", "POINT_STYLES", "TRACK_STYLES", "TURN_COLUMNS", "Coords", "EmbeddedPicture", "Record",
+    "RecordPoint",
+    "iterate_rows", "parse_record", "picture_sources", "read_records", "record_fields", "resolve_media", "to_pixels", "write_records",
+]  # fmt: skip
+
 _BATCH = 32
 """Rows that are read at a time; with their pictures they must fit into memory."""
 
@@ -50,7 +53,9 @@ def names_data_set(source: str | os.PathLike[str]) -> bool:
     path = Path(source)
     if is_folder(path) or path.suffix == ".parquet":
         return True
-    return isinstance(source, str) and not is_file(path) and path.suffix not in _TEXT_ENDINGS and bool(_HUB_NAME.fullmatch(source))
+    if not isinstance(source, str) or is_file(path) or path.suffix in _TEXT_ENDINGS:
+        return False
+    return _HUB_NAME.fullmatch(source) is not None
 
 
 def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> Any:
@@ -83,7 +88,9 @@ def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> A
         ) from error
     if not isinstance(loaded, datasets.DatasetDict):
         return loaded
-    chosen = split or ("train" if "train" in loaded else next(iter(loaded)) if len(loaded) == 1 else None)
+    chosen = split or "train"
+    if not split and len(loaded) == 1:
+        [chosen] = loaded
     if chosen not in loaded:
         raise ProcessingError(f"expected a split among {', '.join(map(str, loaded))} in {source}, got {chosen!r}; name one with split")
     return loaded[chosen]
@@ -96,18 +103,20 @@ def data_set_rows(data_set: Any) -> Iterator[dict[str, Any]]:
     for batch in table.iter(batch_size=_BATCH):
         for columns in batch.to_pylist():
             for name in ("image", "images"):
-                value = columns.get(name)
-                if isinstance(value, list):
-                    columns[name] = [_picture(table, row, name, entry, index) for index, entry in enumerate(value)]
-                elif value is not None:
-                    columns[name] = _picture(table, row, name, value, None)
+                if columns.get(name) is not None:
+                    columns[name] = _with_pictures(columns[name], table, row, name)
             yield columns
             row += 1
 
 
-def _picture(table: Any, row: int, column: str, value: Any, index: int | None) -> Any:
-    """The cell itself, unless it is an embedded picture."""
-    return embedded_picture(value, StoredBytes(table, row, column, index)) or value
+def _with_pictures(value: Any, table: Any, row: int, column: str) -> Any:
+    """A cell, or the entries of a list in it, where embedded pictures are named by their content."""
+    if not isinstance(value, list):
+        return embedded_picture(value, StoredBytes(table, row, column, None)) or value
+    entries = []
+    for index, entry in enumerate(value):
+        entries.append(embedded_picture(entry, StoredBytes(table, row, column, index)) or entry)
+    return entries
 
 
 RecordSource = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
@@ -189,13 +198,6 @@ def _json_line(line: bytes, row: int) -> Any:
     return row_error(row, None, "one JSON object per line", got, "write every row on a line of its own, in UTF-8")
 
 
-__all__ = [
-    "COLUMNS", "FULL_SCALE", "POINT_COLUMNS", "POINT_STYLES", "TRACK_STYLES", "TURN_COLUMNS", "Coords", "EmbeddedPicture", "Record",
-    "RecordPoint",
-    "iterate_rows", "parse_record", "picture_sources", "read_records", "record_fields", "resolve_media", "to_pixels", "write_records",
-]  # fmt: skip
-
-
 def to_pixels(record: Record, sizes: Sequence[tuple[int, int]], *, clip: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Points of a record in pixels of the displayed pictures.
 
@@ -214,15 +216,18 @@ def to_pixels(record: Record, sizes: Sequence[tuple[int, int]], *, clip: bool = 
     if len(sizes) != expected:
         raise row_error(record.row, None, f"the size of {expected} pictures or clips", str(len(sizes)), "pass one (width, height) for each")
     points = record.points or ()
-    is_video = record.video is not None
-    canvas = np.array([point.image for point in points], dtype=np.int64)  # 0 for points of a clip
-    group = np.array([point.t for point in points], dtype=np.float64) if is_video else canvas
-    wh = np.asarray(sizes, dtype=np.float64).reshape(-1, 2)[canvas]
-    xy = np.array([(point.x, point.y) for point in points], dtype=np.float64).reshape(-1, 2)
-    scale = wh if record.coords == "pixel" or not points else np.full_like(wh, FULL_SCALE[str(record.coords)])
-    outside = np.flatnonzero(~((xy >= 0) & (xy <= scale)).all(axis=1))
-    if outside.size and not clip:
-        i = int(outside[0])
+    picture = np.array([point.image for point in points], dtype=np.int64)  # (n,) 0 for points of a clip
+    group = picture
+    if record.video is not None:
+        group = np.array([point.t for point in points], dtype=np.float64)  # (n,)
+    xy = np.array([(point.x, point.y) for point in points], dtype=np.float64).reshape(-1, 2)  # (n, 2)
+    wh = np.asarray(sizes, dtype=np.float64).reshape(-1, 2)[picture]  # (n, 2)
+    scale = wh
+    if record.coords != "pixel" and points:
+        scale = np.full_like(wh, FULL_SCALE[str(record.coords)])
+    is_inside = ((xy >= 0) & (xy <= scale)).all(axis=1)
+    if not clip and not is_inside.all():
+        i = int(np.argmin(is_inside))
         raise row_error(
             record.row,
             f"points[{i}]",
@@ -241,11 +246,14 @@ def resolve_media(record: Record, folder: str | os.PathLike[str]) -> tuple[tuple
     Raises:
         ProcessingError: what is embedded is no picture; the message names the row.
     """
-    try:
-        pictures = tuple(source.open() if isinstance(source, EmbeddedPicture) else source for source in picture_sources(record, folder))
-    except ProcessingError as error:
-        raise ProcessingError(f"row {record.row}, image: {error}") from error
-    return pictures, None if record.video is None else Path(folder) / record.video
+    pictures: list[Path | Image.Image] = []
+    for source in picture_sources(record, folder):
+        try:
+            pictures.append(source.open() if isinstance(source, EmbeddedPicture) else source)
+        except ProcessingError as error:
+            raise ProcessingError(f"row {record.row}, image: {error}") from error
+    clip = None if record.video is None else Path(folder) / record.video
+    return tuple(pictures), clip
 
 
 def picture_sources(record: Record, folder: str | os.PathLike[str]) -> tuple[Path | EmbeddedPicture, ...]:

@@ -72,7 +72,11 @@ def read_coco(
         ProcessingError: no COCO file, or an option that is none.
     """
     path = Path(source)
-    choices = _Choices(one_of(target, TARGETS, "target"), one_of(crowd, CROWDS, "crowd"), one_of(keypoints, KEYPOINTS, "keypoints"))
+    choices = _Choices(
+        target=one_of(target, TARGETS, "target"),
+        crowd=one_of(crowd, CROWDS, "crowd"),
+        keypoints=one_of(keypoints, KEYPOINTS, "keypoints"),
+    )
     data = read_json(path)
     by_image = _annotations_by_image(required(data, "annotations", path.name), journal, path.name)
     pictures = objects(required(data, "images", path.name), f"{path.name}, images")
@@ -166,10 +170,11 @@ def _named(ids: Any, categories: Mapping[str | int, _Category]) -> list[str]:
 
 def _shown(annotations: list[Mapping[str, Any]], categories: Mapping[str | int, _Category], choices: _Choices) -> list[str]:
     """Labels of the annotations of a picture that is left out."""
-    shown = [
-        categories[number] for entry in annotations if isinstance(number := entry.get("category_id"), int | str) and number in categories
-    ]
-    return [label for category in shown for label in _labels(category, choices)]
+    labels: list[str] = []
+    for category_id in (entry.get("category_id") for entry in annotations):
+        if isinstance(category_id, int | str) and category_id in categories:
+            labels += _labels(categories[category_id], choices)
+    return labels
 
 
 def _add(
@@ -209,8 +214,9 @@ def _add_object(lists: PointLists, annotation: Mapping[str, Any], label: str, ta
             lists.add_mask(label, decode_counts(required(segmentation, "counts", where), height, width), whole=True)
             return
         parts = listed(segmentation, f"{where}, segmentation")
-        flat = not isinstance(parts[0], list)  # one part without the list around it, as some tools write
-        lists.add_polygon(label, [corners(part, where) for part in ([parts] if flat else parts)])
+        if not isinstance(parts[0], list):  # one part without the list around it, as some tools write
+            parts = [parts]
+        lists.add_polygon(label, [corners(part, where) for part in parts])
         return
     left, top, width, height = numbers(required(annotation, "bbox", where), f"{where}, bbox", 4).tolist()
     if width < 0 or height < 0:

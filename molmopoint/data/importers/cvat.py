@@ -117,9 +117,9 @@ def _classes(root: Element) -> list[str] | None:
     listed = root.findall("meta//labels/label")
     classes = []
     for entry in listed:
-        name, parent = (entry.findtext(tag) or "" for tag in ("name", "parent"))
-        if name.strip() and (entry.findtext("type") or "").strip() not in _NO_OBJECTS:
-            classes.append(keypoint_label(name.strip(), parent.strip()) if parent.strip() else name.strip())
+        name, parent, kind = ((entry.findtext(tag) or "").strip() for tag in ("name", "parent", "type"))
+        if name and kind not in _NO_OBJECTS:
+            classes.append(keypoint_label(name, parent) if parent else name)
     return classes if listed else None
 
 
@@ -172,7 +172,10 @@ class _Pictures:
         return self._stems[folder].get(place.name)
 
 
-_CUBOID = [f"{axis}{corner}{face}" for face in "12" for corner in ("tl", "bl", "tr", "br") for axis in "xy"]
+_CUBOID = (
+    "xtl1", "ytl1", "xbl1", "ybl1", "xtr1", "ytr1", "xbr1", "ybr1",
+    "xtl2", "ytl2", "xbl2", "ybl2", "xtr2", "ytr2", "xbr2", "ybr2",
+)  # fmt: skip
 """Attributes of the eight corners, x before y."""
 
 
@@ -194,10 +197,12 @@ def add_shape(lists: PointLists, shape: Element, label: str, where: str, group: 
         for x, y in _places(shape, where):
             lists.add(label, x, y, group=group)
     elif shape.tag == "cuboid":
-        lists.add_polygon(label, [_silhouette(_attributes(shape, where, *_CUBOID).reshape(-1, 2), where)], group=group)
+        places = _attributes(shape, where, *_CUBOID).reshape(-1, 2)
+        lists.add_polygon(label, [_silhouette(places, where)], group=group)
     elif shape.tag == "mask":
         left, top, width, height = _attributes(shape, where, "left", "top", "width", "height").tolist()
-        runs = numbers([run for run in (shape.get("rle") or "").split(",") if run.strip()], f"{where}, rle")
+        written = (shape.get("rle") or "").split(",")
+        runs = numbers([run for run in written if run.strip()], f"{where}, rle")
         lists.add_mask(label, decoded_runs(runs, width, height), left, top, group=group)
     else:
         reason = f"{where} has no inside; use points, boxes, ellipses, polygons, cuboids, masks or skeletons"
@@ -248,7 +253,10 @@ def _attributes(shape: Element, where: str, *names: str) -> np.ndarray:
 
 def _places(shape: Element, where: str) -> np.ndarray:
     """(n, 2) from "x,y;x,y"."""
-    return corners([value for pair in (shape.get("points") or "").split(";") for value in pair.split(",")], where)
+    values: list[str] = []
+    for pair in (shape.get("points") or "").split(";"):
+        values += pair.split(",")
+    return corners(values, where)
 
 
 def _silhouette(places: np.ndarray, where: str) -> np.ndarray:
@@ -312,7 +320,7 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
         raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
     for count, track in enumerate(root.findall("track")):
         where = f"{name}, track {track.get('id') or count}"
-        clip = clips.get(track.get("task_id") or "") or (next(iter(clips.values())) if len(clips) == 1 else None)
+        clip = _clip_of(track, clips)
         if clip is None:
             journal.skip("tracks without a clip", f"{where}: left out, its task has no <source>")
             collector.leave_out([track.get("label") or ""])
@@ -324,8 +332,10 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
             clip.unsure = True
             continue
         group = track.get("group_id") or "0"
-        own = f"track {count}" if group == "0" or options.ungroup else f"group {group} of task {track.get('task_id')}"
-        clip.objects.setdefault((label, own), []).append(track)
+        key = f"group {group} of task {track.get('task_id')}"
+        if group == "0" or options.ungroup:
+            key = f"track {count}"
+        clip.objects.setdefault((label, key), []).append(track)
     names = Counter(str(clip.file) for clip in clips.values())
     if len(names) > 1:
         journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(names))
@@ -334,6 +344,14 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
             journal.note("tasks whose clips have the same name, and are taken for one clip", file, count=count)
     for clip in {id(clip): clip for clip in clips.values()}.values():
         yield from _clip_rows(clip, name, fps, options.keypoints, collector)
+
+
+def _clip_of(track: Element, clips: dict[str, _Clip]) -> _Clip | None:
+    """The clip of the task of a track, or the only one there is."""
+    clip = clips.get(track.get("task_id") or "")
+    if clip is None and len(clips) == 1:
+        [clip] = clips.values()
+    return clip
 
 
 def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str, _Clip]:
@@ -362,10 +380,10 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
         except ProcessingError as error:
             journal.skip("clips", f"left out: {error}")
             continue
-        number = (task.findtext("id") or "").strip() if len(tasks) > 1 else ""
-        clips[number] = clip = known.setdefault((file, size), _Clip(file, size))
-        first = (task.findtext("start_frame") or "").strip()
-        clip.begins = min(clip.begins, int(first) if first.isdecimal() and first.isascii() and len(first) < 10 else 0)
+        task_id = (task.findtext("id") or "").strip() if len(tasks) > 1 else ""
+        clip = known.setdefault((file, size), _Clip(file, size))
+        clip.begins = min(clip.begins, _whole_number((task.findtext("start_frame") or "").strip()) or 0)
+        clips[task_id] = clip
     if not clips:
         raise ProcessingError(
             f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or as 'CVAT for images 1.1'"
@@ -406,13 +424,7 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
     for label, found in points.items():
         if label not in spoilt:
             coords = "pixel" if clip.size is None else "percent"
-            yield {
-                "video": str(clip.file),
-                "label": label,
-                "style": "track",
-                "points": found,
-                "coords": coords,
-            }
+            yield {"video": str(clip.file), "label": label, "style": "track", "points": found, "coords": coords}
 
 
 class _ObjectReader:
@@ -501,11 +513,16 @@ class _Numbers:
 
     def take(self, track: Element) -> int:
         """The number of a track if it has one of its own, else the lowest that is free."""
-        text = track.get("id") or ""
-        number = int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else None
-        if number is None or number in self._used:
+        own = _whole_number(track.get("id") or "")
+        if own is None or own in self._used:
             while self._free in self._used:
                 self._free += 1
-            number = self._free
-        self._used.add(number)
-        return number
+            own = self._free
+        self._used.add(own)
+        return own
+
+
+def _whole_number(text: str) -> int | None:
+    """The number in a text of up to nine digits; None for all else."""
+    is_number = text.isdecimal() and text.isascii() and len(text) < 10
+    return int(text) if is_number else None

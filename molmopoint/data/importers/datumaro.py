@@ -56,10 +56,11 @@ class _Names:
     def classes(self) -> list[str]:
         """What may be said to be absent: where a cup is, the tableware is not, and the elements of skeletons are keypoints."""
         above = set(self.parents)
-        keypoints = [label for number in self.keypoints for label in self.keypoint_labels(number)]
         skeletons = {self.labels[number] for number in self.keypoints if number < len(self.labels)}
-        own = [label for label, parent in zip(self.labels, self.parents, strict=True) if label not in above and parent not in skeletons]
-        return own + keypoints
+        classes = [label for label, parent in zip(self.labels, self.parents, strict=True) if label not in above and parent not in skeletons]
+        for label_id in self.keypoints:
+            classes += self.keypoint_labels(label_id)
+        return classes
 
     def keypoint_labels(self, number: int) -> list[str]:
         """What the keypoints of a label are called."""
@@ -114,9 +115,10 @@ def read_datumaro(
     classes = dict.fromkeys(label for each in names for label in each.classes)
     collector = Collector(journal, classes=classes, negatives=negatives, ungroup=ungroup)
     tops = [_top(file) if images is None else Path(images) for file in files]
-    collector.will_come(
-        picture for (file, document), top in zip(documents, tops, strict=True) for picture in _files(document, top, file.stem)
-    )
+    pictures: list[Path] = []
+    for (file, document), top in zip(documents, tops, strict=True):
+        pictures += _files(document, top, file.stem)
+    collector.will_come(pictures)
     for (file, document), of_file, top in zip(documents, names, tops, strict=True):
         for position, item in enumerate(objects(document["items"], f"{file.name}, items"), start=1):
             where = f"{file.name}, item {position}"
@@ -154,11 +156,12 @@ def _names(document: Mapping[str, Any], where: str) -> _Names:
     parents = [str(entry.get("parent") or "")[:200] for entry in entries]
     keypoints = {}
     points = categories.get("points")
-    for entry in objects(points.get("items", []), f"{where}, points") if isinstance(points, Mapping) else []:
-        if isinstance(entry.get("label_id"), int) and entry["label_id"] >= 0:
-            keypoints[entry["label_id"]] = [
-                label_text(name, f"{where}, points") for name in listed(entry.get("labels"), f"{where}, points")
-            ]
+    items = points.get("items", []) if isinstance(points, Mapping) else []
+    for entry in objects(items, f"{where}, points"):
+        number = entry.get("label_id")
+        if isinstance(number, int) and number >= 0:
+            names = listed(entry.get("labels"), f"{where}, points")
+            keypoints[number] = [label_text(name, f"{where}, points") for name in names]
     return _Names(labels, parents, keypoints)
 
 
@@ -199,8 +202,11 @@ def _file(item: Mapping[str, Any], top: Path, subset: str, where: str) -> Path:
             path = picture_path(folder, name, where)
             if (found := picture_called(path.parent, path.stem)) is not None:
                 return found
-    candidates = [picture_path(top / subset, name, where), picture_path(top, name, where)]
-    return next((path for path in candidates if is_file(path)), candidates[0] if (top / subset).is_dir() else candidates[1])
+    below, beside = picture_path(top / subset, name, where), picture_path(top, name, where)
+    for path in (below, beside):
+        if is_file(path):
+            return path
+    return below if (top / subset).is_dir() else beside
 
 
 def _shown(annotations: list[Any], names: _Names) -> list[str]:
@@ -247,7 +253,7 @@ def _group(entry: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names, choices: _Choices, where: str) -> None:
     kind = entry.get("type")
-    group = None if (found := _group(entry)) is None else found[1]
+    _, group = _group(entry) or (None, None)
     if kind == "bbox":
         left, top, width, height = numbers(required(entry, "bbox", where), f"{where}, bbox", 4).tolist()
         _add_box(lists, label, (left, top, left + width, top + height), _rotation(entry, where), group, where)

@@ -51,15 +51,20 @@ def read_label_studio(
     """
     path = Path(source)
     collector = Collector(journal, negatives=negatives)
-    folder = (path if path.is_dir() else path.parent) if images is None else Path(images)
+    folder = path if path.is_dir() else path.parent
+    if images is not None:
+        folder = Path(images)
     tasks = []
     for task in read_tasks(path, journal):
         try:
             tasks.append((task, *task.addresses(field)))
         except ProcessingError as error:
             journal.skip("tasks without a picture", f"{task.where}: left out: {error}")
-    files = ExportedFiles(folder, (address for _, _, addresses in tasks for address in addresses))
-    collector.will_come(files.known(address for _, _, addresses in tasks for address in addresses))
+    all_addresses: list[str] = []
+    for _, _, addresses in tasks:
+        all_addresses += addresses
+    files = ExportedFiles(folder, all_addresses)
+    collector.will_come(files.known(all_addresses))
     clips: dict[Path, list[Region]] = {}  # several tasks may be about one
     for task, used, addresses in tasks:
         if not task.has_boxes_in_clips and not all(map(is_clip, addresses)):
@@ -197,7 +202,8 @@ def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collecto
             unsure = True
         times, middles = found
         room -= len(times) * len(region.labels)
-        track = [{"x": x, "y": y, "t": time, "object_id": object_id} for (x, y), time in zip(middles.tolist(), times.tolist(), strict=True)]
+        places = zip(middles.tolist(), times.tolist(), strict=True)
+        track = [{"x": x, "y": y, "t": time, "object_id": object_id} for (x, y), time in places]
         for label in region.labels:
             points.setdefault(label, []).extend(track)
     complete = [label for label, found in points.items() if found and label not in spoilt]
@@ -220,8 +226,10 @@ def _track(region: Region, fps: float | None, room: int) -> tuple[np.ndarray, np
     keys, enabled = _key_frames(region)
     frames = _shown_frames(keys[:, 0], enabled, region, room // max(1, len(region.labels)))
     # Boxes between key frames lie on straight lines, behind the last one they stay.
-    boxes = np.stack([np.interp(frames, keys[:, 0], keys[:, column]) for column in range(1, 6)], axis=1)
-    middles = box_middles(boxes[:, :4], boxes[:, 4], region.size)
+    key_frames, *columns = keys.T
+    moved = [np.interp(frames, key_frames, column) for column in columns]
+    boxes, angles = np.stack(moved[:4], axis=1), moved[4]
+    middles = box_middles(boxes, angles, region.size)
     seen = np.isfinite(middles).all(axis=1)
     times = np.maximum(frames - 1, 0) / _rate(region, fps)  # frames are counted from 1
     return times[seen], middles[seen]
@@ -266,14 +274,17 @@ def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region, at_most
 def _rate(region: Region, fps: float | None) -> float:
     """Frames per second in which the boxes are counted."""
     where, value = region.where, region.value
-    rates = [fps]
-    count, duration = (number(value.get(name) or 0, where) for name in ("framesCount", "duration"))
-    rates.append(count / duration if count > 0 and duration > 0 else None)
+    rates = [] if fps is None else [fps]
+    count = number(value.get("framesCount") or 0, where)
+    duration = number(value.get("duration") or 0, where)
+    if count > 0 and duration > 0:
+        rates.append(count / duration)
     timed = [key for key in listed(value.get("sequence"), where) if key.get("time")]
     if timed:
         frame, time = numbers([timed[-1]["frame"], timed[-1]["time"]], where, 2).tolist()
-        rates.append(frame / time if time > 0 else None)
+        if time > 0:
+            rates.append(frame / time)
     for rate in rates:
-        if rate is not None and np.isfinite(rate) and 0 < rate < 1e4:
+        if np.isfinite(rate) and 0 < rate < 1e4:
             return float(rate)
     raise ProcessingError("expected frames per second, got no duration; give the option fps")

@@ -82,7 +82,8 @@ class Task:
             asked = "'image' in data" if field is None else f"{field!r} in data"
             raise ProcessingError(f"expected {asked}, got {known[:200]}; choose the field of the pictures with the option field")
         value = self.data[used]
-        addresses = [_address(entry) for entry in (value if isinstance(value, list) else [value])]
+        entries = value if isinstance(value, list) else [value]
+        addresses = [_address_in(entry) for entry in entries]
         if not addresses or None in addresses:
             raise ProcessingError(f"expected addresses of pictures as {used!r}, got {short(value)}; choose another with the option field")
         return used, [address for address in addresses if address is not None]
@@ -120,8 +121,9 @@ def read_tasks(path: Path, journal: Journal) -> list[Task]:
             continue
         if "annotations" not in entry and "completions" not in entry:  # one annotation of perhaps several
             inner = entry.get("task")
-            number = (inner if isinstance(inner, Mapping) else entry).get("id")
-            name = json.dumps([number, [value for value in data.values() if _holds_media(value)]], default=str)
+            task = inner if isinstance(inner, Mapping) else entry
+            media = [value for value in data.values() if _holds_media(value)]
+            name = json.dumps([task.get("id"), media], default=str)
             if name in known:
                 journal.note("annotations that do not count, as their task has another one", where)
                 continue
@@ -174,17 +176,20 @@ def _data(task: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 
 def _chosen(annotations: list[Any], where: str, journal: Journal) -> list[Any] | None:
     """Results of the annotation marked as ground truth, else of the first; those that were cancelled never count."""
-    usable = [
-        entry
-        for entry in annotations
-        if isinstance(entry, Mapping) and not entry.get("was_cancelled") and not entry.get("skipped") and "result" in entry
-    ]
+    usable = [entry for entry in annotations if _counts(entry)]
     if not usable:
         return None
     if len(usable) > 1:
         journal.note("annotations that do not count, as their task has another one", where, count=len(usable) - 1)
     chosen = next((entry for entry in usable if entry.get("ground_truth")), usable[0])
     return listed(chosen["result"], where)
+
+
+def _counts(annotation: Any) -> bool:
+    """Whether somebody finished it."""
+    if not isinstance(annotation, Mapping) or "result" not in annotation:
+        return False
+    return not annotation.get("was_cancelled") and not annotation.get("skipped")
 
 
 def _minimal(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Any]]:
@@ -214,16 +219,22 @@ def _result(item: Mapping[str, Any]) -> dict[str, Any]:
 def _holds_media(value: Any) -> bool:
     """Whether this is the address of a picture or clip, or a list of such."""
     entries = value if isinstance(value, list) else [value]
-    endings = [file_ending(address) for entry in entries if (address := _address(entry)) is not None]
-    return bool(endings) and len(endings) == len(entries) and all(ending in PICTURE_SUFFIXES | _CLIP_SUFFIXES for ending in endings)
+    addresses = [_address_in(entry) for entry in entries]
+    return bool(addresses) and all(address is not None and _is_media(address) for address in addresses)
 
 
-def _address(value: Any) -> str | None:
+def _is_media(address: str) -> bool:
+    """Whether a file is a picture or a clip by its ending."""
+    return file_ending(address) in PICTURE_SUFFIXES | _CLIP_SUFFIXES
+
+
+def _address_in(value: Any) -> str | None:
     """An address, also where it is the only one in an object, as in lists that a page repeats."""
     if isinstance(value, str):
         return value
-    found = [entry for entry in value.values() if isinstance(entry, str)] if isinstance(value, Mapping) else []
-    media = [entry for entry in found if file_ending(entry) in PICTURE_SUFFIXES | _CLIP_SUFFIXES]
+    if not isinstance(value, Mapping):
+        return None
+    media = [entry for entry in value.values() if isinstance(entry, str) and _is_media(entry)]
     return media[0] if len(media) == 1 else None
 
 

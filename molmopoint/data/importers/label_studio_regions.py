@@ -91,7 +91,9 @@ class Region:
     def choices(self) -> list[str]:
         """Words that were chosen for the region, or for the whole picture."""
         chosen = self.value.get("choices")
-        return [choice.strip() for choice in (chosen if isinstance(chosen, list) else [chosen]) if isinstance(choice, str)]
+        if not isinstance(chosen, list):
+            chosen = [chosen]
+        return [choice.strip() for choice in chosen if isinstance(choice, str)]
 
 
 def read_regions(results: Sequence[Any], where: str) -> list[Region]:
@@ -139,11 +141,12 @@ def add_region(lists: PointLists, region: Region, label: str, unit: np.ndarray) 
     elif region.shape == "vector":
         lists.add_polygon(label, [_outline(value, where) * unit])
     else:
-        mask = _brush(region) if region.shape == "brush" else embedded_mask(required(value, "imageDataURL", where), "A")
-        x, y, pixels = mask_place(mask)
-        percent = 100 / np.array([mask.shape[1], mask.shape[0]], dtype=np.float64)
+        mask = _mask(region)
+        x, y, num_pixels = mask_place(mask)
+        height, width = mask.shape
+        percent = 100 / np.array([width, height], dtype=np.float64)  # of a pixel
         across, down = np.array([x, y]) * percent * unit
-        lists.add(label, across, down, area=float(pixels * np.prod(percent * unit)))
+        lists.add(label, across, down, area=float(num_pixels * np.prod(percent * unit)))
 
 
 def box_middles(boxes: np.ndarray, angles: np.ndarray, size: Size | None) -> np.ndarray:
@@ -162,14 +165,17 @@ def box_middles(boxes: np.ndarray, angles: np.ndarray, size: Size | None) -> np.
     low, high = np.clip(boxes[:, :2], 0, 100), np.clip(boxes[:, :2] + boxes[:, 2:], 0, 100)
     middles = (low + high) / 2
     whole = np.array(size or (1.0, 1.0))
-    half, radians = boxes[:, 2:] / 2 * whole, np.radians(np.fmod(angles, 360.0))
+    half = boxes[:, 2:] / 2 * whole  # (n, 2)
+    radians = np.radians(np.fmod(angles, 360.0))
     across = half[:, 0] * np.cos(radians) - half[:, 1] * np.sin(radians)
     down = half[:, 0] * np.sin(radians) + half[:, 1] * np.cos(radians)
     turned = boxes[:, :2] + np.stack([across, down], axis=1) / whole
-    middles = np.where(angles[:, None] != 0, turned, middles)
+    is_turned = angles[:, None] != 0
+    middles = np.where(is_turned, turned, middles)
+    turned_outside = (turned < 0) | (turned > 100)
     upright_outside = (boxes[:, :2] > 100) | (boxes[:, :2] + boxes[:, 2:] < 0)
-    outside = np.where(angles[:, None] != 0, (turned < 0) | (turned > 100), upright_outside).any(axis=1)
-    middles[outside] = np.nan
+    outside = np.where(is_turned, turned_outside, upright_outside)
+    middles[outside.any(axis=1)] = np.nan
     return middles
 
 
@@ -254,8 +260,10 @@ def _outline(value: Mapping[str, Any], where: str) -> np.ndarray:
     return np.array([_fields(vertex, where, "x", "y") for vertex in vertices], dtype=np.float64).reshape(-1, 2)
 
 
-def _brush(region: Region) -> np.ndarray:
-    """(height, width) bool of a brush mask."""
+def _mask(region: Region) -> np.ndarray:
+    """(height, width) bool of a bitmask or a brush mask."""
+    if region.shape == "bitmask":
+        return embedded_mask(required(region.value, "imageDataURL", region.where), "A")
     if region.size is None:
         raise ProcessingError(f"{region.where}: expected original_width and original_height beside a mask, got none; export it again")
     width, height = (int(side) for side in region.size)

@@ -151,15 +151,20 @@ class PointLists:
 
     def add_polygon(self, label: str, rings: Iterable[np.ndarray], *, group: Any = None) -> None:
         """An object of one or more parts, (num_corners, 2) each; it has a place if one part has an area in the picture."""
-        moved = [ring for given in rings if (ring := self._moved(label, given)) is not None]
+        moved: list[np.ndarray] = []
+        for given in rings:
+            ring = self._moved(label, given)
+            if ring is not None:
+                moved.append(ring)
         if label in self.spoilt:
             return
         if sum(len(ring) for ring in moved) > MAX_CORNERS:
             self.spoil(label, f"its polygon has more than {MAX_CORNERS:,} corners; simplify it", BROKEN)
             return
-        if (limit := self._limit()) is not None:
-            beyond = [ring for ring in moved if len(ring) and ((ring < 0) | (ring > limit)).any()]
-            if beyond and all(((ring.max(axis=0) < 0) | (ring.min(axis=0) > limit)).any() for ring in moved if len(ring)):
+        limit = self._limit()
+        if limit is not None:
+            parts = [ring for ring in moved if len(ring)]
+            if parts and all(_lies_outside(ring, limit) for ring in parts):
                 self._outside(label)
                 return
             moved = [clipped_ring(ring, limit) for ring in moved]
@@ -250,10 +255,12 @@ class PointLists:
             if label in self.spoilt:
                 self._journal.note("points left out because another object of their label and picture is", count=len(found))
                 continue
-            if joined := sum(entry.shapes for entry in found if entry.shapes > 1):
-                objects = sum(entry.shapes > 1 for entry in found)
-                self._journal.note("shapes that belong to one object with others of their group (--ungroup keeps them apart)", count=joined)
-                self._journal.note("objects joined from such shapes", count=objects)
+            joined = [entry.shapes for entry in found if entry.shapes > 1]
+            if joined:
+                self._journal.note(
+                    "shapes that belong to one object with others of their group (--ungroup keeps them apart)", count=sum(joined)
+                )
+                self._journal.note("objects joined from such shapes", count=len(joined))
             points = [{"x": entry.place[0], "y": entry.place[1]} for entry in found]
             yield {"image": self.image, "label": label, "points": points, "coords": self.coords}
 
@@ -306,6 +313,12 @@ def keypoint_label(name: str, parent: str) -> str:
     return f"{name.replace('_', ' ')} of the {parent}"
 
 
+def _lies_outside(ring: np.ndarray, limit: np.ndarray) -> bool:
+    """Whether the box around a ring (num_corners, 2) lies beside 0..limit."""
+    is_beside = (ring.max(axis=0) < 0) | (ring.min(axis=0) > limit)
+    return bool(is_beside.any())
+
+
 def _magnification(placement: Placement) -> float:
     """Area in the picture of a unit of annotated area."""
     if placement.recorded is None or placement.displayed is None:
@@ -315,6 +328,9 @@ def _magnification(placement: Placement) -> float:
 
 def _cropped(mask: np.ndarray, left: float, top: float, size: Size) -> tuple[np.ndarray, float, float]:
     """The part of a mask that lies in the annotated picture, and where that begins."""
-    first_row, first_column = max(0, int(np.ceil(-top))), max(0, int(np.ceil(-left)))
-    last_row, last_column = max(0, int(np.floor(size[1] - top))), max(0, int(np.floor(size[0] - left)))
-    return mask[first_row:last_row, first_column:last_column], left + first_column, top + first_row
+    width, height = size
+    first_row = max(0, int(np.ceil(-top)))
+    first_column = max(0, int(np.ceil(-left)))
+    end_row = max(0, int(np.floor(height - top)))
+    end_column = max(0, int(np.floor(width - left)))
+    return mask[first_row:end_row, first_column:end_column], left + first_column, top + first_row

@@ -62,18 +62,22 @@ def clipped_ring(ring: np.ndarray, limit: np.ndarray) -> np.ndarray:
     """
     for axis in (0, 1):
         for sign, edge in ((1.0, 0.0), (-1.0, -float(limit[axis]))):
-            inside = sign * ring[:, axis] - edge  # how far inside of this border
-            if not len(ring) or (inside >= 0).all():
-                continue
-            there, depth = np.roll(ring, -1, axis=0), np.roll(inside, -1)
-            kept = []
-            for corner, following, a, b in zip(ring, there, inside, depth, strict=True):
-                if a >= 0:
-                    kept.append(corner)
-                if (a >= 0) != (b >= 0):
-                    kept.append(corner + (following - corner) * (a / (a - b)))
-            ring = np.array(kept, dtype=np.float64).reshape(-1, 2)
+            ring = _cut(ring, sign * ring[:, axis] - edge)
     return ring
+
+
+def _cut(ring: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """The part of a polygon (num_corners, 2) on the inner side of a border; (num_corners,) depth is how far inside each corner is."""
+    if not len(ring) or (depth >= 0).all():
+        return ring
+    kept = []
+    following = zip(np.roll(ring, -1, axis=0), np.roll(depth, -1), strict=True)
+    for corner, here, (next_corner, there) in zip(ring, depth, following, strict=True):
+        if here >= 0:
+            kept.append(corner)
+        if (here >= 0) != (there >= 0):  # the edge crosses the border
+            kept.append(corner + (next_corner - corner) * (here / (here - there)))
+    return np.array(kept, dtype=np.float64).reshape(-1, 2)
 
 
 def check_mask_size(width: float, height: float) -> None:
@@ -156,20 +160,21 @@ def mask_place(mask: np.ndarray) -> tuple[float, float, int]:
     Raises:
         ProcessingError: the mask is empty.
     """
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
     if not len(columns):
         raise ProcessingError("expected a mask with a pixel inside, got an empty one; drop the object")
     left, top = int(columns[0]), int(rows[0])
     window = mask[top : rows[-1] + 1, left : columns[-1] + 1]
-    inside = int(np.count_nonzero(window))
+    num_inside = int(np.count_nonzero(window))
     step = int(np.ceil((window.size / _SEARCHED_PIXELS) ** 0.5))
     coarse = window[::step, ::step]
     if coarse.any():
         x, y = mask_interior(coarse)
-        return left + (x - 0.5) * step + 0.5, top + (y - 0.5) * step + 0.5, inside
+        return left + (x - 0.5) * step + 0.5, top + (y - 0.5) * step + 0.5, num_inside
     within = np.flatnonzero(window)  # thin enough to slip through: any place in it is as good as the next
     row, column = np.unravel_index(within[len(within) // 2], window.shape)
-    return left + float(column) + 0.5, top + float(row) + 0.5, inside
+    return left + float(column) + 0.5, top + float(row) + 0.5, num_inside
 
 
 def _compressed_runs(text: str | bytes) -> list[int]:
