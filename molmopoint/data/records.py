@@ -88,8 +88,10 @@ def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> A
         ) from error
     if not isinstance(loaded, datasets.DatasetDict):
         return loaded
-    chosen = split or "train"
-    if not split and len(loaded) == 1:
+    chosen = split
+    if not split and "train" in loaded:
+        chosen = "train"
+    elif not split and len(loaded) == 1:
         [chosen] = loaded
     if chosen not in loaded:
         raise ProcessingError(f"expected a split among {', '.join(map(str, loaded))} in {source}, got {chosen!r}; name one with split")
