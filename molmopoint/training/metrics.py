@@ -57,13 +57,25 @@ class StepFlops:
     def __init__(self, model: nn.Module) -> None:
         self._per_place: dict[str, float] = dict.fromkeys(("vit", "connector", "llm", "head"), 0.0)
         for name, parameter in model.named_parameters():
-            if parameter.ndim > 1 and EMBEDDING not in name and "positional_embedding" not in name:
-                group = "head" if HEAD in name else group_of(name)
-                operations = 6 if parameter.requires_grad else 2 if group == "vit" else 4
-                self._per_place["llm" if group in ("point", FROZEN) else group] += parameter.numel() * operations
+            is_product = parameter.ndim > 1 and EMBEDDING not in name and "positional_embedding" not in name
+            if not is_product:
+                continue
+            group = "head" if HEAD in name else group_of(name)
+            if parameter.requires_grad:
+                operations = 6
+            elif group == "vit":
+                operations = 2  # nothing before it trains: no backward pass
+            else:
+                operations = 4
+            place = "llm" if group in ("point", FROZEN) else group
+            self._per_place[place] += parameter.numel() * operations
         config: Any = next(module.config for module in model.modules() if hasattr(module, "config"))
-        text, vision = config.get_text_config(), config.vision_config
-        self._attention = {"llm": 12 * text.num_hidden_layers * text.hidden_size, "vit": 12 * vision.num_hidden_layers * vision.hidden_size}
+        text = config.get_text_config()
+        vision = config.vision_config
+        self._attention = {
+            "llm": 12 * text.num_hidden_layers * text.hidden_size,
+            "vit": 12 * vision.num_hidden_layers * vision.hidden_size,
+        }
 
     def __call__(self, batch: Mapping[str, Any]) -> float:
         """Operations of one micro-step over a batch."""
@@ -149,8 +161,52 @@ def weight_of(batch: Mapping[str, Any]) -> Tensor:
     return supervised.sum().float() if weights is None else (weights.float() * supervised).clamp(min=0).sum()
 
 
+class RunningSums:
+    """Sums of this process since the last line of the log.
+
+    What is summed on the device makes no step wait; what is known on the host is counted there, in float64.
+
+    Args:
+        device: where the sums live.
+        sums: numbers that are summed on the device, by name; how many belong to each.
+        counts: names of what is counted on the host.
+    """
+
+    def __init__(self, device: torch.device, sums: Mapping[str, int], counts: Sequence[str]) -> None:
+        self.device = device
+        self._sizes = dict(sums)
+        self._names = tuple(counts)
+        self.start()
+
+    def start(self) -> None:
+        """Starts a line: nothing counted, and the clock at 0. What happens between two lines, such as saving, is then not timed."""
+        self.sums = {name: torch.zeros(size, device=self.device) for name, size in self._sizes.items()}
+        self.counts = dict.fromkeys(self._names, 0.0)
+        self._since = time.perf_counter()
+
+    def close(self, reduce: Callable[[Tensor], Tensor]) -> tuple[dict[str, list[float]], float]:
+        """The sums of all processes by name, and the seconds they took; starts anew. One reduction and one transfer to the host.
+
+        Args:
+            reduce: sum over processes.
+        """
+        # Devices without float64 get the sums of the host.
+        counts = torch.tensor(list(self.counts.values()), dtype=torch.float64).to(self.device, torch.float32)
+        packed = torch.cat([*self.sums.values(), counts])
+        values = reduce(packed).tolist()
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        self.start()
+
+        totals = {}
+        first = 0
+        for name, size in (self._sizes | dict.fromkeys(self._names, 1)).items():
+            totals[name] = values[first : first + size]
+            first += size
+        return totals, seconds
+
+
 class TrainingMetrics:
-    """Sums between two logged lines, of this process; `line` adds up all processes.
+    """What a run that learns to point reports, see the module.
 
     Args:
         sources: names of the sources of the data.
@@ -161,22 +217,18 @@ class TrainingMetrics:
 
     def __init__(self, sources: Sequence[str], device: torch.device, max_tokens: int, max_crops: int) -> None:
         self.sources = tuple(sources)
-        self.device = device
         self.max_tokens = max_tokens
         self.max_crops = max_crops
-        self.start()
+        sums = {"loss": 1, "bad": 1, "loss/sources": len(self.sources), "weight/sources": len(self.sources)}
+        for kind in (*KINDS, "z"):
+            sums |= {f"loss/{kind}": 1, f"weight/{kind}": 1}
+        for kind in KINDS:
+            sums |= {f"right/{kind}": 1, f"asked/{kind}": 1}
+        self._running = RunningSums(device, sums, COUNTS)
 
     def start(self) -> None:
-        """Starts a line: nothing counted, and the clock at 0. What happens between two lines, such as saving, is then not timed."""
-        self._counts: dict[str, float] = dict.fromkeys(COUNTS, 0.0)
-        names = ["loss", "bad"]
-        for kind in (*KINDS, "z"):
-            names += [f"loss/{kind}", f"weight/{kind}"]
-        for kind in KINDS:
-            names += [f"right/{kind}", f"asked/{kind}"]
-        self._sums = {name: torch.zeros((), device=self.device) for name in names}
-        self._by_source = torch.zeros(2, len(self.sources), device=self.device)
-        self._since = time.perf_counter()
+        """Starts a line."""
+        self._running.start()
 
     def count(self, batch: Mapping[str, Any], flops: float = 0.0) -> None:
         """Counts a batch while it is on the host."""
@@ -193,22 +245,24 @@ class TrainingMetrics:
             "flops": flops,
         }
         for name, value in counted.items():
-            self._counts[name] += value
+            self._running.counts[name] += value
 
     def add(self, output: Any, divisor: Tensor) -> None:
         """Adds the losses of a micro-step, and remembers whether one of them was not finite."""
-        sums = {kind: value.detach() for kind, value in output.loss_sums.items()}
-        for kind, value in sums.items():
-            self._sums[f"loss/{kind}"] += value
-        total = torch.stack(list(sums.values())).sum()
-        self._sums["loss"] += total / divisor
-        self._sums["bad"] += (~torch.isfinite(total)).float()
-        self._sums["weight/text"] += output.weight_sum.detach()
-        if "z" in sums:
-            self._sums["weight/z"] += output.weight_sum.detach()
+        sums = self._running.sums
+        losses = {kind: value.detach() for kind, value in output.loss_sums.items()}
+        for kind, value in losses.items():
+            sums[f"loss/{kind}"] += value
+        total = torch.stack(list(losses.values())).sum()
+        sums["loss"] += total / divisor
+        sums["bad"] += (~torch.isfinite(total)).float()
+        sums["weight/text"] += output.weight_sum.detach()
+        if "z" in losses:
+            sums["weight/z"] += output.weight_sum.detach()
         for kind in KINDS[1:]:
-            logits = getattr(output, f"{kind}_logits", None)
-            self._sums[f"weight/{kind}"] += 0 if logits is None else len(logits)
+            logits = getattr(output, f"{kind}_logits", None)  # (M, classes)
+            if logits is not None:
+                sums[f"weight/{kind}"] += len(logits)
 
     @torch.no_grad()
     def add_details(self, output: Any, batch: Mapping[str, Tensor], source_ids: Tensor, config: Any, *, weighted: bool) -> None:
@@ -227,12 +281,13 @@ class TrainingMetrics:
             losses = functional.cross_entropy(logits.float(), targets, reduction="none")
             if kind == "text" or weighted:
                 losses = losses * weights
-            of_source = source_ids[rows, columns].clamp(min=0)
-            self._by_source[0].index_add_(0, of_source, losses)
+            sums = self._running.sums
+            of_source = source_ids[rows, columns].clamp(min=0)  # (M,)
+            sums["loss/sources"].index_add_(0, of_source, losses)
             if kind == "text":
-                self._by_source[1].index_add_(0, of_source, weights)
-            self._sums[f"right/{kind}"] += (logits.argmax(-1) == targets).sum()
-            self._sums[f"asked/{kind}"] += len(targets)
+                sums["weight/sources"].index_add_(0, of_source, weights)
+            sums[f"right/{kind}"] += (logits.argmax(-1) == targets).sum()
+            sums[f"asked/{kind}"] += len(targets)
 
     def line(self, steps: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The figures since the last line, of all processes; starts anew.
@@ -246,16 +301,16 @@ class TrainingMetrics:
             "loss_tokens_per_s", "crops_per_s", "flops_per_s", "fill/tokens", "fill/crops" and "steps_per_s". What did not occur
             is left out.
         """
-        totals, by_source = self._reduced(reduce)
-        seconds = max(time.perf_counter() - self._since, 1e-9)
-        self.start()
+        sums, seconds = self._running.close(reduce)
+        of_sources = list(zip(self.sources, sums.pop("loss/sources"), sums.pop("weight/sources"), strict=True))
+        totals = {name: total for name, (total,) in sums.items()}
 
         figures = Ratios()
         for kind in (*KINDS, "z"):
             figures.add(f"loss/{kind}", totals[f"loss/{kind}"], totals[f"weight/{kind}"])
         for kind in KINDS:
             figures.add(f"accuracy/{kind}", totals[f"right/{kind}"], totals[f"asked/{kind}"])
-        for name, (loss, weight) in by_source.items():
+        for name, loss, weight in of_sources:
             figures.add(f"loss/source/{name}", loss, weight)
         figures.add("fill/tokens", totals["tokens"], totals["places"])
         figures.add("fill/crops", totals["crops"], totals["crop_places"])
@@ -268,24 +323,6 @@ class TrainingMetrics:
         for name in ("tokens", "loss_tokens", "crops", "flops"):
             line[f"{name}_per_s"] = totals[name] / seconds
         return line
-
-    def _reduced(self, reduce: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-        """Sums and counts of all processes by name, and (loss, weight) by source; one reduction and one transfer to the host."""
-        sums = torch.stack(list(self._sums.values()))
-        # The host adds counts up in float64; devices without float64 get their sums.
-        counts = torch.tensor(list(self._counts.values()), dtype=torch.float64).to(self.device, torch.float32)
-        packed = torch.cat([sums, counts, self._by_source.flatten()])
-        values = reduce(packed).tolist()
-
-        names = [*self._sums, *self._counts]
-        totals = dict(zip(names, values, strict=False))
-        of_sources = values[len(names) :]
-        losses = of_sources[: len(self.sources)]
-        weights = of_sources[len(self.sources) :]
-        by_source = {}
-        for name, loss, weight in zip(self.sources, losses, weights, strict=True):
-            by_source[name] = (loss, weight)
-        return totals, by_source
 
 
 class Ratios:

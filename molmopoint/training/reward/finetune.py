@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import locate
 from molmopoint.data.preferences import Preferences, read_preferences
@@ -218,7 +216,7 @@ def new_network(model: str | Path, recipe: Recipe) -> tuple[RewardModel, RowBuil
     names = ("layout", "opening", "attention", "pooling", "begin", "head_width", "activation")
     settings = RewardSettings(**{name: getattr(section, name) for name in names})
     source, revision = locate(model)
-    backbone: nn.Module = load_network(source, revision, recipe)
+    backbone = load_network(source, revision, recipe)
     processor = load_processor(source, backbone, revision=revision)
     builder = RowBuilder(processor, settings)
     network = RewardModel(backbone, settings, builder.separator_id, separator=section.separator)

@@ -20,13 +20,14 @@ What a run of a reward model reports: loss, accuracy, margin and the range of sc
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from molmopoint.training.metrics import RunningSums
 
 ABSENT = 0
 """Rank of a place without an answer; ranks of answers count from 1."""
@@ -107,31 +108,34 @@ def margins(scores: Tensor, ranks: Tensor) -> Tensor:
     return highest[0] - highest[1]
 
 
-_SUMS = ("loss", "bad", "rows", "right", "margin", "lowest", "mean", "highest", "tokens", "places", "crops", "text")
+_SUMS = ("loss", "bad", "right", "margin", "lowest", "mean", "highest", "text")
+_COUNTS = ("rows", "tokens", "places", "crops")
 
 
 class RewardMetrics:
-    """Sums between two logged lines, of this process; `line` adds up all processes.
+    """What a run that learns to judge reports.
 
     Args:
         device: where the sums live.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.start()
+        self._running = RunningSums(device, dict.fromkeys(_SUMS, 1), _COUNTS)
 
     def start(self) -> None:
-        """Starts a line: nothing counted, and the clock at 0."""
-        self._sums = {name: torch.zeros((), device=self.device) for name in _SUMS}
-        self._since = time.perf_counter()
+        """Starts a line."""
+        self._running.start()
 
     def count(self, batch: Mapping[str, Any]) -> None:
         """Counts a batch while it is on the host."""
-        mask, crops = batch["attention_mask"], batch.get("pixel_values")
-        counted = {"tokens": float(mask.sum()), "places": mask.numel(), "crops": 0 if crops is None else len(crops)}
-        for name, value in counted.items():
-            self._sums[name] += value
+        counts = self._running.counts
+        mask = batch["attention_mask"]  # (B, S)
+        crops = batch.get("pixel_values")
+        counts["rows"] += len(mask)
+        counts["tokens"] += float(mask.sum())
+        counts["places"] += mask.numel()
+        if crops is not None:
+            counts["crops"] += len(crops)
 
     @torch.no_grad()
     def add(self, scores: Tensor, ranks: Tensor, losses: Tensor, divisor: Tensor, text_losses: Tensor | None = None) -> None:
@@ -144,22 +148,23 @@ class RewardMetrics:
             divisor: rows of the step, of all processes and micro-steps.
             text_losses: (B,) of the words of an answer, if they are learned.
         """
+        sums = self._running.sums
         absent = ranks == ABSENT
-        total = losses.sum()
-        added = {
-            "loss": total / divisor,
-            "bad": (~torch.isfinite(total)).float(),
-            "rows": torch.tensor(float(len(scores)), device=self.device),
-            "right": is_right(scores, ranks).float().sum(),
-            "margin": margins(scores, ranks).sum(),
-            "lowest": scores.masked_fill(absent, torch.inf).min(1).values.sum(),
-            "mean": (scores.masked_fill(absent, 0.0).sum(1) / (~absent).sum(1)).sum(),
-            "highest": scores.masked_fill(absent, -torch.inf).max(1).values.sum(),
-        }
+        of_scores = losses.sum()
+        everything = of_scores
         if text_losses is not None:
-            added |= {"text": text_losses.sum(), "bad": (~torch.isfinite(total + text_losses.sum())).float()}
-        for name, value in added.items():
-            self._sums[name] += value
+            of_words = text_losses.sum()
+            everything = of_scores + of_words
+            sums["text"] += of_words
+        sums["loss"] += of_scores / divisor
+        sums["bad"] += (~torch.isfinite(everything)).float()
+        sums["right"] += is_right(scores, ranks).float().sum()
+        sums["margin"] += margins(scores, ranks).sum()
+
+        sums["lowest"] += scores.masked_fill(absent, torch.inf).min(1).values.sum()
+        sums["highest"] += scores.masked_fill(absent, -torch.inf).max(1).values.sum()
+        means = scores.masked_fill(absent, 0.0).sum(1) / (~absent).sum(1)  # (B,)
+        sums["mean"] += means.sum()
 
     def line(self, steps: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The figures since the last line, of all processes; starts anew.
@@ -173,18 +178,21 @@ class RewardMetrics:
             loss), "top1_accuracy", "margin" (best answer minus the best of the others), "min_reward", "mean_reward" and "max_reward" of a
             list, "fill/tokens", and rows, tokens, crops and steps per second.
         """
-        total: dict[str, float] = dict(zip(_SUMS, reduce(torch.stack(list(self._sums.values()))).tolist(), strict=True))
-        seconds = max(time.perf_counter() - self._since, 1e-9)
-        self.start()
+        sums, seconds = self._running.close(reduce)
+        total = {name: value for name, (value,) in sums.items()}
         rows = max(total["rows"], 1.0)
-        named = {
-            "text_loss": "text",
-            "top1_accuracy": "right",
-            "margin": "margin",
-            "min_reward": "lowest",
-            "mean_reward": "mean",
-            "max_reward": "highest",
+        line = {
+            "loss": total["loss"] / max(steps, 1),
+            "bad": total["bad"],
+            "text_loss": total["text"] / rows,
+            "top1_accuracy": total["right"] / rows,
+            "margin": total["margin"] / rows,
+            "min_reward": total["lowest"] / rows,
+            "mean_reward": total["mean"] / rows,
+            "max_reward": total["highest"] / rows,
+            "fill/tokens": total["tokens"] / max(total["places"], 1.0),
+            "steps_per_s": steps / seconds,
         }
-        line = {"loss": total["loss"] / max(steps, 1), "bad": total["bad"], **{name: total[of] / rows for name, of in named.items()}}
-        line |= {"fill/tokens": total["tokens"] / max(total["places"], 1.0), "steps_per_s": steps / seconds}
-        return line | {f"{name}_per_s": total[name] / seconds for name in ("rows", "tokens", "crops")}
+        for name in ("rows", "tokens", "crops"):
+            line[f"{name}_per_s"] = total[name] / seconds
+        return line
