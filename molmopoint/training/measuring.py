@@ -113,9 +113,10 @@ def count_steps(recipe: Recipe, prepare: ExamplePreparer, share: float, num_rank
         return recipe.steps
     total = len(prepare.sources[0])
     sizes = _sample_sizes(prepare, total)
-    tokens = float(np.mean([size.tokens for size in sizes])) / recipe.data.max_tokens
-    crops = float(np.mean([size.crops for size in sizes])) / recipe.data.max_crops
-    rows_per_epoch = total / share * max(tokens, crops) / _FILLED
+    mean_tokens = float(np.mean([size.tokens for size in sizes]))
+    mean_crops = float(np.mean([size.crops for size in sizes]))
+    part_of_row = max(mean_tokens / recipe.data.max_tokens, mean_crops / recipe.data.max_crops)
+    rows_per_epoch = total / share * part_of_row / _FILLED
     rows_per_step = recipe.data.rows * recipe.accumulation * num_ranks
     return max(1, math.ceil((recipe.epochs or 1.0) * rows_per_epoch / rows_per_step))
 

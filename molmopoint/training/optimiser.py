@@ -82,15 +82,17 @@ def freeze(model: nn.Module, recipe: Recipe) -> None:
         RecipeError: nothing is left to train, or `recipe.lora` for a model without adapters.
     """
     peaks = {group: getattr(recipe.groups, group).peak for group in GROUPS}
-    adapters = trained = 0
+    has_adapters = any(is_adapter(name) for name, _ in model.named_parameters())
+    trained = 0
     for name, parameter in model.named_parameters():
         group = group_of(name)
-        adapters += is_adapter(name)
-        trains = peaks.get(group, 0.0) > 0 and (recipe.lora is None or group != "llm" or is_adapter(name))
+        has_rate = peaks.get(group, 0.0) > 0
+        kept_by_lora = recipe.lora is not None and group == "llm" and not is_adapter(name)
+        trains = has_rate and not kept_by_lora
         if parameter.is_floating_point():
             parameter.requires_grad_(trains)
             trained += trains
-    if recipe.lora is not None and not adapters:
+    if recipe.lora is not None and not has_adapters:
         raise RecipeError("expected a model with the adapters of recipe.lora, got one without; add them before training")
     if not trained:
         raise RecipeError(f"expected a group with a peak above 0, got {peaks}; set one of recipe.groups")
@@ -111,14 +113,25 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     found: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            found.setdefault((group_of(name), _decays(name, parameter)), []).append(parameter)
+            key = (group_of(name), _decays(name, parameter))
+            found.setdefault(key, []).append(parameter)
+
     groups = []
     for name in GROUPS:
         settings = getattr(recipe.groups, name)
         for decays in (True, False):
-            if parameters := found.get((name, decays)):
-                decay = recipe.optimiser.weight_decay if decays else 0.0
-                groups.append({"params": parameters, "lr": settings.peak, "weight_decay": decay, "name": name, "clip": settings.clip})
+            parameters = found.get((name, decays))
+            if parameters is None:
+                continue
+            groups.append(
+                {
+                    "name": name,
+                    "params": parameters,
+                    "lr": settings.peak,
+                    "weight_decay": recipe.optimiser.weight_decay if decays else 0.0,
+                    "clip": settings.clip,
+                }
+            )
     return groups
 
 
@@ -129,32 +142,40 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
 def build_optimiser(model: nn.Module, recipe: Recipe) -> AdamW:
     """AdamW over `parameter_groups`; the rates are the peaks until a schedule is built on it."""
     groups = parameter_groups(model, recipe)
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    fused = all(p.device.type in FUSED_DEVICES and not isinstance(p, DTensor) for p in parameters)
+    fused = True
+    for group in groups:
+        for parameter in group["params"]:
+            if isinstance(parameter, DTensor) or parameter.device.type not in FUSED_DEVICES:
+                fused = False
+    # None leaves the choice to torch, False would forbid its loops over many tensors too.
     return AdamW(groups, betas=recipe.optimiser.betas, eps=recipe.optimiser.eps, fused=fused or None)
 
 
 def build_schedule(optimiser: Optimizer, recipe: Recipe, steps: int) -> LambdaLR:
     """Rates for `steps` steps; call `step` on it after each step of the optimiser."""
-    warmups = {name: getattr(recipe.groups, name).warmup for name in GROUPS}
-    make = _linear if recipe.optimiser.shape == "linear" else _cosine
-    factors = [make(warmups[group["name"]], recipe.optimiser.floor, steps) for group in optimiser.param_groups]
+    falling = _linear if recipe.optimiser.shape == "linear" else _cosine
+    factors = []
+    for group in optimiser.param_groups:
+        warmup = getattr(recipe.groups, group["name"]).warmup
+        rising = round(warmup * steps) if warmup < 1 else round(warmup)
+        factors.append(falling(rising, recipe.optimiser.floor, steps))
     return LambdaLR(optimiser, factors)
 
 
-def _linear(warmup: float, floor: float, steps: int) -> Callable[[int], float]:
-    rising = round(warmup * steps) if warmup < 1 else round(warmup)
+def _linear(rising: int, floor: float, steps: int) -> Callable[[int], float]:
+    """Part of the peak after so many steps: up in `rising` of them, then down in a line to the floor."""
 
     def factor(done: int) -> float:
         if done < rising:
             return (done + 1) / rising
-        return floor + (1 - floor) * max(steps - done, 0) / max(steps - rising, 1)
+        left = max(steps - done, 0) / max(steps - rising, 1)
+        return floor + (1 - floor) * left
 
     return factor
 
 
-def _cosine(warmup: float, floor: float, steps: int) -> Callable[[int], float]:
-    rising = round(warmup * steps) if warmup < 1 else round(warmup)
+def _cosine(rising: int, floor: float, steps: int) -> Callable[[int], float]:
+    """Part of the peak after so many steps: up in `rising` of them, then down along half a cosine to the floor."""
 
     def factor(done: int) -> float:
         step = done + 1
@@ -162,7 +183,8 @@ def _cosine(warmup: float, floor: float, steps: int) -> Callable[[int], float]:
             return step / rising
         if step >= steps:
             return floor
-        return floor + (1 - floor) * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+        way = (step - rising) / (steps - rising)
+        return floor + (1 - floor) * (1 + math.cos(math.pi * way)) / 2
 
     return factor
 
@@ -180,28 +202,41 @@ def clip_groups(optimiser: Optimizer, *, together: bool = False) -> dict[str, Te
     members: dict[str, list[nn.Parameter]] = {}
     limits = {}
     for group in optimiser.param_groups:
-        members.setdefault(group["name"], []).extend(p for p in group["params"] if p.grad is not None)
-        limits[group["name"]] = group["clip"]
+        name = group["name"]
+        limits[name] = group["clip"]
+        with_gradient = [parameter for parameter in group["params"] if parameter.grad is not None]
+        members.setdefault(name, []).extend(with_gradient)
     norms = {name: _norm(parameters) for name, parameters in members.items()}
-    whole = torch.linalg.vector_norm(torch.stack(list(norms.values()))) if together else None
+
+    scaled_by = norms
+    if together:
+        whole = torch.linalg.vector_norm(torch.stack(list(norms.values())))
+        scaled_by = dict.fromkeys(norms, whole)
+        limits = dict.fromkeys(norms, min(limits.values()))
     for name, parameters in members.items():
-        limit, norm = (limits[name], norms[name]) if whole is None else (min(limits.values()), whole)
-        for same_kind in _kinds(parameters):
-            clip_grads_with_norm_(same_kind, limit, norm)
+        for same_mesh in _by_mesh(parameters):
+            clip_grads_with_norm_(same_mesh, limits[name], scaled_by[name])
     return norms
 
 
-def _kinds(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+def _by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     """Sharded parameters by mesh, and the others: no kernel takes both."""
-    kinds: dict[Any, list[nn.Parameter]] = {}
+    meshes: dict[Any, list[nn.Parameter]] = {}
     for parameter in parameters:
-        kinds.setdefault(parameter.grad.device_mesh if isinstance(parameter.grad, DTensor) else None, []).append(parameter)
-    return list(kinds.values())
+        mesh = parameter.grad.device_mesh if isinstance(parameter.grad, DTensor) else None
+        meshes.setdefault(mesh, []).append(parameter)
+    return list(meshes.values())
 
 
 def _norm(parameters: list[nn.Parameter]) -> Tensor:
+    """L2 norm of their gradients, a float32 scalar."""
     parts = []
-    for same_kind in _kinds(parameters):
-        norm = get_total_norm([p.grad for p in same_kind if p.grad is not None])
-        parts.append((norm.full_tensor() if isinstance(norm, DTensor) else norm).float())
-    return torch.linalg.vector_norm(torch.stack(parts)) if parts else torch.zeros(())
+    for same_mesh in _by_mesh(parameters):
+        gradients = [parameter.grad for parameter in same_mesh if parameter.grad is not None]
+        norm = get_total_norm(gradients)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
+        parts.append(norm.float())
+    if not parts:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(torch.stack(parts))

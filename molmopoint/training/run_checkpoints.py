@@ -217,8 +217,11 @@ def load_position(dataset: RunDataset, folder: Path, num_workers: int) -> None:
     Raises:
         ProcessingError: a position in other data.
     """
-    files = sorted(folder.glob("position-*.json"), key=lambda file: int(file.stem.partition("-")[2]))
-    states = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    by_rank = {}
+    for file in folder.glob("position-*.json"):
+        rank = int(file.stem.partition("-")[2])
+        by_rank[rank] = json.loads(file.read_text(encoding="utf-8"))
+    states = [by_rank[rank] for rank in sorted(by_rank)]
     dataset.go_to(states, max(num_workers, 1))
 
 

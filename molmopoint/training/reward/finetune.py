@@ -227,8 +227,15 @@ def new_network(model: str | Path, recipe: Recipe) -> tuple[RewardModel, RowBuil
 def budget_of(recipe: Recipe) -> Budget:
     """What a row may hold."""
     section = reward_section(recipe)
-    crops = section.crops if recipe.data.crops_per_image is None else (recipe.data.crops_per_image,)
-    return Budget(recipe.data.max_tokens, section.vision_tokens, section.margin, crops, section.frames, section.folder_frames)
+    crops_per_image = recipe.data.crops_per_image
+    return Budget(
+        max_tokens=recipe.data.max_tokens,
+        vision_tokens=section.vision_tokens,
+        margin=section.margin,
+        crops=section.crops if crops_per_image is None else (crops_per_image,),
+        frames=section.frames,
+        folder_frames=section.folder_frames,
+    )
 
 
 def new_trainer(

@@ -55,35 +55,40 @@ def _cross_entropy(scores: Tensor, ranks: Tensor, best: Tensor) -> Tensor:
 
 
 def _soft_cross_entropy(scores: Tensor, ranks: Tensor, best: Tensor) -> Tensor:
-    tied = ranks == _top(ranks)
-    chosen = _log_softmax(scores, ranks).masked_fill(~tied, 0.0)
-    return -chosen.sum(1) / tied.sum(1)
+    tied = ranks == _top(ranks)  # (B, N)
+    log_shares = scores.log_softmax(1).masked_fill(ranks == ABSENT, 0.0)
+    of_tied = log_shares.masked_fill(~tied, 0.0)
+    return -of_tied.sum(1) / tied.sum(1)
 
 
 def _plackett_luce(scores: Tensor, ranks: Tensor, best: Tensor) -> Tensor:
-    present = ranks != ABSENT
-    rest = (ranks[:, None, :] >= ranks[:, :, None]) & present[:, None, :]  # (B, answer, held against)
-    chosen = present & (ranks < ranks.max(1, keepdim=True).values)
+    present = ranks != ABSENT  # (B, N)
+    no_better = ranks[:, None, :] >= ranks[:, :, None]  # (B, answer, held against)
+    rest = no_better & present[:, None, :]
+    last_rank = ranks.max(1, keepdim=True).values
+    has_term = present & (ranks < last_rank)
+
     # Places without a term see their own row whole, so that no sum is empty.
-    against = scores[:, None, :].masked_fill(~(rest | ~chosen[:, :, None]), -torch.inf).logsumexp(2)
-    return (against - scores).masked_fill(~chosen, 0.0).sum(1)
+    seen = rest | ~has_term[:, :, None]
+    against = scores[:, None, :].masked_fill(~seen, -torch.inf).logsumexp(2)  # (B, N)
+    return (against - scores).masked_fill(~has_term, 0.0).sum(1)
 
 
 def _pairwise(scores: Tensor, ranks: Tensor, best: Tensor) -> Tensor:
-    present = ranks != ABSENT
-    ordered = (ranks[:, :, None] < ranks[:, None, :]) & present[:, :, None] & present[:, None, :]  # (B, better, worse)
+    present = ranks != ABSENT  # (B, N)
+    both_present = present[:, :, None] & present[:, None, :]
+    is_better = ranks[:, :, None] < ranks[:, None, :]  # (B, better, worse)
+    ordered = is_better & both_present
+
     finite = scores.masked_fill(~present, 0.0)
-    losses = -functional.logsigmoid(finite[:, :, None] - finite[:, None, :])
+    leads = finite[:, :, None] - finite[:, None, :]
+    losses = -functional.logsigmoid(leads)
     return losses.masked_fill(~ordered, 0.0).sum((1, 2)) / ordered.sum((1, 2))
 
 
 def _top(ranks: Tensor) -> Tensor:
     """(B, 1) the best rank of each row."""
     return ranks.masked_fill(ranks == ABSENT, torch.iinfo(ranks.dtype).max).min(1, keepdim=True).values
-
-
-def _log_softmax(scores: Tensor, ranks: Tensor) -> Tensor:
-    return scores.log_softmax(1).masked_fill(ranks == ABSENT, 0.0)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -102,10 +107,12 @@ def is_right(scores: Tensor, ranks: Tensor) -> Tensor:
 
 def margins(scores: Tensor, ranks: Tensor) -> Tensor:
     """(B,) the highest score of the best answers minus the highest one of the others."""
-    best = ranks == _top(ranks)
+    best = ranks == _top(ranks)  # (B, N)
     others = (ranks != ABSENT) & ~best
-    highest = [scores.float().masked_fill(~mask, -torch.inf).max(1).values for mask in (best, others)]
-    return highest[0] - highest[1]
+    scores = scores.float()
+    of_best = scores.masked_fill(~best, -torch.inf).max(1).values
+    of_others = scores.masked_fill(~others, -torch.inf).max(1).values
+    return of_best - of_others
 
 
 _SUMS = ("loss", "bad", "right", "margin", "lowest", "mean", "highest", "text")

@@ -90,11 +90,15 @@ class PreferencePreparer:
         Raises:
             ProcessingError: a picture or clip is broken, or the row does not fit.
         """
-        record, rng = self.records[draw.index], draw.generator()
+        record = self.records[draw.index]
+        rng = draw.generator()
         order = rng.permutation(len(record.responses)).tolist()
         best = record.best[int(rng.integers(len(record.best)))]
-        row = self.builder.row(self.prompt(record), [record.responses[i] for i in order])
-        return RankedRow(row, torch.tensor([record.rankings[i] for i in order]), order.index(best))
+
+        responses = [record.responses[i] for i in order]
+        ranks = [record.rankings[i] for i in order]
+        row = self.builder.row(self.prompt(record), responses)
+        return RankedRow(row, torch.tensor(ranks), order.index(best))
 
     def prompt(self, record: PreferenceRecord) -> PromptPart:
         """The prompt with as much of its picture or clip as fits beside all answers.
@@ -102,23 +106,31 @@ class PreferencePreparer:
         Raises:
             ProcessingError: as for a draw.
         """
-        pictures = [image.open() if isinstance(image, EmbeddedPicture) else self.folder / image for image in record.images]
+        pictures: list[Any] = []
+        for image in record.images:
+            pictures.append(image.open() if isinstance(image, EmbeddedPicture) else self.folder / image)
         clip = None if record.video is None else self.folder / record.video
+        clip_name = None if clip is None else str(clip)
+
+        budget = self.budget
         vision = total = 0
         for settings in self._attempts(record, clip):
-            made = self.builder.prompt(record.prompt, pictures or None, None if clip is None else str(clip), **settings)
-            vision, total = int(made.mm_token_type_ids.sum()), self.builder.length(made, record.responses)
-            if vision <= self.budget.vision_tokens and total <= self.budget.max_tokens - (self.budget.margin if vision else 0):
+            made = self.builder.prompt(record.prompt, pictures or None, clip_name, **settings)
+            vision = int(made.mm_token_type_ids.sum())
+            total = self.builder.length(made, record.responses)
+            margin = budget.margin if vision else 0
+            if vision <= budget.vision_tokens and total <= budget.max_tokens - margin:
                 return made
         raise ProcessingError(
-            f"row {record.row}: expected at most {self.budget.max_tokens} tokens, {self.budget.vision_tokens} of them of pictures, got "
+            f"row {record.row}: expected at most {budget.max_tokens} tokens, {budget.vision_tokens} of them of pictures, got "
             f"{total} and {vision} with the fewest crops or frames; shorten the answers, or raise data.max_tokens"
         )
 
     def _attempts(self, record: PreferenceRecord, clip: Path | None) -> Iterator[dict[str, Any]]:
         """Settings of the processor, from the most to the fewest tokens."""
         if record.images:
-            yield from ({"max_crops": crops} for crops in self.budget.crops)
+            for crops in self.budget.crops:
+                yield {"max_crops": crops}
         elif clip is not None:
             most = self.budget.folder_frames if clip.is_dir() else self.budget.frames
             frames = min(most, self._frames_that_fit())
@@ -149,14 +161,21 @@ class PreferenceCollator:
 
     def __call__(self, batches: Sequence[PreparedBatch]) -> dict[str, Any]:
         """Inputs of `RewardModel.forward` for the rows of one or more batches."""
-        rows = [row for batch in batches for row in batch.rows]
-        origins = [(draw.source, draw.index) for batch in batches for draw in batch.draws]
-        return {**join_rows(rows, self.pad_token_id), PROGRESS: [batch.progress for batch in batches], ORIGINS: origins}
+        rows: list[RankedRow] = []
+        origins: list[tuple[int, int]] = []
+        for batch in batches:
+            rows += batch.rows
+            origins += [(draw.source, draw.index) for draw in batch.draws]
+        joined: dict[str, Any] = dict(join_rows(rows, self.pad_token_id))
+        joined[PROGRESS] = [batch.progress for batch in batches]
+        joined[ORIGINS] = origins
+        return joined
 
 
 def join_rows(rows: Sequence[RankedRow], pad_token_id: int) -> dict[str, Tensor]:
     """Inputs of the model, with ranks (B, N) and the best place (B,)."""
     batch = collate([row.row for row in rows], pad_token_id)
-    width = batch["response_positions"].shape[1]
-    ranks = torch.stack([pad(row.ranks, (0, width - len(row.ranks)), value=ABSENT) for row in rows])
-    return {**batch, RANKS: ranks, BEST: torch.tensor([row.best for row in rows])}
+    width = batch["response_positions"].shape[1]  # N
+    ranks = [pad(row.ranks, (0, width - len(row.ranks)), value=ABSENT) for row in rows]
+    best = [row.best for row in rows]
+    return {**batch, RANKS: torch.stack(ranks), BEST: torch.tensor(best)}
