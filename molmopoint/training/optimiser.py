@@ -208,14 +208,13 @@ def clip_groups(optimiser: Optimizer, *, together: bool = False) -> dict[str, Te
         members.setdefault(name, []).extend(with_gradient)
     norms = {name: _norm(parameters) for name, parameters in members.items()}
 
-    scaled_by = norms
-    if together:
-        whole = torch.linalg.vector_norm(torch.stack(list(norms.values())))
-        scaled_by = dict.fromkeys(norms, whole)
-        limits = dict.fromkeys(norms, min(limits.values()))
+    whole = torch.linalg.vector_norm(torch.stack(list(norms.values()))) if together else None
     for name, parameters in members.items():
+        limit, norm = limits[name], norms[name]
+        if whole is not None:
+            limit, norm = min(limits.values()), whole
         for same_mesh in _by_mesh(parameters):
-            clip_grads_with_norm_(same_mesh, limits[name], scaled_by[name])
+            clip_grads_with_norm_(same_mesh, limit, norm)
     return norms
 
 
