@@ -21,7 +21,7 @@ from molmopoint.adapters import ADAPTER_NAME
 from molmopoint.data.preferences import PreferenceRecord, read_preferences
 from molmopoint.reward import RowBuilder
 from molmopoint.reward.rows import PromptPart
-from molmopoint.training.precision import autocast, resolve_precision
+from molmopoint.training.precision import autocast, resolve_precision, settle_precision
 from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.reward.finetune import budget_of, new_network, new_trainer
 from molmopoint.training.reward.prepare import PreferencePreparer
@@ -40,7 +40,7 @@ def train(data: Path, folder: Path, changes: list[str]) -> dict[str, float]:
     Returns:
         Scores on the pictures that are held out.
     """
-    recipe = load_recipe(RECIPE, changes)
+    recipe = settle_precision(load_recipe(RECIPE, changes))
     network, builder = new_network(BASE, recipe)
     add_up_first(network.backbone)
     read = read_preferences(data)
@@ -48,7 +48,7 @@ def train(data: Path, folder: Path, changes: list[str]) -> dict[str, float]:
     features = see_pictures(data.parent / "features.pt", read.folder, names, network.backbone, builder)
     parts = split_records(read.records, recipe.data.held_out, recipe.data.seed)
     learned, kept = (SeenPreparer(features, names, part, read.folder, builder, budget_of(recipe)) for part in parts)
-    score = JudgingScore(kept, recipe.scoring.examples, recipe.scoring.batch_size, resolve_precision(recipe.dtype, "cpu"))
+    score = JudgingScore(kept, recipe.scoring.examples, recipe.scoring.batch_size, resolve_precision(recipe.dtype))
     trainer = new_trainer(network, learned, recipe, folder, score, find_processes(recipe, folder))
     trainer.train()
     trainer.load_best()

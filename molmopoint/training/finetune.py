@@ -25,10 +25,11 @@ from molmopoint.training.measuring import count_steps
 from molmopoint.training.optimiser import freeze
 from molmopoint.training.packed_dataset import PackCollator, PackedDataset
 from molmopoint.training.packing import PackingLimits
+from molmopoint.training.precision import resolve_precision, settle_precision
 from molmopoint.training.prepare import ExamplePreparer, rules_of
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.recipe_files import load_recipe
-from molmopoint.training.run import DTYPES, FinetuneResult, Score, name_of, name_of_model, run
+from molmopoint.training.run import FinetuneResult, Score, name_of, name_of_model, run
 from molmopoint.training.run_folder import RunFolder
 from molmopoint.training.sampling import DrawOrder
 from molmopoint.training.scoring import HeldOutScore, can_be_scored
@@ -86,7 +87,8 @@ def finetune(
         CheckpointError: a model that cannot be fine-tuned.
         TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint that cannot be written.
     """
-    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_recipe(model), overrides)
+    given = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_recipe(model), overrides)
+    settings = settle_precision(given)
     if settings.reward is not None:
         raise RecipeError("expected a recipe for pointing, got one with a table [reward]; use finetune-reward, or another recipe")
     return run(PointingTask(settings, model, data, held_out, replay, on_progress), out, log)
@@ -140,7 +142,7 @@ class PointingTask:
         """Points of `generate` against those of the held-out rows, None without any."""
         if not self._rows.score:
             return None
-        return HeldOutScore(self._rows.score, self._backend, self.recipe.scoring, DTYPES[self.recipe.dtype])
+        return HeldOutScore(self._rows.score, self._backend, self.recipe.scoring, resolve_precision(self.recipe.dtype))
 
     def make_trainer(self, network: nn.Module, folder: Path, score: Score | None, processes: Any) -> Any:
         """The trainer on packed rows, with the network made ready."""
@@ -177,7 +179,7 @@ class PointingTask:
     def export(self, network: nn.Module, folder: RunFolder, result: FinetuneResult) -> None:
         """Writes model, adapters and card."""
         adapter = None if self.recipe.lora is None else folder.adapter
-        dtype = DTYPES[self.recipe.dtype]
+        dtype = resolve_precision(self.recipe.dtype)
         export_model(network, self._backend.processor, folder.model, self._card(result), adapter=adapter, dtype=dtype)
 
     def _card(self, result: FinetuneResult) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Precision = Literal["auto", "bfloat16", "float32"]
-"""What a recipe may ask for; "auto" is what `fastest_dtype` says."""
+from molmopoint.training.recipe import Precision, Recipe
 
 _SIDE = 384
 """Side of the timed matrices: large enough that the product is what takes the time, small enough for a few milliseconds."""
@@ -46,6 +45,15 @@ def resolve_precision(precision: Precision, device: str | torch.device | None = 
     if precision == "float32":
         return torch.float32
     raise ValueError(f"expected one of 'auto', 'bfloat16', 'float32', got {precision!r}")
+
+
+def settle_precision(recipe: Recipe) -> Recipe:
+    """The recipe of a run, with the precision that "auto" means on this machine; bfloat16 for one that keeps weights in it."""
+    if recipe.dtype != "auto":
+        return recipe
+    is_bfloat16 = recipe.bf16_weights or fastest_dtype() == torch.bfloat16
+    dtype = "bfloat16" if is_bfloat16 else "float32"
+    return replace(recipe, dtype=dtype)
 
 
 def autocast(device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> torch.autocast:

@@ -66,6 +66,10 @@ Names = Annotated[tuple[Text, ...], _limit("one or more names of layers", bool)]
 Counts = Annotated[tuple[Count, ...], _limit("one or more numbers above 0", bool)]
 
 
+Precision = Literal["auto", "bfloat16", "float32"]
+"""Of the products of a training step, see `precision`."""
+
+
 @dataclass(frozen=True, config=_CHECKED)
 class GroupSettings:
     """One group of parameters.
@@ -294,7 +298,8 @@ class Recipe:
         epochs: passes over the data instead, which may be a part of one.
         accumulation: micro-steps per optimiser step.
         seed: of dropout and of everything but the data.
-        dtype: of the products; weights and optimiser stay float32 unless `bf16_weights`.
+        dtype: of the products; weights and optimiser stay float32 unless `bf16_weights`. "auto" is settled when a run starts: bfloat16
+            where the device computes it, float32 where it would only imitate it.
         bf16_weights: keep frozen weights in bfloat16.
         gradient_checkpointing: compute activations a second time instead of keeping them.
         compile: compile the blocks of both towers.
@@ -308,7 +313,7 @@ class Recipe:
     epochs: PositiveOrNone = 3
     accumulation: Count = 1
     seed: CountOrZero = 6198
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Precision = "auto"
     bf16_weights: Flag = False
     gradient_checkpointing: Flag = True
     compile: Flag = False
@@ -330,7 +335,7 @@ class Recipe:
         if (self.steps is None) == (self.epochs is None):
             given = f"steps {self.steps} and epochs {self.epochs}"
             raise PydanticCustomError(TOGETHER, f"expected steps or epochs, got {given}; set exactly one of them")  # type: ignore[arg-type]
-        if self.bf16_weights and self.dtype != "bfloat16":
+        if self.bf16_weights and self.dtype == "float32":
             remedy = "set bf16_weights=false or the dtype"
             message = f"bf16_weights: expected dtype 'bfloat16' beside it, got {self.dtype!r}; {remedy}"
             raise PydanticCustomError(TOGETHER, message)  # type: ignore[arg-type]

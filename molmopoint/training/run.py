@@ -25,8 +25,6 @@ from molmopoint.training.sources import Rows
 if TYPE_CHECKING:
     from molmopoint.training.trainer import RunTrainer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 Score = Callable[[nn.Module], dict[str, float]]
 """Scores of a model on what is held out, by name."""
 

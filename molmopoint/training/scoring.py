@@ -24,6 +24,7 @@ from molmopoint.data.records import Record, to_pixels
 from molmopoint.errors import MolmoPointError
 from molmopoint.metrics import MatchScores, match_nearby, match_points
 from molmopoint.points import Points
+from molmopoint.training.precision import autocast
 from molmopoint.training.recipe import Scoring
 from molmopoint.training.run_checkpoints import standard_error
 from molmopoint.training.sources import Source
@@ -145,7 +146,7 @@ class HeldOutScore:
     @contextlib.contextmanager
     def _precision(self, model: nn.Module) -> Iterator[None]:
         device = next(model.parameters()).device.type
-        with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
+        with autocast(device, self.dtype):
             yield
 
 

@@ -43,6 +43,7 @@ from molmopoint.errors import RecipeError, TrainingError
 from molmopoint.training.metrics import RunLog, peak_flops
 from molmopoint.training.optimiser import build_optimiser, build_schedule, clip_groups
 from molmopoint.training.packed_dataset import ORIGINS, PROGRESS, RunDataset
+from molmopoint.training.precision import resolve_precision
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.recipe_files import recipe_to_dict
 from molmopoint.training.run_checkpoints import (
@@ -139,7 +140,7 @@ def training_arguments(recipe: Recipe, out: Path, steps: int) -> TrainingArgumen
         per_device_train_batch_size=recipe.data.rows,
         gradient_accumulation_steps=recipe.accumulation,
         seed=recipe.seed,
-        bf16=recipe.dtype == "bfloat16",
+        bf16=resolve_precision(recipe.dtype) == torch.bfloat16,
         max_grad_norm=0.0,  # the groups have limits of their own, see `_Steps.on_pre_optimizer_step`
         logging_strategy="steps",
         logging_steps=recipe.logging.every,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from molmopoint.errors import RecipeError
 from molmopoint.training import precision
+from molmopoint.training.recipe_files import load_recipe
+from molmopoint.training.trainer import training_arguments
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +64,18 @@ def test_a_named_precision_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     with pytest.raises(ValueError, match="expected one of 'auto', 'bfloat16', 'float32', got 'half'"):
         precision.resolve_precision("half", "cpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("speedup", "expected"), [(4.2, "bfloat16"), (0.2, "float32")])
+def test_recipes_settle_on_what_is_quicker(speedup: float, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(precision, "_default_kind", lambda: "cpu")
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda: speedup)
+    recipe = load_recipe("nano")
+    assert recipe.dtype == "auto" and precision.settle_precision(recipe).dtype == expected
+    assert training_arguments(recipe, tmp_path, 3).bf16 == (expected == "bfloat16")
+    named = load_recipe("nano", ["dtype=float32"])
+    assert precision.settle_precision(named) is named
+    # Weights that are kept in bfloat16 cannot be multiplied in float32.
+    assert precision.settle_precision(load_recipe("lora")).dtype == "bfloat16"
+    with pytest.raises(RecipeError, match="bf16_weights"):
+        load_recipe("lora", ["dtype=float32"])

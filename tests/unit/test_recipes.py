@@ -45,7 +45,7 @@ def test_published_stages_have_their_values(name: str):
     assert {group.clip for group in groups} == {1.0}
     adam = recipe.optimiser
     assert (adam.betas, adam.eps, adam.weight_decay, adam.floor) == ((0.9, 0.95), 1e-6, 0, 0.1)
-    assert (recipe.z_loss, recipe.residual_dropout, recipe.seed, recipe.dtype) == (1e-4, 0.1, 6198, "bfloat16")
+    assert (recipe.z_loss, recipe.residual_dropout, recipe.seed, recipe.dtype) == (1e-4, 0.1, 6198, "auto")
     assert (recipe.steps, recipe.epochs, recipe.lora) == (wanted["steps"], None, None)
     data = recipe.data
     assert (data.rows, data.rows * recipe.accumulation) == (wanted["rows"], wanted["batch"])
@@ -107,7 +107,7 @@ def test_the_default_recipe_depends_on_the_model():
         (["groups.vit=5e-6"], r"groups\.vit: expected a table of settings, got 5e-06"),
         (["optimiser.betas=[0.9]"], r"optimiser\.betas: expected 2 values, got \[0\.9\]"),
         (["logging.to=[3]"], r"logging\.to\[0\]: expected text, got 3"),
-        (["dtype=int8"], r"dtype: expected one of 'bfloat16', 'float32', got 'int8'"),
+        (["dtype=int8"], r"dtype: expected one of 'auto', 'bfloat16', 'float32', got 'int8'"),
         (["data.stage=sft"], r"data\.stage: expected one of 'pretraining'"),
         (["groups.vit.clip=0"], r"groups\.vit\.clip: expected a number above 0, got 0"),
         (["data.replay=1.0"], r"data\.replay: expected a part from 0 to below 1, got 1\.0"),

@@ -23,13 +23,14 @@ from molmopoint.files import write_text_whole
 from molmopoint.reward import RewardModel, RewardSettings, RowBuilder
 from molmopoint.reward.files import load_processor
 from molmopoint.training.export import model_card
+from molmopoint.training.precision import resolve_precision, settle_precision
 from molmopoint.training.recipe import Recipe
 from molmopoint.training.recipe_files import load_recipe, recipe_names
 from molmopoint.training.reward.dataset import MODALITIES, ModalityOrder, PreferenceDataset, modality_of
 from molmopoint.training.reward.objective import make_reward_trainable, reward_section, reward_trainer
 from molmopoint.training.reward.prepare import Budget, PreferenceCollator, PreferencePreparer
 from molmopoint.training.reward.scoring import JudgingScore
-from molmopoint.training.run import DTYPES, FinetuneResult, Score, name_of, name_of_model, run
+from molmopoint.training.run import FinetuneResult, Score, name_of, name_of_model, run
 from molmopoint.training.run_folder import RunFolder
 from molmopoint.training.sources import OnProgress, Rows, no_progress, split_records
 from molmopoint.training.start import load_network
@@ -65,7 +66,8 @@ def finetune_reward(
         CheckpointError: a model that cannot be fine-tuned.
         TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint that cannot be written.
     """
-    settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_reward_recipe(model), overrides)
+    given = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_reward_recipe(model), overrides)
+    settings = settle_precision(given)
     reward_section(settings)
     return run(JudgingTask(settings, model, data, held_out, on_progress), out, log)
 
@@ -137,7 +139,7 @@ class JudgingTask:
             return None
         scoring = self.recipe.scoring
         preparer = self._preparer(self._kept)
-        return JudgingScore(preparer, scoring.examples, scoring.batch_size, DTYPES[self.recipe.dtype])
+        return JudgingScore(preparer, scoring.examples, scoring.batch_size, resolve_precision(self.recipe.dtype))
 
     def make_trainer(self, network: Any, folder: Path, score: Score | None, processes: Any) -> RunTrainer:
         """The trainer on lists of answers."""

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.processing.rows import Row, collate
+from molmopoint.training.precision import autocast
 from molmopoint.training.reward.dataset import modality_of
 from molmopoint.training.reward.losses import ABSENT, is_right, margins
 from molmopoint.training.reward.prepare import PreferencePreparer
@@ -94,7 +95,7 @@ class JudgingScore:
         was_training = model.training
         model.eval()
         try:
-            with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+            with autocast(device.type, self.dtype):
                 return model(**{name: tensor.to(device) for name, tensor in batch.items()}).scores.float().cpu()
         finally:
             model.train(was_training)
