@@ -41,10 +41,11 @@ class Ground:
 def draw_ground(rng: np.random.Generator, height: int, width: int, part: str) -> Ground:
     """A ground of the training or the test part ("train", "test")."""
     pattern = PATTERNS[part][int(rng.integers(len(PATTERNS[part])))]
-    tint = np.array(TINTS[part][int(rng.integers(len(TINTS[part])))], dtype=np.int32) + rng.integers(-_JITTER, _JITTER + 1, size=3)
+    tint = np.array(TINTS[part][int(rng.integers(len(TINTS[part])))], dtype=np.int32)
+    tint = tint + rng.integers(-_JITTER, _JITTER + 1, size=3)
     depth = int(rng.integers(*_DEPTH)) if pattern != "plain" else 0
     ends = np.clip(np.stack([tint - depth, tint + depth]), 0, 255).astype(np.int32)
-    share = _share(rng, pattern, height, width)[:, :, None]
+    share = _share(rng, pattern, height, width)[:, :, None]  # (height, width, 1)
     picture = (ends[0] * (64 - share) + ends[1] * share) // 64
     grain = int(rng.integers(0, 7))
     picture = picture + rng.integers(-grain, grain + 1, size=picture.shape, dtype=np.int32)
@@ -53,29 +54,36 @@ def draw_ground(rng: np.random.Generator, height: int, width: int, part: str) ->
 
 def _share(rng: np.random.Generator, pattern: str, height: int, width: int) -> np.ndarray:
     """(height, width) int32 from 0 to 64: how much of the second colour stands where."""
-    down, across = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
+    down = np.arange(height, dtype=np.int32)[:, None]
+    across = np.arange(width, dtype=np.int32)[None, :]
     if pattern == "plain":
         return np.zeros((height, width), dtype=np.int32)
     if pattern == "graded":
         slope = rng.integers(-4, 5, size=2)
         ramp = slope[0] * down + slope[1] * across
-        return (64 * (ramp - ramp.min()) // max(int(ramp.max() - ramp.min()), 1)).astype(np.int32)
+        ramp = ramp - ramp.min()
+        return (64 * ramp // max(int(ramp.max()), 1)).astype(np.int32)
     period = int(rng.integers(10, 31))
     if pattern == "stripes":
         slope = rng.integers(-2, 3, size=2)
-        return (64 * ((slope[0] * down + (slope[1] or 1) * across) // period % 2)).astype(np.int32)
+        # A slope of 0 would make no stripes.
+        ramp = slope[0] * down + (slope[1] or 1) * across
+        return (64 * (ramp // period % 2)).astype(np.int32)
     if pattern == "checks":
         return 64 * ((down // period + across // period) % 2)
     if pattern == "dots":
-        high, low = down % period - period // 2, across % period - period // 2
+        high = down % period - period // 2
+        low = across % period - period // 2
         return np.where(16 * (high * high + low * low) <= period * period, 64, 0).astype(np.int32)
     return _clouds(rng, period, down, across)
 
 
 def _clouds(rng: np.random.Generator, period: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
     """Random levels at the corners of a grid, blended linearly between them."""
-    corners = rng.integers(0, 65, size=(down.size // period + 2, across.size // period + 2)).astype(np.int32)
-    row, col, below, right = down // period, across // period, down % period, across % period
+    rows, cols = down.size // period + 2, across.size // period + 2
+    corners = rng.integers(0, 65, size=(rows, cols)).astype(np.int32)
+    row, below = np.divmod(down, period)
+    col, right = np.divmod(across, period)
     upper = corners[row, col] * (period - right) + corners[row, col + 1] * right
     lower = corners[row + 1, col] * (period - right) + corners[row + 1, col + 1] * right
     return (upper * (period - below) + lower * below) // (period * period)

@@ -33,20 +33,29 @@ def score(folder: Path, model: str, batch_size: int = 25) -> dict[str, float]:
     for start in track(range(0, len(records), batch_size), "pointing"):
         asked = records[start : start + batch_size]
         answers = ask(pointer, folder, asked, batch_size)
-        results += [match_points(answer.points.xy, masks_of(folder, record)) for answer, record in zip(answers, asked, strict=True)]
-    present = [result for result in results if result.num_targets]
+        for answer, record in zip(answers, asked, strict=True):
+            results.append(match_points(answer.points.xy, masks_of(folder, record)))
+    f1 = np.array([result.f1 for result in results])
+    exact = np.array([result.exact_count for result in results])
+    is_present = np.array([result.num_targets > 0 for result in results])
     return {
         "pictures": len(results),
-        "f1": float(np.mean([result.f1 for result in results])),
-        "exact_count": float(np.mean([result.exact_count for result in results])),
-        "f1_where_present": float(np.mean([result.f1 for result in present])) if present else float("nan"),
+        "f1": float(f1.mean()),
+        "exact_count": float(exact.mean()),
+        "f1_where_present": float(f1[is_present].mean()) if is_present.any() else float("nan"),
     }
 
 
 def ask(pointer: Any, folder: Path, records: list[Record], batch_size: int = 25) -> list[Any]:
     """Answers of a model to the label of each row, about its picture."""
-    pictures = [open_picture(folder / str(record.images[0])).convert("RGB") for record in records]
-    return pointer.point_batch(pictures, [f"the {record.label}" for record in records], batch_size=batch_size, max_new_tokens=200)
+    pictures = [picture_of(folder, record) for record in records]
+    requests = [f"the {record.label}" for record in records]
+    return pointer.point_batch(pictures, requests, batch_size=batch_size, max_new_tokens=200)
+
+
+def picture_of(folder: Path, record: Record) -> Image.Image:
+    """The picture of a row."""
+    return open_picture(folder / str(record.images[0])).convert("RGB")
 
 
 def masks_of(folder: Path, record: Record) -> list[np.ndarray]:
@@ -68,14 +77,17 @@ def compare(learned: dict[Path, str], before: str, index: int) -> Image.Image:
         before: the model they started from.
         index: which of the test pictures with two or more targets to show.
     """
-    width, height = len(learned) * (_SIDE + _GAP) + _GAP, 2 * (_SIDE + _CAPTION + _GAP) + _GAP
+    width = len(learned) * (_SIDE + _GAP) + _GAP
+    height = 2 * (_SIDE + _CAPTION + _GAP) + _GAP
     sheet = Image.new("RGB", (width, height), (250, 250, 250))
     pen = ImageDraw.Draw(sheet)
     for column, (folder, model) in enumerate(learned.items()):
-        record = [row for row in read_records(folder / "test.jsonl") if len(row.points or ()) > 1][index]
+        several = [record for record in read_records(folder / "test.jsonl") if len(record.points or ()) > 1]
+        record = several[index]
+        picture = picture_of(folder, record).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+        left = _GAP + column * (_SIDE + _GAP)
         for row, (when, name) in enumerate((("before", before), ("after", model))):
-            left, top = _GAP + column * (_SIDE + _GAP), _GAP + row * (_SIDE + _CAPTION + _GAP)
-            picture = open_picture(folder / str(record.images[0])).convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+            top = _GAP + row * (_SIDE + _CAPTION + _GAP)
             answer = molmopoint.load(name).point(picture, f"the {record.label}", max_new_tokens=200)
             sheet.paste(cast(Image.Image, answer.draw()), (left, top + _CAPTION))
             pen.text((left, top), f'"the {record.label}", {when}', fill=(30, 30, 30), font_size=16)
