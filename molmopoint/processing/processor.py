@@ -121,7 +121,8 @@ class MolmoPointProcessor(Molmo2Processor):
         Raises:
             ProcessingError: the tokenizer has no such token.
         """
-        if (start := self._id_of_place(0)) is None:
+        start = self._id_of_place(0)
+        if start is None:
             raise ProcessingError("expected a tokenizer with <POINT_0> to read points, got one without; take that of a MolmoPoint model")
         return start
 
@@ -137,7 +138,8 @@ class MolmoPointProcessor(Molmo2Processor):
         """Settings of a folder or repository; where a model's config.json lies beside them, it alone decides `patch_location`."""
         settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         config = _stored_config(pretrained_model_name_or_path, **kwargs)
-        settings |= {"patch_location": config["patch_location"]} if "patch_location" in config else {}
+        if "patch_location" in config:
+            settings["patch_location"] = config["patch_location"]
         return settings, unused
 
     @classmethod
@@ -152,7 +154,8 @@ class MolmoPointProcessor(Molmo2Processor):
         path = pretrained_model_name_or_path
         kwargs.pop("trust_remote_code", None)
         settings, unused = cls.get_processor_dict(path, **kwargs)
-        image, video = (part.from_pretrained(path, **kwargs) for part in (MolmoPointImageProcessor, MolmoPointVideoProcessor))
+        image = MolmoPointImageProcessor.from_pretrained(path, **kwargs)
+        video = MolmoPointVideoProcessor.from_pretrained(path, **kwargs)
         with running_no_code(path):
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **kwargs)
         return cls.from_args_and_dict([image, video, tokenizer], settings, **unused)
@@ -193,10 +196,12 @@ class MolmoPointProcessor(Molmo2Processor):
         if "padding" not in (kwargs.get("text_kwargs") or {}):
             kwargs.setdefault("padding", True)
         merged = self._settings_of_call(kwargs)
-        pictures, picture_texts = self._see_pictures(samples, merged["images_kwargs"])
-        clips, clip_texts = self._see_clips(samples, merged["videos_kwargs"])
+        pictures, picture_texts = self._encode_pictures(samples, merged["images_kwargs"])
+        clips, clip_texts = self._encode_clips(samples, merged["videos_kwargs"])
         tables = self._tables(samples, pictures, clips)
-        metadata = [tables.metadata(row) for row in range(len(samples.texts))] if return_pointing_metadata or earlier_points else []
+        metadata: list[PointingMetadata] = []
+        if return_pointing_metadata or earlier_points:
+            metadata = [tables.metadata(row) for row in range(len(samples.texts))]
 
         text_kwargs = merged["text_kwargs"]
         return_types = text_kwargs.pop("return_mm_token_type_ids", merged.get("return_mm_token_type_ids", True))
@@ -210,15 +215,18 @@ class MolmoPointProcessor(Molmo2Processor):
             output["mm_token_type_ids"] = self.create_mm_token_type_ids(output["input_ids"])
         if return_offsets:
             output["text_replacement_offsets"] = offsets
-        if any(opened := [prompt.endswith(LIST_OPENING) for prompt in samples.texts]):
-            output["open_list"] = opened
+        has_open_list = [prompt.endswith(LIST_OPENING) for prompt in samples.texts]
+        if any(has_open_list):
+            output["open_list"] = has_open_list
         if any(selections):
             output["selection_ids"] = self._placed(output["input_ids"], selections)
         if return_pointing_metadata:
             for known in metadata:
                 self.check_places(known.num_patches, known.num_slots)
             output["pointing_metadata"] = metadata
-        hidden = {"patch_maps", "image_sizes"} | (set() if kwargs.get("return_metadata") else {"video_metadata"})
+        hidden = {"patch_maps", "image_sizes"}
+        if not kwargs.get("return_metadata"):
+            hidden.add("video_metadata")
         output |= {name: value for name, value in (pictures | clips).items() if name not in hidden}
         skip = [*self.skip_tensor_conversion, "pointing_metadata"]
         return BatchFeature(output, tensor_type=text_kwargs.get("return_tensors"), skip_tensor_conversion=skip)
@@ -237,8 +245,8 @@ class MolmoPointProcessor(Molmo2Processor):
         placeholders = self.image_token * len(images) + self.video_token * len(videos)
         samples = sort_by_sample(placeholders, [list(images)], [list(videos)], self.image_token, self.video_token)
         merged = self._settings_of_call({**settings, "return_tensors": "pt"})
-        pictures, picture_texts = self._see_pictures(samples, merged["images_kwargs"])
-        clips, clip_texts = self._see_clips(samples, merged["videos_kwargs"])
+        pictures, picture_texts = self._encode_pictures(samples, merged["images_kwargs"])
+        clips, clip_texts = self._encode_clips(samples, merged["videos_kwargs"])
         metadata = self._tables(samples, pictures, clips).metadata(0)
         seen = pictures | clips
         names = [name for pair in PIXELS_OF.values() for name in pair if name in seen]
@@ -323,7 +331,10 @@ class MolmoPointProcessor(Molmo2Processor):
         pieces = text.split(placeholder)  # user text is escaped, so every placeholder is the template's
         if len(pieces) - 1 != len(spans):
             raise ProcessingError(f"expected a chat template with a placeholder for each of {len(spans)} pictures, got {len(pieces) - 1}")
-        ids = text_escaper(self.tokenizer).encode(pieces[0] + "".join(span + piece for span, piece in zip(spans, pieces[1:], strict=True)))
+        expanded = [pieces[0]]
+        for span, piece in zip(spans, pieces[1:], strict=True):
+            expanded += [span, piece]
+        ids = text_escaper(self.tokenizer).encode("".join(expanded))
         if not selected:
             return ids, [NO_SELECTION] * len(ids)
         return ids, self._placed([ids], [selected])[0].tolist()
@@ -384,14 +395,14 @@ class MolmoPointProcessor(Molmo2Processor):
     def _opened(self, prompt: str) -> str:
         return prompt if prompt.startswith(self.opening) else self.opening + prompt
 
-    def _see_pictures(self, samples: Samples, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def _encode_pictures(self, samples: Samples, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         pictures = samples.all_pictures
         if not pictures:
             return {}, []
         seen = dict(self.image_processor(pictures, **(kwargs | {"return_pointing_metadata": True})))
         return seen, [self.replace_image_token(seen, i) for i in range(len(pictures))]
 
-    def _see_clips(self, samples: Samples, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def _encode_clips(self, samples: Samples, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         clips = samples.all_clips
         if not clips:
             return {}, []
@@ -416,9 +427,13 @@ class MolmoPointProcessor(Molmo2Processor):
             return prompts, []
         if len(earlier) != len(prompts):
             raise ProcessingError(f"expected earlier_points for each of {len(prompts)} samples, got {len(earlier)} lists; pass [] for none")
-        rows = zip(prompts, earlier, metadata, strict=True)
-        written = [self._with_lists(prompt, lists, known) for prompt, lists, known in rows]
-        return [prompt for prompt, _ in written], [selected for _, selected in written]
+        texts = []
+        selections = []
+        for prompt, lists, known in zip(prompts, earlier, metadata, strict=True):
+            text, selected = self._with_lists(prompt, lists, known)
+            texts.append(text)
+            selections.append(selected)
+        return texts, selections
 
     def _with_lists(self, prompt: str, earlier: Sequence[EarlierPoints], metadata: PointingMetadata) -> tuple[str, list[int]]:
         """The rendered prompt of a sample with its earlier point lists, and what their grounding tokens select."""
