@@ -1,11 +1,11 @@
-"""What a benchmark is: where its data lies, how it asks, how an answer is judged, and what its table looks like.
+"""What a benchmark is: where its data lies, how it asks, how an answer is scored, what its table looks like.
 
-A benchmark is one file in `tasks/` with one class. The runner, stored predictions, reports and the gallery know nothing about
-single benchmarks; they use only what stands here.
+A benchmark is one class in one file of `benchmarks/`. The runner, stored predictions, reports and the gallery
+know nothing about single benchmarks; they use only what stands here.
 
-    items = benchmark.read(folder)              every item, and what is missing and why
-    answer = pointer.point(item.images, item.prompt, **benchmark.asking.options())
-    scores = benchmark.judge(item, Answer(...), rule="official")        {"correct": 1.0}
+    items = benchmark.read(folder)              # every item, and what is missing and why
+    result = pointer.point(item.images, item.prompt, **benchmark.generation.point_options())
+    scores = benchmark.score(item, ParsedAnswer(...), rule="official")        # {"correct": 1.0}
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from molmopoint.eval.passes import ScoredPass
+from molmopoint.errors import EvaluationError
 from molmopoint.video import SampleMode
 
 CUT_LIST = "coordinates as text without their closing quote are no points"
@@ -27,9 +27,12 @@ CUT_LIST = "coordinates as text without their closing quote are no points"
 Need = Literal["points", "scores"]
 """What a benchmark asks a model for: to point, or to score responses."""
 
+ItemScores = dict[str, float]
+"""Numbers of one item, by metric."""
+
 
 @dataclass(frozen=True)
-class Source:
+class DatasetSource:
     """Where the data is published.
 
     Attributes:
@@ -50,19 +53,21 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Asking:
+class GenerationSettings:
     """How the model is asked.
 
     Attributes:
         max_new_tokens: of an answer; 0 where responses are scored and nothing is written.
         single: exactly one point.
-        max_crops: per picture; None as the processor says, or `least_crops`.
-        least_crops: crops per picture where `max_crops` is None and the processor says fewer.
-        template: prompt template of benchmarks that only name things; None as the item's prompt is, sent as `"{}"`.
+        max_crops: per picture; None as the processor says, or `min_crops`.
+        min_crops: crops per picture where `max_crops` is None and the processor says fewer.
+        template: prompt template of benchmarks that only name things; None as the item's prompt is, sent as
+            `"{}"`.
         fps: frames per second of clips; in mode `fps` the lowest rate.
         max_frames: of clips.
-        sample_mode: which frames of clips: `uniform_last_frame`, or `fps`, the highest rate up to 10 frames a second that is a
-            multiple of `fps` and divides that of the clip, without the last moment. See `molmopoint.video.sample_times`.
+        sample_mode: which frames of clips: `uniform_last_frame`, or `fps`, the highest rate up to 10 frames a
+            second that is a multiple of `fps` and divides that of the clip, without the last moment. See
+            `molmopoint.video.sample_times`.
         orders: in how many orders responses are scored; None for as many as there are responses.
         steerable: of Point-Bench, how a question tells the point it refers to; see there.
     """
@@ -75,13 +80,22 @@ class Asking:
     max_frames: int = 384
     orders: int | None = None
     sample_mode: SampleMode = "uniform_last_frame"
-    least_crops: int | None = None
+    min_crops: int | None = None
     steerable: Literal["none", "text", "drawn"] | None = None
+
+    def point_options(self) -> dict[str, Any]:
+        """Arguments of `Pointer.point` and `Pointer.point_batch`."""
+        return {
+            "template": self.template or "{}",
+            "max_new_tokens": self.max_new_tokens,
+            "single": self.single,
+            "max_crops": self.max_crops,
+        }
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A clip to ask about.
+class VideoSegment:
+    """A video, or a part of one, to ask about.
 
     Attributes:
         path: a video file or a folder of frames.
@@ -105,10 +119,11 @@ class Item:
         prompt: what is asked, ready to be sent.
         images: files of the pictures; empty for clips.
         clip: the clip; None for pictures.
-        truth: what the benchmark needs to judge an answer; for nobody else's eyes.
-        categories: value per way of grouping, such as {"group": "CAD", "ui_type": "icon"}; several values where an item is in
-            several groups.
-        cluster: items of one cluster are not independent (same picture, same video); intervals resample clusters.
+        truth: what the benchmark needs to score an answer; for nobody else's eyes.
+        categories: value per way of grouping, such as {"group": "CAD", "ui_type": "icon"}; several values
+            where an item is in several groups.
+        cluster: items of one cluster are not independent (same picture, same video); intervals resample
+            clusters.
         image_sizes: (width, height) of the displayed pictures or of the clip, where the data says so.
         responses: to the prompt, to be scored; empty where the model answers itself.
     """
@@ -116,7 +131,7 @@ class Item:
     item_id: str
     prompt: str
     images: tuple[Path, ...] = ()
-    clip: Clip | None = None
+    clip: VideoSegment | None = None
     truth: Any = None
     categories: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     cluster: str = ""
@@ -126,7 +141,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Missing:
-    """An item that cannot be asked or judged. It is counted and listed, never dropped.
+    """An item that cannot be asked or scored. It is counted and listed, never dropped.
 
     Attributes:
         item_id: of the item.
@@ -154,8 +169,21 @@ class Items:
     warnings: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ScoredPass:
+    """One look of a reward model at all responses of an item. Letter: N responses.
+
+    Attributes:
+        order: (N,) the response in each slot, counted from 0 as the data has them.
+        scores: (N,) by response, not by slot; higher is better.
+    """
+
+    order: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
-class Answer:
+class ParsedAnswer:
     """What a model said about an item, whoever stored it.
 
     Attributes:
@@ -183,14 +211,16 @@ class Answer:
     def __len__(self) -> int:
         return len(self.xy)
 
-    def as_reference_reads(self) -> Answer:
-        """Without the points of a list that was cut before its closing quote, of which the reference reads nothing."""
+    def as_reference_reads(self) -> ParsedAnswer:
+        """Without the points of a list that was cut before its closing quote, of which the reference reads
+        nothing.
+        """
         kept = slice(self.closed)
         return replace(self, xy=self.xy[kept], group=self.group[kept], object_id=self.object_id[kept])
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class ShownTarget:
     """Something to point at, as the gallery draws it.
 
     Attributes:
@@ -214,7 +244,7 @@ class ShownTruth:
         size: (width, height) that the pixels belong to; None if those of the displayed picture.
     """
 
-    targets: tuple[Target, ...] = ()
+    targets: tuple[ShownTarget, ...] = ()
     count: int | None = None
     size: tuple[int, int] | None = None
 
@@ -239,10 +269,11 @@ class Metric:
     """A number of the table.
 
     Attributes:
-        name: key of what `judge` returns.
+        name: key of what `score` returns.
         kind: "binary" gets a Wilson interval, "mean" a bootstrap over clusters.
         title: in tables.
-        given: name of another 0/1 key; only items where it is 1 count (recall over answered ones and the like).
+        given: name of another 0/1 key; only items where it is 1 count (recall over answered ones and the
+            like).
     """
 
     name: str
@@ -260,24 +291,24 @@ class Benchmark(ABC):
         title: as its authors write it, with the paper.
         version: of this file's rules; raise it when scores may change.
         source: where the data is.
-        asking: how the model is asked.
-        rules: ways of judging, the default first; one name if there is only one.
-        headline: (metric, category of the macro mean or None for the mean over all items) of the one number people quote; see
-            `headline_of` where rules differ in it.
+        generation: how the model is asked.
+        rules: ways of scoring, the default first; one name if there is only one.
+        headline: (metric, category of the macro mean or None for the mean over all items) of the one number
+            people quote; see `headline_of` where rules differ in it.
         metrics: of the table, the headline first.
         views: groupings of the table.
-        shares: numbers of `judge` whose means stand below the table.
+        shares: numbers of `score` whose means stand below the table.
         expects_one: whether more than one point is reported as a fault of the answer.
         flaws: names of the reference's flaws that `ref_compat` repeats.
-        settings: fields of `Asking` that only this benchmark knows.
+        own_settings: fields of `GenerationSettings` that only this benchmark knows.
     """
 
     name: ClassVar[str]
     needs: ClassVar[Need] = "points"
     title: ClassVar[str]
     version: ClassVar[int] = 1
-    source: ClassVar[Source]
-    asking: ClassVar[Asking]
+    source: ClassVar[DatasetSource]
+    generation: ClassVar[GenerationSettings]
     rules: ClassVar[tuple[str, ...]]
     headline: ClassVar[tuple[str, str | None]]
     metrics: ClassVar[tuple[Metric, ...]]
@@ -285,7 +316,7 @@ class Benchmark(ABC):
     shares: ClassVar[tuple[str, ...]] = ()
     expects_one: ClassVar[bool] = False
     flaws: ClassVar[tuple[str, ...]] = ()
-    settings: ClassVar[tuple[str, ...]] = ()
+    own_settings: ClassVar[tuple[str, ...]] = ()
 
     def headline_of(self, rule: str) -> tuple[str, str | None]:
         """The headline by one rule."""
@@ -295,8 +326,9 @@ class Benchmark(ABC):
     def read(self, folder: Path) -> Items:
         """Every item of the data in its published layout, masks included; pictures and clips are not opened.
 
-        Items name the files of their pictures whether they are there or not: the runner sorts out those that are missing, and
-        stored answers are judged without them.
+        Items name the files of their pictures whether they are there or not: the runner sorts out those that
+            are missing, and
+        stored answers are scored without them.
 
         Args:
             folder: as downloaded.
@@ -305,13 +337,27 @@ class Benchmark(ABC):
             EvaluationError: the folder is not this benchmark's; the message says which files were expected.
         """
 
-    def asked_with(self, items: Items, asking: Asking, rule: str, folder: Path) -> Items:
+    def write_fixture(self, folder: Path, rng: np.random.Generator) -> None:
+        """Writes a few made items in the published layout, with the faults that the real data has.
+
+        With it the whole path can be tried without a download: `molmopoint eval NAME --data fixture`.
+
+        Args:
+            folder: new and empty.
+            rng: decides everything that is drawn by chance.
+
+        Raises:
+            EvaluationError: the benchmark has no made items.
+        """
+        raise EvaluationError(f"expected made items for {self.name}, got none; pass a folder with --data")
+
+    def apply_settings(self, items: Items, settings: GenerationSettings, rule: str, folder: Path) -> Items:
         """The items as they are asked with some settings, where these change a prompt or a picture.
 
         Args:
             items: of `read`.
-            asking: how the model is asked.
-            rule: one of `rules`, by which the answers will be judged.
+            settings: how the model is asked.
+            rule: one of `rules`, by which the answers will be scored.
             folder: of the data.
 
         Raises:
@@ -320,39 +366,53 @@ class Benchmark(ABC):
         return items
 
     @abstractmethod
-    def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+    def score(self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False) -> ItemScores:
         """Numbers of one item, by metric name. A pure function; needs no picture.
 
         Args:
             item: of this benchmark.
-            answer: to it. An item whose model or media failed is not judged by this; it is wrong.
+            answer: to it. An item whose model or media failed does not come here; it is wrong.
             rule: one of `rules`.
             ref_compat: repeat the reference's flaws, named in `flaws`.
         """
 
-    def judge_together(  # noqa: B027 - most benchmarks judge every item alone
-        self, items: Sequence[Item], answers: Mapping[str, Answer], scores: dict[str, dict[str, float]], rule: str
+    def score_together(  # noqa: B027 - most benchmarks score every item alone
+        self,
+        items: Sequence[Item],
+        answers: Mapping[str, ParsedAnswer],
+        scores: dict[str, ItemScores],
+        rule: str,
     ) -> None:
         """Adds numbers to `scores` that take several items, such as "all pairs of a question right".
 
         Args:
             items: that were asked.
             answers: by item id; items whose model or media failed have none.
-            scores: what `judge` said, by item id.
+            scores: what `score` said, by item id.
             rule: one of `rules`.
         """
 
     def shown_truth(self, item: Item) -> ShownTruth | None:
-        """What the gallery draws as the right answer, and measures distances to; None where there is nothing to draw.
+        """What the gallery draws as the right answer, and measures distances to; None where nothing can be
+        drawn.
 
-        It has no part in judging. `layouts.outlines` makes outlines of boxes and masks.
+        It has no part in scoring. `molmopoint.eval.outlines` makes outlines of boxes and masks.
         """
         return None
 
 
-def judge_all(
-    benchmark: Benchmark, items: Sequence[Item], answers: Mapping[str, Answer], rule: str, *, ref_compat: bool = False
-) -> dict[str, dict[str, float]]:
-    """Numbers of every item, by id; an item without an answer is judged with an empty one."""
-    nothing = Answer(np.empty((0, 2)), np.empty(0), np.empty(0, dtype=np.int64))
-    return {item.item_id: benchmark.judge(item, answers.get(item.item_id, nothing), rule, ref_compat=ref_compat) for item in items}
+def score_items(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    answers: Mapping[str, ParsedAnswer],
+    rule: str,
+    *,
+    ref_compat: bool = False,
+) -> dict[str, ItemScores]:
+    """Numbers of every item, by id; an item without an answer is scored with an empty one."""
+    nothing = ParsedAnswer(np.empty((0, 2)), np.empty(0), np.empty(0, dtype=np.int64))
+    scores = {}
+    for item in items:
+        answer = answers.get(item.item_id, nothing)
+        scores[item.item_id] = benchmark.score(item, answer, rule, ref_compat=ref_compat)
+    return scores

@@ -1,11 +1,14 @@
-"""Our models in lmms-eval, so that its list of tasks runs too: `lmms-eval --model molmopoint --model_args pretrained=nano`.
+"""Our models in lmms-eval, so that its list of tasks runs too: `lmms-eval --model molmopoint --model_args
+pretrained=nano`.
 
-Its tasks read points from text, and the text of a grounding-token model has none, so points become text here: shares of the
-width and height between 0 and 1, in the form that the task reads. Tasks that ask for coordinates in words ("output exactly one
-click point as [x, y] ...") get the bare instruction instead, because our models point rather than write; `prompt=task` sends the
-words of the task. Installed packages are found through the entry point group `lmms_eval.models`, whose target is `manifest`.
+Its tasks read points from text, and the text of a grounding-token model has none, so points become text here:
+shares of the width and height between 0 and 1, in the form that the task reads. Tasks that ask for
+coordinates in words ("output exactly one click point as [x, y] ...") get the bare instruction instead,
+because our models point rather than write; `prompt=task` sends the words of the task. Installed packages are
+found through the entry point group `lmms_eval.models`, whose target is `manifest`.
 
-lmms-eval is imported by the functions that it calls itself; nothing here needs it. Written for its version 0.7.
+lmms-eval is imported by the functions that it calls itself; nothing here needs it. Written for its version
+0.7.
 """
 
 from __future__ import annotations
@@ -96,7 +99,8 @@ FORMS: Mapping[str, Form] = {
     "countbenchqa": Form(as_count),
     "pixmo_count": Form(as_count),
 }
-"""By task. Parts of RefSpatial are tasks of their own ("refspatial_unseen_json"); other tasks are answered in words."""
+"""By task. Parts of RefSpatial are tasks of their own ("refspatial_unseen_json"); other tasks are answered in
+words."""
 
 
 def form_of(task: str) -> Form:
@@ -129,8 +133,8 @@ def question_of(arguments: Sequence[Any], task_rows: Mapping[str, Any], *, bare:
     """Reads a request.
 
     Args:
-        arguments: of an lmms-eval instance: words, generation settings, function from a row to its media, number of the row, task,
-            and split.
+        arguments: of an lmms-eval instance: words, generation settings, function from a row to its media,
+            number of the row, task, and split.
         task_rows: rows by task, split and number, as lmms-eval hands them to models.
         bare: send the bare instruction where the task has one.
 
@@ -190,7 +194,9 @@ _CLASS = "MolmoPointForLmmsEval"
 
 @cache
 def _model_class() -> type:
-    """The class that lmms-eval makes; its base class is lmms-eval's, so it can only be made where that is installed."""
+    """The class that lmms-eval makes; its base class is lmms-eval's, so it can only be made where that is
+    installed.
+    """
     try:
         base: Any = import_module("lmms_eval.api.model").lmms
     except ImportError as error:

@@ -1,11 +1,11 @@
-"""A benchmark of your own is one file with one class: where the data is, how to ask, how to judge.
+"""A benchmark of your own is one file with one class: where the data is, how to ask, how to score.
 
     python examples/write_a_benchmark.py shapes                                  # makes a little data to try it with
     molmopoint eval examples/write_a_benchmark.py --data shapes --model nano
     molmopoint score examples/write_a_benchmark.py answers.jsonl --form molmo --data shapes
 
 The runner does the rest: resuming, several processes, tables with intervals, the gallery. The benchmarks of the package, in
-`eval/tasks`, are written in the same way.
+`eval/benchmarks`, are written in the same way; they also have `write_fixture`, which makes a few items in the published layout.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, Source, View
+from molmopoint.eval.benchmark import Benchmark, DatasetSource, GenerationSettings, Item, Items, Metric, ParsedAnswer, View
 from molmopoint.metrics.lookup import in_box
 from molmopoint.metrics.matching import max_hit_scores
 
@@ -28,9 +28,9 @@ class Shapes(Benchmark):
 
     name = "shapes"  # of the folder with the results
     title = "Shapes, an example"
-    source = Source(None)  # or a data set of the hub, best with a pinned revision
-    asking = Asking(max_new_tokens=256, template="Point to {}")
-    rules = ("box",)  # several where people judge in several ways; the first is the default
+    source = DatasetSource(None)  # or a data set of the hub, best with a pinned revision
+    generation = GenerationSettings(max_new_tokens=256, template="Point to {}")
+    rules = ("box",)  # several where people score in several ways; the first is the default
     headline = ("f1", None)  # the one number people quote: this metric, as the mean over items
     metrics = (Metric("f1", "mean"), Metric("exact_count", "binary"))
     views = (View(("targets",)),)  # rows of the table
@@ -42,7 +42,7 @@ class Shapes(Benchmark):
         rows = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
         return Items(tuple(self._item(folder, row) for row in rows))
 
-    def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+    def score(self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
         """Numbers by metric, from points in pixels; no picture is needed."""
         hits = [in_box(answer.xy, box) for box in item.truth]
         table = np.stack(hits, axis=1) if hits else np.zeros((len(answer), 0), dtype=bool)
@@ -53,7 +53,7 @@ class Shapes(Benchmark):
             item_id=f"{row['picture']}/{row['label']}",  # from the content, so that answers stay valid when rows move
             prompt=row["label"],
             images=(folder / row["picture"],),
-            truth=row["boxes"],  # x1, y1, x2, y2 in pixels; whatever `judge` needs
+            truth=row["boxes"],  # x1, y1, x2, y2 in pixels; whatever `score` needs
             categories={"targets": str(len(row["boxes"]))},
             cluster=row["picture"],  # items of one picture are not independent, which the intervals respect
         )

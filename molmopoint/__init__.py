@@ -17,6 +17,7 @@ from molmopoint.version import __version__
 if TYPE_CHECKING:
     from molmopoint import checkpoints, errors
     from molmopoint.config import MolmoPointConfig
+    from molmopoint.eval import evaluate
     from molmopoint.modeling import MolmoPointForConditionalGeneration
     from molmopoint.pipeline import Pointer, PointingResult, load
     from molmopoint.points import Point, Points
@@ -49,6 +50,7 @@ __all__ = [
     "__version__",
     "checkpoints",
     "errors",
+    "evaluate",
     "finetune",
     "load",
     "load_reward",
@@ -68,6 +70,7 @@ _HOMES = {
     "Pointer": "molmopoint.pipeline",
     "PointingResult": "molmopoint.pipeline",
     "RewardModel": "molmopoint.reward",
+    "evaluate": "molmopoint.eval",
     "finetune": "molmopoint.training.finetune",
     "load": "molmopoint.pipeline",
     "load_reward": "molmopoint.reward",

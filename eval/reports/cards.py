@@ -1,6 +1,5 @@
-"""One item of the gallery: its pictures, what is drawn on them, and what it is filtered by.
-
-Small pictures for a page that needs no other file.
+"""One item of the gallery: its pictures, small enough for a page that needs no other file, what is drawn on
+them, and what it is filtered by.
 """
 
 from __future__ import annotations
@@ -17,10 +16,19 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from molmopoint.errors import MolmoPointError
-from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Clip, Item, ShownTruth, Target
+from molmopoint.eval.benchmark import (
+    Benchmark,
+    GenerationSettings,
+    Item,
+    ParsedAnswer,
+    ShownTarget,
+    ShownTruth,
+    VideoSegment,
+)
+from molmopoint.eval.datasets.files import UNREADABLE
+from molmopoint.eval.datasets.videos import read_frames
+from molmopoint.eval.predictions.records import Prediction
 from molmopoint.eval.reports.faults import Finding, ShownResponse, find_faults, reward_faults, shown_responses
-from molmopoint.eval.runner.predict import cut_clip
-from molmopoint.eval.runner.records import Prediction
 from molmopoint.files import open_picture
 
 logger = logging.getLogger(__name__)
@@ -35,9 +43,6 @@ QUALITY = 72
 """Of JPEG."""
 BUDGET = 12_000_000
 """Characters of all pictures of a page together."""
-
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What PIL raises for files that are no pictures."""
 
 
 @dataclass(frozen=True)
@@ -83,28 +88,33 @@ class Thumbnails:
         try:
             with open_picture(path) as opened:
                 return self._store(ImageOps.exif_transpose(opened).crop(area), PART_SIDE)
-        except _UNREADABLE:
+        except UNREADABLE:
             return Stored(None, None)
 
-    def frames(self, clip: Clip, asking: Asking, moments: Sequence[float]) -> list[Stored]:
+    def frames(self, clip: VideoSegment, settings: GenerationSettings, moments: Sequence[float]) -> list[Stored]:
         """The frames of a clip that are nearest to some moments; placeholders if it cannot be read."""
-        frames, times = _cut(clip, asking)
+        frames, times = _read(clip, settings)
         if not len(frames):
             return [Stored(None, None)] * len(moments)
-        nearest = [int(np.abs(np.array(times) - moment).argmin()) for moment in moments]
-        return [self._store(Image.fromarray(frames[i]), self._side) for i in nearest]
+        stored = []
+        for moment in moments:
+            nearest = int(np.abs(np.array(times) - moment).argmin())
+            stored.append(self._store(Image.fromarray(frames[nearest]), self._side))
+        return stored
 
-    def strip(self, clip: Clip, asking: Asking) -> list[tuple[float, Stored]]:
-        """All frames that `asking` cuts from a clip, with their seconds; one placeholder if it cannot be read."""
-        frames, times = _cut(clip, asking)
-        stored = [(time, self._store(Image.fromarray(frame), self._side)) for frame, time in zip(frames, times, strict=True)]
+    def strip(self, clip: VideoSegment, settings: GenerationSettings) -> list[tuple[float, Stored]]:
+        """All frames of a clip by some settings, with their seconds; one placeholder if it cannot be read."""
+        frames, times = _read(clip, settings)
+        stored = []
+        for frame, time in zip(frames, times, strict=True):
+            stored.append((time, self._store(Image.fromarray(frame), self._side)))
         return stored or [(0.0, Stored(None, None))]
 
     def _open(self, path: Path) -> Stored:
         try:
             with open_picture(path) as opened:
                 return self._store(ImageOps.exif_transpose(opened), self._side)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             logger.debug("no picture of %s: %s", path, error)
             return Stored(None, None)
 
@@ -124,10 +134,10 @@ class Thumbnails:
         return Stored(key, size)
 
 
-def _cut(clip: Clip, asking: Asking) -> tuple[np.ndarray, list[float]]:
+def _read(clip: VideoSegment, settings: GenerationSettings) -> tuple[np.ndarray, list[float]]:
     """Frames of a clip and their seconds; none if it cannot be read."""
     try:
-        return cut_clip(clip, asking)
+        return read_frames(clip, settings)
     except (OSError, ValueError, ImportError, RuntimeError, MolmoPointError) as error:
         logger.debug("no frames of %s: %s", clip.path, error)
         return np.empty((0, 0, 0, 3), dtype=np.uint8), []
@@ -231,11 +241,18 @@ class Card:
 
 def verdict_of(value: float) -> Verdict:
     """Of a score between 0 and 1."""
-    return "right" if value >= 1 else "wrong" if value <= 0 else "partly right"
+    if value >= 1:
+        return "right"
+    return "wrong" if value <= 0 else "partly right"
 
 
 def card_of(
-    benchmark: Benchmark, item: Item, scores: Mapping[str, float], value: float, prediction: Prediction | None, thumbnails: Thumbnails
+    benchmark: Benchmark,
+    item: Item,
+    scores: Mapping[str, float],
+    value: float,
+    prediction: Prediction | None,
+    thumbnails: Thumbnails,
 ) -> Card:
     """The card of an item.
 
@@ -247,21 +264,27 @@ def card_of(
         prediction: None if nothing was stored.
         thumbnails: where its pictures go.
     """
-    answer = None if prediction is None or prediction.error is not None else prediction.answer()
-    sizes = prediction.image_sizes if prediction is not None and prediction.image_sizes else item.image_sizes
-    if not sizes and item.images and (size := thumbnails.picture(item.images[0]).size) is not None:
-        sizes = (size,)
+    answer = None
+    if prediction is not None and prediction.error is None:
+        answer = prediction.answer()
+    sizes = _sizes_of(item, prediction, thumbnails)
     truth = _in_size(benchmark.shown_truth(item), sizes[0] if sizes else None)
     if item.clip is None:
         drawings = _pictures(item, answer, truth, sizes, thumbnails)
     else:
         drawings = _frames(benchmark, item, answer, truth, sizes, thumbnails)
-    size = (drawings[0].width, drawings[0].height) if drawings else None
-    found = Finding(reward_faults(answer), None) if item.responses else find_faults(answer, truth, size)
+    if item.responses:
+        found = Finding(reward_faults(answer), None)
+    else:
+        size = (drawings[0].width, drawings[0].height) if drawings else None
+        found = find_faults(answer, truth, size)
+    categories = {}
+    for name, each in item.categories.items():
+        categories[name] = (each,) if isinstance(each, str) else tuple(each)
     return Card(
         item_id=item.item_id,
-        prompt=prediction.prompt if prediction is not None and prediction.prompt else item.prompt,
-        categories={name: (each,) if isinstance(each, str) else tuple(each) for name, each in item.categories.items()},
+        prompt=item.prompt if prediction is None else prediction.prompt or item.prompt,
+        categories=categories,
         scores=scores,
         value=value,
         verdict=verdict_of(value),
@@ -276,29 +299,63 @@ def card_of(
     )
 
 
+def _sizes_of(item: Item, prediction: Prediction | None, thumbnails: Thumbnails) -> tuple[tuple[int, int], ...]:
+    """(width, height) of the pictures or the clip, as far as anybody knows them."""
+    sizes = item.image_sizes
+    if prediction is not None and prediction.image_sizes:
+        sizes = prediction.image_sizes
+    if sizes or not item.images:
+        return sizes
+    size = thumbnails.picture(item.images[0]).size
+    return () if size is None else (size,)
+
+
 def _pictures(
-    item: Item, answer: Answer | None, truth: ShownTruth | None, sizes: tuple[tuple[int, int], ...], thumbnails: Thumbnails
+    item: Item,
+    answer: ParsedAnswer | None,
+    truth: ShownTruth | None,
+    sizes: tuple[tuple[int, int], ...],
+    thumbnails: Thumbnails,
 ) -> tuple[Drawing, ...]:
     drawings = []
     for i, path in enumerate(item.images):
         stored = thumbnails.picture(path)
-        size = sizes[i] if i < len(sizes) else stored.size or (truth.size if truth is not None else None)
+        size = stored.size
+        if i < len(sizes):
+            size = sizes[i]
+        elif size is None and truth is not None:
+            size = truth.size
         label = f"picture {i + 1}" if len(item.images) > 1 else ""
         drawing = _drawing(label, stored.key, size, answer, truth, (i, 0.5))
         drawings.append(drawing)
-        area = (
-            None if truth is None or stored.key is None or stored.size != size else _close_area(truth, i, (drawing.width, drawing.height))
-        )
+        area = None
+        if truth is not None and stored.key is not None and stored.size == size:
+            area = _close_area(truth, i, (drawing.width, drawing.height))
         if area is not None:
             left, top, right, bottom = area
-            key = thumbnails.part(path, area).key
-            drawings.append(replace(drawing, label="close-up", key=key, width=right - left, height=bottom - top, left=left, top=top))
+            drawings.append(
+                replace(
+                    drawing,
+                    label="close-up",
+                    key=thumbnails.part(path, area).key,
+                    width=right - left,
+                    height=bottom - top,
+                    left=left,
+                    top=top,
+                )
+            )
     return tuple(drawings)
 
 
 def _close_area(truth: ShownTruth, group: int, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Left, top, right and lower edge around targets that are too small to be seen in the whole picture; None if they are not."""
-    rings = [ring for target in truth.targets if abs(target.group - group) < 0.5 for ring in target.rings]
+    """Left, top, right and lower edge around targets that are too small to be seen in the whole picture.
+
+    None if they are not.
+    """
+    rings: list[np.ndarray] = []
+    for target in truth.targets:
+        if abs(target.group - group) < 0.5:
+            rings += target.rings
     if not rings:
         return None
     corners = np.concatenate(rings)
@@ -309,65 +366,87 @@ def _close_area(truth: ShownTruth, group: int, size: tuple[int, int]) -> tuple[i
         return None
     side = np.maximum(whole * max(3 * share, 1 / 16), np.minimum(whole, 64)).astype(int)
     start = np.clip((low + high) / 2 - side / 2, 0, whole - side).astype(int)
-    return int(start[0]), int(start[1]), int(start[0] + side[0]), int(start[1] + side[1])
+    left, top = start.tolist()
+    right, bottom = (start + side).tolist()
+    return left, top, right, bottom
 
 
 def _frames(
     benchmark: Benchmark,
     item: Item,
-    answer: Answer | None,
+    answer: ParsedAnswer | None,
     truth: ShownTruth | None,
     sizes: tuple[tuple[int, int], ...],
     thumbnails: Thumbnails,
 ) -> tuple[Drawing, ...]:
     """Moments of points and targets, a few spread over all of them."""
     assert item.clip is not None, "only items with a clip have frames"
-    if item.responses:
-        strip = thumbnails.strip(item.clip, replace(benchmark.asking, max_frames=_MOST_FRAMES))
-        return tuple(_drawing(f"{moment:g} s", stored.key, stored.size, None, None, (moment, 0)) for moment, stored in strip)
-    predicted = set() if answer is None else {round(float(moment), 3) for moment in answer.group}
-    true = set() if truth is None else {round(target.group, 3) for target in truth.targets}
-    moments = sorted(predicted | true) or [0.0]
-    chosen = [moments[i] for i in sorted({round(i) for i in np.linspace(0, len(moments) - 1, min(_MOST_FRAMES, len(moments)))})]
     drawings = []
-    for moment, stored in zip(chosen, thumbnails.frames(item.clip, benchmark.asking, chosen), strict=True):
+    if item.responses:
+        few_frames = replace(benchmark.generation, max_frames=_MOST_FRAMES)
+        for moment, stored in thumbnails.strip(item.clip, few_frames):
+            drawings.append(_drawing(f"{moment:g} s", stored.key, stored.size, None, None, (moment, 0)))
+        return tuple(drawings)
+    chosen = _moments(answer, truth)
+    for moment, stored in zip(chosen, thumbnails.frames(item.clip, benchmark.generation, chosen), strict=True):
         size = sizes[0] if sizes else stored.size
         drawings.append(_drawing(f"{moment:g} s", stored.key, size, answer, truth, (moment, 1e-3)))
     return tuple(drawings)
+
+
+def _moments(answer: ParsedAnswer | None, truth: ShownTruth | None) -> list[float]:
+    """Seconds of points and targets, or the first moment; a few spread over all of them."""
+    every: set[float] = set()
+    if answer is not None:
+        every |= {round(float(moment), 3) for moment in answer.group}
+    if truth is not None:
+        every |= {round(target.group, 3) for target in truth.targets}
+    moments = sorted(every) or [0.0]
+    spread = np.linspace(0, len(moments) - 1, min(_MOST_FRAMES, len(moments)))
+    return [moments[i] for i in sorted({round(place) for place in spread})]
 
 
 def _drawing(
     label: str,
     key: str | None,
     size: tuple[int, int] | None,
-    answer: Answer | None,
+    answer: ParsedAnswer | None,
     truth: ShownTruth | None,
     where: tuple[float, float],
 ) -> Drawing:
     """What belongs to a picture, or to a moment: those whose group is near enough."""
     group, tolerance = where
-    targets = [] if truth is None else [target for target in truth.targets if abs(target.group - group) < tolerance]
+    targets = []
+    if truth is not None:
+        targets = [target for target in truth.targets if abs(target.group - group) < tolerance]
     outlines = tuple(_path(target) for target in targets if target.rings)
     truths = tuple(target.point for target in targets if target.point is not None)
     width, height = size or _ASSUMED
     return Drawing(label, key, width, height, outlines, truths, _marks(answer, group, tolerance))
 
 
-def _marks(answer: Answer | None, group: float, tolerance: float) -> tuple[Mark, ...]:
+def _marks(answer: ParsedAnswer | None, group: float, tolerance: float) -> tuple[Mark, ...]:
     if answer is None:
         return ()
-    here = np.flatnonzero(np.abs(answer.group - group) < tolerance)
-    return tuple(Mark(int(i) + 1, *map(float, answer.xy[i]), title=_title(answer, int(i))) for i in here)
+    marks = []
+    for i in np.flatnonzero(np.abs(answer.group - group) < tolerance).tolist():
+        x, y = answer.xy[i].tolist()
+        marks.append(Mark(i + 1, x, y, _title(answer, i)))
+    return tuple(marks)
 
 
-def _title(answer: Answer, i: int) -> str:
+def _title(answer: ParsedAnswer, i: int) -> str:
     name = f", object {answer.object_id[i]}" if answer.object_id[i] >= 0 else ""
     return f"point {i + 1}{name}: x {answer.xy[i, 0]:.1f}, y {answer.xy[i, 1]:.1f}"
 
 
-def _path(target: Target) -> str:
+def _path(target: ShownTarget) -> str:
     """All rings of a target as one SVG path."""
-    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring.round(1)) + "Z" for ring in target.rings)
+    path = ""
+    for ring in target.rings:
+        corners = [f"{x:g} {y:g}" for x, y in ring.round(1)]
+        path += f"M{'L'.join(corners)}Z"
+    return path
 
 
 def _in_size(truth: ShownTruth | None, size: tuple[int, int] | None) -> ShownTruth | None:
@@ -378,6 +457,9 @@ def _in_size(truth: ShownTruth | None, size: tuple[int, int] | None) -> ShownTru
     return replace(truth, targets=tuple(_scaled(target, factor) for target in truth.targets), size=size)
 
 
-def _scaled(target: Target, factor: np.ndarray) -> Target:
-    point = None if target.point is None else (target.point[0] * float(factor[0]), target.point[1] * float(factor[1]))
-    return replace(target, rings=tuple(ring * factor for ring in target.rings), point=point)
+def _scaled(target: ShownTarget, factor: np.ndarray) -> ShownTarget:
+    rings = tuple(ring * factor for ring in target.rings)
+    if target.point is None:
+        return replace(target, rings=rings)
+    x, y = target.point
+    return replace(target, rings=rings, point=(x * float(factor[0]), y * float(factor[1])))

@@ -1,6 +1,6 @@
 """What went wrong with an answer, in words that failures can be sorted by.
 
-Scored responses as the gallery shows them.
+Beside it, what the gallery tells of responses that a reward model scored.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from molmopoint.eval.benchmark import Answer, Item, ShownTruth, Target
-from molmopoint.eval.layouts.outlines import distance
+from molmopoint.eval.benchmark import Item, ParsedAnswer, ShownTarget, ShownTruth
+from molmopoint.eval.outlines import distance
 from molmopoint.metrics.rankings import chosen, mean_scores, order_consistency
 
 REWARD_FAULTS = {
@@ -40,7 +40,7 @@ class ShownResponse:
     orders: int = 0
 
 
-def shown_responses(item: Item, answer: Answer | None) -> tuple[ShownResponse, ...]:
+def shown_responses(item: Item, answer: ParsedAnswer | None) -> tuple[ShownResponse, ...]:
     """The responses of an item, the best first; none where it has none.
 
     Args:
@@ -49,16 +49,20 @@ def shown_responses(item: Item, answer: Answer | None) -> tuple[ShownResponse, .
     """
     if not item.responses:
         return ()
+    shown = []
     if answer is None or not answer.passes:
-        shown = [ShownResponse(text, rank, None) for text, rank in zip(item.responses, item.truth, strict=True)]
+        for text, rank in zip(item.responses, item.truth, strict=True):
+            shown.append(ShownResponse(text, rank, None))
     else:
-        scores = np.array([each.scores for each in answer.passes])
-        means, times = mean_scores(scores), chosen(scores).sum(axis=0)
-        shown = [ShownResponse(text, item.truth[i], float(means[i]), int(times[i]), len(scores)) for i, text in enumerate(item.responses)]
+        scores = np.array([each.scores for each in answer.passes])  # (passes, responses)
+        means = mean_scores(scores)
+        times = chosen(scores).sum(axis=0)
+        for i, (text, rank) in enumerate(zip(item.responses, item.truth, strict=True)):
+            shown.append(ShownResponse(text, rank, float(means[i]), int(times[i]), len(scores)))
     return tuple(sorted(shown, key=lambda response: response.rank))
 
 
-def reward_faults(answer: Answer | None) -> tuple[str, ...]:
+def reward_faults(answer: ParsedAnswer | None) -> tuple[str, ...]:
     """Keys of `REWARD_FAULTS`.
 
     Args:
@@ -66,9 +70,14 @@ def reward_faults(answer: Answer | None) -> tuple[str, ...]:
     """
     if answer is None or not answer.passes:
         return ("failed",)
-    scores = np.array([each.scores for each in answer.passes])
-    found = {"order decides": len(scores) > 1 and order_consistency(scores) < 1, "tie": bool((chosen(scores).sum(axis=-1) > 1).any())}
-    return tuple(fault for fault, is_so in found.items() if is_so)
+    scores = np.array([each.scores for each in answer.passes])  # (passes, responses)
+    faults = []
+    if len(scores) > 1 and order_consistency(scores) < 1:
+        faults.append("order decides")
+    is_tied = chosen(scores).sum(axis=-1) > 1
+    if is_tied.any():
+        faults.append("tie")
+    return tuple(faults)
 
 
 FAULTS = {
@@ -99,14 +108,15 @@ class Finding:
 
     Attributes:
         faults: keys of `FAULTS`, in their order.
-        distance: of the point that is farthest from its nearest target, as a share of the diagonal; None without points or targets.
+        distance: of the point that is farthest from its nearest target, as a share of the diagonal; None
+            without points or targets.
     """
 
     faults: tuple[str, ...]
     distance: float | None
 
 
-def find_faults(answer: Answer | None, truth: ShownTruth | None, size: tuple[int, int] | None) -> Finding:
+def find_faults(answer: ParsedAnswer | None, truth: ShownTruth | None, size: tuple[int, int] | None) -> Finding:
     """Sorts an answer.
 
     Args:
@@ -116,67 +126,85 @@ def find_faults(answer: Answer | None, truth: ShownTruth | None, size: tuple[int
     """
     if answer is None:
         return Finding(("failed",), None)
-    faults, farthest = set(), None
-    if not len(answer) and (truth is None or truth.targets or truth.count):
-        faults.add("no output")
-    if truth is not None and truth.count is not None and len(answer) and len(answer) != truth.count:
-        faults.add("wrong count")
+    faults: set[str] = set()
+    farthest = None
     if answer.truncated:
         faults.add("truncated")
-    if truth is not None and truth.targets and len(answer):
-        misses, farthest = _misses(answer, truth, _diagonal(size, truth))
-        faults |= misses
     if _has_duplicate(answer, truth, size):
         faults.add("duplicate point")
+    if not len(answer):
+        wants_points = truth is None or bool(truth.targets) or bool(truth.count)
+        if wants_points:
+            faults.add("no output")
+    elif truth is not None:
+        if truth.count is not None and len(answer) != truth.count:
+            faults.add("wrong count")
+        if truth.targets:
+            misses, farthest = _misses(answer, truth, _diagonal(size, truth))
+            faults |= misses
     return Finding(tuple(fault for fault in FAULTS if fault in faults), farthest)
 
 
-def _misses(answer: Answer, truth: ShownTruth, diagonal: float) -> tuple[set[str], float | None]:
+def _misses(answer: ParsedAnswer, truth: ShownTruth, diagonal: float) -> tuple[set[str], float | None]:
     """Faults of points that hit nothing, and the largest distance to the nearest target of the same moment."""
-    faults, farthest = set(), None
+    faults: set[str] = set()
+    farthest = None
     for xy, moment in zip(answer.xy, answer.group, strict=True):
         there = [target for target in truth.targets if abs(target.group - moment) <= _SAME_TIME]
         if not there:
             faults.add("wrong time")
             continue
-        away = [_distance(target, xy) for target in there]
-        farthest = max(farthest or 0.0, min(away) / diagonal)
-        if min(away) > 0:
-            near = min(away) <= _NEAR * diagonal or any(_in_larger_box(target, xy) for target in there)
-            faults.add("near miss" if near else "far miss")
+        nearest = min(_distance(target, xy) for target in there)
+        farthest = max(farthest or 0.0, nearest / diagonal)
+        if nearest > 0:
+            is_near = nearest <= _NEAR * diagonal or any(_in_larger_box(target, xy) for target in there)
+            faults.add("near miss" if is_near else "far miss")
     return faults, farthest
 
 
-def _has_duplicate(answer: Answer, truth: ShownTruth | None, size: tuple[int, int] | None) -> bool:
+def _has_duplicate(answer: ParsedAnswer, truth: ShownTruth | None, size: tuple[int, int] | None) -> bool:
     diagonal = _diagonal(size, truth)
     for i in range(len(answer)):
-        same = np.abs(answer.group[i + 1 :] - answer.group[i]) <= _SAME_TIME
-        if (np.hypot(*(answer.xy[i + 1 :] - answer.xy[i])[same].T) <= _SAME_PLACE * diagonal).any():
+        is_same_time = np.abs(answer.group[i + 1 :] - answer.group[i]) <= _SAME_TIME
+        away = (answer.xy[i + 1 :] - answer.xy[i])[is_same_time]  # (later points, 2)
+        if (np.hypot(away[:, 0], away[:, 1]) <= _SAME_PLACE * diagonal).any():
             return True
     if truth is None or truth.count != len(truth.targets):
         return False  # one outline may stand for several objects, or an object for several moments
-    inside = [sum(_distance(target, xy) == 0 for xy in answer.xy) for target in truth.targets]
-    return max(inside, default=0) > 1
+    for target in truth.targets:
+        points_inside = sum(_distance(target, xy) == 0 for xy in answer.xy)
+        if points_inside > 1:
+            return True
+    return False
 
 
-def _distance(target: Target, xy: np.ndarray) -> float:
+def _distance(target: ShownTarget, xy: np.ndarray) -> float:
     if target.rings:
         return float(distance(target.rings, xy[None])[0])
-    return float("inf") if target.point is None else float(np.hypot(*(xy - np.array(target.point))))
+    if target.point is None:
+        return float("inf")
+    return float(np.hypot(*(xy - np.array(target.point))))
 
 
-def _in_larger_box(target: Target, xy: np.ndarray) -> bool:
+def _in_larger_box(target: ShownTarget, xy: np.ndarray) -> bool:
     if not target.rings:
         return False
     corners = np.concatenate(target.rings)
     low, high = corners.min(axis=0), corners.max(axis=0)
-    return bool((np.abs(xy - (low + high) / 2) <= _LARGER / 2 * (high - low)).all())
+    from_middle = np.abs(xy - (low + high) / 2)
+    return bool((from_middle <= _LARGER / 2 * (high - low)).all())
 
 
 def _diagonal(size: tuple[int, int] | None, truth: ShownTruth | None) -> float:
     """Of the picture; where nobody knows its size, that of what is drawn."""
-    known = size or (truth.size if truth is not None else None)
-    if known is not None:
-        return float(np.hypot(*known)) or 1.0
-    rings = [ring for target in truth.targets for ring in target.rings] if truth is not None else []
-    return float(np.hypot(*np.concatenate(rings).max(axis=0))) if rings else 1000.0
+    if size is None and truth is not None:
+        size = truth.size
+    if size is not None:
+        return float(np.hypot(*size)) or 1.0
+    rings: list[np.ndarray] = []
+    if truth is not None:
+        for target in truth.targets:
+            rings += target.rings
+    if not rings:
+        return 1000.0
+    return float(np.hypot(*np.concatenate(rings).max(axis=0)))

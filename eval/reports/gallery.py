@@ -5,7 +5,6 @@ One HTML file without anything external, so it can be mailed, and opened years l
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from molmopoint.eval.benchmark import Benchmark, Item, Items
+from molmopoint.eval.predictions.records import Prediction
 from molmopoint.eval.reports.cards import SIDE, SMALL_SIDE, VERDICTS, Card, Thumbnails, card_of
 from molmopoint.eval.reports.faults import FAULTS, REWARD_FAULTS
 from molmopoint.eval.reports.summary import Summary
 from molmopoint.eval.reports.tables import percent, with_interval
-from molmopoint.eval.runner.records import Prediction
+from molmopoint.eval.runner.data import chance_of
 from molmopoint.files import write_text_whole
 
 LIMIT = 500
@@ -66,24 +66,30 @@ def write_gallery(
     """
     metric = summary.headline.metric
     values = {item_id: numbers.get(metric, 0.0) for item_id, numbers in scores.items()}
-    choice = _choose([item for item in items.found if item.item_id in scores], values, limit)
+    scored = [item for item in items.found if item.item_id in scores]
+    choice = _choose(scored, values, limit)
     thumbnails = Thumbnails(SIDE if len(choice.items) <= _FEW else SMALL_SIDE)
-    cards = [
-        card_of(benchmark, item, scores[item.item_id], values[item.item_id], predictions.get(item.item_id), thumbnails)
-        for item in choice.items
-    ]
+    cards = []
+    for item in choice.items:
+        value = values[item.item_id]
+        prediction = predictions.get(item.item_id)
+        cards.append(card_of(benchmark, item, scores[item.item_id], value, prediction, thumbnails))
     notes = [choice.note] if choice.note else []
     if thumbnails.without_room:
         notes.append(f"{thumbnails.without_room} pictures are left out to keep the page small.")
     page = _environment().get_template("gallery.html.jinja")
     points = benchmark.needs == "points"
-    facts = _facts(summary, items, cards, notes) | {"points": points, "faults": FAULTS if points else REWARD_FAULTS}
+    facts = _facts(summary, items, cards, notes)
+    facts["points"] = points
+    facts["faults"] = FAULTS if points else REWARD_FAULTS
     write_text_whole(path, page.render(**facts, pictures=thumbnails.data, metric=metric))
 
 
 def _facts(summary: Summary, items: Items, cards: Sequence[Card], notes: Sequence[str]) -> dict[str, Any]:
     """What the template needs, beside the pictures."""
-    keys = list(dict.fromkeys(key for card in cards for key in card.categories))
+    keys: dict[str, None] = {}
+    for card in cards:
+        keys |= dict.fromkeys(card.categories)
     return {
         "summary": summary,
         "headline": with_interval(summary.headline),
@@ -98,31 +104,42 @@ def _facts(summary: Summary, items: Items, cards: Sequence[Card], notes: Sequenc
 
 def _counted(cards: Sequence[Card], key: str) -> dict[str, int]:
     """Values of one way of grouping, and on how many cards each is."""
-    counted = Counter(value for card in cards for value in card.categories.get(key, ()))
+    counted: Counter[str] = Counter()
+    for card in cards:
+        counted.update(card.categories.get(key, ()))
     return {value: counted[value] for value in sorted(counted, key=_natural)}
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     """A key by which 10 comes after 9."""
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.findall(r"\d+|\D+", name)]
+    parts = []
+    for part in re.findall(r"\d+|\D+", name):
+        is_number = part.isdecimal()
+        parts.append((not is_number, int(part) if is_number else 0, part))
+    return parts
 
 
 def _choose(items: Sequence[Item], values: Mapping[str, float], limit: int) -> _Choice:
     """The worst items and a sample of the others; both do not depend on the order of the data."""
     if len(items) <= limit:
         return _Choice(items, "")
-    by_chance = sorted(items, key=lambda item: hashlib.sha256(item.item_id.encode()).digest())
-    worst = sorted((item for item in by_chance if values[item.item_id] < 1), key=lambda item: values[item.item_id])
-    chosen = {item.item_id for item in worst[: round(limit * _SHARE_OF_WORST)]}
-    num_worst = len(chosen)
-    chosen |= {item.item_id for item in [each for each in by_chance if each.item_id not in chosen][: limit - num_worst]}
-    note = f"The page shows {len(chosen)} of {len(items)} scored items: the {num_worst} worst ones, and a sample of the others."
+    by_chance = sorted(items, key=chance_of)
+    wrong = [item for item in by_chance if values[item.item_id] < 1]
+    worst = sorted(wrong, key=lambda item: values[item.item_id])[: round(limit * _SHARE_OF_WORST)]
+    chosen = {item.item_id for item in worst}
+    others = [item for item in by_chance if item.item_id not in chosen]
+    chosen |= {item.item_id for item in others[: limit - len(worst)]}
+    note = f"The page shows {len(chosen)} of {len(items)} scored items: the {len(worst)} worst ones, and a sample of the others."
     return _Choice([item for item in items if item.item_id in chosen], note)
 
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
     return environment

@@ -1,6 +1,8 @@
-"""How sure a number is: 95 % intervals of shares, of means over clusters, and of differences between two runs.
+"""How sure a number is: 95 % intervals of shares, of means over clusters, and of differences between two
+runs.
 
-Items of one picture or one video are not independent, so whole clusters are drawn, with replacement. Everything is seeded: the
+Items of one picture or one video are not independent, so whole clusters are drawn, with replacement.
+    Everything is seeded: the
 same scores give the same interval.
 """
 
@@ -54,11 +56,13 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable], strata
     """
     if not len(values):
         return NOTHING
-    strata = strata if strata is not None else [None] * len(values)
-    means = [
-        _resampled_means(np.array([values[i] for i in group]), [clusters[i] for i in group], number)
-        for number, group in enumerate(_groups(strata))
-    ]
+    if strata is None:
+        strata = [None] * len(values)
+    means = []
+    for number, group in enumerate(_groups(strata)):
+        of_group = np.array([values[i] for i in group])
+        clusters_of_group = [clusters[i] for i in group]
+        means.append(_resampled_means(of_group, clusters_of_group, number))
     return _percentiles(np.mean(means, axis=0))
 
 
@@ -88,22 +92,29 @@ def _resampled_means(values: np.ndarray, clusters: Sequence[Hashable], stream: i
     counts = np.array([len(group) for group in members], dtype=np.float64)
     drawn = _drawn(len(members), stream)
     rows = _rows_at_once(len(members))
-    parts = (drawn[start : start + rows].astype(np.float64) for start in range(0, RESAMPLES, rows))
-    return np.concatenate([(weights @ sums) / (weights @ counts) for weights in parts])
+    means = []
+    for start in range(0, RESAMPLES, rows):
+        weights = drawn[start : start + rows].astype(np.float64)  # (rows, clusters)
+        means.append((weights @ sums) / (weights @ counts))
+    return np.concatenate(means)
 
 
 @lru_cache(maxsize=2)
 def _drawn(num_clusters: int, stream: int) -> np.ndarray:
-    """(RESAMPLES, clusters) uint8, how often each cluster is drawn; the same for all metrics of a table, so it is kept."""
+    """(RESAMPLES, clusters) uint8, how often each cluster is drawn; the same for all metrics of a table, so
+    it is kept.
+    """
     rng = np.random.default_rng([_SEED, stream])
     rows = _rows_at_once(num_clusters)
     found = np.empty((RESAMPLES, num_clusters), dtype=np.uint8)
     for start in range(0, RESAMPLES, rows):
         some = min(rows, RESAMPLES - start)
-        # Counting drawn numbers is ten times quicker than drawing counts (`rng.multinomial`), and has the same distribution.
-        numbers = rng.integers(num_clusters, size=(some, num_clusters)) + num_clusters * np.arange(some)[:, None]
-        counts = np.bincount(numbers.ravel(), minlength=some * num_clusters).reshape(some, num_clusters)
-        found[start : start + some] = np.minimum(counts, np.iinfo(np.uint8).max)
+        # Counting drawn numbers is ten times quicker than drawing counts (`rng.multinomial`), and has the
+        # same distribution.
+        numbers = rng.integers(num_clusters, size=(some, num_clusters))
+        of_row = num_clusters * np.arange(some)[:, None]  # so that every row counts numbers of its own
+        counts = np.bincount((numbers + of_row).ravel(), minlength=some * num_clusters)
+        found[start : start + some] = np.minimum(counts.reshape(some, num_clusters), np.iinfo(np.uint8).max)
     return found
 
 

@@ -1,111 +1,21 @@
-"""Numbers that others published, each with the rule it was scored by; numbers by different rules are never put side by side.
+"""Numbers that others published, each with the rule it was scored by.
 
-Two runs on the same items: which is better, how sure that is, and on which items they differ.
+Numbers by different rules are never put side by side.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from molmopoint.errors import EvaluationError
-from molmopoint.eval.reports.intervals import Interval, bootstrap_difference, mcnemar
+from rich.markup import escape
+from rich.table import Table
 
-
-@dataclass(frozen=True)
-class JudgedRun:
-    """What a comparison needs of a run; `items.jsonl` and `metrics.json` hold it.
-
-    Attributes:
-        name: in the table.
-        task: name of the benchmark.
-        version: of its file.
-        rule: of judging.
-        flaws: of the reference that were repeated.
-        scores: numbers by metric, by item id.
-        clusters: by item id.
-    """
-
-    name: str
-    task: str
-    version: int
-    rule: str
-    flaws: tuple[str, ...]
-    scores: Mapping[str, Mapping[str, float]]
-    clusters: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Of one metric between two runs, over the items both have.
-
-    Attributes:
-        metric: name.
-        first: mean of the first run.
-        second: mean of the second run.
-        interval: 95 % of second minus first, items drawn once for both.
-        n: items both have.
-        only_first: ids of items where only the first run has the better number, in order.
-        only_second: the same for the second run.
-        p_value: of McNemar's exact test where every number is 0 or 1; else None.
-    """
-
-    metric: str
-    first: float
-    second: float
-    interval: Interval
-    n: int
-    only_first: tuple[str, ...]
-    only_second: tuple[str, ...]
-    p_value: float | None
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.interval.low > 0 or self.interval.high < 0
-
-
-def compare(first: JudgedRun, second: JudgedRun) -> list[Difference]:
-    """Differences of all metrics both runs have.
-
-    Raises:
-        EvaluationError: they are about different benchmarks, versions, rules or modes, or have no item in common.
-    """
-    for what in ("task", "version", "rule", "flaws"):
-        one, other = getattr(first, what), getattr(second, what)
-        if one != other:
-            raise EvaluationError(
-                f"expected two runs with the same {what}, got {one!r} ({first.name}) and {other!r} ({second.name}); "
-                "score one of them again with `molmopoint score`"
-            )
-    common = sorted(first.scores.keys() & second.scores.keys())
-    if not common:
-        raise EvaluationError(f"expected items that both {first.name} and {second.name} answered, got none; compare runs on the same data")
-    metrics = dict.fromkeys(metric for item in common for metric in first.scores[item] if metric in second.scores[item])
-    return [_difference(metric, first, second, common) for metric in metrics]
-
-
-def _difference(metric: str, first: JudgedRun, second: JudgedRun, common: list[str]) -> Difference:
-    having = [item for item in common if metric in first.scores[item] and metric in second.scores[item]]
-    ones = [float(first.scores[item][metric]) for item in having]
-    others = [float(second.scores[item][metric]) for item in having]
-    only_first = tuple(item for item, one, other in zip(having, ones, others, strict=True) if one > other)
-    only_second = tuple(item for item, one, other in zip(having, ones, others, strict=True) if other > one)
-    binary = {*ones, *others} <= {0.0, 1.0}
-    return Difference(
-        metric=metric,
-        first=sum(ones) / len(ones),
-        second=sum(others) / len(others),
-        interval=bootstrap_difference(ones, others, [first.clusters.get(item) or item for item in having]),
-        n=len(having),
-        only_first=only_first,
-        only_second=only_second,
-        p_value=mcnemar(len(only_first), len(only_second)) if binary else None,
-    )
+from molmopoint.eval.reports.summary import Cell, Summary
+from molmopoint.eval.reports.tables import percent
 
 
 @dataclass(frozen=True)
@@ -114,10 +24,10 @@ class Published:
 
     Attributes:
         task: name of the benchmark.
-        rule: of judging.
+        rule: of scoring.
         model: as the source names it.
-        values: percent, by column: a metric, a group of items, both ("hota Animals"), a mean over groups ("mean over bin"), or
-            "headline" where the number people quote is such a mean.
+        values: percent, by column: a metric, a group of items, both ("hota Animals"), a mean over groups
+            ("mean over bin"), or "headline" where the number people quote is such a mean.
         source: where it is printed.
         approximate: columns whose value is not exact; they are no targets.
         note: what to know before comparing.
@@ -135,7 +45,8 @@ class Published:
         """A value with one decimal, "~" before one that is not exact, nothing where none is published."""
         if column not in self.values:
             return ""
-        return f"{'~' if column in self.approximate else ''}{self.values[column]:.1f}"
+        mark = "~" if column in self.approximate else ""
+        return f"{mark}{self.values[column]:.1f}"
 
     @property
     def origin(self) -> str:
@@ -145,7 +56,7 @@ class Published:
 
 def published_for(task: str, rule: str) -> list[Published]:
     """Numbers of a benchmark by one rule, in the order of the sources; none if nobody published any."""
-    return [entry for entry in _numbers() if (entry.task, entry.rule) == (task, rule)]
+    return [entry for entry in _numbers() if entry.task == task and entry.rule == rule]
 
 
 def published_rules(task: str) -> list[str]:
@@ -158,11 +69,60 @@ def note_about(task: str) -> str:
     return _content()["notes"].get(task, "")
 
 
+def published_table(summary: Summary) -> Table:
+    """Published numbers of the same benchmark and rule, and ours among them, for a terminal."""
+    entries = published_for(summary.task, summary.rule)
+    names = list(dict.fromkeys(name for entry in entries for name in entry.values))
+    title = f"{escape(summary.title)}, published by rule {summary.rule}"
+    caption = note_about(summary.task) or None
+    if not entries:
+        caption = _nothing_published(summary)
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    for name in ("model", *names, "source"):
+        table.add_column(escape(name), justify="left" if name in ("model", "source") else "right")
+    for entry in entries:
+        values = [entry.text(name) for name in names]
+        table.add_row(escape(entry.model), *values, escape(entry.origin))
+    ours = [_ours(summary, name) for name in names]
+    coverage = f"{summary.coverage.scored} of {summary.coverage.total} items"
+    table.add_row("[bold]this run[/]", *ours, coverage)
+    return table
+
+
+def _nothing_published(summary: Summary) -> str:
+    """Says by which rules there are numbers, instead of showing them."""
+    others = [f"--rule {rule}" for rule in published_rules(summary.task)]
+    if not others:
+        return "No published numbers are known by this rule."
+    return f"No published numbers are known by this rule; there are some by {', '.join(others)}."
+
+
+def _ours(summary: Summary, name: str) -> str:
+    """Our value of a published column."""
+    for cell in summary.cells:
+        if name in _columns_of(cell):
+            return percent(cell.value)
+    return percent(summary.headline.value) if name == "headline" else ""
+
+
+def _columns_of(cell: Cell) -> tuple[str, ...]:
+    """Names under which a number may be published: its metric, its group, or both."""
+    if not cell.view:
+        return (cell.metric,)
+    group = f"mean over {' and '.join(cell.view)}" if cell.is_macro else " / ".join(cell.group)
+    return (group, f"{cell.metric} {group}")
+
+
 @cache
 def _numbers() -> tuple[Published, ...]:
-    return tuple(Published(**{**entry, "approximate": tuple(entry.get("approximate", ()))}) for entry in _content()["numbers"])
+    numbers = []
+    for entry in _content()["numbers"]:
+        approximate = tuple(entry.get("approximate", ()))
+        numbers.append(Published(**{**entry, "approximate": approximate}))
+    return tuple(numbers)
 
 
 @cache
 def _content() -> dict[str, Any]:
-    return json.loads((files("molmopoint.eval.reports") / "published.json").read_text(encoding="utf-8"))
+    path = files("molmopoint.eval.reports") / "published.json"
+    return json.loads(path.read_text(encoding="utf-8"))

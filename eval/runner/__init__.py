@@ -1,1 +1,3 @@
-"""Asking a model every item of a benchmark, without losing or repeating one."""
+"""Running a benchmark on a model without losing or repeating an item: its data, predictors, and the folder of
+a run.
+"""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Asking, Benchmark, Item, Items, Missing
-from molmopoint.eval.layouts.file_names import NOWHERE
+from molmopoint.eval.benchmark import Benchmark, GenerationSettings, Item, Items, Missing
+from molmopoint.eval.datasets.files import NOWHERE
+from molmopoint.eval.datasets.rows import whole_text
 from molmopoint.files import is_file, is_folder, process_runs, remove_leftovers, written_whole
 
 FIXTURE = "fixture"
@@ -25,7 +24,7 @@ _DETAIL = 200
 
 
 @dataclass(frozen=True)
-class Data:
+class BenchmarkData:
     """Items and where they come from.
 
     Attributes:
@@ -47,64 +46,65 @@ def open_data(
     work: Path,
     *,
     with_media: bool = True,
-    asking: Asking | None = None,
+    settings: GenerationSettings | None = None,
     rule: str | None = None,
-) -> Data:
+) -> BenchmarkData:
     """Reads a benchmark.
 
     Args:
         benchmark: whose data it is.
-        place: a folder in the published layout; "fixture" for made items; None for the hub, or for data that is always made.
+        place: a folder in the published layout; "fixture" for made items; None for the hub, or for data that
+            is always made.
         work: where made items are written.
-        with_media: items whose pictures or clip are not there count as missing; without it stored answers to them are judged.
-        asking: how the model will be asked, where that may change items; None to take them as they are.
-        rule: by which the answers will be judged; by default the first of the benchmark.
+        with_media: items whose pictures or clip are not there count as missing; without it stored answers to
+            them are scored.
+        settings: how the model will be asked, where that may change items; None to take them as they are.
+        rule: by which the answers will be scored; by default the first of the benchmark.
 
     Raises:
         EvaluationError: the folder is not there or not this benchmark's, or the data is not on the hub.
     """
-    source = benchmark.source
-    if str(place) == FIXTURE or (place is None and source.repo is None and not source.address):
-        folder, origin = _write_fixture(benchmark, work / FIXTURE), "made items"
-    elif place is None:
-        folder, origin = _from_hub(benchmark)
-    else:
-        folder = Path(place).expanduser()
-        origin = str(place)
-        if not folder.is_dir():
-            raise EvaluationError(f"expected a folder with the data of {benchmark.name}, got {str(place)!r}; {_how_to_get(benchmark)}")
+    folder, origin = _find_folder(benchmark, place, work)
     items = without_unusable_names(benchmark.read(folder))
     check_ids(items)
-    if asking is not None:
-        items = benchmark.asked_with(items, asking, rule or benchmark.rules[0], folder)
+    if settings is not None:
+        items = benchmark.apply_settings(items, settings, rule or benchmark.rules[0], folder)
     digest = _digest(items.found)
-    return Data(without_missing_media(items) if with_media else items, folder, origin, digest)
+    if with_media:
+        items = without_missing_media(items)
+    return BenchmarkData(items, folder, origin, digest)
 
 
 def without_missing_media(items: Items) -> Items:
     """The items whose files are there; the others become missing ones."""
     found, missing = [], list(items.missing)
     for item in items.found:
-        gone = next((path for path in item.images if not is_file(path)), None)
-        if gone is not None:
-            missing.append(Missing(item.item_id, "no picture file", gone.name[:_DETAIL]))
-        elif item.clip is not None and not (is_file(item.clip.path) or is_folder(item.clip.path)):
-            missing.append(Missing(item.item_id, "no video file", item.clip.path.name[:_DETAIL]))
+        gone = [path for path in item.images if not is_file(path)]
+        clip = None if item.clip is None else item.clip.path
+        if gone:
+            missing.append(Missing(item.item_id, "no picture file", gone[0].name[:_DETAIL]))
+        elif clip is not None and not (is_file(clip) or is_folder(clip)):
+            missing.append(Missing(item.item_id, "no video file", clip.name[:_DETAIL]))
         else:
             found.append(item)
     return replace(items, found=tuple(found), missing=tuple(missing))
 
 
 def without_unusable_names(items: Items) -> Items:
-    """The items whose texts are Unicode and whose files lie in the folder of the data; the others become missing ones.
+    """The items whose texts are Unicode and whose files lie in the folder of the data; the others become
+    missing ones.
 
     A JSON file can hold half of a character, which no file and no line of an answer can.
     """
-    found, missing = [], [replace(each, item_id=whole_text(each.item_id), detail=whole_text(each.detail)) for each in items.missing]
+    found: list[Item] = []
+    missing: list[Missing] = []
+    for each in items.missing:
+        missing.append(replace(each, item_id=whole_text(each.item_id), detail=whole_text(each.detail)))
     for item in items.found:
-        files = [*item.images, *([item.clip.path] if item.clip is not None else [])]
-        categories = [text for value in item.categories.values() for text in ([value] if isinstance(value, str) else value)]
-        texts = [item.item_id, item.prompt, item.cluster, *item.responses, *categories, *map(str, files)]
+        files = list(item.images)
+        if item.clip is not None:
+            files.append(item.clip.path)
+        texts = [*_texts_of(item), *map(str, files)]
         if any(whole_text(text) != text for text in texts):
             missing.append(Missing(whole_text(item.item_id), "half of a character in its text or file name"))
         elif any(path.name == NOWHERE for path in files):
@@ -114,17 +114,29 @@ def without_unusable_names(items: Items) -> Items:
     return replace(items, found=tuple(found), missing=tuple(missing))
 
 
-def whole_text(text: str) -> str:
-    """A text with halves of characters spelt out, so that it can be written and hashed."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _texts_of(item: Item) -> list[str]:
+    """Every text that is written or hashed."""
+    texts = [item.item_id, item.prompt, item.cluster, *item.responses]
+    for value in item.categories.values():
+        texts += [value] if isinstance(value, str) else value
+    return texts
 
 
 def choose(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """A part of the items that does not depend on their order: those whose hashed ids come first; in the order of the data."""
+    """A part of the items that does not depend on their order: those whose hashed ids come first.
+
+    They stay in the order of the data.
+    """
     if limit is None or limit >= len(items):
         return list(items)
-    chosen = {item.item_id for item in sorted(items, key=lambda item: hashlib.sha256(item.item_id.encode()).digest())[:limit]}
+    by_chance = sorted(items, key=chance_of)
+    chosen = {item.item_id for item in by_chance[:limit]}
     return [item for item in items if item.item_id in chosen]
+
+
+def chance_of(item: Item) -> bytes:
+    """A key that sorts items as if by chance, the same way every time."""
+    return hashlib.sha256(item.item_id.encode()).digest()
 
 
 def check_ids(items: Items) -> None:
@@ -140,6 +152,19 @@ def check_ids(items: Items) -> None:
         seen.add(item.item_id)
 
 
+def _find_folder(benchmark: Benchmark, place: str | Path | None, work: Path) -> tuple[Path, str]:
+    """The folder of the data, and for people where it comes from."""
+    is_made = benchmark.source.repo is None and not benchmark.source.address
+    if str(place) == FIXTURE or (place is None and is_made):
+        return _write_fixture(benchmark, work / FIXTURE), "made items"
+    if place is None:
+        return _from_hub(benchmark)
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        raise EvaluationError(f"expected a folder with the data of {benchmark.name}, got {str(place)!r}; {_how_to_get(benchmark)}")
+    return folder, str(place)
+
+
 def _from_hub(benchmark: Benchmark) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -147,26 +172,22 @@ def _from_hub(benchmark: Benchmark) -> tuple[Path, str]:
     source = benchmark.source
     if source.repo is None:
         raise EvaluationError(f"expected a folder with the data of {benchmark.name}, which is not on the hub; {_how_to_get(benchmark)}")
+    patterns = list(source.patterns) or None
     try:
-        # The hub's files are addressed by their hashes, and a file whose size or hash differs is fetched again.
-        folder = snapshot_download(source.repo, repo_type="dataset", revision=source.revision, allow_patterns=list(source.patterns) or None)
+        # The hub's files are addressed by their hashes, and a file whose size or hash differs is fetched
+        # again.
+        folder = snapshot_download(source.repo, repo_type="dataset", revision=source.revision, allow_patterns=patterns)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         reason = str(error).splitlines()[0][:200]
         raise EvaluationError(
             f"expected {source.repo} on the hub, got {type(error).__name__}: {reason}; {_how_to_get(benchmark)}"
         ) from error
-    return Path(folder), f"{source.repo} at {Path(folder).name}" + ("" if source.revision else " (newest, not pinned)")
+    remark = "" if source.revision else " (newest, not pinned)"
+    return Path(folder), f"{source.repo} at {Path(folder).name}{remark}"
 
 
 def _write_fixture(benchmark: Benchmark, folder: Path) -> Path:
-    """Made items of a benchmark of the package."""
-    name = f"molmopoint.eval.fixtures.{benchmark.name}"
-    try:
-        write: Any = importlib.import_module(name).write
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise EvaluationError(f"expected made items for {benchmark.name}, got none; pass a folder with --data") from error
+    """Made items of a benchmark; those that are there already are taken."""
     target = folder / benchmark.name
     remove_leftovers(folder)
     for path in folder.glob(f".{benchmark.name}.*"):  # of earlier versions, killed
@@ -177,7 +198,7 @@ def _write_fixture(benchmark: Benchmark, folder: Path) -> Path:
     try:
         with written_whole(target) as beside:
             beside.mkdir()
-            write(beside, np.random.default_rng(_FIXTURE_SEED))
+            benchmark.write_fixture(beside, np.random.default_rng(_FIXTURE_SEED))
     except OSError:
         if not target.exists():  # another process of the same run may have been quicker
             raise
@@ -188,11 +209,13 @@ def _how_to_get(benchmark: Benchmark) -> str:
     source = benchmark.source
     address = f"https://huggingface.co/datasets/{source.repo}" if source.repo else source.address
     where = f"fetch {address}" if address else "see the benchmark's file"
-    return f"{where} and pass its folder with --data, or try --data {FIXTURE}" + (f" ({source.note})" if source.note else "")
+    note = f" ({source.note})" if source.note else ""
+    return f"{where} and pass its folder with --data, or try --data {FIXTURE}{note}"
 
 
 def _digest(items: Sequence[Item]) -> str:
     hashed = hashlib.sha256()
     for item in items:
-        hashed.update("".join(f"{text}\0" for text in (item.item_id, item.prompt, *item.responses)).encode())
+        for text in (item.item_id, item.prompt, *item.responses):
+            hashed.update(f"{text}\0".encode())
     return hashed.hexdigest()[:16]

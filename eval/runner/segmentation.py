@@ -1,14 +1,16 @@
-"""J&F beside the point scores of tracking benchmarks: masks are drawn around an answer's points by a segmenter.
+"""J&F beside the point scores of tracking benchmarks: masks are drawn around an answer's points by a
+segmenter.
 
-Scored are the moments a benchmark asks for; published J&F counts the frames between them as well, so the numbers have names of
-their own and stand beside no published ones.
+Scored are the moments a benchmark asks for; published J&F counts the frames between them as well, so the
+numbers have names of their own and stand beside no published ones.
 
-J&F of the masks that a segmenter draws around points.
-
-Points alone have no outline, so J&F depends on the model that draws it, on its version, on which points it is given, and on the
-frame rate: a score without these four cannot be compared. Here every point with an id is a positive click at its frame, masks are
-carried in both directions from the first click, and masks of several ids are united. Published numbers use
-facebook/sam2.1-hiera-large and all frames of the video. `molmopoint.segmentation.sam2` has the recipe.
+Points alone have no outline, so J&F depends on the model that draws it, on its version, on which points it is
+given, and
+on the frame rate: a score without these four cannot be compared. Here every point with an id is a positive
+    click at its
+frame, masks are carried in both directions from the first click, and masks of several ids are united.
+Published numbers use facebook/sam2.1-hiera-large and all frames of the video.
+`molmopoint.segmentation.sam2` has the recipe.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from molmopoint.errors import EvaluationError, ProcessingError
-from molmopoint.eval.benchmark import Answer, Asking, Item, Metric
-from molmopoint.eval.layouts.parquet_rows import in_size
-from molmopoint.eval.runner.predict import cut_clip
+from molmopoint.eval.benchmark import GenerationSettings, Item, ItemScores, Metric, ParsedAnswer
+from molmopoint.eval.datasets.rows import in_size
+from molmopoint.eval.datasets.videos import read_frames
 from molmopoint.metrics.segmentation import outline_accuracy, region_similarity
 from molmopoint.metrics.tracking import TrueTracks, at_frames
 from molmopoint.segmentation import Segmenter
@@ -52,14 +54,21 @@ def united_masks(found: Iterable[FrameMask], frames: Collection[int]) -> dict[in
     """
     united: dict[int, np.ndarray] = {}
     for each in found:
-        if each.frame in frames:
-            united[each.frame] = united[each.frame] | each.mask if each.frame in united else each.mask
+        if each.frame not in frames:
+            continue
+        if each.frame in united:
+            united[each.frame] = united[each.frame] | each.mask
+        else:
+            united[each.frame] = each.mask
     return united
 
 
 def true_masks(truth: TrueTracks) -> dict[int, np.ndarray]:
-    """The masks of all objects together, by frame, at the moments a benchmark asks for; published J&F needs those between too."""
-    height, width = truth.size[1], truth.size[0]
+    """The masks of all objects together, by frame, at the moments a benchmark asks for.
+
+    Published J&F needs those between too.
+    """
+    width, height = truth.size
     united = {}
     for number, frame in truth.frames.items():
         mask = np.zeros((height, width), dtype=bool)
@@ -89,7 +98,8 @@ def segmentation_scores(drawn: Mapping[int, np.ndarray], true: Mapping[int, np.n
             raise EvaluationError(f"expected masks of {mask.shape}, got {united.shape}; draw them on frames of the original size")
         regions.append(region_similarity(united, mask))
         outlines.append(outline_accuracy(united, mask))
-    j, f = float(np.mean(regions)), float(np.mean(outlines))
+    j = float(np.mean(regions))
+    f = float(np.mean(outlines))
     return SegmentationScores(j, f, (j + f) / 2)
 
 
@@ -110,7 +120,7 @@ _ALL_FRAMES = MAX_FRAMES
 """Frames of a clip at most: as many as a clip may have."""
 
 
-def segmentation_of(item: Item, answer: Answer, segmenter: Segmenter) -> dict[str, float]:
+def segmentation_of(item: Item, answer: ParsedAnswer, segmenter: Segmenter) -> ItemScores:
     """J, F and their mean of one answer.
 
     Args:
@@ -125,29 +135,32 @@ def segmentation_of(item: Item, answer: Answer, segmenter: Segmenter) -> dict[st
     if not isinstance(item.truth, TrueTracks) or item.clip is None:
         raise EvaluationError(f"expected a question about moving objects, got {item.item_id!r}; J&F is for tracking benchmarks")
     truth = item.truth
-    frames, _ = cut_clip(item.clip, Asking(max_new_tokens=1, fps=truth.fps, max_frames=_ALL_FRAMES))
+    every_frame = GenerationSettings(max_new_tokens=1, fps=truth.fps, max_frames=_ALL_FRAMES)
+    frames, _ = read_frames(item.clip, every_frame)
     xy, _ = in_size(answer, truth.size)
     true = true_masks(truth)
-    found = segmenter.follow_clicks(frames, at_frames(xy, answer.group, answer.object_id, truth.fps))
+    clicks = at_frames(xy, answer.group, answer.object_id, truth.fps)
+    found = segmenter.follow_clicks(frames, clicks)
     scores = segmentation_scores(united_masks(found, true), true)
     return {"jf_when_asked": scores.jf, "j_when_asked": scores.j, "f_when_asked": scores.f}
 
 
 def add_segmentation(
     items: Iterable[Item],
-    answers: Mapping[str, Answer],
-    scores: dict[str, dict[str, float]],
+    answers: Mapping[str, ParsedAnswer],
+    scores: dict[str, ItemScores],
     segmenter: Segmenter,
-    watch: Callable[[str], None] = lambda item_id: None,
+    on_progress: Callable[[str], None] = lambda item_id: None,
 ) -> list[str]:
-    """Adds J&F to the numbers of every scored item; without an answer, or without a readable clip, they are 0.
+    """Adds J&F to the numbers of every scored item; without an answer, or without a readable clip, they are
+    0.
 
     Args:
         items: of the benchmark.
         answers: by item id; items whose model failed have none.
-        scores: of the judged items; gets the new numbers.
+        scores: of the scored items; gets the new numbers.
         segmenter: draws the masks.
-        watch: is told of every item.
+        on_progress: is told of every item.
 
     Returns:
         Ids of items whose clip could not be read.
@@ -163,5 +176,5 @@ def add_segmentation(
             except (ProcessingError, OSError):
                 unread.append(item.item_id)
         scores[item.item_id] |= numbers
-        watch(item.item_id)
+        on_progress(item.item_id)
     return unread

@@ -1,4 +1,6 @@
-"""The command line: `python -m molmopoint.eval.speed`, and `python -m molmopoint.eval.speed video` for what has a module of its own."""
+"""The command line: `python -m molmopoint.eval.speed`, and `python -m molmopoint.eval.speed video` for what
+has a module of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """Answers of a known form: `generate` itself runs, but what it chooses is forced.
 
-Points: PATCH, SUBPATCH, LOCATION and a digit, over and over. Text: one word, over and over. Answers come with the probabilities
-of their points, as `Pointer` asks for them. The cost of forcing (two additions per step) counts as the model's own.
+Points: PATCH, SUBPATCH, LOCATION and a digit, over and over. Text: one word, over and over. Answers come with
+    the probabilities
+of their points, as `Pointer` asks for them. The cost of forcing (two additions per step) counts as the
+model's own.
 
 Letters: P image tokens per row, K slots per image token.
 """
@@ -28,7 +30,8 @@ CERTAIN = 1e4
 
 
 class _Wishes:
-    """Additions to the logits of a model, from hooks: the same tensors at every step, so that compiled steps stay compiled.
+    """Additions to the logits of a model, from hooks: the same tensors at every step, so that compiled steps
+    stay compiled.
 
     Args:
         model: whose choices are forced.
@@ -41,14 +44,18 @@ class _Wishes:
         self.ramps: dict[int, Tensor] = {}
 
     def next_word(self, tokens: int) -> None:
-        """Wants a PATCH at the start of every cycle and a word elsewhere; the rules see to the tokens in between."""
+        """Wants a PATCH at the start of every cycle and a word elsewhere; the rules see to the tokens in
+        between.
+        """
         starts_point = self.cycle > 0 and tokens % self.cycle == 0
         self.words.zero_()
         self.words[self.model.config.patch_token_id if starts_point else WORD] = CERTAIN
 
     @contextmanager
     def granted(self) -> Iterator[None]:
-        """Within, words come as wanted, and of the patches the lowest allowed: a list goes on for P times K points."""
+        """Within, words come as wanted, and of the patches the lowest allowed: a list goes on for P times K
+        points.
+        """
         handles = [
             self.model.lm_head.register_forward_hook(lambda _head, _inputs, logits: logits + self.words),
             self.model.model.point_predictor.patch.register_forward_hook(self._lowest_first),
@@ -80,7 +87,9 @@ def answer(
     pointing: bool,
     between: Callable[[], object] = lambda: None,
 ) -> StepClock:
-    """Lets `generate` write a forced answer of `steps` tokens after the first one, and times it; `between` runs after each token."""
+    """Lets `generate` write a forced answer of `steps` tokens after the first one, and times it; `between`
+    runs after each token.
+    """
     wishes = _Wishes(subject.model, points_per_cycle(subject) if pointing else 0)
 
     def prepare(tokens: int) -> None:
@@ -111,7 +120,9 @@ def text_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps:
 
 
 def points_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, bare: BareText) -> Turn:
-    """Seconds per grounding step, per point (its digit included), and per step of the bare text model, step by step in turns."""
+    """Seconds per grounding step, per point (its digit included), and per step of the bare text model, step
+    by step in turns.
+    """
     bare.start()
     clock = answer(subject, setting, inputs, steps, pointing=True, between=bare.step)
     # Step i makes token i + 1, so that a cycle of steps ends with the PATCH token of the next point.
@@ -126,10 +137,11 @@ def points_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], step
 
 
 class BareText:
-    """The native text model of transformers with a vocabulary head, stepping greedily over a cache: no pictures, no heads.
+    """The native text model of transformers with a vocabulary head, stepping greedily over a cache: no
+    pictures, no heads.
 
-    It shares the weights of the measured model, runs the forward pass of `Molmo2TextModel` (its own causal mask included), picks
-    the most likely token, and keeps the answer. Nothing else is done per step.
+    It shares the weights of the measured model, runs the forward pass of `Molmo2TextModel` (its own causal
+    mask included), picks the most likely token, and keeps the answer. Nothing else is done per step.
 
     Args:
         subject: whose decoder is stepped.

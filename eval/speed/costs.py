@@ -1,8 +1,9 @@
 """What costs most in each phase, by part of the model.
 
-Parts are timed by hooks on modules and by wrapping a few functions, for the time of the measurement only; nothing in the library
-knows of it. A part's time is without the parts inside it, and what no part claims is named as the rest. Clocks instead of a
-profiler, because recording every tensor operation would multiply the cost of small ones.
+Parts are timed by hooks on modules and by wrapping a few functions, for the time of the measurement only;
+nothing in the library knows of it. A part's time is without the parts inside it, and what no part claims is
+named as the rest. Clocks instead of a profiler, because recording every tensor operation would multiply the
+cost of small ones.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def largest_costs(subject: Subject, setting: Setting, plan: Plan) -> list[dict[s
     """The three largest parts of each phase, for one row and the first picture size.
 
     Returns:
-        One entry per phase: `phase`, `milliseconds`, and `parts`, a list of `part`, `milliseconds` and `share`.
+        One entry per phase: `phase`, `milliseconds`, and `parts`, a list of `part`, `milliseconds` and
+            `share`.
     """
     setting.activate()
     seen = phases.seen_prompt(subject, plan, 1)

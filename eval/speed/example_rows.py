@@ -1,4 +1,5 @@
-"""Examples of a mixture as training rows: real layouts, real trees and real packing; ids and pixels are made up.
+"""Examples of a mixture as training rows: real layouts, real trees and real packing; ids and pixels are made
+up.
 
 Letters: P image tokens, K slots per image token, G ViT patches per crop.
 """
@@ -99,7 +100,9 @@ class RowMaker:
         return (torch.arange(frames).view(-1, 1, 1) * self.side**2 + table).flatten(0, 1)
 
     def _answer(self, length: int, trunk: Row, pointing: bool) -> EncodedText:
-        """Words, or as many points as fit and one more patch token, spread over the image tokens that can be chosen."""
+        """Words, or as many points as fit and one more patch token, spread over the image tokens that can be
+        chosen.
+        """
         if not pointing or trunk.pooling is None:
             return _words(length)
         can_be_chosen = np.flatnonzero(self._indexable(trunk))

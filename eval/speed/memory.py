@@ -1,7 +1,7 @@
 """Peak memory, each case in a fresh process; and what the state of a long clip holds.
 
-On the CPU the peak is that of the process (`VmHWM`, reset before the case on Linux), on a GPU that of torch's allocator.
-Both are given above what the process held with the model and its inputs in place.
+On the CPU the peak is that of the process (`VmHWM`, reset before the case on Linux), on a GPU that of torch's
+allocator. Both are given above what the process held with the model and its inputs in place.
 
 Letters: N ViT patches of the call, F width of the tapped ViT features, S tokens per row.
 """
@@ -84,7 +84,9 @@ def run_case(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _clip_case(subject: Subject, setting: Setting, frames: int) -> dict[str, Any]:
-    """A prompt with a long clip, its vision included: time of one pass, peak, and the tensors that later steps keep."""
+    """A prompt with a long clip, its vision included: time of one pass, peak, and the tensors that later
+    steps keep.
+    """
     inputs = clip_prompt(subject, frames)
     meter = PeakMeter(subject.model.device)
     with torch.inference_mode():

@@ -11,8 +11,9 @@
 | clip points, tracks | 0.04 | 0.22 | a clip of 16 to 128 frames | 1 to 3 | 4 per point, 1 to 60 points |
 | text | 0.08 | 0.10 | none | 1 | 100 to 1500 |
 
-"own data" is mostly pictures to point at, as in fine-tuning on data of one's own. "published" has the shares of the published
-fine-tuning, two fifths clips. Lengths are ours; a picture with points has about four expressions, as published.
+"own data" is mostly pictures to point at, as in fine-tuning on data of one's own. "published" has the shares
+of the published fine-tuning, two fifths clips. Lengths are ours; a picture with points has about four
+expressions, as published.
 
 Source of the published shares: Molmo2 and MolmoPoint reports.
 """

@@ -1,16 +1,18 @@
 """How full packed rows are, and how much faster they train: `python -m molmopoint.eval.speed.packing`.
 
-Fill is counted from sizes, at the released geometry and the published limits (16 384 tokens and 128 crops per row, 48 examples
-waiting). Where most examples are clips, 128 crops are full long before the tokens are; 192 are counted too.
+Fill is counted from sizes, at the released geometry and the published limits (16 384 tokens and 128 crops per
+row, 48 examples waiting). Where most examples are clips, 128 crops are full long before the tokens are; 192
+are counted too.
 
-Throughput is the time of forward and backward pass per labelled token of a small model, on the same examples laid out in three
-ways:
+Throughput is the time of forward and backward pass per labelled token of a small model, on the same examples
+laid out in three ways:
 
 - packed: message trees, several in a row;
 - trees: one message tree per row, rows in the order of the data, padded to the longest of their batch;
 - expressions: one expression per row, its pictures encoded again for each, padded in the same way.
 
-The step of the optimiser is left out. A batch of the last two has as many rows as a packed row has trees on average.
+The step of the optimiser is left out. A batch of the last two has as many rows as a packed row has trees on
+average.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ MORE_CROPS = 192
 LEAST_FILL = 0.95
 LEAST_GAIN = 3.0
 SMALL_SCALE = 0.25
-"""Of lengths and frames for the measured model, whose pictures have about a quarter of the released tokens."""
+"""Of lengths and frames for the measured model, whose pictures have about a quarter of the released
+tokens."""
 SMALL = PackingLimits(4096, 128, pool_size=24, crop_weight=7.5)
 """Rows of the measured model."""
 
@@ -70,7 +73,9 @@ class Fill:
 
 
 def packs_of(sizes: Sequence[ExampleSize], limits: PackingLimits, *, flush: bool) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Numbers of the examples of each row, and the longest wait of one of them; the pool is emptied at the end if `flush`."""
+    """Numbers of the examples of each row, and the longest wait of one of them; the pool is emptied at the
+    end if `flush`.
+    """
     packer = Packer(limits)
 
     def taken(*, last: bool = False) -> Iterator[tuple[tuple[int, ...], int]]:
@@ -159,7 +164,9 @@ def describe(batches: Sequence[Sequence[Row]]) -> dict[str, Any]:
 
 
 def measure_throughput(subject: Subject, setting: Setting, limits: PackingLimits, examples: int, repeats: int) -> dict[str, Any]:
-    """All layouts of data of one's own, in turns: what they hold, seconds per labelled token, gain of packed rows over the others."""
+    """All layouts of data of one's own, in turns: what they hold, seconds per labelled token, gain of packed
+    rows over the others.
+    """
     rng = np.random.default_rng(0)
     maker = RowMaker(subject.model.config, subject.image_processor)
     drawn = [draw(rng, MIXTURES[0], SMALL_SCALE) for _ in range(examples)]

@@ -1,6 +1,7 @@
 """The phases of an answer, each as runs that measure themselves.
 
-preprocessing: a picture file's pixels to crops. vision: crops to image tokens (ViT and connector). prefill: from the prompt with
+preprocessing: a picture file's pixels to crops. vision: crops to image tokens (ViT and connector). prefill:
+    from the prompt with
 its image tokens to the first token of the answer. decode: one token of every row per step.
 """
 
@@ -76,7 +77,9 @@ def seen_prompt(subject: Subject, plan: Plan, batch: int) -> dict[str, Any]:
 
 
 def answer_runs(subject: Subject, setting: Setting, plan: Plan) -> dict[tuple[int, str], Run]:
-    """(rows, kind) -> decoding of points, beside steps of the bare text model, and prefill and decoding of text."""
+    """(rows, kind) -> decoding of points, beside steps of the bare text model, and prefill and decoding of
+    text.
+    """
 
     def points(inputs: dict[str, Any], bare: BareText) -> Turn:
         setting.activate()

@@ -1,6 +1,7 @@
 """Prompts written by hand, so that no tokenizer is needed.
 
-Letters: B rows, S tokens per row, N crops of the call, G ViT patches per crop, P image tokens, K slots per image token.
+Letters: B rows, S tokens per row, N crops of the call, G ViT patches per crop, P image tokens, K slots per
+    image token.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def picture_prompt(subject: Subject, batch: int, width: int, height: int) -> dic
     """Model inputs of B equal rows: a picture and a question.
 
     Returns:
-        `input_ids`, `attention_mask`, `mm_token_type_ids` (B, S), `pixel_values` (N, G, patch values) and `image_token_pooling`
-        (P of all rows, K), on the model's device.
+        `input_ids`, `attention_mask`, `mm_token_type_ids` (B, S), `pixel_values` (N, G, patch values) and
+        `image_token_pooling` (P of all rows, K), on the model's device.
     """
     seen = subject.image_processor([picture(width, height)] * batch, max_crops=subject.max_crops[0], return_tensors="pt")
     ids = picture_ids(subject.model.config, seen["image_grids"][0].tolist()) + [WORD] * QUESTION
@@ -44,7 +45,9 @@ def picture_prompt(subject: Subject, batch: int, width: int, height: int) -> dic
 
 
 def picture_ids(config: MolmoPointConfig, grid: list[int]) -> list[int]:
-    """Ids of one picture in the released layout, from rows and columns of its global crop, then of its canvas."""
+    """Ids of one picture in the released layout, from rows and columns of its global crop, then of its
+    canvas.
+    """
     low_rows, low_cols, rows, cols = grid
     low = [config.low_res_image_start_token_id] + [config.image_non_indexable_patch_id] * (low_rows * low_cols)
     line = [config.image_patch_id] * cols + [config.image_col_id]
@@ -55,8 +58,8 @@ def clip_prompt(subject: Subject, frames: int, window: int = 3) -> dict[str, Ten
     """Model inputs of one row: a clip of random frames, pooled by windows, and a question.
 
     Returns:
-        `input_ids`, `attention_mask`, `mm_token_type_ids` (1, S), `pixel_values_videos` (frames, G, patch values) float32 and
-        `video_token_pooling` (P, K).
+        `input_ids`, `attention_mask`, `mm_token_type_ids` (1, S), `pixel_values_videos` (frames, G, patch
+        values) float32 and `video_token_pooling` (P, K).
     """
     config = subject.model.config
     vision = config.vision_config

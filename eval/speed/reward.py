@@ -8,7 +8,8 @@ The same prompt and answers are scored in five ways, by turns:
 - batched: the same rows as one batch;
 - cached: the prompt once, then each answer behind its keys and values.
 
-The last four give the same scores. Beside the measured gain stands what counting tokens promises, N (C + r) / (C + N r) for N answers
+The last four give the same scores. Beside the measured gain stands what counting tokens promises, N (C + r) /
+(C + N r) for N answers
 of r tokens behind a prompt of C: it knows neither the quadratic part of attention nor the ViT.
 
 Letters: C tokens of the prompt, r tokens of an answer, N answers.

@@ -1,6 +1,7 @@
 """How long judging stored answers takes: `python -m molmopoint.eval.speed.scoring`.
 
-Items of the size of PixMo-Points: a megapixel picture, five masks, five points. Indexing is timed apart, because it happens once.
+Items of the size of PixMo-Points: a megapixel picture, five masks, five points. Indexing is timed apart,
+because it happens once.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from molmopoint.eval.benchmark import Answer, Item, Items, judge_all
+from molmopoint.eval.benchmark import Item, Items, ParsedAnswer, score_items
+from molmopoint.eval.benchmarks.synthetic import Synthetic, Truth
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.speed import report
-from molmopoint.eval.tasks.synthetic import Synthetic, Truth
 from molmopoint.metrics.run_lengths import MaskIndex
 
 SIZE = (1024, 1024)
@@ -69,9 +70,9 @@ def measure(items: int, seed: int = 0) -> Times:
         for i in range(items)
     )
     noisy = centres + rng.normal(0, 30, centres.shape)
-    answers = {item.item_id: Answer(noisy[i], np.zeros(MASKS), np.arange(MASKS)) for i, item in enumerate(made)}
+    answers = {item.item_id: ParsedAnswer(noisy[i], np.zeros(MASKS), np.arange(MASKS)) for i, item in enumerate(made)}
     start = time.perf_counter()
-    scores = judge_all(Synthetic(), made, answers, "mask")
+    scores = score_items(Synthetic(), made, answers, "mask")
     judged = time.perf_counter()
     summarise(Synthetic(), Items(made), scores, answers, "mask")
     return Times(items, build, index.num_bytes / 1e6, on_disk, judged - start, time.perf_counter() - judged)

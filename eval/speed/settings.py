@@ -26,7 +26,8 @@ class Setting:
         attn: attention backend of the text model.
         threads: of torch, on the CPU.
         cache: "dynamic", "static", or "compiled": static, and steps compiled.
-        clock: "wall", or "processor": processor time of all threads, which other processes on a busy machine do not lengthen.
+        clock: "wall", or "processor": processor time of all threads, which other processes on a busy machine
+            do not lengthen.
     """
 
     device: str = "cpu"

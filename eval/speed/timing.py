@@ -92,7 +92,8 @@ def seconds_of(work: Callable[[], object], setting: Setting) -> float:
 
 
 class StepClock(BaseStreamer):
-    """A streamer of `generate` that only notes when tokens come: first the prompt, then one token of every row per step.
+    """A streamer of `generate` that only notes when tokens come: first the prompt, then one token of every
+    row per step.
 
     Args:
         setting: clock and device.

@@ -1,7 +1,9 @@
 """How long it takes to see a video: `python -m molmopoint.eval.speed video`.
 
-Decoding: the frames of a long clip that a model is to see, as the processor reads them, against the same library asked for the
-same frames directly. Vision: ViT and connector, per frame. Tracking with nano: a clip that fits into one window of the model, and a
+Decoding: the frames of a long clip that a model is to see, as the processor reads them, against the same
+    library asked for the
+same frames directly. Vision: ViT and connector, per frame. Tracking with nano: a clip that fits into one
+    window of the model, and a
 longer one in windows that share frames, in which objects keep their numbers.
 """
 
@@ -152,7 +154,8 @@ def vision_runs(names: tuple[str, ...], setting: Setting, frames: int = 8) -> di
 
 
 def tracking_runs(setting: Setting) -> dict[tuple[str, str], Run]:
-    """("nano", "tracking in n windows") -> run of `Pointer.track` on frames in memory; seconds per frame of the clip.
+    """("nano", "tracking in n windows") -> run of `Pointer.track` on frames in memory; seconds per frame of
+    the clip.
 
     Answers have one length, whatever they say, so that only the frames differ.
     """

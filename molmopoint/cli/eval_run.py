@@ -1,40 +1,32 @@
-"""The work of `molmopoint eval` and `molmopoint score`."""
+"""The work of `molmopoint eval` and `molmopoint score`: messages and exit codes around
+`molmopoint.eval.evaluation`.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from molmopoint.backends.options import fill_template
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, EvaluationError, MolmoPointError
-from molmopoint.eval.benchmark import Asking, Benchmark, Need
-from molmopoint.eval.reports.console import comparison_table, published_table, summary_table
-from molmopoint.eval.reports.gallery import write_gallery
-from molmopoint.eval.reports.summary import read_run
-from molmopoint.eval.runner.data import Data, choose, open_data
-from molmopoint.eval.runner.evaluate import Place, predict, score, stored, write_report
-from molmopoint.eval.runner.predict import Profile
-from molmopoint.eval.runner.records import Prediction
-from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
-from molmopoint.eval.stored.forms import check_stored, read_stored
-from molmopoint.files import is_file, remove_leftovers
-from molmopoint.files.lock import alone_in
-
-STEERABLE = ("drawn", "text", "none")
-"""Ways of telling the point that a question of Point-Bench refers to."""
-
-_EMBEDDED: Mapping[Need, str] = {"points": "nano", "scores": "nano-reward"}
-"""Models to begin with."""
+from molmopoint.eval.benchmark import Benchmark
+from molmopoint.eval.benchmarks import benchmark_names, find_benchmark
+from molmopoint.eval.evaluation import Evaluation, EvaluationResult, Shard, score_run
+from molmopoint.eval.predictions.readers import check_stored, read_stored
+from molmopoint.eval.reports.comparison import comparison_table, read_run
+from molmopoint.eval.reports.published import published_table
+from molmopoint.eval.reports.tables import summary_table
+from molmopoint.eval.runner.data import open_data
+from molmopoint.eval.runner.models import EMBEDDED, identity_of, load_model
+from molmopoint.eval.runner.run_folder import locked
+from molmopoint.eval.runner.settings import changed_settings, check_rule
 
 
 def list_benchmarks() -> int:
@@ -48,25 +40,12 @@ def list_benchmarks() -> int:
     return OK
 
 
-def rule_of(benchmark: Benchmark, rule: str | None) -> str:
-    """The rule to judge by.
-
-    Raises:
-        EvaluationError: the benchmark has no such rule.
-    """
-    if rule is None:
-        return benchmark.rules[0]
-    if rule not in benchmark.rules:
-        raise EvaluationError(f"expected one of the rules of {benchmark.name}, {', '.join(benchmark.rules)}, got {rule!r}")
-    return rule
-
-
 @dataclass
-class Judging:
+class Scoring:
     """What both commands do with answers.
 
     Attributes:
-        rule: of judging; None for the benchmark's first.
+        rule: of scoring; None for the benchmark's first.
         ref_compat: repeat the reference's flaws.
         published: show published numbers.
         baseline: folder of a run to compare with.
@@ -79,30 +58,19 @@ class Judging:
     baseline: Path | None = None
     segmenter: str | None = None
 
-    def report(
-        self, benchmark: Benchmark, data: Data, folder: Path, predictions: Mapping[str, Prediction], about: Mapping[str, Any]
-    ) -> int:
-        """Judges, writes the files of the run, and prints the table."""
-        summary, scores = score(
-            benchmark, data, predictions, rule_of(benchmark, self.rule), ref_compat=self.ref_compat, segmenter=self._drawing()
-        )
-        if not scores:
-            raise EvaluationError(
-                f"expected answers to items of {benchmark.name}, got none of its {len(data.items.found)} ids; "
-                "check that --data is what the answers are about"
-            )
-        write_report(folder, summary, scores, data, about, predictions=predictions)
-        write_gallery(folder / "gallery.html", benchmark, data.items, scores, predictions, summary)
+    def show(self, result: EvaluationResult) -> int:
+        """Prints the tables of a run; the exit code."""
+        assert result.folder is not None, "both commands keep what they write"
         paper = console.findings()
-        paper.print(summary_table(summary))
+        paper.print(summary_table(result.summary))
         if self.published:
-            paper.print(published_table(summary))
+            paper.print(published_table(result.summary))
         if self.baseline is not None:
-            paper.print(comparison_table(read_run(self.baseline), read_run(folder)))
-        paper.print(f"[dim]{escape(str(folder / 'gallery.html'))}[/]")
-        return SOME_FAILED if summary.coverage.failed else OK
+            paper.print(comparison_table(read_run(self.baseline), read_run(result.folder)))
+        paper.print(f"[dim]{escape(str(result.folder / 'gallery.html'))}[/]")
+        return SOME_FAILED if result.summary.coverage.failed else OK
 
-    def _drawing(self) -> Any:
+    def load_segmenter(self) -> Any:
         """The segmenter, if one is wanted."""
         if self.segmenter is None:
             return None
@@ -112,7 +80,7 @@ class Judging:
 
 
 @dataclass
-class EvalCommand(Judging):
+class EvalCommand(Scoring):
     """One call of `eval`; `run` does everything and returns the exit code."""
 
     tasks: Sequence[str] = ()
@@ -128,35 +96,28 @@ class EvalCommand(Judging):
     profile: bool = False
 
     def run(self) -> int:
-        """Every benchmark in turn; a benchmark that cannot be read ends the command before any model is loaded."""
+        """Every benchmark in turn; one that cannot be read ends the command before any model is loaded."""
         with contextlib.ExitStack() as locks:
             return self._run(locks)
 
     def _run(self, locks: contextlib.ExitStack) -> int:
-        place = Place.from_environment()
+        shard = Shard.from_environment()
         try:
             benchmarks = self._benchmarks()
             for name in sorted({benchmark.name for benchmark in benchmarks}):
-                part = f"-{place.rank}" if place.rank else ""
-                locks.enter_context(alone_in(self.out / name, "an evaluation", error=EvaluationError, part=part))
-                remove_leftovers(self.out / name)
-            read = []
-            for benchmark in benchmarks:
-                profile = Profile()
-                with profile.phase("read and index"):
-                    asking, rule = self._asking(benchmark), rule_of(benchmark, self.rule)
-                    read.append((benchmark, open_data(benchmark, self.data, self.out, asking=asking, rule=rule), profile))
+                locks.enter_context(locked(self.out / name, shard.rank))
+            evaluations = [self._prepare(benchmark, shard) for benchmark in benchmarks]
         except (MolmoPointError, OSError) as error:
             console.complain(error)
             return USAGE
+        name = self.model or EMBEDDED[benchmarks[0].needs]
         try:
-            with console.quiet_stdout():
-                asked = self._load(benchmarks)
+            model = self._load(name, benchmarks[0])
         except (CheckpointError, OSError, ImportError, RuntimeError, ValueError) as error:
-            console.complain(f"the model {self._name(benchmarks)!r} could not be loaded: {error}")
+            console.complain(f"the model {name!r} could not be loaded: {error}")
             return NO_MODEL
         try:
-            return max([self._evaluate(asked, benchmark, data, profile, place) for benchmark, data, profile in read], default=OK)
+            return max([self._evaluate(evaluation, model, name) for evaluation in evaluations], default=OK)
         except KeyboardInterrupt:
             console.complain("interrupted; the same command goes on where it was")
             return INTERRUPTED
@@ -164,7 +125,7 @@ class EvalCommand(Judging):
             console.complain(error)
             return USAGE
         finally:
-            _leave(place)
+            shard.leave()
 
     def _benchmarks(self) -> list[Benchmark]:
         if not self.tasks:
@@ -174,107 +135,66 @@ class EvalCommand(Judging):
             names = ", ".join(f"{benchmark.name} wants {benchmark.needs}" for benchmark in found)
             raise EvaluationError(f"expected benchmarks for one kind of model, got several kinds ({names}); call the command once for each")
         for benchmark in found:
-            rule_of(benchmark, self.rule)
-            self._check_changes(benchmark)
+            check_rule(benchmark, self.rule)
+            changed_settings(benchmark, self.changes, _option)
         if self.data not in (None, "fixture") and len(found) > 1:
             raise EvaluationError("expected one benchmark with --data FOLDER, got several; call the command once for each")
         return found
 
-    def _check_changes(self, benchmark: Benchmark) -> None:
-        """Refuses settings that would change nothing."""
-        theirs: tuple[str, ...] = ("orders",)
-        if benchmark.needs == "points":
-            named = ("template",) if benchmark.asking.template is not None else ()
-            theirs = ("max_crops", "max_new_tokens", "single", *named, *benchmark.settings)
-        if self.changes.get("steerable") not in (None, *STEERABLE):
-            raise EvaluationError(f"expected --steerable with one of {', '.join(STEERABLE)}, got {self.changes['steerable']!r}")
-        if (template := self.changes.get("template")) is not None:
-            fill_template(str(template), "cups")
-        given = [name for name, value in self.changes.items() if value is not None and name not in theirs]
-        if given:
-            options = ", ".join("--" + name.replace("_", "-") for name in given)
-            ours = ", ".join("--" + name.replace("_", "-") for name in theirs)
-            raise EvaluationError(f"expected of {ours} for {benchmark.name}, which wants {benchmark.needs}, got {options}; leave it out")
+    def _prepare(self, benchmark: Benchmark, shard: Shard) -> Evaluation:
+        return Evaluation.prepare(
+            benchmark,
+            self.out,
+            data=self.data,
+            changes=self.changes,
+            rule=self.rule,
+            limit=self.limit,
+            batch_size=self.batch_size,
+            ref_compat=self.ref_compat,
+            shard=shard,
+        )
 
-    def _name(self, benchmarks: Sequence[Benchmark]) -> str:
-        return self.model or _EMBEDDED[benchmarks[0].needs]
-
-    def _load(self, benchmarks: Sequence[Benchmark]) -> Any:
-        """A model of the kind that the benchmarks need.
-
-        Raises:
-            CheckpointError: there is none of that name, or it is of the other kind.
-        """
+    def _load(self, name: str, benchmark: Benchmark) -> Any:
         from transformers.utils import logging
 
-        from molmopoint.pipeline import load
-        from molmopoint.reward import load_reward
-        from molmopoint.reward.settings import AUTHORS_CONFIG_FILE, CONFIG_FILE
-
         logging.disable_progress_bar()
-        local = os.environ.get("LOCAL_RANK")
-        device = self.device or (f"cuda:{local}" if local is not None and _has_gpu() else None)
-        name, rewards = self._name(benchmarks), benchmarks[0].needs == "scores"
-        if not rewards and any(is_file(Path(name).expanduser() / file) for file in (CONFIG_FILE, AUTHORS_CONFIG_FILE)):
-            raise CheckpointError(f"expected a model that points for {benchmarks[0].name}, got the reward model in {name}; choose another")
-        with console.notes().status(f"Loading {escape(name)} ..."):
-            return (load_reward if rewards else load)(name, dtype=self.dtype, device_map=device, revision=self.revision)
+        with console.quiet_stdout(), console.notes().status(f"Loading {escape(name)} ..."):
+            return load_model(name, benchmark, revision=self.revision, dtype=self.dtype, device=self.device)
 
-    def _evaluate(self, asked: Any, benchmark: Benchmark, data: Data, profile: Profile, place: Place) -> int:
-        folder = self.out / benchmark.name
-        self._predict(asked, benchmark, data, folder, place, profile)
-        _wait_for_all(place)
-        if place.rank:
+    def _evaluate(self, evaluation: Evaluation, model: Any, name: str) -> int:
+        """Predicts, waits for the other processes, and in the first one scores and shows."""
+        identity = identity_of(model, evaluation.benchmark, name, self.revision)
+        self._predict(evaluation, model, identity)
+        shard = evaluation.shard
+        shard.wait_for_all()
+        if shard.rank:
             return OK
-        with profile.phase("judge and report"):
-            chosen = {item.item_id for item in choose(data.items.found, self.limit)}
-            predictions = {item_id: prediction for item_id, prediction in stored(folder).items() if item_id in chosen}
-            code = self.report(benchmark, data, folder, predictions, {"profile": profile.to_dict(), "model": self._name([benchmark])})
+        evaluation.segmenter = self.load_segmenter()
+        code = self.show(evaluation.report(name))
         if self.profile:
-            for phase, seconds in profile.to_dict().items():
+            for phase, seconds in evaluation.profile.to_dict().items():
                 console.notes().print(f"  {phase:<18}{seconds:9.2f} s")
         return code
 
-    def _predict(self, asked: Any, benchmark: Benchmark, data: Data, folder: Path, place: Place, profile: Profile) -> None:
+    def _predict(self, evaluation: Evaluation, model: Any, identity: Mapping[str, Any]) -> None:
+        """Behind a bar on stderr."""
         notes = console.notes()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-        wanted = choose(data.items.found, self.limit)[place.rank :: place.world]
-        hidden = not notes.is_terminal or place.rank > 0
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
+        hidden = not notes.is_terminal or evaluation.shard.rank > 0
         with Progress(*columns, console=notes, transient=True, disable=hidden) as progress, console.quiet_stdout():
-            bar = progress.add_task(benchmark.name, total=len(wanted))
-            predict(
-                asked,
-                benchmark,
-                data,
-                folder,
-                asking=self._asking(benchmark),
-                model=self._model(asked, benchmark),
-                limit=self.limit,
-                batch_size=self.batch_size,
-                place=place,
-                profile=profile,
-                progress=lambda done: progress.advance(bar, done),
-            )
-
-    def _asking(self, benchmark: Benchmark) -> Asking:
-        return replace(benchmark.asking, **{name: value for name, value in self.changes.items() if value is not None})
-
-    def _model(self, asked: Any, benchmark: Benchmark) -> dict[str, Any]:
-        """What the manifest says about the model: whatever changes answers."""
-        commit = getattr(asked.model.config, "_commit_hash", None)
-        about = {
-            "model": self._name([benchmark]),
-            "revision": commit or self.revision,
-            "dtype": str(asked.model.dtype).removeprefix("torch."),
-        }
-        if benchmark.needs == "scores":
-            settings = asked.model.settings
-            about |= {"layout": settings.layout, "attention": settings.attention, "max_responses": asked.max_responses}
-        return about
+            bar = progress.add_task(evaluation.benchmark.name, total=evaluation.num_items)
+            evaluation.predict(model, identity, on_progress=lambda done: progress.advance(bar, done))
 
 
 @dataclass
-class ScoreCommand(Judging):
+class ScoreCommand(Scoring):
     """One call of `score`; `run` does everything and returns the exit code."""
 
     task: str = ""
@@ -285,20 +205,38 @@ class ScoreCommand(Judging):
     out: Path = Path("evaluation")
 
     def run(self) -> int:
-        """Reads, judges, reports."""
+        """Reads, scores, reports."""
         try:
-            benchmark = find_benchmark(self.task)
-            rule_of(benchmark, self.rule)
-            check_stored(self.predictions, benchmark, self.form)
-            folder = self.out / benchmark.name
-            data = open_data(benchmark, self.data, self.out, with_media=False)
-            missing = [each.item_id for each in data.items.missing]
-            predictions = read_stored(self.predictions, data.items.found, benchmark, form=self.form, coords=self.coords, missing=missing)
-            folder.mkdir(parents=True, exist_ok=True)
-            return self.report(benchmark, data, folder, predictions, {"predictions": str(self.predictions), "form": self.form})
+            return self.show(self._score())
         except (MolmoPointError, OSError) as error:
             console.complain(error)
             return USAGE
+
+    def _score(self) -> EvaluationResult:
+        benchmark = find_benchmark(self.task)
+        rule = check_rule(benchmark, self.rule)
+        check_stored(self.predictions, benchmark, self.form)
+        folder = self.out / benchmark.name
+        data = open_data(benchmark, self.data, self.out, with_media=False)
+        predictions = read_stored(
+            self.predictions,
+            data.items.found,
+            benchmark,
+            form=self.form,
+            coords=self.coords,
+            missing=[each.item_id for each in data.items.missing],
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        return score_run(
+            benchmark,
+            data,
+            predictions,
+            rule,
+            folder=folder,
+            about=lambda: {"predictions": str(self.predictions), "form": self.form},
+            ref_compat=self.ref_compat,
+            segmenter=self.load_segmenter(),
+        )
 
 
 class _Rate(TextColumn):
@@ -316,29 +254,6 @@ class _Rate(TextColumn):
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
-def _wait_for_all(place: Place) -> None:
-    """Until every process has answered its share; the first one then judges."""
-    if place.world == 1:
-        return
-    from torch import distributed
-
-    if not distributed.is_initialized():
-        # Shares take different times; nothing is wrong as long as the processes live.
-        distributed.init_process_group("gloo", timeout=timedelta(days=7))
-    distributed.barrier()
-
-
-def _leave(place: Place) -> None:
-    """Ends what `_wait_for_all` began; left to the end of the process, its threads abort it now and then."""
-    if place.world == 1:
-        return
-    from torch import distributed
-
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+def _option(name: str) -> str:
+    """How a setting is written on the command line."""
+    return "--" + name.replace("_", "-")

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Rounding = Literal["round", "truncate"]
-"""How a point becomes a pixel: to the nearest one, ties to even (PixMo-Points, videos, tracking), or by its integer part
-(Point-Bench)."""
+"""How a point becomes a pixel: to the nearest one, ties to even (PixMo-Points, videos, tracking), or by its
+integer part (Point-Bench)."""
 
 
 def pixels_of(xy: ArrayLike, rounding: Rounding) -> np.ndarray:
@@ -53,7 +53,9 @@ def in_mask(xy: ArrayLike, mask: np.ndarray, rounding: Rounding) -> np.ndarray:
 
 
 def in_box(xy: ArrayLike, box: ArrayLike) -> np.ndarray:
-    """(n,) bool: whether each point lies in a box (x1, y1, x2, y2), all four sides included, without rounding."""
+    """(n,) bool: whether each point lies in a box (x1, y1, x2, y2), all four sides included, without
+    rounding.
+    """
     x1, y1, x2, y2 = np.asarray(box, dtype=np.float64)
     x, y = np.asarray(xy, dtype=np.float64).reshape(-1, 2).T
     return (x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2)
@@ -75,7 +77,8 @@ def in_polygon(xy: ArrayLike, polygon: ArrayLike) -> np.ndarray:
     x2, y2 = np.roll(vertices, -1, axis=0).T
     crosses = (y1 > y) != (y2 > y)
     rise = np.where(y2 == y1, 1.0, y2 - y1)
-    # Where an edge does not cross, an all but level one may leave the range of numbers; nothing is read there.
+    # Where an edge does not cross, an all but level one may leave the range of numbers; nothing is read
+    # there.
     with np.errstate(over="ignore", invalid="ignore"):
         left_of = x < x1 + (y - y1) / rise * (x2 - x1)
     return (crosses & left_of).sum(axis=1) % 2 == 1

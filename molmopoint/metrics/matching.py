@@ -1,7 +1,7 @@
 """Points against object masks: precision, recall, F1 and exact count of one answer.
 
-A point is right if it lies inside the mask of a target, and every target counts once. Which point goes with which
-target is chosen so that as many as possible match (optimal assignment), as PointBench-like tests do.
+A point is right if it lies inside the mask of a target, and every target counts once. Which point goes with
+which target is chosen so that as many as possible match (optimal assignment), as PointBench-like tests do.
 
 Precision, recall and F1 of points that are matched one to one with objects.
 
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-# Possessive, so that no run of blanks is read twice; what is counted has a bounded length for the same reason.
+# Possessive, so that no run of blanks is read twice; what is counted has a bounded length for the same
+# reason.
 _LABEL = r"(?:\s++of\s++.{1,2000}?(?<!\s))?\s++is"
 _TOTAL = re.compile(rf"\ba total of\s*+(\d+)|\bthe total number{_LABEL}(?::|\b)\s*+(\d+)", re.IGNORECASE)
 _TOTAL_OF_REFERENCE = re.compile(rf"a total of\s*+(\d+)|the total number{_LABEL}:\s*+(\d+)", re.IGNORECASE)
@@ -37,7 +38,9 @@ def close_in_image(predicted: int, true: int) -> bool:
 
 
 def close_in_video(predicted: int, true: int) -> bool:
-    """Whether a count differs by at most one and five percent of the true one, rounded down; the rule of the video benchmarks."""
+    """Whether a count differs by at most one and five percent of the true one, rounded down; the rule of the
+    video benchmarks.
+    """
     # Integers: 0.05 * 40 in floats is exact here, but nothing promises that for other factors.
     return abs(predicted - true) <= 1 + true * 5 // 100
 
@@ -45,12 +48,14 @@ def close_in_video(predicted: int, true: int) -> bool:
 def stated_count(text: str, *, ref_compat: bool = False) -> int | None:
     """The number a text states, or None.
 
-    The text is a bare integer, or it says "a total of N", or "the total number ... is: N"; else it says "There are N", or "There are
-    none". The first of these that occurs counts, so that "There are 3 of them and a total of 4" states 4.
+    The text is a bare integer, or it says "a total of N", or "the total number ... is: N"; else it says
+    "There are N", or "There are none". The first of these that occurs counts, so that "There are 3 of them
+    and a total of 4" states 4.
 
     Args:
         text: the answer in words.
-        ref_compat: read as the reference does: "There are none" and "There are N" state nothing, and "-3" is the number -3.
+        ref_compat: read as the reference does: "There are none" and "There are N" state nothing, and "-3" is
+            the number -3.
     """
     stripped = text.strip().rstrip(".").strip()
     if ref_compat:
@@ -104,9 +109,11 @@ class PointScores(NamedTuple):
 
 
 def assigned_scores(points: ArrayLike, objects: ArrayLike, hits: np.ndarray, num_objects: int | None = None) -> PointScores:
-    """Points go to the objects that are nearest in sum; a pair counts if the point lies in the mask of that very object.
+    """Points go to the objects that are nearest in sum; a pair counts if the point lies in the mask of that
+    very object.
 
-    The distance decides alone: two points that lie each in the other's nearest object are two misses (`max_hit_scores` is
+    The distance decides alone: two points that lie each in the other's nearest object are two misses
+        (`max_hit_scores` is
     free of this). Without objects an empty answer is right in full.
 
     Args:
@@ -162,7 +169,9 @@ class MatchScores:
 
     @property
     def precision(self) -> float:
-        """Share of the points that match; 1 for an empty answer to a question without targets, 0 for other empty answers."""
+        """Share of the points that match; 1 for an empty answer to a question without targets, 0 for other
+        empty answers.
+        """
         return self.matched / self.num_points if self.num_points else float(self.num_targets == 0)
 
     @property
@@ -208,7 +217,9 @@ def match_points(xy: ArrayLike, masks: Sequence[np.ndarray]) -> MatchScores:
 
 
 def points_inside(xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(num_points,) bool: whether each point (num_points, 2), in pixels, lies on a True pixel of (height, width)."""
+    """(num_points,) bool: whether each point (num_points, 2), in pixels, lies on a True pixel of (height,
+    width).
+    """
     height, width = mask.shape
     inside = np.isfinite(xy).all(axis=1) & (xy >= 0).all(axis=1) & (xy[:, 0] < width) & (xy[:, 1] < height)
     cells = np.where(inside[:, None], xy, 0).astype(np.int64)
@@ -218,13 +229,15 @@ def points_inside(xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def match_nearby(
     xy: ArrayLike, targets: ArrayLike, radius: ArrayLike, *, group: ArrayLike | None = None, target_group: ArrayLike | None = None
 ) -> MatchScores:
-    """Matches points to target points one to one, as many as possible; a point may match a target that is near enough.
+    """Matches points to target points one to one, as many as possible; a point may match a target that is
+    near enough.
 
     Args:
         xy: (num_points, 2) x and y in pixels; points that are not finite match nothing.
         targets: (num_targets, 2) x and y in pixels.
         radius: pixels, largest distance at which a point is right; one number or (num_targets,).
-        group: (num_points,) picture or time of each point; only points of the target's group match. None: there is one.
+        group: (num_points,) picture or time of each point; only points of the target's group match. None:
+            there is one.
         target_group: (num_targets,) the same of each target.
 
     Raises:

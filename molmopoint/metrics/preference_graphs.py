@@ -1,15 +1,19 @@
-"""From noisy judgments of pairs to one ranking: preference graphs are merged, made free of cycles, and read off.
+"""From noisy judgments of pairs to one ranking: preference graphs are merged, made free of cycles, and read
+off.
 
     ranking = rank_by_preferences(6, [votes_of_one_judge, votes_of_another])       # the best first
 
-1. Every judge's votes are a graph: nodes are responses, an arc a -> b says that a is better, its weight how much so.
+1. Every judge's votes are a graph: nodes are responses, an arc a -> b says that a is better, its weight how
+   much so.
 2. Graphs are merged by adding their weights; opposite arcs cancel.
-3. Cycles are opposite opinions that cannot all hold. The lightest set of arcs without which no cycle is left is taken out.
+3. Cycles are opposite opinions that cannot all hold. The lightest set of arcs without which no cycle is left
+   is taken out.
 4. Responses are ranked by how many others they are, directly or not, better than.
 
-Source: PGED, "preference graph ensemble and denoise" (arXiv 2410.12869), with the vertex sequence of Eades, Lin and Smyth (1993)
-for step 3. Finding the lightest set is hard in general; here groups of few responses are solved exactly, larger ones by the
-sequence, of whose removed arcs those that close no cycle are put back.
+Source: PGED, "preference graph ensemble and denoise" (arXiv 2410.12869), with the vertex sequence of Eades,
+    Lin and Smyth (1993)
+for step 3. Finding the lightest set is hard in general; here groups of few responses are solved exactly,
+larger ones by the sequence, of whose removed arcs those that close no cycle are put back.
 """
 
 from __future__ import annotations
@@ -28,10 +32,12 @@ def votes_to_graph(num_responses: int, votes: Iterable[tuple[int, int, float]]) 
 
     Args:
         num_responses: N.
-        votes: (better, worse, strength) triples, strength above 0, such as 1 per judgment; opposite votes cancel.
+        votes: (better, worse, strength) triples, strength above 0, such as 1 per judgment; opposite votes
+            cancel.
 
     Raises:
-        ValueError: a vote is about a response that does not exist, about one response only, or has no strength.
+        ValueError: a vote is about a response that does not exist, about one response only, or has no
+            strength.
     """
     weights = np.zeros((num_responses, num_responses))
     for better, worse, strength in votes:
@@ -69,8 +75,8 @@ def without_cycles(weights: np.ndarray, *, exact: int = EXACT) -> np.ndarray:
 
     Args:
         weights: (N, N) as `merge_graphs` gives it.
-        exact: groups of responses on common cycles up to this size lose the lightest such set; larger ones a light one, none of
-            whose arcs could be kept. 0 is the published heuristic for all.
+        exact: groups of responses on common cycles up to this size lose the lightest such set; larger ones a
+            light one, none of whose arcs could be kept. 0 is the published heuristic for all.
     """
     kept = np.array(weights, dtype=np.float64)
     _, group_of = connected_components(kept > 0, connection="strong")
@@ -85,7 +91,8 @@ def without_cycles(weights: np.ndarray, *, exact: int = EXACT) -> np.ndarray:
 
 
 def rank_acyclic(weights: np.ndarray) -> list[int]:
-    """Responses of a graph without cycles, the best first: by how many others they reach, equal ones by their number.
+    """Responses of a graph without cycles, the best first: by how many others they reach, equal ones by their
+    number.
 
     Args:
         weights: (N, N).
@@ -118,8 +125,9 @@ def _net(weights: np.ndarray) -> np.ndarray:
 def _greedy_sequence(weights: np.ndarray) -> list[int]:
     """Responses in an order with little weight against it.
 
-    Those that nobody is better than go to the front, those that are better than nobody to the back, and else the one with the
-    largest surplus of outgoing over incoming weight goes to the front (Eades, Lin and Smyth 1993).
+    Those that nobody is better than go to the front, those that are better than nobody to the back, and else
+    the one with the largest surplus of outgoing over incoming weight goes to the front (Eades, Lin and Smyth
+    1993).
     """
     left = list(range(len(weights)))
     front: list[int] = []
@@ -137,13 +145,16 @@ def _greedy_sequence(weights: np.ndarray) -> list[int]:
 
 
 def _best_sequence(weights: np.ndarray) -> list[int]:
-    """The order with the least weight against it, by dynamic programming over sets of responses that stand in front."""
+    """The order with the least weight against it, by dynamic programming over sets of responses that stand in
+    front.
+    """
     n = len(weights)
     cost = np.full(1 << n, np.inf)
     last = np.zeros(1 << n, dtype=np.int64)
     cost[0] = 0
     members = (np.arange(1 << n)[:, None] >> np.arange(n)) & 1
-    # What it costs to put a response behind a set: its arcs to members of the set, which then point backwards.
+    # What it costs to put a response behind a set: its arcs to members of the set, which then point
+    # backwards.
     against = members @ weights.T
     for front in range(1, 1 << n):
         for node in np.flatnonzero(members[front]):

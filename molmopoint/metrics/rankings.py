@@ -1,6 +1,7 @@
 """How well scores of N responses agree with the ranks that people gave them.
 
-Legend: N responses, K passes over the same responses in different orders. Scores: higher is better. Ranks: 1 is best, equal ranks
+Legend: N responses, K passes over the same responses in different orders. Scores: higher is better. Ranks: 1
+    is best, equal ranks
 are ties. Both are by response, never by slot, whatever order a model saw them in.
 
 Which of two models people prefer: rates of a blind side-by-side study and how sure they are.
@@ -69,7 +70,8 @@ def chosen(scores: ArrayLike) -> np.ndarray:
 
 
 def best_of_n(scores: ArrayLike, ranks: Sequence[int]) -> float:
-    """Whether the best response is chosen; of k responses with the same highest score, the share that is best.
+    """Whether the best response is chosen; of k responses with the same highest score, the share that is
+    best.
 
     Args:
         scores: (N,).
@@ -82,7 +84,8 @@ def best_of_n(scores: ArrayLike, ranks: Sequence[int]) -> float:
 
 
 def pair_accuracy(scores: ArrayLike, ranks: Sequence[int]) -> float:
-    """Share of the pairs of different rank whose better response has the strictly higher score; NaN without such pairs.
+    """Share of the pairs of different rank whose better response has the strictly higher score; NaN without
+    such pairs.
 
     Args:
         scores: (N,).
@@ -95,7 +98,8 @@ def pair_accuracy(scores: ArrayLike, ranks: Sequence[int]) -> float:
 
 
 def kendall_tau_b(scores: ArrayLike, ranks: Sequence[int]) -> float:
-    """Kendall's tau-b between scores and ranks: 1 the same order, -1 the reverse, 0 where all scores are equal.
+    """Kendall's tau-b between scores and ranks: 1 the same order, -1 the reverse, 0 where all scores are
+    equal.
 
     Args:
         scores: (N,).
@@ -115,7 +119,8 @@ def spearman(scores: ArrayLike, ranks: Sequence[int]) -> float:
 
 
 def mean_scores(passes: ArrayLike) -> np.ndarray:
-    """(N,) scores over all passes. A pass only says how its responses compare, so its own mean is taken off first.
+    """(N,) scores over all passes. A pass only says how its responses compare, so its own mean is taken off
+    first.
 
     Args:
         passes: (K, N).
@@ -136,7 +141,8 @@ def order_consistency(passes: ArrayLike) -> float:
 
 
 def slot_shares(passes: ArrayLike, orders: ArrayLike) -> np.ndarray:
-    """(N,) how often the response in each slot is chosen; a tie is shared. Without a bias it is 1/N everywhere.
+    """(N,) how often the response in each slot is chosen; a tie is shared. Without a bias it is 1/N
+    everywhere.
 
     That holds where every response has stood in every slot, as in cyclic shifts.
 

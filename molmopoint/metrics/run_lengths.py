@@ -1,12 +1,12 @@
 """Many masks as run-lengths, in which many points are looked up at once.
 
-A mask of a screenshot takes megabytes as an array and a few hundred bytes as runs. All masks of a benchmark lie in one
-sequence of runs, so one binary search answers any number of points in any number of masks.
+A mask of a screenshot takes megabytes as an array and a few hundred bytes as runs. All masks of a benchmark
+lie in one sequence of runs, so one binary search answers any number of points in any number of masks.
 
 Masks as run-lengths of COCO: {"size": [height, width], "counts": text, bytes, or a list of numbers}.
 
-Read here and not by pycocotools, which fills what broken run-lengths leave open with whatever is in memory; written here, so that
-masks need no other package.
+Read here and not by pycocotools, which fills what broken run-lengths leave open with whatever is in memory;
+written here, so that masks need no other package.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def decode_mask(run_lengths: Any) -> np.ndarray | None:
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """The run-lengths of a mask (height, width) bool, with a text as counts: what pycocotools writes, ready for JSON."""
+    """The run-lengths of a mask (height, width) bool, with a text as counts: what pycocotools writes, ready
+    for JSON.
+    """
     flat = mask.T.ravel()
     edges = np.flatnonzero(np.diff(flat, prepend=False))
     lengths = np.diff(edges, prepend=0, append=flat.size)
@@ -77,8 +79,8 @@ def _packed(lengths: np.ndarray) -> str:
 
 
 def _unpacked(counts: str | bytes) -> np.ndarray:
-    """Lengths of the runs. Each is written in groups of five bits, lowest first, and from the fourth run on as the difference to
-    the run before the last one.
+    """Lengths of the runs. Each is written in groups of five bits, lowest first, and from the fourth run on
+    as the difference to the run before the last one.
 
     Raises:
         ValueError: the text is cut, or has other characters.
@@ -115,7 +117,8 @@ class MaskIndex:
 
     Attributes:
         sizes: (M, 2) int64 width and height.
-        first_pixels: (M + 1,) int64, number of each mask's first pixel when the pixels of all masks are counted on, row by row.
+        first_pixels: (M + 1,) int64, number of each mask's first pixel when the pixels of all masks are
+            counted on, row by row.
         starts: (R,) int64, rising: first pixel of each run of True.
         ends: (R,) int64: the pixel after it.
     """
@@ -170,11 +173,26 @@ class MaskIndex:
         run = np.searchsorted(self.starts, wanted, side="right") - 1
         return inside & (run >= 0) & (wanted < self.ends[np.maximum(run, 0)])
 
+    def contains_each(self, masks: ArrayLike, xy: ArrayLike, rounding: Rounding) -> np.ndarray:
+        """(n, m) bool: whether each of n points lies in each of m masks.
+
+        Args:
+            masks: (m,) numbers of masks.
+            xy: (n, 2) points in pixels.
+            rounding: see `lookup.Rounding`.
+        """
+        numbers = np.asarray(masks, dtype=np.int64)
+        places = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+        # Every pair of a point and a mask, in one look-up.
+        of_pairs = np.tile(numbers, len(places))
+        in_pairs = np.repeat(places, len(numbers), axis=0)
+        return self.contains(of_pairs, in_pairs, rounding).reshape(len(places), len(numbers))
+
     def contains_resized(self, masks: ArrayLike, xy: ArrayLike, size: tuple[int, int]) -> np.ndarray:
         """(q,) bool: as `contains` with "round", of masks that are first brought to one size.
 
-        A point becomes a pixel of that size, and then the pixel of the mask that the nearest-neighbour rule puts there; False
-        outside of the size.
+        A point becomes a pixel of that size, and then the pixel of the mask that the nearest-neighbour rule
+        puts there; False outside of the size.
 
         Args:
             masks: (q,) numbers of masks.
@@ -203,7 +221,9 @@ class MaskIndex:
         return int((self.ends[here] - self.starts[here]).sum())
 
     def box(self, number: int) -> tuple[int, int, int, int] | None:
-        """Left, upper, right and lower edge of a mask in pixels, the last two behind its last pixel; None where it is empty."""
+        """Left, upper, right and lower edge of a mask in pixels, the last two behind its last pixel; None
+        where it is empty.
+        """
         here = slice(*np.searchsorted(self.starts, self.first_pixels[number : number + 2]))
         first, last = self.starts[here] - self.first_pixels[number], self.ends[here] - self.first_pixels[number] - 1
         if not len(first):

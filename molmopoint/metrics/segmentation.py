@@ -1,6 +1,7 @@
 """J and F: how well a mask covers an object, and how well its outline follows the object's.
 
-Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation" (CVPR 2016). Masks are
+Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation" (CVPR
+    2016). Masks are
 boolean arrays (height, width).
 """
 
@@ -23,7 +24,8 @@ def region_similarity(predicted: np.ndarray, true: np.ndarray) -> float:
 
 
 def outline_accuracy(predicted: np.ndarray, true: np.ndarray, tolerance: float = OUTLINE_TOLERANCE) -> float:
-    """F: harmonic mean of the shares of both outlines that lie near the other one; 1 if both masks are empty, 0 if one is.
+    """F: harmonic mean of the shares of both outlines that lie near the other one; 1 if both masks are empty,
+    0 if one is.
 
     Args:
         predicted: of the answer.
@@ -41,7 +43,9 @@ def outline_accuracy(predicted: np.ndarray, true: np.ndarray, tolerance: float =
 
 
 def outline_of(mask: np.ndarray) -> np.ndarray:
-    """Pixels that differ from the one to the right, below, or right below; the last row and column have only one of these."""
+    """Pixels that differ from the one to the right, below, or right below; the last row and column have only
+    one of these.
+    """
     right, below, both = mask.copy(), mask.copy(), mask.copy()
     right[:, :-1] = mask[:, 1:]
     below[:-1] = mask[1:]

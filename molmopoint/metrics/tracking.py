@@ -4,8 +4,10 @@ Letters: n points of an answer, m objects of a frame. Frames are counted from 0 
 
 HOTA: how well objects are found and kept apart over time, on points.
 
-A point is in an object's mask or it is not, so every localisation threshold gives the same number and one is enough.
-Source: Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking" (IJCV 2020), the two-pass procedure.
+A point is in an object's mask or it is not, so every localisation threshold gives the same number and one is
+enough.
+Source: Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking" (IJCV 2020), the
+    two-pass procedure.
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ class TrueFrame:
     Attributes:
         ids: of the objects that are there, each once, in the order in which the data lists them.
         xy: (m, 2) their places, in pixels of the video.
-        masks: number of the mask of every object of the question, in the stored order; -1 where it has none in this frame.
+        masks: number of the mask of every object of the question, in the stored order; -1 where it has none
+            in this frame.
     """
 
     ids: tuple[str, ...]
@@ -144,8 +147,8 @@ class TrueTracks:
         frames: by number, those that are scored; in one without objects an answer without points is right.
         num_frames: of the clip; None where the data does not say.
         reference_frames: by number, those that the reference scores; None if they are the same.
-        objects: all objects of the question in the order of the data, which is that of the reference's ids; empty for that of
-            the masks.
+        objects: all objects of the question in the order of the data, which is that of the reference's ids;
+            empty for that of the masks.
     """
 
     index: MaskIndex
@@ -201,7 +204,8 @@ def at_frames(xy: np.ndarray, seconds: np.ndarray, object_id: np.ndarray, fps: f
 def on_grid(xy: np.ndarray, seconds: np.ndarray, object_id: np.ndarray, truth: TrueTracks) -> PredictedTracks:
     """Points at the moments that were asked for: every 1/rate seconds, counted from the start of the clip.
 
-    Each moment gets the points of the one time in the answer that is nearest, if it is less than a quarter of a step away. All
+    Each moment gets the points of the one time in the answer that is nearest, if it is less than a quarter of
+    a step away. All
     other points are left out: a model may answer more often than it was asked to.
 
     Args:
@@ -227,7 +231,8 @@ def on_grid(xy: np.ndarray, seconds: np.ndarray, object_id: np.ndarray, truth: T
 def grid_offset(frames: Collection[int], fps: float, rate: float) -> float:
     """Seconds by which the moments asked for are later than multiples of 1/rate.
 
-    None, unless no frame at all is at such a multiple: then data was annotated out of step, and its first frame leads.
+    None, unless no frame at all is at such a multiple: then data was annotated out of step, and its first
+        frame leads.
     """
     if not frames or any(is_on_grid(frame, fps, rate) for frame in frames):
         return 0.0
@@ -241,7 +246,8 @@ def is_on_grid(frame: int, fps: float, rate: float) -> bool:
 
 
 def is_on_reference_grid(frame: int, fps: float, rate: float) -> bool:
-    """Whether the reference takes a frame to be at a moment asked for: it counts whole frames, which drifts from the seconds.
+    """Whether the reference takes a frame to be at a moment asked for: it counts whole frames, which drifts
+    from the seconds.
 
     At 29.97 frames per second and one answer a second: 0, 29, 58, 87, 116.
     """
@@ -251,13 +257,14 @@ def is_on_reference_grid(frame: int, fps: float, rate: float) -> bool:
 def track_scores(truth: TrueTracks, predicted: PredictedTracks, *, ref_compat: bool = False) -> TrackScores:
     """Scores of an answer over all frames that have objects or points.
 
-    A frame with only one of both scores 0. Where there is nothing to track, in a frame or at all, an answer without points is right.
+    A frame with only one of both scores 0. Where there is nothing to track, in a frame or at all, an answer
+    without points is right.
 
     Args:
         truth: of the question.
         predicted: of the answer.
-        ref_compat: score the reference's frames, pair the objects of a frame with masks by their place in the two lists instead
-            of their ids, and divide recall by all objects of the question.
+        ref_compat: score the reference's frames, pair the objects of a frame with masks by their place in the
+            two lists instead of their ids, and divide recall by all objects of the question.
     """
     frames = truth.reference_frames if ref_compat and truth.reference_frames is not None else truth.frames
     numbers = sorted(frames.keys() | set(predicted.frame.tolist()))
@@ -279,7 +286,8 @@ def track_scores(truth: TrueTracks, predicted: PredictedTracks, *, ref_compat: b
         total = len(frame.masks) if ref_compat else None
         nearest.append(assigned_scores(xy, frame.xy, hits, total))
         max_hit.append(max_hit_scores(hits, total))
-        # The reference numbers the objects of a question in order, and pairs those that are there with the masks as stored.
+        # The reference numbers the objects of a question in order, and pairs those that are there with the
+        # masks as stored.
         order = tuple(each for each in (truth.objects or frame.masks) if each in frame.ids) if ref_compat else frame.ids
         similarity = _hits(truth, frame, xy, _masks_of(frame, order, by_place=ref_compat)).T
         tracked.append(TrackedFrame(order, ids, similarity.astype(np.float64)))
@@ -315,7 +323,9 @@ def _one_per_object(xy: np.ndarray, frame: np.ndarray, object_id: np.ndarray) ->
 
 
 def _track_names(object_id: np.ndarray) -> list[Hashable]:
-    """A track per id; points without one are followed by their turn in the frame, which is right for a single object."""
+    """A track per id; points without one are followed by their turn in the frame, which is right for a single
+    object.
+    """
     names: list[Hashable] = []
     for each in object_id.tolist():
         names.append(each if each != NO_ID else ("without an id", len(names)))

@@ -10,23 +10,19 @@ import pytest
 from made_answers import points
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Item, Items, judge_all
-from molmopoint.eval.fixtures import countbench_qa, pixmo_count, pixmo_count_validation
-from molmopoint.eval.fixtures.scenes import write_parquet
-from molmopoint.eval.layouts.archives import DIFFERS
-from molmopoint.eval.layouts.boxes import whole_number
-from molmopoint.eval.layouts.parquet_rows import REPEATED, displayed_size
+from molmopoint.eval.benchmark import Item, Items, score_items
+from molmopoint.eval.benchmarks.countbench_qa import QUESTIONS, CountbenchQA
+from molmopoint.eval.benchmarks.pixmo_count import PixmoCount, PixmoCountValidation
+from molmopoint.eval.datasets.files import DIFFERS
+from molmopoint.eval.datasets.rows import REPEATED, displayed_size, whole_number, write_parquet
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.tasks.countbench_qa import QUESTIONS, CountbenchQA
-from molmopoint.eval.tasks.pixmo_count import PixmoCount
-from molmopoint.eval.tasks.pixmo_count_validation import PixmoCountValidation
 
 FIVE = Item("x", "cups", truth=5, categories={"count": "5"})
 
 
 def judged(answer, rule="points", made=FIVE) -> dict[str, float]:
-    return PixmoCount().judge(made, answer, rule)
+    return PixmoCount().score(made, answer, rule)
 
 
 @pytest.mark.parametrize(("number", "correct", "close"), [(5, 1, 1), (6, 0, 1), (4, 0, 1), (7, 0, 0), (0, 0, 0)])
@@ -58,7 +54,7 @@ def test_t9_c23_mean_over_items_and_mean_over_counts():
     )
     answers = {each.item_id: points((1, 1), (2, 2), text=f"a total of {2 + (each.item_id == '3')}.") for each in made}
     benchmark = PixmoCount()
-    summary = summarise(benchmark, Items(made), judge_all(benchmark, made, answers, "points"), answers, "points")
+    summary = summarise(benchmark, Items(made), score_items(benchmark, made, answers, "points"), answers, "points")
     cells = {(cell.metric, cell.view, cell.group): (cell.value, cell.n) for cell in summary.cells}
     assert summary.headline.value == 0.25 and cells["correct", ("count",), ()] == (0.5, 4)
     assert cells["correct", ("count",), ("2",)] == (1, 1) and cells["correct", ("count",), ("3",)] == (0, 3)
@@ -66,7 +62,7 @@ def test_t9_c23_mean_over_items_and_mean_over_counts():
 
 
 def test_pixmo_count_layout(tmp_path):
-    pixmo_count.write(tmp_path, np.random.default_rng(0))
+    PixmoCount().write_fixture(tmp_path, np.random.default_rng(0))
     stored = open_data(PixmoCount(), tmp_path, tmp_path, with_media=False).items
     asked = open_data(PixmoCount(), tmp_path, tmp_path).items
     assert [each.truth for each in stored.found] == [2, 3, 2, 2] and len(asked.found) == 3
@@ -79,9 +75,9 @@ def test_pixmo_count_layout(tmp_path):
 
 
 def test_pixmo_count_validation_is_another_split(tmp_path):
-    pixmo_count_validation.write(tmp_path, np.random.default_rng(0))
+    PixmoCountValidation().write_fixture(tmp_path, np.random.default_rng(0))
     assert len(PixmoCountValidation().read(tmp_path).found) == 4
-    assert PixmoCountValidation.asking.template == "How many {} are there?"
+    assert PixmoCountValidation.generation.template == "How many {} are there?"
 
 
 def test_rows_without_label_or_count_are_missing(tmp_path):
@@ -95,7 +91,7 @@ def test_rows_without_label_or_count_are_missing(tmp_path):
 
 
 def test_countbench_layout(tmp_path):
-    countbench_qa.write(tmp_path, np.random.default_rng(0))
+    CountbenchQA().write_fixture(tmp_path, np.random.default_rng(0))
     asked = open_data(CountbenchQA(), tmp_path, tmp_path).items
     stored = open_data(CountbenchQA(), tmp_path, tmp_path, with_media=False).items
     assert [each.truth for each in stored.found] == [2, 3, 2, 2]
@@ -105,7 +101,7 @@ def test_countbench_layout(tmp_path):
 
 
 def test_questions_and_rows_belong_together(tmp_path):
-    countbench_qa.write(tmp_path, np.random.default_rng(0))
+    CountbenchQA().write_fixture(tmp_path, np.random.default_rng(0))
     questions = json.loads((tmp_path / QUESTIONS).read_text())
     questions[0]["question"] = ""
     (tmp_path / QUESTIONS).write_text(json.dumps(questions))

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 from molmopoint.cli import app
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.fixtures import screenspot_v2, synthetic
-from molmopoint.eval.layouts.archives import unpacked
+from molmopoint.eval.benchmarks.screenspot_v2 import ScreenSpotV2
+from molmopoint.eval.benchmarks.synthetic import write_scenes
+from molmopoint.eval.datasets.archives import unpacked
+from molmopoint.eval.predictions.records import from_fields, read_predictions
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.evaluate import with_crops
-from molmopoint.eval.runner.records import from_fields, read_predictions
-from molmopoint.eval.tasks.screenspot_v2 import ScreenSpotV2
+from molmopoint.eval.runner.settings import with_crops
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = 6
@@ -32,7 +32,7 @@ SCENES = 6
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    synthetic.write(folder, np.random.default_rng(0), SCENES)
+    write_scenes(folder, SCENES)
     return folder
 
 
@@ -138,7 +138,7 @@ def test_a_limit_takes_the_same_items_and_goes_on(scenes, tmp_path):
 def test_broken_pictures_fail_alone_and_are_tried_again(tmp_path):
     scenes = tmp_path / "scenes"
     scenes.mkdir()
-    synthetic.write(scenes, np.random.default_rng(0), 2)
+    write_scenes(scenes, 2)
     whole = (scenes / "pictures" / "001.png").read_bytes()
     (scenes / "pictures" / "001.png").write_bytes(whole[:100])
     output = run("eval", "synthetic", "--data", scenes, "--out", tmp_path / "out", code=1)
@@ -151,7 +151,7 @@ def test_broken_pictures_fail_alone_and_are_tried_again(tmp_path):
 def test_missing_pictures_are_told(tmp_path):
     scenes = tmp_path / "scenes"
     scenes.mkdir()
-    synthetic.write(scenes, np.random.default_rng(0), 2)
+    write_scenes(scenes, 2)
     (scenes / "pictures" / "000.png").unlink()
     output = run("eval", "synthetic", "--data", scenes, "--out", tmp_path / "out")
     assert "5 of 10 (5 no picture file)" in " ".join(output.split())
@@ -203,25 +203,25 @@ def test_a_run_says_how_it_asked(tmp_path):
     assert manifest["settings"]["asking"]["max_crops"] == 24, "the embedded model has fewer"
     run("eval", "screenspot_v2", "--data", "fixture", "--out", tmp_path, "--limit", 1)
     asking = json.loads((tmp_path / "screenspot_v2" / "manifest.json").read_text())["settings"]["asking"]
-    assert asking["max_crops"] == 24 and "least_crops" not in asking
+    assert asking["max_crops"] == 24 and "min_crops" not in asking
     run("eval", "screenspot_v2", "--data", "fixture", "--out", tmp_path / "few", "--limit", 1, "--max-crops", 4)
     few = json.loads((tmp_path / "few" / "screenspot_v2" / "manifest.json").read_text())["settings"]["asking"]
     assert few["max_crops"] == 4
 
 
 def test_a_model_made_for_more_crops_gets_them():
-    asking = ScreenSpotV2.asking
+    settings = ScreenSpotV2.generation
     processor = SimpleNamespace(image_processor=SimpleNamespace(max_crops=48))
-    assert with_crops(asking, SimpleNamespace(processor=processor)).max_crops == 48
-    assert with_crops(asking, SimpleNamespace()).max_crops == 24
-    assert with_crops(replace(asking, max_crops=64), SimpleNamespace(processor=processor)).max_crops == 64
+    assert with_crops(settings, SimpleNamespace(processor=processor)).max_crops == 48
+    assert with_crops(settings, SimpleNamespace()).max_crops == 24
+    assert with_crops(replace(settings, max_crops=64), SimpleNamespace(processor=processor)).max_crops == 64
 
 
 def test_answers_about_an_unusable_row_are_left_out(tmp_path):
     """A row whose picture nobody can open is missing; the answers to all rows are judged all the same."""
     data = tmp_path / "data"
     data.mkdir()
-    screenspot_v2.write(data, np.random.default_rng(0))
+    ScreenSpotV2().write_fixture(data, np.random.default_rng(0))
     file = data / "screenspot_web_v2.json"
     rows = json.loads(file.read_text())
     rows += [{**rows[0], "img_filename": name} for name in ("../../../etc/passwd", "/etc/passwd", "\ud800.png", "x" * 300)]
@@ -252,7 +252,7 @@ def test_answers_about_an_unusable_row_are_left_out(tmp_path):
 
 
 def test_names_of_windows_are_found(tmp_path):
-    screenspot_v2.write(tmp_path, np.random.default_rng(0))
+    ScreenSpotV2().write_fixture(tmp_path, np.random.default_rng(0))
     unpacked(tmp_path, "screenspotv2_image.zip")
     file = tmp_path / "screenspot_web_v2.json"
     rows = json.loads(file.read_text())

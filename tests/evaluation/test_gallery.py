@@ -16,38 +16,38 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from molmopoint.eval.benchmark import (
-    Answer,
-    Asking,
     Benchmark,
-    Clip,
+    DatasetSource,
+    GenerationSettings,
     Item,
     Items,
     Metric,
     Missing,
+    ParsedAnswer,
+    ShownTarget,
     ShownTruth,
-    Source,
-    Target,
+    VideoSegment,
     View,
-    judge_all,
+    score_items,
 )
-from molmopoint.eval.layouts.outlines import box_outline, distance, inside, mask_outlines
+from molmopoint.eval.outlines import box_outline, distance, inside, mask_outlines
+from molmopoint.eval.predictions.records import PredictedPoint, Prediction
 from molmopoint.eval.reports.cards import Thumbnails
 from molmopoint.eval.reports.faults import FAULTS, find_faults
 from molmopoint.eval.reports.gallery import write_gallery
 from molmopoint.eval.reports.summary import summarise
-from molmopoint.eval.runner.records import PredictedPoint, Prediction
 
 BOX = (20.0, 20.0, 40.0, 30.0)
 SIZE = (200, 100)
 
 
-def answer(*xy: tuple[float, float], moments: tuple[float, ...] | None = None, **fields: Any) -> Answer:
+def answer(*xy: tuple[float, float], moments: tuple[float, ...] | None = None, **fields: Any) -> ParsedAnswer:
     group = np.zeros(len(xy)) if moments is None else np.array(moments)
-    return Answer(np.array(xy, dtype=float).reshape(-1, 2), group, np.full(len(xy), -1), **fields)
+    return ParsedAnswer(np.array(xy, dtype=float).reshape(-1, 2), group, np.full(len(xy), -1), **fields)
 
 
 def boxes(*corners: tuple[float, ...], count: int | None = None, moment: float = 0.0) -> ShownTruth:
-    return ShownTruth(tuple(Target(box_outline(box), moment) for box in corners), count=count)
+    return ShownTruth(tuple(ShownTarget(box_outline(box), moment) for box in corners), count=count)
 
 
 # Outlines
@@ -106,7 +106,7 @@ def test_distances_to_a_box_are_to_its_nearest_side():
         (answer((30, 25), moments=(1.0,)), boxes(BOX, moment=3.0), {"wrong time"}),
         (answer((30, 25), moments=(1.0,)), boxes(BOX, moment=1.05), set()),
         (answer((30, 25), truncated=True), boxes(BOX), {"truncated"}),
-        (answer((32, 20)), ShownTruth((Target(point=(30.0, 20.0)),)), {"near miss"}),
+        (answer((32, 20)), ShownTruth((ShownTarget(point=(30.0, 20.0)),)), {"near miss"}),
     ],
 )
 def test_faults(given_answer, truth, faults):
@@ -124,7 +124,7 @@ def test_the_distance_is_that_of_the_worst_point():
 
 class Boxes(Benchmark):
     name, title = "boxes", "Boxes & <script>alert(1)</script>"
-    source, asking = Source(None), Asking(16)
+    source, generation = DatasetSource(None), GenerationSettings(16)
     rules, headline = ("strict",), ("correct", None)
     metrics = (Metric("correct", "binary"),)
     views = (View(("kind",)),)
@@ -132,7 +132,7 @@ class Boxes(Benchmark):
     def read(self, folder: Path) -> Items:
         raise NotImplementedError
 
-    def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+    def score(self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
         hit = bool(len(answer)) and bool(inside(box_outline(item.truth), answer.xy).all())
         return {"correct": float(hit)}
 
@@ -164,7 +164,7 @@ def boxes_run(folder: Path, number: int = 12) -> tuple[Items, dict[str, Predicti
 
 def write(folder: Path, benchmark: Benchmark, items: Items, predictions: dict[str, Prediction], **options: Any) -> Path:
     answers = {item_id: each.answer() for item_id, each in predictions.items() if each.error is None}
-    scores = judge_all(benchmark, items.found, answers, "strict")
+    scores = score_items(benchmark, items.found, answers, "strict")
     summary = summarise(benchmark, items, scores, answers, "strict", failed=1)
     write_gallery(folder / "gallery.html", benchmark, items, scores, predictions, summary, **options)
     return folder / "gallery.html"
@@ -249,7 +249,7 @@ def test_unreadable_media_are_placeholders(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8nothing")
     thumbnails = Thumbnails()
     assert thumbnails.picture(tmp_path / "broken.jpg").key is None
-    assert [each.key for each in thumbnails.frames(Clip(tmp_path / "none.mp4"), Asking(16), [0.0, 1.0])] == [None, None]
+    assert [each.key for each in thumbnails.frames(VideoSegment(tmp_path / "none.mp4"), GenerationSettings(16), [0.0, 1.0])] == [None, None]
 
 
 class Clips(Boxes):
@@ -262,7 +262,7 @@ def test_clips_show_frames_at_predicted_and_at_true_times(tmp_path):
     frames.mkdir()
     for i in range(6):
         Image.new("RGB", SIZE, (40 * i, 0, 0)).save(frames / f"{i:03}.jpg")
-    item = Item("clip", "the box", clip=Clip(frames, frames_per_second=2.0), truth=BOX)
+    item = Item("clip", "the box", clip=VideoSegment(frames, frames_per_second=2.0), truth=BOX)
     late = Prediction("clip", "boxes", 1, "the box", points=(PredictedPoint(3, 2.5, 30.0, 25.0),), image_sizes=(SIZE,))
     path = write(tmp_path, Clips(), Items((item,)), {"clip": late})
     page = Page(path)
@@ -275,7 +275,7 @@ def test_clips_show_frames_at_predicted_and_at_true_times(tmp_path):
 def test_truth_in_another_size_is_drawn_in_that_of_the_points(tmp_path):
     class Halved(Boxes):
         def shown_truth(self, item: Item) -> ShownTruth:
-            return ShownTruth((Target(box_outline(np.array(BOX) / 2), point=(15.0, 12.5)),), count=1, size=(100, 50))
+            return ShownTruth((ShownTarget(box_outline(np.array(BOX) / 2), point=(15.0, 12.5)),), count=1, size=(100, 50))
 
     items, predictions = boxes_run(tmp_path, 1)
     text = write(tmp_path, Halved(), items, predictions).read_text(encoding="utf-8")

@@ -8,11 +8,13 @@ import shutil
 import pytest
 from made_answers import points
 
-from molmopoint.eval.benchmark import judge_all
-from molmopoint.eval.layouts.outlines import inside
+from molmopoint.eval.benchmark import score_items
+from molmopoint.eval.benchmarks import benchmark_names, find_benchmark
+from molmopoint.eval.evaluation import predict
+from molmopoint.eval.outlines import inside
+from molmopoint.eval.predictions.records import read_folder
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.evaluate import predict, score, stored, write_report
-from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
+from molmopoint.eval.runner.scoring import score_predictions, write_report
 
 TASKS = {
     "countbench_qa": (3, 4),
@@ -33,20 +35,20 @@ def test_from_data_to_report(name, nano, tmp_path):
     assert name in benchmark_names()
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", tmp_path)
-    predict(nano, benchmark, data, tmp_path / name, asking=benchmark.asking, model={"model": "nano"}, batch_size=4)
-    predictions = stored(tmp_path / name)
-    summary, scores = score(benchmark, data, predictions, benchmark.rules[0], ref_compat=bool(benchmark.flaws))
+    predict(nano, benchmark, data, tmp_path / name, settings=benchmark.generation, identity={"model": "nano"}, batch_size=4)
+    predictions = read_folder(tmp_path / name)
+    summary, scores = score_predictions(benchmark, data, predictions, benchmark.rules[0], ref_compat=bool(benchmark.flaws))
     write_report(tmp_path / name, summary, scores, data)
     assert (summary.coverage.scored, summary.coverage.total) == TASKS[name] and not summary.coverage.failed
     assert all(each.text and each.image_sizes for each in predictions.values())
     metrics = json.loads((tmp_path / name / "metrics.json").read_text())
     assert metrics["coverage"]["total"] == TASKS[name][1]
     assert 0 <= summary.headline.value <= 1
-    if benchmark.asking.single:
+    if benchmark.generation.single:
         assert all(len(each.points) == 1 for each in predictions.values())
     again = open_data(benchmark, tmp_path / "fixture" / name, tmp_path, with_media=False)
     assert again.digest == open_data(benchmark, "fixture", tmp_path, with_media=False).digest
-    rescored, _ = score(benchmark, again, predictions, benchmark.rules[-1])
+    rescored, _ = score_predictions(benchmark, again, predictions, benchmark.rules[-1])
     assert rescored.coverage.missing.get("not asked", 0) == len(again.items.found) - len(predictions)
 
 
@@ -72,7 +74,7 @@ def test_stored_answers_are_judged_without_pictures(name, tmp_path):
     assert without.digest == with_pictures.digest and not open_data(benchmark, with_pictures.folder, tmp_path).items.found
     answers = {each.item_id: points((20, 20), text="Here.") for each in without.items.found}
     for rule in benchmark.rules:
-        before, after = (judge_all(benchmark, data.items.found, answers, rule) for data in (with_pictures, without))
+        before, after = (score_items(benchmark, data.items.found, answers, rule) for data in (with_pictures, without))
         assert before == after
 
 
@@ -84,10 +86,10 @@ def test_the_drawn_truth_agrees_with_the_judge(name, tmp_path):
         shown = benchmark.shown_truth(item)
         assert shown is not None
         if shown.count is not None and not shown.targets:
-            assert benchmark.headline[0] != "f1" or benchmark.judge(item, points(), benchmark.rules[0])["f1"] == (shown.count == 0)
+            assert benchmark.headline[0] != "f1" or benchmark.score(item, points(), benchmark.rules[0])["f1"] == (shown.count == 0)
             continue
         middles = [next(xy for ring in target.rings for xy in _inner(target.rings, ring)) for target in shown.targets]
-        numbers = benchmark.judge(item, points(*middles), benchmark.rules[0])
+        numbers = benchmark.score(item, points(*middles), benchmark.rules[0])
         assert numbers[benchmark.headline[0]] == 1
 
 
@@ -106,8 +108,8 @@ def test_a_picture_that_cannot_be_read_fails_and_is_counted(name, nano, tmp_path
     data = open_data(benchmark, "fixture", tmp_path)
     broken = data.items.found[1].images[0]
     broken.write_bytes(broken.read_bytes()[:60])
-    predict(nano, benchmark, data, tmp_path / name, asking=benchmark.asking, model={"model": "nano"}, batch_size=4)
-    summary, scores = score(benchmark, data, stored(tmp_path / name), benchmark.rules[0])
+    predict(nano, benchmark, data, tmp_path / name, settings=benchmark.generation, identity={"model": "nano"}, batch_size=4)
+    summary, scores = score_predictions(benchmark, data, read_folder(tmp_path / name), benchmark.rules[0])
     unread = {each.item_id for each in data.items.found if each.images[0] == broken}
     assert summary.coverage.failed == len(unread) and len(scores) == len(data.items.found), "no item disappears"
     assert all(scores[item_id]["correct"] == 0 for item_id in unread)

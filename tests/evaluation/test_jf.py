@@ -8,11 +8,12 @@ from tiny_sam2 import tiny_sam2, tiny_sam2_processor
 
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item
-from molmopoint.eval.fixtures import mevis, moving_shapes
+from molmopoint.eval.benchmarks import find_benchmark
+from molmopoint.eval.benchmarks.referring_video import Mevis
+from molmopoint.eval.fixtures import moving_shapes
+from molmopoint.eval.predictions.records import PredictedPoint, Prediction
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.evaluate import score
-from molmopoint.eval.runner.records import PredictedPoint, Prediction
-from molmopoint.eval.runner.registry import find_benchmark
+from molmopoint.eval.runner.scoring import score_predictions
 from molmopoint.eval.runner.segmentation import segmentation_of, segmentation_scores, true_masks, united_masks
 from molmopoint.metrics.run_lengths import MaskIndex
 from molmopoint.metrics.tracking import TrueFrame, TrueTracks
@@ -62,7 +63,7 @@ def test_only_the_wanted_frames_are_kept():
 
 
 def test_tracking_tables_get_jf(segmenter, tmp_path):
-    mevis.write(tmp_path, np.random.default_rng(0))
+    Mevis().write_fixture(tmp_path, np.random.default_rng(0))
     benchmark = find_benchmark("mevis")
     data = open_data(benchmark, tmp_path, tmp_path)
     first, second = data.items.found[:2]
@@ -72,14 +73,14 @@ def test_tracking_tables_get_jf(segmenter, tmp_path):
         first.item_id: Prediction(first.item_id, "mevis", 1, "?", points=(point,), image_sizes=(first.truth.size,)),
         second.item_id: Prediction(second.item_id, "mevis", 1, "?", error="broken", finish_reason="error"),
     }
-    summary, scores = score(benchmark, data, stored, "grid", segmenter=segmenter)
+    summary, scores = score_predictions(benchmark, data, stored, "grid", segmenter=segmenter)
     assert scores[first.item_id]["f1"] > 0 and 0 <= scores[first.item_id]["jf_when_asked"] <= 1
     alone = segmentation_of(first, stored[first.item_id].answer(), segmenter)  # the clip can be read at its own rate
     assert alone["jf_when_asked"] == scores[first.item_id]["jf_when_asked"]
     assert scores[second.item_id]["jf_when_asked"] == 0, "a failed item is wrong by every metric"
     cell = next(cell for cell in summary.cells if cell.metric == "jf_when_asked")
     assert cell.n == 2 and cell.value == pytest.approx(scores[first.item_id]["jf_when_asked"] / 2)
-    plain, _ = score(benchmark, data, stored, "grid")
+    plain, _ = score_predictions(benchmark, data, stored, "grid")
     assert not any(cell.metric.startswith("j") for cell in plain.cells)
     with pytest.raises(EvaluationError, match="moving objects"):
         segmentation_of(Item("x", "?"), stored[first.item_id].answer(), segmenter)

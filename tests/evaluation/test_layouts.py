@@ -16,11 +16,10 @@ from PIL import Image
 from pyarrow.parquet import write_table
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Clip, Item, Items, Missing
-from molmopoint.eval.layouts.archives import DIFFERS, UNKNOWN, UrlPictures
-from molmopoint.eval.layouts.boxes import REACHES_OUT, TURNED, TargetReader
-from molmopoint.eval.layouts.file_names import NOWHERE, FileFinder, place_of
-from molmopoint.eval.layouts.parquet_rows import (
+from molmopoint.eval.benchmark import Item, Items, Missing, VideoSegment
+from molmopoint.eval.datasets.files import DIFFERS, NOWHERE, UNKNOWN, FileFinder, UrlPictures, place_of
+from molmopoint.eval.datasets.preference_rows import Media
+from molmopoint.eval.datasets.rows import (
     REPEATED,
     ItemCollector,
     displayed_size,
@@ -32,8 +31,8 @@ from molmopoint.eval.layouts.parquet_rows import (
     read_rows,
     stated_size,
 )
-from molmopoint.eval.layouts.preference_rows import Media
-from molmopoint.eval.layouts.video_files import VideoFinder
+from molmopoint.eval.datasets.videos import VideoFinder
+from molmopoint.eval.protocols.clicks import REACHES_OUT, TURNED, TargetReader
 from molmopoint.eval.runner.data import without_missing_media, without_unusable_names
 
 
@@ -216,7 +215,7 @@ def test_a_name_of_a_table_never_leads_out_of_its_folder(tmp_path, name):
 
 def test_a_name_of_300_letters_is_a_missing_item(tmp_path):
     long = "x" * 300
-    clip = Clip(VideoFinder(tmp_path).expect(long))
+    clip = VideoSegment(VideoFinder(tmp_path).expect(long))
     items = Items((Item("a", "?", (FileFinder(tmp_path).expect(long),)), Item("b", "?", clip=clip), Item("c", "?", ())))
     left = without_missing_media(without_unusable_names(items))
     assert [each.item_id for each in left.found] == ["c"]

@@ -7,20 +7,19 @@ import math
 import numpy as np
 import pytest
 
-from molmopoint.eval.benchmark import Answer, Item, judge_all
-from molmopoint.eval.fixtures import molmo2_video_count
-from molmopoint.eval.layouts.parquet_rows import REPEATED
+from molmopoint.eval.benchmark import Item, ParsedAnswer, score_items
+from molmopoint.eval.benchmarks.molmo2_video_count import Molmo2VideoCount
+from molmopoint.eval.datasets.rows import REPEATED
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.tasks.molmo2_video_count import Molmo2VideoCount
 
 
-def answer(text: str, points: int = 0) -> Answer:
-    return Answer(np.zeros((points, 2)), np.zeros(points), np.full(points, -1), text=text)
+def answer(text: str, points: int = 0) -> ParsedAnswer:
+    return ParsedAnswer(np.zeros((points, 2)), np.zeros(points), np.full(points, -1), text=text)
 
 
-def judge(count: int, given: Answer, rule: str = "stated", *, ref_compat: bool = False) -> tuple[float, float, float]:
-    scores = Molmo2VideoCount().judge(Item("x", "?", truth=count), given, rule, ref_compat=ref_compat)
+def judge(count: int, given: ParsedAnswer, rule: str = "stated", *, ref_compat: bool = False) -> tuple[float, float, float]:
+    scores = Molmo2VideoCount().score(Item("x", "?", truth=count), given, rule, ref_compat=ref_compat)
     return scores["correct"], scores["close"], scores["valid"]
 
 
@@ -46,7 +45,7 @@ def test_points_instead_of_text():
 
 
 def test_layout_with_its_faults(tmp_path):
-    molmo2_video_count.write(tmp_path, np.random.default_rng(0))
+    Molmo2VideoCount().write_fixture(tmp_path, np.random.default_rng(0))
     items = open_data(Molmo2VideoCount(), tmp_path, tmp_path).items
     assert [each.truth for each in items.found] == [1, 2, 3, 0, 1]
     assert items.found[4].item_id == items.found[0].item_id + "#2" and items.warnings[REPEATED] == 1
@@ -56,10 +55,10 @@ def test_layout_with_its_faults(tmp_path):
 
 
 def test_t24_ranges_without_items_are_left_out(tmp_path):
-    molmo2_video_count.write(tmp_path, np.random.default_rng(0))
+    Molmo2VideoCount().write_fixture(tmp_path, np.random.default_rng(0))
     benchmark, items = Molmo2VideoCount(), open_data(Molmo2VideoCount(), tmp_path, tmp_path).items
     answers = {each.item_id: answer(str(each.truth)) for each in items.found}
-    summary = summarise(benchmark, items, judge_all(benchmark, items.found, answers, "stated"), answers, "stated")
+    summary = summarise(benchmark, items, score_items(benchmark, items.found, answers, "stated"), answers, "stated")
     assert summary.headline.value == 1 and all(math.isfinite(cell.value) for cell in summary.cells)
     groups = [cell.group for cell in summary.cells if cell.metric == "correct" and cell.view == ("bin",)]
     assert groups == [("0-4",), ()], "one range with items, and the mean"

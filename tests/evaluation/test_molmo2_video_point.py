@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Answer, Item
-from molmopoint.eval.fixtures import molmo2_video_point, moving_shapes
+from molmopoint.eval.benchmark import Item, ParsedAnswer
+from molmopoint.eval.benchmarks.molmo2_video_point import OTHER_SIZE, UNREADABLE, Molmo2VideoPoint, _Truth
+from molmopoint.eval.fixtures import moving_shapes
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.tasks.molmo2_video_point import OTHER_SIZE, UNREADABLE, Molmo2VideoPoint, _Truth
 from molmopoint.metrics.run_lengths import MaskIndex, decode_mask, fingerprint
 
 WHOLE = np.ones((10, 10), dtype=bool)
 
 
-def answer(*rows: tuple[float, float, float], size: tuple[int, int] | None = None) -> Answer:
+def answer(*rows: tuple[float, float, float], size: tuple[int, int] | None = None) -> ParsedAnswer:
     """Of (seconds, x, y)."""
     table = np.array(rows, dtype=float).reshape(-1, 3)
-    return Answer(table[:, 1:], table[:, 0], np.full(len(rows), -1), image_sizes=(size,) if size else ())
+    return ParsedAnswer(table[:, 1:], table[:, 0], np.full(len(rows), -1), image_sizes=(size,) if size else ())
 
 
 def item(places: list[tuple[float, float, float]], masks: list[dict[int, int]], pictures: list[np.ndarray]) -> Item:
@@ -28,8 +28,8 @@ def item(places: list[tuple[float, float, float]], masks: list[dict[int, int]], 
     return Item("x", "?", truth=truth)
 
 
-def f1(made: Item, given: Answer, rule: str = "exact") -> float:
-    return Molmo2VideoPoint().judge(made, given, rule)["f1"]
+def f1(made: Item, given: ParsedAnswer, rule: str = "exact") -> float:
+    return Molmo2VideoPoint().score(made, given, rule)["f1"]
 
 
 def test_c17_time_must_be_a_mask_time():
@@ -44,13 +44,13 @@ def test_time_and_space_weigh_the_same():
     # Same place at 1 and 9 seconds: only time tells which object is meant.
     made = item([(1, 2, 5), (9, 2, 5)], [{2: 0}, {18: 0}], [left])
     assert f1(made, answer((9, 2, 5), (1, 2, 5))) == 1
-    swapped = Molmo2VideoPoint().judge(item([(1, 2, 5), (1, 7, 5)], [{2: 0}, {2: 1}], [left, ~left]), answer((1, 1, 5)), "exact")
+    swapped = Molmo2VideoPoint().score(item([(1, 2, 5), (1, 7, 5)], [{2: 0}, {2: 1}], [left, ~left]), answer((1, 1, 5)), "exact")
     assert swapped == {"precision": 1, "recall": 0.5, "f1": pytest.approx(2 / 3), "max_hit_f1": pytest.approx(2 / 3), "valid": 1}
 
 
 def test_nothing_there_and_nothing_said():
     nothing, something = item([], [], []), item([(1, 1, 1)], [{2: 0}], [WHOLE])
-    assert Molmo2VideoPoint().judge(nothing, answer(), "exact") == {"precision": 1, "recall": 1, "f1": 1, "max_hit_f1": 1, "valid": 0}
+    assert Molmo2VideoPoint().score(nothing, answer(), "exact") == {"precision": 1, "recall": 1, "f1": 1, "max_hit_f1": 1, "valid": 0}
     assert f1(nothing, answer((1, 1, 1))) == 0 and f1(something, answer()) == 0
 
 
@@ -60,7 +60,7 @@ def test_pixels_of_another_size_are_rescaled():
 
 
 def test_layout_with_its_faults(tmp_path):
-    molmo2_video_point.write(tmp_path, np.random.default_rng(0))
+    Molmo2VideoPoint().write_fixture(tmp_path, np.random.default_rng(0))
     data = open_data(Molmo2VideoPoint(), tmp_path, tmp_path)
     assert [each.item_id for each in data.items.found] == ["-a_1/disc", "été/disc", "gen0/disc", "-a_1/nothing of the kind"]
     assert sorted(each.reason for each in data.items.missing) == [
@@ -78,7 +78,7 @@ def test_layout_with_its_faults(tmp_path):
 
 
 def test_missing_videos_are_missing_items_unless_answers_are_stored(tmp_path):
-    molmo2_video_point.write(tmp_path, np.random.default_rng(0))
+    Molmo2VideoPoint().write_fixture(tmp_path, np.random.default_rng(0))
     (tmp_path / "videos" / "youtube" / "-a_1.mp4").unlink()
     asked = open_data(Molmo2VideoPoint(), tmp_path, tmp_path)
     stored = open_data(Molmo2VideoPoint(), tmp_path, tmp_path, with_media=False)

@@ -10,13 +10,11 @@ import pytest
 from made_answers import points
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Answer, Item
-from molmopoint.eval.fixtures import osworld_g
-from molmopoint.eval.layouts.boxes import ClickTarget, TargetReader
-from molmopoint.eval.layouts.parquet_rows import ItemCollector, displayed_size
+from molmopoint.eval.benchmark import Item, ParsedAnswer
+from molmopoint.eval.benchmarks.osworld_g import UNSORTED, OSWorldG, OSWorldGRefined, _add, write_as_on_hub
+from molmopoint.eval.datasets.rows import ItemCollector, displayed_size
+from molmopoint.eval.protocols.clicks import ClickTarget, TargetReader
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.tasks.osworld_g import UNSORTED, OSWorldG, _add
-from molmopoint.eval.tasks.osworld_g_refined import OSWorldGRefined
 
 REFUSAL = Item("r", "?", truth=ClickTarget())
 CORNERS = np.array([[0.0, 0], [10, 0], [0, 10]])
@@ -24,9 +22,9 @@ TRIANGLE = Item("t", "?", truth=ClickTarget(polygon=CORNERS, published=(0, 0, 10
 BOX = Item("b", "?", truth=ClickTarget(box=np.array([10.0, 10, 20, 20]), published=(10, 10, 10, 10)))
 
 
-def correct(made: Item, answer: Answer) -> tuple[float, ...]:
+def correct(made: Item, answer: ParsedAnswer) -> tuple[float, ...]:
     """By the official rule, and as the reference has it."""
-    return tuple(OSWorldG().judge(made, answer, "official", ref_compat=flaw)["correct"] for flaw in (False, True))
+    return tuple(OSWorldG().score(made, answer, "official", ref_compat=flaw)["correct"] for flaw in (False, True))
 
 
 def test_c12_refusal():
@@ -66,16 +64,16 @@ def test_c11_boxes_are_read_alike():
     for xy, hit in [((20, 20), 1), ((20.5, 20), 0)]:
         assert correct(BOX, points(xy)) == (hit, hit)
     assert correct(BOX, points()) == (0, 0)
-    assert OSWorldG().judge(BOX, points(), "official")["wrong_format"] == 1
-    assert OSWorldG().judge(REFUSAL, points(), "official")["wrong_format"] == 0
+    assert OSWorldG().score(BOX, points(), "official")["wrong_format"] == 1
+    assert OSWorldG().score(REFUSAL, points(), "official")["wrong_format"] == 0
 
 
 def test_the_model_may_decline():
-    assert not OSWorldG.asking.single and OSWorldG.asking.max_new_tokens == 128 and OSWorldG.flaws
+    assert not OSWorldG.generation.single and OSWorldG.generation.max_new_tokens == 128 and OSWorldG.flaws
 
 
 def test_layout_with_its_traps(tmp_path):
-    osworld_g.write(tmp_path, np.random.default_rng(0))
+    OSWorldG().write_fixture(tmp_path, np.random.default_rng(0))
     items = open_data(OSWorldG(), tmp_path, tmp_path).items
     assert [each.item_id for each in items.found] == ["made-0", "made-1", "made-2", "made-3"]
     assert [(each.item_id, each.reason) for each in items.missing] == [("made-4", "no usable polygon")]
@@ -92,7 +90,7 @@ def test_layout_with_its_traps(tmp_path):
 
 
 def test_t11_refined_instructions_are_another_benchmark(tmp_path):
-    osworld_g.write(tmp_path, np.random.default_rng(0))
+    OSWorldG().write_fixture(tmp_path, np.random.default_rng(0))
     plain, refined = OSWorldG().read(tmp_path).found, OSWorldGRefined().read(tmp_path).found
     assert [each.item_id for each in plain] == [each.item_id for each in refined]
     assert all(a.prompt != b.prompt for a, b in zip(plain, refined, strict=True))
@@ -104,8 +102,8 @@ def test_the_hubs_rows_are_the_same_items(tmp_path):
     hub, folder = tmp_path / "hub", tmp_path / "folder"
     hub.mkdir()
     folder.mkdir()
-    osworld_g.write_as_on_hub(hub, np.random.default_rng(0))
-    osworld_g.write(folder, np.random.default_rng(0))
+    write_as_on_hub(hub, np.random.default_rng(0))
+    OSWorldG().write_fixture(folder, np.random.default_rng(0))
     ours, theirs = OSWorldG().read(folder), OSWorldG().read(hub)
     for a, b in zip(ours.found, theirs.found, strict=True):
         assert (a.item_id, a.prompt, a.truth.published, a.truth.size) == (b.item_id, b.prompt, b.truth.published, b.truth.size)
@@ -116,7 +114,7 @@ def test_the_hubs_rows_are_the_same_items(tmp_path):
 
 
 def test_faults(tmp_path):
-    osworld_g.write(tmp_path, np.random.default_rng(0))
+    OSWorldG().write_fixture(tmp_path, np.random.default_rng(0))
     path = tmp_path / "benchmark" / "OSWorld-G.json"
     row = json.loads(path.read_text())[0]
     bad = [{"instruction": ""}, {"box_type": "circle"}, {"box_coordinates": None}, {"box_coordinates": ["a", 1, 2, 3]}, {"id": None}]

@@ -7,14 +7,12 @@ import pyarrow as pa
 import pytest
 from made_answers import points
 
-from molmopoint.eval.benchmark import Answer, Item
-from molmopoint.eval.fixtures import pixmo_points
-from molmopoint.eval.fixtures.scenes import write_parquet
-from molmopoint.eval.layouts.archives import DIFFERS
-from molmopoint.eval.layouts.parquet_rows import REPEATED
+from molmopoint.eval.benchmark import Item, ParsedAnswer
+from molmopoint.eval.benchmarks.pixmo_points import MASK_OF_NOTHING, NOT_PERCENT, PixmoPoints, _Truth
+from molmopoint.eval.datasets.files import DIFFERS
+from molmopoint.eval.datasets.rows import REPEATED, write_parquet
+from molmopoint.eval.predictions.records import PredictedPoint, Prediction
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.records import PredictedPoint, Prediction
-from molmopoint.eval.tasks.pixmo_points import MASK_OF_NOTHING, NOT_PERCENT, PixmoPoints, _Truth
 from molmopoint.metrics.run_lengths import MaskIndex
 
 
@@ -23,8 +21,8 @@ def item(masks: list[np.ndarray], xy: list[tuple[float, float]], size: tuple[int
     return Item("x", "cups", truth=truth)
 
 
-def judged(made: Item, answer: Answer) -> dict[str, float]:
-    return PixmoPoints().judge(made, answer, "matched")
+def judged(made: Item, answer: ParsedAnswer) -> dict[str, float]:
+    return PixmoPoints().score(made, answer, "matched")
 
 
 def block(rows: slice, columns: slice) -> np.ndarray:
@@ -70,7 +68,7 @@ def test_nan_points_and_cut_answers_are_judged_by_what_is_whole():
 
 
 def test_layout_with_its_traps(tmp_path):
-    pixmo_points.write(tmp_path, np.random.default_rng(0))
+    PixmoPoints().write_fixture(tmp_path, np.random.default_rng(0))
     asked = open_data(PixmoPoints(), tmp_path, tmp_path).items
     stored = open_data(PixmoPoints(), tmp_path, tmp_path, with_media=False).items
     assert len(asked.found) == 4 and [each.reason for each in asked.missing] == ["no picture file"] * 2

@@ -16,24 +16,23 @@ import pytest
 from PIL import Image
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Answer, Item
-from molmopoint.eval.fixtures import point_bench
-from molmopoint.eval.layouts import archives
+from molmopoint.eval.benchmark import Item, ParsedAnswer
+from molmopoint.eval.benchmarks.point_bench import ALONE, PointBench, _Truth
+from molmopoint.eval.datasets import archives
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.tasks.point_bench import ALONE, PointBench, _Truth
 from molmopoint.metrics.run_lengths import MaskIndex
 
 
-def answer(*xy: tuple[float, float]) -> Answer:
-    return Answer(np.array(xy, dtype=float).reshape(-1, 2), np.zeros(len(xy)), np.full(len(xy), -1))
+def answer(*xy: tuple[float, float]) -> ParsedAnswer:
+    return ParsedAnswer(np.array(xy, dtype=float).reshape(-1, 2), np.zeros(len(xy)), np.full(len(xy), -1))
 
 
 def item(count: int, category: str, mask: np.ndarray) -> Item:
     return Item("x", "?", categories={"category": category}, truth=_Truth(MaskIndex.build([mask]), 0, count))
 
 
-def correct(made: Item, given: Answer) -> dict[str, bool]:
-    return {rule: bool(PointBench().judge(made, given, rule)["correct"]) for rule in PointBench.rules}
+def correct(made: Item, given: ParsedAnswer) -> dict[str, bool]:
+    return {rule: bool(PointBench().score(made, given, rule)["correct"]) for rule in PointBench.rules}
 
 
 WHOLE = np.ones((10, 10), dtype=bool)
@@ -52,7 +51,7 @@ def test_only_the_official_rule_forgives_a_second_point_outside():
     made = item(2, "spatial", np.pad(np.ones((5, 5), dtype=bool), (0, 5)))
     assert correct(made, answer((1, 1), (8, 8))) == {"ai2": False, "official": True, "paper": False}
     assert correct(made, answer((8, 8), (1, 1))) == {"ai2": False, "official": False, "paper": False}
-    assert PointBench().judge(made, answer((8, 8), (1, 1)), "ai2")["soft"] == 0.5
+    assert PointBench().score(made, answer((8, 8), (1, 1)), "ai2")["soft"] == 0.5
 
 
 def test_every_target_needs_its_point_by_the_paper():
@@ -71,7 +70,7 @@ def test_a_point_right_of_the_picture_is_outside_of_a_larger_mask():
 
 
 def test_rows_without_a_count_have_one_target_and_bad_rows_are_missing(tmp_path):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     rows = json.loads((tmp_path / "data.json").read_text(encoding="utf-8"))[:5]
     del rows[0]["count"]
     rows[1]["count"], rows[2]["user_input"] = -1, ""
@@ -104,13 +103,13 @@ def with_existing_points(folder) -> None:
 
 
 def asked(folder, rule: str = "ai2", steerable=None):
-    asking = replace(PointBench.asking, steerable=steerable)
-    return open_data(PointBench(), folder, folder, asking=asking, rule=rule)
+    settings = replace(PointBench.generation, steerable=steerable)
+    return open_data(PointBench(), folder, folder, settings=settings, rule=rule)
 
 
 def test_the_official_rule_tells_the_point_a_question_refers_to(tmp_path):
     """Source: the authors' scripts; Ai2's evaluation sends the question alone."""
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     alone = asked(tmp_path)
     without_file = asked(tmp_path, "official")
     assert without_file.digest == alone.digest and without_file.items.warnings == {ALONE: 1}, "says that it could not"
@@ -130,7 +129,7 @@ def test_the_official_rule_tells_the_point_a_question_refers_to(tmp_path):
 
 
 def test_the_point_can_be_drawn(tmp_path):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     with pytest.raises(EvaluationError, match="--steerable none"):
         asked(tmp_path, steerable="drawn")
     with_existing_points(tmp_path)
@@ -146,7 +145,7 @@ def test_the_point_can_be_drawn(tmp_path):
 
 @pytest.mark.parametrize("table", ["a,b\n1,2\n", 'image_filename,points\na.png,"[1]"\n', "image_filename,points\na.png,[[[\n", "\xff"])
 def test_another_table_of_points_is_refused(tmp_path, table):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     (tmp_path / "pixmo_metadata.csv").write_text(table, encoding="latin-1")
     with pytest.raises(EvaluationError, match=r"pixmo_metadata\.csv"):
         PointBench().read(tmp_path)
@@ -160,7 +159,7 @@ def test_nothing_and_outside():
 
 
 def test_layout_with_its_traps(tmp_path):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     items = PointBench().read(tmp_path)
     assert [each.categories["category"] for each in items.found] == ["affordable", "spatial", "reasoning", "steerable", "counting"]
     assert sorted((each.reason, each.detail) for each in items.missing) == [("no mask file", "gone.png"), ("unreadable mask", "broken.png")]
@@ -172,14 +171,14 @@ def test_layout_with_its_traps(tmp_path):
             size = picture.size
         assert mask.any() and not mask.all()
         assert (mask.shape[::-1] == size) == (each.categories["category"] != "reasoning")
-        assert PointBench().judge(each, answer((columns[0], rows[0])), "ai2")["correct"]
+        assert PointBench().score(each, answer((columns[0], rows[0])), "ai2")["correct"]
     again = PointBench().read(tmp_path)
     assert [each.item_id for each in again.found] == [each.item_id for each in items.found], "from the kept index"
     assert np.array_equal(again.found[0].truth.index.starts, items.found[0].truth.index.starts)
 
 
 def test_ids_do_not_depend_on_the_order_of_rows(tmp_path):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     before = {each.item_id for each in PointBench().read(tmp_path).found}
     rows = json.loads((tmp_path / "data.json").read_text())
     (tmp_path / "data.json").write_text(json.dumps(rows[::-1]))
@@ -187,7 +186,7 @@ def test_ids_do_not_depend_on_the_order_of_rows(tmp_path):
 
 
 def test_missing_pictures_are_missing_items_unless_answers_are_stored(tmp_path):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     with zipfile.ZipFile(tmp_path / "selected_images.zip", "w"):
         pass
     asked = open_data(PointBench(), tmp_path, tmp_path)
@@ -199,14 +198,14 @@ def test_missing_pictures_are_missing_items_unless_answers_are_stored(tmp_path):
 def test_another_folder_is_refused(tmp_path):
     with pytest.raises(EvaluationError, match=r"data\.json"):
         PointBench().read(tmp_path)
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     (tmp_path / "selected_masks.zip").write_bytes(b"PK")
     with pytest.raises(EvaluationError, match="download it again"):
         PointBench().read(tmp_path)
 
 
 def test_archives_stay_in_their_folder(tmp_path):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     with zipfile.ZipFile(tmp_path / "selected_images.zip", "w") as archive:
         archive.writestr("../outside.png", b"x")
     with pytest.raises(EvaluationError, match="inside the archive's folder"):
@@ -230,7 +229,7 @@ HOSTILE_NAMES = [
 def test_members_that_lead_out_are_refused_and_nothing_stays(tmp_path, name):
     folder = tmp_path / "data"
     folder.mkdir()
-    point_bench.write(folder, np.random.default_rng(0))
+    PointBench().write_fixture(folder, np.random.default_rng(0))
     before = sorted(tmp_path.rglob("*"))
     info = zipfile.ZipInfo("x")
     info.filename = info.orig_filename = name
@@ -242,7 +241,7 @@ def test_members_that_lead_out_are_refused_and_nothing_stays(tmp_path, name):
 
 
 def test_a_name_that_is_no_utf8_is_refused(tmp_path):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     file = tmp_path / "selected_images.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("\xe9\xe9.png", b"x")  # marked as UTF-8
@@ -253,7 +252,7 @@ def test_a_name_that_is_no_utf8_is_refused(tmp_path):
 
 def test_links_special_files_and_locked_members_are_refused(tmp_path):
     def refused(change, match: str) -> None:
-        point_bench.write(tmp_path, np.random.default_rng(0))
+        PointBench().write_fixture(tmp_path, np.random.default_rng(0))
         with zipfile.ZipFile(tmp_path / "selected_images.zip", "a") as archive:
             change(archive)
         before = sorted(tmp_path.rglob("*"))
@@ -285,7 +284,7 @@ def test_links_special_files_and_locked_members_are_refused(tmp_path):
 
 
 def test_archives_that_grow_beyond_measure_are_refused(tmp_path, monkeypatch):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     with zipfile.ZipFile(tmp_path / "selected_images.zip", "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", bytes(1 << 20))
     monkeypatch.setattr(archives, "_SMALL", 1 << 10)
@@ -305,7 +304,7 @@ def test_archives_that_grow_beyond_measure_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_member_with_other_bytes_than_it_states_is_refused(tmp_path):
-    point_bench.write(tmp_path, np.random.default_rng(0))
+    PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     file = tmp_path / "selected_masks.zip"
     content = bytearray(file.read_bytes())
     content[60] ^= 0xFF

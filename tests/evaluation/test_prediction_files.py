@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.passes import ScoredPass
+from molmopoint.eval.benchmark import ScoredPass
+from molmopoint.eval.benchmarks import find_benchmark
+from molmopoint.eval.predictions.records import PredictedPoint, Prediction, PredictionWriter, from_fields, merge, read_predictions, to_line
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.manifest import claim, read
-from molmopoint.eval.runner.records import PredictedPoint, Prediction, PredictionWriter, from_fields, merge, read_predictions, to_line
-from molmopoint.eval.runner.registry import find_benchmark
+from molmopoint.eval.runner.run_folder import claim, read
 
 
 def prediction(name: str, **fields) -> Prediction:

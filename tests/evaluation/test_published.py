@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from molmopoint.eval.benchmark import Answer, Item, Items, judge_all
-from molmopoint.eval.reports.console import published_table
-from molmopoint.eval.reports.published import note_about, published_for, published_rules
+from molmopoint.eval.benchmark import Item, Items, ParsedAnswer, score_items
+from molmopoint.eval.benchmarks import find_benchmark
+from molmopoint.eval.benchmarks.molmo2_track import FIELDS
+from molmopoint.eval.benchmarks.molmo2_video_count import BINS
+from molmopoint.eval.benchmarks.point_bench import PointBench, _Truth
+from molmopoint.eval.reports.published import note_about, published_for, published_rules, published_table
 from molmopoint.eval.reports.summary import Summary, summarise
-from molmopoint.eval.runner.registry import find_benchmark
-from molmopoint.eval.tasks.molmo2_track import FIELDS
-from molmopoint.eval.tasks.molmo2_video_count import BINS
-from molmopoint.eval.tasks.point_bench import PointBench, _Truth
 from molmopoint.metrics.run_lengths import MaskIndex
 
 FILE = Path(__file__).resolve().parents[2] / "eval" / "reports" / "published.json"
@@ -137,8 +136,8 @@ def test_the_means_are_those_of_their_cells():
 def point_bench_summary(rule: str) -> Summary:
     truth = _Truth(MaskIndex.build([np.ones((10, 10), dtype=bool)]), 0, 1)
     item = Item("a", "?", categories={"category": "spatial"}, truth=truth)
-    answers = {"a": Answer(np.array([[1.0, 1.0]]), np.zeros(1), np.full(1, -1))}
-    return summarise(PointBench(), Items((item,)), judge_all(PointBench(), [item], answers, rule), answers, rule)
+    answers = {"a": ParsedAnswer(np.array([[1.0, 1.0]]), np.zeros(1), np.full(1, -1))}
+    return summarise(PointBench(), Items((item,)), score_items(PointBench(), [item], answers, rule), answers, rule)
 
 
 def printed(summary: Summary, *, one_line: bool = True) -> str:

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Answer, Asking, Benchmark, Item, Items, Metric, Missing, Source, View
+from molmopoint.eval.benchmark import Benchmark, DatasetSource, GenerationSettings, Item, Items, Metric, Missing, ParsedAnswer, View
+from molmopoint.eval.reports.comparison import ScoredRun, compare
 from molmopoint.eval.reports.intervals import bootstrap_difference, bootstrap_mean, mcnemar, wilson
-from molmopoint.eval.reports.published import JudgedRun, compare
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.reports.tables import csv_text, markdown, metrics_dict
 
 
 class Toy(Benchmark):
     name, title = "toy", "Toy (nobody, 2026)"
-    source, asking = Source(None), Asking(16)
+    source, generation = DatasetSource(None), GenerationSettings(16)
     rules, headline = ("strict",), ("correct", "kind")
     metrics = (Metric("correct", "binary"), Metric("f1", "mean", given="answered"))
     views = (View(("kind",), macro=True, order=("icon", "text")), View(("kind", "side")))
@@ -31,7 +31,7 @@ class Toy(Benchmark):
     def read(self, folder: Path) -> Items:
         raise NotImplementedError
 
-    def judge(self, item: Item, answer: Answer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+    def score(self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
         raise NotImplementedError
 
 
@@ -39,8 +39,8 @@ def item(number: int, kind: str, cluster: str = "") -> Item:
     return Item(f"i{number}", "?", categories={"kind": kind, "side": ("left", "right") if number == 0 else "left"}, cluster=cluster)
 
 
-def answer(points: int, **fields) -> Answer:
-    return Answer(np.zeros((points, 2)), np.zeros(points), np.full(points, -1), **fields)
+def answer(points: int, **fields) -> ParsedAnswer:
+    return ParsedAnswer(np.zeros((points, 2)), np.zeros(points), np.full(points, -1), **fields)
 
 
 FOUND = (item(0, "text"), item(1, "text"), item(2, "text"), item(3, "icon"), item(4, "text"))
@@ -122,8 +122,8 @@ def test_strata_keep_their_shares():
     assert interval.low == interval.high == 0.5
 
 
-def run(name: str, scores: dict, **changed) -> JudgedRun:
-    return replace(JudgedRun(name, "toy", 1, "strict", (), scores, {}), **changed)
+def run(name: str, scores: dict, **changed) -> ScoredRun:
+    return replace(ScoredRun(name, "toy", 1, "strict", (), scores, {}), **changed)
 
 
 def test_comparison():

@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 
 from molmopoint.cli import app
 from molmopoint.errors import EvaluationError
+from molmopoint.eval.benchmarks import find_benchmark
+from molmopoint.eval.evaluation import predict
+from molmopoint.eval.predictions.records import from_fields, read_folder, read_predictions, to_line
 from molmopoint.eval.reports.gallery import write_gallery
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.evaluate import predict, score, stored
-from molmopoint.eval.runner.records import from_fields, read_predictions, to_line
-from molmopoint.eval.runner.registry import find_benchmark
-from molmopoint.eval.runner.rewards import media_of
+from molmopoint.eval.runner.reward_predictor import media_of
+from molmopoint.eval.runner.scoring import score_predictions
 from molmopoint.reward import load_reward
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,33 +31,33 @@ import os, signal, sys
 from pathlib import Path
 from reward_judges import LongerIsBetter
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.evaluate import predict
-from molmopoint.eval.runner.registry import find_benchmark
+from molmopoint.eval.evaluation import predict
+from molmopoint.eval.benchmarks import find_benchmark
 
 class Killed(LongerIsBetter):
-    def score(self, prompt, responses, images=None, videos=None):
+    def score_predictions(self, prompt, responses, images=None, videos=None):
         if len(self.calls) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().score(prompt, responses, images, videos)
 
 work, benchmark = Path(sys.argv[1]), find_benchmark("vl_rewardbench")
 data = open_data(benchmark, "fixture", work)
-predict(Killed(), benchmark, data, work / "run", asking=benchmark.asking, model={"model": "longer"}, batch_size=2)
+predict(Killed(), benchmark, data, work / "run", settings=benchmark.generation, identity={"model": "longer"}, batch_size=2)
 """
 
 
 def scored(judge: LongerIsBetter, folder: Path, name: str = "vl_rewardbench", batch_size: int = 8) -> tuple:
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", folder)
-    predict(judge, benchmark, data, folder / "run", asking=benchmark.asking, model={"model": "longer"}, batch_size=batch_size)
-    predictions = stored(folder / "run")
-    return benchmark, data, predictions, *score(benchmark, data, predictions, "each")
+    predict(judge, benchmark, data, folder / "run", settings=benchmark.generation, identity={"model": "longer"}, batch_size=batch_size)
+    predictions = read_folder(folder / "run")
+    return benchmark, data, predictions, *score_predictions(benchmark, data, predictions, "each")
 
 
 class Interrupted(LongerIsBetter):
     """Somebody presses Ctrl-C at the sixth call."""
 
-    def score(self, prompt, responses, images=None, videos=None):
+    def score_predictions(self, prompt, responses, images=None, videos=None):
         if len(self.calls) == 5:
             raise KeyboardInterrupt
         return super().score(prompt, responses)
@@ -134,7 +135,7 @@ class Failing(LongerIsBetter):
         super().__init__()
         self.fault = fault
 
-    def score(self, prompt, responses, images=None, videos=None):
+    def score_predictions(self, prompt, responses, images=None, videos=None):
         scores = super().score(prompt, responses)
         if prompt == self.calls[0][0]:
             return self.fault(scores)
@@ -169,7 +170,7 @@ def test_models_of_the_wrong_kind_are_refused(nano, tmp_path):
         benchmark = find_benchmark(name)
         data = open_data(benchmark, "fixture", tmp_path)
         with pytest.raises(EvaluationError, match=f"expected a .* for {name}"):
-            predict(model, benchmark, data, tmp_path / name, asking=benchmark.asking, model={})
+            predict(model, benchmark, data, tmp_path / name, settings=benchmark.generation, identity={})
         assert not (tmp_path / name).exists()
 
 
@@ -265,10 +266,10 @@ def test_a_reward_model_through_the_command_line(reward_folder, tmp_path):
     assert (manifest["layout"], manifest["attention"]) == ("assistant", "causal")
     judge, benchmark = load_reward(reward_folder), find_benchmark("mm_rlhf_rewardbench")
     items = {item.item_id: item for item in open_data(benchmark, "fixture", tmp_path).items.found}
-    for item_id, prediction in stored(folder).items():
+    for item_id, prediction in read_folder(folder).items():
         item = items[item_id]
         for each in prediction.passes:
-            alone = judge.score(item.prompt, [item.responses[i] for i in each.order], **media_of(item, benchmark.asking))
+            alone = judge.score(item.prompt, [item.responses[i] for i in each.order], **media_of(item, benchmark.generation))
             assert [each.scores[i] for i in each.order] == pytest.approx(alone, abs=1e-4)
     run(*words)
     assert len(list(read_predictions(folder / "predictions.jsonl"))) == 5, "no item is asked twice"

@@ -10,16 +10,18 @@ import pytest
 from reward_judges import AllEqual, FirstIsBetter, LongerIsBetter
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Answer, Item
-from molmopoint.eval.layouts.preference_rows import Columns, ranks_in
-from molmopoint.eval.passes import ScoredPass, orders_of
+from molmopoint.eval.benchmark import GenerationSettings, Item, ParsedAnswer, ScoredPass
+from molmopoint.eval.benchmarks import benchmark_names, find_benchmark
+from molmopoint.eval.benchmarks.mm_rlhf_rewardbench import all_correct
+from molmopoint.eval.benchmarks.video_rewardbench import dimension_of
+from molmopoint.eval.benchmarks.vl_rewardbench import group_of
+from molmopoint.eval.datasets.preference_rows import Columns, ranks_in
+from molmopoint.eval.evaluation import predict
+from molmopoint.eval.predictions.records import read_folder
 from molmopoint.eval.reports.summary import Summary
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.evaluate import predict, score, stored, write_report
-from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
-from molmopoint.eval.tasks.mm_rlhf_rewardbench import all_correct
-from molmopoint.eval.tasks.video_rewardbench import dimension_of
-from molmopoint.eval.tasks.vl_rewardbench import group_of
+from molmopoint.eval.runner.reward_predictor import orders_of
+from molmopoint.eval.runner.scoring import score_predictions, write_report
 
 TASKS = {
     "mm_rlhf_rewardbench": (5, 7),
@@ -41,9 +43,10 @@ def run(name: str, judge: LongerIsBetter, work: Path, rule: str = "each", **chan
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", work)
     folder = work / "-".join((name, type(judge).__name__, *map(str, changes.values())))
-    predict(judge, benchmark, data, folder, asking=benchmark.asking.__class__(0, **changes), model={"model": type(judge).__name__})
-    summary, scores = score(benchmark, data, stored(folder), rule)
-    write_report(folder, summary, scores, data, predictions=stored(folder))
+    settings = GenerationSettings(0, **changes)
+    predict(judge, benchmark, data, folder, settings=settings, identity={"model": type(judge).__name__})
+    summary, scores = score_predictions(benchmark, data, read_folder(folder), rule)
+    write_report(folder, summary, scores, data, predictions=read_folder(folder))
     return summary, scores
 
 
@@ -78,8 +81,8 @@ def test_a_judge_of_places_is_found_out(name, work):
         assert cell(summary, "correct_when_first") == 1 and cell(summary, "correct_when_second") == 0
     benchmark, data = find_benchmark(name), open_data(find_benchmark(name), "fixture", work)
     for item in data.items.found:
-        answer = stored(work / f"{name}-FirstIsBetter")[item.item_id].answer()
-        value = {rule: benchmark.judge(item, answer, rule)[benchmark.headline[0]] for rule in benchmark.rules}
+        answer = read_folder(work / f"{name}-FirstIsBetter")[item.item_id].answer()
+        value = {rule: benchmark.score(item, answer, rule)[benchmark.headline[0]] for rule in benchmark.rules}
         best = item.truth.count(1) / len(item.truth)
         # Its means are all equal: no pair is right, and the best of n is chance.
         assert value == pytest.approx({"each": best, "mean": 0 if is_pair else best, "every": 0})
@@ -136,9 +139,9 @@ def test_dimensions_of_video_rewardbench(work):
     assert dimension_of("video safety") == "safety" and dimension_of("Other Things") == "other things"
 
 
-def answer(*passes: tuple[float, float]) -> Answer:
+def answer(*passes: tuple[float, float]) -> ParsedAnswer:
     nothing = np.empty((0, 2)), np.empty(0), np.empty(0, dtype=np.int64)
-    return Answer(*nothing, passes=tuple(ScoredPass((i % 2, 1 - i % 2), scores) for i, scores in enumerate(passes)))
+    return ParsedAnswer(*nothing, passes=tuple(ScoredPass((i % 2, 1 - i % 2), scores) for i, scores in enumerate(passes)))
 
 
 def test_all_pairs_of_a_question():
@@ -174,8 +177,8 @@ def test_orders_are_by_chance_and_go_round():
 def test_missing_media_are_told_and_scores_are_judged_without_them(name, work, tmp_path):
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", tmp_path)
-    predict(LongerIsBetter(), benchmark, data, tmp_path / "run", asking=benchmark.asking, model={"model": "longer"})
-    before, _ = score(benchmark, data, stored(tmp_path / "run"), "each")
+    predict(LongerIsBetter(), benchmark, data, tmp_path / "run", settings=benchmark.generation, identity={"model": "longer"})
+    before, _ = score_predictions(benchmark, data, read_folder(tmp_path / "run"), "each")
     for path in {path for item in data.items.found for path in (*item.images, *([item.clip.path] if item.clip else ()))}:
         path.rename(path.with_name(f"not-{path.name}"))
     gone = open_data(benchmark, data.folder, tmp_path)
@@ -184,7 +187,7 @@ def test_missing_media_are_told_and_scores_are_judged_without_them(name, work, t
             "no video file" if "video" in name else "no picture file"
         }
     without = open_data(benchmark, data.folder, tmp_path, with_media=False)
-    after, _ = score(benchmark, without, stored(tmp_path / "run"), "each")
+    after, _ = score_predictions(benchmark, without, read_folder(tmp_path / "run"), "each")
     assert after.headline.value == before.headline.value and without.digest == open_data(benchmark, "fixture", work).digest
 
 

@@ -9,20 +9,19 @@ import pytest
 from made_answers import points
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Item, judge_all
-from molmopoint.eval.fixtures import screenspot_pro, screenspot_v2
-from molmopoint.eval.layouts.boxes import REACHES_OUT, TURNED, ClickTarget
-from molmopoint.eval.layouts.parquet_rows import REPEATED
+from molmopoint.eval.benchmark import Item, score_items
+from molmopoint.eval.benchmarks.screenspot_pro import ScreenSpotPro
+from molmopoint.eval.benchmarks.screenspot_v2 import ScreenSpotV2
+from molmopoint.eval.datasets.rows import REPEATED
+from molmopoint.eval.protocols.clicks import REACHES_OUT, TURNED, ClickTarget
 from molmopoint.eval.reports.summary import summarise
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.tasks.screenspot_pro import ScreenSpotPro
-from molmopoint.eval.tasks.screenspot_v2 import ScreenSpotV2
 
 BOX = Item("x", "?", truth=ClickTarget(np.array([10.0, 10, 20, 20]), size=(100, 100)))
 
 
 def judged(answer, made=BOX) -> dict[str, float]:
-    return ScreenSpotV2().judge(made, answer, "official")
+    return ScreenSpotV2().score(made, answer, "official")
 
 
 def middle(made: Item) -> tuple[float, float]:
@@ -47,11 +46,11 @@ def test_points_belong_to_the_published_size():
 
 def test_one_point_is_forced_and_crops_are_the_models_own():
     for benchmark in (ScreenSpotV2, ScreenSpotPro):
-        assert benchmark.asking.single and benchmark.asking.max_new_tokens == 128 and benchmark.asking.max_crops is None
+        assert benchmark.generation.single and benchmark.generation.max_new_tokens == 128 and benchmark.generation.max_crops is None
 
 
 def test_t12_v2_layout(tmp_path):
-    screenspot_v2.write(tmp_path, np.random.default_rng(0))
+    ScreenSpotV2().write_fixture(tmp_path, np.random.default_rng(0))
     asked = open_data(ScreenSpotV2(), tmp_path, tmp_path).items
     stored = open_data(ScreenSpotV2(), tmp_path, tmp_path, with_media=False).items
     assert len(stored.found) == 5 and stored.warnings == {REACHES_OUT: 1, REPEATED: 1}
@@ -63,10 +62,10 @@ def test_t12_v2_layout(tmp_path):
 
 
 def test_t13_six_cells_three_kinds_and_the_mean_over_items(tmp_path):
-    screenspot_v2.write(tmp_path, np.random.default_rng(0))
+    ScreenSpotV2().write_fixture(tmp_path, np.random.default_rng(0))
     benchmark, items = ScreenSpotV2(), ScreenSpotV2().read(tmp_path)
     answers = {each.item_id: points(middle(each)) for each in items.found if each.categories["kind"] == "mobile"}
-    summary = summarise(benchmark, items, judge_all(benchmark, items.found, answers, "official"), answers, "official")
+    summary = summarise(benchmark, items, score_items(benchmark, items.found, answers, "official"), answers, "official")
     cells = {(cell.view, cell.group): (cell.value, cell.n) for cell in summary.cells if cell.metric == "correct"}
     assert summary.headline.value == 2 / 5
     assert cells[("kind", "type"), ("mobile", "text")] == (1, 2)
@@ -75,7 +74,7 @@ def test_t13_six_cells_three_kinds_and_the_mean_over_items(tmp_path):
 
 
 def test_v2_faults(tmp_path):
-    screenspot_v2.write(tmp_path, np.random.default_rng(0))
+    ScreenSpotV2().write_fixture(tmp_path, np.random.default_rng(0))
     path = tmp_path / "screenspot_desktop_v2.json"
     row = json.loads(path.read_text())[0]
     path.write_text(json.dumps([row, {**row, "bbox": None}, {**row, "instruction": None}, {**row, "img_filename": "broken.png"}]))
@@ -90,7 +89,7 @@ def test_v2_faults(tmp_path):
 
 
 def test_t12_pro_layout(tmp_path):
-    screenspot_pro.write(tmp_path, np.random.default_rng(0))
+    ScreenSpotPro().write_fixture(tmp_path, np.random.default_rng(0))
     items = open_data(ScreenSpotPro(), tmp_path, tmp_path).items
     assert [each.item_id for each in items.found] == ["blender_windows_0", "blender_windows_0#2", "linux_common_linux_2", "word_macos_1"]
     assert [(each.item_id, each.reason) for each in items.missing] == [("blender_9", "no usable box")]
@@ -102,7 +101,7 @@ def test_t12_pro_layout(tmp_path):
     width, height = smaller.truth.size
     x, y = middle(smaller)
     on_disk = points((x / 2, y / 2), image_sizes=((width // 2, height // 2),))
-    assert ScreenSpotPro().judge(smaller, on_disk, "official") == {"correct": 1, "wrong_format": 0, "rescaled": 1}
+    assert ScreenSpotPro().score(smaller, on_disk, "official") == {"correct": 1, "wrong_format": 0, "rescaled": 1}
 
 
 def test_boxes_of_the_other_benchmark_are_refused(tmp_path):

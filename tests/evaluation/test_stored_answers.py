@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Clip, Item
-from molmopoint.eval.runner.records import PredictedPoint, Prediction, to_line
-from molmopoint.eval.stored.forms import read_stored
-from molmopoint.eval.stored.plain_answers import json_points, plain_points
-from molmopoint.eval.tasks.synthetic import Synthetic
+from molmopoint.eval.benchmark import Item, VideoSegment
+from molmopoint.eval.benchmarks.synthetic import Synthetic
+from molmopoint.eval.predictions.readers import read_stored
+from molmopoint.eval.predictions.records import PredictedPoint, Prediction, to_line
+from molmopoint.eval.predictions.text_points import json_points, plain_points
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_sizes_may_come_with_the_answer(tmp_path, item):
 
 
 def test_answers_that_cannot_be_placed_are_counted(tmp_path, item):
-    clip = Item("c", "?", clip=Clip(tmp_path / "c.mp4"), image_sizes=((400, 200),))
+    clip = Item("c", "?", clip=VideoSegment(tmp_path / "c.mp4"), image_sizes=((400, 200),))
     both = Item("b", "?", item.images * 2)
     found = read(tmp_path, [clip, both], [{"item_id": key, "text": "(1, 2)"} for key in "bc"], form="plain", coords="pixel")
     assert [found[key].invalid for key in "bc"] == [1, 1] and not found["b"].points

@@ -9,21 +9,18 @@ import pytest
 from PIL import Image
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Answer, Item, judge_all
-from molmopoint.eval.fixtures.moving_shapes import write_table
-from molmopoint.eval.layouts import tracks
-from molmopoint.eval.layouts.parquet_rows import read_rows
-from molmopoint.eval.layouts.track_masks import PictureTracks, by_frame, length_of
+from molmopoint.eval.benchmark import Item, ParsedAnswer, score_items
+from molmopoint.eval.benchmarks import referring_video
+from molmopoint.eval.benchmarks.molmo2_track import OTHER_FIELD, Molmo2Track
+from molmopoint.eval.benchmarks.referring_video import Mevis, ReasonVos, RefDavis17, RefYtVos
+from molmopoint.eval.datasets.rows import read_rows, write_parquet
+from molmopoint.eval.datasets.track_masks import PictureTracks, by_frame, length_of
+from molmopoint.eval.datasets.videos import MAX_RATE, read_frames
+from molmopoint.eval.predictions.readers import read_stored
+from molmopoint.eval.predictions.records import Prediction
+from molmopoint.eval.protocols import tracking
 from molmopoint.eval.reports.summary import summarise
-from molmopoint.eval.runner.data import Data, open_data
-from molmopoint.eval.runner.predict import MAX_RATE, cut_clip
-from molmopoint.eval.runner.records import Prediction
-from molmopoint.eval.stored.forms import read_stored
-from molmopoint.eval.tasks.mevis import Mevis
-from molmopoint.eval.tasks.molmo2_track import OTHER_FIELD, Molmo2Track
-from molmopoint.eval.tasks.reasonvos import ReasonVos
-from molmopoint.eval.tasks.ref_davis17 import RefDavis17
-from molmopoint.eval.tasks.ref_yt_vos import RefYtVos
+from molmopoint.eval.runner.data import BenchmarkData, open_data
 from molmopoint.metrics.run_lengths import encode_mask
 from molmopoint.video import sample_times
 
@@ -32,12 +29,12 @@ NAMES = [each.name for each in BENCHMARKS]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> dict[str, Data]:
+def data(tmp_path_factory) -> dict[str, BenchmarkData]:
     """Made items of every benchmark; nobody changes them."""
     return {each.name: open_data(each, "fixture", tmp_path_factory.mktemp(each.name)) for each in BENCHMARKS}
 
 
-def true_answer(item: Item, per_second: int = 1) -> Answer:
+def true_answer(item: Item, per_second: int = 1) -> ParsedAnswer:
     """Every object at its place, with ids from 1 on in the order they are stored; held still between the moments asked for."""
     rows = []
     for number, frame in item.truth.frames.items():
@@ -47,7 +44,7 @@ def true_answer(item: Item, per_second: int = 1) -> Answer:
                 (numbers[each], number / item.truth.fps + part / per_second, *xy) for each, xy in zip(frame.ids, frame.xy, strict=True)
             ]
     table = np.array(rows, dtype=float).reshape(-1, 4)
-    return Answer(table[:, 2:], table[:, 1], table[:, 0].astype(np.int64), image_sizes=item.image_sizes)
+    return ParsedAnswer(table[:, 2:], table[:, 1], table[:, 0].astype(np.int64), image_sizes=item.image_sizes)
 
 
 def broken_frames(item: Item) -> int:
@@ -59,35 +56,35 @@ def test_the_true_places_are_right(benchmark, data):
     for item in data[benchmark.name].items.found:
         assert item.prompt.startswith("Track ") and item.prompt.endswith(" in 1 FPS.")
         exact, twice = true_answer(item), true_answer(item, per_second=2)
-        scores, strict = benchmark.judge(item, exact, "grid"), benchmark.judge(item, exact, "strict")
+        scores, strict = benchmark.score(item, exact, "grid"), benchmark.score(item, exact, "strict")
         assert scores == strict and (scores["f1"] == scores["hota"] == 1) == (not broken_frames(item)), item.item_id
-        assert benchmark.judge(item, twice, "grid") == scores
+        assert benchmark.score(item, twice, "grid") == scores
         if len(twice):
             moments, between = len(item.truth.frames), sum(bool(frame.ids) for frame in item.truth.frames.values())
-            assert benchmark.judge(item, twice, "strict")["f1"] == pytest.approx(scores["f1"] * moments / (moments + between))
-            assert benchmark.judge(item, twice, "grid", ref_compat=True)["f1"] < scores["f1"], "the reference is strict"
+            assert benchmark.score(item, twice, "strict")["f1"] == pytest.approx(scores["f1"] * moments / (moments + between))
+            assert benchmark.score(item, twice, "grid", ref_compat=True)["f1"] < scores["f1"], "the reference is strict"
 
 
-def moved(item: Item, *, x: float = 0.0, size: float = 1.0) -> Answer:
+def moved(item: Item, *, x: float = 0.0, size: float = 1.0) -> ParsedAnswer:
     given = true_answer(item)
-    return Answer(given.xy * size + [x, 0], given.group, given.object_id, image_sizes=((round(96 * size), round(64 * size)),))
+    return ParsedAnswer(given.xy * size + [x, 0], given.group, given.object_id, image_sizes=((round(96 * size), round(64 * size)),))
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=NAMES)
 def test_other_answers(benchmark, data):
     item = data[benchmark.name].items.found[0]
-    right = benchmark.judge(item, true_answer(item), "grid")
-    assert benchmark.judge(item, moved(item, size=2), "grid") == right, "pixels of another size are rescaled"
+    right = benchmark.score(item, true_answer(item), "grid")
+    assert benchmark.score(item, moved(item, size=2), "grid") == right, "pixels of another size are rescaled"
     empty = float(np.mean([not frame.ids for frame in item.truth.frames.values()]))
-    assert benchmark.judge(item, moved(item, x=48), "grid")["f1"] == pytest.approx(empty)
-    nothing = Answer(np.empty((0, 2)), np.empty(0), np.empty(0, dtype=np.int64))
-    assert benchmark.judge(item, nothing, "grid")["f1"] == pytest.approx(empty), "right where there is nothing"
+    assert benchmark.score(item, moved(item, x=48), "grid")["f1"] == pytest.approx(empty)
+    nothing = ParsedAnswer(np.empty((0, 2)), np.empty(0), np.empty(0, dtype=np.int64))
+    assert benchmark.score(item, nothing, "grid")["f1"] == pytest.approx(empty), "right where there is nothing"
     given = true_answer(item)
-    unnamed = Answer(given.xy, given.group, np.full(len(given), -1))
-    assert benchmark.judge(item, unnamed, "grid")["without_ids"] == 1
+    unnamed = ParsedAnswer(given.xy, given.group, np.full(len(given), -1))
+    assert benchmark.score(item, unnamed, "grid")["without_ids"] == 1
 
 
-def reasons(found: Data) -> list[str]:
+def reasons(found: BenchmarkData) -> list[str]:
     return sorted(each.reason for each in found.items.missing)
 
 
@@ -95,10 +92,10 @@ def test_mevis(data):
     found = data["mevis"]
     assert [each.item_id.split("/")[:2] for each in found.items.found] == [["c0", "0"], ["c0", "1"], ["c0", "2"], ["c0", "3"], ["c1", "0"]]
     assert not reasons(found)
-    assert found.items.warnings[tracks.UNLISTED] == 1 and found.items.warnings[tracks.UNREADABLE] == 1
+    assert found.items.warnings[referring_video.UNLISTED] == 1 and found.items.warnings[tracking.UNREADABLE] == 1
     nothing = found.items.found[3]
     assert [frame.ids for frame in nothing.truth.frames.values()] == [(), (), ()] and nothing.categories["objects"] == "0"
-    assert Mevis().judge(nothing, true_answer(nothing), "grid")["f1"] == 1
+    assert Mevis().score(nothing, true_answer(nothing), "grid")["f1"] == 1
     leaves = found.items.found[1].truth
     assert {number: frame.ids for number, frame in leaves.frames.items()} == {0: ("12",), 6: ("12",), 12: ()} and leaves.num_frames == 18
 
@@ -107,7 +104,7 @@ def test_mevis(data):
 def test_white_masks(benchmark, data):
     found = data[benchmark.name]
     assert len(found.items.found) == 4 and reasons(found) == ["no expression", "no masks"]
-    assert found.items.warnings[tracks.UNREADABLE] == 1 and found.items.warnings[tracks.OTHER_SIZE] == 2
+    assert found.items.warnings[tracking.UNREADABLE] == 1 and found.items.warnings[tracking.OTHER_SIZE] == 2
     small = found.items.found[3].truth
     assert small.index.sizes[small.frames[0].masks["1"]].tolist() == [48, 32] and small.num_frames == 18
     assert found.items.found[0].truth.num_frames is None, "masks of one object do not tell how long a clip is"
@@ -131,7 +128,7 @@ def test_molmo2_track(data, tmp_path):
     assert whole.clip is not None and whole.clip.start is None and whole.clip.path.name == "dance_0_17.mp4"
     assert part.clip is not None and (part.clip.start, part.clip.end) == (1.0, pytest.approx(23 / 6))
     answers = {each.item_id: true_answer(each) for each in found.items.found}
-    scores = judge_all(Molmo2Track(), found.items.found, answers, "grid")
+    scores = score_items(Molmo2Track(), found.items.found, answers, "grid")
     summary = summarise(Molmo2Track(), found.items, scores, answers, "grid")
     assert [cell.group for cell in summary.cells if cell.metric == "f1" and cell.view == ("field",)] == [
         ("Animals",),
@@ -155,11 +152,11 @@ def made_question(**changes):
 
 def judged(tmp_path, row, given, *, ref_compat=False):
     """F1 and HOTA of (seconds, id, x, y) as an answer to the only row of a table; there is no video."""
-    write_table(tmp_path / "data" / "test-00000-of-00001.parquet", [row])
+    write_parquet(tmp_path / "data" / "test-00000-of-00001.parquet", [row])
     (item,) = open_data(Molmo2Track(), tmp_path, tmp_path, with_media=False).items.found
     table = np.array(given, dtype=float).reshape(-1, 4)
-    answer = Answer(table[:, 2:], table[:, 0], table[:, 1].astype(np.int64), image_sizes=((row["w"], row["h"]),))
-    scores = Molmo2Track().judge(item, answer, "grid", ref_compat=ref_compat)
+    answer = ParsedAnswer(table[:, 2:], table[:, 0], table[:, 1].astype(np.int64), image_sizes=((row["w"], row["h"]),))
+    scores = Molmo2Track().score(item, answer, "grid", ref_compat=ref_compat)
     return item, scores
 
 
@@ -207,10 +204,10 @@ def test_only_rows_of_one_answer_a_second_are_part_of_a_benchmark(tmp_path):
     made = open_data(Mevis(), "fixture", tmp_path)
     table = made.folder / "data" / "valid_u-00000-of-00001.parquet"
     rows = list(read_rows([table]))
-    write_table(table, [*rows, *({**row, "sampling_fps": 2} for row in rows)])
+    write_parquet(table, [*rows, *({**row, "sampling_fps": 2} for row in rows)])
     again = Mevis().read(made.folder)
     assert [each.item_id for each in again.found] == [each.item_id for each in made.items.found]
-    assert again.warnings[tracks.OTHER_RATE] == len(rows)
+    assert again.warnings[referring_video.OTHER_RATE] == len(rows)
 
 
 def test_a_table_out_of_step_with_the_seconds_says_its_moments_itself(tmp_path):
@@ -219,17 +216,19 @@ def test_a_table_out_of_step_with_the_seconds_says_its_moments_itself(tmp_path):
     (row, *_) = read_rows([table])
     for moment in row["frame_trajectories"]:
         moment["frame"] += 3
-    write_table(table, [row])
+    write_parquet(table, [row])
     (item,) = Mevis().read(made.folder).found
-    assert sorted(item.truth.frames) == [3, 9, 15] and Mevis().judge(item, true_answer(item), "grid")["f1"] == 1
+    assert sorted(item.truth.frames) == [3, 9, 15] and Mevis().score(item, true_answer(item), "grid")["f1"] == 1
 
 
 def test_frames_of_clips_are_those_of_training():
     """The highest rate up to 10 that divides the clip's; the last moment is not added."""
-    asking = Molmo2Track.asking
+    settings = Molmo2Track.generation
     rates = {}
     for fps in (6, 20, 24, 25, 29.97, 30):
-        times = sample_times(4.0, asking.max_frames, asking.fps, asking.sample_mode, frame_rate=fps, sampling_fps=1, max_rate=MAX_RATE)
+        times = sample_times(
+            4.0, settings.max_frames, settings.fps, settings.sample_mode, frame_rate=fps, sampling_fps=1, max_rate=MAX_RATE
+        )
         rates[fps] = round(1 / (times[1] - times[0]))
         assert times[-1] < 4
     assert rates == {6: 6, 20: 10, 24: 8, 25: 5, 29.97: 1, 30: 10}
@@ -256,7 +255,7 @@ def test_stored_answers_are_judged_without_the_videos(tmp_path):
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=NAMES)
 def test_clips_can_be_cut(benchmark, data):
     for item in data[benchmark.name].items.found:
-        frames, times = cut_clip(item.clip, benchmark.asking)
+        frames, times = read_frames(item.clip, benchmark.generation)
         assert frames.shape[1:] == (64, 96, 3) and set(np.round(times, 6)) >= {0.0, 1.0, 2.0}
         for number, frame in item.truth.frames.items():
             shown = frames[int(np.argmin(np.abs(np.array(times) - number / item.truth.fps)))]
@@ -301,14 +300,14 @@ def test_other_folders_are_refused(tmp_path):
 
 def test_a_cut_list_of_coordinates_gives_the_reference_nothing(tmp_path):
     """Ours counts the whole points; an answer of grounding tokens is not affected."""
-    write_table(tmp_path / "data" / "test-00000-of-00001.parquet", [made_question()])
+    write_parquet(tmp_path / "data" / "test-00000-of-00001.parquet", [made_question()])
     (item,) = open_data(Molmo2Track(), tmp_path, tmp_path, with_media=False).items.found
 
     def scores(text: str, ref_compat: bool) -> float:
         path = tmp_path / "answers.jsonl"
         path.write_text(json.dumps({"item_id": item.item_id, "text": text}) + "\n")
         (prediction,) = read_stored(path, [item], Molmo2Track(), form="molmo2").values()
-        return Molmo2Track().judge(item, prediction.answer(), "grid", ref_compat=ref_compat)["f1"]
+        return Molmo2Track().score(item, prediction.answer(), "grid", ref_compat=ref_compat)["f1"]
 
     whole = '<tracks coords="1.0 1 100 100;2.0 1 100 100;3.0 1 100 100">square</tracks>'
     cut = whole[: whole.index('">')] + ";4.0 1"

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from molmopoint.eval.benchmarks import benchmark_names, find_benchmark
+from molmopoint.eval.evaluation import predict
+from molmopoint.eval.predictions.records import read_folder
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.evaluate import predict, score, stored, write_report
-from molmopoint.eval.runner.registry import benchmark_names, find_benchmark
+from molmopoint.eval.runner.scoring import score_predictions, write_report
 
 TASKS = {
     "mevis": (5, 5),
@@ -28,10 +30,10 @@ def test_from_data_to_report(name, nano, tmp_path):
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", tmp_path)
     # The embedded model was not made for videos and talks until the limit.
-    asking = replace(benchmark.asking, max_new_tokens=32)
-    predict(nano, benchmark, data, tmp_path / name, asking=asking, model={"model": "nano"}, limit=1)
-    predictions = stored(tmp_path / name)
-    summary, scores = score(benchmark, data, predictions, benchmark.rules[0], ref_compat=bool(benchmark.flaws))
+    settings = replace(benchmark.generation, max_new_tokens=32)
+    predict(nano, benchmark, data, tmp_path / name, settings=settings, identity={"model": "nano"}, limit=1)
+    predictions = read_folder(tmp_path / name)
+    summary, scores = score_predictions(benchmark, data, predictions, benchmark.rules[0], ref_compat=bool(benchmark.flaws))
     write_report(tmp_path / name, summary, scores, data)
     assert (len(data.items.found), summary.coverage.total) == TASKS[name] and not summary.coverage.failed
     assert summary.coverage.scored == 1 and 0 <= summary.headline.value <= 1
@@ -39,5 +41,5 @@ def test_from_data_to_report(name, nano, tmp_path):
     table = (tmp_path / name / "table.md").read_text()
     assert "nan" not in table.lower() and benchmark.title in table
     again = open_data(benchmark, tmp_path / "fixture" / name, tmp_path, with_media=False)
-    rescored, _ = score(benchmark, again, predictions, benchmark.rules[-1])
+    rescored, _ = score_predictions(benchmark, again, predictions, benchmark.rules[-1])
     assert rescored.coverage.scored == 1

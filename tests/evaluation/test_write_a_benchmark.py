@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from molmopoint.errors import EvaluationError
+from molmopoint.eval.benchmarks import find_benchmark
+from molmopoint.eval.evaluation import predict
+from molmopoint.eval.predictions.records import read_folder
 from molmopoint.eval.runner.data import open_data
-from molmopoint.eval.runner.evaluate import predict, score, stored, write_report
-from molmopoint.eval.runner.registry import find_benchmark
+from molmopoint.eval.runner.scoring import score_predictions, write_report
 from molmopoint.pipeline import load
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "write_a_benchmark.py"
@@ -22,8 +24,8 @@ def test_the_example_is_a_benchmark(tmp_path, capsys):
     benchmark = find_benchmark(str(EXAMPLE))
     data = open_data(benchmark, tmp_path / "shapes", tmp_path)
     assert len(data.items.found) > 4 and not data.items.missing
-    predict(load("nano"), benchmark, data, tmp_path / "run", asking=benchmark.asking, model={"model": "nano"})
-    summary, scores = score(benchmark, data, stored(tmp_path / "run"), "box")
+    predict(load("nano"), benchmark, data, tmp_path / "run", settings=benchmark.generation, identity={"model": "nano"})
+    summary, scores = score_predictions(benchmark, data, read_folder(tmp_path / "run"), "box")
     write_report(tmp_path / "run", summary, scores, data)
     assert summary.headline.value > 0.5, "the embedded model knows these shapes"
     with pytest.raises(EvaluationError, match="make it with"):

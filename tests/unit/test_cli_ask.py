@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 from toy_processor import picture
 from typer.testing import CliRunner
@@ -12,7 +11,7 @@ from typer.testing import CliRunner
 import molmopoint
 from molmopoint.cli import app
 from molmopoint.cli.console import NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.eval.fixtures import synthetic
+from molmopoint.eval.benchmarks.synthetic import write_scenes
 from molmopoint.safe_text import printable
 
 LIMIT = ("--max-new-tokens", 8)
@@ -60,7 +59,7 @@ def test_pointing_and_evaluating_with_text_coordinates(molmo2_folder, files, tmp
     pointed = run("point", *files, "cats", "--model", molmo2_folder, "--json", *LIMIT)
     assert pointed.exit_code == OK and all(answer["error"] is None for answer in json.loads(pointed.stdout)["results"])
     (tmp_path / "scenes").mkdir()
-    synthetic.write(tmp_path / "scenes", np.random.default_rng(0), 2)
+    write_scenes(tmp_path / "scenes", 2)
     out = tmp_path / "out"
     done = run("eval", "synthetic", "--data", tmp_path / "scenes", "--out", out, "--model", molmo2_folder, "--limit", 2, *LIMIT)
     assert done.exit_code == OK, done.output

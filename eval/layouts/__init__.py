@@ -1,1 +1,0 @@
-"""Reading the layouts in which benchmarks are published."""

@@ -1,0 +1,98 @@
+"""How a benchmark asks in one run: its own settings, with changes, for one model; and what a manifest says of
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from molmopoint.errors import EvaluationError
+from molmopoint.eval.benchmark import Benchmark, GenerationSettings
+from molmopoint.eval.runner.data import BenchmarkData
+from molmopoint.pipeline.options import fill_template
+
+STEERABLE = ("drawn", "text", "none")
+"""Ways of telling the point that a question of Point-Bench refers to."""
+
+_LATER_SETTINGS = {
+    "orders": None,
+    "sample_mode": "uniform_last_frame",
+    "min_crops": None,
+    "steerable": None,
+}
+"""Settings that were added later, with the values that stand for how it was before."""
+
+
+def check_rule(benchmark: Benchmark, rule: str | None) -> str:
+    """The rule to score by.
+
+    Raises:
+        EvaluationError: the benchmark has no such rule.
+    """
+    if rule is None:
+        return benchmark.rules[0]
+    if rule not in benchmark.rules:
+        raise EvaluationError(f"expected one of the rules of {benchmark.name}, {', '.join(benchmark.rules)}, got {rule!r}")
+    return rule
+
+
+def changed_settings(benchmark: Benchmark, changes: Mapping[str, Any], spelled: Callable[[str], str] = str) -> GenerationSettings:
+    """How a benchmark asks, with changes; those that would change nothing are refused.
+
+    Args:
+        benchmark: to be run.
+        changes: value by field of `GenerationSettings`; None leaves it as it is.
+        spelled: how a field is written in messages.
+
+    Raises:
+        EvaluationError: the benchmark does not know a setting, or a value is not one that can be set.
+        ProcessingError: a template without a place for what is named.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    theirs: tuple[str, ...] = ("orders",)
+    if benchmark.needs == "points":
+        theirs = ("max_crops", "max_new_tokens", "single")
+        if benchmark.generation.template is not None:
+            theirs += ("template",)
+        theirs += benchmark.own_settings
+    if given.get("steerable", STEERABLE[0]) not in STEERABLE:
+        raise EvaluationError(f"expected {spelled('steerable')} with one of {', '.join(STEERABLE)}, got {given['steerable']!r}")
+    if "template" in given:
+        fill_template(str(given["template"]), "cups")
+    others = [spelled(name) for name in given if name not in theirs]
+    if others:
+        ours = ", ".join(map(spelled, theirs))
+        raise EvaluationError(
+            f"expected of {ours} for {benchmark.name}, which wants {benchmark.needs}, got {', '.join(others)}; leave it out"
+        )
+    return replace(benchmark.generation, **given)
+
+
+def with_crops(settings: GenerationSettings, model: Any) -> GenerationSettings:
+    """How to ask this very model: with the processor's crops, or as many as the benchmark wants at least."""
+    if settings.min_crops is None:
+        return settings
+    processor = getattr(getattr(model, "processor", None), "image_processor", None)
+    of_processor = int(getattr(processor, "max_crops", None) or 0)
+    most = settings.max_crops or max(of_processor, settings.min_crops)
+    return replace(settings, max_crops=most, min_crops=None)
+
+
+def manifest_settings(
+    benchmark: Benchmark, settings: GenerationSettings, data: BenchmarkData, identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Whatever changes answers: which model, which items, how they are asked."""
+    asked = asdict(settings)
+    for name, before in _LATER_SETTINGS.items():
+        # Folders of before there were these settings go on.
+        if asked[name] == before:
+            del asked[name]
+    return {
+        "task": benchmark.name,
+        "task_version": benchmark.version,
+        "data": data.digest,
+        "asking": asked,
+        **identity,
+    }

@@ -1,1 +1,0 @@
-"""Answers that other programs and other models have stored."""
