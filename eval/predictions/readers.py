@@ -21,6 +21,7 @@ from typing import Any
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Benchmark, Item, ScoredPass
 from molmopoint.eval.datasets.rows import displayed_size, stated_size, whole_text
+from molmopoint.eval.predictions.plain_text import Space, check_space, json_points, plain_points, to_pixels
 from molmopoint.eval.predictions.records import (
     PredictedPoint,
     Prediction,
@@ -30,7 +31,6 @@ from molmopoint.eval.predictions.records import (
     read_pass,
     read_predictions,
 )
-from molmopoint.eval.predictions.text_points import Space, check_space, json_points, plain_points, to_pixels
 from molmopoint.processing.text_points import read_text_answer
 
 

@@ -18,7 +18,7 @@ from molmopoint.backends.history import conversation
 from molmopoint.backends.markup import MarkupStripper, plain_text
 from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.decoding import read_answer
-from molmopoint.eval.predictions.text_points import json_points, plain_points
+from molmopoint.eval.predictions.plain_text import json_points, plain_points
 from molmopoint.metrics.matching import stated_count
 from molmopoint.points import Points
 from molmopoint.processing.text_point_stream import CoordsScanner
