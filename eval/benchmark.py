@@ -327,8 +327,7 @@ class Benchmark(ABC):
         """Every item of the data in its published layout, masks included; pictures and clips are not opened.
 
         Items name the files of their pictures whether they are there or not: the runner sorts out those that
-            are missing, and
-        stored answers are scored without them.
+        are missing, and stored answers are scored without them.
 
         Args:
             folder: as downloaded.

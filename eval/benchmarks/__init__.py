@@ -1,8 +1,7 @@
 """The benchmarks, one file each: where the data is, how to ask, how to score, and a few made items.
 
 A file here is found by itself: `find_benchmark` takes the `name` of every complete benchmark class in it, or
-    the path
-of anyone's own file.
+the path of anyone's own file.
 """
 
 from __future__ import annotations

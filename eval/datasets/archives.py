@@ -1,8 +1,7 @@
 """Unpacking the archives of a benchmark, which may come from anyone.
 
 Everything is checked before the first byte is written: members that lead out of the folder, links, passwords,
-    and
-archives that grow beyond all measure. An archive that is refused leaves nothing behind.
+and archives that grow beyond all measure. An archive that is refused leaves nothing behind.
 
 Names in zip files without a mark for UTF-8 are bytes that are read as cp437, so accents are put right first.
 """

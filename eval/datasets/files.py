@@ -1,10 +1,8 @@
 """Files by the names that a table gives them: in whatever spelling, and never outside of their folder.
 
 Names come in several spellings: composed or decomposed accents (NFC, NFD), slashes of Windows, a folder that
-    wraps
-everything or not. Everything is looked up in one spelling. A name that leads out of its folder, or that no
-file can
-have, stands for a file that is not there: its item is counted as missing, and the others go on.
+wraps everything or not. Everything is looked up in one spelling. A name that leads out of its folder, or that
+no file can have, stands for a file that is not there: its item is counted as missing, and the others go on.
 
 Pictures that a data set names by address and sha256 are found in a folder where somebody has put them.
 """

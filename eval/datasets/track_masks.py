@@ -78,8 +78,7 @@ class PictureTracks:
     `Annotations/VIDEO/FRAME.png`, whose pixels are numbers of objects.
 
     Frames are counted in the order of the names: those of the video's own frames where its folder is there,
-        else
-    those of all masks of the video.
+    else those of all masks of the video.
 
     Args:
         folder: of the data.

@@ -29,8 +29,8 @@ class CountingBenchmark(Benchmark):
     - `stated`: the number is what the text says, and wrong where it says none; see `stated_count`.
 
     Both are reported with `disagrees`: how often the text says another number than there are points, of the
-        answers
-    that say one. Tables have the mean over all items and the mean over true counts, which reports mix up.
+    answers that say one. Tables have the mean over all items and the mean over true counts, which reports mix
+    up.
     """
 
     version: ClassVar[int] = 2

@@ -9,8 +9,7 @@ of making one number of them:
 - `every`: only what is right in every order counts.
 
 Whatever the rule, tables show how much the order decides: `same_choice`, accuracy by place of the better
-    response,
-and below the table how often each slot is chosen.
+response, and below the table how often each slot is chosen.
 
 Letters: N responses, K passes over them in different orders.
 """

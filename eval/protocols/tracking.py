@@ -10,8 +10,7 @@ benchmark the mean over questions.
 - `strict`: every frame with points counts, and one that was not asked for scores 0.
 
 Known flaws of the reference, repeated by `ref_compat` whatever the rule: as `strict` (T17); recall divides by
-    all
-objects of the question, also those that are not there, and objects in the order listed in the frame are
+all objects of the question, also those that are not there, and objects in the order listed in the frame are
 paired with masks in the order of the question (T18); for HOTA the objects of a frame are in the order of the
 question, and paired with masks in the same way (T19); where a clip has no whole number of frames a second,
 its moments drift from the seconds (0, 29, 58, 87 and 116 at 29.97).

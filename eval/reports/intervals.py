@@ -2,8 +2,7 @@
 runs.
 
 Items of one picture or one video are not independent, so whole clusters are drawn, with replacement.
-    Everything is seeded: the
-same scores give the same interval.
+Everything is seeded: the same scores give the same interval.
 """
 
 from __future__ import annotations

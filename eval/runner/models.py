@@ -77,8 +77,7 @@ def weights_digest(model: Any) -> str:
     """Sixteen hexadecimal digits that stand for the weights of a model that was passed as an object.
 
     Its name does not tell them: it may have been trained since it was loaded. Of large tensors a part is
-        looked at, which
-    every step of an optimiser changes.
+    looked at, which every step of an optimiser changes.
     """
     network = getattr(model, "model", None)
     if not isinstance(network, torch.nn.Module):

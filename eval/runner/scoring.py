@@ -33,8 +33,7 @@ def score_predictions(
     """Scores answers.
 
     An item is scored if it was asked: failed ones are wrong by every metric, even where an empty answer would
-        be right;
-    those never asked are "not asked".
+    be right; those never asked are "not asked".
 
     Args:
         benchmark: the items'.

@@ -1,5 +1,6 @@
-"""The command line: `python -m molmopoint.eval.speed`, and `python -m molmopoint.eval.speed video` for what
-has a module of its own.
+"""The command line: `python -m molmopoint.eval.speed`.
+
+`python -m molmopoint.eval.speed video` and the like measure what has a module of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from molmopoint.eval.speed import costs, measure, memory, report
-from molmopoint.eval.speed.models import NAMES, Subject, build, default_setting
+from molmopoint.eval.speed import costs, memory, phases, report
 from molmopoint.eval.speed.phases import Plan
-from molmopoint.eval.speed.settings import Setting
+from molmopoint.eval.speed.subjects import NAMES, Subject, build, default_setting
+from molmopoint.eval.speed.timing import Setting
 
 EPILOG = (
     "`packing`, `reward`, `scoring` and `video` as first argument measure these. "
@@ -25,7 +26,7 @@ EPILOG = (
 MODULES = ("packing", "reward", "scoring", "video")
 """What is measured by a module of this folder, with options of its own."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = report.new_app()
 
 
 @app.command(epilog=EPILOG)
@@ -34,21 +35,27 @@ def speed(
         list[str] | None, typer.Argument(help=f"Of {', '.join(NAMES)}. By default nano, 0.1b, and 8b where there is a GPU.")
     ] = None,
     change: Annotated[
-        str, typer.Option("--set", help="Changes of the setting, such as device=cuda,dtype=bfloat16,attn=eager,threads=2,cache=static.")
+        str,
+        typer.Option(
+            "--set",
+            help="Changes of the setting, such as device=cuda,dtype=bfloat16,attn=eager,threads=2,cache=static.",
+        ),
     ] = "",
     versus: Annotated[
-        str, typer.Option("--vs", help="Measure a second setting turn by turn with the first: what it changes, as in --set.")
+        str,
+        typer.Option("--vs", help="Measure a second setting turn by turn with the first: what it changes, as in --set."),
     ] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 5,
     steps: Annotated[int, typer.Option(min=8, help="Decode steps per turn.")] = 32,
     batch: Annotated[str, typer.Option(help="Rows per call.")] = "1,4,8",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     frames: Annotated[
-        str, typer.Option(help="Frames of the clips whose prompt pass and memory are measured, at toy width; 0 for none.")
+        str,
+        typer.Option(help="Frames of the clips whose prompt pass and memory are measured, at toy width; 0 for none."),
     ] = "128,384",
     with_memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory, in fresh processes.")] = True,
     with_costs: Annotated[bool, typer.Option("--costs/--no-costs", help="Find the three largest costs of each phase.")] = True,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")] = False,
+    json_output: report.JsonOutput = False,
 ) -> None:
     """Times preprocessing, prefill and decoding, finds their largest costs, and measures peak memory."""
     try:
@@ -64,46 +71,68 @@ def speed(
 
 def default_models() -> list[str]:
     """What can be measured here."""
-    return ["nano", "0.1b", *(["8b"] if torch.cuda.is_available() else [])]
+    models = ["nano", "0.1b"]
+    if torch.cuda.is_available():
+        models.append("8b")
+    return models
 
 
 def settings_of(name: str, threads: int, change: str, versus: str) -> list[Setting]:
     """One setting, or two to compare."""
     first = default_setting(name, threads)
-    first = first.changed(change) if change else first
+    if change:
+        first = first.changed(change)
     return [first, first.changed(versus)] if versus else [first]
 
 
 def examine(pairs: dict[str, list[Setting]], plan: Plan, *, frames: Sequence[int], with_costs: bool, with_memory: bool) -> dict[str, Any]:
     """Measures everything; the document that `report` prints."""
-    models = [_examine_model(name, settings, plan, with_costs=with_costs, with_memory=with_memory) for name, settings in pairs.items()]
-    devices = [setting.device for settings in pairs.values() for setting in settings]
+    models = []
+    device = "cpu"
+    for name, settings in pairs.items():
+        models.append(_examine_model(name, settings, plan, with_costs=with_costs, with_memory=with_memory))
+        for setting in settings:
+            if setting.device.startswith("cuda"):
+                device = setting.device
     clips = []
     if with_memory:
         first = next(iter(pairs.values()))[0]
-        settings = [Setting(dtype=dtype, threads=first.threads, clock=first.clock) for dtype in ("float32", "bfloat16")]
-        cases = [{"model": "toy", "setting": setting.to_dict(), "frames": count} for count in frames if count > 0 for setting in settings]
-        clips = [memory.measure_in_child(case) for case in cases]
-    return {"machine": report.machine(max(devices, key=lambda device: device.startswith("cuda"))), "models": models, "clips": clips}
+        clips = _clips(first, [count for count in frames if count > 0])
+    return {"machine": report.machine(device), "models": models, "clips": clips}
 
 
 def _examine_model(name: str, settings: list[Setting], plan: Plan, *, with_costs: bool, with_memory: bool) -> dict[str, Any]:
     subjects: list[tuple[Subject, Setting]] = [(build(name, setting), setting) for setting in settings]
-    # A compiled step has no parts that could be told apart.
-    can_be_watched = with_costs and settings[0].cache != "compiled"
-    rows, checks = measure.measure(subjects, plan)
-    entry = {
+    rows, checks = phases.measure(subjects, plan)
+    entry: dict[str, Any] = {
         "name": name,
         "parameters": subjects[0][0].num_parameters,
         "settings": [setting.to_dict() for setting in settings],
         "rows": [row.to_dict() for row in rows],
         "checks": [check.to_dict() for check in checks],
-        "costs": costs.largest_costs(*subjects[0], plan) if can_be_watched else [],
+        "costs": [],
+        "memory": [],
     }
+    # A compiled step has no parts that could be told apart.
+    if with_costs and settings[0].cache != "compiled":
+        entry["costs"] = costs.largest_costs(*subjects[0], plan)
     del subjects  # the fresh processes need the room
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return entry | {"memory": _memory(name, settings, plan) if with_memory else []}
+    if with_memory:
+        entry["memory"] = _memory(name, settings, plan)
+    return entry
+
+
+def _clips(like: Setting, frames: Sequence[int]) -> list[dict[str, Any]]:
+    """Prompts with long clips at toy width, on the CPU."""
+    clips = []
+    for count in frames:
+        for dtype in ("float32", "bfloat16"):
+            setting = Setting(dtype=dtype, threads=like.threads, clock=like.clock)
+            case = {"model": "toy", "setting": setting.to_dict(), "frames": count}
+            clips.append(memory.measure_in_child(case))
+    return clips
 
 
 def _memory(name: str, settings: list[Setting], plan: Plan) -> list[dict[str, Any]]:
@@ -117,11 +146,12 @@ def _memory(name: str, settings: list[Setting], plan: Plan) -> list[dict[str, An
 
 def main(arguments: list[str]) -> None:
     """Runs the measurement that the first argument names, or that of models."""
-    name, command = arguments[:1], "python -m molmopoint.eval.speed"
-    if name and name[0] in MODULES:
-        import_module(f"molmopoint.eval.speed.{name[0]}").app(arguments[1:], prog_name=f"{command} {name[0]}")
-    else:
+    command = "python -m molmopoint.eval.speed"
+    if not arguments or arguments[0] not in MODULES:
         app(arguments, prog_name=command)
+        return
+    name, *others = arguments
+    import_module(f"molmopoint.eval.speed.{name}").app(others, prog_name=f"{command} {name}")
 
 
 if __name__ == "__main__":

@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
 from molmopoint.eval.speed import phases
-from molmopoint.eval.speed.answers import answer
-from molmopoint.eval.speed.models import Subject
+from molmopoint.eval.speed.forced_answers import answer
 from molmopoint.eval.speed.phases import Plan
-from molmopoint.eval.speed.prompts import picture
-from molmopoint.eval.speed.settings import Setting
-from molmopoint.eval.speed.timing import now
+from molmopoint.eval.speed.subjects import Subject, picture
+from molmopoint.eval.speed.timing import Setting, now
 from molmopoint.generation import loop
 from molmopoint.generation.rules import DecodingRules
 from molmopoint.processing import image_processor
@@ -91,7 +90,7 @@ def watched(model: nn.Module, clock: PartClock) -> Iterator[None]:
     """Within, the clock is told of every part."""
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            part = next((part for pattern, part in MODULES if _matches(name, pattern)), None)
+            part = _part_of(name)
             if part is not None:
                 before = module.register_forward_pre_hook(lambda _module, _inputs, part=part: clock.start(part))
                 after = module.register_forward_hook(lambda _module, _inputs, _output: clock.stop())
@@ -122,8 +121,10 @@ def largest_costs(subject: Subject, setting: Setting, plan: Plan) -> list[dict[s
         "decode": lambda: answer(subject, setting, seen, plan.steps, pointing=True),
     }
     found = {phase: _parts(subject, setting, work) for phase, work in works.items()}
-    # A decode run starts with a prefill, which is taken off again.
-    found["decode"] = {part: max(0.0, s - found["prefill"].get(part, 0.0)) / plan.steps for part, s in found["decode"].items()}
+    for part, seconds in found["decode"].items():
+        # A decode run starts with a prefill, which is taken off again.
+        of_prompt = found["prefill"].get(part, 0.0)
+        found["decode"][part] = max(0.0, seconds - of_prompt) / plan.steps
     return [_entry(phase, seconds) for phase, seconds in found.items()]
 
 
@@ -140,22 +141,22 @@ def _parts(subject: Subject, setting: Setting, work: Callable[[], object]) -> di
 
 def _entry(phase: str, seconds: dict[str, float]) -> dict[str, Any]:
     total = sum(seconds.values())
-    ranked = sorted(seconds.items(), key=lambda item: -item[1])[:LARGEST]
-    parts = [{"part": part, "milliseconds": s * 1e3, "share": s / total if total else 0.0} for part, s in ranked]
+    parts = []
+    for part in sorted(seconds, key=lambda part: -seconds[part])[:LARGEST]:
+        share = seconds[part] / total if total else 0.0
+        parts.append({"part": part, "milliseconds": seconds[part] * 1e3, "share": share})
     return {"phase": phase, "milliseconds": total * 1e3, "parts": parts}
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a dotted name fits a dotted pattern; a star stands for (the rest of) one piece."""
-    pieces, wanted = name.split("."), pattern.split(".")
-    if len(pieces) != len(wanted):
-        return False
-    return all(_piece_matches(piece, want) for piece, want in zip(pieces, wanted, strict=True))
-
-
-def _piece_matches(piece: str, want: str) -> bool:
-    before, star, after = want.partition("*")
-    return piece.startswith(before) and piece.endswith(after) if star else piece == want
+def _part_of(name: str) -> str | None:
+    """The part that a module belongs to by its dotted name."""
+    pieces = name.split(".")
+    for pattern, part in MODULES:
+        wanted = pattern.split(".")
+        # A star stands for (the rest of) one piece.
+        if len(pieces) == len(wanted) and all(map(fnmatchcase, pieces, wanted)):
+            return part
+    return None
 
 
 def _timed(function: Callable[..., Any], part: str, clock: PartClock) -> Callable[..., Any]:

@@ -18,11 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molmopoint.eval.speed.answers import answer, points_per_cycle
-from molmopoint.eval.speed.models import Subject, build
-from molmopoint.eval.speed.prompts import clip_prompt, picture_prompt
-from molmopoint.eval.speed.settings import Setting
-from molmopoint.eval.speed.timing import now
+from molmopoint.eval.speed.forced_answers import answer, points_per_cycle
+from molmopoint.eval.speed.subjects import Subject, build, clip_prompt, picture_prompt
+from molmopoint.eval.speed.timing import Setting, now
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
@@ -61,7 +59,8 @@ def measure_in_child(case: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "molmopoint.eval.speed.memory", json.dumps(case)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        told = done.stderr.strip().splitlines()
+        reason = told[-1] if told else f"exit code {done.returncode}"
         raise RuntimeError(f"expected the memory case {case} to run, got: {reason}; try a smaller batch or fewer frames")
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -94,23 +93,28 @@ def _clip_case(subject: Subject, setting: Setting, frames: int) -> dict[str, Any
         output = subject.model(**inputs, use_cache=True, logits_to_keep=1)
         seconds = now(setting) - start
     peak = meter.peak()
-    tensors = {name: value for name, value in vars(output.grounding_state).items() if isinstance(value, Tensor)}
+    state = vars(output.grounding_state)
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     vit = tensors["vit_features"]
-    expected = frames * inputs["pixel_values_videos"].shape[1] * subject.model.config.vit_feature_dim * vit.element_size()
-    dtype = subject.model.dtype
+    patches = inputs["pixel_values_videos"].shape[1]
+    expected = frames * patches * subject.model.config.vit_feature_dim * vit.element_size()
     # Each storage counts once, however many tensors look into it.
-    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
-    once = vit.untyped_storage().nbytes() == expected and sum(nbytes == expected for nbytes in storages.values()) == 1
+    storages = {}
+    for value in tensors.values():
+        storage = value.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+    as_large = [nbytes for nbytes in storages.values() if nbytes == expected]
+    once = vit.untyped_storage().nbytes() == expected and len(as_large) == 1
     return {
         "frames": frames,
         "tokens": inputs["input_ids"].shape[1],
         "prefill_s": seconds,
         "baseline_mb": meter.baseline / MB,
         "above_mb": (peak - meter.baseline) / MB,
-        "state_mb": {name: value.numel() * value.element_size() / MB for name, value in tensors.items()},
+        "state_mb": {name: value.nbytes / MB for name, value in tensors.items()},
         "vit_features_dtype": str(vit.dtype).removeprefix("torch."),
         "vit_features_held_once": once,
-        "vit_features_in_compute_dtype": vit.dtype == dtype,
+        "vit_features_in_compute_dtype": vit.dtype == subject.model.dtype,
     }
 
 

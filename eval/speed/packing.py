@@ -26,15 +26,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from molmopoint.eval.speed import report
-from molmopoint.eval.speed.example_rows import RowMaker
-from molmopoint.eval.speed.mix import MIXTURES, Drawn, draw
-from molmopoint.eval.speed.models import Subject, build, large_config
-from molmopoint.eval.speed.settings import Setting
-from molmopoint.eval.speed.timing import Turn, interleave, paired_ratio, seconds_of
+from molmopoint.eval.speed.example_rows import MIXTURES, DrawnExample, RowMaker, draw
+from molmopoint.eval.speed.subjects import Subject, build, large_config
+from molmopoint.eval.speed.timing import Setting, Timings, interleave, paired_ratio, seconds_of
 from molmopoint.processing import MolmoPointImageProcessor
 from molmopoint.processing.rows import IGNORED, Row, collate, pack
 from molmopoint.training.packing import ExampleSize, Packer, PackingLimits
@@ -50,7 +47,7 @@ tokens."""
 SMALL = PackingLimits(4096, 128, pool_size=24, crop_weight=7.5)
 """Rows of the measured model."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = report.new_app()
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,20 @@ class Fill:
 
 
 def packs_of(sizes: Sequence[ExampleSize], limits: PackingLimits, *, flush: bool) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Numbers of the examples of each row, and the longest wait of one of them; the pool is emptied at the
-    end if `flush`.
+    """Numbers of the examples of each row, and the longest wait of one of them.
+
+    Args:
+        sizes: of the examples.
+        limits: of a row.
+        flush: whether the pool is emptied at the end.
     """
     packer = Packer(limits)
 
     def taken(*, last: bool = False) -> Iterator[tuple[tuple[int, ...], int]]:
         while True:
             since = {waiting.key: waiting.since for waiting in packer.pool}
-            if (keys := packer.take(flush=last)) is None:
+            keys = packer.take(flush=last)
+            if keys is None:
                 return
             yield keys, max(packer.clock - since[key] for key in keys)
 
@@ -94,14 +96,19 @@ def packs_of(sizes: Sequence[ExampleSize], limits: PackingLimits, *, flush: bool
 
 def measure_fill(sizes: Sequence[ExampleSize], limits: PackingLimits) -> Fill:
     """Fill of the rows that a long run makes of examples: what waits at the end is not counted."""
-    packs = list(packs_of(sizes, limits, flush=False))
-    used = [number for keys, _ in packs for number in keys]
+    rows = examples = tokens = crops = longest_wait = 0
+    for keys, wait in packs_of(sizes, limits, flush=False):
+        rows += 1
+        examples += len(keys)
+        tokens += sum(sizes[number].tokens for number in keys)
+        crops += sum(sizes[number].crops for number in keys)
+        longest_wait = max(longest_wait, wait)
     return Fill(
-        rows=len(packs),
-        examples=len(used),
-        tokens=sum(sizes[number].tokens for number in used) / (len(packs) * limits.max_tokens),
-        crops=sum(sizes[number].crops for number in used) / (len(packs) * limits.max_crops),
-        longest_wait=max(wait for _, wait in packs),
+        rows=rows,
+        examples=examples,
+        tokens=tokens / (rows * limits.max_tokens),
+        crops=crops / (rows * limits.max_crops),
+        longest_wait=longest_wait,
     )
 
 
@@ -114,29 +121,41 @@ def count_fills(draws: int) -> list[dict[str, Any]]:
         sizes = [maker.size(draw(rng, mixture)) for _ in range(draws)]
         for limits in (RELEASED, replace(RELEASED, max_crops=MORE_CROPS)):
             fill = measure_fill(sizes, limits)
-            found.append({"mixture": mixture, "max_crops": limits.max_crops, **vars(fill), "holds": fill.tokens >= LEAST_FILL})
+            found.append(
+                {
+                    "mixture": mixture,
+                    "max_crops": limits.max_crops,
+                    **vars(fill),
+                    "holds": fill.tokens >= LEAST_FILL,
+                }
+            )
     return found
 
 
-def batches_by_layout(maker: RowMaker, drawn: Sequence[Drawn], limits: PackingLimits) -> dict[str, list[list[Row]]]:
+def batches_by_layout(maker: RowMaker, drawn: Sequence[DrawnExample], limits: PackingLimits) -> dict[str, list[list[Row]]]:
     """Name of the layout -> rows of each batch; every layout has the same examples."""
     sizes = [maker.size(each) for each in drawn]
     packs = [keys for keys, _ in packs_of(sizes, limits, flush=True)]
     rows = max(1, round(len(drawn) / len(packs)))
     trees = [maker.row(each) for each in drawn]
-    expressions = [row for each in drawn for row in maker.rows_of_expressions(each)]
-    patch = maker.config.patch_token_id
+    packed = []
+    for keys in packs:
+        of_row = [trees[number] for number in keys]
+        packed.append([pack(of_row, maker.config.patch_token_id)])
+    expressions: list[Row] = []
+    for each in drawn:
+        expressions += maker.rows_of_expressions(each)
     return {
-        "packed": [[pack([trees[number] for number in keys], patch)] for keys in packs],
+        "packed": packed,
         "trees": [trees[i : i + rows] for i in range(0, len(trees), rows)],
         "expressions": [expressions[i : i + rows] for i in range(0, len(expressions), rows)],
     }
 
 
-def train_pass(subject: Subject, setting: Setting, batches: Sequence[Sequence[Row]]) -> Turn:
+def train_pass(subject: Subject, setting: Setting, batches: Sequence[Sequence[Row]]) -> Timings:
     """Seconds of forward and backward pass over some batches, per labelled token."""
     setting.activate()
-    labelled = sum(int((row.shift_labels != IGNORED).sum()) for rows in batches for row in rows)
+    labelled = describe(batches)["labelled"]
     seconds = 0.0
     for rows in batches:
         batch = {name: tensor.to(setting.device) for name, tensor in collate(rows, pad_token_id=0).items()}
@@ -151,31 +170,43 @@ def train_pass(subject: Subject, setting: Setting, batches: Sequence[Sequence[Ro
 
 def describe(batches: Sequence[Sequence[Row]]) -> dict[str, Any]:
     """Rows, tokens with padding, crops and labelled tokens of a layout."""
-    padded = sum(len(rows) * max(map(len, rows)) for rows in batches)
-    used = sum(len(row) for rows in batches for row in rows)
+    padded = used = crops = labelled = 0
+    for rows in batches:
+        padded += len(rows) * max(map(len, rows))
+        for row in rows:
+            used += len(row)
+            labelled += int((row.shift_labels != IGNORED).sum())
+            if row.pixel_values is not None:
+                crops += len(row.pixel_values)
     return {
         "batches": len(batches),
         "rows": sum(map(len, batches)),
         "tokens": padded,
         "padding": 1 - used / padded,
-        "crops": sum(0 if row.pixel_values is None else len(row.pixel_values) for rows in batches for row in rows),
-        "labelled": sum(int((row.shift_labels != IGNORED).sum()) for rows in batches for row in rows),
+        "crops": crops,
+        "labelled": labelled,
     }
 
 
 def measure_throughput(subject: Subject, setting: Setting, limits: PackingLimits, examples: int, repeats: int) -> dict[str, Any]:
-    """All layouts of data of one's own, in turns: what they hold, seconds per labelled token, gain of packed
-    rows over the others.
+    """All layouts of data of one's own, in turns.
+
+    What they hold, seconds per labelled token, and the gain of packed rows over the others.
     """
     rng = np.random.default_rng(0)
     maker = RowMaker(subject.model.config, subject.image_processor)
     drawn = [draw(rng, MIXTURES[0], SMALL_SCALE) for _ in range(examples)]
     batches = batches_by_layout(maker, drawn, limits)
     subject.model.train()
-    values = interleave({name: partial(train_pass, subject, setting, made) for name, made in batches.items()}, repeats, warm_up=0)
+    runs = {name: partial(train_pass, subject, setting, made) for name, made in batches.items()}
+    values = interleave(runs, repeats, warm_up=0)
     seconds = {name: measured["labelled token"] for name, measured in values.items()}
+    layouts = {}
+    for name, made in batches.items():
+        milliseconds = 1e3 * float(np.median(seconds[name]))
+        layouts[name] = {**describe(made), "milliseconds": milliseconds}
     return {
-        "layouts": {name: describe(made) | {"milliseconds": 1e3 * float(np.median(seconds[name]))} for name, made in batches.items()},
+        "layouts": layouts,
         "gain": {name: paired_ratio(seconds[name], seconds["packed"]).to_dict() for name in ("trees", "expressions")},
         "limit": LEAST_GAIN,
         "seconds": {name: list(measured) for name, measured in seconds.items()},
@@ -190,7 +221,7 @@ def packing(
     row_tokens: Annotated[int, typer.Option(min=512, help="Tokens of a packed row of the measured model.")] = SMALL.max_tokens,
     repeats: Annotated[int, typer.Option(min=1, help="Turns.")] = 3,
     draws: Annotated[int, typer.Option(min=100, help="Examples whose fill is counted.")] = 10_000,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")] = False,
+    json_output: report.JsonOutput = False,
 ) -> None:
     """Counts how full packed rows are, and times training on packed and unpacked rows."""
     try:
@@ -219,20 +250,28 @@ def examine(subject: Subject, setting: Setting, limits: PackingLimits, *, exampl
 
 def print_tables(document: dict[str, Any]) -> None:
     """Both measurements for people."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(", ".join(f"{name} {value}" for name, value in (document["machine"] | document["setting"]).items()))
+    console = report.console()
+    report.print_facts(console, document["machine"] | document["setting"])
     filled = Table("mixture", "crops of a row", "rows", "examples", "tokens filled", "crops filled", "longest wait")
     for fill in document["fill"]:
         counts = [str(fill[key]) for key in ("max_crops", "rows", "examples")]
-        filled.add_row(fill["mixture"], *counts, f"{fill['tokens']:.1%}", f"{fill['crops']:.1%}", str(fill["longest_wait"]))
+        shares = [f"{fill[key]:.1%}" for key in ("tokens", "crops")]
+        filled.add_row(fill["mixture"], *counts, *shares, str(fill["longest_wait"]))
     console.print(f"\nrows of {RELEASED.max_tokens} tokens, {RELEASED.pool_size} examples waiting; wanted {LEAST_FILL:.0%} of tokens")
     console.print(filled)
     throughput = document["throughput"]
-    table = Table("layout", "batches", "rows", "tokens", "padding", "crops", "labelled", "ms per labelled token", title=throughput["model"])
+    names = ("layout", "batches", "rows", "tokens", "padding", "crops", "labelled", "ms per labelled token")
+    table = Table(*names, title=throughput["model"])
     for name, layout in throughput["layouts"].items():
-        counts = [str(layout[key]) for key in ("batches", "rows", "tokens")]
         table.add_row(
-            name, *counts, f"{layout['padding']:.0%}", str(layout["crops"]), str(layout["labelled"]), f"{layout['milliseconds']:.3g}"
+            name,
+            str(layout["batches"]),
+            str(layout["rows"]),
+            str(layout["tokens"]),
+            f"{layout['padding']:.0%}",
+            str(layout["crops"]),
+            str(layout["labelled"]),
+            f"{layout['milliseconds']:.3g}",
         )
     console.print(table)
     for name, gain in throughput["gain"].items():

@@ -1,4 +1,4 @@
-"""What was measured, as tables for people or one JSON document."""
+"""What was measured, as tables for people or one JSON document; and what the commands have in common."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,27 @@ from molmopoint.version import __version__
 
 SCHEMA_VERSION = 1
 LIBRARIES = ("torch", "torchvision", "transformers", "numpy", "pillow")
+
+JsonOutput = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+
+
+def new_app() -> typer.Typer:
+    """A command line of one measurement."""
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def console() -> Console:
+    """Where tables go."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_facts(console: Console, facts: dict[str, Any]) -> None:
+    """Names and values in one line."""
+    console.print(", ".join(f"{name} {value}" for name, value in facts.items()))
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -42,36 +64,48 @@ def print_json(document: dict[str, Any]) -> None:
 
 def print_tables(document: dict[str, Any]) -> None:
     """Everything in the document, one model after the other."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(", ".join(f"{name} {value}" for name, value in document["machine"].items()))
+    paper = console()
+    print_facts(paper, document["machine"])
     for entry in document["models"]:
-        settings = [", ".join(f"{name}={value}" for name, value in setting.items()) for setting in entry["settings"]]
-        console.print(f"\n[bold]{entry['name']}[/], {entry['parameters'] / 1e6:.1f} M parameters; {' [bold]vs[/] '.join(settings)}")
-        console.print(_times(entry["rows"], two=len(settings) == 2))
-        for check in entry["checks"]:
-            print_check(console, check)
-        if entry["costs"]:
-            console.print(_costs(entry["costs"]))
-        if entry["memory"]:
-            console.print(_memory(entry["memory"]))
+        _print_model(paper, entry)
     for clip in document["clips"]:
-        _print_clip(console, clip)
+        _print_clip(paper, clip)
+
+
+def _print_model(console: Console, entry: dict[str, Any]) -> None:
+    settings = []
+    for setting in entry["settings"]:
+        settings.append(", ".join(f"{name}={value}" for name, value in setting.items()))
+    parameters = f"{entry['parameters'] / 1e6:.1f} M parameters"
+    console.print(f"\n[bold]{entry['name']}[/], {parameters}; {' [bold]vs[/] '.join(settings)}")
+    console.print(_times(entry["rows"], two=len(settings) == 2))
+    for check in entry["checks"]:
+        print_check(console, check)
+    if entry["costs"]:
+        console.print(_costs(entry["costs"]))
+    if entry["memory"]:
+        console.print(_memory(entry["memory"]))
 
 
 def _times(rows: list[dict[str, Any]], *, two: bool) -> Table:
-    names = ["median (quartiles)", *(["second", "ratio"] if two else [])]
-    table = Table("phase", "measure", "rows", "unit", *names, title="times")
+    names = {"first": "median (quartiles)"}
+    if two:
+        names |= {"second": "second", "ratio": "ratio"}
+    table = Table("phase", "measure", "rows", "unit", *names.values(), title="times")
     for row in rows:
-        more = [in_range(row["second"]), in_range(row["ratio"])] if two else []
-        table.add_row(row["phase"], row["measure"], str(row["batch"]), row["unit"], in_range(row["first"]), *more)
+        values = [in_range(row[name]) for name in names]
+        table.add_row(row["phase"], row["measure"], str(row["batch"]), row["unit"], *values)
     return table
 
 
 def _costs(costs: list[dict[str, Any]]) -> Table:
     table = Table("phase", "ms", "largest", "second", "third", title="largest costs, one row; decode per step")
     for cost in costs:
-        parts = [f"{part['part']} {part['milliseconds']:.3g} ms ({part['share']:.0%})" for part in cost["parts"]]
-        table.add_row(cost["phase"], f"{cost['milliseconds']:.3g}", *parts, *[""] * (3 - len(parts)))
+        parts = []
+        for part in cost["parts"]:
+            parts.append(f"{part['part']} {part['milliseconds']:.3g} ms ({part['share']:.0%})")
+        missing = [""] * (3 - len(parts))
+        table.add_row(cost["phase"], f"{cost['milliseconds']:.3g}", *parts, *missing)
     return table
 
 
@@ -83,12 +117,13 @@ def _memory(cases: list[dict[str, Any]]) -> Table:
 
 
 def _print_clip(console: Console, clip: dict[str, Any]) -> None:
-    held, dtype = clip["vit_features_held_once"], clip["vit_features_in_compute_dtype"]
+    held_once = "yes" if clip["vit_features_held_once"] else "[red]no[/]"
+    in_dtype = "yes" if clip["vit_features_in_compute_dtype"] else "[red]no[/]"
     console.print(
-        f"\n[bold]clip of {clip['frames']} frames[/] at toy width, {clip['tokens']} tokens: one pass {clip['prefill_s']:.1f} s; "
+        f"\n[bold]clip of {clip['frames']} frames[/] at toy width, {clip['tokens']} tokens: "
+        f"one pass {clip['prefill_s']:.1f} s; "
         f"peak {clip['above_mb']:.0f} MB above {clip['baseline_mb']:.0f} MB; "
-        f"ViT features held once: {'yes' if held else '[red]no[/]'}; in compute dtype ({clip['vit_features_dtype']}): "
-        f"{'yes' if dtype else '[red]no[/]'}"
+        f"ViT features held once: {held_once}; in compute dtype ({clip['vit_features_dtype']}): {in_dtype}"
     )
     console.print(", ".join(f"{name} {size:.2f} MB" for name, size in clip["state_mb"].items()))
 

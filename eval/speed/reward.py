@@ -9,8 +9,8 @@ The same prompt and answers are scored in five ways, by turns:
 - cached: the prompt once, then each answer behind its keys and values.
 
 The last four give the same scores. Beside the measured gain stands what counting tokens promises, N (C + r) /
-(C + N r) for N answers
-of r tokens behind a prompt of C: it knows neither the quadratic part of attention nor the ViT.
+(C + N r) for N answers of r tokens behind a prompt of C: it knows neither the quadratic part of attention nor
+the ViT.
 
 Letters: C tokens of the prompt, r tokens of an answer, N answers.
 """
@@ -25,15 +25,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from molmopoint.eval.speed import report
-from molmopoint.eval.speed.models import NAMES, Subject, build, default_setting
-from molmopoint.eval.speed.prompts import WORD, picture_prompt
-from molmopoint.eval.speed.settings import Setting
-from molmopoint.eval.speed.timing import Summary, Turn, interleave, paired_ratio, seconds_of
+from molmopoint.eval.speed.subjects import NAMES, WORD, Subject, build, default_setting, picture_prompt
+from molmopoint.eval.speed.timing import Run, Setting, Summary, interleave, paired_ratio, seconds_of
 from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.model import RewardModel
 from molmopoint.reward.rows import Branch, PromptPart, branch_of, join_branches
@@ -47,7 +44,7 @@ COUNTS = (2, 4, 8)
 SEPARATOR = WORD + 1
 BASELINES = ("separate", "batched", "cached", "apart")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = report.new_app()
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ CASES = (
 )
 
 
-class Scorer:
+class ScoringWays:
     """A reward model with random weights, and one prompt with its answers as ids.
 
     Args:
@@ -85,7 +82,9 @@ class Scorer:
     """
 
     def __init__(self, model: RewardModel, prompt: PromptPart, answers: Sequence[list[int]]) -> None:
-        self.model, self.prompt, self.answers = model, prompt, answers
+        self.model = model
+        self.prompt = prompt
+        self.answers = answers
 
     def joint(self) -> Tensor:
         """(N,) scores of one pass."""
@@ -93,7 +92,8 @@ class Scorer:
 
     def apart(self) -> Tensor:
         """(N,) scores of one pass whose answers do not see each other."""
-        return self._run([join_branches(self.prompt, [branch_of(answer, SEPARATOR) for answer in self.answers])])[0]
+        branches = [branch_of(answer, SEPARATOR) for answer in self.answers]
+        return self._run([join_branches(self.prompt, branches)])[0]
 
     def separate(self) -> Tensor:
         """(N,) scores of a pass for each answer."""
@@ -106,15 +106,19 @@ class Scorer:
     def cached(self) -> Tensor:
         """(N,) scores of answers behind the keys and values of the prompt."""
         backbone: Any = self.model.backbone
-        text, device = backbone.model.language_model, backbone.device
+        text = backbone.model.language_model
+        device = backbone.device
         batch = self._batch([join_branches(self.prompt, [])])
         names = ("input_ids", "mm_token_type_ids", "pixel_values", "image_token_pooling")
-        past = backbone(**{name: batch[name] for name in names if name in batch}, use_cache=True, logits_to_keep=1).cache
-        length, scores = len(self.prompt), []
+        inputs = {name: batch[name] for name in names if name in batch}
+        past = backbone(**inputs, use_cache=True, logits_to_keep=1).cache
+        length = len(self.prompt)
+        scores = []
         for answer in self.answers:
             count = len(answer)
+            sees_prompt = torch.ones(count, length, dtype=torch.bool, device=device)
             causal = torch.ones(count, count, dtype=torch.bool, device=device).tril()
-            mask = torch.cat([torch.ones(count, length, dtype=torch.bool, device=device), causal], -1)[None, None]
+            mask = torch.cat([sees_prompt, causal], -1)[None, None]  # (1, 1, r, C + r)
             embeddings = text.embed_tokens(torch.tensor([answer], device=device))
             positions = torch.arange(length, length + count, device=device)[None]
             hidden = text.run_layers(embeddings, mask, positions, past)
@@ -124,7 +128,10 @@ class Scorer:
 
     def _list(self) -> Branch:
         first, *others = self.answers
-        return branch_of([*first, *(number for answer in others for number in (SEPARATOR, *answer))], SEPARATOR)
+        ids = list(first)
+        for answer in others:
+            ids += [SEPARATOR, *answer]
+        return branch_of(ids, SEPARATOR)
 
     def _single_rows(self) -> list[Row]:
         return [join_branches(self.prompt, [branch_of(answer, SEPARATOR)]) for answer in self.answers]
@@ -138,7 +145,7 @@ class Scorer:
         return scores
 
 
-def scorer_of(subject: Subject, model: RewardModel, case: Case, count: int) -> Scorer:
+def ways_of(subject: Subject, model: RewardModel, case: Case, count: int) -> ScoringWays:
     """A case with its ids, with some words for text."""
     if case.picture is None:
         ids = torch.full((case.words,), WORD)
@@ -149,8 +156,10 @@ def scorer_of(subject: Subject, model: RewardModel, case: Case, count: int) -> S
         selections = torch.full_like(ids, NO_SELECTION)
         pixels, table = seen["pixel_values"], seen["image_token_pooling"]
         prompt = PromptPart(ids, seen["mm_token_type_ids"][0], pixels, table, selections)
-    answers = [[WORD + 2 + (number + place) % 40 for place in range(case.answer)] for number in range(count)]
-    return Scorer(model, prompt, answers)
+    answers = []
+    for number in range(count):
+        answers.append([WORD + 2 + (number + place) % 40 for place in range(case.answer)])
+    return ScoringWays(model, prompt, answers)
 
 
 def promised(prompt: int, answer: int, count: int) -> float:
@@ -165,12 +174,13 @@ def reward(
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 5,
     counts: Annotated[str, typer.Option(help="Answers per prompt.")] = ",".join(map(str, COUNTS)),
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")] = False,
+    json_output: report.JsonOutput = False,
 ) -> None:
     """Times one joint pass over all answers against passes for each of them."""
     try:
         setting = default_setting(model, threads)
-        setting = setting.changed(change) if change else setting
+        if change:
+            setting = setting.changed(change)
         numbers = [int(part) for part in counts.split(",")]
         subject = build(model, setting)
     except ValueError as error:
@@ -186,7 +196,10 @@ def examine(
     """Measures all cases; the document that is printed."""
     setting.activate()
     model = RewardModel(subject.model, RewardSettings(), SEPARATOR).eval()
-    rows = [_measure(scorer_of(subject, model, case, count), case, setting, repeats) for case in cases for count in counts]
+    rows = []
+    for case in cases:
+        for count in counts:
+            rows.append(_measure(ways_of(subject, model, case, count), case, setting, repeats))
     return {
         "machine": report.machine(setting.device),
         "setting": setting.to_dict(),
@@ -198,29 +211,31 @@ def examine(
 
 def print_tables(document: dict[str, Any]) -> None:
     """The measurements for people."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(", ".join(f"{name} {value}" for name, value in (document["machine"] | document["setting"]).items()))
-    table = Table("case", "C", "r", "N", "joint, ms", *(f"over {name}" for name in BASELINES), "promised", title=document["model"])
+    console = report.console()
+    report.print_facts(console, document["machine"] | document["setting"])
+    over = [f"over {name}" for name in BASELINES]
+    table = Table("case", "C", "r", "N", "joint, ms", *over, "promised", title=document["model"])
     for row in document["rows"]:
         sizes = [str(row[name]) for name in ("prompt_tokens", "answer_tokens", "answers")]
+        joint = f"{row['milliseconds']['joint']['median']:.3g}"
         gains = [_gain(row["gain"][name]) for name in BASELINES]
-        table.add_row(row["case"], *sizes, f"{row['milliseconds']['joint']['median']:.3g}", *gains, f"{row['promised']:.2f}")
+        table.add_row(row["case"], *sizes, joint, *gains, f"{row['promised']:.2f}")
     console.print(table)
     for check in document["checks"]:
         verdict = "[green]holds[/]" if check["holds"] else "[red]fails[/]"
-        console.print(
-            f"joint over separate, {check['answers']} answers, {check['case']}: {_gain(check['gain'])} (at least {LEAST_GAIN}) {verdict}"
-        )
+        gain = f"{_gain(check['gain'])} (at least {LEAST_GAIN})"
+        console.print(f"joint over separate, {check['answers']} answers, {check['case']}: {gain} {verdict}")
 
 
-def _measure(scorer: Scorer, case: Case, setting: Setting, repeats: int) -> dict[str, Any]:
-    def timed(score: Callable[[], Tensor]) -> Callable[[], Turn]:
+def _measure(ways: ScoringWays, case: Case, setting: Setting, repeats: int) -> dict[str, Any]:
+    def timed(score: Callable[[], Tensor]) -> Run:
         return lambda: {"seconds": seconds_of(score, setting)}
 
-    runs = {name: timed(getattr(scorer, name)) for name in ("joint", *BASELINES)}
+    runs = {name: timed(getattr(ways, name)) for name in ("joint", *BASELINES)}
     with torch.inference_mode():
         seconds = {name: values["seconds"] for name, values in interleave(runs, repeats).items()}
-    prompt, count = len(scorer.prompt), len(scorer.answers)
+    prompt = len(ways.prompt)
+    count = len(ways.answers)
     return {
         "case": case.name,
         "prompt_tokens": prompt,

@@ -1,4 +1,4 @@
-"""How long judging stored answers takes: `python -m molmopoint.eval.speed.scoring`.
+"""How long scoring stored answers takes: `python -m molmopoint.eval.speed.scoring`.
 
 Items of the size of PixMo-Points: a megapixel picture, five masks, five points. Indexing is timed apart,
 because it happens once.
@@ -15,7 +15,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from molmopoint.eval.benchmark import Item, Items, ParsedAnswer, score_items
 from molmopoint.eval.benchmarks.synthetic import Synthetic, Truth
@@ -26,7 +25,7 @@ from molmopoint.metrics.run_lengths import MaskIndex
 SIZE = (1024, 1024)
 MASKS = 5
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = report.new_app()
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,11 @@ class Times:
     """Seconds and sizes.
 
     Attributes:
-        items: judged.
+        items: scored.
         build: seconds to index all masks, made as arrays on the way.
         megabytes: of the index in memory.
         on_disk: megabytes of its file.
-        judge: seconds for all items.
+        score: seconds for all items.
         summarise: seconds for the table with its intervals.
     """
 
@@ -46,12 +45,12 @@ class Times:
     build: float
     megabytes: float
     on_disk: float
-    judge: float
+    score: float
     summarise: float
 
 
 def measure(items: int, seed: int = 0) -> Times:
-    """Indexes masks, judges answers and makes the table."""
+    """Indexes masks, scores answers and makes the table."""
     rng = np.random.default_rng(seed)
     centres = rng.uniform(100, 900, (items, MASKS, 2))
     start = time.perf_counter()
@@ -60,22 +59,19 @@ def measure(items: int, seed: int = 0) -> Times:
     with tempfile.TemporaryDirectory() as folder:
         index.save(Path(folder) / "masks.npz")
         on_disk = (Path(folder) / "masks.npz").stat().st_size / 1e6
-    made = tuple(
-        Item(
-            str(i),
-            "?",
-            truth=Truth(index, range(MASKS * i, MASKS * (i + 1))),
-            categories={"kind": "all", "targets": "some", "pairs": "trained"},
-        )
-        for i in range(items)
-    )
     noisy = centres + rng.normal(0, 30, centres.shape)
-    answers = {item.item_id: ParsedAnswer(noisy[i], np.zeros(MASKS), np.arange(MASKS)) for i, item in enumerate(made)}
+    categories = {"kind": "all", "targets": "some", "pairs": "trained"}
+    made, answers = [], {}
+    for i in range(items):
+        truth = Truth(index, range(MASKS * i, MASKS * (i + 1)))
+        made.append(Item(str(i), "?", truth=truth, categories=categories))
+        answers[str(i)] = ParsedAnswer(noisy[i], np.zeros(MASKS), np.arange(MASKS))
     start = time.perf_counter()
     scores = score_items(Synthetic(), made, answers, "mask")
-    judged = time.perf_counter()
-    summarise(Synthetic(), Items(made), scores, answers, "mask")
-    return Times(items, build, index.num_bytes / 1e6, on_disk, judged - start, time.perf_counter() - judged)
+    scored = time.perf_counter()
+    summarise(Synthetic(), Items(tuple(made)), scores, answers, "mask")
+    done = time.perf_counter()
+    return Times(items, build, index.num_bytes / 1e6, on_disk, scored - start, done - scored)
 
 
 def _masks(centres: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -85,19 +81,22 @@ def _masks(centres: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray
         mask = np.zeros((height, width), dtype=bool)
         a, b = rng.integers(20, 80, 2)
         rows, columns = np.ogrid[-b : b + 1, -a : a + 1]
-        mask[int(y) - b : int(y) + b + 1, int(x) - a : int(x) + a + 1] = (columns / a) ** 2 + (rows / b) ** 2 <= 1
+        left, top = int(x) - a, int(y) - b
+        ellipse = (columns / a) ** 2 + (rows / b) ** 2 <= 1
+        mask[top : top + 2 * b + 1, left : left + 2 * a + 1] = ellipse
         yield mask
 
 
 @app.command()
-def scoring(items: Annotated[int, typer.Option(min=1, help="Items to judge.")] = 10_000) -> None:
-    """Times judging stored answers."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(", ".join(f"{name} {value}" for name, value in report.machine("cpu").items()))
+def scoring(items: Annotated[int, typer.Option(min=1, help="Items to score.")] = 10_000) -> None:
+    """Times scoring stored answers."""
+    console = report.console()
+    report.print_facts(console, report.machine("cpu"))
     times = measure(items)
     console.print(f"{times.items} items with {MASKS} masks of {SIZE[0]} x {SIZE[1]}")
-    console.print(f"index: {times.build:.1f} s once, {times.megabytes:.1f} MB in memory, {times.on_disk:.1f} MB on disk")
-    console.print(f"judging: {times.judge:.2f} s; table with intervals: {times.summarise:.2f} s")
+    sizes = f"{times.megabytes:.1f} MB in memory, {times.on_disk:.1f} MB on disk"
+    console.print(f"index: {times.build:.1f} s once, {sizes}")
+    console.print(f"scoring: {times.score:.2f} s; table with intervals: {times.summarise:.2f} s")
 
 
 if __name__ == "__main__":

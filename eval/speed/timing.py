@@ -1,21 +1,104 @@
-"""Clocks, turns and statistics. Nothing here knows models."""
+"""How something is timed: settings of a measurement, clocks, turns and statistics. Nothing here knows models."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import CompileConfig
 from transformers.generation.streamers import BaseStreamer
 
-from molmopoint.eval.speed.settings import Setting
+CHOICES: dict[str, tuple[str, ...]] = {
+    "dtype": ("float32", "bfloat16", "float16"),
+    "attn": ("sdpa", "eager", "flex_attention", "flash_attention_2"),
+    "cache": ("dynamic", "static", "compiled"),
+    "clock": ("wall", "processor"),
+}
 
-Turn = dict[str, float]
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to run a model.
+
+    Attributes:
+        device: as torch names it.
+        dtype: of weights and activations.
+        attn: attention backend of the text model.
+        threads: of torch, on the CPU.
+        cache: "dynamic", "static", or "compiled": static, and steps compiled.
+        clock: "wall", or "processor": processor time of all threads, which other processes on a busy machine
+            do not lengthen.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    attn: str = "sdpa"
+    threads: int = 1
+    cache: str = "dynamic"
+    clock: str = "wall"
+
+    def __post_init__(self) -> None:
+        for name, options in CHOICES.items():
+            if getattr(self, name) not in options:
+                raise ValueError(f"expected {name} {' or '.join(options)}, got {getattr(self, name)!r}")
+        if self.clock == "processor" and self.device != "cpu":
+            raise ValueError(f"expected clock=wall on {self.device}, got processor; its work takes no processor time")
+        if self.threads < 1:
+            raise ValueError(f"expected at least 1 thread, got {self.threads}")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch has it."""
+        return getattr(torch, self.dtype)
+
+    def changed(self, text: str) -> Setting:
+        """This setting with the changes of a text such as "dtype=bfloat16,threads=2".
+
+        Raises:
+            ValueError: the text is not of that form, or names something that cannot be set.
+        """
+        names = [field.name for field in fields(self)]
+        changes: dict[str, Any] = {}
+        for part in text.split(","):
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals or not value or name not in names:
+                raise ValueError(f"expected changes such as dtype=bfloat16,threads=2 of {', '.join(names)}, got {part.strip()!r}")
+            if name == "threads" and not value.isdigit():
+                raise ValueError(f"expected a number of threads, got {value!r}")
+            changes[name] = int(value) if name == "threads" else value
+        return replace(self, **changes)
+
+    def activate(self) -> None:
+        """Sets what is global in torch."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+
+    def generate_arguments(self) -> dict[str, Any]:
+        """Arguments of `generate` for the cache."""
+        if self.cache == "dynamic":
+            return {}
+        if self.cache == "static":
+            return {"cache_implementation": "static", "disable_compile": True}
+        # transformers compiles on the CPU only when told so by this private field.
+        compiled = CompileConfig(fullgraph=False)
+        compiled._compile_all_devices = True
+        return {"cache_implementation": "static", "compile_config": compiled}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+Timings = dict[str, float]
 """What one run measures: name of a measure -> seconds per unit."""
+
+Run = Callable[[], Timings]
+"""Something that measures itself."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +126,12 @@ class Summary:
 
     def to_dict(self, factor: float = 1.0) -> dict[str, float | int]:
         """For JSON, times a factor of units."""
-        return {"median": self.median * factor, "low": self.low * factor, "high": self.high * factor, "repeats": self.count}
+        return {
+            "median": self.median * factor,
+            "low": self.low * factor,
+            "high": self.high * factor,
+            "repeats": self.count,
+        }
 
 
 def paired_ratio(above: Sequence[float], below: Sequence[float]) -> Summary:
@@ -57,7 +145,7 @@ def paired_ratio(above: Sequence[float], below: Sequence[float]) -> Summary:
     return Summary.of([a / b for a, b in zip(above, below, strict=True)])
 
 
-def interleave(runs: Mapping[Any, Callable[[], Turn]], repeats: int, warm_up: int = 1) -> dict[Any, dict[str, list[float]]]:
+def interleave(runs: Mapping[Any, Run], repeats: int, warm_up: int = 1) -> dict[Any, dict[str, list[float]]]:
     """Takes turns: every run once per turn, the order reversed in every second one.
 
     Args:
@@ -70,10 +158,15 @@ def interleave(runs: Mapping[Any, Callable[[], Turn]], repeats: int, warm_up: in
     """
     values: dict[Any, dict[str, list[float]]] = {key: {} for key in runs}
     for turn in range(-warm_up, repeats):
-        for key in list(runs) if turn % 2 == 0 else reversed(list(runs)):
-            for measure, seconds in runs[key]().items():
-                if turn >= 0:
-                    values[key].setdefault(measure, []).append(seconds)
+        keys = list(runs)
+        if turn % 2:
+            keys.reverse()
+        for key in keys:
+            timings = runs[key]()
+            if turn < 0:
+                continue
+            for measure, seconds in timings.items():
+                values[key].setdefault(measure, []).append(seconds)
     return values
 
 

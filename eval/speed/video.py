@@ -1,10 +1,9 @@
 """How long it takes to see a video: `python -m molmopoint.eval.speed video`.
 
 Decoding: the frames of a long clip that a model is to see, as the processor reads them, against the same
-    library asked for the
-same frames directly. Vision: ViT and connector, per frame. Tracking with nano: a clip that fits into one
-    window of the model, and a
-longer one in windows that share frames, in which objects keep their numbers.
+library asked for the same frames directly. Vision: ViT and connector, per frame. Tracking with nano: a clip
+that fits into one window of the model, and a longer one in windows that share frames, in which objects keep
+their numbers.
 """
 
 from __future__ import annotations
@@ -21,17 +20,14 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from molmopoint.data.clips import sample_clip
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.speed import report
-from molmopoint.eval.speed.measure import Check
-from molmopoint.eval.speed.models import build
-from molmopoint.eval.speed.prompts import clip_prompt
-from molmopoint.eval.speed.settings import Setting
-from molmopoint.eval.speed.timing import Summary, Turn, interleave, paired_ratio, seconds_of
+from molmopoint.eval.speed.phases import Check
+from molmopoint.eval.speed.subjects import build, clip_prompt
+from molmopoint.eval.speed.timing import Run, Setting, Summary, Timings, interleave, paired_ratio, seconds_of
 from molmopoint.pipeline import Pointer, load
 from molmopoint.processing.clips import FRAMES_AT_ONCE
 from molmopoint.video import Clip, VideoReader, open_video, sample_times
@@ -49,8 +45,7 @@ TRACKED_WINDOWS = 4
 TRACKED_TOKENS = 128
 """Tokens that are written about each window: about 30 points."""
 
-Run = Callable[[], Turn]
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = report.new_app()
 
 
 @dataclass(frozen=True)
@@ -88,9 +83,10 @@ class Film:
         noise = rng.integers(0, 12, (4, height * 3 // 2, width), dtype=np.uint8)
         slope = (np.arange(4 * width) * 190 // (4 * width)).astype(np.uint8)
         wave = np.concatenate([slope, slope[::-1]])
+        ramp = (np.arange(height * 3 // 2)[:, None] * 40 // height).astype(np.uint8)
         for i in range(self.seconds * self.rate):
             shift = 7 * i % (6 * width)
-            yield noise[i % 4] + wave[None, shift : shift + width] + (np.arange(height * 3 // 2)[:, None] * 40 // height).astype(np.uint8)
+            yield noise[i % 4] + wave[None, shift : shift + width] + ramp
 
 
 def decoding_runs(path: Path, film: Film, setting: Setting) -> dict[tuple[str, str], Run]:
@@ -139,7 +135,7 @@ def _plain_av(path: Path, times: np.ndarray) -> None:
 def vision_runs(names: tuple[str, ...], setting: Setting, frames: int = 8) -> dict[tuple[str, str], Run]:
     """(model, "vision") -> run of ViT and connector; seconds per frame."""
 
-    def run(model: Any, pixels: dict[str, Any]) -> Turn:
+    def run(model: Any, pixels: dict[str, Any]) -> Timings:
         setting.activate()
         with torch.inference_mode():
             return {"frame": seconds_of(lambda: model.get_visual_features(**pixels), setting) / frames}
@@ -166,39 +162,45 @@ def tracking_runs(setting: Setting) -> dict[tuple[str, str], Run]:
         clip = sample_clip(np.random.default_rng(0), frames, num_queries=1)
         work = partial(_tracked, pointer, Clip(clip.frames, clip.timestamps))
         windows = work()
-        runs["nano", f"tracking, {frames} frames in {windows} window{'s' * (windows > 1)}"] = partial(_per_frame, work, frames, setting)
+        in_windows = "1 window" if windows == 1 else f"{windows} windows"
+        runs["nano", f"tracking, {frames} frames in {in_windows}"] = partial(_per_frame, work, frames, setting)
     return runs
 
 
 def _tracked(pointer: Pointer, clip: Clip) -> int:
     """Tracks, and tells in how many windows."""
-    return len(pointer.track(clip, "the shapes", max_new_tokens=TRACKED_TOKENS, min_new_tokens=TRACKED_TOKENS).answers)
+    tracked = pointer.track(clip, "the shapes", max_new_tokens=TRACKED_TOKENS, min_new_tokens=TRACKED_TOKENS)
+    return len(tracked.answers)
 
 
-def _per_frame(work: Callable[[], object], frames: int, setting: Setting) -> Turn:
+def _per_frame(work: Callable[[], object], frames: int, setting: Setting) -> Timings:
     setting.activate()
     return {"frame": seconds_of(work, setting) / frames}
 
 
 def measure(film: Film, names: tuple[str, ...], setting: Setting, repeats: int) -> dict[str, Any]:
     """Measures everything; the document that is printed."""
-    network = vision_runs(names, setting) | (tracking_runs(setting) if "nano" in names else {})
+    network = vision_runs(names, setting)
+    if "nano" in names:
+        network |= tracking_runs(setting)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         film.write(path)
-        seconds = {key: values["frame"] for key, values in interleave(decoding_runs(path, film, setting), repeats).items()}
-    seconds |= {key: values["frame"] for key, values in interleave(network, repeats).items()}
-    checks = [
-        Check(
-            f"{library}: reading / plain decoding",
-            paired_ratio(seconds[library, "ours"], seconds[library, "plain"]),
-            LARGEST_DECODING_RATIO,
-        )
-        for library, kind in seconds
-        if kind == "ours"
-    ]
-    rows = [{"what": what, "kind": kind, "ms_per_frame": Summary.of(values).to_dict(1e3)} for (what, kind), values in seconds.items()]
-    return {"machine": report.machine(setting.device), "setting": setting.to_dict(), "rows": rows, "checks": [c.to_dict() for c in checks]}
+        values = interleave(decoding_runs(path, film, setting), repeats)
+    values |= interleave(network, repeats)
+    rows, checks = [], []
+    for (what, kind), measured in values.items():
+        seconds = measured["frame"]
+        rows.append({"what": what, "kind": kind, "ms_per_frame": Summary.of(seconds).to_dict(1e3)})
+        if kind == "ours":
+            ratio = paired_ratio(seconds, values[what, "plain"]["frame"])
+            checks.append(Check(f"{what}: reading / plain decoding", ratio, LARGEST_DECODING_RATIO))
+    return {
+        "machine": report.machine(setting.device),
+        "setting": setting.to_dict(),
+        "rows": rows,
+        "checks": [check.to_dict() for check in checks],
+    }
 
 
 @app.command(epilog="Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error.")
@@ -207,7 +209,7 @@ def video(
     change: Annotated[str, typer.Option("--set", help="Changes of the setting, such as threads=2,clock=processor.")] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 3,
     seconds: Annotated[int, typer.Option(min=1, help="Length of the clip, 1920 x 1080 with 30 frames a second.")] = 60,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")] = False,
+    json_output: report.JsonOutput = False,
 ) -> None:
     """Times reading a long clip, ViT and connector per frame, and tracking in windows."""
     try:
@@ -223,8 +225,8 @@ def video(
 
 
 def _print(document: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(", ".join(f"{name} {value}" for name, value in document["machine"].items()))
+    console = report.console()
+    report.print_facts(console, document["machine"])
     table = Table("what", "kind", "ms per frame, median (quartiles)", title="a clip")
     for row in document["rows"]:
         table.add_row(row["what"], row["kind"], report.in_range(row["ms_per_frame"]))

@@ -113,8 +113,7 @@ def assigned_scores(points: ArrayLike, objects: ArrayLike, hits: np.ndarray, num
     very object.
 
     The distance decides alone: two points that lie each in the other's nearest object are two misses
-        (`max_hit_scores` is
-    free of this). Without objects an empty answer is right in full.
+    (`max_hit_scores` is free of this). Without objects an empty answer is right in full.
 
     Args:
         points: (n, d) places of the answer.

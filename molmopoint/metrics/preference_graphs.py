@@ -11,9 +11,8 @@ off.
 4. Responses are ranked by how many others they are, directly or not, better than.
 
 Source: PGED, "preference graph ensemble and denoise" (arXiv 2410.12869), with the vertex sequence of Eades,
-    Lin and Smyth (1993)
-for step 3. Finding the lightest set is hard in general; here groups of few responses are solved exactly,
-larger ones by the sequence, of whose removed arcs those that close no cycle are put back.
+Lin and Smyth (1993) for step 3. Finding the lightest set is hard in general; here groups of few responses are
+solved exactly, larger ones by the sequence, of whose removed arcs those that close no cycle are put back.
 """
 
 from __future__ import annotations

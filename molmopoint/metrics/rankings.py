@@ -1,8 +1,7 @@
 """How well scores of N responses agree with the ranks that people gave them.
 
 Legend: N responses, K passes over the same responses in different orders. Scores: higher is better. Ranks: 1
-    is best, equal ranks
-are ties. Both are by response, never by slot, whatever order a model saw them in.
+is best, equal ranks are ties. Both are by response, never by slot, whatever order a model saw them in.
 
 Which of two models people prefer: rates of a blind side-by-side study and how sure they are.
 """

@@ -1,8 +1,7 @@
 """J and F: how well a mask covers an object, and how well its outline follows the object's.
 
 Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation" (CVPR
-    2016). Masks are
-boolean arrays (height, width).
+2016). Masks are boolean arrays (height, width).
 """
 
 from __future__ import annotations

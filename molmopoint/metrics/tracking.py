@@ -7,7 +7,7 @@ HOTA: how well objects are found and kept apart over time, on points.
 A point is in an object's mask or it is not, so every localisation threshold gives the same number and one is
 enough.
 Source: Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking" (IJCV 2020), the
-    two-pass procedure.
+two-pass procedure.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def grid_offset(frames: Collection[int], fps: float, rate: float) -> float:
     """Seconds by which the moments asked for are later than multiples of 1/rate.
 
     None, unless no frame at all is at such a multiple: then data was annotated out of step, and its first
-        frame leads.
+    frame leads.
     """
     if not frames or any(is_on_grid(frame, fps, rate) for frame in frames):
         return 0.0

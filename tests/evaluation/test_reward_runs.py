@@ -35,7 +35,7 @@ from molmopoint.eval.evaluation import predict
 from molmopoint.eval.benchmarks import find_benchmark
 
 class Killed(LongerIsBetter):
-    def score_predictions(self, prompt, responses, images=None, videos=None):
+    def score(self, prompt, responses, images=None, videos=None):
         if len(self.calls) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().score(prompt, responses, images, videos)
@@ -57,7 +57,7 @@ def scored(judge: LongerIsBetter, folder: Path, name: str = "vl_rewardbench", ba
 class Interrupted(LongerIsBetter):
     """Somebody presses Ctrl-C at the sixth call."""
 
-    def score_predictions(self, prompt, responses, images=None, videos=None):
+    def score(self, prompt, responses, images=None, videos=None):
         if len(self.calls) == 5:
             raise KeyboardInterrupt
         return super().score(prompt, responses)
@@ -135,7 +135,7 @@ class Failing(LongerIsBetter):
         super().__init__()
         self.fault = fault
 
-    def score_predictions(self, prompt, responses, images=None, videos=None):
+    def score(self, prompt, responses, images=None, videos=None):
         scores = super().score(prompt, responses)
         if prompt == self.calls[0][0]:
             return self.fault(scores)

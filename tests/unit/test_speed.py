@@ -8,20 +8,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from molmopoint.eval.speed import memory, models, phases, prompts, reward, video
+from molmopoint.eval.speed import memory, phases, reward, subjects, video
 from molmopoint.eval.speed.__main__ import app, main
-from molmopoint.eval.speed.answers import BareText, answer, points_turn, text_turn
 from molmopoint.eval.speed.costs import REST, PartClock, watched
-from molmopoint.eval.speed.measure import Row, checks, measure
-from molmopoint.eval.speed.settings import Setting
-from molmopoint.eval.speed.timing import Summary, interleave, paired_ratio
+from molmopoint.eval.speed.forced_answers import BareText, answer, points_turn, text_turn
+from molmopoint.eval.speed.phases import Measurement, checks, measure
+from molmopoint.eval.speed.timing import Setting, Summary, interleave, paired_ratio
 
 PLAN = phases.Plan(batches=(1, 2), steps=8, sizes=((64, 48),), prompt_size=(96, 64), repeats=1)
 
 
 @pytest.fixture(scope="module")
 def toy():
-    return models.build("toy", Setting())
+    return subjects.build("toy", Setting())
 
 
 def test_summary():
@@ -65,31 +64,31 @@ def test_settings():
     with pytest.raises(ValueError, match="clock=wall"):
         Setting(device="cuda", clock="processor")
     assert Setting(cache="static").generate_arguments()["cache_implementation"] == "static"
-    assert models.default_setting("8b", 1).dtype == "bfloat16"
+    assert subjects.default_setting("8b", 1).dtype == "bfloat16"
 
 
 def test_unknown_models_are_refused():
     with pytest.raises(ValueError, match="nano"):
-        models.build("9b", Setting())
+        subjects.build("9b", Setting())
 
 
 def test_the_small_model_has_a_tenth_of_a_billion_parameters():
     with torch.device("meta"):
-        model = models.MolmoPointForConditionalGeneration._from_config(models.small_config())
+        model = subjects.MolmoPointForConditionalGeneration._from_config(subjects.small_config())
     assert 0.09e9 < sum(p.numel() for p in model.parameters()) < 0.12e9
-    assert models.large_config().text_config.hidden_size == 4096
+    assert subjects.large_config().text_config.hidden_size == 4096
 
 
 def test_prompts_fit_the_model(toy):
-    inputs = prompts.picture_prompt(toy, 2, 640, 480)
+    inputs = subjects.picture_prompt(toy, 2, 640, 480)
     config = toy.model.config
     image_tokens = (inputs["input_ids"] == config.image_patch_id) | (inputs["input_ids"] == config.image_non_indexable_patch_id)
     assert image_tokens.sum() == len(inputs["image_token_pooling"])
     assert inputs["image_token_pooling"].shape[1] == 4
-    clip = prompts.clip_prompt(toy, 2)
+    clip = subjects.clip_prompt(toy, 2)
     assert clip["video_token_pooling"].shape == (2 * 81, 9)
     with pytest.raises(ValueError, match="divides"):
-        prompts.clip_prompt(toy, 1, window=4)
+        subjects.clip_prompt(toy, 1, window=4)
 
 
 def test_answers_are_forced(toy):
@@ -105,7 +104,7 @@ def test_answers_are_forced(toy):
     kinds = ["word" if t < start else "patch" if t < first_slot else "slot" if t < first_slot + 4 else "location" for t in tokens]
     assert kinds == ["patch", "slot", "location", "word"] * 2 + ["patch"]
     text = answer(toy, Setting(), inputs, 3, pointing=False)
-    assert set(text.tokens[1].tolist()) == {prompts.WORD}
+    assert set(text.tokens[1].tolist()) == {subjects.WORD}
     with torch.inference_mode():
         assert torch.equal(toy.model(**inputs, logits_to_keep=1).logits, before)  # nothing is left behind
 
@@ -121,7 +120,7 @@ def test_measures_of_a_turn(toy):
 
 
 def test_two_settings_take_turns(toy):
-    other = models.build("toy", Setting(dtype="bfloat16"))
+    other = subjects.build("toy", Setting(dtype="bfloat16"))
     rows, found = measure([(toy, Setting()), (other, Setting(dtype="bfloat16"))], PLAN)
     entries = [row.to_dict() for row in rows]
     assert {entry["phase"] for entry in entries} == {"preprocessing", "vision", "prefill", "decode"}
@@ -130,8 +129,8 @@ def test_two_settings_take_turns(toy):
 
 
 def test_limits():
-    rows = [Row("decode", "pointing step", "ms", 1, ([1.2, 1.2],)), Row("decode", "pointing step", "ms", 8, ([3.0, 3.0],))]
-    rows.append(Row("decode", "bare text step", "ms", 1, ([1.0, 1.0],)))
+    rows = [Measurement("decode", "pointing step", "ms", 1, ([1.2, 1.2],)), Measurement("decode", "pointing step", "ms", 8, ([3.0, 3.0],))]
+    rows.append(Measurement("decode", "bare text step", "ms", 1, ([1.0, 1.0],)))
     of_batch, of_heads = checks("0.1b", rows)
     assert of_batch.holds
     assert of_batch.ratio.median == 2.5
@@ -205,7 +204,7 @@ def test_reading_a_clip(capsys):
 @pytest.mark.parametrize("case", [reward.Case("picture", (200, 150), 0, 7), reward.Case("text", None, 30, 12)])
 def test_answers_judged_apart_have_the_same_scores_in_every_way(toy, case):
     model = reward.RewardModel(toy.model, reward.RewardSettings(), reward.SEPARATOR).eval()
-    scorer = reward.scorer_of(toy, model, case, 3)
+    scorer = reward.ways_of(toy, model, case, 3)
     with torch.inference_mode():
         expected = scorer.separate()
         for way in (scorer.batched, scorer.cached, scorer.apart):

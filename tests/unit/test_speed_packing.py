@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from molmopoint.eval.speed.example_rows import RowMaker
-from molmopoint.eval.speed.mix import KINDS, MIXTURES, draw
-from molmopoint.eval.speed.models import build
+from molmopoint.eval.speed.example_rows import KINDS, MIXTURES, RowMaker, draw
 from molmopoint.eval.speed.packing import SMALL, batches_by_layout, describe, measure_fill, packs_of, train_pass
 from molmopoint.eval.speed.scoring import measure
-from molmopoint.eval.speed.settings import Setting
+from molmopoint.eval.speed.subjects import build
+from molmopoint.eval.speed.timing import Setting
 from molmopoint.training.packing import ExampleSize, PackingLimits
 
 
@@ -43,4 +42,4 @@ def test_layouts_hold_the_same_labels_and_train():
 
 def test_scoring_is_timed_on_right_answers():
     times = measure(20)
-    assert times.items == 20 and times.judge > 0 and times.megabytes < 1
+    assert times.items == 20 and times.score > 0 and times.megabytes < 1

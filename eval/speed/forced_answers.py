@@ -1,9 +1,8 @@
 """Answers of a known form: `generate` itself runs, but what it chooses is forced.
 
 Points: PATCH, SUBPATCH, LOCATION and a digit, over and over. Text: one word, over and over. Answers come with
-    the probabilities
-of their points, as `Pointer` asks for them. The cost of forcing (two additions per step) counts as the
-model's own.
+the probabilities of their points, as `Pointer` asks for them. The cost of forcing (two additions per step)
+counts as the model's own.
 
 Letters: P image tokens per row, K slots per image token.
 """
@@ -20,10 +19,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from molmopoint.attention import CACHE
-from molmopoint.eval.speed.models import Subject
-from molmopoint.eval.speed.prompts import WORD
-from molmopoint.eval.speed.settings import Setting
-from molmopoint.eval.speed.timing import StepClock, Turn, now
+from molmopoint.eval.speed.subjects import WORD, Subject
+from molmopoint.eval.speed.timing import Setting, StepClock, Timings, now
 
 CERTAIN = 1e4
 """Added to a logit, it is chosen unless the rules forbid it."""
@@ -39,7 +36,8 @@ class _Wishes:
     """
 
     def __init__(self, model: Any, cycle: int) -> None:
-        self.model, self.cycle = model, cycle
+        self.model = model
+        self.cycle = cycle
         self.words = torch.zeros(model.lm_head.out_features, device=model.device)
         self.ramps: dict[int, Tensor] = {}
 
@@ -49,7 +47,8 @@ class _Wishes:
         """
         starts_point = self.cycle > 0 and tokens % self.cycle == 0
         self.words.zero_()
-        self.words[self.model.config.patch_token_id if starts_point else WORD] = CERTAIN
+        wanted = self.model.config.patch_token_id if starts_point else WORD
+        self.words[wanted] = CERTAIN
 
     @contextmanager
     def granted(self) -> Iterator[None]:
@@ -113,13 +112,13 @@ def answer(
     return clock
 
 
-def text_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int) -> Turn:
+def text_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int) -> Timings:
     """Seconds of the prompt, and per step of a text."""
     clock = answer(subject, setting, inputs, steps, pointing=False)
     return {"prefill": clock.first, "text step": statistics.median(clock.steps)}
 
 
-def points_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, bare: BareText) -> Turn:
+def points_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, bare: BareText) -> Timings:
     """Seconds per grounding step, per point (its digit included), and per step of the bare text model, step
     by step in turns.
     """
@@ -127,11 +126,15 @@ def points_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], step
     clock = answer(subject, setting, inputs, steps, pointing=True, between=bare.step)
     # Step i makes token i + 1, so that a cycle of steps ends with the PATCH token of the next point.
     cycle = points_per_cycle(subject)
-    groups = [clock.steps[i : i + cycle] for i in range(0, len(clock.steps) - cycle + 1, cycle)]
-    grounding = [step for group in groups for step in (*group[: cycle - 2], group[-1])]
+    steps = clock.steps
+    grounding, of_points = [], []
+    for first in range(0, len(steps) - cycle + 1, cycle):
+        group = steps[first : first + cycle]
+        grounding += [*group[: cycle - 2], group[-1]]  # all but the digit
+        of_points.append(sum(group))
     return {
         "pointing step": statistics.median(grounding),
-        "point": statistics.median(sum(group) for group in groups),
+        "point": statistics.median(of_points),
         "bare text step": statistics.median(bare.seconds),
     }
 
@@ -152,8 +155,10 @@ class BareText:
 
     def __init__(self, subject: Subject, setting: Setting, batch: int, length: int) -> None:
         model = subject.model
-        self.text, self.head = model.model.language_model, model.lm_head
-        self.setting, self.length = setting, length
+        self.text = model.model.language_model
+        self.head = model.lm_head
+        self.setting = setting
+        self.length = length
         self.cache = DynamicCache(config=model.config.text_config)
         self.word = self.tokens = torch.full((batch, 1), WORD, device=model.device)
         self.answer: list[Tensor] = []
@@ -165,7 +170,9 @@ class BareText:
         """Goes back to the prompt."""
         if self.cache.get_seq_length() > self.length:
             self.cache.crop(self.length - self.cache.get_seq_length())  # negative: so many tokens off the end
-        self.tokens, self.answer, self.seconds = self.word, [], []
+        self.tokens = self.word
+        self.answer = []
+        self.seconds = []
 
     def step(self) -> None:
         """One more token per row."""
