@@ -1,16 +1,14 @@
-"""Following objects that a phrase or a question names, in data sets of video segmentation, as Molmo2 (arXiv
-2601.10611)
-asks them: a table of questions with the same columns, and videos and masks of the original data sets.
+"""Following objects that a phrase or a question names, in data sets of video segmentation.
 
-- Ref-DAVIS17: 61 objects, each named by four people; the questions about an object are one cluster. Masks are
-  pictures
-  with a palette, whose pixels are numbers of objects. Source: Khoreva et al., "Video Object Segmentation with
-      Language
+Molmo2 (arXiv 2601.10611) asks them all in one way: a table of questions with the same columns, and videos and masks of
+the original data sets.
+
+- Ref-DAVIS17: 61 objects, each named by four people; the questions about an object are one cluster. Masks are pictures
+  with a palette, whose pixels are numbers of objects. Source: Khoreva et al., "Video Object Segmentation with Language
   Referring Expressions" (ACCV 2018).
 - Ref-YT-VOS: masks are pictures, white (255) where the object is. Source: Seo et al., URVOS (ECCV 2020).
 - ReasonVOS: questions that need thought, masks as in Ref-YT-VOS. Source: VideoLISA, arXiv 2409.19603.
-- MeViS valid_u: sentences about motion; one file has all masks. The split `valid_u` has masks, the larger
-  `valid` is
+- MeViS valid_u: sentences about motion; one file has all masks. The split `valid_u` has masks, the larger `valid` is
   scored by a server only. Source: MeViS, arXiv 2308.08544.
 
 See `protocols/tracking.py` for the rules.

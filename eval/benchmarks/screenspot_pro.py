@@ -6,8 +6,7 @@ Boxes are x1, y1, x2, y2, unlike in ScreenSpot-v2. The English `instruction` is 
 over all items. Points are brought to the published `img_size` first.
 
 Published rows of general models are made with exactly one point forced, which is the setting here; those of
-models
-made for screens are not. Those models take many crops: --max-crops 64.
+models made for screens are not. Those models take many crops: --max-crops 64.
 """
 
 from __future__ import annotations

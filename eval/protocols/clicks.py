@@ -122,8 +122,7 @@ class TargetReader:
         """(4,) x1, y1, x2, y2 in pixels, or None if they are no box.
 
         Corners in the wrong order are put in order. A box that reaches out of its picture stays as it is, as
-        in the
-        published scripts: no point can lie out there.
+        in the published scripts: no point can lie out there.
 
         Args:
             values: as published.

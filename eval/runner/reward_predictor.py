@@ -51,9 +51,8 @@ def orders_of(item_id: str, num_responses: int, passes: int | None = None) -> li
     """Orders for the responses of an item, the same ones every time.
 
     The first one is drawn by chance, so that no habit of the data's authors (the better response first) tells
-    anything.
-    Those after it are its rotations, so that N passes put every response into every slot once: both orders of
-    a pair. Then come other orders with their rotations, as long as there are new ones.
+    anything. Those after it are its rotations, so that N passes put every response into every slot once: both
+    orders of a pair. Then come other orders with their rotations, as long as there are new ones.
 
     Args:
         item_id: decides the draw.

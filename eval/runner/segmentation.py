@@ -1,14 +1,12 @@
-"""J&F beside the point scores of tracking benchmarks: masks are drawn around an answer's points by a
-segmenter.
+"""J&F beside the point scores of tracking benchmarks: a segmenter draws masks around an answer's points.
 
 Scored are the moments a benchmark asks for; published J&F counts the frames between them as well, so the
 numbers have names of their own and stand beside no published ones.
 
 Points alone have no outline, so J&F depends on the model that draws it, on its version, on which points it is
-given, and
-on the frame rate: a score without these four cannot be compared. Here every point with an id is a positive
-click at its frame, masks are carried in both directions from the first click, and masks of several ids are
-united. Published numbers use facebook/sam2.1-hiera-large and all frames of the video.
+given, and on the frame rate: a score without these four cannot be compared. Here every point with an id is a
+positive click at its frame, masks are carried in both directions from the first click, and masks of several
+ids are united. Published numbers use facebook/sam2.1-hiera-large and all frames of the video.
 `molmopoint.segmentation.sam2` has the recipe.
 """
 

@@ -10,6 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+_LARGEST = 2**31
+"""Pixels of a side."""
+
 Rounding = Literal["round", "truncate"]
 """How a point becomes a pixel: to the nearest one, ties to even (PixMo-Points, videos, tracking), or by its
 integer part (Point-Bench)."""
@@ -28,15 +31,15 @@ def pixels_of(xy: ArrayLike, rounding: Rounding) -> np.ndarray:
         places = places.reshape(0, 2)
     if places.ndim != 2 or places.shape[1] != 2:
         raise ValueError(f"expected points of shape (n, 2), got {places.shape}; pass `result.points.xy`")
-    # Far values would overflow the integers; every picture is smaller than this.
-    finite = np.isfinite(places).all(axis=1, keepdims=True) & (np.abs(places) < 2**31).all(axis=1, keepdims=True)
-    if rounding == "round":
-        whole = np.rint(np.where(finite, places, -1))
-    elif rounding == "truncate":
-        whole = np.floor(np.where(finite, places, -1))
-    else:
+    if rounding not in ("round", "truncate"):
         raise ValueError(f"expected the rule 'round' or 'truncate', got {rounding!r}")
-    return np.where((whole >= 0).all(axis=1, keepdims=True), whole, -1).astype(np.int64)
+    # Far values would overflow the integers; every picture is smaller than this. What is no number is not
+    # below it.
+    is_near = (np.abs(places) < _LARGEST).all(axis=1, keepdims=True)  # (n, 1)
+    near = np.where(is_near, places, -1)
+    whole = np.rint(near) if rounding == "round" else np.floor(near)
+    is_pixel = (whole >= 0).all(axis=1, keepdims=True)
+    return np.where(is_pixel, whole, -1).astype(np.int64)
 
 
 def in_mask(xy: ArrayLike, mask: np.ndarray, rounding: Rounding) -> np.ndarray:
@@ -72,16 +75,18 @@ def in_polygon(xy: ArrayLike, polygon: ArrayLike) -> np.ndarray:
     vertices = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
     if len(vertices) < 3:
         raise ValueError(f"expected a polygon of three or more vertices, got {len(vertices)}")
-    x, y = np.asarray(xy, dtype=np.float64).reshape(-1, 2, 1).transpose(1, 0, 2)
-    x1, y1 = vertices.T
+    places = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+    x, y = places[:, :1], places[:, 1:]  # (n, 1)
+    x1, y1 = vertices.T  # (v,)
     x2, y2 = np.roll(vertices, -1, axis=0).T
-    crosses = (y1 > y) != (y2 > y)
+    crosses = (y1 > y) != (y2 > y)  # (n, v): the ray and each edge
     rise = np.where(y2 == y1, 1.0, y2 - y1)
     # Where an edge does not cross, an all but level one may leave the range of numbers; nothing is read
     # there.
     with np.errstate(over="ignore", invalid="ignore"):
-        left_of = x < x1 + (y - y1) / rise * (x2 - x1)
-    return (crosses & left_of).sum(axis=1) % 2 == 1
+        is_left_of = x < x1 + (y - y1) / rise * (x2 - x1)
+    crossings = (crosses & is_left_of).sum(axis=1)
+    return crossings % 2 == 1
 
 
 def distance_to_box(xy: ArrayLike, box: ArrayLike) -> np.ndarray:

@@ -1,13 +1,9 @@
-"""Points against object masks: precision, recall, F1 and exact count of one answer.
+"""Points against objects: precision, recall, F1 and exact count of one answer, and counts that a text states.
 
-A point is right if it lies inside the mask of a target, and every target counts once. Which point goes with
-which target is chosen so that as many as possible match (optimal assignment), as PointBench-like tests do.
-
-Precision, recall and F1 of points that are matched one to one with objects.
+Points and objects are matched one to one (optimal assignment): by the masks that points lie in, so that as
+many as possible match, or by distance.
 
 Letters: n points, m objects.
-
-Counting: how near a number is, and the number that a text states.
 """
 
 from __future__ import annotations
@@ -124,22 +120,25 @@ def assigned_scores(points: ArrayLike, objects: ArrayLike, hits: np.ndarray, num
     Source: Molmo2's evaluation; no distance limit, 1.3 of our fact sheet.
     """
     total = hits.shape[1] if num_objects is None else num_objects
-    places, targets = np.asarray(points, dtype=np.float64), np.asarray(objects, dtype=np.float64)
-    if hits.shape != (len(places), len(targets)):
-        raise ValueError(
-            f"expected hits of shape ({len(places)}, {len(targets)}), a row per point and a column per object, got {hits.shape}"
-        )
+    places = np.asarray(points, dtype=np.float64)
+    targets = np.asarray(objects, dtype=np.float64)
+    wanted = (len(places), len(targets))
+    if hits.shape != wanted:
+        raise ValueError(f"expected hits of shape {wanted}, a row per point and a column per object, got {hits.shape}")
     if not len(places) or not len(targets):
         return _scores(0, len(places), total)
-    distance = np.linalg.norm(places[:, None] - targets[None], axis=-1)
+    distance = np.linalg.norm(places[:, None] - targets[None], axis=-1)  # (n, m)
     rows, columns = linear_sum_assignment(distance)
     return _scores(int(hits[rows, columns].sum()), len(places), total)
 
 
 def max_hit_scores(hits: np.ndarray, num_objects: int | None = None) -> PointScores:
     """As `assigned_scores`, but points and objects are matched so that as many pairs as possible are hits."""
+    num_points, total = hits.shape
+    if num_objects is not None:
+        total = num_objects
     rows, columns = linear_sum_assignment(hits, maximize=True)
-    return _scores(int(hits[rows, columns].sum()), hits.shape[0], hits.shape[1] if num_objects is None else num_objects)
+    return _scores(int(hits[rows, columns].sum()), num_points, total)
 
 
 def _scores(matched: int, num_points: int, num_objects: int) -> PointScores:
@@ -148,7 +147,8 @@ def _scores(matched: int, num_points: int, num_objects: int) -> PointScores:
         return PointScores(perfect, perfect, perfect)
     if matched == 0:
         return PointScores(0.0, 0.0, 0.0)
-    precision, recall = matched / num_points, matched / num_objects
+    precision = matched / num_points
+    recall = matched / num_objects
     return PointScores(precision, recall, 2 * precision * recall / (precision + recall))
 
 
@@ -226,7 +226,12 @@ def points_inside(xy: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def match_nearby(
-    xy: ArrayLike, targets: ArrayLike, radius: ArrayLike, *, group: ArrayLike | None = None, target_group: ArrayLike | None = None
+    xy: ArrayLike,
+    targets: ArrayLike,
+    radius: ArrayLike,
+    *,
+    group: ArrayLike | None = None,
+    target_group: ArrayLike | None = None,
 ) -> MatchScores:
     """Matches points to target points one to one, as many as possible; a point may match a target that is
     near enough.
@@ -242,7 +247,8 @@ def match_nearby(
     Raises:
         ValueError: points or targets are not pairs.
     """
-    places, wanted = _pairs(xy, "points"), _pairs(targets, "targets")
+    places = _pairs(xy, "points")
+    wanted = _pairs(targets, "targets")
     with np.errstate(invalid="ignore"):
         distance = np.linalg.norm(places[:, None] - wanted[None], axis=2)
         hits = distance <= np.broadcast_to(np.asarray(radius, dtype=np.float64), len(wanted))

@@ -40,7 +40,8 @@ def votes_to_graph(num_responses: int, votes: Iterable[tuple[int, int, float]]) 
     """
     weights = np.zeros((num_responses, num_responses))
     for better, worse, strength in votes:
-        if not (0 <= better < num_responses and 0 <= worse < num_responses) or better == worse or not 0 < strength < np.inf:
+        exist = 0 <= better < num_responses and 0 <= worse < num_responses
+        if not exist or better == worse or not 0 < strength < np.inf:
             raise ValueError(
                 f"expected a vote between two of {num_responses} responses, counted from 0, with a strength above 0, "
                 f"got {(better, worse, strength)}"
@@ -64,8 +65,9 @@ def merge_graphs(graphs: Sequence[np.ndarray]) -> np.ndarray:
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1 or arrays[0].ndim != 2 or arrays[0].shape[0] != arrays[0].shape[1]:
         raise ValueError(f"expected square graphs over the same responses, got shapes {sorted(shapes)}")
-    if any(not np.isfinite(array).all() or (array < 0).any() or np.diag(array).any() for array in arrays):
-        raise ValueError("expected finite weights of 0 or more, and none from a response to itself")
+    for array in arrays:
+        if not np.isfinite(array).all() or (array < 0).any() or np.diag(array).any():
+            raise ValueError("expected finite weights of 0 or more, and none from a response to itself")
     return _net(np.sum(arrays, axis=0))
 
 
@@ -133,11 +135,14 @@ def _greedy_sequence(weights: np.ndarray) -> list[int]:
     back: list[int] = []
     while left:
         within = weights[np.ix_(left, left)]
-        gives, takes = within.sum(axis=1), within.sum(axis=0)
-        if (~gives.astype(bool)).any():
-            back.append(left.pop(int(np.flatnonzero(gives == 0)[0])))
-        elif (~takes.astype(bool)).any():
-            front.append(left.pop(int(np.flatnonzero(takes == 0)[0])))
+        gives = within.sum(axis=1)
+        takes = within.sum(axis=0)
+        better_than_nobody = np.flatnonzero(gives == 0)
+        worse_than_nobody = np.flatnonzero(takes == 0)
+        if len(better_than_nobody):
+            back.append(left.pop(int(better_than_nobody[0])))
+        elif len(worse_than_nobody):
+            front.append(left.pop(int(worse_than_nobody[0])))
         else:
             front.append(left.pop(int(np.argmax(gives - takes))))
     return front + back[::-1]
@@ -158,9 +163,12 @@ def _best_sequence(weights: np.ndarray) -> list[int]:
     for front in range(1, 1 << n):
         for node in np.flatnonzero(members[front]):
             before = front ^ (1 << int(node))
-            if (total := cost[before] + against[before, node]) < cost[front]:
-                cost[front], last[front] = total, node
-    sequence, front = [], (1 << n) - 1
+            total = cost[before] + against[before, node]
+            if total < cost[front]:
+                cost[front] = total
+                last[front] = node
+    sequence = []
+    front = (1 << n) - 1
     while front:
         sequence.append(int(last[front]))
         front ^= 1 << sequence[-1]

@@ -1,9 +1,10 @@
-"""How well scores of N responses agree with the ranks that people gave them.
+"""How well scores of N responses agree with the ranks that people gave them, and which of two models people
+prefer.
 
-Legend: N responses, K passes over the same responses in different orders. Scores: higher is better. Ranks: 1
-is best, equal ranks are ties. Both are by response, never by slot, whatever order a model saw them in.
+Scores: higher is better. Ranks: 1 is best, equal ranks are ties. Both are by response, never by slot,
+whatever order a model saw them in.
 
-Which of two models people prefer: rates of a blind side-by-side study and how sure they are.
+Letters: N responses, K passes over the same responses in different orders.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def best_of_n(scores: ArrayLike, ranks: Sequence[int]) -> float:
     Source: RewardBench 2 gives 1/k where the best response is among k tied ones.
     """
     given = _checked_ranks(scores, ranks)
-    return float((given == given.min())[chosen(scores)].mean())
+    is_best = given == given.min()
+    return float(is_best[chosen(scores)].mean())
 
 
 def pair_accuracy(scores: ArrayLike, ranks: Sequence[int]) -> float:
@@ -92,8 +94,11 @@ def pair_accuracy(scores: ArrayLike, ranks: Sequence[int]) -> float:
     """
     given = _checked_ranks(scores, ranks)
     better, worse = np.nonzero(given[:, None] < given[None, :])
+    if not len(better):
+        return float("nan")
     values = np.asarray(scores, dtype=np.float64)
-    return float((values[better] > values[worse]).mean()) if len(better) else float("nan")
+    is_right = values[better] > values[worse]
+    return float(is_right.mean())
 
 
 def kendall_tau_b(scores: ArrayLike, ranks: Sequence[int]) -> float:
@@ -125,7 +130,8 @@ def mean_scores(passes: ArrayLike) -> np.ndarray:
         passes: (K, N).
     """
     values = np.asarray(passes, dtype=np.float64)
-    return (values - values.mean(axis=-1, keepdims=True)).mean(axis=0)
+    own_mean = values.mean(axis=-1, keepdims=True)  # (K, 1)
+    return (values - own_mean).mean(axis=0)
 
 
 def order_consistency(passes: ArrayLike) -> float:
@@ -134,9 +140,12 @@ def order_consistency(passes: ArrayLike) -> float:
     Args:
         passes: (K, N).
     """
-    choices = chosen(passes)
-    first, second = np.triu_indices(len(choices), k=1)
-    return float((choices[first] == choices[second]).all(axis=-1).mean()) if len(first) else float("nan")
+    choices = chosen(passes)  # (K, N)
+    first, second = np.triu_indices(len(choices), k=1)  # every pair of passes
+    if not len(first):
+        return float("nan")
+    is_same = (choices[first] == choices[second]).all(axis=-1)
+    return float(is_same.mean())
 
 
 def slot_shares(passes: ArrayLike, orders: ArrayLike) -> np.ndarray:

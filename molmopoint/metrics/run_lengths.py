@@ -1,12 +1,12 @@
-"""Many masks as run-lengths, in which many points are looked up at once.
+"""Masks as run-lengths: those of COCO, and many masks as one index in which many points are looked up at
+once.
 
 A mask of a screenshot takes megabytes as an array and a few hundred bytes as runs. All masks of a benchmark
 lie in one sequence of runs, so one binary search answers any number of points in any number of masks.
 
-Masks as run-lengths of COCO: {"size": [height, width], "counts": text, bytes, or a list of numbers}.
-
-Read here and not by pycocotools, which fills what broken run-lengths leave open with whatever is in memory;
-written here, so that masks need no other package.
+Run-lengths of COCO are {"size": [height, width], "counts": text, bytes, or a list of numbers}. They are read
+here and not by pycocotools, which fills what broken run-lengths leave open with whatever is in memory; they
+are written here, so that masks need no other package.
 """
 
 from __future__ import annotations
@@ -31,17 +31,22 @@ _LARGEST_SIDE = 1 << 15
 
 def decode_mask(run_lengths: Any) -> np.ndarray | None:
     """(height, width) bool, or None where the run-lengths are broken or do not fill the mask exactly."""
-    if not isinstance(run_lengths, Mapping) or (size := _size_of(run_lengths.get("size"))) is None:
+    if not isinstance(run_lengths, Mapping):
+        return None
+    size = _size_of(run_lengths.get("size"))
+    if size is None:
         return None
     counts = run_lengths.get("counts")
     try:
         lengths = _unpacked(counts) if isinstance(counts, str | bytes) else np.array(counts, dtype=np.int64)
     except (ValueError, TypeError, OverflowError):
         return None
-    if lengths.ndim != 1 or not len(lengths) or lengths.min() < 0 or lengths.sum() != size[0] * size[1]:
+    height, width = size
+    if lengths.ndim != 1 or not len(lengths) or lengths.min() < 0 or lengths.sum() != height * width:
         return None
     # Runs go down the columns, the first one is outside.
-    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(size[::-1]).T
+    is_inside = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(is_inside, lengths).reshape(width, height).T
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
@@ -59,7 +64,8 @@ def fingerprint(masks: Iterable[Any]) -> str:
     hashed = hashlib.sha256()
     for each in masks:
         counts = each.get("counts") if isinstance(each, Mapping) else None
-        hashed.update((counts if isinstance(counts, bytes) else repr(counts).encode()) + b"\0")
+        hashed.update(counts if isinstance(counts, bytes) else repr(counts).encode())
+        hashed.update(b"\0")
     return hashed.hexdigest()[:16]
 
 
@@ -85,7 +91,9 @@ def _unpacked(counts: str | bytes) -> np.ndarray:
     Raises:
         ValueError: the text is cut, or has other characters.
     """
-    codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, dtype=np.uint8).astype(np.int64) - _FIRST_CHARACTER
+    if isinstance(counts, str):
+        counts = counts.encode("ascii")
+    codes = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - _FIRST_CHARACTER
     if not len(codes) or codes.min() < 0 or codes.max() >= 2 * _MORE or codes[-1] & _MORE:
         raise ValueError("expected whole run-lengths")
     ends = np.flatnonzero(codes & _MORE == 0)
@@ -93,8 +101,10 @@ def _unpacked(counts: str | bytes) -> np.ndarray:
     place = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
     if place.max() > 6:
         raise ValueError("expected run-lengths of a mask, got larger numbers")
-    values = np.add.reduceat((codes & (_MORE - 1)) << (_BITS * place), starts)
-    values = np.where(codes[ends] & _SIGN, values - (1 << (_BITS * (ends - starts + 1))), values)
+    bits = (codes & (_MORE - 1)) << (_BITS * place)
+    values = np.add.reduceat(bits, starts)
+    beyond = 1 << (_BITS * (ends - starts + 1))  # what a negative number is written above
+    values = np.where(codes[ends] & _SIGN, values - beyond, values)
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
@@ -135,7 +145,9 @@ class MaskIndex:
         Raises:
             ValueError: a mask is not a boolean picture.
         """
-        sizes, starts, ends, first = [], [_EMPTY], [_EMPTY], [0]
+        sizes = []
+        starts, ends = [_EMPTY], [_EMPTY]
+        first = [0]
         for mask in masks:
             if mask.ndim != 2 or mask.dtype != np.bool_:
                 raise ValueError(f"expected boolean masks of shape (height, width), got {mask.dtype} {mask.shape}")
@@ -225,12 +237,14 @@ class MaskIndex:
         where it is empty.
         """
         here = slice(*np.searchsorted(self.starts, self.first_pixels[number : number + 2]))
-        first, last = self.starts[here] - self.first_pixels[number], self.ends[here] - self.first_pixels[number] - 1
+        first = self.starts[here] - self.first_pixels[number]  # pixel of each run, in the mask
+        last = self.ends[here] - self.first_pixels[number] - 1
         if not len(first):
             return None
         width = int(self.sizes[number, 0])
         goes_on = last // width > first // width  # a run over the end of a row touches both edges
-        left, right = np.where(goes_on, 0, first % width).min(), np.where(goes_on, width - 1, last % width).max()
+        left = np.where(goes_on, 0, first % width).min()
+        right = np.where(goes_on, width - 1, last % width).max()
         return int(left), int(first[0] // width), int(right) + 1, int(last[-1] // width) + 1
 
     def save(self, path: Path) -> None:

@@ -1,13 +1,11 @@
 """Tracks of points against the masks of moving objects: point scores and HOTA of one answer.
 
-Letters: n points of an answer, m objects of a frame. Frames are counted from 0 at the start of the clip.
+HOTA says how well objects are found and kept apart over time. A point is in an object's mask or it is not, so
+every localisation threshold gives the same number and one is enough. Source: Luiten et al., "HOTA: A Higher
+Order Metric for Evaluating Multi-Object Tracking" (IJCV 2020), the two-pass procedure.
 
-HOTA: how well objects are found and kept apart over time, on points.
-
-A point is in an object's mask or it is not, so every localisation threshold gives the same number and one is
-enough.
-Source: Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking" (IJCV 2020), the
-two-pass procedure.
+Letters: n points of an answer, m objects of a frame, T tracks of the truth, P of the answer. Frames are
+counted from 0 at the start of the clip.
 """
 
 from __future__ import annotations
@@ -65,37 +63,51 @@ def hota(frames: Iterable[TrackedFrame], alpha: float = 0.5) -> Hota:
         ValueError: an id occurs twice in a frame, or a similarity matrix has another shape than its ids.
     """
     moments = list(frames)
-    true = _numbers(id_ for frame in moments for id_ in frame.true_ids)
-    predicted = _numbers(id_ for frame in moments for id_ in frame.predicted_ids)
+    true: dict[Hashable, int] = {}
+    predicted: dict[Hashable, int] = {}
+    for frame in moments:
+        _number(frame.true_ids, true)
+        _number(frame.predicted_ids, predicted)
     if not true or not predicted:
         perfect = float(not true and not predicted)
         return Hota(perfect, perfect, perfect)
-    indexed = [(_index(frame.true_ids, true), _index(frame.predicted_ids, predicted), _checked(frame)) for frame in moments]
-    true_counts, predicted_counts = np.zeros(len(true)), np.zeros(len(predicted))
-    together = np.zeros((len(true), len(predicted)))
-    for rows, columns, similarity in indexed:
+
+    # First pass: how much two tracks are together over the whole clip.
+    indexed = []
+    true_counts = np.zeros(len(true))  # (T,)
+    predicted_counts = np.zeros(len(predicted))  # (P,)
+    together = np.zeros((len(true), len(predicted)))  # (T, P)
+    for frame in moments:
+        rows = _index(frame.true_ids, true)
+        columns = _index(frame.predicted_ids, predicted)
+        similarity = _checked(frame)  # (m, n)
+        indexed.append((rows, columns, similarity))
         true_counts[rows] += 1
         predicted_counts[columns] += 1
         union = similarity.sum(axis=1, keepdims=True) + similarity.sum(axis=0, keepdims=True) - similarity
-        together[np.ix_(rows, columns)] += np.divide(similarity, union, out=np.zeros_like(similarity), where=union > np.finfo(float).eps)
-    alignment = together / (true_counts[:, None] + predicted_counts[None] - together)
+        share = np.divide(similarity, union, out=np.zeros_like(similarity), where=union > _EPSILON)
+        together[np.ix_(rows, columns)] += share
+    counts = true_counts[:, None] + predicted_counts[None]  # (T, P)
+    alignment = together / (counts - together)
+
+    # Second pass: in every frame, points go to the objects that their tracks go with.
     matches = np.zeros_like(together)
     for rows, columns, similarity in indexed:
-        chosen = linear_sum_assignment(alignment[np.ix_(rows, columns)] * similarity, maximize=True)
-        kept = similarity[chosen] >= alpha - np.finfo(float).eps
-        matches[rows[chosen[0][kept]], columns[chosen[1][kept]]] += 1
+        worth = alignment[np.ix_(rows, columns)] * similarity
+        objects, points = linear_sum_assignment(worth, maximize=True)
+        is_match = similarity[objects, points] >= alpha - _EPSILON
+        matches[rows[objects[is_match]], columns[points[is_match]]] += 1
+
     hits = matches.sum()
     detection = hits / (true_counts.sum() + predicted_counts.sum() - hits)
-    association = (matches * matches / (true_counts[:, None] + predicted_counts[None] - matches)).sum() / max(1.0, hits)
+    association = (matches * matches / (counts - matches)).sum() / max(1.0, hits)
     return Hota(math.sqrt(detection * association), float(detection), float(association))
 
 
-def _numbers(ids: Iterable[Hashable]) -> dict[Hashable, int]:
-    """Rows of the ids, in the order they come."""
-    numbers: dict[Hashable, int] = {}
+def _number(ids: Iterable[Hashable], numbers: dict[Hashable, int]) -> None:
+    """Gives every new id the next number."""
     for each in ids:
         numbers.setdefault(each, len(numbers))
-    return numbers
 
 
 def _index(ids: Sequence[Hashable], numbers: dict[Hashable, int]) -> np.ndarray:
@@ -107,10 +119,13 @@ def _index(ids: Sequence[Hashable], numbers: dict[Hashable, int]) -> np.ndarray:
 
 def _checked(frame: TrackedFrame) -> np.ndarray:
     similarity = np.asarray(frame.similarity, dtype=np.float64)
-    if similarity.shape != (wanted := (len(frame.true_ids), len(frame.predicted_ids))):
+    wanted = (len(frame.true_ids), len(frame.predicted_ids))
+    if similarity.shape != wanted:
         raise ValueError(f"expected similarities of shape {wanted}, objects by points, got {similarity.shape}")
     return similarity
 
+
+_EPSILON = np.finfo(float).eps
 
 NO_ID = -1
 """Object id of a point to which the model gave none."""
@@ -219,7 +234,8 @@ def on_grid(xy: np.ndarray, seconds: np.ndarray, object_id: np.ndarray, truth: T
     moment = np.rint(steps)
     away = np.abs(steps - moment)
     frame = np.rint((moment / truth.rate + offset) * truth.fps).astype(np.int64)
-    kept = (away < _REACH) & (frame >= 0) & (frame < (truth.num_frames or np.iinfo(np.int64).max))
+    end = truth.num_frames or np.iinfo(np.int64).max
+    kept = (away < _REACH) & (frame >= 0) & (frame < end)
     nearest: dict[int, float] = {}
     # Of two times that are equally near the earlier one is taken.
     for i in np.lexsort((seconds, np.round(away, 6))):
@@ -266,7 +282,9 @@ def track_scores(truth: TrueTracks, predicted: PredictedTracks, *, ref_compat: b
         ref_compat: score the reference's frames, pair the objects of a frame with masks by their place in the
             two lists instead of their ids, and divide recall by all objects of the question.
     """
-    frames = truth.reference_frames if ref_compat and truth.reference_frames is not None else truth.frames
+    frames = truth.frames
+    if ref_compat and truth.reference_frames is not None:
+        frames = truth.reference_frames
     numbers = sorted(frames.keys() | set(predicted.frame.tolist()))
     if not numbers:
         perfect = PointScores(1.0, 1.0, 1.0)
@@ -274,21 +292,25 @@ def track_scores(truth: TrueTracks, predicted: PredictedTracks, *, ref_compat: b
     nearest, max_hit, tracked = [], [], []
     for number in numbers:
         here = predicted.frame == number
-        xy, ids = predicted.xy[here], _track_names(predicted.object_id[here])
+        xy = predicted.xy[here]
+        ids = _track_names(predicted.object_id[here])
         frame = frames.get(number)
         if frame is None or not frame.ids:
-            perfect = float(not len(xy))
-            nearest.append(PointScores(perfect, perfect, perfect))
-            max_hit.append(PointScores(perfect, perfect, perfect))
+            share = float(not len(xy))
+            scores = PointScores(share, share, share)
+            nearest.append(scores)
+            max_hit.append(scores)
             tracked.append(TrackedFrame((), ids, np.zeros((0, len(ids)))))
             continue
         hits = _hits(truth, frame, xy, _masks_of(frame, frame.ids, by_place=ref_compat))
         total = len(frame.masks) if ref_compat else None
         nearest.append(assigned_scores(xy, frame.xy, hits, total))
         max_hit.append(max_hit_scores(hits, total))
-        # The reference numbers the objects of a question in order, and pairs those that are there with the
-        # masks as stored.
-        order = tuple(each for each in (truth.objects or frame.masks) if each in frame.ids) if ref_compat else frame.ids
+        order = frame.ids
+        if ref_compat:
+            # The reference numbers the objects of a question in order, and pairs those that are there with
+            # the masks as stored.
+            order = tuple(each for each in truth.objects or frame.masks if each in frame.ids)
         similarity = _hits(truth, frame, xy, _masks_of(frame, order, by_place=ref_compat)).T
         tracked.append(TrackedFrame(order, ids, similarity.astype(np.float64)))
     return TrackScores(_mean(nearest), _mean(max_hit), hota(tracked))
@@ -296,8 +318,10 @@ def track_scores(truth: TrueTracks, predicted: PredictedTracks, *, ref_compat: b
 
 def _masks_of(frame: TrueFrame, ids: Sequence[str], *, by_place: bool) -> np.ndarray:
     """(m,) number of the mask of each object."""
-    stored = list(frame.masks.values())
-    return np.array(stored[: len(ids)] if by_place else [frame.masks.get(each, _NO_MASK) for each in ids], dtype=np.int64)
+    numbers = [frame.masks.get(each, _NO_MASK) for each in ids]
+    if by_place:
+        numbers = list(frame.masks.values())[: len(ids)]
+    return np.array(numbers, dtype=np.int64)
 
 
 def _hits(truth: TrueTracks, frame: TrueFrame, xy: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -316,9 +340,9 @@ def _one_per_object(xy: np.ndarray, frame: np.ndarray, object_id: np.ndarray) ->
     """Of several points of one object in a frame the first one; points without an id are all kept."""
     seen: set[tuple[int, int]] = set()
     kept = np.ones(len(xy), dtype=bool)
-    for i, key in enumerate(zip(frame.tolist(), object_id.tolist(), strict=True)):
-        kept[i] = key[1] == NO_ID or key not in seen
-        seen.add(key)
+    for i, (number, name) in enumerate(zip(frame.tolist(), object_id.tolist(), strict=True)):
+        kept[i] = name == NO_ID or (number, name) not in seen
+        seen.add((number, name))
     return PredictedTracks(xy[kept], frame[kept], object_id[kept])
 
 
