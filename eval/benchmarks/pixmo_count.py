@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from molmopoint.backends.options import COUNTING_TEMPLATE
 from molmopoint.eval.benchmark import DatasetSource, GenerationSettings, Item, Items
 from molmopoint.eval.datasets.files import HOW_TO, UrlPictures
 from molmopoint.eval.datasets.rows import (
@@ -24,7 +25,6 @@ from molmopoint.eval.datasets.rows import (
 )
 from molmopoint.eval.fixtures.scenes import png, scene_with
 from molmopoint.eval.protocols.counting import MAX_NEW_TOKENS, MIN_CROPS, CountingBenchmark
-from molmopoint.pipeline.options import COUNTING_TEMPLATE
 
 _LICENCE = "see the data set's card"
 

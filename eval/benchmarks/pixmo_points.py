@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from molmopoint.backends.options import POINTING_TEMPLATE
 from molmopoint.data.synthetic import Query, Scene
 from molmopoint.eval.benchmark import (
     Benchmark,
@@ -51,7 +52,6 @@ from molmopoint.eval.fixtures.scenes import png, scene_with
 from molmopoint.eval.outlines import mask_outlines
 from molmopoint.metrics.matching import assigned_scores, max_hit_scores
 from molmopoint.metrics.run_lengths import MaskIndex
-from molmopoint.pipeline.options import POINTING_TEMPLATE
 
 COLUMNS = ("image_url", "image_sha256", "label", "points")
 NOT_PERCENT = "ground truth beyond 100 percent"

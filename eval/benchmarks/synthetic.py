@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from molmopoint.backends.options import complete_prompt
 from molmopoint.data.synthetic import Scene, sample_scene
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import (
@@ -28,7 +29,6 @@ from molmopoint.eval.benchmark import (
 from molmopoint.eval.outlines import mask_outlines
 from molmopoint.metrics.matching import max_hit_scores
 from molmopoint.metrics.run_lengths import MaskIndex
-from molmopoint.pipeline.options import complete_prompt
 
 SEED = 20_260
 NUM_SCENES = 300

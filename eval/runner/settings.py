@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from molmopoint.backends.options import fill_template
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Benchmark, GenerationSettings
 from molmopoint.eval.runner.data import BenchmarkData
-from molmopoint.pipeline.options import fill_template
 
 STEERABLE = ("drawn", "text", "none")
 """Ways of telling the point that a question of Point-Bench refers to."""
