@@ -180,7 +180,8 @@ def _stored_masks(row: dict[str, Any]) -> Iterator[tuple[int, Any, Any]]:
     """Number of the object, half second, and run-lengths of every mask that has a time; an object may have
     none.
     """
-    for i, masks in enumerate(row["masks"] or ()):
+    objects: Sequence[Sequence[dict[str, Any]] | None] = row["masks"] or ()
+    for i, masks in enumerate(objects):
         for mask in masks or ():
             if mask.get("frame_id") is not None:
                 yield i, mask["frame_id"], mask.get("rle")

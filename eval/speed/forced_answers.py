@@ -126,10 +126,10 @@ def points_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], step
     clock = answer(subject, setting, inputs, steps, pointing=True, between=bare.step)
     # Step i makes token i + 1, so that a cycle of steps ends with the PATCH token of the next point.
     cycle = points_per_cycle(subject)
-    steps = clock.steps
+    seconds = clock.steps
     grounding, of_points = [], []
-    for first in range(0, len(steps) - cycle + 1, cycle):
-        group = steps[first : first + cycle]
+    for first in range(0, len(seconds) - cycle + 1, cycle):
+        group = seconds[first : first + cycle]
         grounding += [*group[: cycle - 2], group[-1]]  # all but the digit
         of_points.append(sum(group))
     return {

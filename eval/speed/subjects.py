@@ -71,7 +71,8 @@ def small_config() -> MolmoPointConfig:
     }
     vision = {**attention, "intermediate_size": 1536, "num_hidden_layers": 12}
     adapter = {**attention, "intermediate_size": 2048, "text_hidden_size": 768, "vision_feature_layer": [11, 8]}
-    return MolmoPointConfig(text_config=text, vision_config=vision, adapter_config=adapter)
+    fields: dict[str, Any] = {"text_config": text, "vision_config": vision, "adapter_config": adapter}
+    return MolmoPointConfig(**fields)
 
 
 def large_config() -> MolmoPointConfig:
@@ -98,7 +99,8 @@ def toy_config() -> MolmoPointConfig:
     }
     vision = {**attention, "intermediate_size": 64, "num_hidden_layers": 2}
     adapter = {**attention, "intermediate_size": 64, "text_hidden_size": 64, "vision_feature_layer": [1, 0]}
-    return MolmoPointConfig(text_config=text, vision_config=vision, adapter_config=adapter, patch_embed_dim=32)
+    fields: dict[str, Any] = {"text_config": text, "vision_config": vision, "adapter_config": adapter}
+    return MolmoPointConfig(**fields, patch_embed_dim=32)
 
 
 RANDOM: dict[str, Callable[[], MolmoPointConfig]] = {"0.1b": small_config, "8b": large_config, "toy": toy_config}
