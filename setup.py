@@ -25,6 +25,7 @@ RL = ["trl>=1.16,<2", *TRAIN]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
 SCREENS = ["playwright>=1.49"]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.32", "httpx>=0.27"]
 # Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level in up to 8 of 10,000 values.
 TEST = [
     "torch>=2.15", "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "jsonschema>=4.23", "av>=14", *TRAIN, *EVAL,
@@ -32,7 +33,7 @@ TEST = [
     "parameterized>=0.9", "setuptools>=77",
 ]  # fmt: skip
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10"]
-DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "pre-commit>=4", *DOCS, *SCREENS]
+DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "pre-commit>=4", *DOCS, *SCREENS, *SERVE]
 
 
 def version() -> str:
@@ -94,10 +95,11 @@ setup(
         "eval": EVAL,
         "viz": VIZ,
         "screens": SCREENS,
+        "serve": SERVE,
         "test": TEST,
         "docs": DOCS,
         "dev": DEV + TEST,
-        "all": sorted({*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *TEST, *DEV}),  # without flash-attn, which needs a compiler
+        "all": sorted({*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *SERVE, *TEST, *DEV}),  # without flash-attn, which needs a compiler
     },
     entry_points={
         "console_scripts": ["molmopoint=molmopoint.cli:main"],

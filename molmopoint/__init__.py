@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from molmopoint.registration import register
     from molmopoint.reward import Judge, RewardModel, load_reward
     from molmopoint.segmentation import Mask, Masks, Segmenter, load_segmenter
+    from molmopoint.serving.client import Client
     from molmopoint.tokens import NO_MORE_POINTS
     from molmopoint.tracks import Track, Tracks
     from molmopoint.training.finetune import finetune
 
 __all__ = [
     "NO_MORE_POINTS",
+    "Client",
     "Judge",
     "Mask",
     "Masks",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Client": "molmopoint.serving.client",
     "Mask": "molmopoint.segmentation",
     "Masks": "molmopoint.segmentation",
     "NO_MORE_POINTS": "molmopoint.tokens",
@@ -85,7 +88,20 @@ _REGISTERED_HOMES = {
     "MolmoPointProcessor": "molmopoint.processing",
     "MolmoPointVideoProcessor": "molmopoint.processing",
 }
-_ROOMS = ("checkpoints", "data", "errors", "eval", "heads", "metrics", "pipeline", "processing", "reward", "segmentation", "training")
+_ROOMS = (
+    "checkpoints",
+    "data",
+    "errors",
+    "eval",
+    "heads",
+    "metrics",
+    "pipeline",
+    "processing",
+    "reward",
+    "segmentation",
+    "serving",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:

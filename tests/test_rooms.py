@@ -75,6 +75,7 @@ DOORS: dict[str, set[str]] = {
     "backends": BASICS | NETWORK | ABOVE,
     "pipeline": BASICS | NETWORK | ABOVE | {"backends"},
     "training": BASICS | NETWORK | ABOVE | {"backends", "reward"},
+    "serving": BASICS | ABOVE | {"backends", "pipeline"},
     "eval": BASICS | NETWORK | ABOVE | {"backends", "reward", "pipeline", "training"},
 }
 FRONT = {"molmopoint", "__main__", "cli"}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from molmopoint.cli import console, evaluation
+from molmopoint.cli import console, evaluation, serve
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
@@ -302,6 +302,7 @@ app.command("finetune", epilog=EPILOG, no_args_is_help=True)(finetune_command)
 app.command("finetune-reward", epilog=EPILOG, no_args_is_help=True)(finetune_reward_command)
 app.command("eval", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.eval_command)
 app.command("score", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.score_command)
+app.command("serve", epilog=serve.EPILOG, no_args_is_help=True)(serve.serve_command)
 
 
 @app.command(epilog=EPILOG)

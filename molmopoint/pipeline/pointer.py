@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from PIL import Image
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from molmopoint.backends import backend_of
+from molmopoint.backends import Backend, backend_of
 from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.history import Turn
 from molmopoint.backends.media import EncodedImage
@@ -64,6 +64,11 @@ class Pointer:
             )
         self._planner = ClipPlanner(processor, model.config.text_config.max_position_embeddings)
         self._tracker = Tracker(self._builder, self._planner, self._answer)
+
+    @property
+    def backend(self) -> Backend:
+        """What a server or an engine of another kind makes rows and reads answers with."""
+        return self._backend
 
     def __repr__(self) -> str:
         name = self.model.config.name_or_path or type(self.model).__name__

@@ -1,0 +1,52 @@
+"""What a server takes from one request, and from all of them together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Limits(BaseModel):
+    """Limits of a server.
+
+    Attributes:
+        body_bytes: of a request.
+        pixels: width times height of a picture.
+        pictures: of a request.
+        crops: per picture.
+        points: of an answer.
+        tokens: of an answer.
+        seconds: from arrival to the whole answer.
+        queue: requests that wait or are being answered.
+        batch: rows of one run of the model.
+        batch_tokens: of the rows of one run, prompts and longest answers included.
+        cached_pictures: whose features are kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    body_bytes: int = Field(default=32 * 2**20, ge=1)
+    pixels: int = Field(default=64_000_000, ge=1)
+    pictures: int = Field(default=16, ge=1)
+    crops: int = Field(default=64, ge=1)
+    points: int = Field(default=1000, ge=1)
+    tokens: int = Field(default=4096, ge=1)
+    seconds: float = Field(default=120.0, gt=0)
+    queue: int = Field(default=256, ge=1)
+    batch: int = Field(default=16, ge=1)
+    batch_tokens: int = Field(default=65_536, ge=1)
+    cached_pictures: int = Field(default=32, ge=0)
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """Keys of a file, one per line; empty lines and those that begin with # are left out.
+
+    Raises:
+        ValueError: there are none.
+    """
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    keys = tuple(line for line in lines if line and not line.startswith("#"))
+    if not keys:
+        raise ValueError(f"expected one or more keys in {path}, one per line, got none")
+    return keys
