@@ -113,7 +113,7 @@ class Server:
 
     def __init__(self, models: Mapping[str, Pointer], limits: Limits, point_style: PointStyle) -> None:
         self.limits = limits
-        self.point_style = point_style
+        self.point_style: PointStyle = point_style
         self.engines = {name: Engine(pointer, limits) for name, pointer in models.items()}
         self.requests: Counter[tuple[str, int]] = Counter()
         self.tokens: Counter[str] = Counter()
