@@ -88,10 +88,11 @@ def table(title: str, cells: Cells, rows: Mapping[str, tuple[tuple[str, ...], tu
 
 def how_measured(seconds: float) -> str:
     """Command, day, versions and machine."""
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
     versions = f"molmopoint {molmopoint.__version__}, torch {torch.__version__}"
-    machine = f"{platform.machine()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+    machine = f"{platform.machine()}, threads: {torch.get_num_threads()}, {seconds:.0f} s"
     return (
-        f"Measured with `python examples/evaluate_screens.py` on {datetime.now(UTC):%Y-%m-%d} ({versions}; {machine}, {seconds:.0f} s), on pages\n"
+        f"Measured with `python examples/evaluate_screens.py` on {day} ({versions}; {machine}), on pages\n"
         f"that were drawn from the seeds [{SEED}, group, page]. A point is right in a box of a target of its own; of questions without\n"
         "targets, an empty answer is right. Click: the first point lies in the box, of questions with one target, as in ScreenSpot."
     )

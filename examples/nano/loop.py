@@ -11,7 +11,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -22,12 +22,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from transformers import get_cosine_with_min_lr_schedule_with_warmup
+from transformers import get_cosine_with_min_lr_schedule_with_warmup, get_wsd_schedule
 
 from molmopoint.files import written_whole
 
 _FLOOR = 0.02
 """Where the learning rate ends, as a part of its peak."""
+_BLOCKS = ".layers."
+"""In the names of parameters of repeated blocks."""
+_NONE: Mapping[str, torch.optim.Optimizer] = {}
 
 S = TypeVar("S", bound=Sized)
 
@@ -38,12 +41,16 @@ class LoopSettings:
 
     Attributes:
         warmup: steps of linear warm-up.
+        falling: part of a stage at whose end the learning rate falls in a straight line to nothing; None for half a cosine over all of it.
+        muon: rate of Muon for the matrices of blocks, as a multiple of their module's rate; None trains them with AdamW like the others.
         weight_decay: of all matrices.
         clip: largest gradient norm.
         save_minutes: between checkpoints.
     """
 
     warmup: int = 200
+    falling: float | None = None
+    muon: float | None = None
     weight_decay: float = 0.05
     clip: float = 1.0
     save_minutes: float = 8.0
@@ -169,17 +176,18 @@ def train(stage: Stage, path: Path, settings: LoopSettings, steps: int, seed: in
     """
     checkpoint = path.with_name(path.name + ".safetensors")
     log = Log(path.with_name(path.name + ".jsonl"))
-    optimiser = build_optimiser(stage.rates, settings)
-    step, rng = _resume(stage, checkpoint, optimiser, seed)
-    schedule = get_cosine_with_min_lr_schedule_with_warmup(optimiser, settings.warmup, steps, min_lr_rate=_FLOOR, last_epoch=step - 1)
+    optimisers = build_optimisers(stage.rates, settings)
+    step, rng = _resume(stage, checkpoint, optimisers, seed)
+    schedules = [build_schedule(optimiser, settings, steps, step) for optimiser in optimisers.values()]
     saved = time.monotonic()
     with StopRequest() as stop:
         while step < steps and not stop.asked:
             numbers = stage.add_gradients(step, steps, rng)
             norm = clip_grad_norm_(stage.clipped.parameters(), settings.clip)
-            optimiser.step()
-            schedule.step()
-            optimiser.zero_grad()
+            for optimiser, schedule in zip(optimisers.values(), schedules, strict=True):
+                optimiser.step()
+                schedule.step()
+                optimiser.zero_grad()
             step += 1
             stage.after_step(step, steps)
             log.add({"norm": float(norm), **numbers})
@@ -187,58 +195,84 @@ def train(stage: Stage, path: Path, settings: LoopSettings, steps: int, seed: in
                 log.write(step, log_every * stage.items)
             is_due = time.monotonic() - saved > 60 * settings.save_minutes
             if is_due or step == steps or stop.asked:
-                save_checkpoint(checkpoint, stage.modules, _progress(stage, step, steps, rng), optimiser)
+                save_checkpoint(checkpoint, stage.modules, _progress(stage, step, steps, rng), optimisers)
                 if numbers := stage.check():
                     log.write(step, 0, **numbers)
                 saved = time.monotonic()
     return step
 
 
-def build_optimiser(rates: Iterable[tuple[nn.Module, float]], settings: LoopSettings) -> torch.optim.AdamW:
-    """AdamW with a learning rate per module; only matrices decay, embeddings do not."""
-    groups: list[dict[str, Any]] = []
+def build_optimisers(rates: Iterable[tuple[nn.Module, float]], settings: LoopSettings) -> dict[str, torch.optim.Optimizer]:
+    """AdamW and, if the settings ask for it, Muon, by name, with a learning rate per module; only matrices decay, embeddings do not.
+
+    Muon (K. Jordan 2024; its rate scaled as in arXiv 2502.16982, so that a step is as long as one of AdamW) is for the matrices of
+    repeated blocks, which map hidden states to hidden states; what reads from or writes to anything else stays with AdamW.
+    """
+    adamw: list[dict[str, Any]] = []
+    muon: list[dict[str, Any]] = []
     taken: set[nn.Parameter] = set()
     for module, rate in rates:
-        matrices, others = [], []
+        in_blocks, matrices, others = [], [], []
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad or parameter in taken:
                 continue
             taken.add(parameter)
-            decays = parameter.ndim == 2 and "embed" not in name
-            (matrices if decays else others).append(parameter)
+            if parameter.ndim != 2 or "embed" in name:
+                others.append(parameter)
+            elif settings.muon is not None and _BLOCKS in f".{name}":
+                in_blocks.append(parameter)
+            else:
+                matrices.append(parameter)
         for parameters, decay in ((matrices, settings.weight_decay), (others, 0.0)):
             if parameters:
-                groups.append({"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+                adamw.append(_group(parameters, rate, decay))
+        if in_blocks and settings.muon is not None:
+            muon.append(_group(in_blocks, settings.muon * rate, settings.weight_decay))
+    optimisers: dict[str, torch.optim.Optimizer] = {"optimiser": torch.optim.AdamW(adamw, betas=(0.9, 0.98), fused=True)}
+    if muon:
+        optimisers["muon"] = torch.optim.Muon(muon, adjust_lr_fn="match_rms_adamw")
+    return optimisers
+
+
+def build_schedule(optimiser: torch.optim.Optimizer, settings: LoopSettings, steps: int, done: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Learning rates of a stage of `steps` steps of which some are done."""
+    if settings.falling is None:
+        return get_cosine_with_min_lr_schedule_with_warmup(optimiser, settings.warmup, steps, min_lr_rate=_FLOOR, last_epoch=done - 1)
+    falling = round(settings.falling * steps)
+    return get_wsd_schedule(optimiser, settings.warmup, falling, num_training_steps=steps, decay_type="linear", last_epoch=done - 1)
+
+
+def _group(parameters: list[nn.Parameter], rate: float, decay: float) -> dict[str, Any]:
+    return {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
 
 
 def save_checkpoint(
-    path: Path, modules: dict[str, nn.Module], progress: dict[str, Any], optimiser: torch.optim.Optimizer | None = None
+    path: Path, modules: dict[str, nn.Module], progress: dict[str, Any], optimisers: Mapping[str, torch.optim.Optimizer] = _NONE
 ) -> None:
-    """Weights, moments of the optimiser, torch's random state and progress in one safetensors file, whole or not at all."""
+    """Weights, moments of the optimisers, torch's random state and progress in one safetensors file, whole or not at all."""
     tensors: dict[str, Tensor] = {"random.torch": torch.get_rng_state()}
     for name, module in modules.items():
         for key, weight in module.state_dict().items():
             tensors[f"{name}.{key}"] = weight.detach().contiguous().clone()
-    moments = {} if optimiser is None else optimiser.state_dict()["state"]
-    for index, of_parameter in moments.items():
-        for key, moment in of_parameter.items():
-            tensors[f"optimiser.{index}.{key}"] = moment
+    for name, optimiser in optimisers.items():
+        for index, of_parameter in optimiser.state_dict()["state"].items():
+            for key, moment in of_parameter.items():
+                tensors[f"{name}.{index}.{key}"] = moment
     with written_whole(path) as beside:
         save_file(tensors, beside, {"progress": json.dumps(progress)})
 
 
-def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """Reads what `save_checkpoint` wrote into modules and optimiser; returns the progress. Torch's random state stays as it is."""
+def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer] = _NONE) -> dict[str, Any]:
+    """Reads what `save_checkpoint` wrote into modules and optimisers; returns the progress. Torch's random state stays as it is."""
     with safe_open(path, framework="pt") as file:
         names = list(file.keys())
         for module_name, module in modules.items():
             prefix = f"{module_name}."
             module.load_state_dict({name.removeprefix(prefix): file.get_tensor(name) for name in names if name.startswith(prefix)})
-        if optimiser is not None:
+        for optimiser_name, optimiser in optimisers.items():
             moments: dict[int, dict[str, Tensor]] = {}
             for name in names:
-                if name.startswith("optimiser."):
+                if name.startswith(f"{optimiser_name}."):
                     _, index, key = name.split(".")
                     moments.setdefault(int(index), {})[key] = file.get_tensor(name)
             optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
@@ -256,12 +290,12 @@ def _progress(stage: Stage, step: int, steps: int, rng: np.random.Generator) -> 
     return {"step": step, "steps": steps, "random": rng.bit_generator.state, "streams": places, "notes": stage.notes}
 
 
-def _resume(stage: Stage, checkpoint: Path, optimiser: torch.optim.Optimizer, seed: int) -> tuple[int, np.random.Generator]:
+def _resume(stage: Stage, checkpoint: Path, optimisers: Mapping[str, torch.optim.Optimizer], seed: int) -> tuple[int, np.random.Generator]:
     """Brings a stage to where its checkpoint is; returns the steps made and the random state."""
     if not checkpoint.exists():
         stage.begin()
         return 0, np.random.default_rng([seed, 0])
-    progress = load_checkpoint(checkpoint, stage.modules, optimiser)
+    progress = load_checkpoint(checkpoint, stage.modules, optimisers)
     rng = np.random.default_rng([seed, progress["step"]])
     # Checkpoints from before 2026-12 end here: they hold neither random state nor place in the data.
     if "random" in progress:

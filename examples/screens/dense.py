@@ -6,6 +6,7 @@ that are written in the patch, and whether an element's point lies in it and in 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from screens.labels import GROUPS, LETTERS, PageLabels
 from screens.settings import CROP, GRID, LOCATIONS, ScreenSettings
 
 _SIZES = {"thing": 1, **GROUPS, "letters": len(LETTERS), "centre": 1, "cell": LOCATIONS**2}
-_WEIGHTS = {"thing": 0.5, "kind": 1.0, "colour": 0.7, "icon": 1.5, "state": 0.5, "name": 3.0, "letters": 0.4, "centre": 1.5, "cell": 0.3}
+_WEIGHTS = {"thing": 0.5, "kind": 1.0, "colour": 0.7, "icon": 1.5, "state": 0.5, "name": 15.0, "letters": 0.4, "centre": 1.5, "cell": 0.3}
 Page = tuple[bytes, dict[str, Any]]
 """Picture, as PNG, and row of a page of a shard."""
 _CHOICES = ("kind", "colour", "icon")
@@ -183,16 +184,18 @@ class DenseStage(Stage):
         self.settings, self.model = settings, DenseModel(settings)
         self.modules, self.clipped = {"dense": self.model}, self.model
         self.rates = [(self.model, settings.vit_rate)]
-        self.pages = pages_of(folder / "small", folder / "boards")
-        self.streams = {"pages": self.pages}
+        self.streams = {"small": pages_of(folder / "small")}
+        if any((folder / "boards").glob(SHARDS)):
+            self.streams["boards"] = pages_of(folder / "boards")
         self.items = settings.vit_batch
 
     def add_gradients(self, step: int, steps: int, rng: np.random.Generator) -> dict[str, float]:
         """Of one batch of pages."""
         pictures: list[np.ndarray] = []
         labels: list[PageLabels] = []
-        for _ in range(self.items):
-            shard, (number,) = self.pages.take(1, rng)
+        streams = itertools.cycle(self.streams.values())
+        for stream in itertools.islice(streams, self.items):
+            shard, (number,) = stream.take(1, rng)
             pixels, of_page, _ = load_page(shard[number], rng, self.settings.shift)
             pictures.append(pixels)
             labels.append(of_page)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.files import written_whole
-from molmopoint.screens.asking import ScreenQuery
+from molmopoint.screens.questions import ScreenQuery
 from screens import words
 from screens.drawing import Drawer, pixels_of, png_of, query_fields, questions_about, sample_kit, sample_spec
 

@@ -34,11 +34,11 @@ class ScreenSettings(LoopSettings):
         head_dim: width of an attention head, in both.
         pointing_width: E, width of the space in which patches are chosen.
         vocabulary: text tokens.
-        vit_batch: pages per step of the first stage.
+        vit_batch: pages per step of the first stage, half of them boards.
         point_batch: pages per step of the second stage.
         branches: questions of one page in a training example.
         large_every: every so many steps of the second stage is of large pages, one at a time.
-        vit_rate: peak learning rate of the first stage.
+        vit_rate: peak learning rate of the first stage; Muon's rates are `muon` times these.
         point_rate: peak learning rate of the second stage, decoder and heads.
         point_vit_rate: the same for the vision transformer.
         vit_frozen: part of the second stage in which the vision transformer is left alone.
@@ -58,18 +58,20 @@ class ScreenSettings(LoopSettings):
     head_dim: int = 64
     pointing_width: int = 192
     vocabulary: int = 1024
-    vit_batch: int = 4
+    vit_batch: int = 6
     point_batch: int = 4
     branches: int = 10
-    large_every: int = 8
-    vit_rate: float = 8e-4
-    point_rate: float = 1.2e-3
-    point_vit_rate: float = 3e-4
-    vit_frozen: float = 0.3
+    large_every: int = 10
+    vit_rate: float = 1e-3
+    point_rate: float = 1e-3
+    point_vit_rate: float = 5e-4
+    vit_frozen: float = 0.06
     first_lesson: float = 0.05
-    dense_part: float = 0.1
+    dense_part: float = 0.15
     alignment_part: float = 1.0
-    alignment_until: float = 0.8
+    alignment_until: float = 0.7
     shift: int = 14
-    warmup: int = 150
+    warmup: int = 100
+    falling: float | None = 0.6
+    muon: float | None = 3.0
     save_minutes: float = 5.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
 import io
 import json
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_screens import files_screen
 from PIL import Image
 
 import molmopoint
@@ -124,14 +127,38 @@ def test_both_stages_learn_resume_and_are_released(world: Any, small: Any, run: 
     assert result.points.xy.shape[1] == 2
 
 
-def test_points_are_scored_by_the_boxes_of_their_targets(world: Any):
-    def row(kind: str, f1: float, **more: Any) -> dict[str, Any]:
-        return {"kind": kind, "absent": False, "named": kind == "name", "held_out": False, "f1": f1, "exact_count": 1.0, **more}
+def test_test_pages_are_written_in_the_layout_of_drawn_data(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shown = dataclasses.replace(files_screen(), pixels=np.zeros((300, 400, 3), np.uint8))
+    drawer = SimpleNamespace(draw=lambda *_: shown)
+    monkeypatch.setattr(world.scoring, "Drawer", lambda _: contextlib.nullcontext(drawer))
+    groups = [world.scoring.Group("seen kits", "seen", (336, 336), 12), world.scoring.Group("held-out kit", "kit", (336, 336), 2)]
+    rows = [json.loads(line) for line in world.scoring.draw_tests(tmp_path, tmp_path, groups).read_text().splitlines()]
+    assert {row["group"] for row in rows} == {"seen kits", "held-out kit"} and len({row["image"] for row in rows}) == 14
+    assert all((tmp_path / row["image"]).is_file() for row in rows)
+    named = [row for row in rows if row["kind"] == "name" and row["boxes"]]
+    assert named and all(row["names"] in ("trained", "held out") for row in named)
+    assert not [row for row in rows if "names" in row and not row["boxes"]]
+    monkeypatch.setattr(world.scoring, "Drawer", None)
+    assert world.scoring.draw_tests(tmp_path, tmp_path, groups), "what was drawn is kept"
 
-    table = world.scoring.table_of(
-        [row("name", 1.0, click=True), row("name", 0.0, click=False, held_out=True), row("type", 0.5, absent=True)]
-    )
-    assert table["all"]["f1"] == 0.5 and table["name"] == {"questions": 2, "f1": 0.5, "exact_count": 1.0, "click": 0.5}
-    assert table["absent"]["questions"] == 1 and table["held-out names"]["f1"] == 0.0 and table["trained names"]["f1"] == 1.0
-    mask = world.scoring.mask_of([[2, 3, 5, 6], [-4, 0, 1, 1]], (8, 8))
-    assert mask.sum() == 10 and mask[3:6, 2:5].all() and mask[0, 0]
+
+def test_figures_are_written_between_the_marks_of_a_card(world: Any, tmp_path: Path):
+    evaluate, card = importlib.import_module("evaluate_screens"), tmp_path / "README.md"
+    numbers = {"f1": 0.5, "exact_count": 0.25, "click": None}
+    found = [(["group"], ["seen kits"]), (["group", "kind"], ["seen kits", "icon"]), (["names"], ["trained"])]
+    cells = [
+        {"view": view, "group": group, "metric": metric, "value": value, "n": 8}
+        for view, group in found
+        for metric, value in numbers.items()
+    ]
+    tables = list(evaluate.tables(evaluate.cells_of({"cells": cells})))
+    assert [table.splitlines()[2:] for table in tables] == [
+        [f"| {name} | 8 | 0.500 | 0.250 | - |"] for name in ("seen kits", "icon", "trained")
+    ]
+    card.write_text(f"# nano\n\n{evaluate.BEGIN}\nold\n{evaluate.END}\n\nend\n")
+    evaluate.write_figures(card, tables)
+    assert card.read_text().startswith("# nano\n\n<!-- scores -->\n\n| pages |") and card.read_text().endswith("-->\n\nend\n")
+    assert "old" not in card.read_text()
+    card.write_text("# nano\n")
+    with pytest.raises(ValueError, match="without them"):
+        evaluate.write_figures(card, tables)

@@ -154,17 +154,33 @@ def test_the_rate_rises_and_ends_at_the_floor(loop: Any, settings: Any) -> None:
     model = nn.Linear(3, 3)
     rates = {}
     for done in (0, 1, 2, 50, 100):
-        optimiser = loop.build_optimiser([(model, 0.5)], settings)
-        schedule = loop.get_cosine_with_min_lr_schedule_with_warmup(optimiser, 2, 100, min_lr_rate=0.02, last_epoch=done - 1)
-        rates[done] = schedule.get_last_lr()[0] / 0.5
+        optimiser = loop.build_optimisers([(model, 0.5)], settings)["optimiser"]
+        rates[done] = loop.build_schedule(optimiser, settings, 100, done).get_last_lr()[0] / 0.5
     assert rates[0] == 0 and rates[1] == 0.5 and rates[2] == 1 and 0.5 < rates[50] < 0.53 and rates[100] == pytest.approx(0.02)
 
 
 def test_every_parameter_is_trained_once_and_only_matrices_decay(loop: Any, settings: Any) -> None:
     model = nn.ModuleDict({"embed": nn.Embedding(3, 2), "inner": nn.Linear(2, 2), "frozen": nn.Linear(2, 2).requires_grad_(False)})
-    optimiser = loop.build_optimiser([(model["inner"], 0.1), (model, 0.2)], settings)
+    (optimiser,) = loop.build_optimisers([(model["inner"], 0.1), (model, 0.2)], settings).values()
     groups = [(group["lr"], group["weight_decay"], [tuple(p.shape) for p in group["params"]]) for group in optimiser.param_groups]
     assert groups == [(0.1, 0.05, [(2, 2)]), (0.1, 0.0, [(2,)]), (0.2, 0.0, [(3, 2)])]
+
+
+def test_matrices_of_blocks_are_trained_with_muon_if_asked(loop: Any, settings: Any) -> None:
+    model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2)]), "out": nn.Linear(2, 3)})
+    optimisers = loop.build_optimisers([(model, 0.2)], replace(settings, muon=3.0))
+    (group,) = optimisers["muon"].param_groups
+    assert group["params"] == [model["layers"][0].weight] and group["lr"] == pytest.approx(0.6)
+    left = [parameter for group in optimisers["optimiser"].param_groups for parameter in group["params"]]
+    assert {id(parameter) for parameter in left} == {id(p) for p in model.parameters() if p is not model["layers"][0].weight}
+
+
+def test_the_rate_may_fall_in_a_line_at_the_end(loop: Any, settings: Any) -> None:
+    rates = {}
+    for done in (1, 2, 59, 60, 80, 100):
+        optimiser = loop.build_optimisers([(nn.Linear(3, 3), 0.5)], settings)["optimiser"]
+        rates[done] = loop.build_schedule(optimiser, replace(settings, falling=0.4), 100, done).get_last_lr()[0] / 0.5
+    assert rates == pytest.approx({1: 0.5, 2: 1, 59: 1, 60: 1, 80: 0.5, 100: 0})
 
 
 def test_streams_take_every_row_of_a_visit_once(loop: Any, shards: Path) -> None:
