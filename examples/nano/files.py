@@ -144,7 +144,7 @@ def network_config(settings: Any, crop: int, vocabulary: int) -> MolmoPointConfi
     })  # fmt: skip
 
 
-def write_files(folder: Path, tokenizer: PreTrainedTokenizerFast, crop: int = CROP, max_crops: int = 1, prefix: str = "MolmoPoint") -> None:
+def write_files(folder: Path, tokenizer: PreTrainedTokenizerFast, crop: int = CROP, max_crops: int = 1) -> None:
     """Tokenizer and processor files; weights and config.json are written by `save_pretrained`.
 
     Args:
@@ -152,25 +152,24 @@ def write_files(folder: Path, tokenizer: PreTrainedTokenizerFast, crop: int = CR
         tokenizer: of the model.
         crop: side of a crop in pixels.
         max_crops: most crops of a picture, the overview not counted.
-        prefix: of the names of the classes of processors: those of this library, or "Molmo2", as the released files have them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     image = {
-        "do_convert_rgb": True, "image_mean": [0.5] * 3, "image_processor_type": f"{prefix}ImageProcessor", "image_std": [0.5] * 3,
+        "do_convert_rgb": True, "image_mean": [0.5] * 3, "image_processor_type": "MolmoPointImageProcessor", "image_std": [0.5] * 3,
         "max_crops": max_crops, "overlap_margins": [2, 2], "patch_size": PATCH, "pooling_size": [PICTURE_WINDOW] * 2,
-        "processor_class": f"{prefix}Processor", "resample": 2, "size": {"height": crop, "width": crop},
+        "processor_class": "MolmoPointProcessor", "resample": 2, "size": {"height": crop, "width": crop},
     }  # fmt: skip
     video = {
         "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "do_sample_frames": True,
         "frame_sample_mode": "uniform_last_frame", "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "max_fps": 2, "num_frames": 32,
-        "patch_size": PATCH, "pooling_size": [FRAME_WINDOW] * 2, "processor_class": f"{prefix}Processor", "resample": 2,
+        "patch_size": PATCH, "pooling_size": [FRAME_WINDOW] * 2, "processor_class": "MolmoPointProcessor", "resample": 2,
         "rescale_factor": 1 / 255, "return_metadata": False, "sampling_fps": 2, "size": {"height": crop, "width": crop},
-        "video_processor_type": f"{prefix}VideoProcessor",
+        "video_processor_type": "MolmoPointVideoProcessor",
     }  # fmt: skip
     processor = {
-        "image_use_col_tokens": True, "processor_class": f"{prefix}Processor", "use_frame_special_tokens": True,
+        "image_use_col_tokens": True, "processor_class": "MolmoPointProcessor", "use_frame_special_tokens": True,
         "use_low_res_token_for_global_crops": True, "use_single_crop_col_tokens": False, "use_single_crop_start_token": True,
         "video_use_col_tokens": False,
     }  # fmt: skip

@@ -71,4 +71,4 @@ def screens_config(settings: ScreenSettings) -> MolmoPointConfig:
 
 def write_files(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Tokenizer and processor files; weights and config.json are written by `save_pretrained`."""
-    write_files_of_size(folder, tokenizer, CROP, MAX_CROPS, prefix="Molmo2")
+    write_files_of_size(folder, tokenizer, CROP, MAX_CROPS)
