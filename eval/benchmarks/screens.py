@@ -155,7 +155,7 @@ def _views(path: Path) -> Iterator[tuple[str, str]]:
             yield text_of(row, "image"), text_of(row, "view")
 
 
-def _add(folder: Path, row: Mapping[str, Any], views: Mapping[str, str], collected: ItemCollector) -> None:
+def _add(folder: Path, row: dict[str, Any], views: Mapping[str, str], collected: ItemCollector) -> None:
     image, prompt = text_of(row, "image"), text_of(row, "prompt")
     item_id = collected.name(f"{image}/{prompt}")
     targets = _targets(row.get("boxes"))

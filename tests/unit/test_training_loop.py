@@ -167,12 +167,13 @@ def test_every_parameter_is_trained_once_and_only_matrices_decay(loop: Any, sett
 
 
 def test_matrices_of_blocks_are_trained_with_muon_if_asked(loop: Any, settings: Any) -> None:
-    model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2)]), "out": nn.Linear(2, 3)})
+    block = nn.Linear(2, 2)
+    model = nn.ModuleDict({"layers": nn.ModuleList([block]), "out": nn.Linear(2, 3)})
     optimisers = loop.build_optimisers([(model, 0.2)], replace(settings, muon=3.0))
     (group,) = optimisers["muon"].param_groups
-    assert group["params"] == [model["layers"][0].weight] and group["lr"] == pytest.approx(0.6)
+    assert group["params"] == [block.weight] and group["lr"] == pytest.approx(0.6)
     left = [parameter for group in optimisers["optimiser"].param_groups for parameter in group["params"]]
-    assert {id(parameter) for parameter in left} == {id(p) for p in model.parameters() if p is not model["layers"][0].weight}
+    assert {id(parameter) for parameter in left} == {id(p) for p in model.parameters() if p is not block.weight}
 
 
 def test_the_rate_may_fall_in_a_line_at_the_end(loop: Any, settings: Any) -> None:
