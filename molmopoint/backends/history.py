@@ -72,8 +72,10 @@ def conversation(
         prompt: the request to answer.
         keep_text: whether answers with coordinates as text stay as they are, because the model writes such text itself.
     """
-    prompts = [*(request for request, _ in turns), prompt]
-    messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": kind}] * count + [{"type": "text", "text": prompts[0]}]}]
+    prompts = [request for request, _ in turns]
+    prompts.append(prompt)
+    media: list[dict[str, Any]] = [{"type": kind}] * count
+    messages: list[dict[str, Any]] = [{"role": "user", "content": [*media, {"type": "text", "text": prompts[0]}]}]
     for (request, answer), following in zip(turns, prompts[1:], strict=True):
         messages.append({"role": "assistant", "content": _parts_of(request, answer, keep_text)})
         messages.append({"role": "user", "content": [{"type": "text", "text": following}]})
@@ -101,11 +103,18 @@ def _parts_of_result(result: PointingResult) -> list[dict[str, Any]]:
         # Once there is no closing tag, none is looked for again: an answer may have any number of lists without an end.
         closing = _CLOSING.search(text, opening.end()) if closings and opening[3] else None
         closings = closing is not None
-        label = text[opening.end() : closing.start()] if closing is not None else ""
-        stop = closing.end() if closing is not None else opening.end()
+        label = ""
+        stop = opening.end()
+        if closing is not None:
+            label = text[opening.end() : closing.start()]
+            stop = closing.end()
         points = _points_of_list(opening[2], text[opening.start() : stop], result)
-        parts.append({"type": "text", "text": _PLACE.sub("", text[end : opening.start()])})
-        parts.append({"type": "points", "points": points, "label": label} if len(points) else {"type": "text", "text": label})
+        before = _PLACE.sub("", text[end : opening.start()])
+        parts.append({"type": "text", "text": before})
+        if len(points):
+            parts.append({"type": "points", "points": points, "label": label})
+        else:
+            parts.append({"type": "text", "text": label})
         end = stop
     return [*parts, {"type": "text", "text": _PLACE.sub("", text[end:])}]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from molmopoint.errors import ProcessingError
@@ -43,25 +44,30 @@ def read_prompt(prompt: Prompt, images: Any = None, videos: Any = None) -> Asked
         ProcessingError: these are no messages that wait for an answer, pictures and placeholders differ in number, there are pictures
             and a clip, or several clips.
     """
-    pictures, clips = _as_list(images, "images"), _as_list(videos, "videos")
-    messages = _messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
-    inside = [part for message in messages for part in message["content"] if part.get("type") in ("image", "video")]
-    own_pictures, own_clips = (_carried(inside, kind) for kind in ("image", "video"))
+    pictures = _as_list(images, "images")
+    clips = _as_list(videos, "videos")
+    said = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    messages = _messages(said)
+    parts = list(chain.from_iterable(message["content"] for message in messages))
+    inside = [part for part in parts if part.get("type") in ("image", "video")]
+    own_pictures = _carried(inside, "image")
+    own_clips = _carried(inside, "video")
     if (own_pictures and pictures) or (own_clips and clips):
         raise ProcessingError("expected pictures and clips in the messages or beside them, got both; leave one of them out")
-    pictures, clips = pictures or own_pictures, clips or own_clips
+    pictures = pictures or own_pictures
+    clips = clips or own_clips
     if pictures and clips:
         raise ProcessingError(f"expected pictures or a video, got {len(pictures)} pictures and a video; ask about one of them at a time")
     if len(clips) > 1:
         raise ProcessingError(f"expected at most one video, got {len(clips)}; ask about one at a time")
     if not inside:
-        parts = [{"type": "image"}] * len(pictures) + [{"type": "video"}] * len(clips)
-        messages[0] = {**messages[0], "content": [*parts, *messages[0]["content"]]}
+        placeholders = [{"type": "image"}] * len(pictures) + [{"type": "video"}] * len(clips)
+        messages[0] = {**messages[0], "content": [*placeholders, *messages[0]["content"]]}
     for kind, given in (("image", pictures), ("video", clips)):
         wanted = sum(part["type"] == kind for part in inside)
         if inside and wanted != len(given):
             raise ProcessingError(f"expected {wanted} {kind}s, one for each part of type {kind!r} in the messages, got {len(given)}")
-    for part in (part for message in messages for part in message["content"]):
+    for part in parts:
         if isinstance(part.get("text"), str):
             _check_unicode(part["text"], "the prompt")
     return Asked([_without_media(message) for message in messages], pictures, clips)
@@ -98,14 +104,20 @@ def _messages(prompt: Any) -> list[dict[str, Any]]:
     """Messages with lists of parts, those of the system merged into the first user message."""
     if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(message, Mapping) for message in prompt):
         raise ProcessingError(f"expected a prompt as text or as a list of messages with role and content, got {prompt!r:.80}")
-    messages = [{**message, "role": message.get("role"), "content": _parts(message)} for message in prompt]
-    said = [part for message in messages if message["role"] == "system" for part in message["content"]]
-    messages = [message for message in messages if message["role"] != "system"]
+    instructions: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
+    for message in prompt:
+        role = message.get("role")
+        content = _parts(message)
+        if role == "system":
+            instructions += content
+        else:
+            messages.append({**message, "role": role, "content": content})
     if not messages or messages[-1]["role"] != "user" or messages[0]["role"] != "user":
         roles = ", ".join(str(message.get("role")) for message in prompt)
         raise ProcessingError(f"expected messages that begin and end with the user's, got roles {roles}; answers are passed beside them")
-    if said:
-        messages[0] = {**messages[0], "content": _merged(said, messages[0]["content"])}
+    if instructions:
+        messages[0] = {**messages[0], "content": _merged(instructions, messages[0]["content"])}
     return messages
 
 
@@ -121,11 +133,11 @@ def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _merged(said: list[dict[str, Any]], content: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Parts of the first user message behind what the system says."""
     instructions = "\n\n".join(str(part.get("text", "")) for part in said)
-    first = next((i for i, part in enumerate(content) if part["type"] == "text"), None)
-    if first is None:
-        return [*content, {"type": "text", "text": instructions}]
-    joined = {"type": "text", "text": f"{instructions}\n\n{content[first]['text']}"}
-    return [*content[:first], joined, *content[first + 1 :]]
+    for place, part in enumerate(content):
+        if part["type"] == "text":
+            joined = {"type": "text", "text": f"{instructions}\n\n{part['text']}"}
+            return [*content[:place], joined, *content[place + 1 :]]
+    return [*content, {"type": "text", "text": instructions}]
 
 
 def _carried(parts: list[dict[str, Any]], kind: str) -> list[Any]:
@@ -135,7 +147,10 @@ def _carried(parts: list[dict[str, Any]], kind: str) -> list[Any]:
 
 def _without_media(message: dict[str, Any]) -> dict[str, Any]:
     """A message whose placeholders hold nothing."""
-    parts = [{"type": part["type"]} if part["type"] in ("image", "video") else part for part in message["content"]]
+    parts = []
+    for part in message["content"]:
+        is_media = part["type"] in ("image", "video")
+        parts.append({"type": part["type"]} if is_media else part)
     return {**message, "content": parts}
 
 

@@ -37,15 +37,17 @@ def group_records(records: Iterable[Record], max_points: int = 60) -> list[tuple
     groups: list[list[Record]] = []
     last_of_visual: dict[Hashable, int] = {}
     points: list[int] = []
-    for record in (part for whole in records for part in expressions(whole, max_points)):
-        count = record.num_points
-        last = last_of_visual.get(record.visual) if any(record.visual) else None
-        if last is None or points[last] + count > max_points:
-            last = last_of_visual[record.visual] = len(groups)
-            groups.append([])
-            points.append(0)
-        groups[last].append(record)
-        points[last] += count
+    for whole in records:
+        for record in expressions(whole, max_points):
+            count = record.num_points
+            place = last_of_visual.get(record.visual) if any(record.visual) else None
+            if place is None or points[place] + count > max_points:
+                place = len(groups)
+                last_of_visual[record.visual] = place
+                groups.append([])
+                points.append(0)
+            groups[place].append(record)
+            points[place] += count
     return [tuple(group) for group in groups]
 
 
@@ -63,8 +65,9 @@ def format_tree(
     rules = rules or FormattingRules()
     order = rng.permutation(len(group)).tolist()
     conversations = tuple(format_record(group[i], writer, rng, rules) for i in order)
-    if len(group) > 1 and rules.multi_turn and all(_may_share_a_conversation(record) for record in group):
-        return (join_turns(conversations),) if rng.random() < rules.multi_turn else conversations
+    may_share = len(group) > 1 and all(_may_share_a_conversation(record) for record in group)
+    if may_share and rules.multi_turn and rng.random() < rules.multi_turn:
+        return (join_turns(conversations),)
     return conversations
 
 
@@ -126,9 +129,12 @@ def tree_row(trunk: Row, conversations: Sequence[Conversation], chat: ChatWriter
     """
     branches = [chat.conversation(each.turns, *media_of(each.record)) for each in conversations]
     row = build_row(MessageTree(trunk, branches), chat.tokenizer.eos_token_id, max_length=max_length)
-    kept = int(row.branch_ids.max()) + 1
-    weights = [each.weighting.of_branch(_num_targets(branch), kept) for each, branch in zip(conversations, branches, strict=True)]
-    per_token = torch.tensor(weights, dtype=torch.float32)[row.branch_ids.clamp(min=0)]
+    num_kept = int(row.branch_ids.max()) + 1
+    weights = []
+    for conversation, branch in zip(conversations, branches, strict=True):
+        weights.append(conversation.weighting.of_branch(_num_targets(branch), num_kept))
+    branch_of_token = row.branch_ids.clamp(min=0)  # (S,) of the trunk any will do, it has no targets
+    per_token = torch.tensor(weights, dtype=torch.float32)[branch_of_token]  # (S,)
     return replace(row, loss_weights=torch.where(row.shift_labels == IGNORED, 0.0, per_token))
 
 

@@ -48,17 +48,25 @@ class JudgingScore:
         Raises:
             ProcessingError: no row can be prepared.
         """
-        right, margin, same = [], [], []
-        for both, ranks in self._judged(model):
-            best = [is_right(scores, ranks) for scores in both]
-            right.append(torch.stack(best).float().mean(0))
-            margin.append(torch.stack([margins(scores, ranks) for scores in both]).mean(0))
-            same.append((both[0].argmax(1) == both[1].argmax(1)).float())
+        right: list[Tensor] = []
+        margin: list[Tensor] = []
+        same: list[Tensor] = []
+        for (written, turned), ranks in self._judged(model):
+            best_of_each = torch.stack([is_right(written, ranks), is_right(turned, ranks)])  # (2, B)
+            margin_of_each = torch.stack([margins(written, ranks), margins(turned, ranks)])
+            right.append(best_of_each.float().mean(0))
+            margin.append(margin_of_each.mean(0))
+            same.append((written.argmax(1) == turned.argmax(1)).float())
         if not right:
             raise ProcessingError("expected held-out rows that can be prepared, got only broken ones; check their pictures")
-        accuracy, wide, consistent = (float(torch.cat(parts).mean()) for parts in (right, margin, same))
-        error = standard_error(torch.cat(right).tolist())
-        return {"score": accuracy, "top1_accuracy": accuracy, "margin": wide, "order_consistency": consistent, "score_error": error}
+        accuracy = float(torch.cat(right).mean())
+        return {
+            "score": accuracy,
+            "top1_accuracy": accuracy,
+            "margin": float(torch.cat(margin).mean()),
+            "order_consistency": float(torch.cat(same).mean()),
+            "score_error": standard_error(torch.cat(right).tolist()),
+        }
 
     @torch.no_grad()
     def _judged(self, model: nn.Module) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
@@ -72,16 +80,15 @@ class JudgingScore:
                     continue  # a broken picture; what is trained on counts and names it
             if not rows:
                 continue
+            written: list[Tensor] = []
+            turned: list[Tensor] = []
             scores = self._score(model, [row for _, row in rows])
-            counts = [len(record.responses) for record, _ in rows]
-            width = max(counts)
-
-            def filled(parts: list[Tensor], value: float, width: int = width) -> Tensor:
-                return torch.stack([pad(part, (0, width - len(part)), value=value) for part in parts])
-
-            written = filled([line[:n] for line, n in zip(scores, counts, strict=True)], -torch.inf)
-            turned = filled([line[n : 2 * n].flip(0) for line, n in zip(scores, counts, strict=True)], -torch.inf)
-            yield (written, turned), filled([torch.tensor(record.rankings) for record, _ in rows], ABSENT)
+            for (record, _), line in zip(rows, scores, strict=True):
+                count = len(record.responses)
+                written.append(line[:count])
+                turned.append(line[count : 2 * count].flip(0))
+            ranks = [torch.tensor(record.rankings) for record, _ in rows]
+            yield (_filled(written, -torch.inf), _filled(turned, -torch.inf)), _filled(ranks, ABSENT)
 
     def _row(self, record: PreferenceRecord) -> Row:
         """Both orders as two branches of one row, which share the prompt."""
@@ -99,6 +106,12 @@ class JudgingScore:
                 return model(**{name: tensor.to(device) for name, tensor in batch.items()}).scores.float().cpu()
         finally:
             model.train(was_training)
+
+
+def _filled(parts: Sequence[Tensor], value: float) -> Tensor:
+    """Lines of different lengths as one tensor."""
+    width = max(len(part) for part in parts)
+    return torch.stack([pad(part, (0, width - len(part)), value=value) for part in parts])
 
 
 def _batches(records: Sequence[PreferenceRecord], size: int) -> Iterator[Sequence[PreferenceRecord]]:
