@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def place(device_map: DeviceMap, dtype: torch.dtype | str | None, **arguments: A
     refuse_trust(arguments)
     device = single_device(device_map)
     given = {name: value for name, value in arguments.items() if value is not None}
-    given["dtype"] = default_dtype(device) if dtype is None else dtype
+    given["dtype"] = default_dtype(device) if dtype is None else named_dtype(dtype)
     if device is not None and not _loads_directly(device, given):
         return Placement(given, device)
     return Placement({**given, "device_map": device or device_map}, None)
@@ -78,6 +79,32 @@ def silent_if_embedded(source: str) -> Iterator[None]:
         yield
     finally:
         logging.enable_progress_bar()
+
+
+_SHORT = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
+"""Names that people use, and what torch calls them."""
+
+_DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
+
+
+def named_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
+    """The precision that is meant: a dtype, or "auto".
+
+    Args:
+        dtype: or its name, as torch writes it or as people do, such as "bf16".
+
+    Raises:
+        CheckpointError: there is no such precision; the nearest is named.
+    """
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    name = str(dtype).removeprefix("torch.")
+    name = _SHORT.get(name, name)
+    if name not in _DTYPES:
+        near = difflib.get_close_matches(name, _DTYPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else "bfloat16 and float32 are usual"
+        raise CheckpointError(f"expected a dtype out of {', '.join(_DTYPES)}, got {dtype!r}; {hint}")
+    return name if name == "auto" else getattr(torch, name)
 
 
 def default_dtype(device: torch.device | None) -> torch.dtype:
@@ -104,6 +131,8 @@ def single_device(device_map: DeviceMap) -> torch.device | None:
         device = torch.device(device_map)
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(f"expected a device such as 'cpu' or 'cuda:0', or a device map, got {device_map!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError(f"expected a device that is here, got {str(device)!r} without a GPU; pass 'cpu', or see `molmopoint doctor`")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CheckpointError(f"expected one of {torch.cuda.device_count()} GPUs, got {str(device)!r}; see `molmopoint doctor`")
     return device

@@ -1,4 +1,4 @@
-"""Numbered markers and heatmaps on pictures, with nothing but PIL.
+"""Numbered markers, captions and heatmaps on pictures, with nothing but PIL; and writing pictures to files.
 
 Every marker is a coloured disc inside a white ring inside a dark ring, so it stays readable on any background. All sizes
 follow the picture's size.
@@ -7,13 +7,16 @@ follow the picture's size.
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import written_whole
 from molmopoint.points import Point
 
 _PALETTE = (
@@ -40,8 +43,21 @@ _GLOW = (
 _DARK = (20, 20, 24)
 _LIGHT = (255, 255, 255)
 
+_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
 
-def draw_points(picture: Image.Image, points: Sequence[Point], *, numbers: bool = True, radius: float | None = None) -> Image.Image:
+_TITLE_LETTERS = 200
+"""Most letters of a title; a line of a thousand is no title."""
+
+
+def draw_points(
+    picture: Image.Image,
+    points: Sequence[Point],
+    *,
+    numbers: bool = True,
+    radius: float | None = None,
+    labels: bool = False,
+    scores: bool = False,
+) -> Image.Image:
     """A copy of the picture with one marker per point.
 
     Args:
@@ -49,6 +65,8 @@ def draw_points(picture: Image.Image, points: Sequence[Point], *, numbers: bool 
         points: points of this picture, `x` and `y` in its pixels.
         numbers: write the object id into the marker; equal ids share a colour either way.
         radius: of a marker, in pixels; by default about one fiftieth of the picture's mean side.
+        labels: write the phrase of a point beside its marker.
+        scores: write the score of a point beside its marker.
 
     Returns:
         An RGB picture of the same size.
@@ -67,7 +85,31 @@ def draw_points(picture: Image.Image, points: Sequence[Point], *, numbers: bool 
         left = round(point.x - stamp.width / 2)
         top = round(point.y - stamp.height / 2)
         canvas.paste(stamp, (left, top), stamp)
+    # After all markers, so that words are never below one.
+    for point in points:
+        words = _caption(point, labels, scores)
+        if words:
+            _write_beside(canvas, point, words, radius)
     return canvas
+
+
+def draw_title(picture: Image.Image, title: str) -> Image.Image:
+    """The picture below a dark strip with a title, which is cut where it is wider than the picture.
+
+    Returns:
+        An RGB picture of the same width that is a little higher.
+    """
+    font = _font(round(marker_radius(picture.size, 0) * 1.2))
+    text = " ".join(title.split())[:_TITLE_LETTERS]
+    margin = font.getlength("n")
+    while text and font.getlength(text) > picture.width - 2 * margin:
+        text = text[:-1]
+    _, _, _, letters = font.getbbox("Ag")
+    strip = round(letters + margin)
+    page = Image.new("RGB", (picture.width, picture.height + strip), _DARK)
+    page.paste(picture, (0, strip))
+    ImageDraw.Draw(page).text((margin, strip / 2), text, font=font, fill=_LIGHT, anchor="lm")
+    return page
 
 
 def draw_heatmap(picture: Image.Image, heat: np.ndarray, *, strength: float = 0.75) -> Image.Image:
@@ -75,26 +117,49 @@ def draw_heatmap(picture: Image.Image, heat: np.ndarray, *, strength: float = 0.
 
     Args:
         picture: any mode.
-        heat: (height, width) of the picture, 0 or more; only its shape matters, the largest value glows most.
+        heat: (height, width) over the whole picture, in its pixels or coarser, 0 or more; only its shape matters, the largest value
+            glows most.
         strength: opacity at the largest value, 0..1.
 
     Returns:
         An RGB picture of the same size.
     """
-    base = np.asarray(picture.convert("RGB"), dtype=np.float32)  # (height, width, 3)
+    canvas = picture.convert("RGB").copy()
     hottest = float(heat.max(initial=0.0))
-    level = np.zeros(base.shape[:2])  # (height, width) in 0..1
-    if hottest > 0:
-        # The square root lifts the second-best places, which is what one looks at a heatmap for.
-        level = np.sqrt(np.clip(heat / hottest, 0.0, 1.0))
+    if hottest <= 0:
+        return canvas
+    # The square root lifts the second-best places, which is what one looks at a heatmap for.
+    level = np.sqrt(np.clip(heat / hottest, 0.0, 1.0))
     mask = Image.fromarray(np.round(level * 255).astype(np.uint8))
     # A little blur hides the edges of the ViT patches, which mean nothing in the picture.
     blur = ImageFilter.GaussianBlur(_BLUR * (mask.width * mask.height) ** 0.5)
-    glow = np.asarray(mask.filter(blur))  # (height, width) in 0..255
-    colours = _glow_colours()[glow]  # (height, width, 3)
-    opacity = strength / 255 * glow.astype(np.float32)[..., None]  # (height, width, 1)
-    mixed = base * (1 - opacity) + colours * opacity
-    return Image.fromarray(np.round(mixed).astype(np.uint8))
+    glow = np.asarray(mask.filter(blur))  # (cells down, cells across) in 0..255
+    # Colour and opacity are smooth: they are made small, and scaled to the picture.
+    colours = Image.fromarray(np.round(_glow_colours()[glow]).astype(np.uint8))
+    opacity = Image.fromarray(np.round(strength * glow.astype(np.float32)).astype(np.uint8))
+    if colours.size != canvas.size:
+        colours = colours.resize(canvas.size, Image.Resampling.BILINEAR)
+        opacity = opacity.resize(canvas.size, Image.Resampling.BILINEAR)
+    canvas.paste(colours, (0, 0), opacity)
+    return canvas
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a picture in the format of the ending so that `path` is either the old file or the whole new one.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    file_format = Image.registered_extensions()[path.suffix.lower()]
+    options = _JPEG_OPTIONS if file_format == "JPEG" else {}
+    with written_whole(path) as beside:
+        picture.save(beside, format=file_format, **options)
+
+
+def picture_endings() -> set[str]:
+    """Endings of the files that `write_picture` can write, such as ".png"."""
+    Image.init()
+    return {ending for ending, name in Image.registered_extensions().items() if name in Image.SAVE}
 
 
 def marker_radius(size: tuple[int, int], num_points: int) -> float:
@@ -119,6 +184,33 @@ def colour_of(object_id: int) -> tuple[int, int, int]:
     # Greens and yellows are too bright for white digits.
     shade = min(1.0, 0.45 / brightness)
     return round(red * shade * 255), round(green * shade * 255), round(blue * shade * 255)
+
+
+def _caption(point: Point, labels: bool, scores: bool) -> str:
+    """What is written beside a point; empty for nothing."""
+    words = []
+    if labels and point.label:
+        words.append(" ".join(point.label.split())[:_TITLE_LETTERS])
+    if scores and not math.isnan(point.score):
+        words.append(f"{point.score:.2f}")
+    return "  ".join(words)
+
+
+def _write_beside(canvas: Image.Image, point: Point, words: str, radius: float) -> None:
+    """Words on a dark plate to the right of a marker; to its left where they would leave the picture."""
+    font = _font(round(radius * 0.9))
+    left, top, right, bottom = font.getbbox(words)
+    margin = radius * 0.3
+    width, height = right - left + 2 * margin, bottom - top + 2 * margin
+    gap = radius * 1.4
+    x = point.x + gap
+    if x + width > canvas.width and point.x - gap - width >= 0:
+        x = point.x - gap - width
+    x = max(0.0, min(x, canvas.width - width))
+    y = max(0.0, min(point.y - height / 2, canvas.height - height))
+    pen = ImageDraw.Draw(canvas, "RGBA")
+    pen.rounded_rectangle((x, y, x + width, y + height), radius=margin, fill=(*_DARK, 200))
+    pen.text((x + margin - left, y + margin - top), words, font=font, fill=(*_LIGHT, 255))
 
 
 @lru_cache(maxsize=512)

@@ -20,6 +20,12 @@ from molmopoint.errors import GroundingError
 SCHEMA_VERSION = 1
 """Version of what `Points.to_dict` writes; raised when a reader of the old form would misread the new one."""
 
+XY_DECIMALS = 2
+"""Of places in pixels, where numbers are written short: finer than any model points."""
+
+SCORE_DECIMALS = 4
+"""Of scores, where numbers are written short."""
+
 _PREVIEW = 3
 
 
@@ -42,6 +48,11 @@ class Point:
     y: float
     score: float = math.nan
     label: str | None = None
+
+    @property
+    def xy(self) -> tuple[float, float]:
+        """Pixels of the displayed original, from its upper left corner."""
+        return self.x, self.y
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,6 +131,10 @@ class Points(Sequence[Point]):
     def with_scores(self, score: np.ndarray) -> Points:
         """The same points with other scores (n,)."""
         return replace(self, score=score)
+
+    def rounded(self) -> Points:
+        """The same points with numbers as short as they mean something: places of two decimals, scores of four."""
+        return replace(self, x=self.x.round(XY_DECIMALS), y=self.y.round(XY_DECIMALS), score=self.score.round(SCORE_DECIMALS))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON: unknown scores are None. `from_dict` reads it back.

@@ -7,6 +7,7 @@ engine that runs a known one, is one more subclass, and one line in `molmopoint.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,7 +23,7 @@ from molmopoint.backends.options import AnswerOptions
 from molmopoint.backends.requests import Request, RequestBuilder, collate_requests
 from molmopoint.backends.result import PointDistributions, PointingResult
 from molmopoint.decoding import Answer
-from molmopoint.errors import CheckpointError
+from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.generation.settings import tokens_alone
 from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Point
@@ -110,6 +111,9 @@ class Backend(ABC):
     """The family's name for people."""
 
     processor_class: ClassVar[type[MolmoPointProcessor]]
+
+    scores_points: ClassVar[bool] = True
+    """Whether points have scores."""
 
     patch_token_id: int
     """Token whose selections count over a packed row; `NO_PATCH_TOKEN` where nothing is selected."""
@@ -220,7 +224,10 @@ class Backend(ABC):
 
         Raises:
             NumericalError: the model computed numbers that are not finite.
+            ProcessingError: points are to have a score, and those of this family have none.
         """
+        if options.min_score is not None and not self.scores_points:
+            raise ProcessingError(f"expected no min_score with a {self.title}, whose points have no scores, got {options.min_score:g}")
         pad_token_id = self.processor.tokenizer.pad_token_id
         batch = self.on_device(collate_requests(requests, pad_token_id, clips_apart=self.clips_apart))
         prompt_length = batch["input_ids"].shape[1]
@@ -279,17 +286,22 @@ class Backend(ABC):
         """The choices behind the points of one answer; None where there are none."""
         return None
 
+    def _absences(self, output: Any) -> Tensor | None:
+        """(B,) probability that there is nothing to point at, where a single point was asked for; None where that is not known."""
+        return None
+
     def _results(self, output: Any, requests: Sequence[Request], options: AnswerOptions, prompt_length: int) -> list[PointingResult]:
         """One result per row of the output of `generate`, in order."""
         answers = output.sequences[:, prompt_length:].cpu()  # (B, T)
         probabilities = self._probabilities(output)
+        absences = self._absences(output)
         results = []
         for row, request in enumerate(requests):
             ids, ended = self._cut(answers[row])
             chosen = None if probabilities is None else probabilities[row, : len(ids)]
             answer = self.read_answer(ids, request.metadata, request.answer_start, chosen)
             raw_text = request.answer_start + self.decode(ids.tolist())
-            result = PointingResult(
+            whole = PointingResult(
                 points=answer.points[: self._most_read(options)],
                 text=plain_text(raw_text),
                 raw_text=raw_text,
@@ -301,8 +313,9 @@ class Backend(ABC):
                 displayed=request.media.displayed,
                 distributions=self._distributions(output, row, answer, request.metadata),
                 notes=request.media.notes,
+                absent=math.nan if absences is None else float(absences[row]),
             )
-            results.append(result)
+            results.append(whole.at_least(options.min_score))
         return results
 
     def _most_read(self, options: AnswerOptions) -> int | None:

@@ -60,6 +60,7 @@ class Molmo2Backend(Backend):
     model_type = "molmo2"
     title = "Molmo2"
     processor_class = Molmo2PointingProcessor
+    scores_points = False
     patch_token_id = NO_PATCH_TOKEN
 
     def __init__(self, processor: Any, model: Any = None, **settings: Any) -> None:

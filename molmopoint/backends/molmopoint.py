@@ -100,6 +100,9 @@ class MolmoPointBackend(Backend):
     def _probabilities(self, output: Any) -> Tensor:
         return output.selection_probabilities.cpu()
 
+    def _absences(self, output: Any) -> Tensor | None:
+        return None if output.absent is None else output.absent.float().cpu()
+
     def _distributions(self, output: Any, row: int, answer: Answer, metadata: PointingMetadata) -> PointDistributions | None:
         """The choices behind the found points, brought to the host in one transfer each."""
         if answer.token_positions is None or not len(answer.token_positions):

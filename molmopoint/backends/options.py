@@ -132,6 +132,7 @@ class AnswerOptions:
         template: where the prompt goes, `"{}"` to send it exactly as typed; see `molmopoint.backends.options`.
         sampling: arguments of `generate`, such as `temperature` or `top_p`; greedy without.
         allow_urls: fetch pictures from addresses of the web, from public hosts alone.
+        min_score: points with a lower score are left out of the result; None for no limit.
     """
 
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
@@ -141,6 +142,7 @@ class AnswerOptions:
     template: str | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     allow_urls: bool = False
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("max_new_tokens", self.max_new_tokens), ("max_points", self.max_points), ("max_crops", self.max_crops)):
@@ -152,6 +154,10 @@ class AnswerOptions:
         for name in ("single", "allow_urls"):
             if not isinstance(getattr(self, name), bool):
                 raise ProcessingError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
+        if self.min_score is not None:
+            is_number = isinstance(self.min_score, int | float) and not isinstance(self.min_score, bool)
+            if not is_number or not 0 <= self.min_score <= 1:
+                raise ProcessingError(f"expected min_score to be a number in 0..1 or None, got {self.min_score!r}")
         object.__setattr__(self, "sampling", _checked_sampling(self.sampling))
 
     @classmethod
@@ -176,7 +182,7 @@ def question_options(options: Mapping[str, Any]) -> AnswerOptions:
     Raises:
         TypeError: an option that is for points.
     """
-    for name in ("max_points", "single", "template"):
+    for name in ("max_points", "single", "template", "min_score"):
         if name in options:
             raise TypeError(f"unexpected option {name!r} for a plain question, which is sent as it is; use `point` to point")
     return AnswerOptions.of(**options, template="{}")

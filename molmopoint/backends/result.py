@@ -7,19 +7,25 @@ Letters: P image tokens of a row, K slots per image token.
 
 from __future__ import annotations
 
+import io
+import math
 import re
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from molmopoint.backends import exports
 from molmopoint.backends.media import DisplayedMedia
-from molmopoint.drawing import draw_heatmap, draw_points
+from molmopoint.drawing import draw_heatmap, draw_points, draw_title
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.files import max_picture_pixels, picture_limit
 from molmopoint.geometry import PointingMetadata
-from molmopoint.points import Points
+from molmopoint.points import SCORE_DECIMALS, Point, Points
 from molmopoint.segmentation import Masks, Segmenter
 from molmopoint.segmentation.segmenter import check_segmenter
 
@@ -42,7 +48,12 @@ class PointDistributions:
 
 
 def spread_over_picture(
-    distributions: PointDistributions, index: int, patch_id: int, metadata: PointingMetadata, picture: int
+    distributions: PointDistributions,
+    index: int,
+    patch_id: int,
+    metadata: PointingMetadata,
+    picture: int,
+    largest: int | None = None,
 ) -> np.ndarray:
     """One point's patch and subpatch probabilities, spread evenly over the area each ViT patch covers.
 
@@ -55,9 +66,10 @@ def spread_over_picture(
         patch_id: patch the point chose.
         metadata: of the request.
         picture: index of the patch map: the picture, or the frame of a clip.
+        largest: cells along the longer side at most; None for a cell per pixel.
 
     Returns:
-        (height, width) float32 density of the displayed picture; it sums to the probability that fell on this picture.
+        (height, width) float32 density of the displayed picture, or coarser; it sums to the probability that fell on this picture.
 
     Raises:
         GroundingError: there is no such point or picture.
@@ -69,6 +81,8 @@ def spread_over_picture(
     weights = _vit_patch_weights(distributions, index, patch_id, metadata.pooling)
     canvas = weights[metadata.patch_maps[picture]].astype(np.float32)
     width, height = metadata.image_sizes[0 if metadata.is_video else picture]
+    shrink = 1.0 if largest is None else min(1.0, largest / max(width, height))
+    width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
     return _shares(canvas.shape[0], height).T @ canvas @ _shares(canvas.shape[1], width)
 
 
@@ -89,6 +103,10 @@ def _vit_patch_weights(distributions: PointDistributions, index: int, patch_id: 
     weights = np.zeros(int(pooling.max(initial=-1)) + 2)
     np.add.at(weights, pooling, per_slot)
     return weights
+
+
+_HEAT_SIDE = 768
+"""Cells along the longer side of a heatmap that is drawn; it is smooth, and scaled to the picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +131,9 @@ class PointingResult:
             clip was looked at.
         answers: of a clip in windows, what the model said of each, with times from its start; else empty.
         time_offset: seconds that were added to the times of points, so that they count from the beginning of a video.
+        absent: with `single=True` the probability that the model would rather have pointed at nothing: what no-more-points would have
+            got as the first choice, 0..1, uncalibrated. NaN without `single`, and where the model writes coordinates as text.
+        left_out: points that `min_score` left out.
     """
 
     points: Points
@@ -128,6 +149,8 @@ class PointingResult:
     notes: tuple[str, ...] = ()
     answers: tuple[PointingResult, ...] = field(default=(), repr=False)
     time_offset: float = 0.0
+    absent: float = math.nan
+    left_out: int = 0
 
     def __repr__(self) -> str:
         found = f"{len(self.points)} point{'' if len(self.points) == 1 else 's'}"
@@ -137,19 +160,50 @@ class PointingResult:
     def __len__(self) -> int:
         return len(self.points)
 
-    def draw(self, *, heatmap: bool = False, numbers: bool = True, radius: float | None = None) -> Image.Image | list[Image.Image]:
+    def __iter__(self) -> Iterator[Point]:
+        """The points, in the order of the answer."""
+        return iter(self.points)
+
+    def at_least(self, min_score: float | None) -> PointingResult:
+        """The result without points of a lower score, which are counted in `left_out`; None leaves it as it is."""
+        if min_score is None:
+            return self
+        keep = self.points.score >= min_score  # (n,)
+        if keep.all():
+            return self
+        chosen = self.distributions
+        if chosen is not None:
+            chosen = PointDistributions(chosen.patch[keep], chosen.subpatch[keep])
+        fewer = int(np.count_nonzero(~keep))
+        return replace(self, points=self.points[keep], distributions=chosen, left_out=self.left_out + fewer)
+
+    def draw(
+        self,
+        path: str | Path | None = None,
+        *,
+        heatmap: bool = False,
+        numbers: bool = True,
+        radius: float | None = None,
+        labels: bool = False,
+        scores: bool = False,
+        title: str | None = None,
+    ) -> Image.Image | list[Image.Image]:
         """The pictures with a numbered marker per point.
 
         Args:
+            path: also writes them to a file, in the format of its ending; several are numbered, points-1.png.
             heatmap: also show where the model looked for points, below the markers.
             numbers: write object ids into the markers.
             radius: of a marker in pixels; by default it follows the picture's size.
+            labels: write the phrase of a point beside its marker.
+            scores: write the score of a point beside its marker.
+            title: stands in a strip above each picture, which makes it higher.
 
         Returns:
             An RGB picture; a list of them if the request was a list of pictures or a clip (then the frames with points).
 
         Raises:
-            ProcessingError: the request had no picture.
+            ProcessingError: the request had no picture, or the file's ending is that of none.
         """
         if not self.image_sizes:
             raise ProcessingError("expected a request with a picture to draw on, got one of text alone")
@@ -157,10 +211,51 @@ class PointingResult:
         for group, picture in self.displayed.with_groups(self.points):
             here = np.flatnonzero(self.points.group == group).tolist()
             if heatmap and here:
-                heats = [self.heatmap(i) for i in here]
+                heats = [self._heat(i, _HEAT_SIDE) for i in here]
                 picture = draw_heatmap(picture, np.max([heat / (heat.max() or 1.0) for heat in heats], axis=0))
-            drawn.append(draw_points(picture, [self.points[i] for i in here], numbers=numbers, radius=radius))
-        return drawn if self.displayed.many else drawn[0]
+            points = [self.points[i] for i in here]
+            picture = draw_points(picture, points, numbers=numbers, radius=radius, labels=labels, scores=scores)
+            drawn.append(picture if title is None else draw_title(picture, title))
+        result = drawn if self.displayed.many else drawn[0]
+        if path is not None:
+            exports.write_pictures(result, Path(path))
+        return result
+
+    def save(self, path: str | Path, **drawing: Any) -> list[Path]:
+        """Writes the result: drawn pictures, or everything but the pixels for the endings .json and .csv.
+
+        Args:
+            path: of the file; several pictures are numbered, points-1.png.
+            **drawing: of `draw`, for pictures.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            ProcessingError: another ending, or the request had no picture.
+        """
+        return exports.save(self, path, **drawing)
+
+    def show(self, **drawing: Any) -> None:
+        """Shows the pictures with their points: in a notebook below the cell, else in a window.
+
+        Args:
+            **drawing: of `draw`.
+        """
+        page = exports.page_of(self, **drawing)
+        notebook = sys.modules.get("IPython")
+        if notebook is not None and notebook.get_ipython() is not None:
+            notebook.display.display(page)
+        else:
+            page.show()
+
+    def _repr_png_(self) -> bytes | None:
+        """What notebooks show of a result."""
+        if not self.image_sizes:
+            return None
+        paper = io.BytesIO()
+        exports.page_of(self).save(paper, format="PNG")
+        return paper.getvalue()
 
     def heatmap(self, i: int) -> np.ndarray:
         """Where point `i` might have been as well: its patch and subpatch probabilities over its picture or frame.
@@ -171,6 +266,10 @@ class PointingResult:
         Raises:
             GroundingError: there is no point `i`, or the points did not come from a model's choice.
         """
+        return self._heat(i)
+
+    def _heat(self, i: int, largest: int | None = None) -> np.ndarray:
+        """The heatmap of point `i`, with at most `largest` cells along its longer side; None for a cell per pixel."""
         if len(self.answers) > 1:
             raise GroundingError("expected the answer to one window, got a clip in windows; take `result.answers[k].heatmap(i)`")
         if self.distributions is None or self.points.triples is None:
@@ -184,7 +283,7 @@ class PointingResult:
         group = float(self.points.group[i]) - self.time_offset
         times = self.metadata.timestamps
         picture = int(group) if times is None else int(np.abs(times - group).argmin())
-        return spread_over_picture(self.distributions, i, int(self.points.triples[i, 0]), self.metadata, picture)
+        return spread_over_picture(self.distributions, i, int(self.points.triples[i, 0]), self.metadata, picture, largest)
 
     def masks(self, segmenter: Segmenter, *, negative_others: bool = False, multimask: bool = True, fps: float | None = None) -> Masks:
         """Outlines: one mask per point of pictures; one mask per object and frame of a clip.
@@ -215,14 +314,68 @@ class PointingResult:
         with picture_limit(max(largest, max_picture_pixels())):  # what was pointed in was allowed
             return segmenter.segment(asked, self.points, negative_others=negative_others, multimask=multimask)
 
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` with a row per point: object_id, group, x, y, score, label.
+
+        Raises:
+            ProcessingError: pandas is not installed.
+        """
+        return exports.to_pandas(self)
+
+    def to_supervision(self) -> Any:
+        """The points as `supervision.KeyPoints`; a list of them where `draw` gives a list.
+
+        Raises:
+            ProcessingError: supervision is not installed, or the request had no picture.
+        """
+        return exports.to_supervision(self)
+
+    def to_fiftyone(self, label: str | None = None, *, frame_rate: float | None = None) -> Any:
+        """The points as `fiftyone.Keypoints`; a list for a list of pictures, and by frame number, from 1, for a clip.
+
+        Args:
+            label: of points without a phrase; by default the prompt.
+            frame_rate: frames per second of a video whose file does not say.
+
+        Raises:
+            ProcessingError: fiftyone is not installed, or the request had no picture.
+        """
+        return exports.to_fiftyone(self, label, frame_rate)
+
+    def to_label_studio(self, images: str | Sequence[str], **options: Any) -> list[dict[str, Any]]:
+        """Tasks with pre-annotations for Label Studio, ready for a JSON file.
+
+        Args:
+            images: address of each picture for Label Studio, such as "/data/local-files/?d=shapes.png".
+            **options: `label`, `from_name`, `to_name`, `field` and `model_version`; see `molmopoint.backends.exports.to_label_studio`.
+
+        Raises:
+            ProcessingError: a clip, or more or fewer addresses than pictures.
+        """
+        return exports.to_label_studio(self, images, **options)
+
+    def to_coco(self, images: str | Sequence[str] = (), *, label: str | None = None) -> dict[str, Any]:
+        """A COCO document in which every point is an object with a single keypoint.
+
+        Args:
+            images: `file_name` of each picture; not for a clip, whose frames have numbers and times.
+            label: category of points without a phrase; by default the prompt.
+
+        Raises:
+            ProcessingError: more or fewer names than pictures.
+        """
+        return exports.to_coco(self, images, label=label)
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pixels, ready for JSON."""
+        """Everything but the pixels, ready for JSON; places have two decimals, scores four."""
         return {
             "prompt": self.prompt,
             "text": self.text,
             "truncated": self.truncated,
             "invalid": self.invalid,
-            "points": self.points.to_dict(),
+            "points": self.points.rounded().to_dict(),
+            "absent": None if math.isnan(self.absent) else round(self.absent, SCORE_DECIMALS),
+            "left_out": self.left_out,
             "notes": list(self.notes),
         }
 
@@ -238,6 +391,6 @@ def stated_number(text: str) -> int | None:
 
 def count_of(result: PointingResult) -> int:
     """How many the answer counts: its objects, or its number where it is a bare number without points."""
-    if len(result.points):
+    if len(result.points) or result.left_out:
         return len(np.unique(result.points.object_id))
     return stated_number(result.text) or 0

@@ -95,4 +95,4 @@ class AskCommand:
 
 def _fields(result: PointingResult) -> dict[str, Any]:
     """What an answer to a question says, for JSON."""
-    return {"answer": result.text, "truncated": result.truncated, "points": result.points.to_dict()}
+    return {"answer": result.text, "truncated": result.truncated, "points": result.points.rounded().to_dict()}

@@ -180,8 +180,8 @@ def run_check(
 
 def _draw_sheet(records: list[Record], folder: Path, sheet: Path, cells: int, report: Report) -> None:
     """Writes the contact sheet, and says where it is."""
-    from molmopoint.cli.files import write_picture
     from molmopoint.data.contact_sheet import contact_sheet
+    from molmopoint.drawing import write_picture
 
     drawable = any(record.images for record in records)
     if drawable:

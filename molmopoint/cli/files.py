@@ -1,16 +1,13 @@
-"""Where drawn pictures go, and writing them so that no half-written file is ever seen."""
+"""Where drawn pictures go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
+from molmopoint.drawing import picture_endings
 from molmopoint.errors import ProcessingError
-from molmopoint.files import remove_leftovers, written_whole
-
-_JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
+from molmopoint.files import remove_leftovers
 
 
 def plan_outputs(out: Path, pictures: Sequence[Path]) -> list[Path]:
@@ -27,10 +24,10 @@ def plan_outputs(out: Path, pictures: Sequence[Path]) -> list[Path]:
     """
     remove_leftovers(out if out.is_dir() else out.parent)
     if len(pictures) == 1 and out.suffix and not out.is_dir():
-        if out.suffix.lower() not in _writable_endings():
+        if out.suffix.lower() not in picture_endings():
             raise ProcessingError(f"expected --out to end in .png, .jpg or another picture format, got {out.name!r}")
         return [out]
-    if out.is_file() or (out.suffix.lower() in _writable_endings() and not out.is_dir()):
+    if out.is_file() or (out.suffix.lower() in picture_endings() and not out.is_dir()):
         raise ProcessingError(f"expected --out to be a folder for {len(pictures)} pictures, got the file name {str(out)!r}; pass a folder")
     taken: set[str] = set()
     planned = []
@@ -53,20 +50,3 @@ def check_not_overwriting(outputs: Sequence[Path], pictures: Sequence[Path]) -> 
     for output in outputs:
         if output.resolve() in inputs:
             raise ProcessingError(f"expected --out beside the pictures, got {str(output)!r}, which is one of them; choose another name")
-
-
-def write_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a picture so that `path` is either the old file or the whole new one.
-
-    Raises:
-        OSError: the folder cannot be made or written to.
-    """
-    file_format = Image.registered_extensions()[path.suffix.lower()]
-    options = _JPEG_OPTIONS if file_format == "JPEG" else {}
-    with written_whole(path) as beside:
-        picture.save(beside, format=file_format, **options)
-
-
-def _writable_endings() -> set[str]:
-    Image.init()
-    return {ending for ending, name in Image.registered_extensions().items() if name in Image.SAVE}

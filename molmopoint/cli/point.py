@@ -16,8 +16,9 @@ from molmopoint.backends.clips import is_clip
 from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.cli.files import check_not_overwriting, plan_outputs, write_picture
+from molmopoint.cli.files import check_not_overwriting, plan_outputs
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
+from molmopoint.drawing import write_picture
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 from molmopoint.pipeline import Pointer, PointingResult

@@ -15,8 +15,8 @@ from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.cli.files import write_picture
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
+from molmopoint.drawing import write_picture
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import Pointer, PointingResult
 

@@ -12,8 +12,8 @@ from rich.markup import escape
 from molmopoint.backends.options import complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.cli.files import write_picture
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
+from molmopoint.drawing import write_picture
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import TrackingResult
 from molmopoint.pipeline.tracking import TrackOptions

@@ -240,7 +240,7 @@ def decode(
     if streamer is not None:
         streamer.end()
     check_faults(rules.faults, state, dtype)
-    return answer.result(cache, state)
+    return answer.result(cache, state, rules.absent)
 
 
 def _check_options(config: GenerationConfig, kwargs: dict[str, Any]) -> None:
@@ -331,7 +331,7 @@ class _Answer:
             self.layers.append(layers)
         return extended
 
-    def result(self, cache: Any, state: GroundingState) -> Tensor | GroundedGenerateOutput:
+    def result(self, cache: Any, state: GroundingState, absent: Tensor | None) -> Tensor | GroundedGenerateOutput:
         """What `generate` returns."""
         if not self.detailed:
             return self.ids
@@ -340,6 +340,7 @@ class _Answer:
             selection_probabilities=torch.stack([choice.probabilities for choice in self.choices], 1),
             patch_distributions=tuple(choice.patch_distribution for choice in self.choices),
             subpatch_distributions=tuple(choice.subpatch_distribution for choice in self.choices),
+            absent=absent,
             hidden_states=_unless_none(step.hidden_states for step in self.layers),
             attentions=_unless_none(step.attentions for step in self.layers),
             cache=cache,

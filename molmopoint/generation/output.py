@@ -26,6 +26,8 @@ class GroundedGenerateOutput(ModelOutput):
         patch_distributions: one (B, P + 1) float16 tensor per new token, the last column no-more-points; None where no row could
             select a patch.
         subpatch_distributions: one (B, K) float16 tensor per new token; None where no row selected a slot.
+        absent: with `single_point` (B,) float32, the probability that no-more-points would have been the first choice if it were allowed;
+            None without.
         hidden_states: with `output_hidden_states=True` one tuple per new token, of layers + 1 tensors (B, S, H) for the first and
             (B, 1, H) for each later one, as in `MolmoPointOutput`.
         attentions: with `output_attentions=True` one tuple per new token, of one tensor (B, heads, S or 1, keys) per layer.
@@ -37,6 +39,7 @@ class GroundedGenerateOutput(ModelOutput):
     selection_probabilities: Tensor = UNSET
     patch_distributions: tuple[Tensor | None, ...] = UNSET
     subpatch_distributions: tuple[Tensor | None, ...] = UNSET
+    absent: Tensor | None = None
     hidden_states: tuple[tuple[Tensor | None, ...], ...] | None = None
     attentions: tuple[tuple[Tensor, ...], ...] | None = None
     cache: Cache = UNSET

@@ -176,6 +176,8 @@ class DecodingRules:
         rows = torch.arange(len(ends), device=device)
         self.first_patch = self._first_patch(state.slots_of(rows, self.patch))  # (B,)
         self.is_first = True
+        self.absent: Tensor | None = None
+        """(B,) what no-more-points would have got as the first choice of a single point, which has to be a place; None unless asked."""
 
     def choose(
         self,
@@ -203,6 +205,8 @@ class DecodingRules:
         if text is not None and selection.patch is not None:
             peak = text.amax(-1).masked_fill(tokens >= 0, 0.0)  # before anything is masked
             scores, has_place = self._patch_scores(selection.patch)
+            if self.is_first and self.limits.single_point:
+                self.absent = self._no_more_odds(scores, selection.patch)
             tokens = self._text_stage(text, has_place, ids, processors, warpers is not None)
             patch = _pick(scores, warpers)
             is_here = (self.grammar == FREE) & (tokens == self.patch_token_id)
@@ -291,6 +295,16 @@ class DecodingRules:
         allowed = torch.cat([allowed, self.has_points.unsqueeze(1)], 1)  # (B, P + 1); no more points
         scores = (logits * self.scale).masked_fill(~allowed, torch.finfo(logits.dtype).min)
         return scores, allowed.any(1)
+
+    def _no_more_odds(self, scores: Tensor, logits: Tensor) -> Tensor:
+        """(B,) probability of no-more-points beside the places that may be chosen, at temperature 1.
+
+        Args:
+            scores: (B, P + 1) of the choice, masked.
+            logits: (B, P + 1) unmasked; the last column is no-more-points.
+        """
+        no_more = (logits * self.scale)[:, -1:]  # (B, 1)
+        return torch.cat([scores[:, :-1], no_more], 1).softmax(-1)[:, -1]
 
     def _slot_scores(self, logits: Tensor, state: GroundingState) -> Tensor:
         """Masked scores (B, K): valid slots of the chosen patch, above the last slot if that patch was chosen before."""

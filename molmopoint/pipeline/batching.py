@@ -7,18 +7,24 @@ are alive at any time, however many requests there are.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
-from typing import Literal, ParamSpec, TypeVar
+from itertools import islice, repeat, zip_longest
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar
 
+from molmopoint.backends.media import EncodedImage
 from molmopoint.errors import NumericalError, ProcessingError
+from molmopoint.processing.pictures import is_picture
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
+
+DEFAULT_BATCH_SIZE = 8
+"""Requests per run of the model."""
 
 OnError = Literal["raise", "yield"]
 
@@ -133,3 +139,49 @@ def _timed(watch: Watch, phase: str, work: Callable[Arguments, Result], *args: A
 
 def _nobody(phase: str, seconds: float) -> None:
     """Watches nothing."""
+
+
+def is_one_picture(images: Any) -> bool:
+    """Whether this is a picture by itself, or what a model has seen of one, and not several."""
+    if isinstance(images, str | Path | bytes | bytearray | memoryview | EncodedImage) or hasattr(images, "read"):
+        return True
+    return is_picture(images)
+
+
+def paired(images: Iterable[Any], prompts: str | Iterable[str], what: str = "images") -> Iterator[tuple[Any, str]]:
+    """Each request's picture or clip and its prompt, without reading ahead.
+
+    Args:
+        images: one per request.
+        prompts: one per request, or one for all.
+        what: the name of the first, for messages.
+
+    Raises:
+        ProcessingError: one picture where several belong, prompts that are neither text nor several texts; or, while it is read, more
+            of the one than of the other.
+    """
+    if is_one_picture(images) or not isinstance(images, Iterable):
+        raise ProcessingError(f"expected several {what}, got one ({type(images).__name__}); pass it in a list")
+    if isinstance(prompts, str):
+        return ((image, prompts) for image in images)
+    if not isinstance(prompts, Iterable):
+        raise ProcessingError(f"expected one prompt per request, or one text for all, got {type(prompts).__name__}")
+    if isinstance(images, Sized) and isinstance(prompts, Sized) and len(images) != len(prompts):
+        raise ProcessingError(f"expected one prompt for each of {len(images)} {what}, or one text for all, got {len(prompts)} prompts")
+    return _pairs(images, prompts, what)
+
+
+def _pairs(images: Iterable[Any], prompts: Iterable[str], what: str) -> Iterator[tuple[Any, str]]:
+    """Pairs in order; whichever ends first must not leave any of the other, but for a picture that is repeated for ever."""
+    if isinstance(images, repeat):
+        yield from zip(images, prompts, strict=False)
+        return
+    for count, (image, prompt) in enumerate(zip_longest(images, prompts, fillvalue=_NONE_LEFT)):
+        if image is _NONE_LEFT:
+            raise ProcessingError(f"expected one prompt for each of {count} {what}, or one text for all, got more prompts")
+        if prompt is _NONE_LEFT:
+            raise ProcessingError(f"expected one prompt per request, or one text for all, got {count} prompts and more {what}")
+        yield image, prompt
+
+
+_NONE_LEFT: Any = object()

@@ -82,6 +82,7 @@ def joined(plan: ClipPlan, answers: Sequence[PointingResult]) -> PointingResult:
         displayed=plan.displayed,
         notes=(*notes, seen),
         answers=tuple(answers),
+        left_out=sum(answer.left_out for answer in answers),
     )
 
 

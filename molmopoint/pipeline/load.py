@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from molmopoint.backends import backend_class_of, reading
 from molmopoint.checkpoints.locating import locate
 from molmopoint.checkpoints.placing import place, silent_if_embedded
+from molmopoint.errors import CheckpointError
 from molmopoint.pipeline.pointer import Pointer
 from molmopoint.registration import register
 
@@ -17,6 +21,7 @@ from molmopoint.registration import register
 def load(
     name_or_path: str | Path = "nano",
     *,
+    device: torch.device | str | int | None = None,
     dtype: torch.dtype | str | None = None,
     device_map: Any = None,
     revision: str | None = None,
@@ -28,17 +33,22 @@ def load(
 
     Args:
         name_or_path: a name of the zoo (see `molmopoint zoo`), an id on the hub such as "allenai/MolmoPoint-8B", or a folder.
+        device: one device, "cpu", "cuda" or "cuda:1". By default the GPU if there is one, else the CPU.
         dtype: of the weights, as in transformers ("auto": as stored). By default bfloat16 on a GPU and float32 on the CPU.
-        device_map: one device ("cuda:1"), or as in transformers ("auto", which needs accelerate). By default the GPU if
-            there is one, else the CPU.
+        device_map: in place of `device`, as in transformers: "auto" spreads the model over devices (and needs accelerate).
         revision: branch, tag or commit on the hub.
         attn_implementation: as in transformers; SDPA by default.
         max_pixels: width times height of a picture at most, as in `Pointer`.
         **kwargs: further arguments of `from_pretrained`, such as `quantization_config` or `local_files_only`.
 
     Raises:
-        CheckpointError: there is no such model, the folder is incomplete, or its files do not fit each other.
+        CheckpointError: there is no such model or device, the folder is incomplete, or its files do not fit each other.
+        TypeError: an argument that does not exist; the nearest one is named.
     """
+    _check_arguments(kwargs)
+    if device is not None and device_map is not None:
+        raise CheckpointError(f"expected device or device_map, got both ({device!r}, {device_map!r}); leave one of them out")
+    device_map = device_map if device is None else device
     dtype = dtype if dtype is not None else kwargs.pop("torch_dtype", None)  # its name until transformers 5
     register()  # so that transformers knows the model type while it picks the tokenizer
     source, revision = locate(name_or_path, revision)
@@ -57,3 +67,33 @@ def _advice(source: str) -> str:
     if Path(source).is_dir():
         return "; the folder needs the tokenizer and processor files beside the weights"
     return "; check the name and the connection, or pass a folder that holds the files"
+
+
+_QUANTIZING = ("load_in_4bit", "load_in_8bit", "bits", "gptq", "awq")
+"""Arguments of other libraries, and of older versions of transformers, that ask for weights of fewer bits."""
+
+_FURTHER = frozenset(
+    {
+        "cache_dir", "force_download", "local_files_only", "token", "subfolder", "proxies", "variant", "use_safetensors",
+        "weights_only", "trust_remote_code", "torch_dtype", "quantization_config", "max_memory", "offload_folder",
+        "offload_buffers", "experts_implementation", "low_cpu_mem_usage", "tp_plan", "tp_size", "device_mesh",
+        "distributed_config", "use_kernels", "generation_config", "key_mapping", "gguf_file", "ignore_mismatched_sizes",
+    }
+)  # fmt: skip
+"""Arguments that `from_pretrained` of transformers takes beside those that are named."""
+
+
+def _check_arguments(further: Mapping[str, Any]) -> None:
+    """Refuses what nobody would take.
+
+    Raises:
+        TypeError: an argument that does not exist; the nearest one, or what does the same, is named.
+    """
+    for name in further:
+        if name in _FURTHER:
+            continue
+        if name in _QUANTIZING:
+            raise TypeError(f"unexpected argument {name!r}; pass quantization_config=transformers.BitsAndBytesConfig({name}=...) instead")
+        near = difflib.get_close_matches(name, [*inspect.signature(load).parameters, *_FURTHER], n=1)
+        hint = f"did you mean {near[0]}?" if near else "see help(molmopoint.load) for the arguments"
+        raise TypeError(f"unexpected argument {name!r}; {hint}")

@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, overload
 
-from PIL import Image
+import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from molmopoint.backends import Backend, backend_of
@@ -19,8 +20,9 @@ from molmopoint.backends.media import EncodedImage
 from molmopoint.backends.options import COUNTING_TEMPLATE, DEFAULT_MAX_NEW_TOKENS, AnswerOptions, complete_prompt
 from molmopoint.backends.requests import Request
 from molmopoint.backends.result import PointingResult, count_of
-from molmopoint.errors import InputWarning, ProcessingError
-from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
+from molmopoint.checkpoints.placing import single_device
+from molmopoint.errors import CheckpointError, InputWarning, ProcessingError
+from molmopoint.pipeline.batching import DEFAULT_BATCH_SIZE, OnError, Watch, is_one_picture, paired, run_in_batches
 from molmopoint.pipeline.clip_answers import Progress, check_windows, moved, point_in_windows
 from molmopoint.pipeline.clip_plans import ClipPlanner
 from molmopoint.pipeline.streaming import AnswerStream, TextStream
@@ -74,30 +76,52 @@ class Pointer:
         name = self.model.config.name_or_path or type(self.model).__name__
         return f"Pointer({name!r}, device={str(self.model.device)!r}, dtype={str(self.model.dtype).removeprefix('torch.')!r})"
 
+    def to(self, device: torch.device | str | int) -> Self:
+        """Moves the model, and returns this pointer; encoded pictures stay where they are.
+
+        Args:
+            device: such as "cpu", "cuda" or "cuda:1".
+
+        Raises:
+            CheckpointError: no such device exists here, or the model is spread over several.
+        """
+        target = single_device(device)
+        if target is None or getattr(self.model, "hf_device_map", None) is not None:
+            raise CheckpointError(f"expected one device for a model on one device, got {device!r}; load it again with device_map=")
+        self.model.to(target)
+        return self
+
+    @overload
+    def point(self, image: Any, prompt: str, **options: Any) -> PointingResult: ...
+    @overload
+    def point(self, image: Any, prompt: Sequence[str], **options: Any) -> list[PointingResult]: ...
+
     def point(
         self,
         image: Any,
-        prompt: str,
+        prompt: str | Sequence[str],
         *,
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
         max_points: int | None = None,
         single: bool = False,
+        min_score: float | None = None,
         max_crops: int | None = None,
         template: str | None = None,
         history: Sequence[Turn] | None = None,
         allow_urls: bool = False,
         **sampling: Any,
-    ) -> PointingResult:
+    ) -> PointingResult | list[PointingResult]:
         """Points at what the prompt names.
 
         Args:
             image: a picture, a list of pictures, what `encode` returned, or None for text alone. A picture is a path, the bytes of a file,
                 a `data:` address, a PIL picture, an array or a tensor.
             prompt: a noun phrase ("the red circles"), which becomes "Point to the red circles", or a request or question,
-                which is sent as it is.
+                which is sent as it is. A list of prompts looks at the picture once, and gives a list of results.
             max_new_tokens: length limit of the answer; `truncated` tells whether it cut it.
             max_points: most points of the answer.
-            single: exactly one point, as screen benchmarks need it.
+            single: exactly one point, as screen benchmarks need it. The result's `absent` tells whether there should have been none.
+            min_score: points with a lower score are left out, and not counted; of a stream they are left out of its result.
             max_crops: most crops per picture; more see smaller things and take longer.
             template: where the prompt goes instead; `"{}"` sends it exactly as typed.
             history: earlier turns about the same pictures: results, or pairs of a prompt and its points or plain answer.
@@ -105,13 +129,17 @@ class Pointer:
             **sampling: arguments of `generate`, such as `temperature=0.7` or `top_p=0.9`; greedy without.
 
         Returns:
-            Points in pixels of the displayed pictures, the answer in words, and what went wrong, if anything.
+            Points in pixels of the displayed pictures, the answer in words, and what went wrong, if anything; a list of such results
+            for a list of prompts.
 
         Raises:
             ProcessingError: a picture or the prompt cannot be used.
             GroundingError: the history does not fit the pictures.
         """
-        options = AnswerOptions(max_new_tokens, max_points, single, max_crops, template, sampling, allow_urls)
+        options = AnswerOptions(max_new_tokens, max_points, single, max_crops, template, sampling, allow_urls, min_score)
+        if not isinstance(prompt, str) and isinstance(prompt, Sequence):
+            answers = self._point_batch(self._seen_once(image, options), prompt, options, history)
+            return [answer for answer in answers if isinstance(answer, PointingResult)]  # errors are raised
         request = self._builder.about_pictures(image, complete_prompt(prompt, template), options, history)
         return self._answer([request], options)[0]
 
@@ -132,7 +160,7 @@ class Pointer:
         images: Iterable[Any],
         prompts: str | Iterable[str],
         *,
-        batch_size: int = 8,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         on_error: OnError = "raise",
         watch: Watch | None = None,
         **options: Any,
@@ -140,7 +168,7 @@ class Pointer:
         """Answers many requests, in order, while the next pictures are being prepared.
 
         Args:
-            images: one picture, or list of pictures, per request; may be a generator.
+            images: one picture, or list of pictures, per request; may be a generator. One picture with several prompts is looked at once.
             prompts: one per request, or one for all.
             batch_size: requests per run of the model; a batch gives the answers of its rows.
             on_error: "raise" stops at the first broken picture; "yield" gives the error in its place and goes on.
@@ -155,15 +183,39 @@ class Pointer:
         """
         history = options.pop("history", None)
         settings = AnswerOptions.of(**options)
+        if is_one_picture(images):
+            if isinstance(prompts, str):
+                raise ProcessingError(f"expected several images, got one ({type(images).__name__}); use `point`, or pass [image]")
+            images = self._seen_once(images, settings)
+        return self._point_batch(images, prompts, settings, history, batch_size=batch_size, on_error=on_error, watch=watch)
+
+    def _seen_once(self, image: Any, options: AnswerOptions) -> Iterator[Any]:
+        """One picture again and again, for any number of prompts, which is looked at once; None for requests of text alone."""
+        if image is None or isinstance(image, EncodedImage):
+            return repeat(image)
+        return repeat(self.encode(image, max_crops=options.max_crops, allow_urls=options.allow_urls))
+
+    def _point_batch(
+        self,
+        images: Iterable[Any],
+        prompts: str | Iterable[str],
+        options: AnswerOptions,
+        history: Sequence[Turn] | None,
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        on_error: OnError = "raise",
+        watch: Watch | None = None,
+    ) -> Iterator[PointingResult | Exception]:
+        """Answers pairs of pictures and prompts, in order."""
 
         def prepare(pair: tuple[Any, str]) -> Request:
             image, prompt = pair
-            return self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings, history)
+            return self._builder.about_pictures(image, complete_prompt(prompt, options.template), options, history)
 
         return run_in_batches(
-            _pairs(images, prompts),
+            paired(images, prompts),
             prepare,
-            lambda requests: self._answer(requests, settings),
+            lambda requests: self._answer(requests, options),
             batch_size=batch_size,
             on_error=on_error,
             watch=watch,
@@ -361,7 +413,7 @@ class Pointer:
             ProcessingError: as in `track`; or there are more or fewer prompts than clips.
         """
         settings = TrackOptions.of(**options)
-        return self._tracker.run(_pairs(videos, prompts), settings, batch_size=batch_size, on_error=on_error, watch=watch)
+        return self._tracker.run(paired(videos, prompts, "clips"), settings, batch_size=batch_size, on_error=on_error, watch=watch)
 
     def encode(self, image: Any, *, max_crops: int | None = None, allow_urls: bool = False) -> EncodedImage:
         """Looks at a picture, or a list of pictures, once, for any number of prompts.
@@ -390,28 +442,3 @@ class Pointer:
     def _answer(self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any) -> list[PointingResult]:
         """Runs the model on one batch."""
         return self._backend.answer(requests, options, **generate_arguments)
-
-
-def _pairs(images: Iterable[Any], prompts: str | Iterable[str]) -> Iterator[tuple[Any, str]]:
-    """Each request's image and prompt.
-
-    Raises:
-        ProcessingError: one image where several belong, or prompts that are neither text nor several texts.
-    """
-    if isinstance(images, (str, Path, Image.Image, EncodedImage)) or not isinstance(images, Iterable):
-        raise ProcessingError(f"expected several images, got one ({type(images).__name__}); use `point`, or pass [image]")
-    if isinstance(prompts, str):
-        return ((image, prompts) for image in images)
-    if not isinstance(prompts, Iterable):
-        raise ProcessingError(f"expected one prompt per image, or one text for all, got {type(prompts).__name__}")
-    return _zipped(images, prompts)
-
-
-def _zipped(images: Iterable[Any], prompts: Iterable[str]) -> Iterator[tuple[Any, str]]:
-    """Pairs in order; checks that neither runs out first, without reading ahead."""
-    try:
-        yield from zip(images, prompts, strict=True)
-    except ValueError as error:
-        if "zip()" not in str(error):
-            raise
-        raise ProcessingError(f"expected one prompt per image, or one text for all: {error}") from error

@@ -82,6 +82,17 @@ def test_devices_that_are_not_there(toy_folder, device):
         molmopoint.load(toy_folder, device_map=device)
 
 
+def test_arguments_that_do_not_exist(toy_folder):
+    for argument, hint in (("dtpye", "did you mean dtype"), ("load_in_4bit", "quantization_config"), ("xyzzy", "help")):
+        with pytest.raises(TypeError, match=hint):
+            molmopoint.load(toy_folder, **{argument: True})
+    with pytest.raises(CheckpointError, match="device or device_map"):
+        molmopoint.load(toy_folder, device="cpu", device_map="cpu")
+    with pytest.raises(CheckpointError, match="did you mean bfloat16"):
+        molmopoint.load(toy_folder, dtype="bfloat61")
+    assert molmopoint.load(toy_folder, device="cpu", dtype="bf16").model.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize(("name", "text"), [("config.json", "{}"), ("config.json", '{"model_type": "llama"}'), ("tokenizer.json", "{}")])
 def test_files_of_something_else(toy_folder, tmp_path, name, text):
     for file in toy_folder.iterdir():

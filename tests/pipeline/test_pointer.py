@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from toy_processor import frames, noise, picture
 
 from molmopoint.backends.history import as_turns, conversation
 from molmopoint.backends.options import AnswerOptions
-from molmopoint.errors import GroundingError, ProcessingError
+from molmopoint.errors import CheckpointError, GroundingError, ProcessingError
 from molmopoint.pipeline import Pointer
 from molmopoint.points import Point
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LIST_OPENING, NO_MORE_POINTS, NO_SELECTION
@@ -213,6 +216,8 @@ def test_broken_pictures_in_a_batch(pointer, tmp_path):
         ({"max_points": 1.5}, "max_points"),
         ({"max_crops": -1}, "max_crops"),
         ({"template": "nothing"}, "template"),
+        ({"min_score": 1.5}, "min_score"),
+        ({"min_score": True}, "min_score"),
     ],
 )
 def test_options_are_checked(pointer, options, message):
@@ -228,13 +233,53 @@ def test_unknown_options_name_the_nearest(pointer):
 
 
 def test_prompts_and_images_must_pair_up(pointer):
-    for images, prompts in ((PICTURES[:2], ["a"]), (PICTURES[:1], ["a", "b"])):
-        with pytest.raises(ProcessingError, match="one prompt per image"):
-            list(pointer.point_batch(images, prompts, max_new_tokens=4))
+    for images, prompts in ((PICTURES[:3], ["a", "b"]), (PICTURES[:1], ["a", "b"])):
+        counted = f"each of {len(images)} images, .* got 2 prompts"
+        with pytest.raises(ProcessingError, match=counted):
+            pointer.point_batch(images, prompts, max_new_tokens=4)
+    with pytest.raises(ProcessingError, match="got 1 prompts and more images"):
+        list(pointer.point_batch(iter(PICTURES[:2]), iter(["a"]), max_new_tokens=4))
+    with pytest.raises(ProcessingError, match="each of 1 images, .* more prompts"):
+        list(pointer.point_batch(iter(PICTURES[:1]), iter(["a", "b"]), max_new_tokens=4))
     with pytest.raises(ProcessingError, match="several images"):
         list(pointer.point_batch("a.png", "the cats"))
     with pytest.raises(ProcessingError, match="fewer than"):
         pointer.point(PICTURES[0], "cat " * 2000)
+
+
+def test_one_picture_and_several_prompts_see_it_once(pointer, monkeypatch):
+    prompts = ["the cats", "the dogs", "How many cats are there?"]
+    apart = [pointer.point(PICTURES[0], prompt, max_new_tokens=12) for prompt in prompts]
+    seen = []
+    encode = pointer._backend.encode
+    monkeypatch.setattr(pointer._backend, "encode", lambda media: (seen.append(media), encode(media))[1])
+    paper = io.BytesIO()
+    PICTURES[0].save(paper, format="PNG")
+    forms = (PICTURES[0], paper.getvalue(), io.BytesIO(paper.getvalue()), np.asarray(PICTURES[0]), pointer.encode(PICTURES[0]))
+    for number, image in enumerate(forms):
+        seen.clear()
+        ask_all = pointer.point if number % 2 else pointer.point_batch
+        together = list(ask_all(image, prompts, max_new_tokens=12))
+        assert [result.raw_text for result in together] == [result.raw_text for result in apart]
+        assert len(seen) == (0 if number == len(forms) - 1 else 1)
+    assert pointer.point(PICTURES[0], []) == []
+    assert len(pointer.point(None, ["Hello.", "What is this?"], max_new_tokens=4)) == 2
+    with pytest.raises(ProcessingError, match="prompt as text"):
+        pointer.point(PICTURES[0], ["the cats", 3])
+
+
+def test_min_score_leaves_points_out(pointer):
+    whole = pointer.point(PICTURES[0], "the cats", single=True, max_new_tokens=12)
+    assert 0 <= whole.absent <= 1 and len(whole.points) == 1
+    above = pointer.point(PICTURES[0], "the cats", single=True, max_new_tokens=12, min_score=1.0)
+    assert len(above.points) == 0 and above.left_out == 1 and above.absent == whole.absent
+    assert math.isnan(pointer.point(PICTURES[0], "the cats", max_new_tokens=12).absent)
+
+
+def test_moving(pointer):
+    assert pointer.to("cpu") is pointer
+    with pytest.raises(CheckpointError, match="toaster"):
+        pointer.to("toaster")
 
 
 def test_sampling_is_seeded_by_torch(pointer):

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from molmopoint.cli import app
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.cli.files import plan_outputs, write_picture
+from molmopoint.cli.files import plan_outputs
+from molmopoint.drawing import write_picture
 from molmopoint.errors import ProcessingError
 from molmopoint.points import Points
 from molmopoint.version import __version__

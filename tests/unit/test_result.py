@@ -4,48 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_results import result_of
 from PIL import Image
 
-from molmopoint.backends.media import DisplayedMedia
-from molmopoint.backends.result import PointDistributions
+from molmopoint.backends.result import count_of
 from molmopoint.errors import GroundingError, ProcessingError
-from molmopoint.geometry import PointingMetadata, triples_to_points
+from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline import PointingResult
 from molmopoint.points import Points
-
-
-def metadata_of(sizes, timestamps=None):
-    """Canvases of 2 by 4 ViT patches, pooled 2 by 2, each after a global crop of one image token of its own."""
-    pooling, indexable, maps = [], [], []
-    for i in range(len(sizes) if timestamps is None else len(timestamps)):
-        first = 12 * i
-        canvas = np.arange(first + 4, first + 12).reshape(2, 4)
-        pooling += [[first, first + 1, first + 2, first + 3], canvas[:, :2].ravel(), canvas[:, 2:].ravel()]
-        indexable += [False, True, True]
-        maps.append(canvas)
-    return PointingMetadata(np.array(pooling), np.array(indexable), maps, sizes, timestamps)
-
-
-def result_of(triples, sizes=((40, 20),), timestamps=None, patch=None, subpatch=None, as_list=False) -> Any:
-    metadata = metadata_of(list(sizes), timestamps)
-    triples = np.array(triples, dtype=int).reshape(-1, 3)
-    group, xy = triples_to_points(triples, metadata)
-    points = Points(np.arange(1, len(triples) + 1), group, xy[:, 0], xy[:, 1], triples=triples, image_sizes=sizes)
-    if patch is None:
-        patch, subpatch = np.eye(metadata.num_patches)[triples[:, 0]], np.eye(4)[triples[:, 1]]
-    distributions = PointDistributions(np.asarray(patch, np.float16), np.asarray(subpatch, np.float16))
-    if timestamps is None:
-        displayed = DisplayedMedia(tuple(Image.new("RGB", size, "teal") for size in sizes), as_list=as_list)
-    else:
-        frames = np.zeros((len(timestamps), sizes[0][1], sizes[0][0], 3), np.uint8)
-        displayed = DisplayedMedia(clip=frames, timestamps=metadata.timestamps)
-    return PointingResult(points, "cups", "raw", "Point to cups", False, 0, tuple(sizes), metadata, displayed, distributions)
 
 
 def test_it_cannot_be_changed_and_reads_well():
@@ -99,6 +70,35 @@ def test_heatmap_splits_the_chosen_patch_by_slots_and_others_evenly():
     quarters = heat.reshape(2, 10, 4, 10).sum(axis=(1, 3))
     np.testing.assert_allclose(quarters, [[0.375, 0.125, 0.0625, 0.0625], [0, 0, 0.0625, 0.0625]], atol=1e-3)
     assert heat.sum() == pytest.approx(0.75, abs=1e-3)  # the rest went to no-more-points
+
+
+def test_min_score_leaves_points_out_with_their_choices():
+    result = dataclasses.replace(result_of([[1, 0, 4], [2, 3, 4]]), absent=0.25)
+    scored = dataclasses.replace(result, points=result.points.with_scores(np.array([0.9, 0.2])))
+    few = scored.at_least(0.5)
+    assert [point.object_id for point in few] == [1] and few.left_out == 1 and few.heatmap(0).argmax() == scored.heatmap(0).argmax()
+    assert scored.at_least(None) is scored and scored.at_least(0.1) is scored
+    none = scored.at_least(1.0)
+    assert count_of(dataclasses.replace(none, text="7")) == 0, "a number in words says nothing about points that were left out"
+    document = none.to_dict()
+    assert document["absent"] == 0.25 and document["left_out"] == 2 and result_of([]).to_dict()["absent"] is None
+
+
+def test_numbers_are_written_short():
+    result = result_of([[1, 0, 4]])
+    points = dataclasses.replace(result.points, x=np.array([10 / 3]), score=np.array([2 / 3]))
+    (row,) = dataclasses.replace(result, points=points).to_dict()["points"]["points"]
+    assert row["x"] == 3.33 and row["score"] == 0.6667 and points.to_dict()["points"][0]["x"] == 10 / 3
+    (point,) = result
+    assert point.xy == (point.x, point.y)
+
+
+def test_large_pictures_have_coarse_heatmaps_where_they_are_drawn():
+    result = result_of([[1, 0, 4]], sizes=[(4000, 2000)])
+    assert result._heat(0, 768).shape == (384, 768)
+    small, drawn = np.asarray(result.displayed.pictures[0]).astype(int), np.asarray(result.draw(heatmap=True)).astype(int)
+    places = np.abs(small - drawn).max(axis=-1) > 20
+    assert places[:1000, :1000].mean() > 0.9 and not places[1100:].any(), "the upper left of 2 by 4 cells"
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))

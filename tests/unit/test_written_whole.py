@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molmopoint.cli.files import write_picture
 from molmopoint.data.records import parse_record, write_records
+from molmopoint.drawing import write_picture
 from molmopoint.files import filled_whole, is_partial, remove_leftovers, write_text_whole, written_whole
 from molmopoint.files.whole import _partial_name
 from molmopoint.metrics.run_lengths import MaskIndex
