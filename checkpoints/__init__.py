@@ -6,17 +6,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from molmopoint.checkpoints.registry import Score, ZooEntry, find, list_models, names, resolve
-from molmopoint.key_map import from_released, to_released
 
 if TYPE_CHECKING:
     from molmopoint.checkpoints.assembly import assemble
+    from molmopoint.key_map import from_released, to_released
 
 __all__ = ["Score", "ZooEntry", "assemble", "find", "from_released", "list_models", "names", "resolve", "to_released"]
 
 
+_HOMES = {
+    "assemble": "molmopoint.checkpoints.assembly",
+    "from_released": "molmopoint.key_map",
+    "to_released": "molmopoint.key_map",
+}
+"""Names that are imported when they are first used: they bring torch, timm or the whole network, and the zoo needs none of them."""
+
+
 def __getattr__(name: str) -> Any:
-    """Imports `assemble` when it is first used: it brings timm and the whole network, and the zoo needs neither."""
-    if name != "assemble":
+    """Imports one of `_HOMES`."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names: {', '.join(__all__)}")
-    value = globals()[name] = importlib.import_module("molmopoint.checkpoints.assembly").assemble
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
     return value

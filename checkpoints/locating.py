@@ -6,12 +6,9 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig
-
 from molmopoint.checkpoints import registry
 from molmopoint.errors import CheckpointError
 from molmopoint.files import is_file, is_folder
-from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.remote_code import check_kernels
 
 
@@ -54,6 +51,10 @@ def model_type_at(source: str, **where: Any) -> str:
     Raises:
         CheckpointError: there is no such model, or its config asks for code of another repository.
     """
+    from transformers import PretrainedConfig  # here, so that a wrong name is told before it is loaded
+
+    from molmopoint.load_checks import FILE_ERRORS
+
     try:
         fields, _ = PretrainedConfig.get_config_dict(source, **where)
     except FILE_ERRORS as error:

@@ -13,12 +13,13 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from molmopoint import sheets
+from molmopoint.backends.media import DisplayedMedia
 from molmopoint.drawing import picture_endings, write_picture
 from molmopoint.errors import ProcessingError
 from molmopoint.files import write_text_whole
@@ -28,9 +29,6 @@ from molmopoint.sheets import PAPER, Caption
 from molmopoint.tracks import Tracks
 from molmopoint.tracks.coco import write_coco
 from molmopoint.video import open_video
-
-if TYPE_CHECKING:
-    from molmopoint.backends.result import PointingResult
 
 CSV_COLUMNS = ("object_id", "group", "x", "y", "score", "label")
 
@@ -46,7 +44,39 @@ _KEYPOINT_WIDTH = 0.5
 """Size at which Label Studio shows a point, in percent of the width."""
 
 
-def to_csv(result: PointingResult) -> str:
+class Exported(Protocol):
+    """What an export reads of a result; `PointingResult` says what it means."""
+
+    @property
+    def points(self) -> Points:
+        """Where."""
+        ...
+
+    @property
+    def prompt(self) -> str:
+        """The request as it was sent."""
+        ...
+
+    @property
+    def image_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of every displayed picture; one entry for a clip."""
+        ...
+
+    @property
+    def displayed(self) -> DisplayedMedia:
+        """The pictures or the clip."""
+        ...
+
+    def draw(self, path: str | Path | None = None, **drawing: Any) -> Image.Image | list[Image.Image]:
+        """The pictures with a marker per point."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pixels."""
+        ...
+
+
+def to_csv(result: Exported) -> str:
     """A table with a header and a line per point; places have two decimals, what is unknown is empty."""
     paper = io.StringIO()
     table = csv.writer(paper, lineterminator="\n")
@@ -58,7 +88,7 @@ def to_csv(result: PointingResult) -> str:
     return paper.getvalue()
 
 
-def to_pandas(result: PointingResult) -> Any:
+def to_pandas(result: Exported) -> Any:
     """A `pandas.DataFrame` with a row per point and the columns of `CSV_COLUMNS`, unrounded."""
     pandas = _package("pandas")
     points = result.points
@@ -67,7 +97,7 @@ def to_pandas(result: PointingResult) -> Any:
     return pandas.DataFrame({**columns, "label": pandas.Series(list(labels), dtype=object)})
 
 
-def to_supervision(result: PointingResult) -> Any:
+def to_supervision(result: Exported) -> Any:
     """`supervision.KeyPoints` of every picture; each point is an object with a single keypoint.
 
     `class_id` is 0; `data` has "object_id", "score", "label" and "group".
@@ -95,7 +125,7 @@ def _confidence_name(supervision: Any) -> str:
     return "keypoint_confidence" if "keypoint_confidence" in fields else "confidence"
 
 
-def to_fiftyone(result: PointingResult, label: str | None = None, frame_rate: float | None = None) -> Any:
+def to_fiftyone(result: Exported, label: str | None = None, frame_rate: float | None = None) -> Any:
     """`fiftyone.Keypoints` of a picture, a list of them for a list of pictures, and for a clip a table by frame number, from 1.
 
     Args:
@@ -111,7 +141,7 @@ def to_fiftyone(result: PointingResult, label: str | None = None, frame_rate: fl
     return every if result.displayed.many else every[0]
 
 
-def _keypoints(fiftyone: Any, result: PointingResult, points: Points, label: str | None) -> Any:
+def _keypoints(fiftyone: Any, result: Exported, points: Points, label: str | None) -> Any:
     marks = []
     for point, place in zip(points, points.xy_normalized.tolist(), strict=True):
         confidence = None if math.isnan(point.score) else [point.score]
@@ -120,7 +150,7 @@ def _keypoints(fiftyone: Any, result: PointingResult, points: Points, label: str
     return fiftyone.Keypoints(keypoints=marks)
 
 
-def _frame_numbers(result: PointingResult, frame_rate: float | None) -> dict[float, int]:
+def _frame_numbers(result: Exported, frame_rate: float | None) -> dict[float, int]:
     """Number of the frame, from 1, at each time of a point: of the video, or of the frames that were given."""
     displayed = result.displayed
     times = np.unique(result.points.group)
@@ -134,7 +164,7 @@ def _frame_numbers(result: PointingResult, frame_rate: float | None) -> dict[flo
 
 
 def to_label_studio(
-    result: PointingResult,
+    result: Exported,
     images: str | Sequence[str],
     *,
     label: str | None = None,
@@ -187,7 +217,7 @@ def to_label_studio(
     return tasks
 
 
-def to_coco(result: PointingResult, images: str | Sequence[str] = (), *, label: str | None = None) -> dict[str, Any]:
+def to_coco(result: Exported, images: str | Sequence[str] = (), *, label: str | None = None) -> dict[str, Any]:
     """A COCO document in which every point is an object with a single keypoint; of a clip as `Tracks` write it, with times.
 
     Args:
@@ -229,7 +259,7 @@ def to_coco(result: PointingResult, images: str | Sequence[str] = (), *, label: 
     return {"images": pictures, "annotations": annotations, "categories": named_categories}
 
 
-def save(result: PointingResult, path: str | Path, **drawing: Any) -> list[Path]:
+def save(result: Exported, path: str | Path, **drawing: Any) -> list[Path]:
     """Writes a result in the form that the ending says: .json, .csv, or a drawn picture.
 
     Several pictures are numbered: points-1.png, points-2.png.
@@ -288,7 +318,7 @@ def write_pictures(drawn: Image.Image | Sequence[Image.Image], path: Path) -> li
     return written
 
 
-def page_of(result: PointingResult, **drawing: Any) -> Image.Image:
+def page_of(result: Exported, **drawing: Any) -> Image.Image:
     """The drawn picture at a size for screens; several pictures, or frames of a clip, side by side."""
     drawn = result.draw(**drawing)
     if isinstance(drawn, Image.Image):
@@ -313,7 +343,7 @@ def page_of(result: PointingResult, **drawing: Any) -> Image.Image:
     return sheets.draw_sheet(even, captions, result.prompt, columns=_COLUMNS)
 
 
-def by_picture(result: PointingResult) -> Iterator[tuple[int | float, Points]]:
+def by_picture(result: Exported) -> Iterator[tuple[int | float, Points]]:
     """Group and points of every picture, or of the frames of a clip that have points.
 
     Raises:
@@ -327,12 +357,12 @@ def by_picture(result: PointingResult) -> Iterator[tuple[int | float, Points]]:
         yield group, points[points.group == group]
 
 
-def _label_of(result: PointingResult, point: Point, label: str | None) -> str:
+def _label_of(result: Exported, point: Point, label: str | None) -> str:
     """What a point shows, in words."""
     return point.label or label or result.prompt
 
 
-def _names(result: PointingResult, images: str | Sequence[str], tool: str) -> list[str]:
+def _names(result: Exported, images: str | Sequence[str], tool: str) -> list[str]:
     """One name per picture.
 
     Raises:

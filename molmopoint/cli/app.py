@@ -11,7 +11,10 @@ import typer
 from molmopoint.cli import console, evaluation, serve
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
+from molmopoint.cli.inputs import check_at_once, files_and_prompt, leave
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
+from molmopoint.errors import MolmoPointError
+from molmopoint.files import is_file
 from molmopoint.version import __version__
 
 EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
@@ -45,12 +48,12 @@ def options(
 
 @app.command(epilog=EPILOG, no_args_is_help=True)
 def point(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="One or more picture files.", show_default=False)],
-    prompt: Annotated[
-        str,
+    words: Annotated[
+        list[str],
         typer.Argument(
-            metavar="PROMPT",
-            help="What to point at: a noun phrase ('the red circles'), a request ('Find the exit.') or a question ('How many cups?').",
+            metavar="IMAGE... PROMPT",
+            help="Picture files, folders or patterns, or one video; then what to point at: a noun phrase ('the red circles'), a request "
+            "('Find the exit.') or a question ('How many cups?').",
             show_default=False,
         ),
     ],
@@ -81,8 +84,20 @@ def point(
         ),
     ] = None,
     json_output: JsonOutput = False,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            help="Append every answer to this file, a line of JSON each; the same command goes on where it was stopped.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ] = None,
     together: Annotated[bool, typer.Option("--together", help="Ask about all pictures in one request.", rich_help_panel="Request")] = False,
     single: Annotated[bool, typer.Option("--single", help="Exactly one point, as for clicking.", rich_help_panel="Request")] = False,
+    min_score: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Leave out points with a lower score.", rich_help_panel="Request", show_default=False),
+    ] = None,
     max_points: Annotated[
         int | None, typer.Option(min=1, help="Most points of an answer.", rich_help_panel="Request", show_default=False)
     ] = None,
@@ -117,19 +132,33 @@ def point(
 
       molmopoint point street.jpg "the bicycles" --out points.png
 
-      molmopoint point *.jpg "How many people are there?" --json > answers.json
+      molmopoint point pictures/ "How many people are there?" --jsonl answers.jsonl
 
       molmopoint point before.png after.png "what has changed" --together --out changes/
 
       molmopoint point street.mp4 "the red car" --windows --out frames/
     """
+    try:
+        files, prompt = files_and_prompt(words)
+    except MolmoPointError as error:
+        raise leave(error) from error
+    request = {
+        "single": single,
+        "min_score": min_score,
+        "max_points": max_points,
+        "max_crops": max_crops,
+        "max_new_tokens": max_new_tokens,
+        "template": template,
+    }
     from molmopoint.cli.point import PointCommand, check_videos
 
-    if check_videos(images, {"--windows": windows, "--start": start, "--end": end}):
+    if check_videos(files, {"--windows": windows, "--start": start, "--end": end}):
+        if template is None:
+            check_at_once(files, model)
         from molmopoint.cli.point_clip import PointClipCommand
 
         clip = PointClipCommand(
-            video=images[0],
+            video=files[0],
             prompt=prompt,
             model=model,
             device=device,
@@ -137,17 +166,11 @@ def point(
             out=out,
             json_output=json_output,
             part={"windows": windows, "start": start or 0.0, "end": end},
-            request={
-                "single": single,
-                "max_points": max_points,
-                "max_crops": max_crops,
-                "max_new_tokens": max_new_tokens,
-                "template": template,
-            },
+            request=request,
         )
         raise typer.Exit(clip.run())
     command = PointCommand(
-        images=images,
+        images=files,
         prompt=prompt,
         model=model,
         device=device,
@@ -155,16 +178,11 @@ def point(
         out=out,
         heatmap=heatmap,
         json_output=json_output,
+        jsonl=jsonl,
         together=together,
         batch_size=batch_size,
         segmenter=masks,
-        request={
-            "single": single,
-            "max_points": max_points,
-            "max_crops": max_crops,
-            "max_new_tokens": max_new_tokens,
-            "template": template,
-        },
+        request=request,
     )
     raise typer.Exit(command.run())
 
@@ -202,10 +220,13 @@ def ask(
 
       molmopoint ask "What is a grounding token?" --model molmo2-4b
     """
+    files = [Path(name) for name in words[:-1]]
+    if words[-1].strip() and files and not is_file(Path(words[-1])):
+        check_at_once(files, model)
     from molmopoint.cli.ask import AskCommand
 
     command = AskCommand(
-        files=[Path(name) for name in words[:-1]],
+        files=files,
         question=words[-1],
         model=model,
         device=device,
@@ -274,6 +295,8 @@ def track(
 
       molmopoint track match.mp4 "the players in white" --fps 2 --interpolate 25 --max-gap 1 --mot players.txt
     """
+    if prompt.strip() and template is None:
+        check_at_once([video], model)
     from molmopoint.cli.track import TrackCommand
 
     files = {form: path for form, path in (("csv", csv), ("mot", mot), ("coco", coco)) if path is not None}

@@ -18,6 +18,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.text import Text
 from typer.core import TyperGroup
@@ -76,6 +77,15 @@ def notes() -> Console:
 def findings() -> Console:
     """For results; without colours where stdout is no terminal, and never wrapped there."""
     return SafeConsole(highlight=False, soft_wrap=True, emoji=False)
+
+
+def progress_bar(title: str, *, shown: bool = True) -> Progress:
+    """A bar on stderr with what is done and the time left, which disappears at its end; nothing where stderr is no terminal."""
+    paper = notes()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=paper, transient=True, disable=not (shown and paper.is_terminal))
+    bar.add_task(escape(title), total=None)
+    return bar
 
 
 def say(message: object) -> None:

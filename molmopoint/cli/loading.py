@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.markup import escape
 
 from molmopoint.cli import console
 from molmopoint.errors import MolmoPointError
-from molmopoint.pipeline import Pointer, load
+
+if TYPE_CHECKING:
+    from molmopoint.pipeline import Pointer
 
 LOADING_FAULTS = (MolmoPointError, OSError, ImportError, RuntimeError, ValueError)
 """What loading may raise where a name, a file or a device is not what it should be."""
 
 
 def load_pointer(model: str, dtype: str | None, device: str | None) -> Pointer:
-    """The model, with a note on stderr while it loads.
+    """The model, with a note on stderr while it loads, and the libraries of models before it.
 
     Args:
         model: zoo name, hub id or folder.
         dtype: precision, None for the default.
         device: None for the default.
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     with console.notes().status(f"Loading {escape(model)} ..."):
+        from transformers.utils import logging
+
+        from molmopoint.pipeline import load
+
+        logging.disable_progress_bar()
         return load(model, dtype=dtype, device_map=device)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from molmopoint.backends.clips import is_clip
-from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.cli import console
+from molmopoint.cli.answer_log import AnswerLog
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import check_not_overwriting, plan_outputs
+from molmopoint.cli.inputs import check_at_once
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.drawing import write_picture
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.files import is_file
-from molmopoint.pipeline import Pointer, PointingResult
-from molmopoint.segmentation import Masks, Segmenter, load_segmenter
 
-_PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+if TYPE_CHECKING:
+    from molmopoint.pipeline import Pointer, PointingResult
+    from molmopoint.segmentation import Masks, Segmenter
 
 
 @dataclass
@@ -55,7 +55,10 @@ class Outcome:
 
 @dataclass
 class PointCommand:
-    """One call of the command; `run` does everything and returns the exit code."""
+    """One call of the command; `run` does everything and returns the exit code.
+
+    Every answer is written when it is there, and then forgotten, but for what `--json` puts into its document.
+    """
 
     images: Sequence[Path]
     prompt: str
@@ -65,6 +68,7 @@ class PointCommand:
     out: Path | None = None
     heatmap: bool = False
     json_output: bool = False
+    jsonl: Path | None = None
     together: bool = False
     batch_size: int = 8
     segmenter: str | None = None
@@ -73,10 +77,14 @@ class PointCommand:
     def run(self) -> int:
         """Answers all pictures, writes what was asked for, and returns the exit code."""
         try:
-            outputs = self._check_usage()
+            outputs = self._check_files()
+            missing = [] if self.request.get("template") else check_at_once(self.images, self.model)
+            self._check_request()
         except MolmoPointError as error:
             console.complain(error)
             return USAGE
+        if missing and self.together:
+            return SOME_FAILED
         try:
             with console.quiet_stdout():
                 pointer = load_pointer(self.model, self.dtype, self.device)
@@ -88,31 +96,78 @@ class PointCommand:
         except KeyboardInterrupt:
             console.complain(f"interrupted while the model {self.model!r} was loaded")
             return INTERRUPTED
-        outcomes: list[Outcome] = []
         try:
-            with console.quiet_stdout():
-                for outcome in self._answers(pointer):
+            with contextlib.ExitStack() as stack:
+                log = None
+                if self.jsonl is not None:
+                    log = stack.enter_context(AnswerLog(self.jsonl, {"model": self.model, "asked": self.prompt}))
+                return self._answer_all(pointer, segmenter, outputs, log, set(missing))
+        except ProcessingError as error:  # of the file of answers
+            console.complain(error)
+            return USAGE
+        except OSError as error:
+            console.complain(f"the answers could not be written: {error}")
+            return SOME_FAILED
+
+    def _answer_all(
+        self, pointer: Pointer, segmenter: Segmenter | None, outputs: Mapping[Path, Path], log: AnswerLog | None, named: set[Path]
+    ) -> int:
+        """Answers one request after the other, and returns the exit code.
+
+        Args:
+            pointer: answers.
+            segmenter: draws masks, if they were asked for.
+            outputs: where each picture is drawn.
+            log: takes the answers, and has those of earlier runs.
+            named: files that were told to be missing.
+        """
+        requests = self._requests()
+        if log is not None:
+            open_requests = [files for files in requests if not log.has(files)]
+            if len(open_requests) < len(requests):
+                console.say(f"{len(requests) - len(open_requests)} of {len(requests)} were answered before")
+            requests = open_requests
+        documents: list[dict[str, Any]] = []
+        done = failed = 0
+        code = OK
+        try:
+            for outcome in self._answers(pointer, requests):
+                with console.quiet_stdout():
                     self._segment(outcome, segmenter)
                     self._draw(outcome, outputs)
-                    outcomes.append(outcome)
-                    if outcome.error is not None:
+                done += 1
+                if outcome.error is not None:
+                    failed += 1
+                    if not named.issuperset(outcome.images):
                         console.complain(f"{', '.join(map(str, outcome.images))}: {outcome.error}")
+                self._tell(outcome, documents, log)
         except KeyboardInterrupt:
-            console.complain(f"interrupted after {len(outcomes)} of {len(self._requests())} requests")
-            return INTERRUPTED
-        self._report(pointer, outcomes)
-        failed = sum(outcome.error is not None for outcome in outcomes)
-        if failed and len(outcomes) > 1:
-            console.complain(f"{failed} of {len(outcomes)} pictures failed")
-        return SOME_FAILED if failed else OK
+            console.complain(f"interrupted after {done} of {len(requests)} requests")
+            code = INTERRUPTED
+        if self.json_output:
+            console.print_json({"model": self.model, "prompt": self.prompt, "results": documents})
+        if failed and len(requests) > 1:
+            console.complain(f"{failed} of {len(requests)} pictures failed")
+        if code == OK and failed:
+            code = SOME_FAILED
+        return code
 
-    def _check_usage(self) -> dict[Path, Path]:
-        """Output file of each picture; raises ProcessingError where options do not fit each other."""
-        if self.prompt.lower().endswith(_PICTURE_ENDINGS) and is_file(Path(self.prompt)):
-            raise ProcessingError(f"expected the prompt after the pictures, got the picture {self.prompt!r}; say what to point at")
-        complete_prompt(self.prompt, self.request.get("template"))
-        AnswerOptions.of(**self.request)
-        if self.segmenter is not None and (self.heatmap or not (self.out or self.json_output)):
+    def _tell(self, outcome: Outcome, documents: list[dict[str, Any]], log: AnswerLog | None) -> None:
+        """Writes one answer where it was asked for; failures are not answers, and are tried again by the same command."""
+        if self.json_output:
+            documents.append(outcome.to_dict())
+        elif log is None:
+            paper = console.findings()
+            for line in _lines(outcome):
+                paper.print(line)
+        if log is not None and outcome.error is None:
+            log.append(outcome.to_dict())
+
+    def _check_files(self) -> dict[Path, Path]:
+        """Output file of each picture; raises ProcessingError where options do not fit each other. Loads no model's library."""
+        if self.json_output and self.jsonl is not None:
+            raise ProcessingError("expected --json or --jsonl, got both; choose one of them")
+        if self.segmenter is not None and (self.heatmap or not (self.out or self.json_output or self.jsonl)):
             raise ProcessingError("expected --out or --json together with --masks, and no --heatmap; say where the masks go")
         if self.out is None:
             if self.heatmap:
@@ -123,9 +178,18 @@ class PointCommand:
         check_not_overwriting(outputs, pictures)
         return dict(zip(pictures, outputs, strict=True))
 
+    def _check_request(self) -> None:
+        """Raises a MolmoPointError where the prompt or an option of the answer cannot be."""
+        from molmopoint.backends.options import AnswerOptions, complete_prompt
+
+        complete_prompt(self.prompt, self.request.get("template"))
+        AnswerOptions.of(**self.request)
+
     def _load_segmenter(self, pointer: Pointer) -> Segmenter | None:
         if self.segmenter is None:
             return None
+        from molmopoint.segmentation import load_segmenter
+
         with console.notes().status(f"Loading {escape(self.segmenter)} ..."):
             return load_segmenter(self.segmenter, device=pointer.model.device)
 
@@ -133,11 +197,9 @@ class PointCommand:
         """The files of each request."""
         return [list(self.images)] if self.together else [[image] for image in self.images]
 
-    def _answers(self, pointer: Pointer) -> Iterator[Outcome]:
-        """One outcome per request, in order, with a progress bar on stderr."""
-        requests = self._requests()
-        notes = console.notes()
-        columns = (SpinnerColumn(), TextColumn("Pointing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def _answers(self, pointer: Pointer, requests: Sequence[list[Path]]) -> Iterator[Outcome]:
+        """One outcome per request, in order, with a progress bar on stderr where the answers themselves do not tell the progress."""
+        answers_are_seen = sys.stdout.isatty() and not self.json_output and self.jsonl is None
         answers = pointer.point_batch(
             (files if self.together else files[0] for files in requests),
             self.prompt,
@@ -145,17 +207,20 @@ class PointCommand:
             on_error="yield",
             **self.request,
         )
-        with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
+        with console.progress_bar("Pointing", shown=not answers_are_seen) as bar:
+            bar.update(bar.task_ids[0], total=len(requests))
             stopped = ""
-            for files in progress.track(requests):
+            for files in requests:
                 try:
-                    answer = RuntimeError(stopped) if stopped else next(answers)
+                    with console.quiet_stdout():
+                        answer = RuntimeError(stopped) if stopped else next(answers)
                 except (MolmoPointError, RuntimeError) as error:  # of the model, such as memory: the batch is lost, and all after it
                     answer, stopped = error, f"not answered, because the model failed before: {error}"
                 if isinstance(answer, Exception):
                     yield Outcome(files, error=str(answer) or type(answer).__name__)
                 else:
                     yield Outcome(files, result=answer)
+                bar.advance(bar.task_ids[0])
 
     def _segment(self, outcome: Outcome, segmenter: Segmenter | None) -> None:
         """Adds masks where they were asked for; a failure, such as of memory, is the outcome's error."""
@@ -181,17 +246,6 @@ class PointCommand:
         except OSError as error:
             outcome.error = f"the drawn picture could not be written: {error}"
 
-    def _report(self, pointer: Pointer, outcomes: Sequence[Outcome]) -> None:
-        """The answers on stdout, as JSON or for people."""
-        if self.json_output:
-            console.print_json({"model": self.model, "prompt": self.prompt, "results": [outcome.to_dict() for outcome in outcomes]})
-            return
-        paper = console.findings()
-        for outcome in outcomes:
-            if outcome.result is not None:
-                for line in _lines(outcome):
-                    paper.print(line)
-
 
 def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
     """Whether the request is about a video; ends the command where a video comes with other files, or its options without one.
@@ -200,6 +254,8 @@ def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
         files: of the call.
         options: those for videos, by their names.
     """
+    from molmopoint.backends.clips import is_clip
+
     videos = [file for file in files if is_clip(file)]
     given = [name for name, value in options.items() if value not in (None, False)]
     problem = ""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.options import AnswerOptions, complete_prompt
@@ -80,13 +79,10 @@ class PointClipCommand:
 
     def _answer(self, pointer: Pointer) -> PointingResult:
         """The points, with a progress bar on stderr for windows."""
-        notes = console.notes()
-        columns = (SpinnerColumn(), TextColumn("Pointing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
-            task = progress.add_task("", total=1)
+        with console.progress_bar("Pointing") as bar:
 
             def tell(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total)
+                bar.update(bar.task_ids[0], completed=done, total=total)
 
             return pointer.point_video(self.video, self.prompt, absolute=True, progress=tell, **self.part, **self.request)
 

@@ -15,7 +15,7 @@ from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.drawing import write_picture
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.pipeline import TrackingResult
+from molmopoint.pipeline import Pointer, TrackingResult
 from molmopoint.pipeline.tracking import TrackOptions
 from molmopoint.pipeline.video_writing import check_video_path
 
@@ -57,8 +57,8 @@ class TrackCommand:
             console.complain(f"interrupted while the model {self.model!r} was loaded")
             return INTERRUPTED
         try:
-            with console.quiet_stdout(), console.notes().status(f"Tracking in {escape(self.video.name)} ..."):
-                result = pointer.track(self.video, self.prompt, **self.request)
+            with console.quiet_stdout():
+                result = self._track(pointer)
                 written = list(self._write(result))
         except KeyboardInterrupt:
             console.complain("interrupted")
@@ -79,6 +79,15 @@ class TrackCommand:
                 raise ProcessingError(f"expected --out beside the video, got {str(self.out)!r}, which is the video; choose another name")
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise ProcessingError(f"expected --sheet to end in .png or .jpg, got {self.sheet.name!r}")
+
+    def _track(self, pointer: Pointer) -> TrackingResult:
+        """The tracks, with a progress bar on stderr: windows done, and time left."""
+        with console.progress_bar(f"Tracking in {self.video.name}") as bar:
+
+            def tell(done: int, total: int) -> None:
+                bar.update(bar.task_ids[0], completed=done, total=total)
+
+            return pointer.track(self.video, self.prompt, progress=tell, **self.request)
 
     def _write(self, result: TrackingResult) -> Iterator[Path]:
         """Writes every file that was asked for, and names it."""

@@ -347,6 +347,7 @@ class Pointer:
         time: float = 0.0,
         interpolate: float | bool = False,
         max_gap: float | None = None,
+        progress: Progress | None = None,
         **options: Any,
     ) -> TrackingResult:
         """Follows objects through a clip of any length.
@@ -369,6 +370,7 @@ class Pointer:
             time: second of the clip at which `point` is.
             interpolate: points per second to fill in between those of the answer; True for the rate of the video.
             max_gap: seconds without a point beyond which an object counts as gone and nothing is filled in.
+            progress: is told how many windows were answered, and how many there are.
             **options: as in `point`, without `single`, `max_crops` and `history`.
 
         Returns:
@@ -381,7 +383,8 @@ class Pointer:
         part = {"frame_rate": frame_rate, "start": start, "end": end, "max_fps": max_fps, "subtitles": subtitles}
         asked = {"fps": fps, "ground": ground, "point": point, "time": time, "interpolate": interpolate, "max_gap": max_gap}
         settings = TrackOptions.of(**part, **asked, **options)
-        (result,) = self._tracker.run([(as_clip(video, timestamps), prompt)], settings, batch_size=1, on_error="raise")
+        clip = [(as_clip(video, timestamps), prompt)]
+        (result,) = self._tracker.run(clip, settings, batch_size=1, on_error="raise", progress=progress)
         if isinstance(result, Exception):
             raise result
         return result

@@ -22,6 +22,7 @@ from molmopoint.backends.requests import Request, RequestBuilder
 from molmopoint.backends.result import PointingResult
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
+from molmopoint.pipeline.clip_answers import Progress
 from molmopoint.pipeline.clip_plans import ClipPlan, ClipPlanner
 from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.windows import Window
@@ -175,8 +176,12 @@ class Tracker:
         batch_size: int,
         on_error: OnError,
         watch: Watch | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[TrackingResult | Exception]:
-        """One result per clip and prompt, in order; see `Pointer.track_batch`."""
+        """One result per clip and prompt, in order; see `Pointer.track_batch`.
+
+        `progress` is told how many windows of a clip were answered, and how many it has.
+        """
         plans: deque[_Plan | Exception] = deque()
 
         def windows() -> Iterator[tuple[_Plan, Window] | Exception]:
@@ -203,16 +208,22 @@ class Tracker:
             on_error=on_error,
             watch=watch,
         )
-        return self._collected(answers, plans, options)
+        return self._collected(answers, plans, options, progress)
 
     def _collected(
-        self, answers: Iterator[PointingResult | Exception], plans: deque[_Plan | Exception], options: TrackOptions
+        self,
+        answers: Iterator[PointingResult | Exception],
+        plans: deque[_Plan | Exception],
+        options: TrackOptions,
+        progress: Progress | None,
     ) -> Iterator[TrackingResult | Exception]:
         """The answers to the windows of one clip become its result, or the first error among them."""
         held: list[PointingResult | Exception] = []
         for answer in answers:
             held.append(answer)
             plan = plans[0]
+            if progress is not None and isinstance(plan, _Plan):
+                progress(len(held), len(plan.shown.windows))
             if isinstance(plan, _Plan) and len(held) < len(plan.shown.windows):
                 continue
             plans.popleft()

@@ -239,7 +239,7 @@ def test_prompts_and_images_must_pair_up(pointer):
             pointer.point_batch(images, prompts, max_new_tokens=4)
     with pytest.raises(ProcessingError, match="got 1 prompts and more images"):
         list(pointer.point_batch(iter(PICTURES[:2]), iter(["a"]), max_new_tokens=4))
-    with pytest.raises(ProcessingError, match="each of 1 images, .* more prompts"):
+    with pytest.raises(ProcessingError, match=r"each of 1 images, .* more prompts"):
         list(pointer.point_batch(iter(PICTURES[:1]), iter(["a", "b"]), max_new_tokens=4))
     with pytest.raises(ProcessingError, match="several images"):
         list(pointer.point_batch("a.png", "the cats"))

@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -107,7 +108,9 @@ class Made:
 def fiftyone(monkeypatch):
     """The real one where it is installed; else a stand-in that refuses what the real one would refuse to be named."""
     try:
-        import fiftyone as installed  # pyright: ignore[reportMissingImports]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it is made of
+            import fiftyone as installed  # pyright: ignore[reportMissingImports]
     except ImportError:
         installed = types.SimpleNamespace(Keypoint=Made, Keypoints=Made)
         monkeypatch.setitem(sys.modules, "fiftyone", installed)
