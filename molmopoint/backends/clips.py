@@ -84,6 +84,19 @@ def is_clip(media: Any) -> bool:
     return isinstance(media, Clip) or (isinstance(media, (str, Path)) and Path(media).suffix.lower() in _ENDINGS)
 
 
+def refuse_no_clip(video: Any) -> None:
+    """Refuses what is neither a file nor frames.
+
+    Raises:
+        ProcessingError: it is such a thing, for example the number of a camera.
+    """
+    if not isinstance(video, (str, Path, Clip)) and not hasattr(video, "__iter__"):
+        raise ProcessingError(
+            f"expected a clip (a video file, a folder of pictures, or frames with their times), got {video!r:.60}; "
+            "cameras are not read: pass the frames that you took"
+        )
+
+
 def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptions) -> SampledClip:
     """The frames of a clip that are to be looked at; none is decoded.
 
@@ -97,6 +110,7 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
     """
     sample = processor.video_processor.sample
     settings = {"num_frames": options.max_frames, "max_fps": options.max_fps, "start": options.start, "end": options.end}
+    refuse_no_clip(video)
     if isinstance(video, (str, Path)):
         if not is_folder(Path(video)):
             if options.timestamps is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from molmopoint.backends.clips import ClipOptions, part_of
+from molmopoint.backends.clips import ClipOptions, part_of, refuse_no_clip
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_folder
 from molmopoint.processing.clips import checked_frames, pictures_in
@@ -47,6 +47,7 @@ def check_is_clip(video: Any, options: ClipOptions) -> None:
     """
     if isinstance(video, Image.Image) or (hasattr(video, "ndim") and video.ndim < 4):
         raise ProcessingError(f"expected a video, got a picture ({type(video).__name__}); use `point` for pictures")
+    refuse_no_clip(video)
     if isinstance(video, (str, Path)) and not is_folder(Path(video)):
         return  # the reader knows whether a file has times
     if isinstance(video, Clip) and options.frame_rate is not None:
