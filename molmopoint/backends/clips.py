@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.errors import ProcessingError
-from molmopoint.files import is_folder
+from molmopoint.files import VIDEO_SUFFIXES, is_folder
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.clips import SampledClip, as_seconds, checked_frames, checked_times, pictures_in
 from molmopoint.video import MAX_FRAMES, Clip, Cue, RatedFile, as_cues, check_part, is_number, sample_times, subtitle_text
@@ -23,9 +23,6 @@ _COARSER = 1.1
 
 _SLOWEST, _FASTEST = 1e-6, 1e6
 """Frames a second that can be meant."""
-
-_ENDINGS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"})
-"""Endings of files that are clips where pictures could be meant as well."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class ClipOptions:
 
 def is_clip(media: Any) -> bool:
     """Whether what may be pictures is a clip: a `Clip`, or a file whose ending says so."""
-    return isinstance(media, Clip) or (isinstance(media, (str, Path)) and Path(media).suffix.lower() in _ENDINGS)
+    return isinstance(media, Clip) or (isinstance(media, (str, Path)) and Path(media).suffix.lower() in VIDEO_SUFFIXES)
 
 
 def refuse_no_clip(video: Any) -> None:

@@ -11,7 +11,7 @@ import typer
 from molmopoint.cli import console, evaluation, serve
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
-from molmopoint.cli.inputs import check_at_once, files_and_prompt, leave
+from molmopoint.cli.inputs import check_at_once, check_videos, files_and_prompt, leave
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
 from molmopoint.errors import MolmoPointError
 from molmopoint.files import is_file
@@ -150,8 +150,6 @@ def point(
         "max_new_tokens": max_new_tokens,
         "template": template,
     }
-    from molmopoint.cli.point import PointCommand, check_videos
-
     if check_videos(files, {"--windows": windows, "--start": start, "--end": end}):
         if template is None:
             check_at_once(files, model)
@@ -169,6 +167,8 @@ def point(
             request=request,
         )
         raise typer.Exit(clip.run())
+    from molmopoint.cli.point import PointCommand
+
     command = PointCommand(
         images=files,
         prompt=prompt,

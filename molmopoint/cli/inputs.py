@@ -6,15 +6,16 @@ Loads neither torch nor transformers.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from molmopoint.cli import console
 from molmopoint.cli.console import NO_MODEL, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, ProcessingError
-from molmopoint.files import PICTURE_SUFFIXES, is_file, is_folder
+from molmopoint.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_file, is_folder
 from molmopoint.files.addresses import is_web_address
 
 _PATTERN_SIGNS = frozenset("*?[")
@@ -61,6 +62,25 @@ def expanded(words: Iterable[str]) -> list[Path]:
         else:
             files.append(path)
     return files
+
+
+def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
+    """Whether the request is about a video; ends the command where a video comes with other files, or its options without one.
+
+    Args:
+        files: of the call.
+        options: those for videos, by their names.
+    """
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    given = [name for name, value in options.items() if value not in (None, False)]
+    problem = ""
+    if videos and len(files) > 1:
+        problem = f"expected one video alone, got {len(files)} files; ask about {str(videos[0])!r} by itself"
+    elif given and not videos:
+        problem = f"expected a video with {', '.join(given)}, got pictures; leave the option out"
+    if problem:
+        raise leave(ProcessingError(problem))
+    return bool(videos)
 
 
 def check_at_once(files: Sequence[Path], model: str) -> list[Path]:

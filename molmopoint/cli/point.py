@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.markup import escape
 
 from molmopoint.cli import console
@@ -245,28 +244,6 @@ class PointCommand:
             outcome.error = str(error)
         except OSError as error:
             outcome.error = f"the drawn picture could not be written: {error}"
-
-
-def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
-    """Whether the request is about a video; ends the command where a video comes with other files, or its options without one.
-
-    Args:
-        files: of the call.
-        options: those for videos, by their names.
-    """
-    from molmopoint.backends.clips import is_clip
-
-    videos = [file for file in files if is_clip(file)]
-    given = [name for name, value in options.items() if value not in (None, False)]
-    problem = ""
-    if videos and len(files) > 1:
-        problem = f"expected one video alone, got {len(files)} files; ask about {str(videos[0])!r} by itself"
-    elif given and not videos:
-        problem = f"expected a video with {', '.join(given)}, got pictures; leave the option out"
-    if problem:
-        console.complain(problem)
-        raise typer.Exit(USAGE)
-    return bool(videos)
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:

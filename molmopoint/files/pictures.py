@@ -31,6 +31,9 @@ PICTURE_SUFFIXES = frozenset(
 )  # fmt: skip
 """Endings, in lower case, of files in which a picture is expected."""
 
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"})
+"""Endings of files that are clips where pictures could be meant as well."""
+
 MAX_PICTURE_PIXELS = 16384 * 16384
 """Largest width times height of a picture unless somebody raises it: about 0.8 GB as RGB."""
 
