@@ -11,10 +11,9 @@ import typer
 from molmopoint.cli import console, evaluation, serve
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
-from molmopoint.cli.inputs import check_at_once, check_videos, files_and_prompt, leave
+from molmopoint.cli.inputs import check_at_once, check_question, check_videos, expanded, files_and_prompt, leave
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
 from molmopoint.errors import MolmoPointError
-from molmopoint.files import is_file
 from molmopoint.version import __version__
 
 EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
@@ -220,8 +219,12 @@ def ask(
 
       molmopoint ask "What is a grounding token?" --model molmo2-4b
     """
-    files = [Path(name) for name in words[:-1]]
-    if words[-1].strip() and files and not is_file(Path(words[-1])):
+    try:
+        files = expanded(words[:-1])
+        check_question(files, words[-1])
+    except MolmoPointError as error:
+        raise leave(error) from error
+    if words[-1].strip():
         check_at_once(files, model)
     from molmopoint.cli.ask import AskCommand
 

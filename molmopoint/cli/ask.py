@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from molmopoint.backends.clips import is_clip
 from molmopoint.backends.options import complete_prompt, question_options
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
-from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.files import is_file
+from molmopoint.errors import MolmoPointError
 from molmopoint.pipeline import Pointer, PointingResult
 
 
@@ -65,12 +63,8 @@ class AskCommand:
         Raises:
             ProcessingError: videos among other files, an empty question, or an option that cannot be.
         """
-        if is_file(Path(self.question)):
-            raise ProcessingError(f"expected the question after the files, got the file {self.question!r}; say what to ask")
         complete_prompt(self.question, "{}")
         question_options(self._options())
-        if len(self.files) > 1 and any(is_clip(file) for file in self.files):
-            raise ProcessingError(f"expected pictures, or one video alone, got {len(self.files)} files with a video among them")
         return list(self.files) if len(self.files) > 1 else next(iter(self.files), None)
 
     def _options(self) -> dict[str, Any]:

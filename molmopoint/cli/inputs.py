@@ -83,6 +83,18 @@ def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
     return bool(videos)
 
 
+def check_question(files: Sequence[Path], question: str) -> None:
+    """Refuses files and a question that do not fit each other.
+
+    Raises:
+        ProcessingError: the question is a file, or a video comes with other files.
+    """
+    if is_file(Path(question)):
+        raise ProcessingError(f"expected the question after the files, got the file {question!r}; say what to ask")
+    if len(files) > 1 and any(file.suffix.lower() in VIDEO_SUFFIXES for file in files):
+        raise ProcessingError(f"expected pictures, or one video alone, got {len(files)} files with a video among them")
+
+
 def check_at_once(files: Sequence[Path], model: str) -> list[Path]:
     """Tells what cannot be: files that are not there, and a model that does not exist.
 
