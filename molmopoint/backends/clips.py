@@ -89,7 +89,7 @@ def refuse_no_clip(video: Any) -> None:
     """
     if not isinstance(video, (str, Path, Clip)) and not hasattr(video, "__iter__"):
         raise ProcessingError(
-            f"expected a clip (a video file, a folder of pictures, or frames with their times), got {video!r:.60}; "
+            f"expected a video (a file, a folder of pictures, or frames with their times), got {video!r:.60}; "
             "cameras are not read: pass the frames that you took"
         )
 
