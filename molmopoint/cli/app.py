@@ -11,7 +11,7 @@ import typer
 from molmopoint.cli import console, evaluation, serve
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
-from molmopoint.cli.inputs import check_at_once, check_question, check_videos, expanded, files_and_prompt, leave
+from molmopoint.cli.inputs import check_at_once, check_files, check_question, check_videos, expanded, files_and_prompt, leave
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
 from molmopoint.errors import MolmoPointError
 from molmopoint.version import __version__
@@ -298,8 +298,7 @@ def track(
 
       molmopoint track match.mp4 "the players in white" --fps 2 --interpolate 25 --max-gap 1 --mot players.txt
     """
-    if prompt.strip() and template is None:
-        check_at_once([video], model)
+    check_files([video])
     from molmopoint.cli.track import TrackCommand
 
     files = {form: path for form, path in (("csv", csv), ("mot", mot), ("coco", coco)) if path is not None}

@@ -107,12 +107,18 @@ def check_at_once(files: Sequence[Path], model: str) -> list[Path]:
     Returns:
         The files that are missing, each of which has been named.
     """
+    missing = check_files(files)
+    check_model(model)
+    return missing
+
+
+def check_files(files: Sequence[Path]) -> list[Path]:
+    """Names the files that are missing, and returns them; ends the command where none is there."""
     missing = [file for file in dict.fromkeys(files) if not is_file(file)]
     for file in missing:
         console.complain(f"{file}: expected a file, found {'a folder' if is_folder(file) else 'nothing'} there; check the path")
     if missing and len(missing) == len(set(files)):
         raise typer.Exit(SOME_FAILED)
-    check_model(model)
     return missing
 
 
