@@ -11,7 +11,7 @@ import importlib
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,7 +67,8 @@ class Exported(Protocol):
         """The pictures or the clip."""
         ...
 
-    def draw(self, path: str | Path | None = None, **drawing: Any) -> Image.Image | list[Image.Image]:
+    @property
+    def draw(self) -> Callable[..., Image.Image | list[Image.Image]]:
         """The pictures with a marker per point."""
         ...
 

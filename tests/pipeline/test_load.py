@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,8 @@ def test_devices_that_are_not_there(toy_folder, device):
 def test_arguments_that_do_not_exist(toy_folder):
     for argument, hint in (("dtpye", "did you mean dtype"), ("load_in_4bit", "quantization_config"), ("xyzzy", "help")):
         with pytest.raises(TypeError, match=hint):
-            molmopoint.load(toy_folder, **{argument: True})
+            arguments: dict[str, Any] = {argument: True}
+            molmopoint.load(toy_folder, **arguments)
     with pytest.raises(CheckpointError, match="device or device_map"):
         molmopoint.load(toy_folder, device="cpu", device_map="cpu")
     with pytest.raises(CheckpointError, match="did you mean bfloat16"):
