@@ -328,7 +328,7 @@ class Server:
             points=points,
             text=result.text,
             count=count,
-            absent=getattr(result, "absent", None),
+            absent=None if math.isnan(result.absent) else result.absent,
             truncated=result.truncated,
             image_sizes=list(result.image_sizes),
             notes=list(result.notes),

@@ -111,7 +111,7 @@ class PointAnswer(BaseModel):
         points: in the order of the answer.
         text: the answer in words.
         count: objects that were counted.
-        absent: probability that the first choice would have been "no more points"; None where it is not known.
+        absent: with `single` the probability that "no more points" would have been the first choice; None without.
         truncated: a limit cut the answer.
         image_sizes: (width, height) of the displayed pictures.
         notes: what was wrong with the input, where it was used all the same.

@@ -114,7 +114,9 @@ def test_a_stream_gives_points_before_its_result(client: TestClient):
 
 
 def test_options_reach_the_model(client: TestClient):
-    assert len(xy_of(ask(client, single=True))) == 1
+    single = ask(client, single=True)
+    assert len(xy_of(single)) == 1 and 0 <= single.json()["absent"] < 0.5
+    assert ask(client).json()["absent"] is None
     assert len(xy_of(ask(client, max_points=1))) == 1
     scored = ask(client, min_score=0.9).json()
     assert len(scored["points"]) == scored["count"] == 1
