@@ -110,7 +110,7 @@ class Predictor:
                 [item.prompt for item in left],
                 batch_size=self.batch_size,
                 on_error="yield",
-                watch=self.profile.add,
+                on_phase=self.profile.add,
                 **self.settings.point_options(),
             )
             try:

@@ -208,7 +208,7 @@ def read_preferences(
     *,
     split: str | None = None,
     folder: str | os.PathLike[str] | None = None,
-    watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    on_progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Preferences:
     """Checked rows of a file or data set; missing pictures and clips are found here, broken ones when they are used.
 
@@ -216,7 +216,7 @@ def read_preferences(
         source: a JSONL file, a data set or its name, or rows.
         split: of a data set with several; by default "train", or the only one.
         folder: where relative paths begin; by default that of the file.
-        watch: shows how far the reading is.
+        on_progress: shows how far the reading is.
 
     Raises:
         ProcessingError: the file or a row is faulty, a picture or clip is missing, or no row is left.
@@ -229,7 +229,7 @@ def read_preferences(
     kept: list[PreferenceRecord] = []
     known: set[str] = set()
     dropped = single = undecided = 0
-    for row, columns in watch(iterate_rows(source, split=split)):
+    for row, columns in on_progress(iterate_rows(source, split=split)):
         if isinstance(columns, ProcessingError):
             raise columns
         record = parse_preferences(columns, row)

@@ -28,7 +28,7 @@ DEFAULT_BATCH_SIZE = 8
 
 OnError = Literal["raise", "yield"]
 
-Watch = Callable[[str, float], None]
+OnPhase = Callable[[str, float], None]
 """Is told seconds of a batch: "prepare" in the thread, "wait" for it, and "answer" by the model."""
 
 
@@ -39,7 +39,7 @@ def run_in_batches(
     *,
     batch_size: int,
     on_error: OnError,
-    watch: Watch | None = None,
+    on_phase: OnPhase | None = None,
 ) -> Iterator[Result | Exception]:
     """Prepares every item in a thread, answers them batch by batch, and yields in the order of the items.
 
@@ -49,7 +49,7 @@ def run_in_batches(
         answer: runs the model on a batch; runs in the caller's thread.
         batch_size: items per run of the model.
         on_error: "raise" stops at the first item that cannot be prepared; "yield" gives its error in its place.
-        watch: is told where the time goes; "prepare" comes from the thread.
+        on_phase: is told where the time goes; "prepare" comes from the thread.
 
     Raises:
         ProcessingError: `batch_size` or `on_error` is none of the allowed values; or, with "raise", what `prepare` raised.
@@ -58,7 +58,7 @@ def run_in_batches(
         raise ProcessingError(f"expected batch_size to be a whole number of 1 or more, got {batch_size!r}")
     if on_error not in ("raise", "yield"):
         raise ProcessingError(f"expected on_error to be 'raise' or 'yield', got {on_error!r}")
-    return _run(iter(items), prepare, answer, batch_size, on_error, watch or _nobody)
+    return _run(iter(items), prepare, answer, batch_size, on_error, on_phase or _nobody)
 
 
 def _run(
@@ -67,21 +67,21 @@ def _run(
     answer: Callable[[Sequence[Prepared]], Sequence[Result]],
     batch_size: int,
     on_error: OnError,
-    watch: Watch,
+    on_phase: OnPhase,
 ) -> Iterator[Result | Exception]:
     def prepare_batch(batch: Sequence[Item]) -> list[Prepared | Exception]:
         return [_attempt(prepare, item) for item in batch]
 
     def submit(batch: Sequence[Item]) -> Future[list[Prepared | Exception]] | None:
-        return pool.submit(_timed, watch, "prepare", prepare_batch, batch) if batch else None
+        return pool.submit(_timed, on_phase, "prepare", prepare_batch, batch) if batch else None
 
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="molmopoint-prepare")
     try:
         waiting = submit(list(islice(items, batch_size)))
         while waiting is not None:
-            prepared = _timed(watch, "wait", waiting.result)
+            prepared = _timed(on_phase, "wait", waiting.result)
             waiting = submit(list(islice(items, batch_size)))
-            yield from _answer_batch(prepared, partial(_timed, watch, "answer", answer), on_error)
+            yield from _answer_batch(prepared, partial(_timed, on_phase, "answer", answer), on_error)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -130,15 +130,15 @@ def _attempt(prepare: Callable[[Item], Prepared], item: Item) -> Prepared | Exce
         return error
 
 
-def _timed(watch: Watch, phase: str, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+def _timed(on_phase: OnPhase, phase: str, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
     start = time.perf_counter()
     result = work(*args, **kwargs)
-    watch(phase, time.perf_counter() - start)
+    on_phase(phase, time.perf_counter() - start)
     return result
 
 
 def _nobody(phase: str, seconds: float) -> None:
-    """Watches nothing."""
+    """Notes nothing."""
 
 
 def is_one_picture(images: Any) -> bool:

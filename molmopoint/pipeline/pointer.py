@@ -22,7 +22,7 @@ from molmopoint.backends.requests import Request
 from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.checkpoints.placing import single_device
 from molmopoint.errors import CheckpointError, InputWarning, ProcessingError
-from molmopoint.pipeline.batching import DEFAULT_BATCH_SIZE, OnError, Watch, is_one_picture, paired, run_in_batches
+from molmopoint.pipeline.batching import DEFAULT_BATCH_SIZE, OnError, OnPhase, is_one_picture, paired, run_in_batches
 from molmopoint.pipeline.clip_answers import Progress, check_windows, moved, point_in_windows
 from molmopoint.pipeline.clip_plans import ClipPlanner
 from molmopoint.pipeline.streaming import AnswerStream, TextStream
@@ -162,7 +162,7 @@ class Pointer:
         *,
         batch_size: int = DEFAULT_BATCH_SIZE,
         on_error: OnError = "raise",
-        watch: Watch | None = None,
+        on_phase: OnPhase | None = None,
         **options: Any,
     ) -> Iterator[PointingResult | Exception]:
         """Answers many requests, in order, while the next pictures are being prepared.
@@ -172,7 +172,7 @@ class Pointer:
             prompts: one per request, or one for all.
             batch_size: requests per run of the model; a batch gives the answers of its rows.
             on_error: "raise" stops at the first broken picture; "yield" gives the error in its place and goes on.
-            watch: is told the seconds of "prepare" (in a thread), "wait" (for it) and "answer" (the model), batch by batch.
+            on_phase: is told the seconds of "prepare" (in a thread), "wait" (for it) and "answer" (the model), batch by batch.
             **options: as in `point`, for all requests.
 
         Yields:
@@ -187,7 +187,7 @@ class Pointer:
             if isinstance(prompts, str):
                 raise ProcessingError(f"expected several images, got one ({type(images).__name__}); use `point`, or pass [image]")
             images = self._seen_once(images, settings)
-        return self._point_batch(images, prompts, settings, history, batch_size=batch_size, on_error=on_error, watch=watch)
+        return self._point_batch(images, prompts, settings, history, batch_size=batch_size, on_error=on_error, on_phase=on_phase)
 
     def _seen_once(self, image: Any, options: AnswerOptions) -> Iterator[Any]:
         """One picture again and again, for any number of prompts, which is looked at once; None for requests of text alone."""
@@ -204,7 +204,7 @@ class Pointer:
         *,
         batch_size: int = DEFAULT_BATCH_SIZE,
         on_error: OnError = "raise",
-        watch: Watch | None = None,
+        on_phase: OnPhase | None = None,
     ) -> Iterator[PointingResult | Exception]:
         """Answers pairs of pictures and prompts, in order."""
 
@@ -218,7 +218,7 @@ class Pointer:
             lambda requests: self._answer(requests, options),
             batch_size=batch_size,
             on_error=on_error,
-            watch=watch,
+            on_phase=on_phase,
         )
 
     def stream(self, image: Any, prompt: str, **options: Any) -> AnswerStream:
@@ -396,7 +396,7 @@ class Pointer:
         *,
         batch_size: int = 2,
         on_error: OnError = "raise",
-        watch: Watch | None = None,
+        on_phase: OnPhase | None = None,
         **options: Any,
     ) -> Iterator[TrackingResult | Exception]:
         """Tracks in many clips, in order, while the next ones are being prepared.
@@ -406,7 +406,7 @@ class Pointer:
             prompts: one per clip, or one for all.
             batch_size: windows (whole clips, where they are short enough) per run of the model; a batch gives the answers of its rows.
             on_error: as in `point_batch`.
-            watch: as in `point_batch`.
+            on_phase: as in `point_batch`.
             **options: as in `track`, for all clips, without `timestamps`.
 
         Yields:
@@ -416,7 +416,7 @@ class Pointer:
             ProcessingError: as in `track`; or there are more or fewer prompts than clips.
         """
         settings = TrackOptions.of(**options)
-        return self._tracker.run(paired(videos, prompts, "clips"), settings, batch_size=batch_size, on_error=on_error, watch=watch)
+        return self._tracker.run(paired(videos, prompts, "clips"), settings, batch_size=batch_size, on_error=on_error, on_phase=on_phase)
 
     def encode(self, image: Any, *, max_crops: int | None = None, allow_urls: bool = False) -> EncodedImage:
         """Looks at a picture, or a list of pictures, once, for any number of prompts.

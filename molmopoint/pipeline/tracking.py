@@ -21,7 +21,7 @@ from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.backends.requests import Request, RequestBuilder
 from molmopoint.backends.result import PointingResult
 from molmopoint.errors import ProcessingError
-from molmopoint.pipeline.batching import OnError, Watch, run_in_batches
+from molmopoint.pipeline.batching import OnError, OnPhase, run_in_batches
 from molmopoint.pipeline.clip_answers import Progress
 from molmopoint.pipeline.clip_plans import ClipPlan, ClipPlanner
 from molmopoint.pipeline.track_result import TrackingResult
@@ -175,7 +175,7 @@ class Tracker:
         *,
         batch_size: int,
         on_error: OnError,
-        watch: Watch | None = None,
+        on_phase: OnPhase | None = None,
         progress: Progress | None = None,
     ) -> Iterator[TrackingResult | Exception]:
         """One result per clip and prompt, in order; see `Pointer.track_batch`.
@@ -206,7 +206,7 @@ class Tracker:
             lambda batch: self._answer(batch, options.answer),
             batch_size=batch_size,
             on_error=on_error,
-            watch=watch,
+            on_phase=on_phase,
         )
         return self._collected(answers, plans, options, progress)
 

@@ -126,7 +126,7 @@ class JudgingTask:
         return f"trained on: {self._trained.describe()}; held out: {len(self._kept.records)} rows"
 
     def _read(self, rows: Rows) -> Preferences:
-        return read_preferences(rows, watch=lambda lines: self.on_progress(lines, f"checking {name_of(rows)}"))
+        return read_preferences(rows, on_progress=lambda lines: self.on_progress(lines, f"checking {name_of(rows)}"))
 
     def load_network(self) -> RewardModel:
         """The network made ready, on the CPU; its adapters and its head know nothing yet."""
