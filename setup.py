@@ -63,7 +63,7 @@ setup(
     package_dir=FOLDERS,
     package_data={
         "molmopoint": ["py.typed"],
-        "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*", "nano_reward/*"],
+        "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*", "nano_reward/*", "nano_screens/*"],
         "molmopoint.data": ["*.schema.json"],
         "molmopoint.screens": ["*.js"],
         "molmopoint.eval.reports": ["published.json", "templates/*"],

@@ -141,6 +141,7 @@ def network_config(settings: Any, crop: int, vocabulary: int) -> MolmoPointConfi
     return MolmoPointConfig.from_dict({
         "text_config": text, "vit_config": vision, "adapter_config": {"vit_layers": [settings.vit_layers - 1, settings.vit_layers - 3]},
         "patch_embed_dim": settings.pointing_width, "patch_location": f"{LOCATIONS}x{LOCATIONS}", "patch_logit_scale": "dim",
+        "max_turns": 1,
     })  # fmt: skip
 
 

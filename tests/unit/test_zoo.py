@@ -41,7 +41,7 @@ def test_entry_is_complete_and_both_tables_agree(entry: ZooEntry):
 def test_names_and_hub_ids_resolve():
     assert checkpoints.resolve("MolmoPoint-8B") == checkpoints.resolve("allenai/molmopoint-8b") == "allenai/MolmoPoint-8B"
     assert checkpoints.find("nothing") is None
-    with pytest.raises(CheckpointError, match=r"nano, nano-reward, molmopoint-8b.*'nanno'"):
+    with pytest.raises(CheckpointError, match=r"nano, nano-reward, nano-screens, molmopoint-8b.*'nanno'"):
         checkpoints.resolve("nanno")
 
 
