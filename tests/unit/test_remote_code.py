@@ -273,8 +273,8 @@ def test_quantisation_named_by_a_file(toy_folder, tmp_path, settings):
 
 OWN = {"MolmoPointConfig", "MolmoPointForConditionalGeneration", "MolmoPointProcessor", "Molmo2PointingProcessor", "RewardModel"}
 """Classes that answer no by themselves."""
-NO_CODE = {"part", "LoraConfig"}
-"""The image and video processor of the library, by name; and PEFT's adapters, which can name no code."""
+NO_CODE = {"MolmoPointImageProcessor", "MolmoPointVideoProcessor", "LoraConfig"}
+"""The image and video processor of the library; and PEFT's adapters, which can name no code."""
 
 
 def calls() -> list[tuple[str, ast.Call, str]]:

@@ -28,7 +28,7 @@ LINKS = ("molmopoint/eval/", "molmopoint/checkpoints/", "molmopoint/heads/")
 MAY_RENAME = {
     "molmopoint/files/whole.py",
     "molmopoint/files/lock.py",  # names its process
-    "molmopoint/training/run_folder.py",  # several processes write into one folder, and the first of them renames it
+    "molmopoint/training/run_checkpoints.py",  # several processes write into one folder, and the first of them renames it
 }
 
 
