@@ -1,7 +1,7 @@
 """Metadata, and the one place that says which folder is which package.
 
-`heads/`, `eval/` and `checkpoints/` stand at the top level and are parts of the package: this mapping tells installers, the
-relative links inside `molmopoint/` tell people, editors and type checkers.
+`heads/`, `eval/` and `checkpoints/` stand at the top level and are parts of the package: this mapping tells
+installers, the relative links inside `molmopoint/` tell people, editors and type checkers.
 """
 
 import re
@@ -17,19 +17,26 @@ ROOMS = {
 }
 FOLDERS = {"molmopoint": "molmopoint", **ROOMS}
 # A set, because the links list the rooms a second time.
-PACKAGES = {*FOLDERS} | {f"{package}.{name}" for package, folder in FOLDERS.items() for name in find_packages(folder)}
+PACKAGES = {*FOLDERS} | {
+    f"{package}.{name}" for package, folder in FOLDERS.items() for name in find_packages(folder)
+}
 
-VIDEO = ["torchcodec>=0.11", "av>=14"]  # older torchcodec does not turn rotated videos, and PyAV reads instead
+VIDEO = [
+    "torchcodec>=0.11",
+    "av>=14",
+]  # older torchcodec does not turn rotated videos, and PyAV reads instead
 TRAIN = ["accelerate>=1.10", "peft>=0.17", "datasets>=4", "tensorboard>=2.18"]
 RL = ["trl>=1.16,<2", *TRAIN]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
 SCREENS = ["playwright>=1.49"]
 SERVE = ["fastapi>=0.115", "uvicorn>=0.32", "httpx>=0.27"]
-# Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level in up to 8 of 10,000 values.
+# Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level
+# in up to 8 of 10,000 values.
 TEST = [
     "torch>=2.15", "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "jsonschema>=4.23", "av>=14", *TRAIN, *EVAL,
-    # for the tests that transformers has for models: what they import, and what its source distribution is built with
+    # for the tests that transformers has for models: what they import, and what its source distribution is
+    # built with
     "parameterized>=0.9", "setuptools>=77",
 ]  # fmt: skip
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10"]
@@ -38,7 +45,9 @@ DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "pre-commit>=4", *DOCS, *
 
 def version() -> str:
     """The version, read without importing the package, whose dependencies are not installed yet."""
-    found = re.search(r'__version__ = "([^"]+)"', (ROOT / "molmopoint" / "version.py").read_text(encoding="utf-8"))
+    found = re.search(
+        r'__version__ = "([^"]+)"', (ROOT / "molmopoint" / "version.py").read_text(encoding="utf-8")
+    )
     if found is None:
         raise RuntimeError('expected a line `__version__ = "..."` in molmopoint/version.py')
     return found[1]
@@ -99,7 +108,9 @@ setup(
         "test": TEST,
         "docs": DOCS,
         "dev": DEV + TEST,
-        "all": sorted({*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *SERVE, *TEST, *DEV}),  # without flash-attn, which needs a compiler
+        "all": sorted(
+            {*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *SERVE, *TEST, *DEV}
+        ),  # without flash-attn, which needs a compiler
     },
     entry_points={
         "console_scripts": ["molmopoint=molmopoint.cli:main"],

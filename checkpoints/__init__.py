@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from molmopoint.checkpoints.assembly import assemble
     from molmopoint.key_map import from_released, to_released
 
-__all__ = ["Score", "ZooEntry", "assemble", "find", "from_released", "list_models", "names", "resolve", "to_released"]
+__all__ = [
+    "Score",
+    "ZooEntry",
+    "assemble",
+    "find",
+    "from_released",
+    "list_models",
+    "names",
+    "resolve",
+    "to_released",
+]
 
 
 _HOMES = {
@@ -19,12 +29,16 @@ _HOMES = {
     "from_released": "molmopoint.key_map",
     "to_released": "molmopoint.key_map",
 }
-"""Names that are imported when they are first used: they bring torch, timm or the whole network, and the zoo needs none of them."""
+"""Names that are imported when they are first used: they bring torch, timm or the whole network, and the zoo
+needs none of them.
+"""
 
 
 def __getattr__(name: str) -> Any:
     """Imports one of `_HOMES`."""
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names: {', '.join(__all__)}")
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}; public names: {', '.join(__all__)}"
+        )
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
     return value

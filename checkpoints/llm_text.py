@@ -1,8 +1,9 @@
-"""The text model of a new model: a pretrained LLM of transformers, under the names of the native Molmo2 text model.
+"""The text model of a new model: a pretrained LLM of transformers, under the names of the native Molmo2 text
+model.
 
-That text model is a decoder with gated MLPs, norms of queries and keys (per head, or over all heads at once), norms before or
-behind each sublayer, one base of rotation, and a scaling of the rotation in all layers or some. LLMs that are something else are
-refused with the reason.
+That text model is a decoder with gated MLPs, norms of queries and keys (per head, or over all heads at once),
+norms before or behind each sublayer, one base of rotation, and a scaling of the rotation in all layers or
+some. LLMs that are something else are refused with the reason.
 
 Letters: H text width, V rows of the vocabulary.
 """
@@ -74,11 +75,14 @@ def load_llm(source: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     """
     with reading_part(source, "an LLM"), running_no_code(source):
         check_kernels(PretrainedConfig.get_config_dict(source)[0], source)
-        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        return AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
 
 
 def text_part(llm: PreTrainedModel, additional_rows: int = RELEASED_ADDITIONAL_ROWS) -> Part:
-    """The config fields and tensors of the text model; its two tables, `EMBEDDING` and `OUTPUT`, still without additional rows.
+    """The config fields and tensors of the text model; its two tables, `EMBEDDING` and `OUTPUT`, still
+    without additional rows.
 
     A model with tied tables has no `OUTPUT`.
 
@@ -92,12 +96,21 @@ def text_part(llm: PreTrainedModel, additional_rows: int = RELEASED_ADDITIONAL_R
     family = FAMILIES.get(type(llm))
     if family is None:
         known = ", ".join(kind.__name__ for kind in FAMILIES)
-        raise CheckpointError(f"expected one of {known}, got {type(llm).__name__}{_reason(llm)}; take one of these families")
+        raise CheckpointError(
+            f"expected one of {known}, got {type(llm).__name__}{_reason(llm)}; take one of these families"
+        )
     config: Any = llm.config
     if config.attention_bias:
-        raise CheckpointError("expected an LLM without biases in its attention, got attention_bias=True; the text model has none behind it")
-    if not all(parameter.is_floating_point() for parameter in llm.parameters()) or getattr(llm, "is_quantized", False):
-        raise CheckpointError("expected an LLM in floating point, got a quantised one; load it without quantisation")
+        raise CheckpointError(
+            "expected an LLM without biases in its attention, got attention_bias=True; the text model has "
+            "none behind it"
+        )
+    if not all(parameter.is_floating_point() for parameter in llm.parameters()) or getattr(
+        llm, "is_quantized", False
+    ):
+        raise CheckpointError(
+            "expected an LLM in floating point, got a quantised one; load it without quantisation"
+        )
     fields = {name: getattr(config, name) for name in _SAME}
     fields |= {
         "head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
@@ -148,7 +161,8 @@ def _rotation(config: Any) -> dict[str, Any]:
         or any(other["rope_theta"] != rope["rope_theta"] for other in others)
     ):
         raise CheckpointError(
-            f"expected rotations with one base and one scaling ({', '.join(ROTATIONS)}) of whole heads, got {stated}; "
+            f"expected rotations with one base and one scaling ({', '.join(ROTATIONS)}) of whole heads, got "
+            f"{stated}; "
             "the text model has no place for more"
         )
     layers = [layer for layer, kind in enumerate(kinds) if kind in scaled] if scaled and others else None
@@ -159,6 +173,8 @@ def _warn_of_windows(config: Any) -> None:
     windows = [kind for kind in getattr(config, "layer_types", None) or [] if kind == "sliding_attention"]
     if windows:
         logger.warning(
-            f"{len(windows)} of {config.num_hidden_layers} layers of the LLM see the last {config.sliding_window} tokens only; here they "
-            "see all, because the text model has no windows. Up to that length nothing changes; beyond it the new model has to be trained"
+            f"{len(windows)} of {config.num_hidden_layers} layers of the LLM see the last "
+            f"{config.sliding_window} tokens only; here they "
+            "see all, because the text model has no windows. Up to that length nothing changes; beyond it "
+            "the new model has to be trained"
         )

@@ -12,7 +12,9 @@ from molmopoint.files import is_file, is_folder
 from molmopoint.remote_code import check_kernels
 
 
-def locate(name_or_path: str | Path, revision: str | None = None, *, scores: bool = False) -> tuple[str, str | None]:
+def locate(
+    name_or_path: str | Path, revision: str | None = None, *, scores: bool = False
+) -> tuple[str, str | None]:
     """Folder or hub id, and revision, of what a user named.
 
     Args:
@@ -21,11 +23,17 @@ def locate(name_or_path: str | Path, revision: str | None = None, *, scores: boo
         scores: a reward model will do as well.
 
     Raises:
-        CheckpointError: the name is no zoo entry, folder or hub id; near matches are named. Or it is that of a reward model.
+        CheckpointError: the name is no zoo entry, folder or hub id; near matches are named. Or it is that of
+            a reward model.
     """
     name = str(name_or_path)
     folder = Path(name).expanduser()
-    if isinstance(name_or_path, Path) or is_folder(folder) or name.startswith((".", "~")) or folder.is_absolute():
+    if (
+        isinstance(name_or_path, Path)
+        or is_folder(folder)
+        or name.startswith((".", "~"))
+        or folder.is_absolute()
+    ):
         _check_folder(folder)
         return str(folder), None
     entry = registry.find(name)
@@ -38,7 +46,9 @@ def locate(name_or_path: str | Path, revision: str | None = None, *, scores: boo
     names = registry.names()
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"the zoo has {', '.join(names)}"
-    raise CheckpointError(f"expected a name of the zoo, a hub id (owner/name) or a folder, got {name!r}; {hint}")
+    raise CheckpointError(
+        f"expected a name of the zoo, a hub id (owner/name) or a folder, got {name!r}; {hint}"
+    )
 
 
 def model_type_at(source: str, **where: Any) -> str:
@@ -46,7 +56,8 @@ def model_type_at(source: str, **where: Any) -> str:
 
     Args:
         source: folder or hub id, as `locate` returns it.
-        **where: `revision`, `cache_dir`, `token` and the other arguments of `from_pretrained` that say where files come from.
+        **where: `revision`, `cache_dir`, `token` and the other arguments of `from_pretrained` that say where
+            files come from.
 
     Raises:
         CheckpointError: there is no such model, or its config asks for code of another repository.
@@ -59,10 +70,13 @@ def model_type_at(source: str, **where: Any) -> str:
         fields, _ = PretrainedConfig.get_config_dict(source, **where)
     except FILE_ERRORS as error:
         reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"expected a model with a config.json at {source!r}, got: {reason}; check the name or folder") from error
+        raise CheckpointError(
+            f"expected a model with a config.json at {source!r}, got: {reason}; check the name or folder"
+        ) from error
     if not isinstance(fields, dict):
         raise CheckpointError(
-            f"expected a table of settings in config.json at {source!r}, got a {type(fields).__name__}; copy the file again"
+            f"expected a table of settings in config.json at {source!r}, got a {type(fields).__name__}; "
+            "copy the file again"
         )
     check_kernels(fields, source)
     return str(fields.get("model_type"))
@@ -70,12 +84,16 @@ def model_type_at(source: str, **where: Any) -> str:
 
 def _check_folder(folder: Path) -> None:
     if not is_folder(folder):
-        raise CheckpointError(f"expected a model folder at {str(folder)!r}, found {'a file' if is_file(folder) else 'nothing'} there")
+        raise CheckpointError(
+            f"expected a model folder at {str(folder)!r}, found "
+            f"{'a file' if is_file(folder) else 'nothing'} there"
+        )
     if not is_file(folder / registry.CONFIGS["points"]):
         if is_file(folder / registry.CONFIGS["scores"]):
             raise CheckpointError(_not_pointing(str(folder)))
         raise CheckpointError(
-            f"expected a model folder with config.json, weights and tokenizer, got {str(folder)!r} without config.json; "
+            f"expected a model folder with config.json, weights and tokenizer, got {str(folder)!r} without "
+            "config.json; "
             "pass the folder that `save_pretrained` wrote"
         )
 

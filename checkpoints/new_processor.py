@@ -1,4 +1,6 @@
-"""The processor of a new model: the tokenizer of its LLM with the released tokens, and pixels as its ViT wants them."""
+"""The processor of a new model: the tokenizer of its LLM with the released tokens, and pixels as its ViT
+wants them.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,19 @@ POINT_TOKENS = 31_200
 """Places a released tokenizer has names for: the image tokens of 384 frames and a little more."""
 
 END_OF_TEXT = "<|endoftext|>"
-"""Padding. Like the tokens around messages it is one of Qwen's and OLMo's; a tokenizer without them gets them as additional tokens."""
+"""Padding. Like the tokens around messages it is one of Qwen's and OLMo's; a tokenizer without them gets them
+as additional tokens.
+"""
 
 CHAT_TEMPLATE = ROOM / "nano" / "chat_template.jinja"
 """The released prompt layout, which the embedded model shares."""
 
 
-def extend_tokenizer(tokenizer: Any, vocabulary: int, additional: int, places: int) -> PreTrainedTokenizerBase:
-    """A copy of an LLM's tokenizer in the released layout: fillers up to V, the additional tokens, then names of places.
+def extend_tokenizer(
+    tokenizer: Any, vocabulary: int, additional: int, places: int
+) -> PreTrainedTokenizerBase:
+    """A copy of an LLM's tokenizer in the released layout: fillers up to V, the additional tokens, then names
+    of places.
 
     Args:
         tokenizer: fast tokenizer of the LLM.
@@ -36,25 +43,35 @@ def extend_tokenizer(tokenizer: Any, vocabulary: int, additional: int, places: i
         places: how many `<POINT_n>` it gets.
 
     Raises:
-        CheckpointError: the tokenizer has more tokens than the LLM has rows, has one of the released tokens already, or is not a
-            fast one.
+        CheckpointError: the tokenizer has more tokens than the LLM has rows, has one of the released tokens
+            already, or is not a fast one.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise CheckpointError(f"expected a fast tokenizer, got {type(tokenizer).__name__}; load it with AutoTokenizer")
+        raise CheckpointError(
+            f"expected a fast tokenizer, got {type(tokenizer).__name__}; load it with AutoTokenizer"
+        )
     tokenizer = copy.deepcopy(tokenizer)
     known = tokenizer.get_vocab()
     present = max(known.values()) + 1
     if present > vocabulary or len(known) != present:
         raise CheckpointError(
-            f"expected at most {vocabulary} tokens, the rows of the LLM, with ids from 0 on without gaps, got {len(known)} with ids up to "
+            f"expected at most {vocabulary} tokens, the rows of the LLM, with ids from 0 on without gaps, "
+            f"got {len(known)} with ids up to "
             f"{present - 1}; pass the LLM and the tokenizer that belong together"
         )
     if taken := [token for token in (*RELEASED_TOKENS, point_text(0)) if token in known]:
-        raise CheckpointError(f"expected a tokenizer of an LLM, got one that has {', '.join(taken)} already; take that of the base LLM")
-    wanted = [*RELEASED_TOKENS, *(token for token in (END_OF_TEXT, TURN_START, TURN_END) if token not in known)]
+        raise CheckpointError(
+            f"expected a tokenizer of an LLM, got one that has {', '.join(taken)} already; take that of the "
+            "base LLM"
+        )
+    wanted = [
+        *RELEASED_TOKENS,
+        *(token for token in (END_OF_TEXT, TURN_START, TURN_END) if token not in known),
+    ]
     if len(wanted) > additional:
         raise CheckpointError(f"expected at least {len(wanted)} additional rows, got {additional}")
-    # The fillers are never written by anyone, so they need no protection; marking them special would only slow the tokenizer down.
+    # The fillers are never written by anyone, so they need no protection; marking them special would only
+    # slow the tokenizer down.
     _add(tokenizer, [f"|<EXTRA_TOKENS_{i}>|" for i in range(vocabulary - present)], special=False)
     _add(tokenizer, wanted, special=True)
     _add(tokenizer, [f"<EXTRA_TOKENS_POINT_{i}>" for i in range(additional - len(wanted))], special=False)
@@ -107,4 +124,6 @@ def build_processor(
 
 
 def _add(tokenizer: Any, names: list[str], special: bool) -> None:
-    tokenizer.add_tokens([AddedToken(name, special=special, normalized=False) for name in names], special_tokens=special)
+    tokenizer.add_tokens(
+        [AddedToken(name, special=special, normalized=False) for name in names], special_tokens=special
+    )

@@ -1,7 +1,9 @@
-"""Weights that no pretrained network brings: connector, pointing heads, and the additional rows of the tables.
+"""Weights that no pretrained network brings: connector, pointing heads, and the additional rows of the
+tables.
 
-Source: MolmoPoint's training code: N(0, 0.02) for weights and rows, zero for biases and the no-more-points vector, one for norms.
-Released code leaves additional output rows of untied models to chance; here they are drawn like the input rows.
+Source: MolmoPoint's training code: N(0, 0.02) for weights and rows, zero for biases and the no-more-points
+vector, one for norms. Released code leaves additional output rows of untied models to chance; here they are
+drawn like the input rows.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from molmopoint.config import MolmoPointConfig
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 
 
-def complete(tensors: Mapping[str, Tensor], config: MolmoPointConfig, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
+def complete(
+    tensors: Mapping[str, Tensor], config: MolmoPointConfig, seed: int, dtype: torch.dtype
+) -> dict[str, Tensor]:
     """All weights of a model: those of its parts as they are, the others new. The same seed draws the same.
 
     Args:
@@ -26,7 +30,10 @@ def complete(tensors: Mapping[str, Tensor], config: MolmoPointConfig, seed: int,
         dtype: of the result.
     """
     with torch.device("meta"):
-        shapes = {name: parameter.shape for name, parameter in MolmoPointForConditionalGeneration(config).named_parameters()}
+        shapes = {
+            name: parameter.shape
+            for name, parameter in MolmoPointForConditionalGeneration(config).named_parameters()
+        }
     # Always drawn in float32, so that a seed means the same weights in every dtype.
     generator = torch.Generator().manual_seed(seed)
     std = config.initializer_range

@@ -18,7 +18,9 @@ from molmopoint.errors import CheckpointError
 from molmopoint.remote_code import refuse_trust
 
 DeviceMap = str | int | torch.device | dict[str, str | int | torch.device] | None
-"""One device, a strategy of transformers, or a device for each part of a model; None for the GPU if there is one, else the CPU."""
+"""One device, a strategy of transformers, or a device for each part of a model; None for the GPU if there is
+one, else the CPU.
+"""
 
 _STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 """Values of `device_map` that spread a model over devices."""
@@ -66,7 +68,8 @@ def place(device_map: DeviceMap, dtype: torch.dtype | str | None, **arguments: A
 
 @contextmanager
 def silent_if_embedded(source: str) -> Iterator[None]:
-    """Hides the progress bars of transformers while a model of this installation loads, which takes less than a second.
+    """Hides the progress bars of transformers while a model of this installation loads, which takes less than
+    a second.
 
     Args:
         source: folder or hub id.
@@ -118,7 +121,8 @@ def default_dtype(device: torch.device | None) -> torch.dtype:
 
 
 def single_device(device_map: DeviceMap) -> torch.device | None:
-    """The one device that is meant: the GPU or the CPU if none is named; None for a strategy or a table of modules.
+    """The one device that is meant: the GPU or the CPU if none is named; None for a strategy or a table of
+    modules.
 
     Raises:
         CheckpointError: no such device exists here.
@@ -130,14 +134,25 @@ def single_device(device_map: DeviceMap) -> torch.device | None:
     try:
         device = torch.device(device_map)
     except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"expected a device such as 'cpu' or 'cuda:0', or a device map, got {device_map!r}") from error
+        raise CheckpointError(
+            f"expected a device such as 'cpu' or 'cuda:0', or a device map, got {device_map!r}"
+        ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError(f"expected a device that is here, got {str(device)!r} without a GPU; pass 'cpu', or see `molmopoint doctor`")
+        raise CheckpointError(
+            f"expected a device that is here, got {str(device)!r} without a GPU; pass 'cpu', or see "
+            "`molmopoint doctor`"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise CheckpointError(f"expected one of {torch.cuda.device_count()} GPUs, got {str(device)!r}; see `molmopoint doctor`")
+        raise CheckpointError(
+            f"expected one of {torch.cuda.device_count()} GPUs, got {str(device)!r}; see `molmopoint doctor`"
+        )
     return device
 
 
 def _loads_directly(device: torch.device, arguments: dict[str, Any]) -> bool:
-    """Whether transformers should put the weights on the device itself; that needs accelerate, which is optional."""
-    return "quantization_config" in arguments or (device.type != "cpu" and importlib.util.find_spec("accelerate") is not None)
+    """Whether transformers should put the weights on the device itself; that needs accelerate, which is
+    optional.
+    """
+    return "quantization_config" in arguments or (
+        device.type != "cpu" and importlib.util.find_spec("accelerate") is not None
+    )

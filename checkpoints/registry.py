@@ -1,4 +1,6 @@
-"""The zoo: which models there are, where they come from, and what is known about them. The table itself is `zoo.json`."""
+"""The zoo: which models there are, where they come from, and what is known about them. The table itself is
+`zoo.json`.
+"""
 
 from __future__ import annotations
 
@@ -73,13 +75,17 @@ class ZooEntry:
         """Whether it can be loaded without a network."""
         if self.hub_id is None:
             return (ROOM / str(self.folder) / CONFIGS[self.gives]).is_file()
-        return isinstance(try_to_load_from_cache(self.hub_id, CONFIGS[self.gives], revision=self.revision), str)
+        return isinstance(
+            try_to_load_from_cache(self.hub_id, CONFIGS[self.gives], revision=self.revision), str
+        )
 
 
 @cache
 def list_models() -> tuple[ZooEntry, ...]:
     """All entries, in the order of the table."""
-    return tuple(_entry(fields) for fields in json.loads((ROOM / "zoo.json").read_text(encoding="utf-8"))["models"])
+    return tuple(
+        _entry(fields) for fields in json.loads((ROOM / "zoo.json").read_text(encoding="utf-8"))["models"]
+    )
 
 
 def names() -> list[str]:
@@ -101,10 +107,14 @@ def resolve(name: str) -> str:
     """
     entry = find(name)
     if entry is None:
-        raise CheckpointError(f"expected a name of the zoo ({', '.join(names())}), got {name!r}; other models load by hub id or folder")
+        raise CheckpointError(
+            f"expected a name of the zoo ({', '.join(names())}), got {name!r}; other models load by hub id "
+            "or folder"
+        )
     if entry.folder is not None and not entry.installed:
         raise CheckpointError(
-            f"expected the weights of {name!r} in {entry.source}, got no {CONFIGS[entry.gives]} there; install the package again"
+            f"expected the weights of {name!r} in {entry.source}, got no {CONFIGS[entry.gives]} there; "
+            "install the package again"
         )
     return entry.source
 

@@ -1,8 +1,9 @@
-"""The vision tower of a new model: a plain ViT of timm, under the names and in the shapes of the native Molmo2 tower.
+"""The vision tower of a new model: a plain ViT of timm, under the names and in the shapes of the native
+Molmo2 tower.
 
-The tower is patches, positions and pre-norm blocks, nothing else. What timm can do beyond that either folds into these weights
-without changing what the blocks compute (LayerScale, missing biases), or is refused by name. Everything behind the deepest tapped
-block (later blocks, final norm, pooling head) is left out.
+The tower is patches, positions and pre-norm blocks, nothing else. What timm can do beyond that either folds
+into these weights without changing what the blocks compute (LayerScale, missing biases), or is refused by
+name. Everything behind the deepest tapped block (later blocks, final norm, pooling head) is left out.
 
 Letters: D width of the ViT, p side of a ViT patch in pixels, G patches per side.
 """
@@ -54,44 +55,63 @@ def load_vit(source: str | Path) -> nn.Module:
     if is_folder(folder := Path(source)):
         missing = [name for name in ("config.json", WEIGHTS_FILE) if not (folder / name).is_file()]
         if missing:
-            raise CheckpointError(f"expected a ViT saved by timm in {folder}, got no {' and no '.join(missing)}; save it as safetensors")
+            raise CheckpointError(
+                f"expected a ViT saved by timm in {folder}, got no {' and no '.join(missing)}; save it as "
+                "safetensors"
+            )
         with reading_part(source, "a ViT of timm"):
             return timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
     with reading_part(source, "a ViT of timm"):
         try:
             hf_hub_download(str(source), WEIGHTS_FILE)
         except EntryNotFoundError as error:
-            raise CheckpointError(f"expected {WEIGHTS_FILE} in {source}, got none; take a repository of timm with safetensors") from error
+            raise CheckpointError(
+                f"expected {WEIGHTS_FILE} in {source}, got none; take a repository of timm with safetensors"
+            ) from error
         return timm.create_model(f"hf-hub:{source}", pretrained=True, num_classes=0)
 
 
 def vision_part(vit: nn.Module, layers: Sequence[int], crop_size: int | None = None) -> Part:
-    """The config fields of the whole ViT, which `MolmoPointConfig` trims, and the float32 tensors of the blocks that are left.
+    """The config fields of the whole ViT, which `MolmoPointConfig` trims, and the float32 tensors of the
+    blocks that are left.
 
     Args:
         vit: a `VisionTransformer` of timm.
         layers: tapped blocks, negative ones counted from the end.
-        crop_size: side in pixels of the crops the model will see; None for the grid the ViT was trained on. For another grid the
-            positions are resized bicubically in float32, as timm does it.
+        crop_size: side in pixels of the crops the model will see; None for the grid the ViT was trained on.
+            For another grid the positions are resized bicubically in float32, as timm does it.
 
     Raises:
-        CheckpointError: a ViT that the tower cannot represent, tapped blocks it has not, or a crop that is no whole number of patches.
+        CheckpointError: a ViT that the tower cannot represent, tapped blocks it has not, or a crop that is no
+            whole number of patches.
     """
     if type(vit) is not VisionTransformer:
         raise CheckpointError(
-            f"expected a plain VisionTransformer of timm, got {type(vit).__name__}; the tower has no windows, rotations or stages: "
+            f"expected a plain VisionTransformer of timm, got {type(vit).__name__}; the tower has no "
+            "windows, rotations or stages: "
             "take a plain ViT such as SigLIP 2"
         )
     depth = len(vit.blocks)
     if not layers or not all(-depth <= layer < depth for layer in layers):
-        raise CheckpointError(f"expected vision_layers among the {depth} blocks of the ViT, got {list(layers)}; pass others")
+        raise CheckpointError(
+            f"expected vision_layers among the {depth} blocks of the ViT, got {list(layers)}; pass others"
+        )
     # Sequential is annotated as holding any module; the class of each block is checked below.
     blocks = [cast(Block, block) for block in list(vit.blocks)[: max(layer % depth for layer in layers) + 1]]
-    if reasons := list(dict.fromkeys([*_unsupported_stem(vit), *(reason for block in blocks for reason in _unsupported_block(block))])):
-        raise CheckpointError(f"expected a ViT of patches and pre-norm blocks alone, got one with {'; '.join(reasons)}; take another ViT")
+    if reasons := list(
+        dict.fromkeys(
+            [*_unsupported_stem(vit), *(reason for block in blocks for reason in _unsupported_block(block))]
+        )
+    ):
+        raise CheckpointError(
+            f"expected a ViT of patches and pre-norm blocks alone, got one with {'; '.join(reasons)}; take "
+            "another ViT"
+        )
     shapes = {_shape(block) for block in blocks}
     if len(shapes) > 1:
-        raise CheckpointError(f"expected blocks that are all alike, got {len(shapes)} kinds: {sorted(shapes)}; take another ViT")
+        raise CheckpointError(
+            f"expected blocks that are all alike, got {len(shapes)} kinds: {sorted(shapes)}; take another ViT"
+        )
     heads, head_dim, mlp, eps, activation = shapes.pop()
     patch, grid = vit.patch_embed.patch_size[0], _grid(vit, crop_size)
     fields = {
@@ -114,7 +134,8 @@ def pixel_normalisation(vit: nn.Module) -> tuple[list[float], list[float]]:
     settings: Mapping[str, Sequence[float]] = getattr(vit, "pretrained_cfg", None) or {}
     if not settings.get("mean") or not settings.get("std"):
         raise CheckpointError(
-            "expected a ViT whose pretrained_cfg has mean and std of its pixels, got one without; make it by timm.create_model, "
+            "expected a ViT whose pretrained_cfg has mean and std of its pixels, got one without; make it "
+            "by timm.create_model, "
             "or set vit.pretrained_cfg"
         )
     return list(settings["mean"]), list(settings["std"])
@@ -126,7 +147,10 @@ def _grid(vit: VisionTransformer, crop_size: int | None) -> int:
     if crop_size is None:
         return stored
     if crop_size < patch or crop_size % patch:
-        raise CheckpointError(f"expected a crop_size that is a multiple of the patch size {patch}, got {crop_size}; pass {stored * patch}")
+        raise CheckpointError(
+            f"expected a crop_size that is a multiple of the patch size {patch}, got {crop_size}; pass "
+            f"{stored * patch}"
+        )
     return crop_size // patch
 
 
@@ -185,7 +209,9 @@ def _shape(block: Block) -> tuple[int, int, int, float, str]:
 
 
 def _parts(block: Block) -> tuple[Any, Any, Any]:
-    """Attention, MLP and first norm. Their classes were checked; as attributes of a module they could be anything."""
+    """Attention, MLP and first norm. Their classes were checked; as attributes of a module they could be
+    anything.
+    """
     return block.attn, block.mlp, block.norm1
 
 
@@ -210,17 +236,27 @@ def _block(block: Block) -> dict[str, Tensor]:
     parts = zip("qkv", attention.qkv.weight.float().chunk(3), _bias(attention.qkv).chunk(3), strict=True)
     for name, weight, bias in parts:
         tensors |= {f"self_attn.{name}_proj.weight": weight, f"self_attn.{name}_proj.bias": bias}
-    for name, layer, scale in (("self_attn.o_proj", attention.proj, block.ls1), ("mlp.fc2", mlp.fc2, block.ls2)):
+    for name, layer, scale in (
+        ("self_attn.o_proj", attention.proj, block.ls1),
+        ("mlp.fc2", mlp.fc2, block.ls2),
+    ):
         weight, bias = layer.weight.float(), _bias(layer)
         if isinstance(scale, LayerScale):
             weight, bias = scale.gamma.unsqueeze(1) * weight, scale.gamma * bias
         tensors |= {f"{name}.weight": weight, f"{name}.bias": bias}
     tensors |= {"mlp.fc1.weight": mlp.fc1.weight.float(), "mlp.fc1.bias": _bias(mlp.fc1)}
     for index, norm in enumerate((block.norm1, block.norm2), start=1):
-        tensors |= {f"layer_norm{index}.{name}": cast(Tensor, getattr(norm, name)).float() for name in ("weight", "bias")}
+        tensors |= {
+            f"layer_norm{index}.{name}": cast(Tensor, getattr(norm, name)).float()
+            for name in ("weight", "bias")
+        }
     return tensors
 
 
 def _bias(layer: nn.Linear | nn.Conv2d) -> Tensor:
     """Its bias in float32; zeros where it has none, which is the same."""
-    return layer.weight.new_zeros(layer.weight.shape[0], dtype=torch.float32) if layer.bias is None else layer.bias.float()
+    return (
+        layer.weight.new_zeros(layer.weight.shape[0], dtype=torch.float32)
+        if layer.bias is None
+        else layer.bias.float()
+    )

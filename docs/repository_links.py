@@ -1,7 +1,8 @@
 """Lets pages of the site link to files of the repository, as they do when read in the repository itself.
 
-A link such as `../examples/images/shapes.png` leaves the folder of the documents. Every file that is linked in this way becomes
-part of the site below `repository/`, and the link leads there; documents among them are pages, whose own links are followed alike.
+A link such as `../examples/images/shapes.png` leaves the folder of the documents. Every file that is linked
+in this way becomes part of the site below `repository/`, and the link leads there; documents among them are
+pages, whose own links are followed alike.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Points every link of a page at the file's place on the site; links to folders without a page become plain text."""
+    """Points every link of a page at the file's place on the site; links to folders without a page become
+    plain text.
+    """
 
     def replaced(link: re.Match[str]) -> str:
         uri = page.file.src_uri

@@ -345,7 +345,9 @@ def score_run(
     Raises:
         EvaluationError: no item has an answer.
     """
-    summary, scores = score_predictions(benchmark, data, predictions, rule, ref_compat=ref_compat, segmenter=segmenter)
+    summary, scores = score_predictions(
+        benchmark, data, predictions, rule, ref_compat=ref_compat, segmenter=segmenter
+    )
     if not scores:
         raise EvaluationError(
             f"expected answers to items of {benchmark.name}, got none of its {len(data.items.found)} ids; "

@@ -145,16 +145,21 @@ def question_of(arguments: Sequence[Any], task_rows: Mapping[str, Any], *, bare:
         words, settings, media_of, number, task, split = arguments
     except (TypeError, ValueError) as error:
         raise EvaluationError(
-            f"expected a request of six parts as lmms-eval 0.7 makes them, got {len(arguments)}; run a task of the kind generate_until"
+            f"expected a request of six parts as lmms-eval 0.7 makes them, got {len(arguments)}; run a task "
+            "of the kind generate_until"
         ) from error
     row = task_rows[task][split][number]
     media = [] if media_of is None else list(media_of(row) or [])
     field = form_of(task).field
-    prompt = str(row[field]).strip() if bare and field is not None else str(words).replace("<image>", "").strip()
+    prompt = (
+        str(row[field]).strip() if bare and field is not None else str(words).replace("<image>", "").strip()
+    )
     limit = int((settings or {}).get("max_new_tokens") or _DEFAULT_MAX_NEW_TOKENS)
     clips = [each for each in media if isinstance(each, str)]
     if clips and len(media) > 1:
-        raise EvaluationError(f"expected pictures or one video in task {task}, got {len(media)} media; such tasks cannot be run")
+        raise EvaluationError(
+            f"expected pictures or one video in task {task}, got {len(media)} media; such tasks cannot be run"
+        )
     return Question(task, prompt, () if clips else tuple(media), clips[0] if clips else None, limit)
 
 
@@ -200,7 +205,9 @@ def _model_class() -> type:
     try:
         base: Any = import_module("lmms_eval.api.model").lmms
     except ImportError as error:
-        raise EvaluationError(f"expected lmms-eval to be installed, got {error}; `pip install lmms-eval`") from error
+        raise EvaluationError(
+            f"expected lmms-eval to be installed, got {error}; `pip install lmms-eval`"
+        ) from error
 
     class MolmoPointForLmmsEval(base):
         """See the module.
@@ -246,11 +253,15 @@ def _model_class() -> type:
 
         def generate_until_multi_round(self, requests: list[Any]) -> list[str]:
             """Not offered."""
-            raise NotImplementedError("conversations of several rounds are not offered; run a task of the kind generate_until")
+            raise NotImplementedError(
+                "conversations of several rounds are not offered; run a task of the kind generate_until"
+            )
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
             """Not offered."""
-            raise NotImplementedError("likelihoods of texts are not offered; run a task of the kind generate_until")
+            raise NotImplementedError(
+                "likelihoods of texts are not offered; run a task of the kind generate_until"
+            )
 
     return MolmoPointForLmmsEval
 
@@ -270,7 +281,9 @@ def _picture(question: Question) -> Any:
 def _about_clip(pointer: Pointer, question: Question) -> str:
     form = form_of(question.task)
     try:
-        answer = pointer.point_video(question.clip, question.prompt, template="{}", max_new_tokens=question.max_new_tokens)
+        answer = pointer.point_video(
+            question.clip, question.prompt, template="{}", max_new_tokens=question.max_new_tokens
+        )
     except (ValueError, OSError, RuntimeError) as error:
         return _text(error, form, question)
     return _text(answer, form, question)
@@ -278,7 +291,9 @@ def _about_clip(pointer: Pointer, question: Question) -> str:
 
 def _text(answer: PointingResult | Exception, form: Form, question: Question) -> str:
     if isinstance(answer, Exception):
-        logger.warning("%s: %r failed and is answered with nothing: %s", question.task, question.prompt[:80], answer)
+        logger.warning(
+            "%s: %r failed and is answered with nothing: %s", question.task, question.prompt[:80], answer
+        )
         return ""
     return form.write(answer)
 

@@ -35,7 +35,10 @@ def main() -> None:
     for things, number in truth.items():
         counted = pointer.count(encoded, things, max_new_tokens=256)
         right += counted == number
-        print(f"{things:20s} counted {counted:2d}, there are {number:2d}  {'' if counted == number else '<- wrong'}")
+        print(
+            f"{things:20s} counted {counted:2d}, there are {number:2d}  "
+            f"{'' if counted == number else '<- wrong'}"
+        )
         path = arguments.out / f"{things.replace(' ', '_')}.png"
         pointer.point(encoded, things, max_new_tokens=256).draw().save(path)
     print(f"{right} of {len(truth)} right; drawings in {arguments.out}")

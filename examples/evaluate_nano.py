@@ -1,12 +1,15 @@
-"""Scores a model on unseen synthetic scenes and clips: `python examples/evaluate_nano.py [--model nano] [--out scores.json]`.
+"""Scores a model on unseen synthetic scenes and clips: `python examples/evaluate_nano.py [--model nano]
+[--out scores.json]`.
 
-Scene i is drawn from the named seed [20260, i], so everyone scores the same pictures and questions. A point is right if
-it lies in the visible mask of a target that no other point was matched with; a question whose answer is "there are none"
-counts 1 for an empty answer and 0 otherwise. F1 is averaged over questions. Questions that name a pair of colour and
-shape that was never trained are part of the total and shown apart as well.
+Scene i is drawn from the named seed [20260, i], so everyone scores the same pictures and questions. A point
+is right if it lies in the visible mask of a target that no other point was matched with; a question whose
+answer is "there are none" counts 1 for an empty answer and 0 otherwise. F1 is averaged over questions.
+Questions that name a pair of colour and shape that was never trained are part of the total and shown apart as
+well.
 
-Clip i, 8 frames at 2 a second, is drawn from [20261, i]; how its answers are scored is told in `nano/clip_scores.py`. Every
-second request for tracks names the rate. `--clips 0` leaves the clips out, `--scenes 0` the pictures.
+Clip i, 8 frames at 2 a second, is drawn from [20261, i]; how its answers are scored is told in
+`nano/clip_scores.py`. Every second request for tracks names the rate. `--clips 0` leaves the clips out,
+`--scenes 0` the pictures.
 """
 
 from __future__ import annotations
@@ -48,7 +51,18 @@ def table_of(scores: Iterable[tuple[Query, MatchScores]]) -> dict[str, dict[str,
     for query, match in scores:
         for name in groups_of(query):
             by_group[name].append(match)
-    order = ["all", "colour", "shape", "both", "size", "position", "count", "nothing there", "trained pairs", "held-out pairs"]
+    order = [
+        "all",
+        "colour",
+        "shape",
+        "both",
+        "size",
+        "position",
+        "count",
+        "nothing there",
+        "trained pairs",
+        "held-out pairs",
+    ]
     return {
         name: {
             "questions": len(by_group[name]),
@@ -65,7 +79,9 @@ def table_of(scores: Iterable[tuple[Query, MatchScores]]) -> dict[str, dict[str,
 def evaluate(pointer: Any, scenes: list[Scene], batch_size: int) -> dict[str, dict[str, float]]:
     """Asks every question of every scene."""
     asked = [(scene, query) for scene in scenes for query in scene.queries]
-    answers = pointer.point_batch([scene.image for scene, _ in asked], [query.prompt for _, query in asked], batch_size=batch_size)
+    answers = pointer.point_batch(
+        [scene.image for scene, _ in asked], [query.prompt for _, query in asked], batch_size=batch_size
+    )
     return table_of(
         (query, match_points(result.points.xy, [target.mask for target in query.targets]))
         for (_, query), result in zip(asked, answers, strict=True)
@@ -87,13 +103,17 @@ def evaluate_clips(pointer: Any, clips: list[SyntheticClip]) -> dict[str, dict[s
 def show(table: dict[str, dict[str, float]], width: int = 15) -> None:
     """Prints a table, a line per group of questions."""
     for name, row in table.items():
-        numbers = (f"{key} {value:.3f}" if isinstance(value, float) else f"{value:5}" for key, value in row.items())
+        numbers = (
+            f"{key} {value:.3f}" if isinstance(value, float) else f"{value:5}" for key, value in row.items()
+        )
         print(f"{name:{width}} " + "  ".join(numbers), flush=True)
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     parser.add_argument("--scenes", type=int, default=NUM_SCENES)
     parser.add_argument("--clips", type=int, default=NUM_CLIPS)
@@ -123,8 +143,15 @@ def main() -> None:
             "scores": of_clips,
             "seconds": round(time.perf_counter() - start - of_scenes, 1),
         },
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
-        "versions": {"molmopoint": molmopoint.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {
+            "molmopoint": molmopoint.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
     }
     print(json.dumps({key: report[key] for key in ("seed", "scenes", "seconds", "machine", "versions")}))
     if arguments.out:

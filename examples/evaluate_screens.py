@@ -1,8 +1,9 @@
-"""Scores a model on unseen pages: `python examples/evaluate_screens.py --model nano-screens --folder runs/screens-test`.
+"""Scores a model on unseen pages: `python examples/evaluate_screens.py --model nano-screens --folder
+runs/screens-test`.
 
-Pages are drawn once and kept in --folder; what they are, and from which seeds, is told in `screens/scoring.py`. The answers are asked for
-and judged by `molmopoint eval screens`, which goes on where it was interrupted. `--card README.md` writes the figures into a model card,
-between its marks.
+Pages are drawn once and kept in --folder; what they are, and from which seeds, is told in
+`screens/scoring.py`. The answers are asked for and judged by `molmopoint eval screens`, which goes on where
+it was interrupted. `--card README.md` writes the figures into a model card, between its marks.
 """
 
 from __future__ import annotations
@@ -35,17 +36,33 @@ Cells = Mapping[tuple[tuple[str, ...], tuple[str, ...], str], Mapping[str, Any]]
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True, help="zoo name, hub id or folder")
     parser.add_argument("--folder", type=Path, required=True, help="test pages live here")
-    parser.add_argument("--cache", type=Path, default=Path("runs/npm"), help="where `train_screens.py fetch` put kits and icons")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("runs/npm"),
+        help="where `train_screens.py fetch` put kits and icons",
+    )
     parser.add_argument("--limit", type=int, help="questions at most; all of them by default")
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("runs/screens-scores"), help="answers and tables")
     parser.add_argument("--card", type=Path, help="model card whose figures are written anew")
     arguments = parser.parse_args()
     draw_tests(arguments.folder, arguments.cache / "node_modules")
-    command = ["eval", "screens", "--model", arguments.model, "--data", arguments.folder, "--out", arguments.out]
+    command = [
+        "eval",
+        "screens",
+        "--model",
+        arguments.model,
+        "--data",
+        arguments.folder,
+        "--out",
+        arguments.out,
+    ]
     command += ["--batch-size", arguments.batch_size]
     if arguments.limit is not None:
         command += ["--limit", arguments.limit]
@@ -65,8 +82,16 @@ def cells_of(metrics: Mapping[str, Any]) -> Cells:
 def tables(cells: Cells) -> Iterable[str]:
     """Groups of pages; kinds of questions about pages of seen kits; names that were trained, and others."""
     yield table("pages", cells, {group.name: (("group",), (group.name,)) for group in GROUPS})
-    yield table(f"questions about pages of {_SEEN}", cells, {kind: (("group", "kind"), (_SEEN, kind)) for kind in KINDS})
-    yield table("questions by names, all pages", cells, {name: (("names",), (name,)) for name in ("trained", "held out")})
+    yield table(
+        f"questions about pages of {_SEEN}",
+        cells,
+        {kind: (("group", "kind"), (_SEEN, kind)) for kind in KINDS},
+    )
+    yield table(
+        "questions by names, all pages",
+        cells,
+        {name: (("names",), (name,)) for name in ("trained", "held out")},
+    )
 
 
 def table(title: str, cells: Cells, rows: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> str:
@@ -77,7 +102,10 @@ def table(title: str, cells: Cells, rows: Mapping[str, tuple[tuple[str, ...], tu
         cells: of the run.
         rows: view and group by name; those that were not scored are left out.
     """
-    lines = [f"| {title} | number | {' | '.join(METRICS.values())} |", "| --- |" + " --- |" * (1 + len(METRICS))]
+    lines = [
+        f"| {title} | number | {' | '.join(METRICS.values())} |",
+        "| --- |" + " --- |" * (1 + len(METRICS)),
+    ]
     for name, (view, group) in rows.items():
         if (view, group, "f1") not in cells:
             continue
@@ -93,8 +121,10 @@ def how_measured(seconds: float) -> str:
     machine = f"{platform.machine()}, threads: {torch.get_num_threads()}, {seconds:.0f} s"
     return (
         f"Measured with `python examples/evaluate_screens.py` on {day} ({versions}; {machine}), on pages\n"
-        f"that were drawn from the seeds [{SEED}, group, page]. A point is right in a box of a target of its own; of questions without\n"
-        "targets, an empty answer is right. Click: the first point lies in the box, of questions with one target, as in ScreenSpot."
+        f"that were drawn from the seeds [{SEED}, group, page]. A point is right in a box of a target of "
+        "its own; of questions without\n"
+        "targets, an empty answer is right. Click: the first point lies in the box, of questions with one "
+        "target, as in ScreenSpot."
     )
 
 

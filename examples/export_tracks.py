@@ -1,7 +1,7 @@
 """Tracks in files for other tools: `python examples/export_tracks.py [tracks.csv|.json|.txt] [--fps 25]`.
 
-Without a file it makes tracks of two objects, one of which is hidden for a while. It fills the gaps, writes all four forms into a
-folder, reads each back, and says what it kept.
+Without a file it makes tracks of two objects, one of which is hidden for a while. It fills the gaps, writes
+all four forms into a folder, reads each back, and says what it kept.
 """
 
 from __future__ import annotations
@@ -44,14 +44,23 @@ def main() -> None:
     tracks = Tracks.load(arguments.file, **needs_rate) if arguments.file else made_up()
     filled = tracks.interpolated(arguments.fps)
     hidden = int((~filled.visible).sum())
-    print(f"{tracks}\n{tracks.num_points} points, {filled.num_points} at {arguments.fps:g} a second, {hidden} of them out of sight")
+    print(
+        f"{tracks}\n{tracks.num_points} points, {filled.num_points} at {arguments.fps:g} a second, {hidden} "
+        "of them out of sight"
+    )
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     for form, name in FORMS.items():
         path = arguments.out / name
         filled.save(path, form)
         again = Tracks.load(path, form, **({"fps": arguments.fps} if form in ("csv", "mot") else {}))
-        kept = "everything" if again == filled else "rows and numbers" if np.allclose(again.xy, filled.xy) else "something else"
+        kept = (
+            "everything"
+            if again == filled
+            else "rows and numbers"
+            if np.allclose(again.xy, filled.xy)
+            else "something else"
+        )
         print(f"  {path}  {path.stat().st_size:7,d} bytes  keeps {kept}")
 
 

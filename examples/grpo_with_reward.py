@@ -1,9 +1,11 @@
-"""Trains a policy with a reward model, on a processor: `python examples/grpo_with_reward.py --reward MODEL --out runs/grpo`.
+"""Trains a policy with a reward model, on a processor: `python examples/grpo_with_reward.py --reward MODEL
+--out runs/grpo`.
 
-A tiny random vision-language model first learns the answer format from synthetic questions whose answers are right and wrong alike, and
-then by GRPO what a reward model prefers. Reward, accuracy (which the reward model is never told) and answer length are drawn beside each
-other, so that a judge that is being fooled shows: its reward rises and the accuracy does not. The last answers of each run are written
-down, to see how. Runs that are complete are skipped.
+A tiny random vision-language model first learns the answer format from synthetic questions whose answers are
+right and wrong alike, and then by GRPO what a reward model prefers. Reward, accuracy (which the reward model
+is never told) and answer length are drawn beside each other, so that a judge that is being fooled shows: its
+reward rises and the accuracy does not. The last answers of each run are written down, to see how. Runs that
+are complete are skipped.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ _ON_CPU = {
 }
 
 
-def run_once(reward: str, out: Path, seed: int, format_steps: int, steps: int, prompts: int) -> dict[str, list[float]]:
+def run_once(
+    reward: str, out: Path, seed: int, format_steps: int, steps: int, prompts: int
+) -> dict[str, list[float]]:
     """One seed: the format, then GRPO; returns the curves of the second part.
 
     Args:
@@ -64,7 +68,9 @@ def run_once(reward: str, out: Path, seed: int, format_steps: int, steps: int, p
     asked = questions(2_000 + seed, prompts * min(steps, 100), answered=False)
     watched = Accuracy()
     rewards: list[Any] = [judge, watched]
-    trainer = GRPOTrainer(policy, reward_funcs=rewards, args=config, train_dataset=asked, processing_class=processor)
+    trainer = GRPOTrainer(
+        policy, reward_funcs=rewards, args=config, train_dataset=asked, processing_class=processor
+    )
     trainer.train()
     (out / "answers.json").write_text(json.dumps(watched.last, indent=1) + "\n", encoding="utf-8")
     return curves_of(trainer.state.log_history)
@@ -72,7 +78,9 @@ def run_once(reward: str, out: Path, seed: int, format_steps: int, steps: int, p
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--reward", default="nano-reward", help="reward model: name or folder")
     parser.add_argument("--out", type=Path, required=True, help="curves, figures and the picture go here")
     parser.add_argument("--seeds", type=int, default=3)
@@ -86,12 +94,19 @@ def main() -> None:
         file = arguments.out / f"seed{seed}.json"
         if not file.exists():
             run = run_once(
-                arguments.reward, arguments.out / f"seed{seed}", seed, arguments.format_steps, arguments.steps, arguments.prompts
+                arguments.reward,
+                arguments.out / f"seed{seed}",
+                seed,
+                arguments.format_steps,
+                arguments.steps,
+                arguments.prompts,
             )
             file.write_text(json.dumps(run) + "\n", encoding="utf-8")
         curves.append(json.loads(file.read_text(encoding="utf-8")))
     found = {name: fifths(curves, name) for name in ("reward", "accuracy", "length")}
-    found["reward"]["in_standard_errors"] = found["reward"]["rise"] / max(found["reward"]["standard_error"], 1e-9)
+    found["reward"]["in_standard_errors"] = found["reward"]["rise"] / max(
+        found["reward"]["standard_error"], 1e-9
+    )
     (arguments.out / "figures.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     plot(curves, arguments.out / "curves.png")
     print(json.dumps(found, indent=2))

@@ -4,9 +4,9 @@
     molmopoint finetune crescents/train.jsonl --model nano --out learned --replay synthetic
     python examples/own_data.py score crescents --model learned/model
 
-`make` draws 300 training pictures with their labels (train.jsonl), 100 test pictures with other grounds and places (test.jsonl)
-and the visible pixels of every target (test/*_masks.png), and sheets to look at. `score` asks a model for them. `compare`
-draws what the model answered before and after.
+`make` draws 300 training pictures with their labels (train.jsonl), 100 test pictures with other grounds and
+places (test.jsonl) and the visible pixels of every target (test/*_masks.png), and sheets to look at. `score`
+asks a model for them. `compare` draws what the model answered before and after.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def _masks(picture: Picture) -> Image.Image:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make", help="draw pictures and write labels")
     making.add_argument("shape", choices=NEW_SHAPES)
@@ -80,9 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     scoring.add_argument("--batch-size", type=int, default=25)
     comparing = commands.add_parser("compare", help="draw answers before and after")
-    comparing.add_argument("learned", nargs="+", help="FOLDER=MODEL, what `make` wrote and the model that learned it")
+    comparing.add_argument(
+        "learned", nargs="+", help="FOLDER=MODEL, what `make` wrote and the model that learned it"
+    )
     comparing.add_argument("--before", default="nano", help="the model they started from")
-    comparing.add_argument("--picture", type=int, default=0, help="which of the test pictures with two or more targets")
+    comparing.add_argument(
+        "--picture", type=int, default=0, help="which of the test pictures with two or more targets"
+    )
     comparing.add_argument("--out", type=Path, default=Path("own_data.png"))
     return parser
 
@@ -93,14 +99,18 @@ def main() -> None:
     if arguments.command == "make":
         make(arguments.shape, arguments.out, {part: getattr(arguments, part) for part in NUM_PICTURES})
     elif arguments.command == "compare":
-        learned = {Path(folder): model for folder, model in (pair.split("=", 1) for pair in arguments.learned)}
+        learned = {
+            Path(folder): model for folder, model in (pair.split("=", 1) for pair in arguments.learned)
+        }
         compare(learned, arguments.before, arguments.picture).quantize(128).save(arguments.out, optimize=True)
         print(arguments.out)
     else:
         start = time.perf_counter()
         scores = score(arguments.folder, arguments.model, arguments.batch_size)
         rounded = {name: round(value, 3) for name, value in scores.items()}
-        print(json.dumps({"model": arguments.model, **rounded, "seconds": round(time.perf_counter() - start)}))
+        print(
+            json.dumps({"model": arguments.model, **rounded, "seconds": round(time.perf_counter() - start)})
+        )
 
 
 if __name__ == "__main__":

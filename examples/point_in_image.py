@@ -17,7 +17,9 @@ def main() -> None:
     """Prints the points of one answer and draws them."""
     parser = argparse.ArgumentParser(description="Points at something in one picture.")
     parser.add_argument("picture", nargs="?", default=str(SHAPES))
-    parser.add_argument("phrase", nargs="?", default="the red circles", help="a noun phrase, a request or a question")
+    parser.add_argument(
+        "phrase", nargs="?", default="the red circles", help="a noun phrase, a request or a question"
+    )
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     parser.add_argument("--out", default="points.png", help="where to draw the points")
     arguments = parser.parse_args()

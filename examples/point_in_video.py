@@ -1,7 +1,7 @@
 """Points in a clip: `python examples/point_in_video.py [clip.mp4]`.
 
-Without a file it draws a clip itself: a red circle that crosses the picture. Reading files needs the extra `[video]`. The
-embedded model knows clips of coloured shapes; use a video model of the zoo for more.
+Without a file it draws a clip itself: a red circle that crosses the picture. Reading files needs the extra
+`[video]`. The embedded model knows clips of coloured shapes; use a video model of the zoo for more.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def main() -> None:
         result = pointer.point_video(draw_clip(), arguments.phrase, timestamps=seconds, max_new_tokens=256)
 
     times = result.metadata.timestamps
-    print(f"{0 if times is None else len(times)} frames, {result.image_sizes[0][0]} x {result.image_sizes[0][1]}: {result.prompt!r}")
+    print(
+        f"{0 if times is None else len(times)} frames, {result.image_sizes[0][0]} x "
+        f"{result.image_sizes[0][1]}: {result.prompt!r}"
+    )
     for point in result.points:
         x, y = position(round(point.group * 2))
         truth = "" if arguments.video else f"  the circle is at ({x:.0f}, {y:.0f})"

@@ -1,9 +1,10 @@
 """One click per instruction on a screen of 1920 by 1080: `python examples/point_on_screen.py`.
 
-The example draws the screen itself: big icons on a desktop, and a small button. Screen benchmarks ask for exactly one point, which
-is what `single=True` gives. The embedded model knows coloured shapes and looks at one crop of 168 pixels, where the whole
-screen is squeezed in: it can tell the big icons apart, but the button is two pixels high for it and text is nothing at all. A
-model made for screens, such as `--model molmopoint-gui-8b --max-crops 48`, sees both.
+The example draws the screen itself: big icons on a desktop, and a small button. Screen benchmarks ask for
+exactly one point, which is what `single=True` gives. The embedded model knows coloured shapes and looks at
+one crop of 168 pixels, where the whole
+screen is squeezed in: it can tell the big icons apart, but the button is two pixels high for it and text is
+nothing at all. A model made for screens, such as `--model molmopoint-gui-8b --max-crops 48`, sees both.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ def main() -> None:
         click = result.points[0]
         hit = left <= click.x <= right and top <= click.y <= bottom
         hits += hit
-        print(f"{instruction:18s} ({click.x:6.1f}, {click.y:6.1f})  score {click.score:.2f}  {'hit' if hit else 'missed'}")
+        print(
+            f"{instruction:18s} ({click.x:6.1f}, {click.y:6.1f})  score {click.score:.2f}  "
+            f"{'hit' if hit else 'missed'}"
+        )
         result.draw(numbers=False).save(arguments.out)
     print(f"{hits} of {len(TARGETS)} hit; the last click is drawn to {arguments.out}")
 

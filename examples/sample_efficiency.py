@@ -1,7 +1,9 @@
-"""How many pictures does it take to learn to point? `python examples/sample_efficiency.py STAGE --folder runs/efficiency`.
+"""How many pictures does it take to learn to point? `python examples/sample_efficiency.py STAGE --folder
+runs/efficiency`.
 
-The paper's claim in small: on one frozen vision transformer, the same new decoder learns to answer with grounding tokens and, as its
-twin, with coordinates written as text, one token per digit. Same network, scenes, questions, order and number of steps. Stages:
+The paper's claim in small: on one frozen vision transformer, the same new decoder learns to answer with
+grounding tokens and, as its twin, with coordinates written as text, one token per digit. Same network,
+scenes, questions, order and number of steps. Stages:
 
     check   what answers without any learning score: one random object must stay below 0.3
     start   scenes and the vision transformer of nano's dense stage, which has never pointed
@@ -9,9 +11,9 @@ twin, with coordinates written as text, one token per digit. Same network, scene
     arms    both formats at every number of pictures and with every seed, then the ablations of grounding tokens
     report  table, plot and all figures
 
-Every stage goes on where it was stopped, also inside a run; runs that are complete are skipped. With --format, two processes share the
-work. Every run has its log, runs/NAME.jsonl. Where there is more time or a larger machine: --sizes, --seeds, --steps, --vit-steps, the
-same ones in every stage.
+Every stage goes on where it was stopped, also inside a run; runs that are complete are skipped. With
+--format, two processes share the work. Every run has its log, runs/NAME.jsonl. Where there is more time or a
+larger machine: --sizes, --seeds, --steps, --vit-steps, the same ones in every stage.
 """
 
 from __future__ import annotations
@@ -71,7 +73,10 @@ def best_rate(results: Sequence[dict[str, Any]], format: Format, plan: Plan) -> 
         if wanted.items() <= result.items():
             scores[result["rate"]] = result["search_f1"]
     if missing := set(plan.rates) - set(scores):
-        raise ValueError(f"expected a search run of {format} for the rates {sorted(missing)}, got none; run the stage `search` first")
+        raise ValueError(
+            f"expected a search run of {format} for the rates {sorted(missing)}, got none; run the stage "
+            "`search` first"
+        )
     return max(plan.rates, key=lambda rate: (scores[rate], -rate))
 
 
@@ -80,7 +85,11 @@ def run_stage(stage: str, folder: Path, formats: Sequence[Format], plan: Plan) -
     shop = open_workshop(folder, plan)
     for format in formats:
         searching = stage == "search"
-        runs = search_runs(format, plan) if searching else arm_runs(format, best_rate(read_results(folder), format, plan), plan)
+        runs = (
+            search_runs(format, plan)
+            if searching
+            else arm_runs(format, best_rate(read_results(folder), format, plan), plan)
+        )
         for run in runs:
             if run_once(run, shop) is None:
                 return
@@ -108,15 +117,23 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, or words in its place."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("check", "start", "search", "arms", "report"))
-    parser.add_argument("--folder", type=Path, required=True, help="scenes, checkpoints, logs and results live here")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="scenes, checkpoints, logs and results live here"
+    )
     parser.add_argument("--format", choices=FORMATS, help="only the runs of this format")
     parser.add_argument("--out", type=Path, default=Path("examples/efficiency"), help="where `report` writes")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of pictures")
-    parser.add_argument("--seeds", type=int, nargs="+", help="of the order of the pictures and of new weights")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="of the order of the pictures and of new weights"
+    )
     parser.add_argument("--steps", type=int, help="optimiser steps of a run")
-    parser.add_argument("--search-steps", type=int, help="optimiser steps of a run that chooses a learning rate")
+    parser.add_argument(
+        "--search-steps", type=int, help="optimiser steps of a run that chooses a learning rate"
+    )
     parser.add_argument("--vit-steps", type=int, help="optimiser steps of the dense stage")
     return parser.parse_args(words)
 

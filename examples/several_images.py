@@ -1,7 +1,7 @@
 """Asks about several pictures, one by one in batches and all at once: `python examples/several_images.py`.
 
-One of the files is broken on purpose: a batch names it and goes on. The embedded model was trained on single pictures; what
-it says about several at once shows the form of such an answer, not its quality.
+One of the files is broken on purpose: a batch names it and goes on. The embedded model was trained on single
+pictures; what it says about several at once shows the form of such an answer, not its quality.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Tracks objects in a clip: `python examples/track_in_video.py [clip.mp4] [phrase]`.
 
-Without a file it draws a clip of moving shapes, tracks what one of its questions names with the embedded model, and compares with
-where the shapes are. It writes `tracked.mp4` (which needs the extra `[video]`) and a strip of all moments, `tracked_strip.png`.
+Without a file it draws a clip of moving shapes, tracks what one of its questions names with the embedded
+model, and compares with where the shapes are. It writes `tracked.mp4` (which needs the extra `[video]`) and a
+strip of all moments, `tracked_strip.png`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,14 @@ def compare(result: TrackingResult, clip: SyntheticClip, number: int) -> None:
     for track in result.tracks:
         for point in track:
             frame = int(np.abs(clip.timestamps - point.time).argmin())
-            away = min((float(np.hypot(*(target.xy[frame] - (point.x, point.y)))) for target in targets), default=np.inf)
-            print(f"  {point.time:4.1f} s  object {point.object_id}  x {point.x:6.1f}  y {point.y:6.1f}  {away:5.1f} pixels from the truth")
+            away = min(
+                (float(np.hypot(*(target.xy[frame] - (point.x, point.y)))) for target in targets),
+                default=np.inf,
+            )
+            print(
+                f"  {point.time:4.1f} s  object {point.object_id}  x {point.x:6.1f}  y {point.y:6.1f}  "
+                f"{away:5.1f} pixels from the truth"
+            )
 
 
 def main() -> None:
@@ -43,7 +50,9 @@ def main() -> None:
     parser.add_argument("--fps", type=int, default=2, help="points per second to ask for")
     parser.add_argument("--model", default="nano", help="zoo name, hub id or folder")
     parser.add_argument("--out", type=Path, default=Path("tracked.mp4"), help="annotated video")
-    parser.add_argument("--strip", type=Path, default=Path("tracked_strip.png"), help="picture of the moments")
+    parser.add_argument(
+        "--strip", type=Path, default=Path("tracked_strip.png"), help="picture of the moments"
+    )
     arguments = parser.parse_args()
 
     pointer = molmopoint.load(arguments.model)
@@ -52,7 +61,9 @@ def main() -> None:
     else:
         clip, number = draw_clip()
         phrase = clip.queries[number].prompt
-        result = pointer.track(clip.frames, phrase, timestamps=clip.timestamps.tolist(), fps=arguments.fps, max_new_tokens=512)
+        result = pointer.track(
+            clip.frames, phrase, timestamps=clip.timestamps.tolist(), fps=arguments.fps, max_new_tokens=512
+        )
     print(f"{result.prompt!r} -> {result.text!r}")
     print(result.tracks)
     if not arguments.video:

@@ -1,4 +1,5 @@
-"""Trains the embedded model from nothing, on one processor core: `python examples/train_nano.py STAGE --folder runs/nano`.
+"""Trains the embedded model from nothing, on one processor core: `python examples/train_nano.py STAGE
+--folder runs/nano`.
 
 Stages, in this order; every stage resumes from its checkpoint:
 
@@ -41,15 +42,30 @@ from molmopoint.modeling import MolmoPointForConditionalGeneration
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("cache", "vit", "point", "clip-cache", "clip", "form-cache", "forms", "release", "card"))
-    parser.add_argument("--folder", type=Path, required=True, help="checkpoints, logs and drawn scenes live here")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "stage",
+        choices=("cache", "vit", "point", "clip-cache", "clip", "form-cache", "forms", "release", "card"),
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="checkpoints, logs and drawn scenes live here"
+    )
     parser.add_argument("--steps", type=int, default=6000, help="optimiser steps of the stage")
-    parser.add_argument("--shards", type=int, nargs=2, default=(0, 16), help="first shard to draw, and the one to stop before")
-    parser.add_argument("--target", type=Path, default=Path("checkpoints/nano"), help="where `release` writes")
-    parser.add_argument("--start", type=Path, default=Path("checkpoints/nano"), help="model that the later stages start from")
+    parser.add_argument(
+        "--shards", type=int, nargs=2, default=(0, 16), help="first shard to draw, and the one to stop before"
+    )
+    parser.add_argument(
+        "--target", type=Path, default=Path("checkpoints/nano"), help="where `release` writes"
+    )
+    parser.add_argument(
+        "--start", type=Path, default=Path("checkpoints/nano"), help="model that the later stages start from"
+    )
     parser.add_argument("--scores", type=Path, help="scores for `card`")
-    parser.add_argument("--remarks", default="", help="a sentence about the run for `card`: machine, hours, deviations")
+    parser.add_argument(
+        "--remarks", default="", help="a sentence about the run for `card`: machine, hours, deviations"
+    )
     arguments = parser.parse_args()
     settings = Settings()
     run = {
@@ -123,7 +139,11 @@ def train_sight(arguments: argparse.Namespace, settings: Settings) -> None:
 def write(arguments: argparse.Namespace, settings: Settings) -> None:
     """The files."""
     is_later = any((arguments.folder / f"{stage}.safetensors").exists() for stage in ("forms", "clip"))
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(arguments.start) if is_later else tokenizer_of(arguments.folder)
+    tokenizer = (
+        PreTrainedTokenizerFast.from_pretrained(arguments.start)
+        if is_later
+        else tokenizer_of(arguments.folder)
+    )
     release(arguments.folder, arguments.start, arguments.target, settings, tokenizer)
 
 

@@ -1,4 +1,5 @@
-"""Trains the embedded reward model on a processor: `python examples/train_nano_reward.py STAGE --folder runs/nano-reward`.
+"""Trains the embedded reward model on a processor: `python examples/train_nano_reward.py STAGE --folder
+runs/nano-reward`.
 
 Stages, in this order; each goes on where it was stopped:
 
@@ -62,7 +63,10 @@ def row_of(judgement: Judgement, picture: str, rng: np.random.Generator) -> dict
     if rng.random() < FEWER:
         for _ in range(int(rng.integers(1, 3))):
             kept.pop(int(rng.integers(1, len(kept))))
-    answers = {"responses": [judgement.responses[i] for i in kept], "rankings": [judgement.rankings[i] for i in kept]}
+    answers = {
+        "responses": [judgement.responses[i] for i in kept],
+        "rankings": [judgement.rankings[i] for i in kept],
+    }
     return {"image": picture, "prompt": judgement.prompt, **answers, "source": judgement.kind}
 
 
@@ -75,20 +79,29 @@ def measure(model: str | Path, number: int, batch_size: int = 25) -> dict[str, f
         batch_size: questions per run of the model.
 
     Returns:
-        "accuracy", "accuracy_KIND", and "accuracy_without_picture", that of the same questions about a grey picture: what the answers
-        alone give away.
+        "accuracy", "accuracy_KIND", and "accuracy_without_picture", that of the same questions about a grey
+        picture: what the answers alone give away.
     """
     judge = molmopoint.load_reward(model)
     right: dict[str, list[float]] = defaultdict(list)
     for start in range(0, number, batch_size):
         drawn = [np.random.default_rng([TEST_SEED, i]) for i in range(start, min(start + batch_size, number))]
         judgements = [sample_judgement(rng) for rng in drawn]
-        orders = [rng.permutation(len(judgement.responses)) for rng, judgement in zip(drawn, judgements, strict=True)]
+        orders = [
+            rng.permutation(len(judgement.responses))
+            for rng, judgement in zip(drawn, judgements, strict=True)
+        ]
         for name, blind in (("accuracy", False), ("accuracy_without_picture", True)):
             scores = judge.score_batch(
                 [judgement.prompt for judgement in judgements],
-                [[judgement.responses[i] for i in order] for judgement, order in zip(judgements, orders, strict=True)],
-                [judgement.image.point(lambda _value: 128) if blind else judgement.image for judgement in judgements],
+                [
+                    [judgement.responses[i] for i in order]
+                    for judgement, order in zip(judgements, orders, strict=True)
+                ],
+                [
+                    judgement.image.point(lambda _value: 128) if blind else judgement.image
+                    for judgement in judgements
+                ],
                 batch_size=batch_size,
             )
             for judgement, order, of_list in zip(judgements, orders, scores, strict=True):
@@ -111,15 +124,21 @@ def release(model: Path, target: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("data", "train", "measure", "release"))
     parser.add_argument("--folder", type=Path, required=True, help="data, checkpoints and scores live here")
     parser.add_argument("--pictures", type=int, default=10_000, help="pictures to draw")
     parser.add_argument("--questions", type=int, default=6, help="questions about each picture")
     parser.add_argument("--number", type=int, default=500, help="unseen questions to judge")
     parser.add_argument("--model", help="reward model to measure; by default the trained one")
-    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
-    parser.add_argument("--target", type=Path, default=Path("checkpoints/nano_reward"), help="where `release` writes")
+    parser.add_argument(
+        "--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="change the recipe"
+    )
+    parser.add_argument(
+        "--target", type=Path, default=Path("checkpoints/nano_reward"), help="where `release` writes"
+    )
     arguments = parser.parse_args()
     run, model = arguments.folder / "run", arguments.folder / "run" / "model"
     if arguments.stage == "data":

@@ -1,4 +1,5 @@
-"""Trains the model of screens from nothing, on one processor core: `python examples/train_screens.py STAGE --folder runs/screens`.
+"""Trains the model of screens from nothing, on one processor core: `python examples/train_screens.py STAGE
+--folder runs/screens`.
 
 Stages, in this order; every stage resumes from its checkpoint:
 
@@ -18,21 +19,35 @@ from pathlib import Path
 
 from screens.settings import ScreenSettings
 
-SIZES = {"small": (336, 336), "boards": (336, 336), "square": (672, 672), "desktop": (1280, 800), "phone": (390, 844)}
+SIZES = {
+    "small": (336, 336),
+    "boards": (336, 336),
+    "square": (672, 672),
+    "desktop": (1280, 800),
+    "phone": (390, 844),
+}
 """Sizes of pages, by the name of their folder."""
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("fetch", "draw", "vit", "point", "release"))
-    parser.add_argument("--folder", type=Path, required=True, help="checkpoints, logs and drawn pages live here")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="checkpoints, logs and drawn pages live here"
+    )
     parser.add_argument("--cache", type=Path, default=Path("runs/npm"), help="where kits and icons are kept")
     parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps of the stage")
-    parser.add_argument("--shards", type=int, nargs=2, default=(0, 60), help="first shard to draw, and the one to stop before")
+    parser.add_argument(
+        "--shards", type=int, nargs=2, default=(0, 60), help="first shard to draw, and the one to stop before"
+    )
     parser.add_argument("--size", choices=SIZES, default="small", help="of the pages to draw")
     parser.add_argument("--pages", type=int, default=400, help="pages of a shard")
-    parser.add_argument("--target", type=Path, default=Path("runs/nano-screens"), help="where `release` writes")
+    parser.add_argument(
+        "--target", type=Path, default=Path("runs/nano-screens"), help="where `release` writes"
+    )
     arguments = parser.parse_args()
     run = {"fetch": fetch, "draw": draw, "vit": train_vit, "point": train_point, "release": write}
     run[arguments.stage](arguments)

@@ -4,8 +4,9 @@
     molmopoint eval examples/write_a_benchmark.py --data shapes --model nano
     molmopoint score examples/write_a_benchmark.py answers.jsonl --form molmo --data shapes
 
-The runner does the rest: resuming, several processes, tables with intervals, the gallery. The benchmarks of the package, in
-`eval/benchmarks`, are written in the same way; they also have `write_fixture`, which makes a few items in the published layout.
+The runner does the rest: resuming, several processes, tables with intervals, the gallery. The benchmarks of
+the package, in `eval/benchmarks`, are written in the same way; they also have `write_fixture`, which makes a
+few items in the published layout.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ import numpy as np
 
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Benchmark, DatasetSource, GenerationSettings, Item, Items, Metric, ParsedAnswer, View
+from molmopoint.eval.benchmark import (
+    Benchmark,
+    DatasetSource,
+    GenerationSettings,
+    Item,
+    Items,
+    Metric,
+    ParsedAnswer,
+    View,
+)
 from molmopoint.metrics.lookup import in_box
 from molmopoint.metrics.matching import max_hit_scores
 
@@ -38,11 +48,15 @@ class Shapes(Benchmark):
     def read(self, folder: Path) -> Items:
         """Every item, whether its picture is there or not; the runner finds out which can be asked."""
         if not (folder / "questions.json").is_file():
-            raise EvaluationError(f"expected questions.json in {folder}, found none; make it with `python {__file__} {folder}`")
+            raise EvaluationError(
+                f"expected questions.json in {folder}, found none; make it with `python {__file__} {folder}`"
+            )
         rows = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
         return Items(tuple(self._item(folder, row) for row in rows))
 
-    def score(self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+    def score(
+        self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False
+    ) -> dict[str, float]:
         """Numbers by metric, from points in pixels; no picture is needed."""
         hits = [in_box(answer.xy, box) for box in item.truth]
         table = np.stack(hits, axis=1) if hits else np.zeros((len(answer), 0), dtype=bool)

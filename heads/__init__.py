@@ -1,4 +1,6 @@
-"""What turns hidden states into choices. Torch only; every size is given, so that each head runs on five vectors."""
+"""What turns hidden states into choices. Torch only; every size is given, so that each head runs on five
+vectors.
+"""
 
 from molmopoint.heads.grounding import ALL_STAGES, GroundingHeads, GroundingState, SelectionLogits, Stages
 from molmopoint.heads.location import LocationHead

@@ -1,7 +1,8 @@
 """The three pointing heads together, and what a row keeps from its prompt for later steps.
 
-Letters: B rows, Q queries per row, P image tokens per row (padded), T image tokens of the call, K slots per image token,
-N ViT patches of the call, H text width, F width of the tapped ViT features, E pointing width, L location cells.
+Letters: B rows, Q queries per row, P image tokens per row (padded), T image tokens of the call, K slots per
+image token, N ViT patches of the call, H text width, F width of the tapped ViT features, E pointing width, L
+location cells.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class GroundingState:
         num_patches: (B,) image tokens of each row.
         num_slots: (B,) pooling columns of each row's pictures or clip.
         selected_patch: (B,) the patch selected last, -1 at the start and after no-more-points.
-        selected_slots: (B, K) its pooling entries; all -1 without one. Follows from `selected_patch`, see `after`.
+        selected_slots: (B, K) its pooling entries; all -1 without one. Follows from `selected_patch`, see
+            `after`.
     """
 
     patch_keys: Tensor
@@ -52,18 +54,26 @@ class GroundingState:
     selected_slots: Tensor
 
     def after(self, patch_selections: Tensor) -> GroundingState:
-        """The state once the patch selections (B,) were fed; rows that fed none repeat their `selected_patch`."""
+        """The state once the patch selections (B,) were fed; rows that fed none repeat their
+        `selected_patch`.
+        """
         rows = torch.arange(len(patch_selections), device=patch_selections.device)
-        return replace(self, selected_patch=patch_selections, selected_slots=self.slots_of(rows, patch_selections))
+        return replace(
+            self, selected_patch=patch_selections, selected_slots=self.slots_of(rows, patch_selections)
+        )
 
     def positions_of(self, rows: Tensor, patches: Tensor) -> Tensor:
-        """Rotary positions (N,) of image tokens given as batch rows (N,) and patches (N,); 0 for negative patches."""
+        """Rotary positions (N,) of image tokens given as batch rows (N,) and patches (N,); 0 for negative
+        patches.
+        """
         if not self.rotary_positions.shape[1]:
             return torch.zeros_like(patches)
         return self.rotary_positions[rows, patches.clamp(min=0)] * (patches >= 0)
 
     def slots_of(self, rows: Tensor, patches: Tensor) -> Tensor:
-        """Pooling entries (N, K) of image tokens given as batch rows (N,) and patches (N,); -1 patches have none."""
+        """Pooling entries (N, K) of image tokens given as batch rows (N,) and patches (N,); -1 patches have
+        none.
+        """
         if not len(self.pooling):
             return patches.new_full((len(patches), self.pooling.shape[1]), -1)
         table = self.table_rows[rows, patches.clamp(min=0)]
@@ -76,7 +86,9 @@ class GroundingState:
         return functional.embedding(slots.clamp(min=0), self.vit_features) * (slots >= 0).unsqueeze(-1)
 
     def image_features_of(self, rows: Tensor, patches: Tensor) -> Tensor:
-        """Connector outputs (N, H) of image tokens given as batch rows (N,) and patches (N,); zero for negative patches."""
+        """Connector outputs (N, H) of image tokens given as batch rows (N,) and patches (N,); zero for
+        negative patches.
+        """
         if not len(self.image_features):
             return self.image_features.new_zeros((len(patches), self.image_features.shape[1]))
         features = self.image_features[self.table_rows[rows, patches.clamp(min=0)]]
@@ -101,7 +113,9 @@ ALL_STAGES = Stages()
 
 
 class SelectionLogits(NamedTuple):
-    """Unmasked float32 scores of one decode step: patches (B, P + 1), slots (B, K), locations (B, L); None where not needed."""
+    """Unmasked float32 scores of one decode step: patches (B, P + 1), slots (B, K), locations (B, L); None
+    where not needed.
+    """
 
     patch: Tensor | None
     subpatch: Tensor | None
@@ -121,7 +135,13 @@ class GroundingHeads(nn.Module):
     """
 
     def __init__(
-        self, hidden_size: int, vit_feature_dim: int, embed_dim: int, num_locations: int, rotary_theta: float | None, norm_eps: float
+        self,
+        hidden_size: int,
+        vit_feature_dim: int,
+        embed_dim: int,
+        num_locations: int,
+        rotary_theta: float | None,
+        norm_eps: float,
     ) -> None:
         super().__init__()
         self.norm = RMSNorm(hidden_size, norm_eps)
@@ -129,7 +149,9 @@ class GroundingHeads(nn.Module):
         self.subpatch = SubpatchHead(hidden_size, vit_feature_dim, embed_dim)
         self.location = LocationHead(hidden_size, num_locations) if num_locations else None
 
-    def step(self, hidden: Tensor, state: GroundingState, *, normed_location: bool, stages: Stages = ALL_STAGES) -> SelectionLogits:
+    def step(
+        self, hidden: Tensor, state: GroundingState, *, normed_location: bool, stages: Stages = ALL_STAGES
+    ) -> SelectionLogits:
         """Scores of every selection a row could make next.
 
         Args:
@@ -144,7 +166,9 @@ class GroundingHeads(nn.Module):
         normed = self.norm(hidden)
         patch = subpatch = location = None
         if stages.words:
-            positions = state.positions_of(torch.arange(len(hidden), device=hidden.device), state.selected_patch)
+            positions = state.positions_of(
+                torch.arange(len(hidden), device=hidden.device), state.selected_patch
+            )
             patch = self.patch(normed.unsqueeze(1), positions.unsqueeze(1), state.patch_keys).squeeze(1)
         if stages.slots:
             subpatch = self.subpatch(normed, state.vit_features_of(state.selected_slots))

@@ -15,7 +15,8 @@ def patch_scale(kind: str | float, num_patches: Tensor, embed_dim: int) -> Tenso
     """Factor of the patch logits.
 
     Args:
-        kind: "keys" = 1/sqrt(image tokens of the query's own example + 1), "dim" = 1/sqrt(E), or the factor itself.
+        kind: "keys" = 1/sqrt(image tokens of the query's own example + 1), "dim" = 1/sqrt(E), or the factor
+            itself.
         num_patches: (...) image tokens of that example.
         embed_dim: E.
 
@@ -30,8 +31,8 @@ def patch_scale(kind: str | float, num_patches: Tensor, embed_dim: int) -> Tenso
 class PatchHead(nn.Module):
     """Scores every image token of a row, and no-more-points after the last one.
 
-    Queries carry the position of the previously selected patch, keys their own position. The no-more-points key is a
-    learned vector that is not tied to any input and is never rotated.
+    Queries carry the position of the previously selected patch, keys their own position. The no-more-points
+    key is a learned vector that is not tied to any input and is never rotated.
 
     Args:
         hidden_size: H.
@@ -63,4 +64,6 @@ class PatchHead(nn.Module):
         """
         queries = rotate(self.query(states), positions, self.rotary_theta)
         no_more = self.no_more_points.to(queries.dtype).expand(len(queries), 1, -1)
-        return torch.cat([float32_dots(queries, keys.to(queries.dtype)), float32_dots(queries, no_more)], dim=-1)
+        return torch.cat(
+            [float32_dots(queries, keys.to(queries.dtype)), float32_dots(queries, no_more)], dim=-1
+        )

@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def rotate(x: Tensor, positions: Tensor, theta: float | None) -> Tensor:
-    """Rotates vectors by their position: pairs are `(i, i + E/2)`, the angle of pair i is `position * theta ** (-2i/E)`.
+    """Rotates vectors by their position: pairs are `(i, i + E/2)`, the angle of pair i is `position * theta
+    ** (-2i/E)`.
 
     The angles are made on the fly: a stored table would come out of a meta-device load uninitialised.
 
@@ -32,8 +33,8 @@ def rotate(x: Tensor, positions: Tensor, theta: float | None) -> Tensor:
 def float32_dots(queries: Tensor, keys: Tensor) -> Tensor:
     """Dot products of (B, Q, E) queries with (B, P, E) keys, (B, Q, P) in float32.
 
-    Half-precision keys stay as they are where the device accumulates and returns float32 itself: no copy of the keys
-    per step. bfloat16 results would tie neighbouring patches.
+    Half-precision keys stay as they are where the device accumulates and returns float32 itself: no copy of
+    the keys per step. bfloat16 results would tie neighbouring patches.
     """
     keys = keys.transpose(1, 2)
     if queries.is_cuda and queries.dtype != torch.float32 and not torch.is_grad_enabled():

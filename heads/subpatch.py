@@ -1,6 +1,7 @@
 """Which of the ViT patches inside the chosen image token holds the point.
 
-Letters: N choices, K slots per image token, H text width, F width of the tapped ViT features, E pointing width.
+Letters: N choices, K slots per image token, H text width, F width of the tapped ViT features, E pointing
+width.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class SubpatchHead(nn.Module):
         self.scale = embed_dim**-0.5
 
     def forward(self, states: Tensor, slot_features: Tensor) -> Tensor:
-        """Scores (N, K) in float32, from normed hidden states (N, H) and ViT features (N, K, F) of the chosen tokens."""
+        """Scores (N, K) in float32, from normed hidden states (N, H) and ViT features (N, K, F) of the chosen
+        tokens.
+        """
         keys = self.key(slot_features)
         return float32_dots(self.query(states).to(keys.dtype).unsqueeze(1), keys).squeeze(1) * self.scale

@@ -12,14 +12,23 @@ from torch import Tensor, nn
 
 Activation = Literal["silu", "selu", "gelu", "relu", "tanh"]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "selu": nn.SELU, "gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+}
 
 INITIAL_STD = 0.01
-"""Of the weights of a new head: all its scores are close to zero, so that every answer starts with the same chance."""
+"""Of the weights of a new head: all its scores are close to zero, so that every answer starts with the same
+chance.
+"""
 
 
 class ValueHead(nn.Module):
-    """Turns vectors into scores, always in float32: scores of good answers differ by less than bfloat16 can tell apart.
+    """Turns vectors into scores, always in float32: scores of good answers differ by less than bfloat16 can
+    tell apart.
 
     Args:
         in_features: width of the vectors.
@@ -30,14 +39,22 @@ class ValueHead(nn.Module):
     Source: arXiv 2604.10966 and its public code, which runs the head in the dtype of the backbone; we do not.
     """
 
-    def __init__(self, in_features: int, hidden_features: int | None = 1024, activation: Activation = "silu", scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int | None = 1024,
+        activation: Activation = "silu",
+        scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.scale = scale
         if hidden_features is None:
             self.layers = nn.Sequential(nn.Linear(in_features, 1))
         else:
             middle = ACTIVATIONS[activation]()
-            self.layers = nn.Sequential(nn.Linear(in_features, hidden_features), middle, nn.Linear(hidden_features, 1))
+            self.layers = nn.Sequential(
+                nn.Linear(in_features, hidden_features), middle, nn.Linear(hidden_features, 1)
+            )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

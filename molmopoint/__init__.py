@@ -3,8 +3,8 @@
     pointer = molmopoint.load("nano")
     result = pointer.point(image, "the red circles")
 
-Importing this package loads nothing. Touching a public name imports what it needs; the first touch of a model, config or
-processor name also registers the Auto classes of transformers, and so does `register()`.
+Importing this package loads nothing. Touching a public name imports what it needs; the first touch of a
+model, config or processor name also registers the Auto classes of transformers, and so does `register()`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def __getattr__(name: str) -> Any:
     elif name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     else:
-        raise AttributeError(f"module 'molmopoint' has no attribute {name!r}; public names: {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'molmopoint' has no attribute {name!r}; public names: {', '.join(__all__)}"
+        )
     globals()[name] = value
     return value
 

@@ -1,10 +1,12 @@
 """Low-rank adapters on the text model: put in, merged, saved alone, and read back.
 
-The adapters are put inside the model, which keeps its class: `generate`, saving and the trainer see the model they know. Files
-have the form of PEFT. Reading plain adapters to merge them needs no PEFT; training with them does.
+The adapters are put inside the model, which keeps its class: `generate`, saving and the trainer see the model
+they know. Files have the form of PEFT. Reading plain adapters to merge them needs no PEFT; training with them
+does.
 
-Adapters of the released layers, in which queries, keys and values are one matrix, and up and gate another, become adapters of the native
-ones, exactly: (B A) of a fused layer is its rows, so each part has all of A and its own rows of B.
+Adapters of the released layers, in which queries, keys and values are one matrix, and up and gate another,
+become adapters of the native ones, exactly: (B A) of a fused layer is its rows, so each part has all of A and
+its own rows of B.
 
 Letters: r rank, R rows of a layer, C its columns.
 """
@@ -53,13 +55,17 @@ class _AdaptedLayer(Protocol):
     def get_base_layer(self) -> nn.Module: ...
 
 
-def put_adapters(model: nn.Module, targets: Sequence[str], *, rank: int, alpha: float, dropout: float) -> None:
-    """Puts adapters on the linear layers of the text model that have these names; at first they change nothing.
+def put_adapters(
+    model: nn.Module, targets: Sequence[str], *, rank: int, alpha: float, dropout: float
+) -> None:
+    """Puts adapters on the linear layers of the text model that have these names; at first they change
+    nothing.
 
     What trains otherwise is left as it was.
 
     Args:
-        model: a MolmoPoint or a Molmo2; the vision tower and the connector, which have layers of the same names, get none.
+        model: a MolmoPoint or a Molmo2; the vision tower and the connector, which have layers of the same
+            names, get none.
         targets: last parts of the names, such as "q_proj".
         rank: of the added matrices.
         alpha: the update is scaled by alpha / rank.
@@ -69,18 +75,33 @@ def put_adapters(model: nn.Module, targets: Sequence[str], *, rank: int, alpha: 
         RecipeError: PEFT is missing, or the text model has no layer of such a name.
     """
     peft = _peft()
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and _is_text_layer(name)]
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and _is_text_layer(name)
+    ]
     known = sorted({name.rpartition(".")[2] for name in names})
     if missing := [target for target in targets if target not in known]:
-        raise RecipeError(f"lora.targets: expected layers of the text model ({', '.join(known)}), got {missing[0]!r}; correct the recipe")
+        raise RecipeError(
+            f"lora.targets: expected layers of the text model ({', '.join(known)}), got {missing[0]!r}; "
+            "correct the recipe"
+        )
     chosen = [name for name in names if name.rpartition(".")[2] in targets]
-    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, bias="none")
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen, bias="none"
+    )
     _inject(model, config)
 
 
 def merge_adapters(model: nn.Module) -> None:
-    """Adds the adapters to the weights they belong to and takes them out; a model without adapters stays as it is."""
-    layers = [(name, module) for name, module in model.named_modules() if hasattr(module, "base_layer") and hasattr(module, "merge")]
+    """Adds the adapters to the weights they belong to and takes them out; a model without adapters stays as
+    it is.
+    """
+    layers = [
+        (name, module)
+        for name, module in model.named_modules()
+        if hasattr(module, "base_layer") and hasattr(module, "merge")
+    ]
     for name, layer in layers:
         adapted = cast(_AdaptedLayer, layer)
         adapted.merge(safe_merge=True)
@@ -92,7 +113,11 @@ def merge_adapters(model: nn.Module) -> None:
 
 def save_adapters(model: Any, folder: Path) -> None:
     """Writes the adapters alone, in the form of PEFT, with names relative to the model."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if ".lora_" in name}
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if ".lora_" in name
+    }
     config = model.peft_config[ADAPTER_NAME]
 
     def write(target: str) -> None:
@@ -130,14 +155,19 @@ def merge_stored_adapters(model: nn.Module, folder: Path) -> None:
     """Adds stored adapters to the weights they belong to, in float32. Needs no PEFT.
 
     Raises:
-        CheckpointError: the files are broken or do not fit the model, or these are no plain low-rank adapters.
+        CheckpointError: the files are broken or do not fit the model, or these are no plain low-rank
+            adapters.
     """
     config = read_config(folder)
     tensors, modules = _native(_read_tensors(folder), model, folder), dict(model.named_modules())
     for name in [name for name in tensors if name.endswith(".lora_A.weight")]:
         layer = name.removesuffix(".lora_A.weight")
         down, up, module = tensors[name], tensors.get(f"{layer}.lora_B.weight"), modules.get(layer)
-        if up is None or not isinstance(module, nn.Linear) or module.weight.shape != (up.shape[0], down.shape[1]):
+        if (
+            up is None
+            or not isinstance(module, nn.Linear)
+            or module.weight.shape != (up.shape[0], down.shape[1])
+        ):
             raise _unfit(folder, layer)
         update = (up.float() @ down.float()) * (config["lora_alpha"] / config["r"])
         module.weight.copy_(module.weight.float() + update.to(module.weight.device))
@@ -153,17 +183,24 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"expected the settings of adapters in {file}, got: {error}; copy the folder again") from error
+        raise CheckpointError(
+            f"expected the settings of adapters in {file}, got: {error}; copy the folder again"
+        ) from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"expected the settings of adapters in {file}, got {type(config).__name__}; copy the folder again")
+        raise CheckpointError(
+            f"expected the settings of adapters in {file}, got {type(config).__name__}; copy the folder again"
+        )
     if odd := [name for name, value in _PLAIN.items() if config.get(name, value) != value]:
         raise CheckpointError(
-            f"expected plain adapters in {folder}, got {odd[0]}={config[odd[0]]!r}; merge them with PEFT and save the whole model"
+            f"expected plain adapters in {folder}, got {odd[0]}={config[odd[0]]!r}; merge them with PEFT "
+            "and save the whole model"
         )
     for name in ("r", "lora_alpha"):
         value: object = config.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise CheckpointError(f"expected a number above 0 as {name} in {file}, got {value!r}; copy the folder again")
+            raise CheckpointError(
+                f"expected a number above 0 as {name} in {file}, got {value!r}; copy the folder again"
+            )
     return config
 
 
@@ -186,7 +223,9 @@ def _native(tensors: dict[str, Tensor], model: nn.Module, folder: Path) -> dict[
     return native
 
 
-def _taken_apart(tensor: Tensor, kind: str, names: Sequence[str], model: nn.Module, folder: Path, layer: str) -> dict[str, Tensor]:
+def _taken_apart(
+    tensor: Tensor, kind: str, names: Sequence[str], model: nn.Module, folder: Path, layer: str
+) -> dict[str, Tensor]:
     """A (r, C) for each part as it is, B (R, r) by the rows of the parts."""
     modules = dict(model.named_modules())
     linear = [modules.get(name) for name in names]
@@ -201,20 +240,30 @@ def _taken_apart(tensor: Tensor, kind: str, names: Sequence[str], model: nn.Modu
 def _inject(model: nn.Module, config: Any) -> None:
     trains = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     _peft().inject_adapter_in_model(config, model, ADAPTER_NAME)
-    for name, parameter in model.named_parameters():  # PEFT froze all others; what trains is for the caller to say
+    for (
+        name,
+        parameter,
+    ) in model.named_parameters():  # PEFT froze all others; what trains is for the caller to say
         parameter.requires_grad_(trains.get(name.replace(".base_layer", ""), parameter.requires_grad))
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
     """Adapters by the name of their layer in the model."""
     try:
-        return {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
+        return {
+            name.removeprefix(_PREFIX): tensor for name, tensor in load_file(folder / WEIGHTS_FILE).items()
+        }
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"expected whole adapters in {folder / WEIGHTS_FILE}, got: {error}; copy the folder again") from error
+        raise CheckpointError(
+            f"expected whole adapters in {folder / WEIGHTS_FILE}, got: {error}; copy the folder again"
+        ) from error
 
 
 def _unfit(folder: Path, name: str) -> CheckpointError:
-    return CheckpointError(f"expected adapters of this model in {folder}, got others, for instance at {name}; load them on their own base")
+    return CheckpointError(
+        f"expected adapters of this model in {folder}, got others, for instance at {name}; load them on "
+        "their own base"
+    )
 
 
 def _is_text_layer(name: str) -> bool:
@@ -225,5 +274,7 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise RecipeError('expected peft to train with lora, got no such package; pip install "molmopoint[train]"') from error
+        raise RecipeError(
+            'expected peft to train with lora, got no such package; pip install "molmopoint[train]"'
+        ) from error
     return peft

@@ -2,16 +2,18 @@
 
 Letters: B rows, Q queries, S keys.
 
-A query sees a key iff both belong to the same example, the key lies in the trunk or in the query's branch, and the key is not
-later or both are vision tokens. The mask is always made here and handed on, so that no backend guesses packing from
-positions that restart.
+A query sees a key iff both belong to the same example, the key lies in the trunk or in the query's branch,
+and the key is not later or both are vision tokens. The mask is always made here and handed on, so that no
+backend guesses packing from positions that restart.
 
-Flash attention takes no such mask: it would look causally without a word. It is quick in steps of one token, which see every key that
-is not padding. So in the config of a text model its name becomes that of an attention of ours, which lets SDPA compute what has a mask
-and flash attention the steps (`flash_in_steps`). This happens where the name is chosen; no pass changes a config, which all threads share.
+Flash attention takes no such mask: it would look causally without a word. It is quick in steps of one token,
+which see every key that is not padding. So in the config of a text model its name becomes that of an
+attention of ours, which lets SDPA compute what has a mask and flash attention the steps (`flash_in_steps`).
+This happens where the name is chosen; no pass changes a config, which all threads share.
 
 What transformers calls the cache of keys and values: `past_key_values` up to 5.23, `cache` from 5.24 on.
-Our own forward passes take either name; calls into transformers use the one it knows: `layer(hidden, **{CACHE: cache})`.
+Our own forward passes take either name; calls into transformers use the one it knows: `layer(hidden,
+**{CACHE: cache})`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from transformers.masking_utils import flash_attention_mask, sdpa_mask
 from transformers.modeling_flash_attention_utils import _flash_attention_forward
 from transformers.models.molmo2.modeling_molmo2 import Molmo2TextModel
 
-CACHE: Final = "cache" if "cache" in inspect.signature(Molmo2TextModel.forward).parameters else "past_key_values"
+CACHE: Final = (
+    "cache" if "cache" in inspect.signature(Molmo2TextModel.forward).parameters else "past_key_values"
+)
 
 IN_STEPS: Final = ":steps"
 """Behind the name of a flash attention: it computes steps of one token, and SDPA all else."""
@@ -44,17 +48,22 @@ QUERIES_PER_PASS = 2048
 """Rows of a mask that are made at a time: of a long clip, each intermediate result would take a gigabyte."""
 
 AttentionMask = Tensor | BlockMask | None
-"""What the layers take: (B, 1, Q, S) of booleans or of numbers to add, (B, S) for flash attention, or that of flex attention."""
+"""What the layers take: (B, 1, Q, S) of booleans or of numbers to add, (B, S) for flash attention, or that of
+flex attention.
+"""
 
 
 def either(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
-    """The cache, whichever of its two names it was passed under; the older one is told to be deprecated where it is.
+    """The cache, whichever of its two names it was passed under; the older one is told to be deprecated where
+    it is.
 
     Raises:
         ValueError: two different caches.
     """
     if cache is not None and past_key_values is not None and cache is not past_key_values:
-        raise ValueError("expected one cache, got two; `cache` and `past_key_values` are names of the same argument")
+        raise ValueError(
+            "expected one cache, got two; `cache` and `past_key_values` are names of the same argument"
+        )
     if past_key_values is not None and CACHE == "cache":
         tell_deprecated()
     return past_key_values if cache is None else cache
@@ -62,8 +71,12 @@ def either(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
 
 @functools.cache
 def tell_deprecated() -> None:
-    """Says that the older name goes away: once, and past filters, because after its removal calls with it fail."""
-    message = FutureWarning("`past_key_values` is deprecated and will be removed in transformers 5.40; pass the cache as `cache`")
+    """Says that the older name goes away: once, and past filters, because after its removal calls with it
+    fail.
+    """
+    message = FutureWarning(
+        "`past_key_values` is deprecated and will be removed in transformers 5.40; pass the cache as `cache`"
+    )
     warnings.showwarning(message, FutureWarning, __file__, either.__code__.co_firstlineno)
 
 
@@ -78,7 +91,8 @@ def is_flash(implementation: str) -> bool:
 
 
 def flash_in_steps(implementation: str) -> str:
-    """The attention for the config of a text model: that of a flash attention which leaves masks to SDPA; any other one is as given.
+    """The attention for the config of a text model: that of a flash attention which leaves masks to SDPA; any
+    other one is as given.
 
     Args:
         implementation: name that transformers knows, such as "flash_attention_2". It must be available.
@@ -106,7 +120,8 @@ def _attend(
     flash: str,
     **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention as the layers call it: SDPA, but flash attention for one query per row that sees all keys which are not padding.
+    """Attention as the layers call it: SDPA, but flash attention for one query per row that sees all keys
+    which are not padding.
 
     Args:
         module: the layer's attention.
@@ -124,7 +139,9 @@ def _attend(
     """
     has_block_mask = attention_mask is not None and attention_mask.ndim == 4
     if has_block_mask or query.shape[2] > 1:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more
+        )
     # transformers' own wrapper would read the name from the config, where ours stands.
     attended = _flash_attention_forward(
         query.transpose(1, 2),
@@ -150,7 +167,8 @@ def _native_mask(*, q_length: int, **more: Any) -> Tensor | None:
 
 @dataclass(frozen=True)
 class AttentionRule:
-    """The predicate, as one integer per property of a key. Queries are the first Q keys; a static cache has empty ones behind.
+    """The predicate, as one integer per property of a key. Queries are the first Q keys; a static cache has
+    empty ones behind.
 
     Attributes:
         examples: (B, S) packed example, -1 for padding.
@@ -163,7 +181,9 @@ class AttentionRule:
     vision: Tensor
 
     def allows(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        """Whether queries see keys; indices that broadcast together. Padding sees itself, so that no softmax is empty."""
+        """Whether queries see keys; indices that broadcast together. Padding sees itself, so that no softmax
+        is empty.
+        """
         query_example, key_branch = self.examples[row, query], self.branches[row, key]
         same_example = (query_example == self.examples[row, key]) & (query_example >= 0)
         in_branch = (key_branch < 0) | (key_branch == self.branches[row, query])
@@ -171,7 +191,9 @@ class AttentionRule:
         return (same_example & in_branch & not_later) | (key == query)
 
 
-def prompt_mask(rule: AttentionRule, num_queries: int, implementation: str, dtype: torch.dtype) -> Tensor | BlockMask:
+def prompt_mask(
+    rule: AttentionRule, num_queries: int, implementation: str, dtype: torch.dtype
+) -> Tensor | BlockMask:
     """The mask of a pass over many tokens, in the form the attention backend reads.
 
     Args:
@@ -188,7 +210,8 @@ def prompt_mask(rule: AttentionRule, num_queries: int, implementation: str, dtyp
     """
     if is_flash(implementation) and not implementation.endswith(IN_STEPS):
         raise ValueError(
-            f"expected an attention that honours masks in the text model, got {implementation!r}, which would look causally; "
+            f"expected an attention that honours masks in the text model, got {implementation!r}, which "
+            "would look causally; "
             f"choose {flash_in_steps(implementation)!r} for it"
         )
     rows, keys = rule.examples.shape
@@ -198,7 +221,9 @@ def prompt_mask(rule: AttentionRule, num_queries: int, implementation: str, dtyp
         def allows(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return rule.allows(row, query, key)
 
-        return create_block_mask(allows, rows, None, num_queries, keys, device=device, _compile=device.type == "cuda")
+        return create_block_mask(
+            allows, rows, None, num_queries, keys, device=device, _compile=device.type == "cuda"
+        )
     key = torch.arange(keys, device=device)  # (S,)
     row = torch.arange(rows, device=device)[:, None, None]  # (B, 1, 1)
     allowed = torch.empty(rows, 1, num_queries, keys, dtype=torch.bool, device=device)  # (B, 1, Q, S)

@@ -1,7 +1,7 @@
 """The network below the vocabulary, and how it is loaded, saved and initialised.
 
-Letters: B rows, S tokens per row, P image tokens per row (padded), T image tokens of the call, K slots per image token, H text
-width, E pointing width.
+Letters: B rows, S tokens per row, P image tokens per row (padded), T image tokens of the call, K slots per
+image token, H text width, E pointing width.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from transformers.utils.output_capturing import capture_outputs
 
 from molmopoint.attention import CACHE, IN_STEPS, AttentionMask, flash_in_steps
 from molmopoint.config import MolmoPointConfig
-from molmopoint.connector import Connector, SlotPositions, VisionTower, VisualFeatures, join_tables, tapped_features
+from molmopoint.connector import (
+    Connector,
+    SlotPositions,
+    VisionTower,
+    VisualFeatures,
+    join_tables,
+    tapped_features,
+)
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
 from molmopoint.key_map import register_converters, to_released
@@ -37,28 +44,47 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
 
     config: MolmoPointConfig
     config_class = MolmoPointConfig
-    # Also the units of sharding, which gather their weights when called: the heads, of which only parts are called, are none.
+    # Also the units of sharding, which gather their weights when called: the heads, of which only parts are
+    # called, are none.
     _no_split_modules = ["Molmo2DecoderLayer", "Molmo2VisionEncoderLayer", "Connector"]
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, output_loading_info: bool = False, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
+        *args: Any,
+        output_loading_info: bool = False,
+        **kwargs: Any,
     ) -> Any:
-        """Loads released or own checkpoints, as in transformers; with None what `config` and `state_dict` describe.
+        """Loads released or own checkpoints, as in transformers; with None what `config` and `state_dict`
+        describe.
 
-        Nothing is unpickled, and no code of a repository runs, whatever `use_safetensors` and `trust_remote_code` say.
+        Nothing is unpickled, and no code of a repository runs, whatever `use_safetensors` and
+        `trust_remote_code` say.
 
         Raises:
-            CheckpointError: missing, truncated or foreign weight files; tensors missing, left over or of another shape.
+            CheckpointError: missing, truncated or foreign weight files; tensors missing, left over or of
+                another shape.
         """
         register_converters()
         name, state_dict = pretrained_model_name_or_path, kwargs.get("state_dict")
         if name is None and (state_dict is None or kwargs.get("config") is None):
-            raise CheckpointError("expected config and state_dict together with None in place of a folder, got one of them or none")
+            raise CheckpointError(
+                "expected config and state_dict together with None in place of a folder, got one of them or "
+                "none"
+            )
         if name is not None and state_dict is None and not _holds_adapters(Path(name)):
             verify_source(name, **kwargs)
-        kwargs = {"ignore_mismatched_sizes": True, **kwargs, "use_safetensors": True, "trust_remote_code": False}
-        model, info = cast(tuple[Any, dict[str, Any]], super().from_pretrained(name, *args, output_loading_info=True, **kwargs))
+        kwargs = {
+            "ignore_mismatched_sizes": True,
+            **kwargs,
+            "use_safetensors": True,
+            "trust_remote_code": False,
+        }
+        model, info = cast(
+            tuple[Any, dict[str, Any]],
+            super().from_pretrained(name, *args, output_loading_info=True, **kwargs),
+        )
         check_loading_info(info, str(name))
         return (model, info) if output_loading_info else model
 
@@ -69,18 +95,25 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
         state_dict: dict[str, Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Saves weights under their released names and a released-style config; files appear when all of them are written.
+        """Saves weights under their released names and a released-style config; files appear when all of them
+        are written.
 
         Loaded adapters are saved in the form of PEFT, as in transformers.
         """
         if getattr(self, "_hf_peft_config_loaded", False):
-            return super().save_pretrained(save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs)
-        # A tied output table is written too, as in released files: their tooling does not tie it when reading.
+            return super().save_pretrained(
+                save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs
+            )
+        # A tied output table is written too, as in released files: their tooling does not tie it when
+        # reading.
         tensors = to_released(self.state_dict() if state_dict is None else state_dict, self.config)
 
         def write(folder: str) -> None:
             super(MolmoPointPreTrainedModel, self).save_pretrained(
-                folder, is_main_process=is_main_process, state_dict=tensors, **{**kwargs, "save_original_format": False}
+                folder,
+                is_main_process=is_main_process,
+                state_dict=tensors,
+                **{**kwargs, "save_original_format": False},
             )
 
         if kwargs.get("push_to_hub") or not is_main_process:
@@ -91,7 +124,9 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
         save_whole(save_directory, write)
         return write_card(save_directory, self.config)
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Embedding:
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any
+    ) -> nn.Embedding:
         """The input table, which cannot be resized.
 
         Raises:
@@ -99,8 +134,10 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
         """
         if new_num_tokens not in (None, self.config.extended_start):
             raise NotImplementedError(
-                f"expected the {self.config.extended_start} rows of the config, got {new_num_tokens}: the ids of places start behind "
-                "them; give new tokens the ids of unused additional rows, or build the model with a larger additional_vocab_size"
+                f"expected the {self.config.extended_start} rows of the config, got {new_num_tokens}: the "
+                "ids of places start behind "
+                "them; give new tokens the ids of unused additional rows, or build the model with a larger "
+                "additional_vocab_size"
             )
         return cast(nn.Embedding, self.get_input_embeddings())
 
@@ -117,18 +154,28 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
 class MolmoPointTextModel(Molmo2TextModel):
     """The native text model, up to but without its final norm: pointing reads the state before it."""
 
-    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
+    def _check_and_adjust_attn_implementation(
+        self, attn_implementation: str | None, *args: Any, **kwargs: Any
+    ) -> str:
         """The attention that its config is built with; a flash attention only ever computes steps."""
         if attn_implementation is not None and attn_implementation.endswith(IN_STEPS):
             return attn_implementation  # of a config that another model was built with
-        return flash_in_steps(super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs))
+        return flash_in_steps(
+            super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+        )
 
-    def get_correct_attn_implementation(self, requested_attention: str | None, *args: Any, **kwargs: Any) -> str:
+    def get_correct_attn_implementation(
+        self, requested_attention: str | None, *args: Any, **kwargs: Any
+    ) -> str:
         """The same where the attention is chosen later, by `set_attn_implementation`."""
         return flash_in_steps(super().get_correct_attn_implementation(requested_attention, *args, **kwargs))
 
-    def run_layers(self, embeddings: Tensor, mask: AttentionMask, position_ids: Tensor, past: Cache | None, **more: Any) -> Tensor:
-        """Hidden states (B, S, H) before the final norm, under a mask that is used as given; `more` is for the layers."""
+    def run_layers(
+        self, embeddings: Tensor, mask: AttentionMask, position_ids: Tensor, past: Cache | None, **more: Any
+    ) -> Tensor:
+        """Hidden states (B, S, H) before the final norm, under a mask that is used as given; `more` is for
+        the layers.
+        """
         rotations = {
             "scaled": self.rotary_emb(embeddings, position_ids=position_ids),
             "unscaled": self.rotary_emb_unscaled(embeddings, position_ids=position_ids),
@@ -140,13 +187,18 @@ class MolmoPointTextModel(Molmo2TextModel):
         return hidden.to(embeddings.device)
 
     @capture_outputs(tie_last_hidden_states=False)
-    def record_layers(self, *inputs: Any, output_hidden_states: bool = False, output_attentions: bool = False) -> BaseModelOutput:
-        """The same, with what is asked for of each layer; apart from the plain way, whose steps must be quick.
+    def record_layers(
+        self, *inputs: Any, output_hidden_states: bool = False, output_attentions: bool = False
+    ) -> BaseModelOutput:
+        """The same, with what is asked for of each layer; apart from the plain way, whose steps must be
+        quick.
 
         Args:
             *inputs: of `run_layers`.
-            output_hidden_states: keep the input of the first layer and the output of each, (B, S, H), in `hidden_states`.
-            output_attentions: keep the attention weights (B, heads, Q, keys) of each in `attentions`; a backend without any says so.
+            output_hidden_states: keep the input of the first layer and the output of each, (B, S, H), in
+                `hidden_states`.
+            output_attentions: keep the attention weights (B, heads, Q, keys) of each in `attentions`; a
+                backend without any says so.
 
         Returns:
             `last_hidden_state` before the final norm, and what was kept.
@@ -156,7 +208,9 @@ class MolmoPointTextModel(Molmo2TextModel):
 
 
 class MolmoPointModel(MolmoPointPreTrainedModel):
-    """Everything below the vocabulary. Files are those of whole models, so it is neither saved nor loaded alone."""
+    """Everything below the vocabulary. Files are those of whole models, so it is neither saved nor loaded
+    alone.
+    """
 
     def __init__(self, config: MolmoPointConfig) -> None:
         super().__init__(config)
@@ -176,7 +230,9 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Builds the model from `config` and `state_dict`, with None in place of a folder.
 
         Raises:
@@ -184,7 +240,8 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         """
         if pretrained_model_name_or_path is not None:
             raise CheckpointError(
-                f"expected MolmoPointForConditionalGeneration to read {os.fspath(pretrained_model_name_or_path)!r}, got its part "
+                "expected MolmoPointForConditionalGeneration to read "
+                f"{os.fspath(pretrained_model_name_or_path)!r}, got its part "
                 "MolmoPointModel: files hold whole models; load that and take its `model`"
             )
         return super().from_pretrained(None, *args, **kwargs)
@@ -196,7 +253,8 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
             CheckpointError: files hold whole models.
         """
         raise CheckpointError(
-            f"expected a whole model to save in {os.fspath(save_directory)!r}, got MolmoPointModel, its part below the vocabulary; "
+            f"expected a whole model to save in {os.fspath(save_directory)!r}, got MolmoPointModel, its "
+            "part below the vocabulary; "
             "save the MolmoPointForConditionalGeneration it belongs to"
         )
 
@@ -221,7 +279,9 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         parts = [tapped_features(self.vision_tower, pixels, layers) for pixels in given]
         vit_features = parts[0] if len(parts) == 1 else torch.cat(parts)
         first_frame_patch = len(parts[0]) if pixel_values is not None else 0
-        pooling = join_tables(image_token_pooling, video_token_pooling, first_frame_patch).to(vit_features.device)
+        pooling = join_tables(image_token_pooling, video_token_pooling, first_frame_patch).to(
+            vit_features.device
+        )
         return VisualFeatures(
             vit_features=vit_features,
             image_features=self.connector(vit_features, pooling),
@@ -233,16 +293,23 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
     def no_visual_features(self, device: torch.device) -> VisualFeatures:
         """Stands for a call without pictures.
 
-        In training one blank crop runs through the ViT and none of it is used, so that every weight gets a gradient (of zero)
-        and sharded ranks stay in step.
+        In training one blank crop runs through the ViT and none of it is used, so that every weight gets a
+        gradient (of zero) and sharded ranks stay in step.
         """
         pooling = torch.zeros(0, 1, dtype=torch.long, device=device)
         if self.training or self.vision_tower.is_sharded:
-            patches, values = len(self.vision_tower.positional_embedding), self.vision_tower.patch_embedding.in_features
-            return self.get_visual_features(torch.zeros(1, patches, values, device=device, dtype=self.dtype), pooling)
+            patches, values = (
+                len(self.vision_tower.positional_embedding),
+                self.vision_tower.patch_embedding.in_features,
+            )
+            return self.get_visual_features(
+                torch.zeros(1, patches, values, device=device, dtype=self.dtype), pooling
+            )
         return VisualFeatures(
             vit_features=torch.zeros(0, self.config.vit_feature_dim, device=device, dtype=self.dtype),
-            image_features=torch.zeros(0, self.config.text_config.hidden_size, device=device, dtype=self.dtype),
+            image_features=torch.zeros(
+                0, self.config.text_config.hidden_size, device=device, dtype=self.dtype
+            ),
             pooling=pooling,
             num_image_rows=0,
             slots=(0, 0),
@@ -251,7 +318,9 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
     def begin(
         self, input_ids: Tensor, visual: VisualFeatures, example_ids: Tensor | None, vision: Tensor
     ) -> tuple[RowLayout, GroundingState]:
-        """Ties image tokens of the rows to the rows of the pooling table; keys are filled in after the text model has run."""
+        """Ties image tokens of the rows to the rows of the pooling table; keys are filled in after the text
+        model has run.
+        """
         layout = lay_out(input_ids, self.config.grounding, example_ids, vision)
         check_image_tokens(layout, len(visual.pooling))
         holds_clip = ((input_ids == self.config.frame_start_token_id) & vision).any(1)  # (B,)
@@ -260,7 +329,9 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         if has_both:
             table_rows = _clips_behind_pictures(holds_clip[layout.rows], visual)
         slots = torch.tensor(visual.slots, device=input_ids.device)
-        own_slots = torch.where(holds_clip, slots[1], slots[0]) if has_both else slots.max().expand(len(holds_clip))  # (B,)
+        own_slots = (
+            torch.where(holds_clip, slots[1], slots[0]) if has_both else slots.max().expand(len(holds_clip))
+        )  # (B,)
         state = GroundingState(
             patch_keys=visual.image_features.new_zeros(len(input_ids), 0, self.config.patch_embed_dim),
             patch_key_mask=layout.scatter(layout.indexable, False),
@@ -285,7 +356,8 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         layout: RowLayout,
         token_rows: Mapping[int, Tensor] | None = None,
     ) -> Tensor:
-        """Embeddings (B, S, H) of plain ids, with image features at image tokens and the chosen features at grounding tokens.
+        """Embeddings (B, S, H) of plain ids, with image features at image tokens and the chosen features at
+        grounding tokens.
 
         Args:
             input_ids: (B, S) plain ids.
@@ -312,14 +384,17 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         chosen_subpatches = self.build_vit_embedding(state.vit_features_of(chosen_slots))  # (M, H)
         return embeddings.index_put((rows, columns), chosen_subpatches.to(embeddings), accumulate=True)
 
-    def embed_step(self, input_ids: Tensor, selections: Tensor, state: GroundingState, stages: Stages) -> Tensor:
+    def embed_step(
+        self, input_ids: Tensor, selections: Tensor, state: GroundingState, stages: Stages
+    ) -> Tensor:
         """The same for one new token per row (B, 1, H), whose patch, if any, is the state's `selected_patch`.
 
         Args:
             input_ids: (B, 1).
             selections: (B, 1).
             state: with the selections of these tokens.
-            stages: what comes next: without slots no row was fed a patch, without locations none was fed a slot.
+            stages: what comes next: without slots no row was fed a patch, without locations none was fed a
+                slot.
         """
         embeddings = self._embed_tokens(input_ids)
         if stages.slots:
@@ -329,17 +404,23 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         if stages.locations or self.point_predictor.location is None:
             is_slot = (input_ids == self.config.subpatch_token_id) & (selections >= 0)
             slots = state.selected_slots.gather(1, selections.clamp(min=0, max=state.pooling.shape[1] - 1))
-            embeddings = embeddings + self.build_vit_embedding(state.vit_features_of(slots)).to(embeddings) * is_slot.unsqueeze(-1)
+            embeddings = embeddings + self.build_vit_embedding(state.vit_features_of(slots)).to(
+                embeddings
+            ) * is_slot.unsqueeze(-1)
         return embeddings
 
     def _embed_tokens(self, input_ids: Tensor, token_rows: Mapping[int, Tensor] | None = None) -> Tensor:
         """Rows (B, S, H) of the input table, in which `<im_low>` shares that of `<im_patch>`."""
         config = self.config
         if config.share_low_res_embedding:
-            input_ids = torch.where(input_ids == config.image_non_indexable_patch_id, config.image_patch_id, input_ids)
+            input_ids = torch.where(
+                input_ids == config.image_non_indexable_patch_id, config.image_patch_id, input_ids
+            )
         return embed_tokens(self.language_model.embed_tokens, input_ids, token_rows)
 
-    def remember(self, hidden: Tensor, layout: RowLayout, state: GroundingState, last_patch: Tensor) -> GroundingState:
+    def remember(
+        self, hidden: Tensor, layout: RowLayout, state: GroundingState, last_patch: Tensor
+    ) -> GroundingState:
         """Fills in the patch keys (B, P, E) from the hidden states (B, S, H) of a prompt."""
         heads = self.point_predictor
         image_tokens = heads.norm(hidden[layout.rows, layout.columns])  # (T, H)
@@ -349,7 +430,8 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
 
 
 def _clips_behind_pictures(is_of_clip: Tensor, visual: VisualFeatures) -> Tensor:
-    """(T,) table row of every image token, row by row, where the table holds pictures first and clips behind them.
+    """(T,) table row of every image token, row by row, where the table holds pictures first and clips behind
+    them.
 
     Args:
         is_of_clip: (T,) True at image tokens of rows that hold a clip.
@@ -361,7 +443,8 @@ def _clips_behind_pictures(is_of_clip: Tensor, visual: VisualFeatures) -> Tensor
     wanted, found = len(visual.pooling) - visual.num_image_rows, int(is_of_clip.sum())
     if found != wanted:
         raise ValueError(
-            f"expected {wanted} image tokens in rows with frame tokens, as the table of the clips says, got {found}; a row holds pictures "
+            f"expected {wanted} image tokens in rows with frame tokens, as the table of the clips says, got "
+            f"{found}; a row holds pictures "
             "or one clip, and frames stand in frame tokens"
         )
     clips_so_far = is_of_clip.long().cumsum(0)
@@ -369,7 +452,9 @@ def _clips_behind_pictures(is_of_clip: Tensor, visual: VisualFeatures) -> Tensor
     return torch.where(is_of_clip, visual.num_image_rows + clips_so_far - 1, pictures_before)
 
 
-def embed_tokens(table: nn.Module, input_ids: Tensor, token_rows: Mapping[int, Tensor] | None = None) -> Tensor:
+def embed_tokens(
+    table: nn.Module, input_ids: Tensor, token_rows: Mapping[int, Tensor] | None = None
+) -> Tensor:
     """Rows (B, S, H) of token ids (B, S).
 
     Args:
@@ -393,13 +478,16 @@ def _check_tables(*given: tuple[Tensor | None, Tensor | None]) -> None:
     """Checks (pixels, table) of pictures and of clips before anything is computed with them."""
     for pixels, table in given:
         if (pixels is None) != (table is None):
-            raise ValueError("expected pixels and their pooling table together; pass all visual outputs of the processor")
+            raise ValueError(
+                "expected pixels and their pooling table together; pass all visual outputs of the processor"
+            )
         if pixels is None or table is None or not table.numel():
             continue
         patches = pixels.shape[0] * pixels.shape[1]
         if int(table.max()) >= patches:
             raise ValueError(
-                f"expected pooling entries below {patches}, the ViT patches of {pixels.shape[0]} crops, got {int(table.max())}; "
+                f"expected pooling entries below {patches}, the ViT patches of {pixels.shape[0]} crops, got "
+                f"{int(table.max())}; "
                 "pass pixels and tables of the same processor call"
             )
 

@@ -1,11 +1,11 @@
 """From ViT features to image tokens: gathering by the pooling table, attention pooling, projection.
 
-Letters: N ViT patches of the call, G ViT patches per crop, T image tokens of the call, K slots per image token,
-F width of the tapped ViT features, D width of the pooling attention, H text width.
+Letters: N ViT patches of the call, G ViT patches per crop, T image tokens of the call, K slots per image
+token, F width of the tapped ViT features, D width of the pooling attention, H text width.
 
-What differs from the native adapter: no output projection, the pooling mask is honoured by every attention backend because
-the one-query attention over at most a few slots is computed right here, and the ViT features stay available for the
-subpatch head.
+What differs from the native adapter: no output projection, the pooling mask is honoured by every attention
+backend because the one-query attention over at most a few slots is computed right here, and the ViT features
+stay available for the subpatch head.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class VisualFeatures:
     num_image_rows: int
     slots: tuple[int, int]
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> VisualFeatures:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> VisualFeatures:
         """The same features on another device, in another floating dtype, or both."""
         return replace(
             self,
@@ -68,7 +70,12 @@ class VisualFeatures:
 
         split = self.num_image_rows
         order = torch.cat([repeated(owners[:split], 0), repeated(owners[split:], split)])
-        return replace(self, image_features=self.image_features[order], pooling=self.pooling[order], num_image_rows=split * times)
+        return replace(
+            self,
+            image_features=self.image_features[order],
+            pooling=self.pooling[order],
+            num_image_rows=split * times,
+        )
 
 
 class PoolingAttention(nn.Module):
@@ -141,16 +148,23 @@ class Connector(nn.Module):
 
 
 class VisionTower(Molmo2VisionModel):
-    """The native ViT, which hands out the outputs of the tapped layers; natively it could only keep those of all layers."""
+    """The native ViT, which hands out the outputs of the tapped layers; natively it could only keep those of
+    all layers.
+    """
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
-        """Yes: transformers reads the source of this module, and takes the attention of the connector for that of the ViT."""
+        """Yes: transformers reads the source of this module, and takes the attention of the connector for
+        that of the ViT.
+        """
         return True
 
     def forward(self, pixels: Tensor, layers: list[int]) -> Tensor:
-        """ViT features (N, F) of crops (crops, G, patch values): outputs of the tapped layers, concatenated in their order."""
-        # Not those of `patch_embedding`: a quantised weight has another dtype, an offloaded one is nowhere yet.
+        """ViT features (N, F) of crops (crops, G, patch values): outputs of the tapped layers, concatenated
+        in their order.
+        """
+        # Not those of `patch_embedding`: a quantised weight has another dtype, an offloaded one is nowhere
+        # yet.
         hidden = self.patch_embedding(pixels.to(self.positional_embedding))
         hidden = hidden + self.positional_embedding.to(hidden.dtype)
         tapped = {}
@@ -170,8 +184,8 @@ class VisionTower(Molmo2VisionModel):
 def tapped_features(vision_tower: VisionTower, pixels: Tensor, layers: list[int]) -> Tensor:
     """ViT features (N, F) of crops (crops, G, patch values), a few crops at a time where that is possible.
 
-    On a processor equal crops are seen once: of a picture that is no larger than a crop, the overview and the only tile are the same. A GPU
-    would have to wait for the comparison.
+    On a processor equal crops are seen once: of a picture that is no larger than a crop, the overview and the
+    only tile are the same. A GPU would have to wait for the comparison.
     """
     if pixels.device.type != "cpu" or len(pixels) < 2:
         return _features_of(vision_tower, pixels, layers)
@@ -217,5 +231,7 @@ def join_tables(images: Tensor | None, videos: Tensor | None, first_frame_patch:
         return table.long()
     videos = torch.where(videos >= 0, videos + first_frame_patch, videos)
     width = max(images.shape[1], videos.shape[1])
-    padded = [functional.pad(table.long(), (0, width - table.shape[1]), value=-1) for table in (images, videos)]
+    padded = [
+        functional.pad(table.long(), (0, width - table.shape[1]), value=-1) for table in (images, videos)
+    ]
     return torch.cat(padded)

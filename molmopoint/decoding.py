@@ -1,7 +1,8 @@
 """From a generated answer, as ids or as text, to points in pixels.
 
-Reading never fails on what a model can write: triples that name no place are counted, an answer cut in the middle of a
-triple says so. What no answer can contain (negative ids, the wrong type) is an error of the caller.
+Reading never fails on what a model can write: triples that name no place are counted, an answer cut in the
+middle of a triple says so. What no answer can contain (negative ids, the wrong type) is an error of the
+caller.
 
 An answer is read as pieces, alternating text and places of the extended vocabulary:
 
@@ -39,12 +40,13 @@ class Answer:
 
     Attributes:
         points: every point that names a place, in the order of the answer, with triples and labels.
-        invalid: triples that name no place (global view, empty slot, another input's ids, wrong order), not in `points`.
-        truncated_triple: the answer ends after the first or second token of a triple, which is then neither in `points`
-            nor in `invalid`.
+        invalid: triples that name no place (global view, empty slot, another input's ids, wrong order), not
+            in `points`.
+        truncated_triple: the answer ends after the first or second token of a triple, which is then neither
+            in `points` nor in `invalid`.
         labels: phrase of each point list that closed with one, in order; lists without points included.
-        token_positions: (n, 3) index of each point's PATCH, SUBPATCH and LOCATION token in the ids that were read (-1
-            without a location head); None for an answer read from text.
+        token_positions: (n, 3) index of each point's PATCH, SUBPATCH and LOCATION token in the ids that were
+            read (-1 without a location head); None for an answer read from text.
     """
 
     points: Points
@@ -64,28 +66,37 @@ def read_answer(
     """Reads the points of one generated answer.
 
     Args:
-        answer: text with `<POINT_n>`, or the (T,) ids that `generate` returned after the prompt: list, array or tensor.
+        answer: text with `<POINT_n>`, or the (T,) ids that `generate` returned after the prompt: list, array
+            or tensor.
         metadata: what the processor recorded for the very same input; the ids mean nothing without it.
         vocabulary_start: first id of the extended vocabulary, `config.extended_start`.
-        decode_ids: turns plain ids into their text, as `tokenizer.decode` does; needed for ids, since object ids are text.
+        decode_ids: turns plain ids into their text, as `tokenizer.decode` does; needed for ids, since object
+            ids are text.
         selection_probabilities: (T,) probability of each token's selection; gives the points their scores.
 
     Returns:
         points, and what could not become one. A missing object id counts on from the largest one of its list.
 
     Raises:
-        GroundingError: ids that are not one sequence of non-negative integers, or probabilities of another length.
+        GroundingError: ids that are not one sequence of non-negative integers, or probabilities of another
+            length.
         TypeError: ids without `decode_ids`, or text with `selection_probabilities`.
     """
-    vocabulary = ExtendedVocabulary(vocabulary_start, metadata.num_patches, metadata.num_slots, metadata.num_locations)
+    vocabulary = ExtendedVocabulary(
+        vocabulary_start, metadata.num_patches, metadata.num_slots, metadata.num_locations
+    )
     from_text = isinstance(answer, str)
     if from_text:
         if selection_probabilities is not None:
-            raise TypeError("expected ids with selection_probabilities, got text; pass the ids that generate returned")
+            raise TypeError(
+                "expected ids with selection_probabilities, got text; pass the ids that generate returned"
+            )
         pieces = _pieces_of_text(answer)
     else:
         if decode_ids is None:
-            raise TypeError("expected decode_ids to read an answer given as ids, got None; pass tokenizer.decode")
+            raise TypeError(
+                "expected decode_ids to read an answer given as ids, got None; pass tokenizer.decode"
+            )
         pieces = _pieces_of_ids(_as_ids(answer), vocabulary_start, decode_ids)
     reader = _Reader(vocabulary)
     for position, piece in pieces:
@@ -111,8 +122,8 @@ class _Found:
 class _Reader:
     """State machine over the pieces of an answer.
 
-    A triple is open while its tokens arrive; text other than a single space, a new PATCH or a full length close it. The
-    text right after a complete triple may start with its object id.
+    A triple is open while its tokens arrive; text other than a single space, a new PATCH or a full length
+    close it. The text right after a complete triple may start with its object id.
     """
 
     vocabulary: ExtendedVocabulary
@@ -213,7 +224,9 @@ def _labels(text: str) -> Iterator[str]:
         position = closing.end()
 
 
-def _assemble(reader: _Reader, metadata: PointingMetadata, from_text: bool, probabilities: Any | None) -> Answer:
+def _assemble(
+    reader: _Reader, metadata: PointingMetadata, from_text: bool, probabilities: Any | None
+) -> Answer:
     """Turns complete triples into points; those that name no place into a count."""
     triples = np.array([found.triple for found in reader.found], dtype=np.int64).reshape(-1, 3)
     positions = np.array([found.positions for found in reader.found], dtype=np.int64).reshape(-1, 3)
@@ -231,7 +244,13 @@ def _assemble(reader: _Reader, metadata: PointingMetadata, from_text: bool, prob
         labels=[found.label for found in kept],
     )
     invalid = reader.invalid + int((~valid).sum())
-    return Answer(points, invalid, reader.truncated_triple, tuple(reader.labels), None if from_text else positions[valid])
+    return Answer(
+        points,
+        invalid,
+        reader.truncated_triple,
+        tuple(reader.labels),
+        None if from_text else positions[valid],
+    )
 
 
 def _scores(probabilities: Any | None, positions: np.ndarray) -> np.ndarray:
@@ -240,7 +259,9 @@ def _scores(probabilities: Any | None, positions: np.ndarray) -> np.ndarray:
         return np.full(len(positions), np.nan)
     values = np.asarray(_on_host(probabilities), dtype=np.float64)
     if values.ndim != 1 or len(values) <= positions.max():
-        raise GroundingError(f"expected one selection probability per id of the answer, got shape {values.shape}")
+        raise GroundingError(
+            f"expected one selection probability per id of the answer, got shape {values.shape}"
+        )
     return np.where(positions >= 0, values[positions], 1.0).prod(axis=1).clip(0.0, 1.0)
 
 
@@ -253,7 +274,9 @@ def _pieces_of_text(text: str) -> Iterator[tuple[int, str | int]]:
             yield -1, piece
 
 
-def _pieces_of_ids(ids: list[int], start: int, decode_ids: Callable[[list[int]], str]) -> Iterator[tuple[int, str | int]]:
+def _pieces_of_ids(
+    ids: list[int], start: int, decode_ids: Callable[[list[int]], str]
+) -> Iterator[tuple[int, str | int]]:
     """(position, text of a run of plain ids) and (position, n) in order, without empty texts."""
     run_start = 0
     for position, token_id in enumerate([*ids, start]):
@@ -272,7 +295,8 @@ def _as_ids(ids: Any) -> list[int]:
         return []
     if array.ndim != 1 or array.dtype.kind not in "iu" or array.min() < 0:
         raise GroundingError(
-            f"expected the ids of one answer, non-negative integers of shape (T,), got {array.dtype} of shape {array.shape}; "
+            f"expected the ids of one answer, non-negative integers of shape (T,), got {array.dtype} of "
+            f"shape {array.shape}; "
             "read one row at a time, without the prompt"
         )
     return array.tolist()

@@ -1,7 +1,7 @@
 """Numbered markers, captions and heatmaps on pictures, with nothing but PIL; and writing pictures to files.
 
-Every marker is a coloured disc inside a white ring inside a dark ring, so it stays readable on any background. All sizes
-follow the picture's size.
+Every marker is a coloured disc inside a white ring inside a dark ring, so it stays readable on any
+background. All sizes follow the picture's size.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def draw_points(
         ProcessingError: the radius is not positive, or larger than the picture.
     """
     if radius is not None and not 0 < radius <= max(picture.size):
-        raise ProcessingError(f"expected a radius above 0 and at most the longer side, {max(picture.size)} pixels, got {radius}")
+        raise ProcessingError(
+            f"expected a radius above 0 and at most the longer side, {max(picture.size)} pixels, got {radius}"
+        )
     canvas = picture.convert("RGB").copy()
     if radius is None:
         radius = marker_radius(canvas.size, len(points))
@@ -117,8 +119,8 @@ def draw_heatmap(picture: Image.Image, heat: np.ndarray, *, strength: float = 0.
 
     Args:
         picture: any mode.
-        heat: (height, width) over the whole picture, in its pixels or coarser, 0 or more; only its shape matters, the largest value
-            glows most.
+        heat: (height, width) over the whole picture, in its pixels or coarser, 0 or more; only its shape
+            matters, the largest value glows most.
         strength: opacity at the largest value, 0..1.
 
     Returns:
@@ -145,7 +147,8 @@ def draw_heatmap(picture: Image.Image, heat: np.ndarray, *, strength: float = 0.
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a picture in the format of the ending so that `path` is either the old file or the whole new one.
+    """Writes a picture in the format of the ending so that `path` is either the old file or the whole new
+    one.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -174,7 +177,9 @@ def marker_radius(size: tuple[int, int], num_points: int) -> float:
 
 
 def colour_of(object_id: int) -> tuple[int, int, int]:
-    """Colour of an object, the same in every picture; beyond the palette the hue walks on by the golden angle."""
+    """Colour of an object, the same in every picture; beyond the palette the hue walks on by the golden
+    angle.
+    """
     index = object_id - 1
     if 0 <= index < len(_PALETTE):
         return _PALETTE[index]
@@ -215,7 +220,9 @@ def _write_beside(canvas: Image.Image, point: Point, words: str, radius: float) 
 
 @lru_cache(maxsize=512)
 def _marker(radius: float, colour: tuple[int, int, int], label: str) -> Image.Image:
-    """An RGBA stamp: a disc that names its object, or a long pill where the label has more than two characters."""
+    """An RGBA stamp: a disc that names its object, or a long pill where the label has more than two
+    characters.
+    """
     scale = _OVERSAMPLING
     letter_height = 1.3 if len(label) < 2 else 1.08  # in radii
     font = _font(round(radius * letter_height * scale))

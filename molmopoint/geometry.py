@@ -1,14 +1,15 @@
 """Between points in pixels and the grounding triples a model chooses.
 
-A triple names an image token (patch), one of the ViT patches pooled into it (subpatch), and a cell of that ViT patch
-(location). The patch maps say where on the picture's canvas each ViT patch lies, so crops, their overlaps and the global
-view need no formulas here: the crop that owns a place in an overlap is the one the map names.
+A triple names an image token (patch), one of the ViT patches pooled into it (subpatch), and a cell of that
+ViT patch (location). The patch maps say where on the picture's canvas each ViT patch lies, so crops, their
+overlaps and the global view need no formulas here: the crop that owns a place in an overlap is the one the
+map names.
 
-Two things surprise people: location ids run column by column (id = cells * column + row), and the width of a cell is
-0.33 of a ViT patch, not a third (see `cell_width`).
+Two things surprise people: location ids run column by column (id = cells * column + row), and the width of a
+cell is 0.33 of a ViT patch, not a third (see `cell_width`).
 
-Letters: P image tokens of the sample, K slots per image token. Pixels are those of the displayed original picture, the
-origin is its upper left corner.
+Letters: P image tokens of the sample, K slots per image token. Pixels are those of the displayed original
+picture, the origin is its upper left corner.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ NO_LOCATION = -1
 def cell_width(cells: int) -> float:
     """Side of a location cell in ViT patches, for `cells` cells along a ViT patch.
 
-    Source: the released code takes 0.33 for three cells, in training evaluation as well; published scores depend on it.
-        Any other number of cells has no such history and divides the patch evenly.
+    Source: the released code takes 0.33 for three cells, in training evaluation as well; published scores
+        depend on it. Any other number of cells has no such history and divides the patch evenly.
     """
     return 0.33 if cells == 3 else 1.0 / cells
 
@@ -40,10 +41,12 @@ class PointingMetadata:
     """What the processor recorded about one sample, enough to turn triples into pixels and back.
 
     Attributes:
-        pooling: (P, K) number of each ViT patch pooled into each image token, counted from 0 over the sample; -1 empty.
+        pooling: (P, K) number of each ViT patch pooled into each image token, counted from 0 over the sample;
+            -1 empty.
         indexable: (P,) bool, True where the image token may be chosen (not those of a global crop).
         patch_maps: per picture, or per frame of a clip, (rows, cols) ViT patch at each place of the canvas.
-        image_sizes: (width, height) of each picture as displayed; for a clip one entry, the size of the video.
+        image_sizes: (width, height) of each picture as displayed; for a clip one entry, the size of the
+            video.
         timestamps: (T,) seconds of the frames of a clip; None for pictures.
         location_grid: cells along a side of a ViT patch; 0 for a model without a location head.
 
@@ -63,15 +66,24 @@ class PointingMetadata:
         pooling, indexable = np.asarray(self.pooling, dtype=np.int64), np.asarray(self.indexable, dtype=bool)
         if pooling.ndim != 2 or indexable.shape != pooling.shape[:1]:
             raise GroundingError(
-                f"expected a (P, K) pooling table and a (P,) indexable mask, got shapes {pooling.shape} and {indexable.shape}"
+                f"expected a (P, K) pooling table and a (P,) indexable mask, got shapes {pooling.shape} and "
+                f"{indexable.shape}"
             )
         maps = tuple(np.asarray(patch_map, dtype=np.int64) for patch_map in self.patch_maps)
         timestamps = None if self.timestamps is None else np.asarray(self.timestamps, dtype=np.float64)
         sizes = _checked_sizes(self.image_sizes, maps, timestamps)
         if self.location_grid < 0:
-            raise GroundingError(f"expected a location grid of 0 (none) or more cells along a side, got {self.location_grid}")
+            raise GroundingError(
+                f"expected a location grid of 0 (none) or more cells along a side, got {self.location_grid}"
+            )
         places = _Places.build(pooling, indexable, maps)
-        checked = {"pooling": pooling, "indexable": indexable, "patch_maps": maps, "image_sizes": sizes, "timestamps": timestamps}
+        checked = {
+            "pooling": pooling,
+            "indexable": indexable,
+            "patch_maps": maps,
+            "image_sizes": sizes,
+            "timestamps": timestamps,
+        }
         for name, value in (checked | {"_places": places}).items():
             object.__setattr__(self, name, value)
 
@@ -102,11 +114,12 @@ def image_patch_map(
     """Rebuilds the patch map of one canvas (or video frame) from its rows of a pooling table.
 
     Args:
-        pooling_rows: (grid rows * grid cols, K) ViT patches of the image tokens of this canvas, row by row; -1 empty.
+        pooling_rows: (grid rows * grid cols, K) ViT patches of the image tokens of this canvas, row by row;
+            -1 empty.
         grid_hw: image tokens down and across.
         window_hw: ViT patches down and across one image token.
-        canvas_hw: ViT patches down and across the canvas; what the grid has more is padding, half of it (rounded down)
-            at the top and left.
+        canvas_hw: ViT patches down and across the canvas; what the grid has more is padding, half of it
+            (rounded down) at the top and left.
 
     Returns:
         (rows, cols) int64 ViT patch at each place of the canvas, numbered as in `pooling_rows`.
@@ -119,20 +132,26 @@ def image_patch_map(
     padding = grid * window - canvas
     if rows.shape != (grid.prod(), window.prod()) or (padding < 0).any() or (padding >= window).any():
         raise GroundingError(
-            f"expected {grid.prod()} pooling rows of {window.prod()} slots: {tuple(grid_hw)} windows of {tuple(window_hw)} ViT patches "
-            f"that just cover a canvas of {tuple(canvas_hw)}, got rows of shape {rows.shape}; pass the canvas rows without the global view"
+            f"expected {grid.prod()} pooling rows of {window.prod()} slots: {tuple(grid_hw)} windows of "
+            f"{tuple(window_hw)} ViT patches "
+            f"that just cover a canvas of {tuple(canvas_hw)}, got rows of shape {rows.shape}; pass the "
+            "canvas rows without the global view"
         )
     spread = rows.reshape(*grid, *window).transpose(0, 2, 1, 3).reshape(grid * window)
     top, left = padding // 2
     patch_map = spread[top : top + canvas[0], left : left + canvas[1]]
     if (patch_map < 0).any():
         empty = int((patch_map < 0).sum())
-        raise GroundingError(f"expected every place of the {tuple(canvas_hw)} canvas in the pooling rows, got {empty} empty")
+        raise GroundingError(
+            f"expected every place of the {tuple(canvas_hw)} canvas in the pooling rows, got {empty} empty"
+        )
     return patch_map.copy()
 
 
 def valid_triples(triples: Any, metadata: PointingMetadata) -> np.ndarray:
-    """(n,) bool, True where a triple (n, 3) names a place: an indexable token, a filled slot, a cell of the grid."""
+    """(n,) bool, True where a triple (n, 3) names a place: an indexable token, a filled slot, a cell of the
+    grid.
+    """
     return _vit_patches(_as_triples(triples), metadata) >= 0
 
 
@@ -140,7 +159,8 @@ def triples_to_points(triples: Any, metadata: PointingMetadata) -> tuple[np.ndar
     """Centres of the chosen cells, in pixels of the displayed original.
 
     Args:
-        triples: (n, 3) patch, subpatch and location ids; the location is -1 for a model without a location head.
+        triples: (n, 3) patch, subpatch and location ids; the location is -1 for a model without a location
+            head.
         metadata: what the processor recorded for the same sample.
 
     Returns:
@@ -155,7 +175,8 @@ def triples_to_points(triples: Any, metadata: PointingMetadata) -> tuple[np.ndar
     vit_patches = _vit_patches(triples, metadata)
     if (wrong := np.flatnonzero(vit_patches < 0)).size:
         raise GroundingError(
-            f"expected a patch in 0..{metadata.num_patches - 1} outside global views, a filled slot in 0..{metadata.num_slots - 1} and "
+            f"expected a patch in 0..{metadata.num_patches - 1} outside global views, a filled slot in "
+            f"0..{metadata.num_slots - 1} and "
             f"{_location_range(metadata)}, got triple {wrong[0]}: {tuple(triples[wrong[0]].tolist())}; "
             "triples only fit the metadata of the input they were chosen for"
         )
@@ -175,8 +196,9 @@ def triples_to_points(triples: Any, metadata: PointingMetadata) -> tuple[np.ndar
 def points_to_triples(group: Any, xy: Any, metadata: PointingMetadata, *, clip: bool = False) -> np.ndarray:
     """The grounding triple of each point.
 
-    A point on the border of two ViT patches or cells belongs to the right or lower one; the far edge of the picture
-    belongs to the last one. Of a clip, the frame nearest in time is taken, the earlier one if two are equally near.
+    A point on the border of two ViT patches or cells belongs to the right or lower one; the far edge of the
+    picture belongs to the last one. Of a clip, the frame nearest in time is taken, the earlier one if two are
+    equally near.
 
     Args:
         group: (n,) index of the picture, or seconds within a clip.
@@ -185,12 +207,16 @@ def points_to_triples(group: Any, xy: Any, metadata: PointingMetadata, *, clip: 
         clip: move points outside the picture to its edge instead of refusing them.
 
     Returns:
-        (n, 3) int64 patch, subpatch and location ids (location -1 without a location head), in the order of the points.
+        (n, 3) int64 patch, subpatch and location ids (location -1 without a location head), in the order of
+        the points.
 
     Raises:
         GroundingError: a point is not finite, names no picture, or lies outside its picture without `clip`.
     """
-    xy, group = np.asarray(xy, dtype=np.float64).reshape(-1, 2), np.asarray(group, dtype=np.float64).reshape(-1)
+    xy, group = (
+        np.asarray(xy, dtype=np.float64).reshape(-1, 2),
+        np.asarray(group, dtype=np.float64).reshape(-1),
+    )
     if len(xy) != len(group):
         raise GroundingError(f"expected one group per point, got {len(group)} groups for {len(xy)} points")
     canvas = _canvas_of_group(group, metadata)
@@ -199,7 +225,8 @@ def points_to_triples(group: Any, xy: Any, metadata: PointingMetadata, *, clip: 
     if not inside.all():
         i = int(np.flatnonzero(~inside)[0])
         raise GroundingError(
-            f"expected x in 0..{sizes[i, 0]:g} and y in 0..{sizes[i, 1]:g} pixels, got point {i} at ({xy[i, 0]:g}, {xy[i, 1]:g}); "
+            f"expected x in 0..{sizes[i, 0]:g} and y in 0..{sizes[i, 1]:g} pixels, got point {i} at "
+            f"({xy[i, 0]:g}, {xy[i, 1]:g}); "
             "scale it to the displayed picture, or pass clip=True to move it to the edge"
         )
     places = metadata._places
@@ -221,8 +248,10 @@ class _Places:
     """Lookup tables between ViT patches and everything else, made once per sample.
 
     Attributes:
-        of_vit_patch: (ViT patches, 3) canvas, row and column of each ViT patch; -1 where it lies on no canvas.
-        token_and_slot: (ViT patches, 2) indexable image token and slot it is pooled into; -1 where there is none.
+        of_vit_patch: (ViT patches, 3) canvas, row and column of each ViT patch; -1 where it lies on no
+            canvas.
+        token_and_slot: (ViT patches, 2) indexable image token and slot it is pooled into; -1 where there is
+            none.
         flat_map: (places,) all patch maps, one after the other.
         canvas_start: (canvases,) where each patch map starts in `flat_map`.
         canvas_hw: (canvases, 2) rows and columns of each patch map.
@@ -246,15 +275,22 @@ class _Places:
         pooled = pooling[patch_ids, slots]
         count = 1 + max(pooling.max(initial=-1), flat_map.max(initial=-1))
         if (pooling < EMPTY_SLOT).any() or (flat_map < 0).any():
-            raise GroundingError("expected ViT patches numbered from 0 (and -1 for empty slots of the pooling table), got a smaller number")
+            raise GroundingError(
+                "expected ViT patches numbered from 0 (and -1 for empty slots of the pooling table), got a "
+                "smaller number"
+            )
         for name, numbers in (("patch maps", flat_map), ("indexable rows of the pooling table", pooled)):
             if (twice := np.flatnonzero(np.bincount(numbers, minlength=count) > 1)).size:
-                raise GroundingError(f"expected each ViT patch once in the {name}, got {twice[0]} again; number them over the sample")
+                raise GroundingError(
+                    f"expected each ViT patch once in the {name}, got {twice[0]} again; number them over "
+                    "the sample"
+                )
         token_and_slot = np.full((count, 2), -1, dtype=np.int64)
         token_and_slot[pooled] = np.stack([patch_ids, slots], axis=1)
         if (unpooled := np.flatnonzero(token_and_slot[flat_map, 0] < 0)).size:
             raise GroundingError(
-                f"expected an indexable image token for every place of the patch maps, got none for ViT patch {flat_map[unpooled[0]]}"
+                "expected an indexable image token for every place of the patch maps, got none for ViT "
+                f"patch {flat_map[unpooled[0]]}"
             )
         start = np.cumsum(areas) - areas
         canvas = np.repeat(np.arange(len(maps)), areas)
@@ -273,7 +309,9 @@ def _vit_patches(triples: np.ndarray, metadata: PointingMetadata) -> np.ndarray:
     vit_patches = np.full(len(triples), -1, dtype=np.int64)
     vit_patches[valid] = metadata.pooling[patch[valid], slot[valid]]
     valid &= vit_patches >= 0
-    valid[valid] = metadata.indexable[patch[valid]] & (metadata._places.of_vit_patch[vit_patches[valid], 0] >= 0)
+    valid[valid] = metadata.indexable[patch[valid]] & (
+        metadata._places.of_vit_patch[vit_patches[valid], 0] >= 0
+    )
     return np.where(valid, vit_patches, -1)
 
 
@@ -281,12 +319,17 @@ def _canvas_of_group(group: np.ndarray, metadata: PointingMetadata) -> np.ndarra
     """(n,) index of the picture or frame each group value means."""
     if metadata.timestamps is not None:
         if not np.isfinite(group).all():
-            raise GroundingError(f"expected seconds as group of points in a clip, got {group[~np.isfinite(group)][0]}")
+            raise GroundingError(
+                f"expected seconds as group of points in a clip, got {group[~np.isfinite(group)][0]}"
+            )
         return np.abs(metadata.timestamps[None] - group[:, None]).argmin(axis=1)
     count = len(metadata.patch_maps)
     wrong = ~((group >= 0) & (group < count) & (group == np.floor(group)))
     if wrong.any():
-        raise GroundingError(f"expected the index of one of {count} pictures, from 0, as group of a point, got {group[wrong][0]:g}")
+        raise GroundingError(
+            f"expected the index of one of {count} pictures, from 0, as group of a point, got "
+            f"{group[wrong][0]:g}"
+        )
     return group.astype(np.int64)
 
 
@@ -305,22 +348,32 @@ def _as_triples(triples: Any) -> np.ndarray:
     if array.size == 0:
         return array.reshape(0, 3)
     if array.ndim != 2 or array.shape[1] != 3:
-        raise GroundingError(f"expected triples of shape (n, 3): patch, subpatch, location; got shape {array.shape}")
+        raise GroundingError(
+            f"expected triples of shape (n, 3): patch, subpatch, location; got shape {array.shape}"
+        )
     return array
 
 
-def _checked_sizes(image_sizes: Any, maps: Sequence[np.ndarray], timestamps: np.ndarray | None) -> tuple[tuple[int, int], ...]:
+def _checked_sizes(
+    image_sizes: Any, maps: Sequence[np.ndarray], timestamps: np.ndarray | None
+) -> tuple[tuple[int, int], ...]:
     """Sizes as tuples of ints, one per picture or one for the clip, with as many timestamps as frames."""
     try:
         sizes = tuple((int(width), int(height)) for width, height in image_sizes)
     except (TypeError, ValueError) as error:
-        raise GroundingError(f"expected (width, height) in pixels for each picture or for the clip, got {image_sizes!r}") from error
+        raise GroundingError(
+            f"expected (width, height) in pixels for each picture or for the clip, got {image_sizes!r}"
+        ) from error
     if any(side < 1 for size in sizes for side in size):
         raise GroundingError(f"expected pictures of at least one pixel, got sizes {sizes}")
     expected = len(maps) if timestamps is None else 1
     if len(sizes) != expected:
         kind = f"{len(maps)} pictures" if timestamps is None else "a clip"
         raise GroundingError(f"expected {expected} (width, height) for {kind}, got {len(sizes)}")
-    if timestamps is not None and (timestamps.shape != (len(maps),) or not len(maps) or not np.isfinite(timestamps).all()):
-        raise GroundingError(f"expected one finite timestamp per frame for {len(maps)} frames, got {timestamps.tolist()}")
+    if timestamps is not None and (
+        timestamps.shape != (len(maps),) or not len(maps) or not np.isfinite(timestamps).all()
+    ):
+        raise GroundingError(
+            f"expected one finite timestamp per frame for {len(maps)} frames, got {timestamps.tolist()}"
+        )
     return sizes

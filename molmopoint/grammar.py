@@ -75,6 +75,8 @@ class GroundingGrammar:
             following = self.next_state(state, symbol)
             if following is None:
                 allowed = ", ".join(s.name for s in sorted(self.allowed(state)))
-                raise GroundingError(f"expected one of {allowed} at token {position} (state {state.name}), got {symbol.name}")
+                raise GroundingError(
+                    f"expected one of {allowed} at token {position} (state {state.name}), got {symbol.name}"
+                )
             state = following
         return state

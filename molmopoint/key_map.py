@@ -1,12 +1,13 @@
 """Names of the weights: one table between released checkpoints and this library, used in both directions.
 
-Released files fuse some tensors that are separate here (query, key and value; the two halves of the gated MLP) and split others
-that are one here (the embedding and output tables, cut into V base rows and A additional rows). `to_released` and
-`from_released` are pure: they take any mapping of names to tensors, so they serve weights, gradients and optimizer states.
-`released_converters` turns the same table into the rules transformers reads released files with.
+Released files fuse some tensors that are separate here (query, key and value; the two halves of the gated
+MLP) and split others that are one here (the embedding and output tables, cut into V base rows and A
+additional rows). `to_released` and `from_released` are pure: they take any mapping of names to tensors, so
+they serve weights, gradients and optimizer states. `released_converters` turns the same table into the rules
+transformers reads released files with.
 
-What may surprise: the two halves of `ff_proj` are first up, then gate, and the two tables of a pair differ in length, so nothing
-here is ever "cut in half" except `ff_proj`.
+What may surprise: the two halves of `ff_proj` are first up, then gate, and the two tables of a pair differ in
+length, so nothing here is ever "cut in half" except `ff_proj`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import Chunk, Concatenate, ConversionOps, Split, WeightConverter, WeightRenaming
+from transformers.core_model_loading import (
+    Chunk,
+    Concatenate,
+    ConversionOps,
+    Split,
+    WeightConverter,
+    WeightRenaming,
+)
 
 from molmopoint.errors import CheckpointError
 
@@ -81,7 +89,8 @@ RENAMED_PARAMETERS = {
 
 @dataclass(frozen=True)
 class Regrouped:
-    """Tensors that are joined along rows on one side and separate on the other. One of the two tuples has one name.
+    """Tensors that are joined along rows on one side and separate on the other. One of the two tuples has one
+    name.
 
     Attributes:
         released: released names, in the order of their rows.
@@ -96,8 +105,14 @@ class Regrouped:
 
 QKV = tuple(f"{NATIVE_TEXT_LAYER}self_attn.{name}_proj" for name in "qkv")
 REGROUPED = (
-    Regrouped((f"{TEXT}wte.embedding", f"{TEXT}wte.new_embedding"), (f"{NATIVE_TEXT}embed_tokens.weight",), Concatenate),
-    Regrouped(("lm_head.output_embeddings", "lm_head.new_output_embeddings"), ("lm_head.weight",), Concatenate),
+    Regrouped(
+        (f"{TEXT}wte.embedding", f"{TEXT}wte.new_embedding"),
+        (f"{NATIVE_TEXT}embed_tokens.weight",),
+        Concatenate,
+    ),
+    Regrouped(
+        ("lm_head.output_embeddings", "lm_head.new_output_embeddings"), ("lm_head.weight",), Concatenate
+    ),
     Regrouped((f"{TEXT_LAYER}self_attn.att_proj.weight",), tuple(f"{name}.weight" for name in QKV), Split),
     Regrouped((f"{TEXT_LAYER}self_attn.att_proj.bias",), tuple(f"{name}.bias" for name in QKV), Split),
     Regrouped(
@@ -112,13 +127,13 @@ def to_released(tensors: Mapping[str, Tensor], config: PreTrainedConfig | None =
     """The tensors under the names, and in the grouping, of released checkpoints.
 
     Args:
-        tensors: native name -> tensor; weights, gradients or anything of the same shapes. Any subset, as long as tensors that
-            are fused come together; `lm_head` may be missing.
+        tensors: native name -> tensor; weights, gradients or anything of the same shapes. Any subset, as long
+            as tensors that are fused come together; `lm_head` may be missing.
         config: says how many rows are additional; without it 128.
 
     Returns:
-        Released name -> tensor. Renamed tensors are the given ones; split and joined ones are copies, so that no two results
-        share memory.
+        Released name -> tensor. Renamed tensors are the given ones; split and joined ones are copies, so that
+        no two results share memory.
 
     Raises:
         CheckpointError: an unknown name, a fused tensor with a missing part, or a table of the wrong length.
@@ -126,11 +141,14 @@ def to_released(tensors: Mapping[str, Tensor], config: PreTrainedConfig | None =
 
     def sizes(group: _Group) -> list[int]:
         rows = len(group.parts[0])
-        additional = RELEASED_ADDITIONAL_ROWS if config is None else config.get_text_config().additional_vocab_size
+        additional = (
+            RELEASED_ADDITIONAL_ROWS if config is None else config.get_text_config().additional_vocab_size
+        )
         base = rows - additional if config is None else config.get_text_config().vocab_size
         if base < 1 or base + additional != rows:
             raise CheckpointError(
-                f"expected {group.given[0]} with {max(base, 1)} + {additional} rows, got {rows}; pass the config these tensors belong to"
+                f"expected {group.given[0]} with {max(base, 1)} + {additional} rows, got {rows}; pass the "
+                "config these tensors belong to"
             )
         return [base, additional]
 
@@ -142,7 +160,8 @@ def from_released(tensors: Mapping[str, Tensor], config: PreTrainedConfig | None
 
     Args:
         tensors: released name -> tensor, as for `to_released`.
-        config: says how many rows of `att_proj` are queries; without it, as many as its `attn_out` has columns.
+        config: says how many rows of `att_proj` are queries; without it, as many as its `attn_out` has
+            columns.
 
     Returns:
         Native name -> tensor, with copies where tensors were split or joined.
@@ -158,7 +177,8 @@ def from_released(tensors: Mapping[str, Tensor], config: PreTrainedConfig | None
         queries, keys = _attention_rows(group, rows, tensors, config)
         if queries + 2 * keys != rows or keys < 1:
             raise CheckpointError(
-                f"expected {group.given[0]} with {queries} + 2 * {keys} rows, got {rows}; pass the config these tensors belong to"
+                f"expected {group.given[0]} with {queries} + 2 * {keys} rows, got {rows}; pass the config "
+                "these tensors belong to"
             )
         return [queries, keys, keys]
 
@@ -166,16 +186,19 @@ def from_released(tensors: Mapping[str, Tensor], config: PreTrainedConfig | None
 
 
 def released_converters() -> list[WeightRenaming | WeightConverter]:
-    """The table as rules for transformers to read released files with; names that are native already pass unchanged.
+    """The table as rules for transformers to read released files with; names that are native already pass
+    unchanged.
 
-    Saving does not use them backwards: transformers would cut the two unequal tables in half. See `to_released`.
+    Saving does not use them backwards: transformers would cut the two unequal tables in half. See
+    `to_released`.
     """
     rules: list[WeightRenaming | WeightConverter] = []
     for released, native in RENAMED.items():
         if released != native:
             rules.append(_renaming(f"{released}.", f"{native}."))
     rules += [_renaming(f"{released}$", native) for released, native in RENAMED_PARAMETERS.items()]
-    # What is left of the layers is fused: it gets the native prefix here, and the converters see only the part behind it.
+    # What is left of the layers is fused: it gets the native prefix here, and the converters see only the
+    # part behind it.
     rules.append(_renaming(TEXT_LAYER, NATIVE_TEXT_LAYER))
     for group in REGROUPED:
         sources = [re.escape(name.rpartition("#.")[2]) for name in group.released]
@@ -208,8 +231,14 @@ Names = tuple[str, ...]
 class _Table:
     """One direction of the table, compiled: finds the row of a full name."""
 
-    def __init__(self, renamed: Mapping[str, str], parameters: Mapping[str, str], groups: list[tuple[Names, Names]]) -> None:
-        self.targets = {f"{source}.{kind}": f"{target}.{kind}" for source, target in renamed.items() for kind in ("weight", "bias")}
+    def __init__(
+        self, renamed: Mapping[str, str], parameters: Mapping[str, str], groups: list[tuple[Names, Names]]
+    ) -> None:
+        self.targets = {
+            f"{source}.{kind}": f"{target}.{kind}"
+            for source, target in renamed.items()
+            for kind in ("weight", "bias")
+        }
         self.targets |= parameters
         self.groups = {name: group for group in groups for name in group[0]}
 
@@ -236,8 +265,12 @@ _TO_RELEASED = _Table(
 _FROM_RELEASED = _Table(RENAMED, RENAMED_PARAMETERS, [(group.released, group.native) for group in REGROUPED])
 
 
-def _convert(tensors: Mapping[str, Tensor], table: _Table, sizes: Callable[[_Group], list[int]]) -> dict[str, Tensor]:
-    """Renames what is only renamed and regroups the rest; `sizes` gives the rows of each part of a tensor to split."""
+def _convert(
+    tensors: Mapping[str, Tensor], table: _Table, sizes: Callable[[_Group], list[int]]
+) -> dict[str, Tensor]:
+    """Renames what is only renamed and regroups the rest; `sizes` gives the rows of each part of a tensor to
+    split.
+    """
     result: dict[str, Tensor] = {}
     groups: dict[tuple[str, ...], _Group] = {}
     unknown: list[str] = []
@@ -251,7 +284,8 @@ def _convert(tensors: Mapping[str, Tensor], table: _Table, sizes: Callable[[_Gro
             unknown.append(name)
     if unknown:
         raise CheckpointError(
-            f"expected names of MolmoPoint weights, got {len(unknown)} others: {', '.join(sorted(unknown)[:4])}; "
+            f"expected names of MolmoPoint weights, got {len(unknown)} others: "
+            f"{', '.join(sorted(unknown)[:4])}; "
             "they may be in the other naming already, or belong to adapters, which have files of their own"
         )
     for group in groups.values():
@@ -268,11 +302,14 @@ def _regroup(group: _Group, sizes: Callable[[_Group], list[int]]) -> Iterator[tu
         )
     if len(group.wanted) == 1:
         return iter([(group.wanted[0], torch.cat(group.parts))])
-    # The copies keep safetensors, and whoever changes a tensor in place, from seeing one tensor through another.
+    # The copies keep safetensors, and whoever changes a tensor in place, from seeing one tensor through
+    # another.
     return zip(group.wanted, (part.clone() for part in group.parts[0].split(sizes(group))), strict=True)
 
 
-def _attention_rows(group: _Group, rows: int, tensors: Mapping[str, Tensor], config: PreTrainedConfig | None) -> tuple[int, int]:
+def _attention_rows(
+    group: _Group, rows: int, tensors: Mapping[str, Tensor], config: PreTrainedConfig | None
+) -> tuple[int, int]:
     """Rows of the queries, and of the keys or values, in a fused `att_proj`."""
     if config is not None:
         text = config.get_text_config()
@@ -280,7 +317,8 @@ def _attention_rows(group: _Group, rows: int, tensors: Mapping[str, Tensor], con
     output = group.given[0].rpartition("att_proj")[0] + "attn_out.weight"
     if output not in tensors:
         raise CheckpointError(
-            f"expected {output} beside {group.given[0]}, because its columns tell the queries from the keys; add it or pass a config"
+            f"expected {output} beside {group.given[0]}, because its columns tell the queries from the "
+            "keys; add it or pass a config"
         )
     queries = tensors[output].shape[1]
     return queries, (rows - queries) // 2
@@ -289,7 +327,9 @@ def _attention_rows(group: _Group, rows: int, tensors: Mapping[str, Tensor], con
 def _generalise(name: str) -> tuple[str, str]:
     """A name with `#` for its layer number, and the number."""
     number = re.search(r"(?<=\.)\d+(?=\.)", name)
-    return (name, "") if number is None else (f"{name[: number.start()]}#{name[number.end() :]}", number.group())
+    return (
+        (name, "") if number is None else (f"{name[: number.start()]}#{name[number.end() :]}", number.group())
+    )
 
 
 def _renaming(released: str, native: str) -> WeightRenaming:

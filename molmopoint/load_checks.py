@@ -1,4 +1,6 @@
-"""Checks of weight files before they are read, and of what was read: a wrong model is never returned silently."""
+"""Checks of weight files before they are read, and of what was read: a wrong model is never returned
+silently.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 NAMES_SHOWN = 5
 
 FILE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError)
-"""How transformers says that files are missing, hold values of other types, do not fit each other, nest too deeply, or need a package."""
+"""How transformers says that files are missing, hold values of other types, do not fit each other, nest too
+deeply, or need a package.
+"""
 
 
 @contextmanager
@@ -38,7 +42,8 @@ def reading_part(source: str | os.PathLike[str], what: str) -> Iterator[None]:
     except (*FILE_ERRORS, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(
-            f"expected {what} at {os.fspath(source)!r}, got: {reason}; check the name and the connection, or pass a folder with its files"
+            f"expected {what} at {os.fspath(source)!r}, got: {reason}; check the name and the connection, "
+            "or pass a folder with its files"
         ) from error
 
 
@@ -46,11 +51,13 @@ _HUB_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfold
 
 
 def verify_source(source: str | os.PathLike[str], **where: Any) -> None:
-    """Checks the weight files of a folder; of a repository on the hub, the names of shards in its index, before files are sought by them.
+    """Checks the weight files of a folder; of a repository on the hub, the names of shards in its index,
+    before files are sought by them.
 
     Args:
         source: folder or hub id.
-        **where: `subfolder`, `revision`, `cache_dir` and the like; other arguments of `from_pretrained` do not matter.
+        **where: `subfolder`, `revision`, `cache_dir` and the like; other arguments of `from_pretrained` do
+            not matter.
 
     Raises:
         CheckpointError: missing, truncated or foreign files; the message names them.
@@ -58,7 +65,10 @@ def verify_source(source: str | os.PathLike[str], **where: Any) -> None:
     if is_folder(Path(source)):
         return verify_checkpoint_files(Path(source) / (where.get("subfolder") or ""))
     hub = {name: where[name] for name in _HUB_ARGUMENTS if where.get(name) is not None}
-    quietly = {f"_raise_exceptions_for_{kind}": False for kind in ("gated_repo", "missing_entries", "connection_errors")}
+    quietly = {
+        f"_raise_exceptions_for_{kind}": False
+        for kind in ("gated_repo", "missing_entries", "connection_errors")
+    }
     index = cached_file(str(source), INDEX_FILE, **hub, **quietly)
     if index is not None:
         _shards(Path(index))
@@ -66,7 +76,8 @@ def verify_source(source: str | os.PathLike[str], **where: Any) -> None:
 
 
 def verify_checkpoint_files(folder: str | Path) -> None:
-    """Checks that the weight files of a folder are there, whole, and hold what the index says. Reads headers only.
+    """Checks that the weight files of a folder are there, whole, and hold what the index says. Reads headers
+    only.
 
     Args:
         folder: a local folder with one safetensors file, or shards and their index.
@@ -79,19 +90,23 @@ def verify_checkpoint_files(folder: str | Path) -> None:
     if not is_file(index):
         if not is_file(folder / WEIGHTS_FILE):
             raise CheckpointError(
-                f"expected {WEIGHTS_FILE} or {INDEX_FILE} in {folder}, got neither{_pickled(folder)}; download or save the model again"
+                f"expected {WEIGHTS_FILE} or {INDEX_FILE} in {folder}, got neither{_pickled(folder)}; "
+                "download or save the model again"
             )
         _stored_names(folder / WEIGHTS_FILE)
         return
     shards = _shards(index)
     absent = sorted(shard for shard in shards if not (folder / shard).is_file())
     if absent:
-        raise CheckpointError(f"expected {len(shards)} shards in {folder}, got all but {_some(absent)}; download them again")
+        raise CheckpointError(
+            f"expected {len(shards)} shards in {folder}, got all but {_some(absent)}; download them again"
+        )
     for shard, names in shards.items():
         lost = names - _stored_names(folder / shard)
         if lost:
             raise CheckpointError(
-                f"expected {_some(sorted(lost))} in {folder / shard} as {INDEX_FILE} says, got a file without; download both again"
+                f"expected {_some(sorted(lost))} in {folder / shard} as {INDEX_FILE} says, got a file "
+                "without; download both again"
             )
 
 
@@ -99,13 +114,17 @@ def check_loading_info(info: Mapping[str, Iterable[Any]], source: str | Path = "
     """Checks what transformers reports with `output_loading_info=True`.
 
     Args:
-        info: "missing_keys", "unexpected_keys", "mismatched_keys" (name, stored shape, expected shape) and "error_msgs".
+        info: "missing_keys", "unexpected_keys", "mismatched_keys" (name, stored shape, expected shape) and
+            "error_msgs".
         source: where the weights came from, for the message.
 
     Raises:
-        CheckpointError: anything was missing, left over, or of the wrong shape; the message names the tensors.
+        CheckpointError: anything was missing, left over, or of the wrong shape; the message names the
+            tensors.
     """
-    problems = [f"{_some(sorted(map(str, info[key])))} {what}" for key, what in _PROBLEMS.items() if info.get(key)]
+    problems = [
+        f"{_some(sorted(map(str, info[key])))} {what}" for key, what in _PROBLEMS.items() if info.get(key)
+    ]
     mismatched = sorted(info.get("mismatched_keys", ()))
     if mismatched:
         shapes = [f"{name} {tuple(stored)} instead of {tuple(wanted)}" for name, stored, wanted in mismatched]
@@ -128,10 +147,14 @@ def _shards(index: Path) -> dict[str, set[str]]:
         for name, shard in weight_map.items():
             by_shard.setdefault(shard, set()).add(name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"expected a weight_map of tensor names to files in {index}, got {error!r}; download it again") from error
+        raise CheckpointError(
+            f"expected a weight_map of tensor names to files in {index}, got {error!r}; download it again"
+        ) from error
     foreign = sorted(shard for shard in by_shard if not re.fullmatch(r"[^/\\]+\.safetensors", shard))
     if foreign:
-        raise CheckpointError(f"expected safetensors files beside {index}, got {_some(foreign)}; only such files are read")
+        raise CheckpointError(
+            f"expected safetensors files beside {index}, got {_some(foreign)}; only such files are read"
+        )
     return by_shard
 
 
@@ -142,12 +165,17 @@ def _stored_names(file: Path) -> set[str]:
             return set(handle.keys())
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"expected a whole safetensors file, got {file}, which is truncated or corrupt ({error}); download it again"
+            f"expected a whole safetensors file, got {file}, which is truncated or corrupt ({error}); "
+            "download it again"
         ) from error
 
 
 def _pickled(folder: Path) -> str:
-    files = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(kind)) if is_folder(folder) else []
+    files = (
+        sorted(p.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(kind))
+        if is_folder(folder)
+        else []
+    )
     return f" but {_some(files)}, which is never unpickled: convert it to safetensors" if files else ""
 
 

@@ -1,7 +1,7 @@
 """Text, patch, subpatch and location losses, and the mask of a sorted point list.
 
-Letters: B rows, S tokens per row, P image tokens per row (padded), R positions that carry a text loss, Q patch queries per row
-(padded), M targets of one kind, V + A vocabulary, H text width.
+Letters: B rows, S tokens per row, P image tokens per row (padded), R positions that carry a text loss, Q
+patch queries per row (padded), M targets of one kind, V + A vocabulary, H text width.
 
 All losses are sums in float32. The state that predicts a token stands one position before it.
 """
@@ -51,7 +51,8 @@ class Supervision(TextSupervision):
     """What is supervised, read off a training batch once.
 
     Attributes:
-        predictors: kind -> (rows, columns), each (M,): positions whose next token makes a supervised selection.
+        predictors: kind -> (rows, columns), each (M,): positions whose next token makes a supervised
+            selection.
         selections: kind -> (M,) what it selects.
         history: last PATCH selection at every position.
     """
@@ -62,13 +63,22 @@ class Supervision(TextSupervision):
 
     @classmethod
     def of(
-        cls, input_ids: Tensor, selections: Tensor, shift_labels: Tensor, loss_weights: Tensor | None, settings: GroundingSettings
+        cls,
+        input_ids: Tensor,
+        selections: Tensor,
+        shift_labels: Tensor,
+        loss_weights: Tensor | None,
+        settings: GroundingSettings,
     ) -> Supervision:
         """Reads plain ids, selections, labels (already shifted) and weights, all (B, S)."""
         text = TextSupervision.of_labels(shift_labels, loss_weights)
         supervised = is_supervised(shift_labels, loss_weights)
         selects_next = supervised[:, :-1] & (selections[:, 1:] != NO_SELECTION)  # (B, S - 1)
-        tokens = {"patch": settings.patch_token_id, "subpatch": settings.subpatch_token_id, "location": settings.location_token_id}
+        tokens = {
+            "patch": settings.patch_token_id,
+            "subpatch": settings.subpatch_token_id,
+            "location": settings.location_token_id,
+        }
         predictors: dict[str, tuple[Tensor, Tensor]] = {}
         chosen: dict[str, Tensor] = {}
         for kind, token in tokens.items():
@@ -95,7 +105,9 @@ def weights_at(rows: Tensor, columns: Tensor, loss_weights: Tensor | None) -> Te
 
 
 def text_loss(logits: Tensor, supervision: TextSupervision, z_loss: float) -> dict[str, Tensor]:
-    """Weighted sums over (R, V + A) logits: "text" is cross-entropy alone; "z" is added only for a positive `z_loss`."""
+    """Weighted sums over (R, V + A) logits: "text" is cross-entropy alone; "z" is added only for a positive
+    `z_loss`.
+    """
     logits = logits.float()
     normaliser = logits.logsumexp(-1)
     entropy = normaliser - logits.gather(1, supervision.labels.unsqueeze(1)).squeeze(1)
@@ -110,7 +122,8 @@ class SelectionTargets:
     """Logits and targets of every supervised selection.
 
     Attributes:
-        logits: kind -> patch (M, P + 1), subpatch (M, K), location (M, L); disallowed classes hold a very negative number.
+        logits: kind -> patch (M, P + 1), subpatch (M, K), location (M, L); disallowed classes hold a very
+            negative number.
         targets: kind -> (M,).
         weights: kind -> (M,) text weight of the predictor.
     """
@@ -139,7 +152,9 @@ class SelectionTargets:
 
 @dataclass(frozen=True)
 class Membership:
-    """Which packed example and which branch every token (B, S) belongs to; one example and one branch if not given."""
+    """Which packed example and which branch every token (B, S) belongs to; one example and one branch if not
+    given.
+    """
 
     examples: Tensor
     branches: Tensor
@@ -201,7 +216,9 @@ def _patch_logits(
     row_starts = torch.searchsorted(rows.contiguous(), torch.arange(len(hidden), device=rows.device))  # (B,)
     rank = torch.arange(len(rows), device=rows.device) - row_starts[rows]  # (M,)
     longest = int(rank.max()) + 1 if len(rank) else 0
-    queries = hidden.new_zeros((len(hidden), longest, hidden.shape[-1])).index_put((rows, rank), hidden[rows, columns])
+    queries = hidden.new_zeros((len(hidden), longest, hidden.shape[-1])).index_put(
+        (rows, rank), hidden[rows, columns]
+    )
     places = positions.new_zeros((len(hidden), longest)).index_put((rows, rank), positions)  # (B, Q)
     scores = heads.patch(heads.norm(queries), places, state.patch_keys).to(hidden.device)  # (B, Q, P + 1)
     logits = scores[rows, rank]  # (M, P + 1)
@@ -221,7 +238,9 @@ def _patch_logits(
 
 
 def _earliest_patches(supervision: Supervision, membership: Membership) -> Tensor:
-    """(M,) the previous patch of each PATCH token's list, below which none may be chosen; 0 at the start of a list."""
+    """(M,) the previous patch of each PATCH token's list, below which none may be chosen; 0 at the start of a
+    list.
+    """
     rows, columns = supervision.predictors["patch"]
     previous = supervision.history.selection[rows, columns]
     before = supervision.history.column[rows, columns].clamp(min=0)
@@ -230,7 +249,9 @@ def _earliest_patches(supervision: Supervision, membership: Membership) -> Tenso
     return torch.where(same_branch & same_example & (previous >= 0), previous, 0)
 
 
-def _subpatch_logits(heads: GroundingHeads, hidden: Tensor, state: GroundingState, supervision: Supervision) -> Tensor:
+def _subpatch_logits(
+    heads: GroundingHeads, hidden: Tensor, state: GroundingState, supervision: Supervision
+) -> Tensor:
     """Logits (M, K) of every supervised SUBPATCH token, over the slots of the patch chosen before it."""
     rows, columns = supervision.predictors["subpatch"]
     slots = state.slots_of(rows, supervision.history.selection[rows, columns])  # (M, K)
@@ -238,7 +259,11 @@ def _subpatch_logits(heads: GroundingHeads, hidden: Tensor, state: GroundingStat
 
 
 def _location_logits(
-    heads: GroundingHeads, head: LocationHead, hidden: Tensor, supervision: Supervision, settings: GroundingSettings
+    heads: GroundingHeads,
+    head: LocationHead,
+    hidden: Tensor,
+    supervision: Supervision,
+    settings: GroundingSettings,
 ) -> Tensor:
     """Logits (M, L) of every supervised LOCATION token."""
     rows, columns = supervision.predictors["location"]

@@ -5,8 +5,8 @@
                                                                            |
                      tapped features -> patch, subpatch, location heads <--+-> selection logits
 
-Letters: B rows, S tokens per row, P image tokens per row (padded), T image tokens of the call, K slots per image token, R
-positions with a text loss, H text width, V + A vocabulary.
+Letters: B rows, S tokens per row, P image tokens per row (padded), T image tokens of the call, K slots per
+image token, R positions with a text loss, H text width, V + A vocabulary.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ class MolmoPointOutput(ModelOutput):
 
     Attributes:
         loss: (text + patch + subpatch + location [+ z]) / weight_sum, when labels were given.
-        logits: (B, S, V + A), or its last `logits_to_keep` positions; with labels (R, V + A), the weighted positions in
-            row-major order.
+        logits: (B, S, V + A), or its last `logits_to_keep` positions; with labels (R, V + A), the weighted
+            positions in row-major order.
         loss_sums: kind -> unreduced sum of each part; "text" is cross-entropy alone.
         weight_sum: sum of the text weights.
-        patch_logits, subpatch_logits, location_logits: with labels one row per supervised selection (row-major), None if there is
-            none; in cached steps (B, P + 1), (B, K), (B, L). Float32; the patch logits of steps are unscaled and unmasked.
+        patch_logits, subpatch_logits, location_logits: with labels one row per supervised selection
+            (row-major), None if there is none; in cached steps (B, P + 1), (B, K), (B, L). Float32; the patch
+            logits of steps are unscaled and unmasked.
         grounding_state: what the prompt keeps for later steps.
         cache: keys and values of the text model; also readable as `past_key_values`.
-        hidden_states: layers + 1 tensors (B, S, H), if asked for: the embeddings and what each layer returned, the last one after
-            the final norm; None where only some were asked for.
-        attentions: of each layer (B, heads, S, keys), if asked for; empty where the attention backend keeps none.
+        hidden_states: layers + 1 tensors (B, S, H), if asked for: the embeddings and what each layer
+            returned, the last one after the final norm; None where only some were asked for.
+        attentions: of each layer (B, heads, S, keys), if asked for; empty where the attention backend keeps
+            none.
     """
 
     loss: Tensor | None = None
@@ -76,7 +78,8 @@ class _Read:
 
     Attributes:
         hidden: (B, S, H) before the final norm.
-        normed: the same after it, where hidden states were asked for; gradients of text logits flow through it.
+        normed: the same after it, where hidden states were asked for; gradients of text logits flow through
+            it.
         recorded: `hidden_states` and `attentions` of the output, as far as they were asked for.
     """
 
@@ -99,19 +102,30 @@ class _Tokens:
 
     def __post_init__(self) -> None:
         if self.input_ids.ndim != 2 or not self.input_ids.shape[1]:
-            raise ValueError(f"expected input_ids of shape (rows, tokens) with one token or more, got {tuple(self.input_ids.shape)}")
+            raise ValueError(
+                "expected input_ids of shape (rows, tokens) with one token or more, got "
+                f"{tuple(self.input_ids.shape)}"
+            )
         self.check_aligned(**vars(self))
         if self.branch_ids is not None and self.position_ids is None:
-            raise ValueError("expected position_ids together with branch_ids, got none; each branch continues the positions of its trunk")
+            raise ValueError(
+                "expected position_ids together with branch_ids, got none; each branch continues the "
+                "positions of its trunk"
+            )
 
     def check_aligned(self, **per_token: Tensor | None) -> None:
         """Checks that what else is given per token has the shape of the ids."""
         for name, given in per_token.items():
             if given is not None and given.shape != self.input_ids.shape:
-                raise ValueError(f"expected {name} of shape {tuple(self.input_ids.shape)} like the input_ids, got {tuple(given.shape)}")
+                raise ValueError(
+                    f"expected {name} of shape {tuple(self.input_ids.shape)} like the input_ids, got "
+                    f"{tuple(given.shape)}"
+                )
 
     def membership(self) -> Membership:
-        """Packed example and branch of every token; a row that does not say is one example (-1 at padding) without branches."""
+        """Packed example and branch of every token; a row that does not say is one example (-1 at padding)
+        without branches.
+        """
         examples, branches = self.example_ids, self.branch_ids
         if examples is None:
             real = torch.ones_like(self.input_ids) if self.attention_mask is None else self.attention_mask
@@ -155,7 +169,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         self.post_init()
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Output parameters that are input parameters too, by name: the table, or both parts of it while it is trained in two."""
+        """Output parameters that are input parameters too, by name: the table, or both parts of it while it
+        is trained in two.
+        """
         tied = super().get_expanded_tied_weights_keys(all_submodels)
         if all_submodels or not tied:
             return tied
@@ -213,8 +229,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             position_ids: (B, S); counted from the mask if not given.
             example_ids: (B, S) packed example of each token, -1 for padding.
             branch_ids: (B, S) branch of each token, -1 for the shared trunk.
-            mm_token_type_ids: (B, S) 1 at vision tokens; found by id if not given. Without anything to see, too, vision tokens are
-                read as text, with an `InputWarning`.
+            mm_token_type_ids: (B, S) 1 at vision tokens; found by id if not given. Without anything to see,
+                too, vision tokens are read as text, with an `InputWarning`.
             pixel_values: (crops, G, patch values) of all pictures of the call.
             image_token_pooling: (T_i, K_i) their pooling table, absolute over the call.
             image_grids: accepted from the processor, not needed here.
@@ -222,7 +238,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             pixel_values_videos: (frames, G, patch values) of all clips.
             video_token_pooling: (T_v, K_v) their pooling table, absolute over the call.
             video_grids: accepted from the processor, not needed here.
-            cache: keys and values so far; together with `grounding_state` the call is a cached step of one token per row.
+            cache: keys and values so far; together with `grounding_state` the call is a cached step of one
+                token per row.
             past_key_values: the same under its older name.
             visual_features: instead of pixels, what `get_visual_features` returned.
             grounding_state: what the prompt pass returned.
@@ -232,8 +249,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             weight_pointing_losses: weight pointing losses like their text tokens; released models did not.
             z_loss: factor of the squared log normaliser of the text softmax.
             num_items_in_batch: divisor of the loss; the sum of the weights of this batch if not given.
-            output_hidden_states: keep the hidden states of all layers, or of those with the given numbers (0: the embeddings, -1:
-                those after the final norm).
+            output_hidden_states: keep the hidden states of all layers, or of those with the given numbers (0:
+                the embeddings, -1: those after the final norm).
             output_attentions: keep the attention weights; only eager attention has any.
             return_dict: False: a tuple of the fields that are not None, as in transformers.
             open_list: accepted from the processor, needed by `generate` alone.
@@ -245,15 +262,24 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         cache = either(cache, past_key_values)
         record = self._to_record(output_hidden_states, output_attentions)
         if grounding_state is not None:
-            return self._step(input_ids, selection_ids, attention_mask, position_ids, cache, grounding_state, stages, record)
+            return self._step(
+                input_ids, selection_ids, attention_mask, position_ids, cache, grounding_state, stages, record
+            )
         if cache is not None and cache.get_seq_length() > 0:
-            raise ValueError("expected the grounding_state of the prompt together with its cache; pass both, as `generate` does")
-        tokens = _Tokens(input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids, mm_token_type_ids)
+            raise ValueError(
+                "expected the grounding_state of the prompt together with its cache; pass both, as "
+                "`generate` does"
+            )
+        tokens = _Tokens(
+            input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids, mm_token_type_ids
+        )
         tokens.check_aligned(labels=labels, shift_labels=shift_labels, loss_weights=loss_weights)
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config.text_config)
 
-        visual = visual_features or self._see(pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
+        visual = visual_features or self._see(
+            pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling
+        )
         prompt = self._read(tokens, visual, cache, record)
         history = PatchHistory.of(prompt.input_ids, prompt.selection_ids, self.config.grounding)
         state = self.model.remember(prompt.read.hidden, prompt.layout, prompt.state, history.selection[:, -1])
@@ -262,7 +288,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             shift_labels = _shift(labels)
         if shift_labels is None:
             return self._score(prompt.read, logits_to_keep, cache, state, ALL_STAGES)
-        return self._supervise(prompt, state, shift_labels, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch)
+        return self._supervise(
+            prompt, state, shift_labels, loss_weights, weight_pointing_losses, z_loss, num_items_in_batch
+        )
 
     def hidden_states(
         self,
@@ -282,14 +310,21 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
     ) -> Tensor:
         """States (B, S, H) after the final norm; no logits of any kind are computed.
 
-        Args as in `forward`, and `token_rows`: rows (H,) of single tokens, by their ids, in place of those of the input table.
+        Args as in `forward`, and `token_rows`: rows (H,) of single tokens, by their ids, in place of those of
+        the input table.
         """
-        tokens = _Tokens(input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids, mm_token_type_ids)
-        visual = visual_features or self._see(pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling)
+        tokens = _Tokens(
+            input_ids, selection_ids, attention_mask, position_ids, example_ids, branch_ids, mm_token_type_ids
+        )
+        visual = visual_features or self._see(
+            pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling
+        )
         prompt = self._read(tokens, visual, token_rows=token_rows)
         return self.model.language_model.norm(prompt.read.hidden)
 
-    def _to_record(self, hidden_states: bool | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
+    def _to_record(
+        self, hidden_states: bool | Sequence[int] | None, attentions: bool | None
+    ) -> dict[str, Any]:
         """What the layers keep beside their result; what the call leaves open is up to the config."""
         if hidden_states is None:
             hidden_states = self.config.output_hidden_states
@@ -300,7 +335,12 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         return {"output_hidden_states": hidden_states, "output_attentions": attentions}
 
     def _run_layers(
-        self, embeddings: Tensor, mask: AttentionMask, position_ids: Tensor, past: Cache | None, record: dict[str, Any]
+        self,
+        embeddings: Tensor,
+        mask: AttentionMask,
+        position_ids: Tensor,
+        past: Cache | None,
+        record: dict[str, Any],
     ) -> _Read:
         """The layers of the text model, and what is recorded of them."""
         text = self.model.language_model
@@ -316,11 +356,15 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             recorded["attentions"] = output.attentions
         if output.hidden_states is not None:
             normed = text.norm(hidden)
-            recorded["hidden_states"] = _chosen((*output.hidden_states[:-1], normed), record["output_hidden_states"])
+            recorded["hidden_states"] = _chosen(
+                (*output.hidden_states[:-1], normed), record["output_hidden_states"]
+            )
         return _Read(hidden, normed, recorded)
 
     def _see(self, *pixels_and_tables: Tensor | None) -> VisualFeatures | None:
-        """Features of pixels and their tables, as `get_visual_features` takes them; None if there is nothing to see."""
+        """Features of pixels and their tables, as `get_visual_features` takes them; None if there is nothing
+        to see.
+        """
         if all(part is None for part in pixels_and_tables):
             return None
         return self.model.get_visual_features(*pixels_and_tables)
@@ -377,18 +421,26 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         """One new token per row over a cache."""
         if past is None or input_ids.shape[1] != 1:
             raise ValueError(
-                f"expected one token per row and the cache that belongs to the grounding_state, got {input_ids.shape[1]} tokens "
-                f"and {'a' if past is not None else 'no'} cache; feed tokens one by one, or the whole prompt without a state"
+                "expected one token per row and the cache that belongs to the grounding_state, got "
+                f"{input_ids.shape[1]} tokens "
+                f"and {'a' if past is not None else 'no'} cache; feed tokens one by one, or the whole "
+                "prompt without a state"
             )
         if selection_ids is None:
-            input_ids, selection_ids = split_extended(input_ids, state.num_patches, state.num_slots, self.config.grounding)
+            input_ids, selection_ids = split_extended(
+                input_ids, state.num_patches, state.num_slots, self.config.grounding
+            )
         if position_ids is None:
-            num_tokens = past.get_seq_length() + 1 if attention_mask is None else attention_mask.sum(1, keepdim=True)
+            num_tokens = (
+                past.get_seq_length() + 1 if attention_mask is None else attention_mask.sum(1, keepdim=True)
+            )
             position_ids = torch.as_tensor(num_tokens, device=input_ids.device).expand(len(input_ids), 1) - 1
         if stages.slots:  # else no row was fed a patch
             token, selection = input_ids[:, 0], selection_ids[:, 0]
             feeds_patch = (token == self.config.patch_token_id) & (selection != NO_SELECTION)
-            state = state.after(torch.where(feeds_patch, selection.clamp(min=NO_SELECTION), state.selected_patch))
+            state = state.after(
+                torch.where(feeds_patch, selection.clamp(min=NO_SELECTION), state.selected_patch)
+            )
         embeddings = self.model.embed_step(input_ids, selection_ids, state, stages)  # (B, 1, H)
 
         mask = attention_mask
@@ -405,10 +457,14 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             return read.normed[positions]
         return self.model.language_model.norm(read.hidden[positions])
 
-    def _score(self, read: _Read, logits_to_keep: int, past: Cache | None, state: GroundingState, stages: Stages) -> MolmoPointOutput:
+    def _score(
+        self, read: _Read, logits_to_keep: int, past: Cache | None, state: GroundingState, stages: Stages
+    ) -> MolmoPointOutput:
         """Text logits of the last positions (0 = all), and selection logits of the very last one."""
         norms_location = self.config.location_input == "normed"
-        chosen = self.model.point_predictor.step(read.hidden[:, -1], state, normed_location=norms_location, stages=stages)
+        chosen = self.model.point_predictor.step(
+            read.hidden[:, -1], state, normed_location=norms_location, stages=stages
+        )
         logits = None
         if stages.words:
             last = slice(-logits_to_keep, None)
@@ -433,14 +489,20 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         z_loss: float,
         num_items: Tensor | float | None,
     ) -> MolmoPointOutput:
-        """Losses; vocabulary logits only at weighted positions, selection logits only at supervised selections."""
+        """Losses; vocabulary logits only at weighted positions, selection logits only at supervised
+        selections.
+        """
         settings = self.config.grounding
         hidden = prompt.read.hidden  # (B, S, H)
         labels, _ = split_extended(shift_labels, state.num_patches, state.num_slots, settings)
         supervision = Supervision.of(prompt.input_ids, prompt.selection_ids, labels, loss_weights, settings)
 
-        logits = self.lm_head(self._normed(prompt.read, supervision.rows, supervision.columns)).to(hidden.device)  # (R, V + A)
-        chosen = select(self.model.point_predictor, hidden, state, supervision, prompt.membership, loss_weights, settings)
+        logits = self.lm_head(self._normed(prompt.read, supervision.rows, supervision.columns)).to(
+            hidden.device
+        )  # (R, V + A)
+        chosen = select(
+            self.model.point_predictor, hidden, state, supervision, prompt.membership, loss_weights, settings
+        )
         sums = text_loss(logits, supervision, z_loss) | chosen.losses(weight_pointing_losses)
         total = torch.stack(list(sums.values())).sum()
         weight_sum = supervision.weights.sum()
@@ -457,7 +519,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             grounding_state=state,
         )
 
-    def _plain(self, input_ids: Tensor, selection_ids: Tensor | None, state: GroundingState) -> tuple[Tensor, Tensor]:
+    def _plain(
+        self, input_ids: Tensor, selection_ids: Tensor | None, state: GroundingState
+    ) -> tuple[Tensor, Tensor]:
         """Plain ids and selections, checked before they index anything."""
         settings = self.config.grounding
         if selection_ids is None:
@@ -466,7 +530,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         return input_ids, selection_ids
 
     def _vision_tokens(self, tokens: _Tokens, is_blind: bool) -> Tensor:
-        """(B, S) True at vision tokens, by their types or ids; a call that sees nothing reads them as text, and says so."""
+        """(B, S) True at vision tokens, by their types or ids; a call that sees nothing reads them as text,
+        and says so.
+        """
         if tokens.mm_token_type_ids is not None:
             return tokens.mm_token_type_ids == 1
         ids = torch.tensor(self.config.vision_token_ids, device=tokens.input_ids.device)
@@ -474,7 +540,8 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         if not is_blind or not bool(found.any()):
             return found
         warnings.warn(
-            "expected pixels or visual_features for the image tokens of input_ids, got none; they are read as text, and nothing can "
+            "expected pixels or visual_features for the image tokens of input_ids, got none; they are read "
+            "as text, and nothing can "
             "be pointed at; pass all that the processor returned",
             InputWarning,
             stacklevel=4,
@@ -483,7 +550,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
 
 
 def _chosen(states: tuple[Tensor, ...], wanted: bool | Sequence[int] | None) -> tuple[Tensor | None, ...]:
-    """Hidden states with the wanted numbers, negative ones from the end, and None in place of the others; all if no numbers are given."""
+    """Hidden states with the wanted numbers, negative ones from the end, and None in place of the others; all
+    if no numbers are given.
+    """
     if not isinstance(wanted, Sequence):
         return states
     chosen: list[Tensor | None] = [None] * len(states)
@@ -494,7 +563,9 @@ def _chosen(states: tuple[Tensor, ...], wanted: bool | Sequence[int] | None) -> 
 
 
 def _to_cache(values: Tensor, past: Cache | None, fill: int | bool) -> Tensor:
-    """Pads (B, S) key properties to the length of a static cache, whose slots behind the prompt are still empty."""
+    """Pads (B, S) key properties to the length of a static cache, whose slots behind the prompt are still
+    empty.
+    """
     if past is None or not past.is_compileable:
         return values
     length, _ = past.get_mask_sizes(values.shape[1], 0)

@@ -1,7 +1,7 @@
 """Points as results: columns that know their units, rows on demand.
 
-`group` says where a point lies: the index of the picture (int, from 0) or the seconds within a clip (float). `x` and `y`
-are pixels of the displayed original picture or frame, from its upper left corner.
+`group` says where a point lies: the index of the picture (int, from 0) or the seconds within a clip (float).
+`x` and `y` are pixels of the displayed original picture or frame, from its upper left corner.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Point:
         group: index of the picture from 0, or seconds within a clip.
         x: pixels from the left edge of the displayed original.
         y: pixels from its upper edge.
-        score: product of the probabilities of patch, subpatch and location (0..1, uncalibrated); NaN if unknown.
+        score: product of the probabilities of patch, subpatch and location (0..1, uncalibrated); NaN if
+            unknown.
         label: phrase of the point list it came from, if known.
     """
 
@@ -85,7 +86,9 @@ class Points(Sequence[Point]):
     def __post_init__(self) -> None:
         group = np.asarray(self.group)
         group = group.astype(np.float64 if group.dtype.kind == "f" else np.int64)
-        score = np.full(len(group), np.nan) if self.score is None else np.asarray(self.score, dtype=np.float64)
+        score = (
+            np.full(len(group), np.nan) if self.score is None else np.asarray(self.score, dtype=np.float64)
+        )
         columns = {
             "object_id": np.asarray(self.object_id, dtype=np.int64),
             "group": group,
@@ -124,7 +127,10 @@ class Points(Sequence[Point]):
             GroundingError: `image_sizes` is None.
         """
         if self.image_sizes is None:
-            raise GroundingError("expected points that know their image_sizes, got None; pass image_sizes=[(width, height), ...] to Points")
+            raise GroundingError(
+                "expected points that know their image_sizes, got None; pass image_sizes=[(width, height), "
+                "...] to Points"
+            )
         sizes = np.asarray(self.image_sizes, dtype=np.float64).reshape(-1, 2)
         return self.xy / sizes[np.zeros(len(self), dtype=np.int64) if self.is_video else self.group]
 
@@ -133,8 +139,15 @@ class Points(Sequence[Point]):
         return replace(self, score=score)
 
     def rounded(self) -> Points:
-        """The same points with numbers as short as they mean something: places of two decimals, scores of four."""
-        return replace(self, x=self.x.round(XY_DECIMALS), y=self.y.round(XY_DECIMALS), score=self.score.round(SCORE_DECIMALS))
+        """The same points with numbers as short as they mean something: places of two decimals, scores of
+        four.
+        """
+        return replace(
+            self,
+            x=self.x.round(XY_DECIMALS),
+            y=self.y.round(XY_DECIMALS),
+            score=self.score.round(SCORE_DECIMALS),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON: unknown scores are None. `from_dict` reads it back.
@@ -144,7 +157,12 @@ class Points(Sequence[Point]):
         optional = {"triple": None if self.triples is None else self.triples.tolist(), "label": self.labels}
         rows = []
         for i, point in enumerate(self):
-            row: dict[str, Any] = {"object_id": point.object_id, "group": point.group, "x": point.x, "y": point.y}
+            row: dict[str, Any] = {
+                "object_id": point.object_id,
+                "group": point.group,
+                "x": point.x,
+                "y": point.y,
+            }
             row["score"] = None if math.isnan(point.score) else point.score
             rows.append(row | {name: values[i] for name, values in optional.items() if values is not None})
         return {
@@ -168,31 +186,52 @@ class Points(Sequence[Point]):
         """
         version = document.get("schema_version") if isinstance(document, Mapping) else None
         if version != SCHEMA_VERSION:
-            raise GroundingError(f"expected points of schema version {SCHEMA_VERSION}, got {version!r}; use the release that wrote them")
+            raise GroundingError(
+                f"expected points of schema version {SCHEMA_VERSION}, got {version!r}; use the release that "
+                "wrote them"
+            )
         try:
             rows = document["points"]
             kind = {"second": np.float64, "image": np.int64}[document["group_unit"]]
             whole = {"object_id": True, "group": kind is np.int64, "x": False, "y": False}
             columns = {
-                name: [checked_number(row[name], f"points[{i}].{name}", whole=is_whole) for i, row in enumerate(rows)]
+                name: [
+                    checked_number(row[name], f"points[{i}].{name}", whole=is_whole)
+                    for i, row in enumerate(rows)
+                ]
                 for name, is_whole in whole.items()
             }
             scores = [row["score"] for row in rows]
-            has_triples, has_labels = (bool(rows) and all(name in row for row in rows) for name in ("triple", "label"))
+            has_triples, has_labels = (
+                bool(rows) and all(name in row for row in rows) for name in ("triple", "label")
+            )
             return cls(
                 object_id=np.array(columns["object_id"], dtype=np.int64),
                 group=np.array(columns["group"], dtype=kind),
                 x=np.array(columns["x"], dtype=np.float64),
                 y=np.array(columns["y"], dtype=np.float64),
-                score=np.array([math.nan if s is None else checked_number(s, f"points[{i}].score") for i, s in enumerate(scores)]),
-                triples=np.array([_triple(row["triple"], f"points[{i}].triple") for i, row in enumerate(rows)]) if has_triples else None,
+                score=np.array(
+                    [
+                        math.nan if s is None else checked_number(s, f"points[{i}].score")
+                        for i, s in enumerate(scores)
+                    ]
+                ),
+                triples=np.array(
+                    [_triple(row["triple"], f"points[{i}].triple") for i, row in enumerate(rows)]
+                )
+                if has_triples
+                else None,
                 image_sizes=_sizes(document["image_sizes"]),
-                labels=[checked_label(row["label"], f"points[{i}].label") for i, row in enumerate(rows)] if has_labels else None,
+                labels=[checked_label(row["label"], f"points[{i}].label") for i, row in enumerate(rows)]
+                if has_labels
+                else None,
             )
         except GroundingError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise GroundingError(f"expected a document as Points.to_dict writes it, got one without a proper {error}") from error
+            raise GroundingError(
+                f"expected a document as Points.to_dict writes it, got one without a proper {error}"
+            ) from error
 
     @classmethod
     def from_json(cls, text: str) -> Points:
@@ -209,7 +248,9 @@ class Points(Sequence[Point]):
     def __iter__(self) -> Iterator[Point]:
         labels = self.labels or (None,) * len(self)
         columns = (self.object_id, self.group, self.x, self.y, self.score)
-        for object_id, group, x, y, score, label in zip(*(column.tolist() for column in columns), labels, strict=True):
+        for object_id, group, x, y, score, label in zip(
+            *(column.tolist() for column in columns), labels, strict=True
+        ):
             yield Point(object_id, group, x, y, score, label)
 
     @overload
@@ -220,9 +261,13 @@ class Points(Sequence[Point]):
     def __getitem__(self, index: int | slice | np.ndarray | Sequence[int]) -> Point | Points:
         """One point for an int; points for a slice, a boolean mask or a list of indices."""
         if isinstance(index, (int, np.integer)):
-            values = [column[index].item() for column in (self.object_id, self.group, self.x, self.y, self.score)]
+            values = [
+                column[index].item() for column in (self.object_id, self.group, self.x, self.y, self.score)
+            ]
             return Point(*values, label=None if self.labels is None else self.labels[index])
-        chosen = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)]
+        chosen = np.arange(len(self))[
+            index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)
+        ]
         return replace(
             self,
             **{name: getattr(self, name)[chosen] for name in ("object_id", "group", "x", "y", "score")},
@@ -243,7 +288,8 @@ class Points(Sequence[Point]):
 
 
 def checked_number(value: Any, where: str, *, whole: bool = False) -> Any:
-    """A finite number of a document as float, or as int of 64 bits where it must be whole; texts and truth values are none.
+    """A finite number of a document as float, or as int of 64 bits where it must be whole; texts and truth
+    values are none.
 
     Raises:
         GroundingError: it is none; `where` tells its place.
@@ -255,7 +301,10 @@ def checked_number(value: Any, where: str, *, whole: bool = False) -> Any:
     fits = math.isfinite(number) and (not whole or (number == math.floor(number) and abs(number) < 2**63))
     if not fits:
         got = type(value).__name__ if not isinstance(value, float) else repr(value)
-        raise GroundingError(f"expected a {'whole number of 64 bits' if whole else 'finite number'} in {where}, got {got}; correct it")
+        raise GroundingError(
+            f"expected a {'whole number of 64 bits' if whole else 'finite number'} in {where}, got {got}; "
+            "correct it"
+        )
     return int(value) if whole else number
 
 
@@ -265,7 +314,9 @@ def checked_label(value: Any, where: str) -> str | None:
     Raises:
         GroundingError: it is none; `where` tells its place.
     """
-    if value is None or (isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)):
+    if value is None or (
+        isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    ):
         return value
     got = ascii(value)[:40] if isinstance(value, str) else type(value).__name__
     raise GroundingError(f"expected text of whole characters or nothing in {where}, got {got}; correct it")
@@ -275,16 +326,25 @@ def _sizes(value: Any) -> list[tuple[int, int]] | None:
     """(width, height) per picture."""
     if value is None:
         return None
-    if not isinstance(value, list | tuple) or not all(isinstance(size, list | tuple) and len(size) == 2 for size in value):
-        raise GroundingError(f"expected image_sizes as a list of [width, height], got {type(value).__name__}; correct it")
-    sides = [[checked_number(side, f"image_sizes[{i}]", whole=True) for side in size] for i, size in enumerate(value)]
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(size, list | tuple) and len(size) == 2 for size in value
+    ):
+        raise GroundingError(
+            f"expected image_sizes as a list of [width, height], got {type(value).__name__}; correct it"
+        )
+    sides = [
+        [checked_number(side, f"image_sizes[{i}]", whole=True) for side in size]
+        for i, size in enumerate(value)
+    ]
     return [(width, height) for width, height in sides]
 
 
 def _triple(value: Any, where: str) -> list[int]:
     """The three numbers of a point's tokens."""
     if not isinstance(value, list | tuple) or len(value) != 3:
-        raise GroundingError(f"expected three whole numbers in {where}, got {type(value).__name__}; correct them")
+        raise GroundingError(
+            f"expected three whole numbers in {where}, got {type(value).__name__}; correct them"
+        )
     return [checked_number(part, where, whole=True) for part in value]
 
 
@@ -298,9 +358,13 @@ def _check_columns(
     count = len(columns["group"])
     for name, column in columns.items():
         if column.shape != (count,):
-            raise GroundingError(f"expected {count} values in column {name}, one per point, got shape {column.shape}")
+            raise GroundingError(
+                f"expected {count} values in column {name}, one per point, got shape {column.shape}"
+            )
         if name != "score" and not np.isfinite(column).all():
-            raise GroundingError(f"expected finite numbers in column {name}, got {column[~np.isfinite(column)][0]}")
+            raise GroundingError(
+                f"expected finite numbers in column {name}, got {column[~np.isfinite(column)][0]}"
+            )
     if triples is not None and triples.shape != (count, 3):
         raise GroundingError(f"expected triples of shape ({count}, 3), got {triples.shape}")
     if labels is not None and len(labels) != count:
@@ -309,8 +373,12 @@ def _check_columns(
     if ((score < 0) | (score > 1)).any():
         raise GroundingError(f"expected scores in 0..1 or NaN, got {score[(score < 0) | (score > 1)][0]}")
     if (group < 0).any():
-        raise GroundingError(f"expected an index of a picture from 0, or seconds, as group, got {group.min()}")
+        raise GroundingError(
+            f"expected an index of a picture from 0, or seconds, as group, got {group.min()}"
+        )
     if sizes is None or group.dtype.kind == "f":
         return
     if count and group.max() >= len(sizes):
-        raise GroundingError(f"expected groups below {len(sizes)}, the number of image_sizes, got {group.max()}")
+        raise GroundingError(
+            f"expected groups below {len(sizes)}, the number of image_sizes, got {group.max()}"
+        )

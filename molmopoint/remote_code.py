@@ -2,10 +2,11 @@
 
 transformers runs code of a repository where a file names a class that it does not know (`auto_map`), where a
 `custom_generate` folder lies beside the weights, and where a config chooses an attention kernel of another
-repository. Without an answer in advance it asks on the terminal. Everything in this library that reads a repository
-answers no in advance, with `trust_remote_code=False`, and reads it within `running_no_code`.
+repository. Without an answer in advance it asks on the terminal. Everything in this library that reads a
+repository answers no in advance, with `trust_remote_code=False`, and reads it within `running_no_code`.
 
-Released MolmoPoint repositories have an `auto_map` as well. Their classes are known here, so none of it is needed.
+Released MolmoPoint repositories have an `auto_map` as well. Their classes are known here, so none of it is
+needed.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ def running_no_code(source: str | os.PathLike[str] | None) -> Iterator[None]:
         if "trust_remote_code" not in str(error):
             raise
         raise CheckpointError(
-            f"expected files that known classes can read at {_name(source)}, got an auto_map to code of the repository, "
-            "which is never run here; name classes of transformers or of this library in the files, or take another one"
+            f"expected files that known classes can read at {_name(source)}, got an auto_map to code of the "
+            "repository, "
+            "which is never run here; name classes of transformers or of this library in the files, or take "
+            "another one"
         ) from error
 
 
@@ -57,7 +60,8 @@ def refuse_trust(arguments: Mapping[str, Any]) -> None:
     """
     if arguments.get("trust_remote_code"):
         raise CheckpointError(
-            "expected no trust_remote_code=True, got it: code of a repository never runs here, and released models need none; leave it out"
+            "expected no trust_remote_code=True, got it: code of a repository never runs here, and released "
+            "models need none; leave it out"
         )
 
 
@@ -76,7 +80,8 @@ def check_kernels(fields: Any, source: str | os.PathLike[str] | None) -> None:
     for name, value in fields.items():
         for chosen in _kernels_in(value) if name in _KERNELS else ():
             raise CheckpointError(
-                f"expected an attention of transformers in the config at {_name(source)}, got {name}={chosen!r}, which "
+                f"expected an attention of transformers in the config at {_name(source)}, got "
+                f"{name}={chosen!r}, which "
                 "is code of another repository and never run; remove the field"
             )
         check_kernels(value, source)

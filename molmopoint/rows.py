@@ -1,6 +1,7 @@
 """What each token of a row is: image token, indexable, part of which example and branch, and what it selects.
 
-Letters: B rows, S tokens per row, P image tokens per row (padded), T image tokens of the call, K slots, L location cells.
+Letters: B rows, S tokens per row, P image tokens per row (padded), T image tokens of the call, K slots, L
+location cells.
 
 Everything here is integer bookkeeping on `input_ids`; no feature and no weight is touched.
 """
@@ -50,14 +51,20 @@ class RowLayout:
         return padded.index_put((self.rows, self.patches), values)
 
 
-def lay_out(input_ids: Tensor, settings: GroundingSettings, example_ids: Tensor | None = None, vision: Tensor | None = None) -> RowLayout:
+def lay_out(
+    input_ids: Tensor,
+    settings: GroundingSettings,
+    example_ids: Tensor | None = None,
+    vision: Tensor | None = None,
+) -> RowLayout:
     """Finds the image tokens of (B, S) token ids. The one place of a prompt pass that waits for the device.
 
     Args:
         input_ids: plain or extended ids.
         settings: supply the ids of image tokens.
         example_ids: (B, S) packed examples; one per row if not given.
-        vision: (B, S) True where an image token really is one; elsewhere its id was generated, and stands for nothing.
+        vision: (B, S) True where an image token really is one; elsewhere its id was generated, and stands for
+            nothing.
     """
     indexable = input_ids == settings.image_patch_id
     image_tokens = indexable | (input_ids == settings.image_non_indexable_patch_id)
@@ -90,7 +97,8 @@ def check_image_tokens(layout: RowLayout, table_rows: int) -> None:
     """
     if len(layout.rows) != table_rows:
         raise ValueError(
-            f"expected {table_rows} image tokens for the {table_rows} rows of the pooling table, got {len(layout.rows)}; "
+            f"expected {table_rows} image tokens for the {table_rows} rows of the pooling table, got "
+            f"{len(layout.rows)}; "
             "pass the ids and the pictures of the same processor call, truncated nowhere"
         )
 
@@ -104,7 +112,9 @@ def _positions_within(indexable: Tensor, examples: Tensor) -> Tensor:
     return (before + indexable.long() - base - 1).clamp(min=0)
 
 
-def split_extended(input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, settings: GroundingSettings) -> tuple[Tensor, Tensor]:
+def split_extended(
+    input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, settings: GroundingSettings
+) -> tuple[Tensor, Tensor]:
     """Splits token ids (B, S) that may be extended into plain ids and selections (B, S).
 
     Args:
@@ -140,7 +150,10 @@ class ExtendedIds:
     """
 
     def __init__(self, settings: GroundingSettings, num_patches: Tensor, num_slots: Tensor) -> None:
-        self.subpatch_token_id, self.location_token_id = settings.subpatch_token_id, settings.location_token_id
+        self.subpatch_token_id, self.location_token_id = (
+            settings.subpatch_token_id,
+            settings.location_token_id,
+        )
         self.first_patch = torch.full_like(num_patches, settings.extended_start)
         self.no_more_points = self.first_patch + num_patches
         self.first_slot = self.no_more_points + 1
@@ -175,7 +188,9 @@ class PatchHistory:
         return cls(column, torch.where(column >= 0, selections.gather(1, column.clamp(min=0)), NO_SELECTION))
 
 
-def check_selections(selections: Tensor, input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, settings: GroundingSettings) -> None:
+def check_selections(
+    selections: Tensor, input_ids: Tensor, num_patches: Tensor, num_slots: Tensor, settings: GroundingSettings
+) -> None:
     """Refuses selections that name no place of their row, before they index anything.
 
     Args:
@@ -197,7 +212,9 @@ def check_selections(selections: Tensor, input_ids: Tensor, num_patches: Tensor,
     if bool(bad.any()):
         row, column = (int(i) for i in bad.nonzero()[0])
         raise GroundingError(
-            f"expected a selection below {int(limit[row, column]) if grounding[row, column] else 0} at token {column} of row {row}, "
-            f"got {int(selections[row, column])}; selections count within their own row (packed examples are shifted by the image "
+            f"expected a selection below {int(limit[row, column]) if grounding[row, column] else 0} at "
+            f"token {column} of row {row}, "
+            f"got {int(selections[row, column])}; selections count within their own row (packed examples "
+            "are shifted by the image "
             "tokens before them) and stand only at PATCH, SUBPATCH and LOCATION tokens"
         )

@@ -1,7 +1,8 @@
 """Text of others where it is shown: on terminals and in spreadsheets.
 
-Names, labels, prompts and answers may hold characters that a terminal obeys (escape sequences move the cursor, rename the window,
-or type for the user) and cells that a spreadsheet computes. What is shown here can be read and does nothing.
+Names, labels, prompts and answers may hold characters that a terminal obeys (escape sequences move the
+cursor, rename the window, or type for the user) and cells that a spreadsheet computes. What is shown here can
+be read and does nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _HAS_QUOTE = re.compile(f"'+[{_FORMULA_SIGNS}]")
 def printable(text: str) -> str:
     r"""Text that a terminal shows and does not obey.
 
-    Control characters but newline and tab, marks that turn the order of writing, and half characters become escapes such as `\x1b`,
-    so that a reader sees that they are there. Text without them is returned as it is.
+    Control characters but newline and tab, marks that turn the order of writing, and half characters become
+    escapes such as `\x1b`, so that a reader sees that they are there. Text without them is returned as it is.
     """
     return _OBEYED.sub(lambda found: _python_escape(found[0]), text)
 
@@ -37,7 +38,8 @@ def printable_json(text: str) -> str:
 
 
 def table_cell(text: str) -> str:
-    """Text as a cell of a CSV file that a spreadsheet does not take as a formula: an apostrophe stands before such a one.
+    """Text as a cell of a CSV file that a spreadsheet does not take as a formula: an apostrophe stands before
+    such a one.
 
     Numbers are not for this function: a cell of -3.5 stays a number.
     """

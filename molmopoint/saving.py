@@ -43,7 +43,8 @@ Data, training, scores, licence and limits: to be filled in by whoever publishes
 
 
 def save_whole(directory: str | os.PathLike[str], write: Callable[[str], Any]) -> None:
-    """Lets `write` fill a folder beside the target, then moves its files into place; a failed save leaves nothing behind.
+    """Lets `write` fill a folder beside the target, then moves its files into place; a failed save leaves
+    nothing behind.
 
     Args:
         directory: the target; made if it is not there. Weight files of an earlier save are removed.

@@ -1,4 +1,6 @@
-"""Sheets: small pictures side by side, each with lines of text below, on one page. PIL only, so that they look the same everywhere."""
+"""Sheets: small pictures side by side, each with lines of text below, on one page. PIL only, so that they
+look the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,13 @@ def draw_sheet(
     sheet = Image.new("RGB", (columns * across + gap, _HEADER + rows * down + gap), PAPER)
     pen = ImageDraw.Draw(sheet)
     title_font = font_of(17)
-    pen.text((gap, _HEADER / 2 + 2), fitted(title, title_font, sheet.width - 2 * gap), font=title_font, fill=INK, anchor="lm")
+    pen.text(
+        (gap, _HEADER / 2 + 2),
+        fitted(title, title_font, sheet.width - 2 * gap),
+        font=title_font,
+        fill=INK,
+        anchor="lm",
+    )
     for i, (picture, lines) in enumerate(zip(pictures, captions, strict=True)):
         left = gap + (i % columns) * across
         top = _HEADER + (i // columns) * down
@@ -81,7 +89,13 @@ def _write(pen: ImageDraw.ImageDraw, caption: Caption, left: float, right: float
     if caption.note:
         pen.text((end, middle), caption.note, font=font, fill=ALARM, anchor="rm")
         end -= font.getlength(caption.note) + caption.size
-    pen.text((left + 2, middle), fitted(caption.text, font, end - left - 2), font=font, fill=caption.colour, anchor="lm")
+    pen.text(
+        (left + 2, middle),
+        fitted(caption.text, font, end - left - 2),
+        font=font,
+        fill=caption.colour,
+        anchor="lm",
+    )
 
 
 def fitted(text: str, font: Font, width: float) -> str:

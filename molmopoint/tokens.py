@@ -2,10 +2,10 @@
 
 Letters: P image tokens of a row, K slots per image token, L location cells per ViT patch.
 
-Inside the library a grounding token is a pair: a plain token id (PATCH, SUBPATCH or LOCATION) and a selection, the index
-it chose. The extended vocabulary folds both into one id; it exists only at the border, in what `generate` returns and in
-text (`<POINT_n>` is the text of id `start + n`). Its layout depends on P and K, so an extended id means nothing without the
-input it was generated for.
+Inside the library a grounding token is a pair: a plain token id (PATCH, SUBPATCH or LOCATION) and a
+selection, the index it chose. The extended vocabulary folds both into one id; it exists only at the border,
+in what `generate` returns and in text (`<POINT_n>` is the text of id `start + n`). Its layout depends on P
+and K, so an extended id means nothing without the input it was generated for.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ VISION_TOKENS = (
 
 
 def cells_per_side(patch_location: str | None) -> int:
-    """Location cells along a side of a ViT patch, from how released files state them: "3x3", or None for no cells.
+    """Location cells along a side of a ViT patch, from how released files state them: "3x3", or None for no
+    cells.
 
     >>> cells_per_side("3x3")
     3
@@ -120,8 +121,10 @@ class ExtendedVocabulary:
             if first <= n < first + count:
                 return kind, n - first
         raise GroundingError(
-            f"expected an id below {self.start + self.size} ({self.num_patches} patches, {self.num_slots} slots, "
-            f"{self.num_locations} locations), got {token_id}; decode an answer with the metadata of the same input"
+            f"expected an id below {self.start + self.size} ({self.num_patches} patches, {self.num_slots} "
+            "slots, "
+            f"{self.num_locations} locations), got {token_id}; decode an answer with the metadata of the "
+            "same input"
         )
 
     def _segment(self, kind: Kind) -> tuple[int, int]:

@@ -1,4 +1,6 @@
-"""Fixtures shared by all tests, and how the tests are run. The process that only hands them out never needs torch: fixtures import."""
+"""Fixtures shared by all tests, and how the tests are run. The process that only hands them out never needs
+torch: fixtures import.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,18 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from molmopoint.modeling import MolmoPointForConditionalGeneration
 
-# Time says nothing on a busy machine, so no property fails for it. What hypothesis sets on a CI machine stays.
-settings.register_profile("molmopoint", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Time says nothing on a busy machine, so no property fails for it. What hypothesis sets on a CI machine
+# stays.
+settings.register_profile(
+    "molmopoint", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("molmopoint")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """The whole suite runs in one process per core, named files in one: a worker takes longer to start than a file to run."""
+    """The whole suite runs in one process per core, named files in one: a worker takes longer to start than a
+    file to run.
+    """
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return 0
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers, and what they start, share the cores

@@ -33,7 +33,9 @@ def write_film(
     container_options: dict[str, str] | None = None,
     **options: str,
 ) -> Path:
-    """A video with a frame at each of some times, or `FPS` a second; the last one is shown for 100 ms. Noise takes more bytes."""
+    """A video with a frame at each of some times, or `FPS` a second; the last one is shown for 100 ms. Noise
+    takes more bytes.
+    """
     av = pytest.importorskip("av")
     times = list(milliseconds) if milliseconds is not None else [1000 * i // FPS for i in range(count)]
     lengths = dict(zip(times, np.diff([*times, times[-1] + 100]).tolist(), strict=True))
@@ -44,13 +46,17 @@ def write_film(
         def mux(packets) -> None:
             for packet in packets:
                 if milliseconds is not None:
-                    packet.duration = round(lengths[round(packet.pts * packet.time_base * 1000)] / 1000 / packet.time_base)
+                    packet.duration = round(
+                        lengths[round(packet.pts * packet.time_base * 1000)] / 1000 / packet.time_base
+                    )
                 container.mux(packet)
 
         for i, time in enumerate(times):
             picture = picture_of(i, size)
             if noisy:
-                picture[: size[1] // 2] = np.random.default_rng(i).integers(0, 256, (size[1] // 2, size[0], 3))
+                picture[: size[1] // 2] = np.random.default_rng(i).integers(
+                    0, 256, (size[1] // 2, size[0], 3)
+                )
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if milliseconds is not None:
                 frame.pts, frame.time_base = time, Fraction(1, 1000)
@@ -92,7 +98,9 @@ def write_sound(path: Path) -> Path:
 
 def write_animation(path: Path, milliseconds: Sequence[int]) -> Path:
     pictures = [Image.fromarray(picture_of(i)) for i in range(len(milliseconds))]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=list(milliseconds), lossless=True)
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=list(milliseconds), lossless=True
+    )
     return path
 
 
@@ -105,7 +113,9 @@ MATRICES = {
     "upright": (1, 0, 0, 1), "left to right": (-1, 0, 0, 1), "top to bottom": (1, 0, 0, -1), "turned 180": (-1, 0, 0, -1),
     "transposed": (0, 1, 1, 0), "turned 90": (0, 1, -1, 0), "turned 270": (0, -1, 1, 0), "transposed the other way": (0, -1, -1, 0),
 }  # fmt: skip
-"""The eight ways to lay a frame: (a, b, c, d), a stored place (p, q) being shown at (a p + c q, b p + d q) and moved into sight."""
+"""The eight ways to lay a frame: (a, b, c, d), a stored place (p, q) being shown at (a p + c q, b p + d q)
+and moved into sight.
+"""
 
 
 def laid(film: Path, way: str) -> Path:

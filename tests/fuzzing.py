@@ -1,7 +1,8 @@
 """Odd input for readers: documents, texts and bytes in which something is of another type, size or encoding.
 
-A test says how its reader is called, and `attack` calls it with many odd inputs; whatever escapes but an error of the library
-fails the test. `attack` with `examples` is quick and always tries the same inputs; a test marked `slow` gives it `SECONDS`:
+A test says how its reader is called, and `attack` calls it with many odd inputs; whatever escapes but an
+error of the library fails the test. `attack` with `examples` is quick and always tries the same inputs; a
+test marked `slow` gives it `SECONDS`:
 
     DOCUMENT = {"points": [{"x": 1, "y": 2}]}
 
@@ -65,10 +66,14 @@ _SIMPLE: tuple[Any, ...] = (None, True, False, *_NUMBERS, *_TEXTS, _DEEP, _MANY_
 
 
 def odd_values() -> SearchStrategy[Any]:
-    """Any JSON type: huge numbers, NaN, halves of characters, long names, deep lists, and small values of other types."""
+    """Any JSON type: huge numbers, NaN, halves of characters, long names, deep lists, and small values of
+    other types.
+    """
     leaves = st.sampled_from(_SIMPLE) | st.integers() | st.floats() | st.text(max_size=8)
     nested = st.recursive(
-        leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=8
+        leaves,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=8,
     )
     return st.sampled_from(_SIMPLE) | nested | st.sampled_from([_nested(60), _nested(600), _nested(3, {})])
 
@@ -88,13 +93,17 @@ def odd_documents(draw: st.DrawFn, document: Any, most: int = 3) -> Any:
         if not places:
             return draw(odd_values())
         container, key = draw(st.sampled_from(places))
-        action = draw(st.sampled_from(("replace", "replace", "replace", "remove", "wrap", "repeat", "rename")))
+        action = draw(
+            st.sampled_from(("replace", "replace", "replace", "remove", "wrap", "repeat", "rename"))
+        )
         if action == "replace":
             container[key] = draw(odd_values())
         elif action == "remove":
             del container[key]
         elif action == "wrap":
-            container[key] = draw(st.sampled_from(([container[key]], {"a": container[key]}, {"0": container[key]})))
+            container[key] = draw(
+                st.sampled_from(([container[key]], {"a": container[key]}, {"0": container[key]}))
+            )
         elif action == "repeat" and isinstance(container, list):
             container.append(copy.deepcopy(container[key]))
         elif isinstance(container, dict):
@@ -106,7 +115,10 @@ def odd_json(document: Any, most: int = 3) -> SearchStrategy[bytes]:
     """Bytes of JSON files: a changed document, its text changed, or its bytes."""
     text = json.dumps(document)
     return st.one_of(
-        odd_documents(document, most).map(as_json), odd_documents(document, most).map(as_json), odd_bytes(text.encode()), odd_texts(text)
+        odd_documents(document, most).map(as_json),
+        odd_documents(document, most).map(as_json),
+        odd_bytes(text.encode()),
+        odd_texts(text),
     )
 
 
@@ -114,12 +126,18 @@ def as_json(value: Any) -> bytes:
     """JSON, also of what Python refuses to write: deep lists and numbers of thousands of digits."""
     text = json.dumps(_writable(value, 0))
     deep = "[" * 100_000 + "]" * 100_000
-    return text.replace(f'"{_DEEP}"', deep).replace(f'"{_MANY_DIGITS}"', "9" * 5000).encode("utf-8", "surrogatepass")
+    return (
+        text.replace(f'"{_DEEP}"', deep)
+        .replace(f'"{_MANY_DIGITS}"', "9" * 5000)
+        .encode("utf-8", "surrogatepass")
+    )
 
 
 @st.composite
 def odd_texts(draw: st.DrawFn, text: str, most: int = 3) -> bytes:
-    """UTF-8 of a text (XML, YAML, CSV, ...) in which words, numbers and quoted texts are exchanged for odd ones, or lines are lost."""
+    """UTF-8 of a text (XML, YAML, CSV, ...) in which words, numbers and quoted texts are exchanged for odd
+    ones, or lines are lost.
+    """
     for _ in range(draw(st.integers(1, most))):
         tokens = list(re.finditer(r"[-+.\w]+|\"[^\"]*\"|[<>\[\]{}:,;=/]", text))
         if not tokens:
@@ -141,19 +159,31 @@ def odd_texts(draw: st.DrawFn, text: str, most: int = 3) -> bytes:
 def odd_xml(text: str, most: int = 3) -> SearchStrategy[bytes]:
     """Bytes of XML files: mostly well formed with changed elements, else the text changed, or its bytes."""
     return st.one_of(
-        _odd_elements(text, most), _odd_elements(text, most), _odd_elements(text, most), odd_texts(text), odd_bytes(text.encode())
+        _odd_elements(text, most),
+        _odd_elements(text, most),
+        _odd_elements(text, most),
+        odd_texts(text),
+        odd_bytes(text.encode()),
     )
 
 
 @st.composite
 def _odd_elements(draw: st.DrawFn, text: str, most: int) -> bytes:
-    """XML in which attributes and texts of elements are exchanged for odd ones, or elements are lost, doubled or renamed."""
+    """XML in which attributes and texts of elements are exchanged for odd ones, or elements are lost, doubled
+    or renamed.
+    """
     root = ElementTree.fromstring(text)
-    odd = st.sampled_from((*_TEXTS, *(str(number) for number in _NUMBERS), "nan,1;2,3", "1,2,3", "1e9,1e9")) | st.text(max_size=8)
+    odd = st.sampled_from(
+        (*_TEXTS, *(str(number) for number in _NUMBERS), "nan,1;2,3", "1,2,3", "1e9,1e9")
+    ) | st.text(max_size=8)
     for _ in range(draw(st.integers(1, most))):
         parent = draw(st.sampled_from([element for element in root.iter() if len(element)] or [root]))
         element = draw(st.sampled_from([*parent] or [root]))
-        action = draw(st.sampled_from(("attribute", "attribute", "attribute", "text", "remove", "forget", "repeat", "rename")))
+        action = draw(
+            st.sampled_from(
+                ("attribute", "attribute", "attribute", "text", "remove", "forget", "repeat", "rename")
+            )
+        )
         if action == "attribute":
             element.set(draw(st.sampled_from([*element.keys()] or ["label"])), draw(odd))
         elif action == "text":
@@ -187,13 +217,19 @@ def odd_bytes(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 def attack(
-    inputs: SearchStrategy[Value], action: Callable[[Value], object], *, examples: int = 100, seconds: float = 0, number: int = 0
+    inputs: SearchStrategy[Value],
+    action: Callable[[Value], object],
+    *,
+    examples: int = 100,
+    seconds: float = 0,
+    number: int = 0,
 ) -> Counter[str]:
     """Calls a reader with odd inputs.
 
     Args:
         inputs: what it is called with.
-        action: calls it; errors of the library are fine, all others fail the test with the smallest such input.
+        action: calls it; errors of the library are fine, all others fail the test with the smallest such
+            input.
         examples: to try, without `seconds`.
         seconds: how long to go on with new inputs.
         number: of the first seed.
@@ -213,7 +249,13 @@ def attack(
     return counts
 
 
-def _round(inputs: SearchStrategy[Any], action: Callable[[Any], object], examples: int, number: int, counts: Counter[str]) -> None:
+def _round(
+    inputs: SearchStrategy[Any],
+    action: Callable[[Any], object],
+    examples: int,
+    number: int,
+    counts: Counter[str],
+) -> None:
     @seed(number)
     @settings(
         max_examples=examples,
@@ -242,7 +284,9 @@ def _round(inputs: SearchStrategy[Any], action: Callable[[Any], object], example
 
 def _places(value: Any) -> Any:
     """(container, key) of everything inside a document."""
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    entries = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, inner in list(entries):
         yield value, key
         yield from _places(inner)

@@ -44,7 +44,11 @@ class Imported:
     @property
     def absent(self) -> list[tuple[str, str]]:
         """Name of the picture and label of the rows that say that there is nothing."""
-        return [(Path(record.media[0]).name, record.prompt or record.label or "") for record in self.records if record.no_points]
+        return [
+            (Path(record.media[0]).name, record.prompt or record.label or "")
+            for record in self.records
+            if record.no_points
+        ]
 
     @property
     def files(self) -> list[str]:

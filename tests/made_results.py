@@ -30,7 +30,9 @@ def result_of(triples, sizes=((40, 20),), timestamps=None, patch=None, subpatch=
     metadata = metadata_of(list(sizes), timestamps)
     triples = np.array(triples, dtype=int).reshape(-1, 3)
     group, xy = triples_to_points(triples, metadata)
-    points = Points(np.arange(1, len(triples) + 1), group, xy[:, 0], xy[:, 1], triples=triples, image_sizes=sizes)
+    points = Points(
+        np.arange(1, len(triples) + 1), group, xy[:, 0], xy[:, 1], triples=triples, image_sizes=sizes
+    )
     if patch is None:
         patch, subpatch = np.eye(metadata.num_patches)[triples[:, 0]], np.eye(4)[triples[:, 1]]
     distributions = PointDistributions(np.asarray(patch, np.float16), np.asarray(subpatch, np.float16))
@@ -39,4 +41,6 @@ def result_of(triples, sizes=((40, 20),), timestamps=None, patch=None, subpatch=
     else:
         frames = np.zeros((len(timestamps), sizes[0][1], sizes[0][0], 3), np.uint8)
         displayed = DisplayedMedia(clip=frames, timestamps=metadata.timestamps)
-    return PointingResult(points, "cups", "raw", "Point to cups", False, 0, tuple(sizes), metadata, displayed, distributions)
+    return PointingResult(
+        points, "cups", "raw", "Point to cups", False, 0, tuple(sizes), metadata, displayed, distributions
+    )

@@ -19,7 +19,9 @@ def rows_of(folder: Path, count: int = 12) -> list[dict]:
         width, height = (int(side) for side in rng.integers(60, 100, size=2))
         name = f"{index:02}.png"
         picture(height, width, seed=index).save(folder / name)
-        points = [{"x": float(rng.integers(width)), "y": float(rng.integers(height))} for _ in range(1 + index % 3)]
+        points = [
+            {"x": float(rng.integers(width)), "y": float(rng.integers(height))} for _ in range(1 + index % 3)
+        ]
         rows.append({"image": name, "label": LABELS[index % 3], "points": points, "coords": "pixel"})
         if index % 3 == 0:
             rows.append({"image": name, "label": "forks", "no_points": True})

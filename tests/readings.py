@@ -1,7 +1,9 @@
-"""Readings of the code's shape, to be compared with those of other projects: `python tests/readings.py [FOLDER ...]`.
+"""Readings of the code's shape, to be compared with those of other projects: `python tests/readings.py
+[FOLDER ...]`.
 
-They are no limits: nobody wants a line count met by worse code. Counted are the Python files of the package, without its tests. A line of
-code is one that holds a token which is neither a comment nor part of a docstring.
+They are no limits: nobody wants a line count met by worse code. Counted are the Python files of the package,
+without its tests. A line of code is one that holds a token which is neither a comment nor part of a
+docstring.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("molmopoint", "heads", "eval", "checkpoints")
-_SILENT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.ENCODING, tokenize.ENDMARKER}
+_SILENT = {
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.COMMENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+}
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _LONG = 60
 _SMALL = 60
@@ -99,7 +109,11 @@ def docstring_lines(tree: ast.Module) -> set[int]:
     lines: set[int] = set()
     for node in ast.walk(tree):
         for statement in getattr(node, "body", ()) if isinstance(getattr(node, "body", ()), list) else ():
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
+            if (
+                isinstance(statement, ast.Expr)
+                and isinstance(statement.value, ast.Constant)
+                and isinstance(statement.value.value, str)
+            ):
                 lines.update(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
     return lines
 
@@ -134,7 +148,9 @@ def table(readings: list[Reading]) -> list[tuple[str, str]]:
     by_importer = importers(readings)
     edges = sum(len(modules) for modules in by_importer.values())
     only_next_door = [
-        module for module, modules in by_importer.items() if len(modules) == 1 and room_of(next(iter(modules))) == room_of(module)
+        module
+        for module, modules in by_importer.items()
+        if len(modules) == 1 and room_of(next(iter(modules))) == room_of(module)
     ]
 
     def per_thousand(count: int, of: int) -> str:
@@ -150,10 +166,22 @@ def table(readings: list[Reading]) -> list[tuple[str, str]]:
         ("share of import lines", f"{100 * sum(reading.import_lines for reading in readings) / lines:.1f} %"),
         ("modules with one importer, in the same folder", str(len(only_next_door))),
         ("tokens per line of code", f"{sum(reading.tokens for reading in readings) / code_lines:.1f}"),
-        ("comprehensions per 1,000 lines of code", per_thousand(sum(reading.comprehensions for reading in readings), code_lines)),
-        ("conditional expressions per 1,000 lines of code", per_thousand(sum(r.conditional_expressions for r in readings), code_lines)),
-        ("comments per 1,000 lines of code", per_thousand(sum(reading.comments for reading in readings), code_lines)),
-        (f"functions over {_LONG} lines per 1,000 lines", per_thousand(sum(reading.long_functions for reading in readings), lines)),
+        (
+            "comprehensions per 1,000 lines of code",
+            per_thousand(sum(reading.comprehensions for reading in readings), code_lines),
+        ),
+        (
+            "conditional expressions per 1,000 lines of code",
+            per_thousand(sum(r.conditional_expressions for r in readings), code_lines),
+        ),
+        (
+            "comments per 1,000 lines of code",
+            per_thousand(sum(reading.comments for reading in readings), code_lines),
+        ),
+        (
+            f"functions over {_LONG} lines per 1,000 lines",
+            per_thousand(sum(reading.long_functions for reading in readings), lines),
+        ),
     ]
 
 
@@ -163,7 +191,9 @@ def main() -> None:
     for name, value in table(readings):
         print(f"{value:>14}  {name}")
     print("\ndensest files: tokens per line of code")
-    dense = sorted((r for r in readings if r.code_lines >= 40), key=lambda r: r.tokens / r.code_lines, reverse=True)
+    dense = sorted(
+        (r for r in readings if r.code_lines >= 40), key=lambda r: r.tokens / r.code_lines, reverse=True
+    )
     for reading in dense[:30]:
         print(f"{reading.tokens / reading.code_lines:>14.1f}  {reading.module}")
 

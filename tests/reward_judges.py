@@ -12,7 +12,9 @@ class LongerIsBetter:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[str, ...]]] = []
 
-    def score(self, prompt: str, responses: Sequence[str], images: Any = None, videos: Any = None) -> list[float]:
+    def score(
+        self, prompt: str, responses: Sequence[str], images: Any = None, videos: Any = None
+    ) -> list[float]:
         self.calls.append((prompt, tuple(responses)))
         return [float(len(response)) for response in responses]
 
@@ -20,7 +22,9 @@ class LongerIsBetter:
 class FirstIsBetter(LongerIsBetter):
     """Likes whatever stands in the first slot."""
 
-    def score(self, prompt: str, responses: Sequence[str], images: Any = None, videos: Any = None) -> list[float]:
+    def score(
+        self, prompt: str, responses: Sequence[str], images: Any = None, videos: Any = None
+    ) -> list[float]:
         super().score(prompt, responses)
         return [-float(slot) for slot in range(len(responses))]
 
@@ -28,6 +32,8 @@ class FirstIsBetter(LongerIsBetter):
 class AllEqual(LongerIsBetter):
     """Has no opinion."""
 
-    def score(self, prompt: str, responses: Sequence[str], images: Any = None, videos: Any = None) -> list[float]:
+    def score(
+        self, prompt: str, responses: Sequence[str], images: Any = None, videos: Any = None
+    ) -> list[float]:
         super().score(prompt, responses)
         return [0.0] * len(responses)

@@ -49,7 +49,9 @@ def adapted_model() -> nn.Module:
     import peft
 
     torch.manual_seed(0)
-    settings = peft.LoraConfig(r=4, target_modules=r".*language_model.*(q_proj|o_proj|up_proj)", init_lora_weights=False)
+    settings = peft.LoraConfig(
+        r=4, target_modules=r".*language_model.*(q_proj|o_proj|up_proj)", init_lora_weights=False
+    )
     return prepared(peft.get_peft_model(random_model(1), settings), ADAPTERS)
 
 
@@ -64,21 +66,27 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "tied": tied_model,
     "prepared": lambda: prepared(random_model(1)),
     "tied and prepared": lambda: prepared(tied_model()),
-    "without ViT": lambda: prepared(random_model(1), replace(RECIPE, groups=replace(RECIPE.groups, vit=GroupSettings(0)))),
+    "without ViT": lambda: prepared(
+        random_model(1), replace(RECIPE, groups=replace(RECIPE.groups, vit=GroupSettings(0)))
+    ),
     "adapted": adapted_model,
     "checkpointed": checkpointed_model,
 }
 
 
 def batches() -> list[list[dict[str, Any]]]:
-    """For two micro-steps one batch per rank: pictures with points on one of them, text without either on the other."""
+    """For two micro-steps one batch per rank: pictures with points on one of them, text without either on the
+    other.
+    """
     config = random_model().config
     samples = Rows(config, 3).prompts([["image"], ["image"]], words=[0, 0])
     ids = torch.randint(3, 90, (2, 12), generator=torch.Generator().manual_seed(0))
     text = {"input_ids": ids, "shift_labels": ids.roll(-1, 1), "loss_weights": torch.full(ids.shape, 0.3)}
     points = []
     for sample, answer in zip(samples, ANSWER, strict=True):
-        points.append(training_batch(config, [row(config, sample, [conversation(config, [20, 30], answer)])], [sample]))
+        points.append(
+            training_batch(config, [row(config, sample, [conversation(config, [20, 30], answer)])], [sample])
+        )
     return [[points[0], text], [text, points[1]]]
 
 
@@ -105,13 +113,18 @@ def largest_difference(ours: dict[str, Tensor], expected: dict[str, Tensor]) -> 
     """Relative to the norm of the expected tensor, with a floor for tensors that are nothing but rounding."""
     assert ours.keys() == expected.keys(), set(ours) ^ set(expected)
     floor = 1e-3 * float(torch.stack([tensor.norm() for tensor in expected.values()]).max())
-    return max(float((ours[name] - tensor).norm()) / max(float(tensor.norm()), floor) for name, tensor in expected.items())
+    return max(
+        float((ours[name] - tensor).norm()) / max(float(tensor.norm()), floor)
+        for name, tensor in expected.items()
+    )
 
 
 def examine(make: Callable[[], nn.Module], rank: int) -> dict[str, Any]:
     """One model, whole with the batches of both ranks and sharded with those of this one."""
     steps = batches()
-    divisor = sum(float(batch["loss_weights"][batch["shift_labels"] != -100].sum()) for step in steps for batch in step)
+    divisor = sum(
+        float(batch["loss_weights"][batch["shift_labels"] != -100].sum()) for step in steps for batch in step
+    )
     whole, sharded = make().train(), make().train()
     before = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
     loss = backward(whole, [batch for step in steps for batch in step], divisor)
@@ -124,9 +137,14 @@ def examine(make: Callable[[], nn.Module], rank: int) -> dict[str, Any]:
     found = {
         "losses": [loss, float(part)],
         "gradients": largest_difference(gradients(sharded), gradients(whole)),
-        "frozen": sorted(name for name, parameter in sharded.named_parameters() if not parameter.requires_grad),
-        "without_gradient": sorted(name for name, p in sharded.named_parameters() if p.requires_grad and p.grad is None),
-        "state_equal": gathered.keys() == before.keys() and all(bool((gathered[name] == before[name]).all()) for name in before),
+        "frozen": sorted(
+            name for name, parameter in sharded.named_parameters() if not parameter.requires_grad
+        ),
+        "without_gradient": sorted(
+            name for name, p in sharded.named_parameters() if p.requires_grad and p.grad is None
+        ),
+        "state_equal": gathered.keys() == before.keys()
+        and all(bool((gathered[name] == before[name]).all()) for name in before),
     }
     return found | shards(sharded) | clip_and_step(whole, sharded)
 
@@ -137,7 +155,11 @@ def shards(model: nn.Module) -> dict[str, Any]:
     return {
         "units": units(model),
         "sharded": all(isinstance(parameter, DTensor) for parameter in parameters),
-        "by_rows": all(len(p.placements) == 1 and p.placements[0].is_shard(0) for p in parameters if isinstance(p, DTensor)),
+        "by_rows": all(
+            len(p.placements) == 1 and p.placements[0].is_shard(0)
+            for p in parameters
+            if isinstance(p, DTensor)
+        ),
         "held": sum(p.to_local().numel() for p in parameters if isinstance(p, DTensor)),
         "whole": sum(parameter.numel() for parameter in parameters),
     }
@@ -154,17 +176,29 @@ def clip_and_step(whole: nn.Module, sharded: nn.Module) -> dict[str, Any]:
     clipped = largest_difference(gradients(sharded), gradients(whole))
     for optimiser in optimisers:
         optimiser.step()
-    stepped = {name: parameter.full_tensor() for name, parameter in sharded.named_parameters() if isinstance(parameter, DTensor)}
-    return {"norms": norms, "clipped": clipped, "stepped": largest_difference(stepped, dict(whole.named_parameters()))}
+    stepped = {
+        name: parameter.full_tensor()
+        for name, parameter in sharded.named_parameters()
+        if isinstance(parameter, DTensor)
+    }
+    return {
+        "norms": norms,
+        "clipped": clipped,
+        "stepped": largest_difference(stepped, dict(whole.named_parameters())),
+    }
 
 
 def units_of_accelerate() -> dict[str, list[list[str]]]:
-    """What accelerate wraps, beside what we wrap. Its own switch needs a GPU, the function behind it does not."""
+    """What accelerate wraps, beside what we wrap. Its own switch needs a GPU, the function behind it does
+    not.
+    """
     from accelerate import Accelerator
     from accelerate.utils import FullyShardedDataParallelPlugin
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False)
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False
+    )
     accelerator = Accelerator(cpu=True)
     accelerator.state.fsdp_plugin = plugin
     found = {}
@@ -200,7 +234,9 @@ def half_precision(rank: int) -> dict[str, Any]:
 
 
 def main(rank: int, folder: Path) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT="0"
+    )
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=RANKS)
     found: dict[str, Any] = {name: examine(make, rank) for name, make in MODELS.items()}
     found["half"] = half_precision(rank)

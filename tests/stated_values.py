@@ -6,8 +6,9 @@
     names = list(found)           # ["a", "b"]              the value that the name gets
     print(error)                  # expected a picture, got ...        three points at the end stand for the rest
 
-A comment behind a `print` is always its output, the first one where it runs again and again. Behind other expressions it is a value if it
-begins like one, else it is words. A number with decimals may be one unit of its last one away: it is rounded, and processors differ.
+A comment behind a `print` is always its output, the first one where it runs again and again. Behind other
+expressions it is a value if it begins like one, else it is words. A number with decimals may be one unit of
+its last one away: it is rounded, and processors differ.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def compare(stated: str, kind: str, got: Any, place: str) -> None:
     if shape and hasattr(got, "shape"):
         sizes = [part.strip() for part in shape["sizes"].split(",")]
         found = tuple(got.shape)
-        same = len(sizes) == len(found) and all(not size.isdigit() or int(size) == n for size, n in zip(sizes, found, strict=True))
+        same = len(sizes) == len(found) and all(
+            not size.isdigit() or int(size) == n for size, n in zip(sizes, found, strict=True)
+        )
         assert same, f"{place}: the document says shape {shape[0]}, its code gives {found}"
         return
     try:
@@ -80,7 +83,9 @@ def compare(stated: str, kind: str, got: Any, place: str) -> None:
 
 
 def same_text(stated: str, got: str) -> bool:
-    """Whether a text is the stated one, numbers within the digits that are stated; white space counts once, quotes are alike."""
+    """Whether a text is the stated one, numbers within the digits that are stated; white space counts once,
+    quotes are alike.
+    """
     stated, got = (" ".join(text.replace('"', "'").split()) for text in (stated, got))
     if not stated.endswith("..."):
         return _same(stated, got)
@@ -121,7 +126,9 @@ def _before_words(stated: str) -> str:
 def _comments(code: str) -> dict[int, str]:
     """Text of the comments that stand behind code, by line."""
     tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
-    behind = [token for token in tokens if token.type == tokenize.COMMENT and token.line[: token.start[1]].strip()]
+    behind = [
+        token for token in tokens if token.type == tokenize.COMMENT and token.line[: token.start[1]].strip()
+    ]
     return {token.start[0]: token.string.lstrip("# ").rstrip() for token in behind}
 
 
@@ -135,7 +142,11 @@ class _Marked(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         line = node.end_lineno or node.lineno
         if line in self.stated:
-            is_print = isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id == "print"
+            is_print = (
+                isinstance(node.value, ast.Call)
+                and isinstance(node.value.func, ast.Name)
+                and node.value.func.id == "print"
+            )
             self.lines[line] = is_print
             if is_print:
                 node.value.func = _call(_PRINT, ast.Constant(line))  # pyright: ignore[reportAttributeAccessIssue]

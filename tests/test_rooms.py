@@ -1,4 +1,6 @@
-"""The table of doors: which room imports which. Read from the import statements, those inside functions included."""
+"""The table of doors: which room imports which. Read from the import statements, those inside functions
+included.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,18 @@ BASICS = {
     "errors", "tokens", "grammar", "key_map", "load_checks", "points", "tracks", "geometry", "config", "heads", "video", "decoding",
     "drawing", "sheets",
 }  # fmt: skip
-NETWORK = {"attention", "backbone", "connector", "generation", "losses", "rows", "saving", "adapters", "modeling", "molmo2"}
+NETWORK = {
+    "attention",
+    "backbone",
+    "connector",
+    "generation",
+    "losses",
+    "rows",
+    "saving",
+    "adapters",
+    "modeling",
+    "molmo2",
+}
 ABOVE = {"processing", "data", "metrics", "segmentation", "checkpoints", "registration"}
 # Every room but `heads` may also import those of `EVERYWHERE`, and every module its own room.
 EVERYWHERE = {"errors", "version", "files", "safe_text", "remote_code"}
@@ -44,7 +57,17 @@ DOORS: dict[str, set[str]] = {
     "losses": {"config", "tokens", "heads", "rows"},
     "generation": {"config", "tokens", "grammar", "heads", "rows", "attention", "connector"},
     "saving": {"config", "key_map"},
-    "backbone": {"attention", "config", "tokens", "connector", "heads", "key_map", "load_checks", "rows", "saving"},
+    "backbone": {
+        "attention",
+        "config",
+        "tokens",
+        "connector",
+        "heads",
+        "key_map",
+        "load_checks",
+        "rows",
+        "saving",
+    },
     "adapters": {"saving"},
     "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving", "adapters", "molmo2"},
     "molmo2": {"attention", "backbone", "losses", "saving"},
@@ -83,7 +106,9 @@ FRONT = {"molmopoint", "__main__", "cli"}
 
 
 def sources() -> Iterator[tuple[str, Path]]:
-    """Module name and file of every module of the package; the links are skipped, the rooms behind them are not."""
+    """Module name and file of every module of the package; the links are skipped, the rooms behind them are
+    not.
+    """
     for folder in ("molmopoint", *ROOMS_OUTSIDE):
         for file in sorted((ROOT / folder).rglob("*.py")):
             name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
@@ -101,7 +126,9 @@ def room_of(module: str) -> str:
 
 
 def imports(module: str) -> Iterator[tuple[str, int]]:
-    """What a module imports, absolute, with the line; `from a import b` counts as `a.b` where that is a module."""
+    """What a module imports, absolute, with the line; `from a import b` counts as `a.b` where that is a
+    module.
+    """
     for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -118,12 +145,18 @@ def test_imports_go_through_the_doors(module: str):
     for imported, line in imports(module):
         where = f"{SOURCES[module].relative_to(ROOT)}:{line}"
         top = imported.split(".")[0]
-        assert top not in ROOMS_OUTSIDE, f"{where}: `{imported}` makes a second copy of every class; write molmopoint.{imported}"
+        assert top not in ROOMS_OUTSIDE, (
+            f"{where}: `{imported}` makes a second copy of every class; write molmopoint.{imported}"
+        )
         if top != "molmopoint" or room in FRONT:
             continue
-        assert room in DOORS, f"{where}: room {room!r} is not in the table; add it, with as few doors as it needs"
+        assert room in DOORS, (
+            f"{where}: room {room!r} is not in the table; add it, with as few doors as it needs"
+        )
         basics = set() if room == "heads" else EVERYWHERE
-        assert room_of(imported) in DOORS[room] | basics | {room}, f"{where}: {room} has no door to {room_of(imported)}"
+        assert room_of(imported) in DOORS[room] | basics | {room}, (
+            f"{where}: {room} has no door to {room_of(imported)}"
+        )
 
 
 def test_the_doors_are_one_way():
@@ -140,12 +173,17 @@ def test_the_doors_are_one_way():
 
 
 def test_no_modules_in_a_circle():
-    graph = {module: {name for name, _ in imports(module) if name in SOURCES and name != module} for module in SOURCES}
+    graph = {
+        module: {name for name, _ in imports(module) if name in SOURCES and name != module}
+        for module in SOURCES
+    }
     graph["molmopoint"] = {"molmopoint.version"}  # all others are imported on first use
     done: set[str] = set()
 
     def walk(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, f"modules in a circle: {' -> '.join((*path[path.index(module) :], module))}"
+        assert module not in path, (
+            f"modules in a circle: {' -> '.join((*path[path.index(module) :], module))}"
+        )
         for other in () if module in done else sorted(graph[module]):
             walk(other, (*path, module))
         done.add(module)
@@ -170,7 +208,9 @@ sys.exit(f"{spent:.2f} s, loaded {heavy}" if heavy or spent > 0.3 else 0)
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [name for name in SOURCES if not name.endswith("__main__")])
 def test_every_module_imports_alone(module: str):
-    done = subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {module}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

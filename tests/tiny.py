@@ -63,7 +63,11 @@ class Rows:
     def picture(self) -> tuple[list[int], Tensor, Tensor]:
         """Ids, crops (global and one tile), and the table of one picture."""
         c, tokens = self.config, 9
-        low = [c.low_res_image_start_token_id] + [c.image_non_indexable_patch_id] * tokens + [c.image_end_token_id]
+        low = (
+            [c.low_res_image_start_token_id]
+            + [c.image_non_indexable_patch_id] * tokens
+            + [c.image_end_token_id]
+        )
         rows = ([c.image_patch_id] * 3 + [c.image_col_id]) * 3
         ids = [*low, c.image_start_token_id, *rows, c.image_end_token_id]
         return ids, self._crops(2), torch.cat([pooling_table(0), pooling_table(PATCHES_PER_CROP)])
@@ -78,30 +82,46 @@ class Rows:
     def words(self, count: int) -> list[int]:
         return torch.randint(3, 90, (count,), generator=self.random).tolist()
 
-    def prompts(self, rows: Sequence[Sequence[str]], words: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    def prompts(
+        self, rows: Sequence[Sequence[str]], words: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
         """One sample per row, each with its ids and its visual parts."""
         samples = []
         for i, parts in enumerate(rows):
             seen = [self.picture() if part == "image" else self.clip() for part in parts]
             ids = [END_OF_TURN] + [token for tokens, _, _ in seen for token in tokens]
-            samples.append({"ids": ids + self.words(6 if words is None else words[i]), "parts": list(zip(parts, seen, strict=True))})
+            samples.append(
+                {
+                    "ids": ids + self.words(6 if words is None else words[i]),
+                    "parts": list(zip(parts, seen, strict=True)),
+                }
+            )
         return samples
 
     def _crops(self, count: int) -> Tensor:
         return torch.rand(count, PATCHES_PER_CROP, PIXELS_PER_PATCH, generator=self.random) * 2 - 1
 
 
-def batch_of(samples: Sequence[dict[str, Any]], config: MolmoPointConfig, side: str = "left") -> dict[str, Any]:
+def batch_of(
+    samples: Sequence[dict[str, Any]], config: MolmoPointConfig, side: str = "left"
+) -> dict[str, Any]:
     """Model inputs of samples made by `Rows.prompts`, padded."""
     length = max(len(s["ids"]) for s in samples)
     inputs: dict[str, list[Tensor]] = {}
-    ids, mask = torch.zeros(len(samples), length, dtype=torch.long), torch.zeros(len(samples), length, dtype=torch.long)
+    ids, mask = (
+        torch.zeros(len(samples), length, dtype=torch.long),
+        torch.zeros(len(samples), length, dtype=torch.long),
+    )
     for i, sample in enumerate(samples):
         n = len(sample["ids"])
         place = slice(length - n, None) if side == "left" else slice(0, n)
         ids[i, place], mask[i, place] = torch.tensor(sample["ids"]), 1
         for kind, (_, crops, table) in sample["parts"]:
-            pixels, pooling = ("pixel_values", "image_token_pooling") if kind == "image" else ("pixel_values_videos", "video_token_pooling")
+            pixels, pooling = (
+                ("pixel_values", "image_token_pooling")
+                if kind == "image"
+                else ("pixel_values_videos", "video_token_pooling")
+            )
             first = sum(len(c) for c in inputs.get(pixels, ())) * PATCHES_PER_CROP
             inputs.setdefault(pixels, []).append(crops)
             inputs.setdefault(pooling, []).append(torch.where(table >= 0, table + first, -1))

@@ -18,7 +18,9 @@ MOLMO2_TOKENS = RELEASED_TOKENS[:11]
 
 def molmo2_processor() -> Molmo2Processor:
     image = Molmo2ImageProcessor(size=SIZE, overlap_margins=[1, 1], max_crops=4)
-    video = Molmo2VideoProcessor(size=SIZE, num_frames=8, do_rescale=True, do_normalize=True, do_convert_rgb=True)
+    video = Molmo2VideoProcessor(
+        size=SIZE, num_frames=8, do_rescale=True, do_normalize=True, do_convert_rgb=True
+    )
     return Molmo2Processor(image, video, toy_tokenizer(MOLMO2_TOKENS, points=0), chat_template=TEMPLATE)
 
 
@@ -26,7 +28,9 @@ def molmo2_pointing_processor() -> Molmo2PointingProcessor:
     """Ours, with the same settings."""
     image = MolmoPointImageProcessor(size=SIZE, overlap_margins=[1, 1], max_crops=4)
     video = MolmoPointVideoProcessor(size=SIZE, num_frames=8)
-    return Molmo2PointingProcessor(image, video, toy_tokenizer(MOLMO2_TOKENS, points=0), chat_template=TEMPLATE)
+    return Molmo2PointingProcessor(
+        image, video, toy_tokenizer(MOLMO2_TOKENS, points=0), chat_template=TEMPLATE
+    )
 
 
 def molmo2_config(**overrides: Any) -> Molmo2Config:

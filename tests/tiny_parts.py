@@ -1,4 +1,6 @@
-"""Small random parts for new models: ViTs of timm, LLMs of transformers, and a tokenizer that knows nothing of points."""
+"""Small random parts for new models: ViTs of timm, LLMs of transformers, and a tokenizer that knows nothing
+of points.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,15 @@ def shake(model: nn.Module, seed: int = 0) -> Any:
 
 def tiny_vit(**changes: Any) -> Any:
     """A ViT built like those of SigLIP: no class token, a pooling head, tanh GELU."""
-    fields = {"img_size": 70, "patch_size": 14, "embed_dim": 32, "depth": 4, "num_heads": 2, "act_layer": "gelu_tanh", "num_classes": 0}
+    fields = {
+        "img_size": 70,
+        "patch_size": 14,
+        "embed_dim": 32,
+        "depth": 4,
+        "num_heads": 2,
+        "act_layer": "gelu_tanh",
+        "num_classes": 0,
+    }
     settings = fields | {"class_token": False, "global_pool": "map"} | changes
     torch.manual_seed(0)
     vit: Any = timm.create_model("vit_so400m_patch14_siglip_378.v2_webli", pretrained=False, **settings)
@@ -65,5 +75,7 @@ def plain_tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(t, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")])
+    backend.add_special_tokens(
+        [AddedToken(t, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")

@@ -1,4 +1,6 @@
-"""Tiny reward models of both families, and processors for them; weights are far enough from zero that order and looks matter."""
+"""Tiny reward models of both families, and processors for them; weights are far enough from zero that order
+and looks matter.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,23 @@ PUBLISHED = (
     TEMPLATE.replace("<|im_start|>{{", "{{ ' ' if m['role'] == 'assistant' }}<|im_start|>{{")
     .replace("<|im_end|>\n{% endfor %}", "{% if m['role'] == 'user' or not loop.last %}<|im_end|>\n{% endif %}{% endfor %}")
 )  # fmt: skip
-"""Writes what the published template does: a space before the header of an answer, and no end behind the last one."""
+"""Writes what the published template does: a space before the header of an answer, and no end behind the last
+one.
+"""
 
 
-def reward_processor(family: Family, *, line_ends: bool = False, template: str = TEMPLATE) -> MolmoPointProcessor:
-    """Crops of 5 by 5 ViT patches, text of bytes; that of a MolmoPoint has fillers, that of a Molmo2 has none."""
+def reward_processor(
+    family: Family, *, line_ends: bool = False, template: str = TEMPLATE
+) -> MolmoPointProcessor:
+    """Crops of 5 by 5 ViT patches, text of bytes; that of a MolmoPoint has fillers, that of a Molmo2 has
+    none.
+    """
     point = family == "molmopoint"
-    tokenizer = toy_tokenizer((*RELEASED_TOKENS, *FILLERS) if point else MOLMO2_TOKENS, points=600 if point else 0, line_ends=line_ends)
+    tokenizer = toy_tokenizer(
+        (*RELEASED_TOKENS, *FILLERS) if point else MOLMO2_TOKENS,
+        points=600 if point else 0,
+        line_ends=line_ends,
+    )
     return MolmoPointProcessor(
         MolmoPointImageProcessor(size=SIZE, overlap_margins=[1, 1], max_crops=4),
         MolmoPointVideoProcessor(size=SIZE, num_frames=8),
@@ -51,7 +63,9 @@ def random_backbone(family: Family, seed: int = 0) -> Any:
     return random_model(seed, text_config=text)
 
 
-def random_reward(family: Family = "molmopoint", seed: int = 0, **settings: Any) -> tuple[RewardModel, MolmoPointProcessor]:
+def random_reward(
+    family: Family = "molmopoint", seed: int = 0, **settings: Any
+) -> tuple[RewardModel, MolmoPointProcessor]:
     processor = reward_processor(family)
     given = RewardSettings(**{"head_width": 16, **settings})
     model = RewardModel(random_backbone(family, seed), given, add_separator(processor.tokenizer))

@@ -13,7 +13,18 @@ from tiny_reward import random_reward
 
 from molmopoint.data.preferences import PreferenceRecord
 from molmopoint.reward import RowBuilder
-from molmopoint.training.recipe import Data, Groups, GroupSettings, Logging, Lora, Optimiser, Recipe, Reward, Saving, Scoring
+from molmopoint.training.recipe import (
+    Data,
+    Groups,
+    GroupSettings,
+    Logging,
+    Lora,
+    Optimiser,
+    Recipe,
+    Reward,
+    Saving,
+    Scoring,
+)
 from molmopoint.training.reward.dataset import ModalityOrder, PreferenceDataset, modality_of
 from molmopoint.training.reward.objective import make_reward_trainable, reward_trainer
 from molmopoint.training.reward.prepare import Budget, PreferenceCollator, PreferencePreparer
@@ -33,7 +44,9 @@ ANSWERS = ("good good", "good", "so so", "bad", "bad bad")
 
 
 def records(folder: Path, number: int = 12) -> list[PreferenceRecord]:
-    """Lists of 2 to 4 answers, the more good the better; every other one has a picture, one of them a broken one."""
+    """Lists of 2 to 4 answers, the more good the better; every other one has a picture, one of them a broken
+    one.
+    """
     made = []
     for row in range(number):
         answers = ANSWERS[row % 2 : row % 2 + 2 + row % 3]
@@ -41,7 +54,11 @@ def records(folder: Path, number: int = 12) -> list[PreferenceRecord]:
         if row % 2 and not (folder / name).exists():
             folder.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (150 + row, 200), (20 * row, 0, 0)).save(folder / name)
-        made.append(PreferenceRecord(row + 1, "How?", answers, tuple(range(1, len(answers) + 1)), (name,) if row % 2 else ()))
+        made.append(
+            PreferenceRecord(
+                row + 1, "How?", answers, tuple(range(1, len(answers) + 1)), (name,) if row % 2 else ()
+            )
+        )
     (folder / "5.png").write_bytes(b"no picture")
     return made
 
@@ -54,9 +71,15 @@ def tiny_reward_trainer(out: Path, recipe: Recipe = RECIPE, *, rank: int = 0, nu
             parameter.mul_(0.05)
     make_reward_trainable(model, recipe)
     rows = records(out.parent / "pictures")
-    budget = Budget(recipe.data.max_tokens, 300, recipe.reward.margin, recipe.reward.crops, recipe.reward.frames)
-    preparer = PreferencePreparer(rows, out.parent / "pictures", RowBuilder(processor, model.settings), budget)
-    order = ModalityOrder([modality_of(row) for row in rows], recipe.data.rows * num_ranks, seed=recipe.data.seed)
+    budget = Budget(
+        recipe.data.max_tokens, 300, recipe.reward.margin, recipe.reward.crops, recipe.reward.frames
+    )
+    preparer = PreferencePreparer(
+        rows, out.parent / "pictures", RowBuilder(processor, model.settings), budget
+    )
+    order = ModalityOrder(
+        [modality_of(row) for row in rows], recipe.data.rows * num_ranks, seed=recipe.data.seed
+    )
     dataset = PreferenceDataset(order, preparer, rank=rank, num_ranks=num_ranks)
     collator = PreferenceCollator(processor.tokenizer.pad_token_id)
     return reward_trainer(model, recipe, dataset, collator, out, steps=recipe.steps or 1, **options)
@@ -64,14 +87,23 @@ def tiny_reward_trainer(out: Path, recipe: Recipe = RECIPE, *, rank: int = 0, nu
 
 def train_to_be_killed(out: str, workers: str, steps: str) -> None:
     """A run that tests start as a process of its own, to kill it."""
-    recipe = replace(RECIPE, steps=int(steps), accumulation=2, data=replace(RECIPE.data, workers=int(workers)))
+    recipe = replace(
+        RECIPE, steps=int(steps), accumulation=2, data=replace(RECIPE.data, workers=int(workers))
+    )
     tiny_reward_trainer(Path(out), recipe).train()
 
 
 def train_together(out: str, rows: str, accumulation: str) -> None:
     """One of several processes, or all rows in one."""
-    rank, num_ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    recipe = replace(RECIPE, accumulation=int(accumulation), data=replace(RECIPE.data, rows=int(rows)), lora=replace(LORA, dropout=0.0))
+    rank, num_ranks = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))
+    )
+    recipe = replace(
+        RECIPE,
+        accumulation=int(accumulation),
+        data=replace(RECIPE.data, rows=int(rows)),
+        lora=replace(LORA, dropout=0.0),
+    )
     tiny_reward_trainer(Path(out), recipe, rank=rank, num_ranks=num_ranks).train()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # its threads would end the process with an abort now and then

@@ -41,8 +41,15 @@ def training_row(draw: Draw, *, points: bool = True) -> Row:
     words = maker.words(4 + seed % 5)
     spoken = conversation(CONFIG, words, triples)
     if not triples:
-        spoken = (words, [-1] * len(words), [*[-100] * (len(words) - 3), 7, 8, 2], [*[0.0] * (len(words) - 3), 0.5, 1.0, 1.0])
-    columns: dict[str, Any] = {name: torch.tensor(values) for name, values in row(CONFIG, sample, [spoken]).items()}
+        spoken = (
+            words,
+            [-1] * len(words),
+            [*[-100] * (len(words) - 3), 7, 8, 2],
+            [*[0.0] * (len(words) - 3), 0.5, 1.0, 1.0],
+        )
+    columns: dict[str, Any] = {
+        name: torch.tensor(values) for name, values in row(CONFIG, sample, [spoken]).items()
+    }
     types = torch.isin(columns["input_ids"], torch.tensor(CONFIG.vision_token_ids)).long()
     crops, table = (sample["parts"][0][1][1], sample["parts"][0][1][2]) if sample["parts"] else (None, None)
     assert crops is None or crops.shape[1] == PATCHES_PER_CROP
@@ -50,7 +57,9 @@ def training_row(draw: Draw, *, points: bool = True) -> Row:
 
 
 def alternating_row(draw: Draw) -> Row:
-    """Even draws have a picture and points, odd ones neither; so the second of two processes has no points at all."""
+    """Even draws have a picture and points, odd ones neither; so the second of two processes has no points at
+    all.
+    """
     return training_row(replace(draw, source=draw.number % 2, index=(1, 2, 4, 7)[draw.number // 2 % 4]))
 
 
@@ -62,7 +71,16 @@ def uneven_row(draw: Draw) -> Row:
 
 
 def tiny_trainer(
-    out: Path, recipe: Recipe = RECIPE, *, model=None, rank=0, num_ranks=1, epochs=None, prepare=training_row, pool=4, **options
+    out: Path,
+    recipe: Recipe = RECIPE,
+    *,
+    model=None,
+    rank=0,
+    num_ranks=1,
+    epochs=None,
+    prepare=training_row,
+    pool=4,
+    **options,
 ):
     order = DrawOrder(SIZES, seed=recipe.data.seed, epochs=epochs)
     limits = PackingLimits(120, 4, pool_size=pool, max_stay=8)
@@ -81,15 +99,33 @@ def curve(out: Path) -> list[tuple[int, float]]:
 
 def train_to_be_killed(out: str, workers: str, steps: str) -> None:
     """A run that tests start as a process of its own, to kill it."""
-    recipe = replace(RECIPE, accumulation=2, data=replace(RECIPE.data, workers=int(workers)), saving=Saving(every=3, keep=2))
+    recipe = replace(
+        RECIPE,
+        accumulation=2,
+        data=replace(RECIPE.data, workers=int(workers)),
+        saving=Saving(every=3, keep=2),
+    )
     tiny_trainer(Path(out), recipe, steps=int(steps)).train()
 
 
 def train_together(out: str, rows: str, accumulation: str, epochs: str) -> None:
-    """One of several processes, or all rows in one: each example is a row of its own, so all of them train on the same."""
-    rank, num_ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    recipe = replace(RECIPE, accumulation=int(accumulation), residual_dropout=0.0, data=replace(RECIPE.data, rows=int(rows)))
-    options = {"epochs": 1, "steps": 50, "prepare": uneven_row} if epochs == "1" else {"steps": 2, "prepare": alternating_row}
+    """One of several processes, or all rows in one: each example is a row of its own, so all of them train on
+    the same.
+    """
+    rank, num_ranks = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))
+    )
+    recipe = replace(
+        RECIPE,
+        accumulation=int(accumulation),
+        residual_dropout=0.0,
+        data=replace(RECIPE.data, rows=int(rows)),
+    )
+    options = (
+        {"epochs": 1, "steps": 50, "prepare": uneven_row}
+        if epochs == "1"
+        else {"steps": 2, "prepare": alternating_row}
+    )
     tiny_trainer(Path(out), recipe, rank=rank, num_ranks=num_ranks, pool=1, **options).train()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # its threads would end the process with an abort now and then

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from transformers import Sam2ImageProcessor, Sam2VideoConfig, Sam2VideoModel, Sam2VideoProcessor, Sam2VideoVideoProcessor
+from transformers import (
+    Sam2ImageProcessor,
+    Sam2VideoConfig,
+    Sam2VideoModel,
+    Sam2VideoProcessor,
+    Sam2VideoVideoProcessor,
+)
 
 from molmopoint.points import Points
 
@@ -38,7 +44,8 @@ def tiny_sam2(seed: int = 0) -> Sam2VideoModel:
 def tiny_sam2_processor() -> Sam2VideoProcessor:
     size = {"height": SIDE, "width": SIDE}
     return Sam2VideoProcessor(
-        Sam2ImageProcessor(size=size, mask_size={"height": SIDE // 4, "width": SIDE // 4}), Sam2VideoVideoProcessor(size=size)
+        Sam2ImageProcessor(size=size, mask_size={"height": SIDE // 4, "width": SIDE // 4}),
+        Sam2VideoVideoProcessor(size=size),
     )
 
 

@@ -31,7 +31,10 @@ def row(config, sample, conversations, example=0, first_patch=0):
         "position_ids": list(range(trunk)), "branch_ids": [-1] * trunk,
     }  # fmt: skip
     for branch, (ids, selections, labels, weights) in enumerate(conversations):
-        shifted = [s + first_patch if i == config.patch_token_id and s >= 0 else s for i, s in zip(ids, selections, strict=True)]
+        shifted = [
+            s + first_patch if i == config.patch_token_id and s >= 0 else s
+            for i, s in zip(ids, selections, strict=True)
+        ]
         added = (ids, shifted, labels, weights, range(trunk, trunk + len(ids)), [branch] * len(ids))
         for name, values in zip(columns, added, strict=True):
             columns[name] += list(values)

@@ -1,8 +1,9 @@
 """What a value meets on its way, counted: `python tests/walks.py`.
 
-Walks through the package are followed call by call: a picture from `Pointer.point` to the model's `generate`, a clip from
-`Pointer.point_video` to it, and six rows of a file to sources and then to training rows. Counted are the functions of ours that are
-entered, the files they lie in, calls, and changes from one file to another. As in `readings.py`, the numbers are no limits.
+Walks through the package are followed call by call: a picture from `Pointer.point` to the model's `generate`,
+a clip from `Pointer.point_video` to it, and six rows of a file to sources and then to training rows. Counted
+are the functions of ours that are entered, the files they lie in, calls, and changes from one file to
+another. As in `readings.py`, the numbers are no limits.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ def main() -> None:
     pointer.point_video(frames, "the red circle", timestamps=seconds)
 
     print("picture to generate  ", Walk("generate").follow(lambda: pointer.point(picture, "the red circle")))
-    print("clip to generate     ", Walk("generate").follow(lambda: pointer.point_video(frames, "the red circle", timestamps=seconds)))
+    print(
+        "clip to generate     ",
+        Walk("generate").follow(lambda: pointer.point_video(frames, "the red circle", timestamps=seconds)),
+    )
     with tempfile.TemporaryDirectory() as folder:
         data = write_rows(Path(folder), picture)
         sources: list[GroupSource] = []

@@ -39,7 +39,8 @@ def find_benchmark(name: str) -> Benchmark:
         near = get_close_matches(name, found, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise EvaluationError(
-            f"expected one of {', '.join(found)}, or the path of a .py file, got {name!r}; {hint}`molmopoint eval --list` tells more"
+            f"expected one of {', '.join(found)}, or the path of a .py file, got {name!r}; "
+            f"{hint}`molmopoint eval --list` tells more"
         )
     return found[name]()
 
@@ -64,14 +65,19 @@ def _from_file(path: Path) -> Benchmark:
         raise EvaluationError(f"expected a Python file with a benchmark, got {path}, which is not a file")
     spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise EvaluationError(f"expected a Python file with a benchmark, got {path}, which cannot be imported")
+        raise EvaluationError(
+            f"expected a Python file with a benchmark, got {path}, which cannot be imported"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up by its name
     spec.loader.exec_module(module)
     classes = list(_classes_in(module))
     if len(classes) != 1:
         names = ", ".join(found.__name__ for found in classes) or "none"
-        raise EvaluationError(f"expected one subclass of Benchmark in {path}, got {names}; give every benchmark a file of its own")
+        raise EvaluationError(
+            f"expected one subclass of Benchmark in {path}, got {names}; give every benchmark a file of its "
+            "own"
+        )
     return classes[0]()
 
 

@@ -53,7 +53,8 @@ class CountbenchQA(CountingBenchmark):
         rows = list(read_rows(files, ("image_url",)))
         if len(rows) != len(questions):
             raise EvaluationError(
-                f"expected a question for each of the {len(rows)} rows, got {len(questions)} in {QUESTIONS}; they are not of one data set"
+                f"expected a question for each of the {len(rows)} rows, got {len(questions)} in "
+                f"{QUESTIONS}; they are not of one data set"
             )
         collected = ItemCollector()
         for row, question in zip(read_rows(files, ("image_url", "number", "image")), questions, strict=True):
@@ -68,7 +69,9 @@ class CountbenchQA(CountingBenchmark):
                 collected.miss(item_id, "no count", cluster)
             else:
                 categories = {"count": str(count)}
-                collected.add(Item(item_id, prompt, (image,), truth=count, categories=categories, cluster=cluster))
+                collected.add(
+                    Item(item_id, prompt, (image,), truth=count, categories=categories, cluster=cluster)
+                )
         return collected.items()
 
     def write_fixture(self, folder: Path, rng: np.random.Generator) -> None:

@@ -101,7 +101,9 @@ class MMRLHFRewardBench(PairBenchmark):
             (folder / kind).mkdir()
             picture.save(folder / name)
             for worse in texts[1 : 3 - i]:
-                rows.append({"id": f"q{i}", "image": name, "prompt": prompt, "chosen": texts[0], "rejected": worse})
+                rows.append(
+                    {"id": f"q{i}", "image": name, "prompt": prompt, "chosen": texts[0], "rejected": worse}
+                )
         frames, prompt, texts = clip_question(rng, 2)
         name = "video/27799510"
         moving_shapes.write_frames(folder / name, frames[::4])

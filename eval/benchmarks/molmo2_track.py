@@ -124,7 +124,9 @@ def _at(masks: Sequence[Any] | None, frames: Iterable[int]) -> dict[int, Any]:
     return {frame: mask for frame, mask in by_frame(masks).items() if frame in wanted}
 
 
-def _question(collected: ItemCollector, videos: VideoFinder, rates: FrameRates, row: dict[str, Any]) -> TrackQuestion | None:
+def _question(
+    collected: ItemCollector, videos: VideoFinder, rates: FrameRates, row: dict[str, Any]
+) -> TrackQuestion | None:
     expression = text_of(row, "exp")
     clip_name = text_of(row, "clip")
     data_set = text_of(row, "video_dataset")
@@ -142,7 +144,9 @@ def _question(collected: ItemCollector, videos: VideoFinder, rates: FrameRates, 
     field = FIELDS.get(re.sub(r"[^a-z0-9]", "", data_set.lower()), "")
     collected.warnings[OTHER_FIELD] += not field
     # Recall of the reference goes by the stored order of the masks.
-    objects = dict.fromkeys(str(each["object_id"]) for each in [*(row["masks"] or ()), *(row["points"] or ())])
+    objects = dict.fromkeys(
+        str(each["object_id"]) for each in [*(row["masks"] or ()), *(row["points"] or ())]
+    )
     places = _places(row["points"])
     having = sorted(places)
     return TrackQuestion(
@@ -199,7 +203,9 @@ def _places(points: Sequence[Mapping[str, Any]] | None) -> dict[int, dict[str, P
     return places
 
 
-def _made_row(clip: str, video: str, data_set: str, frames: tuple[int, int], objects: Mapping[str, Any]) -> dict[str, Any]:
+def _made_row(
+    clip: str, video: str, data_set: str, frames: tuple[int, int], objects: Mapping[str, Any]
+) -> dict[str, Any]:
     """A row without its expression."""
     return {
         "exp": "",

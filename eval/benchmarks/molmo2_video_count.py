@@ -134,7 +134,15 @@ class Molmo2VideoCount(Benchmark):
                 }
             )
         first = rows[0]
-        rows.append({**first, "clip_start": 1.0, "clip_end": 3.0, "question": "How many squares are there?", "count": 0})
+        rows.append(
+            {
+                **first,
+                "clip_start": 1.0,
+                "clip_end": 3.0,
+                "question": "How many squares are there?",
+                "count": 0,
+            }
+        )
         rows.append(dict(first))
         rows.append({**first, "question": ""})
         rows.append({**first, "question": "How many?", "count": None})
@@ -160,4 +168,6 @@ def _add(collected: ItemCollector, videos: VideoFinder, row: dict[str, Any]) -> 
     }
     source = text_of(row, "video_source")
     clip = VideoSegment(videos.expect(f"{source}/{video}", video), start, end)
-    return collected.add(Item(item_id, question, clip=clip, truth=count, categories=categories, cluster=video))
+    return collected.add(
+        Item(item_id, question, clip=clip, truth=count, categories=categories, cluster=video)
+    )

@@ -119,7 +119,9 @@ class Molmo2VideoPoint(Benchmark):
             for i, half_second, encoded in _stored_masks(row):
                 keys.append(f"{row['video_id']}/{row['label']}/{i}/{half_second}")
                 run_lengths.append(encoded)
-        indexed = index_masks(folder, self.name, keys, lambda i: decode_mask(run_lengths[i]), fingerprint(run_lengths))
+        indexed = index_masks(
+            folder, self.name, keys, lambda i: decode_mask(run_lengths[i]), fingerprint(run_lengths)
+        )
         videos = VideoFinder(folder)
         collected = ItemCollector()
         numbers = iter(indexed.numbers)
@@ -151,13 +153,17 @@ class Molmo2VideoPoint(Benchmark):
         point at, a row whose times do not fit its points, and a row without a duration.
         """
         rows = []
-        for i, (video, source) in enumerate((("-a_1", "youtube"), ("été", "MammalNet"), ("gen0", "generated"))):
+        for i, (video, source) in enumerate(
+            (("-a_1", "youtube"), ("été", "MammalNet"), ("gen0", "generated"))
+        ):
             shapes = moving_shapes.make(rng, discs=i + 1, seconds=4)
             moving_shapes.write_video(folder / "videos" / source / f"{video}.mp4", shapes.frames)
             rows.append(_made_row(video, source, "disc", shapes, every=2 if i == 1 else 1))
         rows[2]["masks"][0][0]["rle"]["counts"] = "!"
         first = rows[0]
-        rows.append({**first, "label": "nothing of the kind", "points": [], "two_fps_timestamps": [], "masks": []})
+        rows.append(
+            {**first, "label": "nothing of the kind", "points": [], "two_fps_timestamps": [], "masks": []}
+        )
         rows.append({**first, "label": "one time too few", "two_fps_timestamps": []})
         rows.append({**first, "label": "no duration", "video_duration": None})
         write_parquet(folder / "data" / "val-00000-of-00001.parquet", rows)
@@ -222,7 +228,9 @@ def _add(
     )
 
 
-def _count_faults(collected: ItemCollector, masks: Sequence[ObjectMasks], index: MaskIndex, size: tuple[int, int]) -> None:
+def _count_faults(
+    collected: ItemCollector, masks: Sequence[ObjectMasks], index: MaskIndex, size: tuple[int, int]
+) -> None:
     numbers: list[int] = []
     for each in masks:
         numbers += each.values()

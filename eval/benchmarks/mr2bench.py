@@ -20,7 +20,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from molmopoint.eval.benchmark import DatasetSource, Items, VideoSegment, View
-from molmopoint.eval.datasets.preference_rows import Columns, Media, add_preference, data_files, ranks_in, rows_of
+from molmopoint.eval.datasets.preference_rows import (
+    Columns,
+    Media,
+    add_preference,
+    data_files,
+    ranks_in,
+    rows_of,
+)
 from molmopoint.eval.datasets.rows import ItemCollector
 from molmopoint.eval.fixtures import moving_shapes
 from molmopoint.eval.fixtures.scenes import clip_question, question, shuffled, write_lines

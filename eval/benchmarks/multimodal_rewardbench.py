@@ -28,7 +28,8 @@ FILE = "all_data.json"
 CATEGORIES = ("correctness", "preference", "knowledge", "reasoning", "safety", "vqa")
 PARTS = ("reasoning, math", "reasoning, coding", "safety, bias", "safety, toxicity")
 _ADVICE = (
-    "clone github.com/facebookresearch/multimodal_rewardbench, run scripts/0_download_data.py there, and pass the clone or its folder data"
+    "clone github.com/facebookresearch/multimodal_rewardbench, run scripts/0_download_data.py there, "
+    "and pass the clone or its folder data"
 )
 _NEEDED = ("ID", "Text", "Image", "Output1", "Output2", "Better", "Category")
 _BETTER = {"Output1": (1, 2), "Output2": (2, 1)}
@@ -56,7 +57,10 @@ class MultimodalRewardBench(PairBenchmark):
         names = set().union(*rows)
         absent = [name for name in _NEEDED if name not in names]
         if absent:
-            raise EvaluationError(f"expected the columns {', '.join(absent)} in {place / FILE}, got {', '.join(sorted(names))}; {_ADVICE}")
+            raise EvaluationError(
+                f"expected the columns {', '.join(absent)} in {place / FILE}, got "
+                f"{', '.join(sorted(names))}; {_ADVICE}"
+            )
         for row in rows:
             key = text_of(row, "ID")
             pictures = media.pictures(row.get("Image"))
@@ -112,7 +116,13 @@ def _categories(key: str, row: Mapping[str, Any]) -> dict[str, str]:
     category = next((name for name in CATEGORIES if name in written), written or "unknown")
     start = key.lower()
     if category == "reasoning":
-        return {"category": category, "part": "reasoning, math" if start.startswith("math") else "reasoning, coding"}
+        return {
+            "category": category,
+            "part": "reasoning, math" if start.startswith("math") else "reasoning, coding",
+        }
     if category == "safety":
-        return {"category": category, "part": "safety, bias" if start.startswith("pairs") else "safety, toxicity"}
+        return {
+            "category": category,
+            "part": "safety, bias" if start.startswith("pairs") else "safety, toxicity",
+        }
     return {"category": category}

@@ -47,10 +47,22 @@ from molmopoint.eval.datasets.rows import (
     write_parquet,
 )
 from molmopoint.eval.fixtures.scenes import box_of, png, scene_with
-from molmopoint.eval.protocols.clicks import MAX_NEW_TOKENS, MIN_CROPS, ClickBenchmark, ClickTarget, TargetReader
+from molmopoint.eval.protocols.clicks import (
+    MAX_NEW_TOKENS,
+    MIN_CROPS,
+    ClickBenchmark,
+    ClickTarget,
+    TargetReader,
+)
 from molmopoint.metrics.lookup import in_box
 
-SKILLS = ("text matching", "element recognition", "layout understanding", "fine-grained manipulation", "refusal")
+SKILLS = (
+    "text matching",
+    "element recognition",
+    "layout understanding",
+    "fine-grained manipulation",
+    "refusal",
+)
 UNSORTED = "item without a kind of skill"
 
 _SKILL_FILE = "classification_result.json"
@@ -204,10 +216,14 @@ def _add(
         known = ("refusal",)
     collected.warnings[UNSORTED] += not known
     categories = {"skill": known, "target": "refusal" if target.is_refusal else "there", "shape": shape}
-    return collected.add(Item(item_id, instruction, (image,), truth=target, categories=categories, cluster=image.name))
+    return collected.add(
+        Item(item_id, instruction, (image,), truth=target, categories=categories, cluster=image.name)
+    )
 
 
-def _target(shape: str, published: Any, size: tuple[int, int] | None, targets: TargetReader) -> ClickTarget | None:
+def _target(
+    shape: str, published: Any, size: tuple[int, int] | None, targets: TargetReader
+) -> ClickTarget | None:
     if shape == "refusal":
         return ClickTarget(size=size)
     box = polygon = None
@@ -239,7 +255,9 @@ def _skills(home: Path) -> dict[str, tuple[str, ...]]:
                 item_id = str(entry["id"] if isinstance(entry, dict) else entry)
                 found.setdefault(item_id, []).append(skill)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EvaluationError(f'expected {{"classified": {{skill: [ids]}}}} in {path}, got {error!r}; {_ADVICE}') from error
+        raise EvaluationError(
+            f'expected {{"classified": {{skill: [ids]}}}} in {path}, got {error!r}; {_ADVICE}'
+        ) from error
     return {item_id: tuple(dict.fromkeys(skills)) for item_id, skills in found.items()}
 
 

@@ -39,7 +39,9 @@ class PixmoCount(CountingBenchmark):
     name = "pixmo_count"
     title = "PixMo-Count, test (Molmo, arXiv 2409.17146)"
     split: ClassVar[str] = "test"
-    source = DatasetSource("allenai/pixmo-count", patterns=("data/test-*.parquet",), note=HOW_TO, licence=_LICENCE)
+    source = DatasetSource(
+        "allenai/pixmo-count", patterns=("data/test-*.parquet",), note=HOW_TO, licence=_LICENCE
+    )
     generation = GenerationSettings(MAX_NEW_TOKENS, min_crops=MIN_CROPS, template=COUNTING_TEMPLATE)
 
     def read(self, folder: Path) -> Items:
@@ -59,7 +61,9 @@ class PixmoCount(CountingBenchmark):
             else:
                 image = pictures.expect(row["image_url"], row["image_sha256"])
                 categories = {"count": str(count)}
-                collected.add(Item(item_id, label, (image,), truth=count, categories=categories, cluster=cluster))
+                collected.add(
+                    Item(item_id, label, (image,), truth=count, categories=categories, cluster=cluster)
+                )
         collected.warnings.update(pictures.warnings)
         return collected.items()
 
@@ -105,4 +109,6 @@ class PixmoCountValidation(PixmoCount):
     name = "pixmo_count_validation"
     title = "PixMo-Count, validation (Molmo, arXiv 2409.17146)"
     split = "validation"
-    source = DatasetSource("allenai/pixmo-count", patterns=("data/validation-*.parquet",), note=HOW_TO, licence=_LICENCE)
+    source = DatasetSource(
+        "allenai/pixmo-count", patterns=("data/validation-*.parquet",), note=HOW_TO, licence=_LICENCE
+    )

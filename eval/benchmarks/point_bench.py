@@ -161,7 +161,8 @@ class PointBench(Benchmark):
         alone = sum(not item.truth.refers_to for item in steerable)
         if settings.steerable is not None and alone == len(steerable):
             raise EvaluationError(
-                f"expected {EXISTING_POINTS} with the points that steerable questions refer to in {folder}, got none of "
+                f"expected {EXISTING_POINTS} with the points that steerable questions refer to in {folder}, "
+                "got none of "
                 "them; download it from the data set, or ask with --steerable none"
             )
         warnings = dict(items.warnings)
@@ -295,7 +296,9 @@ def existing_points(folder: Path) -> dict[str, tuple[Percent, ...]]:
             for row in reader:
                 found[one_spelling(row["image_filename"] or "")] = _points_of(row["points"])
     except (OSError, ValueError, csv.Error, RecursionError) as error:
-        raise EvaluationError(f"expected a table with image_filename and points in {path}, got {error}; download it again") from error
+        raise EvaluationError(
+            f"expected a table with image_filename and points in {path}, got {error}; download it again"
+        ) from error
     return found
 
 
@@ -344,7 +347,9 @@ def with_dot(item: Item, folder: Path) -> Item:
         with written_whole(target) as beside:
             picture.save(beside, "PNG")
     except OSError as error:
-        raise EvaluationError(f"expected to write {target}, got {error}; copy the data to a folder that can be written") from error
+        raise EvaluationError(
+            f"expected to write {target}, got {error}; copy the data to a folder that can be written"
+        ) from error
     return replace(item, images=(target,))
 
 

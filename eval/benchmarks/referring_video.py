@@ -1,11 +1,11 @@
 """Following objects that a phrase or a question names, in data sets of video segmentation.
 
-Molmo2 (arXiv 2601.10611) asks them all in one way: a table of questions with the same columns, and videos and masks of
-the original data sets.
+Molmo2 (arXiv 2601.10611) asks them all in one way: a table of questions with the same columns, and videos and
+masks of the original data sets.
 
 - Ref-DAVIS17: 61 objects, each named by four people; the questions about an object are one cluster. Masks are pictures
-  with a palette, whose pixels are numbers of objects. Source: Khoreva et al., "Video Object Segmentation with Language
-  Referring Expressions" (ACCV 2018).
+  with a palette, whose pixels are numbers of objects. Source: Khoreva et al., "Video Object Segmentation with
+  Language Referring Expressions" (ACCV 2018).
 - Ref-YT-VOS: masks are pictures, white (255) where the object is. Source: Seo et al., URVOS (ECCV 2020).
 - ReasonVOS: questions that need thought, masks as in Ref-YT-VOS. Source: VideoLISA, arXiv 2409.19603.
 - MeViS valid_u: sentences about motion; one file has all masks. The split `valid_u` has masks, the larger `valid` is
@@ -37,7 +37,13 @@ from molmopoint.eval.datasets.rows import (
     whole_number,
     write_parquet,
 )
-from molmopoint.eval.datasets.track_masks import MaskSource, PictureTracks, RunLengthTracks, by_frame, length_of
+from molmopoint.eval.datasets.track_masks import (
+    MaskSource,
+    PictureTracks,
+    RunLengthTracks,
+    by_frame,
+    length_of,
+)
 from molmopoint.eval.datasets.videos import VideoFinder
 from molmopoint.eval.fixtures import moving_shapes
 from molmopoint.eval.fixtures.moving_shapes import FPS, SIZE, MovingShapes
@@ -61,7 +67,9 @@ NO_PLACE = "object without a place in a frame, left out"
 
 MEVIS_MASKS = "mask_dict.json"
 _LICENCE = "see the data set's card"
-_VIDEOS = "put the videos into `videos` as VIDEO.mp4 (6 frames per second), or their frames into `JPEGImages/VIDEO`"
+_VIDEOS = (
+    "put the videos into `videos` as VIDEO.mp4 (6 frames per second), or their frames into `JPEGImages/VIDEO`"
+)
 
 
 class ReferringVideoBenchmark(TrackBenchmark):
@@ -98,7 +106,9 @@ class ReferringVideoBenchmark(TrackBenchmark):
         """Questions of one cluster are not independent."""
         return video
 
-    def _question(self, collected: ItemCollector, videos: VideoFinder, row: dict[str, Any]) -> TrackQuestion | None:
+    def _question(
+        self, collected: ItemCollector, videos: VideoFinder, row: dict[str, Any]
+    ) -> TrackQuestion | None:
         video = str(row["video"])
         expression = text_of(row, "expression")
         item_id = collected.name(f"{video}/{row['qid']}/{expression}")
@@ -124,7 +134,8 @@ class ReferringVideoBenchmark(TrackBenchmark):
             fps=fps,
             objects=objects,
             places=places,
-            asked=asked or listed,  # a table out of step with the seconds still says which moments it is about
+            asked=asked
+            or listed,  # a table out of step with the seconds still says which moments it is about
             reference=listed,
             cluster=self.cluster(video, objects),
             categories={"objects": str(len(objects)) if len(objects) < 2 else "2 and more"},
@@ -207,7 +218,9 @@ class RefYtVos(_WhiteMaskBenchmark):
     name = "ref_yt_vos"
     title = "Ref-YT-VOS (URVOS, ECCV 2020)"
     split = "valid"
-    source = DatasetSource("allenai/molmo2-ref-yt-vos", patterns=("*valid-*.parquet",), note=_WHITE_MASKS_NOTE, licence=_LICENCE)
+    source = DatasetSource(
+        "allenai/molmo2-ref-yt-vos", patterns=("*valid-*.parquet",), note=_WHITE_MASKS_NOTE, licence=_LICENCE
+    )
 
 
 class ReasonVos(_WhiteMaskBenchmark):
@@ -216,7 +229,9 @@ class ReasonVos(_WhiteMaskBenchmark):
     name = "reasonvos"
     title = "ReasonVOS (VideoLISA, arXiv 2409.19603)"
     split = "test"
-    source = DatasetSource("allenai/molmo2-reasonvos", patterns=("*test-*.parquet",), note=_WHITE_MASKS_NOTE, licence=_LICENCE)
+    source = DatasetSource(
+        "allenai/molmo2-reasonvos", patterns=("*test-*.parquet",), note=_WHITE_MASKS_NOTE, licence=_LICENCE
+    )
 
 
 class Mevis(ReferringVideoBenchmark):
@@ -226,7 +241,9 @@ class Mevis(ReferringVideoBenchmark):
     title = "MeViS valid_u (arXiv 2308.08544)"
     split = "valid_u"
     note = f"{_VIDEOS}; put {MEVIS_MASKS} of MeViS (a list of COCO run-lengths per mask id) beside them"
-    source = DatasetSource("allenai/molmo2-mevis", patterns=("*valid_u-*.parquet",), note=note, licence=_LICENCE)
+    source = DatasetSource(
+        "allenai/molmo2-mevis", patterns=("*valid_u-*.parquet",), note=note, licence=_LICENCE
+    )
 
     def masks(self, folder: Path, questions: Sequence[TrackQuestion]) -> RunLengthTracks:
         """From the file of MeViS."""
@@ -284,7 +301,8 @@ def _tracking_files(files: Sequence[Path]) -> list[Path]:
     if not chosen:
         names = ", ".join(folder.name for folder in folders)
         raise EvaluationError(
-            f"expected one folder with tables, or one named {TASK_FOLDER}, got {names}; leave only the tracking questions there"
+            f"expected one folder with tables, or one named {TASK_FOLDER}, got {names}; leave only the "
+            "tracking questions there"
         )
     return chosen
 
@@ -322,7 +340,9 @@ def _picture_masks(folder: Path, questions: Sequence[TrackQuestion], *, numbered
     return PictureTracks(folder, names, frames, numbered=numbered)
 
 
-def _made_row(video: str, qid: str, expression: str, shapes: MovingShapes, mask_ids: Mapping[int, str]) -> dict[str, Any]:
+def _made_row(
+    video: str, qid: str, expression: str, shapes: MovingShapes, mask_ids: Mapping[int, str]
+) -> dict[str, Any]:
     """A question about some discs, once per second; a disc without a mask has left.
 
     Args:

@@ -1,9 +1,9 @@
-"""Pages that `molmopoint data screens` draws, or that are drawn in the same layout: type, colour, state, icon, name,
-position and relation.
+"""Pages that `molmopoint data screens` draws, or that are drawn in the same layout: type, colour, state,
+icon, name, position and relation.
 
-A target is one element, which may have several boxes where its words are broken across lines; a point is right if it
-lies in any of them, all sides included, and no other point is matched with that element. A click is the first point
-of an answer, as in ScreenSpot; it is counted of questions that ask for one thing.
+A target is one element, which may have several boxes where its words are broken across lines; a point is
+right if it lies in any of them, all sides included, and no other point is matched with that element. A click
+is the first point of an answer, as in ScreenSpot; it is counted of questions that ask for one thing.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class Screens(Benchmark):
         return collected.items()
 
     def score(self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False) -> ItemScores:
-        """Scores of the best matching, the number of points, and whether the first point hits the only target."""
+        """Scores of the best matching, the number of points, and whether the first point hits the only
+        target.
+        """
         truth: Truth = item.truth
         hits = truth.hits(answer.xy)
         asks_one = len(truth.targets) == 1
@@ -124,7 +126,16 @@ class Screens(Benchmark):
             image = f"images/{number}.png"
             scene.image.save(folder / image)
             boxes = [[box_of(target)] for target in query.targets]
-            rows.append({"row": number, "image": image, "prompt": query.prompt, "kind": "type", "mentions": [], "boxes": boxes})
+            rows.append(
+                {
+                    "row": number,
+                    "image": image,
+                    "prompt": query.prompt,
+                    "kind": "type",
+                    "mentions": [],
+                    "boxes": boxes,
+                }
+            )
         write_lines(folder / TARGETS_FILE, rows)
 
 
@@ -142,9 +153,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise EvaluationError(f"expected JSON in line {number} of {path}, got {error}; {ADVICE}") from error
+            raise EvaluationError(
+                f"expected JSON in line {number} of {path}, got {error}; {ADVICE}"
+            ) from error
         if not isinstance(row, dict):
-            raise EvaluationError(f"expected an object in line {number} of {path}, got {line[:80]!r}; {ADVICE}")
+            raise EvaluationError(
+                f"expected an object in line {number} of {path}, got {line[:80]!r}; {ADVICE}"
+            )
         yield row
 
 

@@ -52,7 +52,10 @@ class ScreenSpotPro(ClickBenchmark):
         """Reads every list in `annotations`."""
         files = sorted((folder / "annotations").glob("*.json"))
         if not files:
-            raise EvaluationError(f"expected annotations/*.json and images in {folder}, found no annotations; download the data set again")
+            raise EvaluationError(
+                f"expected annotations/*.json and images in {folder}, found no annotations; download the "
+                "data set again"
+            )
         images = FileFinder(folder / "images")
         collected = ItemCollector()
         targets = TargetReader("xyxy", collected.warnings)
@@ -93,7 +96,9 @@ def _add(row: dict[str, Any], images: FileFinder, targets: TargetReader, collect
     image = images.expect(name or "nameless")
     truth = ClickTarget(box, size=size)
     categories = {category: text_of(row, field) for category, field in _CATEGORIES.items()}
-    return collected.add(Item(item_id, instruction, (image,), truth=truth, categories=categories, cluster=name))
+    return collected.add(
+        Item(item_id, instruction, (image,), truth=truth, categories=categories, cluster=name)
+    )
 
 
 def _made_row(folder: Path, rng: np.random.Generator, program: str, group: str, i: int) -> dict[str, Any]:

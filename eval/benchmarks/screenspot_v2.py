@@ -96,7 +96,9 @@ def _list_of(folder: Path, kind: str) -> Path:
     return folder / f"screenspot_{kind}_v2.json"
 
 
-def _add(kind: str, row: dict[str, Any], images: FileFinder, targets: TargetReader, collected: ItemCollector) -> None:
+def _add(
+    kind: str, row: dict[str, Any], images: FileFinder, targets: TargetReader, collected: ItemCollector
+) -> None:
     name = text_of(row, "img_filename")
     instruction = text_of(row, "instruction")
     item_id = collected.name(f"{kind}/{name}/{instruction}")
@@ -108,4 +110,6 @@ def _add(kind: str, row: dict[str, Any], images: FileFinder, targets: TargetRead
         return collected.miss(item_id, "no usable box", row.get("bbox"))
     categories = {"kind": kind, "type": text_of(row, "data_type"), "source": text_of(row, "data_source")}
     truth = ClickTarget(box)
-    return collected.add(Item(item_id, instruction, (image,), truth=truth, categories=categories, cluster=name))
+    return collected.add(
+        Item(item_id, instruction, (image,), truth=truth, categories=categories, cluster=name)
+    )

@@ -66,7 +66,10 @@ class Synthetic(Benchmark):
     def read(self, folder: Path) -> Items:
         """Reads what `write_scenes` writes."""
         if not (folder / "questions.jsonl").is_file():
-            raise EvaluationError(f"expected questions.jsonl in {folder}, found none; leave --data out, the scenes are made on the spot")
+            raise EvaluationError(
+                f"expected questions.jsonl in {folder}, found none; leave --data out, the scenes are made "
+                "on the spot"
+            )
         index = MaskIndex.load(folder / "masks.npz")
         lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
         return Items(tuple(_item(folder, json.loads(line), index) for line in lines))

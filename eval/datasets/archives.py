@@ -62,7 +62,9 @@ def unpacked(folder: Path, archive: str) -> Path:
     if target.is_dir():
         return target
     if not source.is_file():
-        raise EvaluationError(f"expected {archive}, or a folder {target.name}, in {folder}, found neither; download it again")
+        raise EvaluationError(
+            f"expected {archive}, or a folder {target.name}, in {folder}, found neither; download it again"
+        )
     try:
         remove_leftovers(folder)
         with zipfile.ZipFile(source) as opened, written_whole(target) as beside:
@@ -70,10 +72,14 @@ def unpacked(folder: Path, archive: str) -> Path:
     except MolmoPointError:
         raise
     except _BROKEN as error:
-        raise EvaluationError(f"expected a whole zip file, got {source} ({error}); download it again") from error
+        raise EvaluationError(
+            f"expected a whole zip file, got {source} ({error}); download it again"
+        ) from error
     except OSError as error:
         if not target.is_dir():  # another process may have been quicker
-            raise EvaluationError(f"expected to unpack {archive} into {folder}, got {error}; unpack it there by hand") from error
+            raise EvaluationError(
+                f"expected to unpack {archive} into {folder}, got {error}; unpack it there by hand"
+            ) from error
     return target
 
 
@@ -104,14 +110,20 @@ def _places(members: Sequence[zipfile.ZipInfo], folder: Path, source: Path) -> d
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             what = "a link" if kind == stat.S_IFLNK else "a special file"
-            raise EvaluationError(f"expected plain files in {source}, got {what}, {shown}; do not trust this file")
+            raise EvaluationError(
+                f"expected plain files in {source}, got {what}, {shown}; do not trust this file"
+            )
         if member.flag_bits & _ENCRYPTED_FLAG:
-            raise EvaluationError(f"expected an archive without a password, got {source} with {shown} locked; unpack it by hand")
+            raise EvaluationError(
+                f"expected an archive without a password, got {source} with {shown} locked; unpack it by hand"
+            )
         place = _place(name, folder, source)
         if member.is_dir():
             continue
         if place in places:
-            raise EvaluationError(f"expected every member once, got {shown} twice in {source}; download it again")
+            raise EvaluationError(
+                f"expected every member once, got {shown} twice in {source}; download it again"
+            )
         places[place] = member
     return places
 
@@ -137,7 +149,10 @@ def _place(name: str, folder: Path, source: Path) -> Path:
     if not leads_out and path.parts:
         with contextlib.suppress(MolmoPointError):
             return inside_folder(folder, name)
-    raise EvaluationError(f"expected members inside the archive's folder, got {name[:200]!r} in {source}; do not trust this file")
+    raise EvaluationError(
+        f"expected members inside the archive's folder, got {name[:200]!r} in {source}; do not trust this "
+        "file"
+    )
 
 
 def _check_sizes(members: Sequence[zipfile.ZipInfo], source: Path) -> None:
@@ -148,14 +163,20 @@ def _check_sizes(members: Sequence[zipfile.ZipInfo], source: Path) -> None:
             there is room for.
     """
     if len(members) > MAX_MEMBERS:
-        raise EvaluationError(f"expected at most {MAX_MEMBERS:,} members, got {len(members):,} in {source}; do not trust this file")
+        raise EvaluationError(
+            f"expected at most {MAX_MEMBERS:,} members, got {len(members):,} in {source}; do not trust this "
+            "file"
+        )
     size = sum(member.file_size for member in members)
     packed = source.stat().st_size
     if size > MAX_BYTES or (size > _SMALL and size > MAX_RATIO * packed):
         raise EvaluationError(
-            f"expected an archive of at most {MAX_BYTES:,} bytes that grows {MAX_RATIO} times at most, got {size:,} "
+            f"expected an archive of at most {MAX_BYTES:,} bytes that grows {MAX_RATIO} times at most, got "
+            f"{size:,} "
             f"in the {packed:,} of {source}; do not trust this file, or unpack it by hand"
         )
     room = shutil.disk_usage(source.parent).free
     if size > room:
-        raise EvaluationError(f"expected room for the {size:,} bytes of {source}, got {room:,}; free some, or move the data")
+        raise EvaluationError(
+            f"expected room for the {size:,} bytes of {source}, got {room:,}; free some, or move the data"
+        )

@@ -70,7 +70,9 @@ def white_mask(path: Path) -> np.ndarray:
         return np.equal(np.asarray(picture.convert("L")), _WHITE)
 
 
-def index_masks(folder: Path, name: str, keys: Sequence[str], read: ReadMask, fingerprint: str = "") -> IndexedMasks:
+def index_masks(
+    folder: Path, name: str, keys: Sequence[str], read: ReadMask, fingerprint: str = ""
+) -> IndexedMasks:
     """The index of some masks; read from the cache if it was built from the same keys.
 
     Args:

@@ -65,8 +65,10 @@ class Columns:
         for column in needed:
             if column not in self._names:
                 raise EvaluationError(
-                    f"expected a column {column!r} in {where}, under one of the names {', '.join(ALIASES[column])}, "
-                    f"got {', '.join(sorted(there)) or 'none'}; rename the column, or check that this is the right "
+                    f"expected a column {column!r} in {where}, under one of the names "
+                    f"{', '.join(ALIASES[column])}, "
+                    f"got {', '.join(sorted(there)) or 'none'}; rename the column, or check that this is "
+                    "the right "
                     "data set"
                 )
 
@@ -101,7 +103,9 @@ def data_files(folder: Path, pattern: str = "*") -> list[Path]:
             visible.append(path)
     if not visible:
         names = ", ".join(f"{pattern}{ending}" for ending in _ENDINGS)
-        raise EvaluationError(f"expected one of {names} in {folder}, found none; pass the folder with the data set's files")
+        raise EvaluationError(
+            f"expected one of {names} in {folder}, found none; pass the folder with the data set's files"
+        )
     return sorted(visible)
 
 
@@ -131,9 +135,13 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise EvaluationError(f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error}); download it again") from error
+            raise EvaluationError(
+                f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error}); download it again"
+            ) from error
         if not isinstance(row, dict):
-            raise EvaluationError(f"expected an object in line {number} of {path}, got {line[:80]!r}; download it again")
+            raise EvaluationError(
+                f"expected an object in line {number} of {path}, got {line[:80]!r}; download it again"
+            )
         rows.append(row)
     return rows
 
@@ -173,7 +181,9 @@ class Media:
         """
         if isinstance(cell, list | tuple):
             if len(cell) > 1:
-                raise EvaluationError(f"expected one video per row, got {len(cell)}; questions about several are not supported")
+                raise EvaluationError(
+                    f"expected one video per row, got {len(cell)}; questions about several are not supported"
+                )
             cell = cell[0] if cell else None
         if isinstance(cell, Mapping):
             cell = cell.get("path")
@@ -233,7 +243,9 @@ def add_preference(
     kept = [(text, rank) for text, rank in zip(texts, ranks, strict=True) if text.strip()]
     collected.warnings[EMPTY] += len(kept) < len(texts)
     if len(kept) < 2:
-        return collected.miss(item_id, "fewer than two responses", f"{len(kept)} of {len(texts)} are not empty")
+        return collected.miss(
+            item_id, "fewer than two responses", f"{len(kept)} of {len(texts)} are not empty"
+        )
     if len({rank for _, rank in kept}) < 2:
         return collected.miss(item_id, "no response is better than another", f"ranks {list(ranks)}")
     return collected.add(

@@ -168,11 +168,16 @@ def find_parquet(folder: Path, split: str) -> list[Path]:
         if not any(part.startswith(".") for part in parts):
             found.append(path)
     if not found:
-        raise EvaluationError(f"expected {split}-*.parquet in {folder} or its folder data, found none; download the data set again")
+        raise EvaluationError(
+            f"expected {split}-*.parquet in {folder} or its folder data, found none; download the data set "
+            "again"
+        )
     return sorted(found)
 
 
-def read_rows(files: Sequence[Path], columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def read_rows(
+    files: Sequence[Path], columns: Sequence[str] | None = None, optional: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
     """Rows as Python values.
 
     Args:
@@ -223,12 +228,15 @@ def keep_picture(cell: Mapping[str, Any] | None, folder: Path) -> Path | None:
             beside.write_bytes(content)
     except OSError as error:
         raise EvaluationError(
-            f"expected to unpack pictures into {target.parent}, got {error}; copy the data to a folder that can be written"
+            f"expected to unpack pictures into {target.parent}, got {error}; copy the data to a folder that "
+            "can be written"
         ) from error
     return target
 
 
-def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], types: Mapping[str, Any] | None = None) -> None:
+def write_parquet(
+    path: Path, rows: Sequence[Mapping[str, Any]], types: Mapping[str, Any] | None = None
+) -> None:
     """Rows as a parquet file, as the hub has them; for made items.
 
     Args:
@@ -243,7 +251,9 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], types: Mapping[
         import pyarrow as pa
         from pyarrow.parquet import write_table
     except ImportError as error:
-        raise EvaluationError('expected pyarrow to write tables, got none; pip install "molmopoint[eval]"') from error
+        raise EvaluationError(
+            'expected pyarrow to write tables, got none; pip install "molmopoint[eval]"'
+        ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     if types is None:
         write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
@@ -255,12 +265,16 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], types: Mapping[
     write_table(pa.table(columns), path)
 
 
-def _batches(files: Sequence[Path], columns: Sequence[str] | None, optional: Sequence[str] = ()) -> Iterator[Any]:
+def _batches(
+    files: Sequence[Path], columns: Sequence[str] | None, optional: Sequence[str] = ()
+) -> Iterator[Any]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise EvaluationError('expected pyarrow to read parquet files, got none; pip install "molmopoint[eval]"') from error
+        raise EvaluationError(
+            'expected pyarrow to read parquet files, got none; pip install "molmopoint[eval]"'
+        ) from error
     for path in files:
         try:
             with ParquetFile(path) as file:
@@ -268,14 +282,17 @@ def _batches(files: Sequence[Path], columns: Sequence[str] | None, optional: Seq
                 absent = sorted(set(columns or ()) - set(there))
                 if absent:
                     raise EvaluationError(
-                        f"expected the columns {', '.join(absent)} in {path}, got {', '.join(there)}; is this the right data set?"
+                        f"expected the columns {', '.join(absent)} in {path}, got {', '.join(there)}; is "
+                        "this the right data set?"
                     )
                 wanted = None
                 if columns is not None:
                     wanted = [*columns, *(name for name in optional if name in there)]
                 yield from file.iter_batches(batch_size=_ROWS, columns=wanted)
         except (ArrowException, OSError) as error:
-            raise EvaluationError(f"expected a whole parquet file, got {path} ({error}); download it again") from error
+            raise EvaluationError(
+                f"expected a whole parquet file, got {path} ({error}); download it again"
+            ) from error
 
 
 def _mask(cell: Any) -> np.ndarray | None:

@@ -47,7 +47,9 @@ class RunLengthTracks:
         lengths: frames of each question's clip, where known; see `length_of`.
     """
 
-    def __init__(self, tracks: Mapping[str, Mapping[str, Mapping[int, Any]]], lengths: Mapping[str, int | None]) -> None:
+    def __init__(
+        self, tracks: Mapping[str, Mapping[str, Mapping[int, Any]]], lengths: Mapping[str, int | None]
+    ) -> None:
         self._tracks = tracks
         self._lengths = lengths
 
@@ -87,7 +89,9 @@ class PictureTracks:
         numbered: the second form.
     """
 
-    def __init__(self, folder: Path, videos: Mapping[str, str], frames: Mapping[str, Path | None], *, numbered: bool) -> None:
+    def __init__(
+        self, folder: Path, videos: Mapping[str, str], frames: Mapping[str, Path | None], *, numbered: bool
+    ) -> None:
         self._folder = folder / ANNOTATIONS
         self._videos = videos
         self._frames = frames

@@ -107,7 +107,9 @@ class FrameRates:
             with written_whole(self._file) as beside:
                 beside.write_text(json.dumps(self._rates), encoding="utf-8")
         except OSError as error:
-            logger.warning("frame rates are read from the videos every time, because they cannot be kept: %s", error)
+            logger.warning(
+                "frame rates are read from the videos every time, because they cannot be kept: %s", error
+            )
 
 
 def read_frames(segment: VideoSegment, settings: GenerationSettings) -> tuple[np.ndarray, list[float]]:
@@ -140,7 +142,10 @@ def _read_folder(segment: VideoSegment, settings: GenerationSettings) -> tuple[n
     """See `read_frames`."""
     rate = segment.frames_per_second
     if not rate:
-        raise EvaluationError(f"expected the frame rate of the folder of frames {segment.path}, got {rate}; the benchmark must give it")
+        raise EvaluationError(
+            f"expected the frame rate of the folder of frames {segment.path}, got {rate}; the benchmark "
+            "must give it"
+        )
     files = _files_between(segment, rate)
     chosen = sample_indices(
         len(files),
@@ -164,6 +169,7 @@ def _files_between(segment: VideoSegment, rate: float) -> list[Path]:
     last = len(files) if segment.end is None else round(segment.end * rate) + 1
     if not files[first:last]:
         raise EvaluationError(
-            f"expected frames in {segment.path}, got none from {segment.start} to {segment.end} seconds; check the folder"
+            f"expected frames in {segment.path}, got none from {segment.start} to {segment.end} seconds; "
+            "check the folder"
         )
     return files[first:last]

@@ -74,7 +74,8 @@ def check_stored(path: Path, benchmark: Benchmark, form: str) -> None:
         raise EvaluationError(f"expected --form to be one of {', '.join(FORMS)}, got {form!r}")
     if (form == "scores") != (benchmark.needs == "scores") and form != "ours":
         raise EvaluationError(
-            f"expected --form ours or {_other_form(benchmark)} for {benchmark.name}, which wants {benchmark.needs}, got {form}"
+            f"expected --form ours or {_other_form(benchmark)} for {benchmark.name}, which wants "
+            f"{benchmark.needs}, got {form}"
         )
     if not path.exists():
         raise EvaluationError(f"expected stored answers at {path}, found nothing; check the path")
@@ -121,7 +122,8 @@ def read_stored(
     if strangers:
         example = items[0].item_id if items else "nothing"
         raise EvaluationError(
-            f"expected ids of items of {benchmark.name}, got {len(strangers)} others, such as {strangers[0]!r}; ids look like {example!r}"
+            f"expected ids of items of {benchmark.name}, got {len(strangers)} others, such as "
+            f"{strangers[0]!r}; ids look like {example!r}"
         )
     if not found:
         raise EvaluationError(f"expected stored answers in {path}, got none")
@@ -138,10 +140,18 @@ def _lines(path: Path, column: str, kind: type) -> list[dict[str, Any]]:
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise EvaluationError(f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error})") from error
+            raise EvaluationError(
+                f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error})"
+            ) from error
         is_object = isinstance(fields, dict)
-        if not is_object or not isinstance(fields.get(column), kind) or not isinstance(fields.get("item_id"), str):
-            raise EvaluationError(f'expected {{"item_id": ..., "{column}": ...}} in line {number} of {path}, got {line[:120]!r}')
+        if (
+            not is_object
+            or not isinstance(fields.get(column), kind)
+            or not isinstance(fields.get("item_id"), str)
+        ):
+            raise EvaluationError(
+                f'expected {{"item_id": ..., "{column}": ...}} in line {number} of {path}, got {line[:120]!r}'
+            )
         for name, value in fields.items():
             if isinstance(value, str):
                 fields[name] = whole_text(value)
@@ -149,7 +159,9 @@ def _lines(path: Path, column: str, kind: type) -> list[dict[str, Any]]:
     return lines
 
 
-def _from_text(fields: Mapping[str, Any], items: Mapping[str, Item], benchmark: Benchmark, form: str, space: Space | None) -> Prediction:
+def _from_text(
+    fields: Mapping[str, Any], items: Mapping[str, Item], benchmark: Benchmark, form: str, space: Space | None
+) -> Prediction:
     item = items.get(fields["item_id"])
     sizes = _stated_sizes(fields)
     if not sizes:
@@ -180,7 +192,10 @@ def _stated_sizes(fields: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     stated = fields.get("image_sizes") or ()
     sizes = [stated_size(size) for size in stated] if isinstance(stated, list | tuple) else [None]
     if None in sizes:
-        raise EvaluationError(f"expected image_sizes as [[width, height], ...] for {fields['item_id']!r}, got {str(stated)[:80]}")
+        raise EvaluationError(
+            f"expected image_sizes as [[width, height], ...] for {fields['item_id']!r}, got "
+            f"{str(stated)[:80]}"
+        )
     return tuple(size for size in sizes if size is not None)
 
 
@@ -206,7 +221,9 @@ def _points(
 def _check_task(found: Mapping[str, Prediction], benchmark: Benchmark, path: Path) -> None:
     others = {prediction.task for prediction in found.values()} - {benchmark.name}
     if others:
-        raise EvaluationError(f"expected answers to {benchmark.name} in {path}, got some to {', '.join(sorted(others))}")
+        raise EvaluationError(
+            f"expected answers to {benchmark.name} in {path}, got some to {', '.join(sorted(others))}"
+        )
 
 
 def _check_passes(found: Mapping[str, Prediction], items: Sequence[Item], path: Path) -> None:
@@ -217,12 +234,15 @@ def _check_passes(found: Mapping[str, Prediction], items: Sequence[Item], path: 
         for each in found[item.item_id].passes:
             if len(each.scores) != len(item.responses):
                 raise EvaluationError(
-                    f"expected {len(item.responses)} scores for {item.item_id!r} in {path}, got {len(each.scores)}; "
+                    f"expected {len(item.responses)} scores for {item.item_id!r} in {path}, got "
+                    f"{len(each.scores)}; "
                     "were they made on another version of the data?"
                 )
 
 
-def from_scores(lines: Iterable[Mapping[str, Any]], items: Mapping[str, Item], benchmark: Benchmark) -> dict[str, Prediction]:
+def from_scores(
+    lines: Iterable[Mapping[str, Any]], items: Mapping[str, Item], benchmark: Benchmark
+) -> dict[str, Prediction]:
     """Predictions by item id, sorted.
 
     Args:
@@ -239,7 +259,9 @@ def from_scores(lines: Iterable[Mapping[str, Any]], items: Mapping[str, Item], b
     predictions = {}
     for item_id, found in sorted(passes.items()):
         prompt = items[item_id].prompt if item_id in items else ""
-        predictions[item_id] = Prediction(item_id, benchmark.name, benchmark.version, prompt, passes=tuple(found))
+        predictions[item_id] = Prediction(
+            item_id, benchmark.name, benchmark.version, prompt, passes=tuple(found)
+        )
     return predictions
 
 
@@ -247,11 +269,14 @@ def _pass(fields: Mapping[str, Any], item: Item | None) -> ScoredPass:
     scores = fields.get("scores")
     if not isinstance(scores, list) or (item is not None and len(scores) != len(item.responses)):
         expected = "" if item is None else f" {len(item.responses)}"
-        raise EvaluationError(f"expected{expected} scores, one per response, for {fields['item_id']!r}, got {str(scores)[:120]}")
+        raise EvaluationError(
+            f"expected{expected} scores, one per response, for {fields['item_id']!r}, got {str(scores)[:120]}"
+        )
     order = fields.get("order", list(range(len(scores))))
     try:
         return read_pass({"order": order, "scores": scores})
     except (TypeError, ValueError) as error:
         raise EvaluationError(
-            f"expected finite scores and an order of the responses for {fields['item_id']!r}, got {fields} ({error})"
+            f"expected finite scores and an order of the responses for {fields['item_id']!r}, got {fields} "
+            f"({error})"
         ) from error

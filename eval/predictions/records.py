@@ -145,7 +145,9 @@ def from_fields(fields: Mapping[str, Any]) -> Prediction:
         times = fields.get("timestamps")
         parsed: dict[str, Any] = {
             "points": tuple(_point(point) for point in fields["points"]),
-            "image_sizes": tuple((int(width), int(height)) for width, height in fields.get("image_sizes", ())),
+            "image_sizes": tuple(
+                (int(width), int(height)) for width, height in fields.get("image_sizes", ())
+            ),
             "timestamps": None if times is None else tuple(times),
             "passes": tuple(read_pass(each) for each in fields.get("passes", ())),
         }
@@ -153,7 +155,8 @@ def from_fields(fields: Mapping[str, Any]) -> Prediction:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise EvaluationError(
             f"expected a stored prediction with item_id, task, task_version, prompt and points, got "
-            f"{str(dict(fields))[:200]} ({type(error).__name__}: {error}); other models' answers need `molmopoint score "
+            f"{str(dict(fields))[:200]} ({type(error).__name__}: {error}); other models' answers need "
+            "`molmopoint score "
             "--form`"
         ) from error
 
@@ -165,7 +168,8 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise EvaluationError(
-                f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error}); delete the line, its item is asked again"
+                f"expected JSON in line {number} of {path}, got {line[:80]!r} ({error}); delete the line, "
+                "its item is asked again"
             ) from error
         yield from_fields(fields)
 
@@ -188,7 +192,9 @@ def complete_lines(path: Path) -> Iterator[str]:
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise EvaluationError(f"expected UTF-8 in line {number} of {path}, got {line[:80]!r} ({error}); save it so") from error
+                raise EvaluationError(
+                    f"expected UTF-8 in line {number} of {path}, got {line[:80]!r} ({error}); save it so"
+                ) from error
 
 
 class PredictionWriter:
@@ -249,7 +255,9 @@ def read_pass(fields: Mapping[str, Any]) -> ScoredPass:
     scores = tuple(float(score) for score in fields["scores"])
     is_order = sorted(order) == list(range(len(scores)))
     if not is_order or not all(map(math.isfinite, scores)):
-        raise ValueError(f"a pass has an order of its responses and a finite score for each, not {dict(fields)}")
+        raise ValueError(
+            f"a pass has an order of its responses and a finite score for each, not {dict(fields)}"
+        )
     return ScoredPass(order, scores)
 
 

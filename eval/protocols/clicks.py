@@ -68,7 +68,9 @@ class ClickTarget:
 class ClickBenchmark(Benchmark):
     """The first point must lie in the box, all four sides included; without a point the answer is wrong."""
 
-    generation: ClassVar[GenerationSettings] = GenerationSettings(MAX_NEW_TOKENS, single=True, min_crops=MIN_CROPS)
+    generation: ClassVar[GenerationSettings] = GenerationSettings(
+        MAX_NEW_TOKENS, single=True, min_crops=MIN_CROPS
+    )
     rules = ("official",)
     headline = ("correct", None)
     metrics = (Metric("correct", "binary"), Metric("wrong_format", "binary", title="no point"))
@@ -175,7 +177,8 @@ class TargetReader:
         if self._boxes >= _FEW and self._bad > _MOST_BAD * self._boxes:
             form = "x1, y1, x2, y2" if self.form == "xyxy" else "x, y, width, height"
             raise EvaluationError(
-                f"expected boxes {form} in pixels for {name}, got {self._bad} of {self._boxes} that do not fit their "
+                f"expected boxes {form} in pixels for {name}, got {self._bad} of {self._boxes} that do not "
+                "fit their "
                 "pictures; is this the original data, and do the pictures belong to it?"
             )
 

@@ -21,7 +21,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from molmopoint.eval.benchmark import Benchmark, GenerationSettings, Item, ItemScores, Metric, Need, ParsedAnswer
+from molmopoint.eval.benchmark import (
+    Benchmark,
+    GenerationSettings,
+    Item,
+    ItemScores,
+    Metric,
+    Need,
+    ParsedAnswer,
+)
 from molmopoint.metrics.rankings import (
     best_of_n,
     chosen,
@@ -126,7 +134,12 @@ class ListBenchmark(RewardBenchmark):
     """
 
     headline = ("best_of_n", None)
-    agreements = {"best_of_n": best_of_n, "pairs": pair_accuracy, "kendall": kendall_tau_b, "spearman": spearman}
+    agreements = {
+        "best_of_n": best_of_n,
+        "pairs": pair_accuracy,
+        "kendall": kendall_tau_b,
+        "spearman": spearman,
+    }
     metrics = (
         Metric("best_of_n", "binary", title="best response chosen"),
         Metric("pairs", "mean", title="better response of a pair strictly higher"),

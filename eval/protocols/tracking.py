@@ -107,7 +107,9 @@ class TrackBenchmark(Benchmark):
     """See the module for the rules; `Item.truth` is a `TrueTracks`."""
 
     version: ClassVar[int] = 2
-    generation: ClassVar[GenerationSettings] = GenerationSettings(4096, fps=RATE, max_frames=384, sample_mode="fps")
+    generation: ClassVar[GenerationSettings] = GenerationSettings(
+        4096, fps=RATE, max_frames=384, sample_mode="fps"
+    )
     rules = ("grid", "strict")
     headline = ("f1", None)
     metrics = (
@@ -154,7 +156,9 @@ def prompt_of(expression: str) -> str:
     return f"Track {expression.rstrip('. ')} in {RATE:g} FPS."
 
 
-def add_questions(collected: ItemCollector, folder: Path, name: str, questions: Sequence[TrackQuestion], masks: MaskSource) -> None:
+def add_questions(
+    collected: ItemCollector, folder: Path, name: str, questions: Sequence[TrackQuestion], masks: MaskSource
+) -> None:
     """Indexes the masks of all questions and adds their items.
 
     A question none of whose masks can be read is missing; single faults are counted as warnings, and their
@@ -216,7 +220,9 @@ def sound_place(value: Any) -> Place | None:
     return (x, y) if np.isfinite((x, y)).all() else None
 
 
-def _stored_masks(questions: Sequence[TrackQuestion], masks: MaskSource) -> Iterator[tuple[TrackQuestion, str, int]]:
+def _stored_masks(
+    questions: Sequence[TrackQuestion], masks: MaskSource
+) -> Iterator[tuple[TrackQuestion, str, int]]:
     """Question, object and frame of every mask that is scored and there."""
     for question in questions:
         for frame in question.scored:
@@ -233,7 +239,9 @@ def _true_frame(question: TrackQuestion, frame: int, numbers: Mapping[str, int])
     return TrueFrame(ids, xy, masks)
 
 
-def _reason_to_leave_out(question: TrackQuestion, frames: Mapping[int, TrueFrame], numbers: Mapping[str, int]) -> str | None:
+def _reason_to_leave_out(
+    question: TrackQuestion, frames: Mapping[int, TrueFrame], numbers: Mapping[str, int]
+) -> str | None:
     """Why a question cannot be scored: it has objects, but no mask that can be read."""
     has_objects = any(frame.ids for frame in frames.values())
     if not has_objects:

@@ -91,7 +91,9 @@ class Thumbnails:
         except UNREADABLE:
             return Stored(None, None)
 
-    def frames(self, clip: VideoSegment, settings: GenerationSettings, moments: Sequence[float]) -> list[Stored]:
+    def frames(
+        self, clip: VideoSegment, settings: GenerationSettings, moments: Sequence[float]
+    ) -> list[Stored]:
         """The frames of a clip that are nearest to some moments; placeholders if it cannot be read."""
         frames, times = _read(clip, settings)
         if not len(frames):
@@ -299,7 +301,9 @@ def card_of(
     )
 
 
-def _sizes_of(item: Item, prediction: Prediction | None, thumbnails: Thumbnails) -> tuple[tuple[int, int], ...]:
+def _sizes_of(
+    item: Item, prediction: Prediction | None, thumbnails: Thumbnails
+) -> tuple[tuple[int, int], ...]:
     """(width, height) of the pictures or the clip, as far as anybody knows them."""
     sizes = item.image_sizes
     if prediction is not None and prediction.image_sizes:
@@ -388,7 +392,9 @@ def _frames(
             drawings.append(_drawing(f"{moment:g} s", stored.key, stored.size, None, None, (moment, 0)))
         return tuple(drawings)
     chosen = _moments(answer, truth)
-    for moment, stored in zip(chosen, thumbnails.frames(item.clip, benchmark.generation, chosen), strict=True):
+    for moment, stored in zip(
+        chosen, thumbnails.frames(item.clip, benchmark.generation, chosen), strict=True
+    ):
         size = sizes[0] if sizes else stored.size
         drawings.append(_drawing(f"{moment:g} s", stored.key, size, answer, truth, (moment, 1e-3)))
     return tuple(drawings)

@@ -79,7 +79,9 @@ def read_run(folder: Path) -> ScoredRun:
     """
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        lines = [json.loads(line) for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = [
+            json.loads(line) for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         scored = [line for line in lines if "scores" in line]
         return ScoredRun(
             name=str(metrics.get("model") or folder),
@@ -92,7 +94,8 @@ def read_run(folder: Path) -> ScoredRun:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError(
-            f"expected a folder that `molmopoint eval` or `score` wrote (OUT/TASK, with metrics.json and items.jsonl), got "
+            "expected a folder that `molmopoint eval` or `score` wrote (OUT/TASK, with metrics.json and "
+            "items.jsonl), got "
             f"{folder} ({type(error).__name__}: {error})"
         ) from error
 
@@ -108,12 +111,16 @@ def compare(first: ScoredRun, second: ScoredRun) -> list[Difference]:
         one, other = getattr(first, what), getattr(second, what)
         if one != other:
             raise EvaluationError(
-                f"expected two runs with the same {what}, got {one!r} ({first.name}) and {other!r} ({second.name}); "
+                f"expected two runs with the same {what}, got {one!r} ({first.name}) and {other!r} "
+                f"({second.name}); "
                 "score one of them again with `molmopoint score`"
             )
     common = sorted(first.scores.keys() & second.scores.keys())
     if not common:
-        raise EvaluationError(f"expected items that both {first.name} and {second.name} answered, got none; compare runs on the same data")
+        raise EvaluationError(
+            f"expected items that both {first.name} and {second.name} answered, got none; compare runs on "
+            "the same data"
+        )
     of_both: dict[str, list[str]] = {}
     for item in common:
         for metric in first.scores[item]:

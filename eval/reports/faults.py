@@ -116,7 +116,9 @@ class Finding:
     distance: float | None
 
 
-def find_faults(answer: ParsedAnswer | None, truth: ShownTruth | None, size: tuple[int, int] | None) -> Finding:
+def find_faults(
+    answer: ParsedAnswer | None, truth: ShownTruth | None, size: tuple[int, int] | None
+) -> Finding:
     """Sorts an answer.
 
     Args:

@@ -43,7 +43,9 @@ def wilson(successes: int, total: int) -> Interval:
     return Interval(float(interval.low), float(interval.high))
 
 
-def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable], strata: Sequence[Hashable] | None = None) -> Interval:
+def bootstrap_mean(
+    values: Sequence[float], clusters: Sequence[Hashable], strata: Sequence[Hashable] | None = None
+) -> Interval:
     """Of the mean over items, or of the unweighted mean over strata.
 
     Args:
@@ -65,7 +67,9 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable], strata
     return _percentiles(np.mean(means, axis=0))
 
 
-def bootstrap_difference(first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
+def bootstrap_difference(
+    first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable]
+) -> Interval:
     """Of the mean of `second - first` over the same items (n,) each: the items are drawn once for both."""
     return bootstrap_mean(np.subtract(second, first).tolist(), clusters)
 

@@ -21,7 +21,9 @@ SCHEMA_VERSION = 1
 
 def summary_table(summary: Summary) -> Table:
     """All numbers of a run, for a terminal; rule, mode and coverage stand in the title and below."""
-    table = Table(title=_title(summary), caption=_caption(summary), title_justify="left", caption_justify="left")
+    table = Table(
+        title=_title(summary), caption=_caption(summary), title_justify="left", caption_justify="left"
+    )
     metrics = _metrics_of(summary)
     table.add_column("")
     table.add_column("n", justify="right")

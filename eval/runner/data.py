@@ -148,7 +148,10 @@ def check_ids(items: Items) -> None:
     seen: set[str] = set()
     for item in items.found:
         if item.item_id in seen:
-            raise EvaluationError(f"expected every item id once, got {item.item_id!r} twice; the benchmark must make ids from the content")
+            raise EvaluationError(
+                f"expected every item id once, got {item.item_id!r} twice; the benchmark must make ids from "
+                "the content"
+            )
         seen.add(item.item_id)
 
 
@@ -161,7 +164,10 @@ def _find_folder(benchmark: Benchmark, place: str | Path | None, work: Path) -> 
         return _from_hub(benchmark)
     folder = Path(place).expanduser()
     if not folder.is_dir():
-        raise EvaluationError(f"expected a folder with the data of {benchmark.name}, got {str(place)!r}; {_how_to_get(benchmark)}")
+        raise EvaluationError(
+            f"expected a folder with the data of {benchmark.name}, got {str(place)!r}; "
+            f"{_how_to_get(benchmark)}"
+        )
     return folder, str(place)
 
 
@@ -171,16 +177,22 @@ def _from_hub(benchmark: Benchmark) -> tuple[Path, str]:
 
     source = benchmark.source
     if source.repo is None:
-        raise EvaluationError(f"expected a folder with the data of {benchmark.name}, which is not on the hub; {_how_to_get(benchmark)}")
+        raise EvaluationError(
+            f"expected a folder with the data of {benchmark.name}, which is not on the hub; "
+            f"{_how_to_get(benchmark)}"
+        )
     patterns = list(source.patterns) or None
     try:
         # The hub's files are addressed by their hashes, and a file whose size or hash differs is fetched
         # again.
-        folder = snapshot_download(source.repo, repo_type="dataset", revision=source.revision, allow_patterns=patterns)
+        folder = snapshot_download(
+            source.repo, repo_type="dataset", revision=source.revision, allow_patterns=patterns
+        )
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         reason = str(error).splitlines()[0][:200]
         raise EvaluationError(
-            f"expected {source.repo} on the hub, got {type(error).__name__}: {reason}; {_how_to_get(benchmark)}"
+            f"expected {source.repo} on the hub, got {type(error).__name__}: {reason}; "
+            f"{_how_to_get(benchmark)}"
         ) from error
     remark = "" if source.revision else " (newest, not pinned)"
     return Path(folder), f"{source.repo} at {Path(folder).name}{remark}"

@@ -51,7 +51,10 @@ def load_model(
         return load_reward(name, dtype=dtype, device_map=device, revision=revision)
     folder = Path(name).expanduser()
     if any(is_file(folder / file) for file in (CONFIG_FILE, AUTHORS_CONFIG_FILE)):
-        raise CheckpointError(f"expected a model that points for {benchmark.name}, got the reward model in {name}; choose another")
+        raise CheckpointError(
+            f"expected a model that points for {benchmark.name}, got the reward model in {name}; choose "
+            "another"
+        )
     return load(name, dtype=dtype, device_map=device, revision=revision)
 
 
@@ -106,10 +109,12 @@ def check_model(model: Any, benchmark: Benchmark) -> None:
     """
     if benchmark.needs == "scores" and not callable(getattr(model, "score", None)):
         raise EvaluationError(
-            f"expected a reward model for {benchmark.name}, got {type(model).__name__}, which scores no responses; "
+            f"expected a reward model for {benchmark.name}, got {type(model).__name__}, which scores no "
+            "responses; "
             "load one with molmopoint.load_reward, or with --model in the command line"
         )
     if benchmark.needs == "points" and not callable(getattr(model, "point_batch", None)):
         raise EvaluationError(
-            f"expected a model that points for {benchmark.name}, got {type(model).__name__}, which does not; load one with molmopoint.load"
+            f"expected a model that points for {benchmark.name}, got {type(model).__name__}, which does "
+            "not; load one with molmopoint.load"
         )

@@ -122,7 +122,9 @@ class Predictor:
                     yield [self._timed_alone(item)]
                 done += self.batch_size
 
-    def _timed_batches(self, outcomes: Iterator[Outcome], items: Sequence[Item]) -> Iterator[list[Prediction]]:
+    def _timed_batches(
+        self, outcomes: Iterator[Outcome], items: Sequence[Item]
+    ) -> Iterator[list[Prediction]]:
         waiting = iter(items)
         while True:
             start = time.perf_counter()
@@ -131,7 +133,9 @@ class Predictor:
                 return
             latency = (time.perf_counter() - start) / len(batch)
             asked = islice(waiting, len(batch))
-            yield [self._prediction(item, outcome, latency) for item, outcome in zip(asked, batch, strict=True)]
+            yield [
+                self._prediction(item, outcome, latency) for item, outcome in zip(asked, batch, strict=True)
+            ]
 
     def _timed_alone(self, item: Item) -> Prediction:
         start = time.perf_counter()

@@ -34,7 +34,9 @@ Order = tuple[int, ...]
 class ResponseScorer(Protocol):
     """What scores responses."""
 
-    def score(self, prompt: Any, responses: Sequence[str], images: Any = None, videos: Any = None) -> Sequence[float]:
+    def score(
+        self, prompt: Any, responses: Sequence[str], images: Any = None, videos: Any = None
+    ) -> Sequence[float]:
         """A finite number per response, higher is better.
 
         Args:
@@ -164,7 +166,9 @@ class RewardPredictor:
         scores = self._scores(items, orders)
         wanted = sum(map(len, orders))
         if len(scores) != wanted:
-            raise EvaluationError(f"expected scores of {wanted} passes, got {len(scores)}; the reward model is at fault")
+            raise EvaluationError(
+                f"expected scores of {wanted} passes, got {len(scores)}; the reward model is at fault"
+            )
         passes = []
         done = 0
         for of_item in orders:
@@ -233,6 +237,9 @@ def _checked(order: Order, scores: Any) -> ScoredPass:
     """
     by_slot = [float(score) for score in scores]
     if len(by_slot) != len(order) or not all(map(math.isfinite, by_slot)):
-        raise EvaluationError(f"expected {len(order)} finite scores, one per response, got {by_slot}; the reward model is at fault")
+        raise EvaluationError(
+            f"expected {len(order)} finite scores, one per response, got {by_slot}; the reward model is at "
+            "fault"
+        )
     by_response = dict(zip(order, by_slot, strict=True))
     return ScoredPass(order, tuple(by_response[i] for i in range(len(by_slot))))

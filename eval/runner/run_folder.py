@@ -88,11 +88,20 @@ def read(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise EvaluationError(
-            f"expected {FILE} in {folder}, got {type(error).__name__}: {error}; is this a folder that `eval` wrote? If the "
-            "file was cut off and the answers beside it are of this run, delete it and give the same command again"
+            f"expected {FILE} in {folder}, got {type(error).__name__}: {error}; is this a folder that "
+            "`eval` wrote? If the "
+            "file was cut off and the answers beside it are of this run, delete it and give the same "
+            "command again"
         ) from error
-    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict) or "settings_hash" not in found:
-        raise EvaluationError(f"expected settings in {FILE} in {folder}, got something else; is this a folder that `eval` wrote?")
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("settings"), dict)
+        or "settings_hash" not in found
+    ):
+        raise EvaluationError(
+            f"expected settings in {FILE} in {folder}, got something else; is this a folder that `eval` "
+            "wrote?"
+        )
     return found
 
 

@@ -66,8 +66,12 @@ def score_predictions(
         extra = METRICS
         unread = add_segmentation(asked, answers, scores, segmenter)
         if unread:
-            logger.warning("%d clips could not be read for J&F and count 0, such as that of %s", len(unread), unread[0])
-    summary = summarise(benchmark, data.items, scores, answers, rule, ref_compat=ref_compat, failed=len(failed), extra=extra)
+            logger.warning(
+                "%d clips could not be read for J&F and count 0, such as that of %s", len(unread), unread[0]
+            )
+    summary = summarise(
+        benchmark, data.items, scores, answers, rule, ref_compat=ref_compat, failed=len(failed), extra=extra
+    )
     return summary, scores
 
 
@@ -93,7 +97,9 @@ def write_report(
         line = _line(by_id.get(item_id), item_id, numbers, prediction)
         lines.append(json.dumps(line, ensure_ascii=False))
     for missing in data.items.missing:
-        lines.append(json.dumps({"item_id": missing.item_id, "missing": missing.reason, "detail": missing.detail}))
+        lines.append(
+            json.dumps({"item_id": missing.item_id, "missing": missing.reason, "detail": missing.detail})
+        )
     settings = {}
     if (folder / run_folder.FILE).exists():
         settings = run_folder.read(folder)["settings"]
@@ -111,7 +117,9 @@ def write_report(
     write_text_whole(folder / "table.csv", csv_text(summary))
 
 
-def _line(item: Item | None, item_id: str, numbers: ItemScores, prediction: Prediction | None) -> dict[str, Any]:
+def _line(
+    item: Item | None, item_id: str, numbers: ItemScores, prediction: Prediction | None
+) -> dict[str, Any]:
     line: dict[str, Any] = {"item_id": item_id, "cluster": item.cluster if item else "", "scores": numbers}
     if item is not None and prediction is not None and prediction.passes:
         line["ranks"] = item.truth

@@ -76,7 +76,9 @@ def true_masks(truth: TrueTracks) -> dict[int, np.ndarray]:
     return united
 
 
-def segmentation_scores(drawn: Mapping[int, np.ndarray], true: Mapping[int, np.ndarray]) -> SegmentationScores:
+def segmentation_scores(
+    drawn: Mapping[int, np.ndarray], true: Mapping[int, np.ndarray]
+) -> SegmentationScores:
     """J&F of the masks of all objects together.
 
     Args:
@@ -87,12 +89,17 @@ def segmentation_scores(drawn: Mapping[int, np.ndarray], true: Mapping[int, np.n
         EvaluationError: there is no true mask, or the masks are of other sizes.
     """
     if not true:
-        raise EvaluationError("expected true masks of at least one frame, got none; leave the question out of J&F")
+        raise EvaluationError(
+            "expected true masks of at least one frame, got none; leave the question out of J&F"
+        )
     regions, outlines = [], []
     for number, mask in true.items():
         united = drawn.get(number, np.zeros_like(mask))
         if united.shape != mask.shape:
-            raise EvaluationError(f"expected masks of {mask.shape}, got {united.shape}; draw them on frames of the original size")
+            raise EvaluationError(
+                f"expected masks of {mask.shape}, got {united.shape}; draw them on frames of the original "
+                "size"
+            )
         regions.append(region_similarity(united, mask))
         outlines.append(outline_accuracy(united, mask))
     j = float(np.mean(regions))
@@ -130,7 +137,9 @@ def segmentation_of(item: Item, answer: ParsedAnswer, segmenter: Segmenter) -> I
         ProcessingError: the clip cannot be read.
     """
     if not isinstance(item.truth, TrueTracks) or item.clip is None:
-        raise EvaluationError(f"expected a question about moving objects, got {item.item_id!r}; J&F is for tracking benchmarks")
+        raise EvaluationError(
+            f"expected a question about moving objects, got {item.item_id!r}; J&F is for tracking benchmarks"
+        )
     truth = item.truth
     every_frame = GenerationSettings(max_new_tokens=1, fps=truth.fps, max_frames=_ALL_FRAMES)
     frames, _ = read_frames(item.clip, every_frame)

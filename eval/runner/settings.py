@@ -34,11 +34,15 @@ def check_rule(benchmark: Benchmark, rule: str | None) -> str:
     if rule is None:
         return benchmark.rules[0]
     if rule not in benchmark.rules:
-        raise EvaluationError(f"expected one of the rules of {benchmark.name}, {', '.join(benchmark.rules)}, got {rule!r}")
+        raise EvaluationError(
+            f"expected one of the rules of {benchmark.name}, {', '.join(benchmark.rules)}, got {rule!r}"
+        )
     return rule
 
 
-def changed_settings(benchmark: Benchmark, changes: Mapping[str, Any], spelled: Callable[[str], str] = str) -> GenerationSettings:
+def changed_settings(
+    benchmark: Benchmark, changes: Mapping[str, Any], spelled: Callable[[str], str] = str
+) -> GenerationSettings:
     """How a benchmark asks, with changes; those that would change nothing are refused.
 
     Args:
@@ -58,14 +62,17 @@ def changed_settings(benchmark: Benchmark, changes: Mapping[str, Any], spelled: 
             theirs += ("template",)
         theirs += benchmark.own_settings
     if given.get("steerable", STEERABLE[0]) not in STEERABLE:
-        raise EvaluationError(f"expected {spelled('steerable')} with one of {', '.join(STEERABLE)}, got {given['steerable']!r}")
+        raise EvaluationError(
+            f"expected {spelled('steerable')} with one of {', '.join(STEERABLE)}, got {given['steerable']!r}"
+        )
     if "template" in given:
         fill_template(str(given["template"]), "cups")
     others = [spelled(name) for name in given if name not in theirs]
     if others:
         ours = ", ".join(map(spelled, theirs))
         raise EvaluationError(
-            f"expected of {ours} for {benchmark.name}, which wants {benchmark.needs}, got {', '.join(others)}; leave it out"
+            f"expected of {ours} for {benchmark.name}, which wants {benchmark.needs}, got "
+            f"{', '.join(others)}; leave it out"
         )
     return replace(benchmark.generation, **given)
 

@@ -32,7 +32,8 @@ app = report.new_app()
 @app.command(epilog=EPILOG)
 def speed(
     models: Annotated[
-        list[str] | None, typer.Argument(help=f"Of {', '.join(NAMES)}. By default nano, 0.1b, and 8b where there is a GPU.")
+        list[str] | None,
+        typer.Argument(help=f"Of {', '.join(NAMES)}. By default nano, 0.1b, and 8b where there is a GPU."),
     ] = None,
     change: Annotated[
         str,
@@ -43,18 +44,28 @@ def speed(
     ] = "",
     versus: Annotated[
         str,
-        typer.Option("--vs", help="Measure a second setting turn by turn with the first: what it changes, as in --set."),
+        typer.Option(
+            "--vs", help="Measure a second setting turn by turn with the first: what it changes, as in --set."
+        ),
     ] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")
+    ] = 5,
     steps: Annotated[int, typer.Option(min=8, help="Decode steps per turn.")] = 32,
     batch: Annotated[str, typer.Option(help="Rows per call.")] = "1,4,8",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     frames: Annotated[
         str,
-        typer.Option(help="Frames of the clips whose prompt pass and memory are measured, at toy width; 0 for none."),
+        typer.Option(
+            help="Frames of the clips whose prompt pass and memory are measured, at toy width; 0 for none."
+        ),
     ] = "128,384",
-    with_memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory, in fresh processes.")] = True,
-    with_costs: Annotated[bool, typer.Option("--costs/--no-costs", help="Find the three largest costs of each phase.")] = True,
+    with_memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Measure peak memory, in fresh processes.")
+    ] = True,
+    with_costs: Annotated[
+        bool, typer.Option("--costs/--no-costs", help="Find the three largest costs of each phase.")
+    ] = True,
     json_output: report.JsonOutput = False,
 ) -> None:
     """Times preprocessing, prefill and decoding, finds their largest costs, and measures peak memory."""
@@ -85,7 +96,9 @@ def settings_of(name: str, threads: int, change: str, versus: str) -> list[Setti
     return [first, first.changed(versus)] if versus else [first]
 
 
-def examine(pairs: dict[str, list[Setting]], plan: Plan, *, frames: Sequence[int], with_costs: bool, with_memory: bool) -> dict[str, Any]:
+def examine(
+    pairs: dict[str, list[Setting]], plan: Plan, *, frames: Sequence[int], with_costs: bool, with_memory: bool
+) -> dict[str, Any]:
     """Measures everything; the document that `report` prints."""
     models = []
     device = "cpu"
@@ -101,7 +114,9 @@ def examine(pairs: dict[str, list[Setting]], plan: Plan, *, frames: Sequence[int
     return {"machine": report.machine(device), "models": models, "clips": clips}
 
 
-def _examine_model(name: str, settings: list[Setting], plan: Plan, *, with_costs: bool, with_memory: bool) -> dict[str, Any]:
+def _examine_model(
+    name: str, settings: list[Setting], plan: Plan, *, with_costs: bool, with_memory: bool
+) -> dict[str, Any]:
     subjects: list[tuple[Subject, Setting]] = [(build(name, setting), setting) for setting in settings]
     rows, checks = phases.measure(subjects, plan)
     entry: dict[str, Any] = {

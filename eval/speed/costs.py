@@ -92,7 +92,9 @@ def watched(model: nn.Module, clock: PartClock) -> Iterator[None]:
         for name, module in model.named_modules():
             part = _part_of(name)
             if part is not None:
-                before = module.register_forward_pre_hook(lambda _module, _inputs, part=part: clock.start(part))
+                before = module.register_forward_pre_hook(
+                    lambda _module, _inputs, part=part: clock.start(part)
+                )
                 after = module.register_forward_hook(lambda _module, _inputs, _output: clock.stop())
                 stack.callback(before.remove)
                 stack.callback(after.remove)
@@ -115,7 +117,9 @@ def largest_costs(subject: Subject, setting: Setting, plan: Plan) -> list[dict[s
     image = picture(*plan.prompt_size)
     vision = phases.vision_runs(subject, setting, plan)["vision"]
     works: dict[str, Callable[[], object]] = {
-        "preprocessing": lambda: subject.image_processor([image], max_crops=subject.max_crops[0], return_tensors="pt"),
+        "preprocessing": lambda: subject.image_processor(
+            [image], max_crops=subject.max_crops[0], return_tensors="pt"
+        ),
         "vision": vision,
         "prefill": lambda: answer(subject, setting, seen, 0, pointing=True),
         "decode": lambda: answer(subject, setting, seen, plan.steps, pointing=True),

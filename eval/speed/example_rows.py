@@ -95,8 +95,17 @@ KINDS = (
     ExampleKind("picture questions", (0.20, 0.25), expressions=(1, 6), answer=(2, 20)),
     ExampleKind("captions, long answers", (0.08, 0.12), expressions=(1, 2), answer=(80, 400)),
     ExampleKind("several pictures", (0.06, 0.04), pictures=(2, 5), expressions=(1, 3), answer=(2, 60)),
-    ExampleKind("clip questions", (0.04, 0.20), pictures=(0, 0), frames=(16, 128), expressions=(1, 4), answer=(2, 60)),
-    ExampleKind("clip points, tracks", (0.04, 0.22), pictures=(0, 0), frames=(16, 128), expressions=(1, 3), points=(1, 60)),
+    ExampleKind(
+        "clip questions", (0.04, 0.20), pictures=(0, 0), frames=(16, 128), expressions=(1, 4), answer=(2, 60)
+    ),
+    ExampleKind(
+        "clip points, tracks",
+        (0.04, 0.22),
+        pictures=(0, 0),
+        frames=(16, 128),
+        expressions=(1, 3),
+        points=(1, 60),
+    ),
     ExampleKind("text", (0.08, 0.10), pictures=(0, 0), answer=(100, 1500)),
 )
 
@@ -184,7 +193,9 @@ class RowMaker:
     def layout(self, size: tuple[int, int], max_crops: int) -> CropLayout:
         """Crops and image tokens of a picture of (width, height)."""
         width, height = size
-        return crop_layout(height, width, max_crops, self.crop_size, self.patch_size, self.margins, self.window)
+        return crop_layout(
+            height, width, max_crops, self.crop_size, self.patch_size, self.margins, self.window
+        )
 
     def size(self, drawn: DrawnExample) -> ExampleSize:
         """Tokens and crops of an example as one tree."""

@@ -118,7 +118,9 @@ def text_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps:
     return {"prefill": clock.first, "text step": statistics.median(clock.steps)}
 
 
-def points_turn(subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, bare: BareText) -> Timings:
+def points_turn(
+    subject: Subject, setting: Setting, inputs: dict[str, Any], steps: int, bare: BareText
+) -> Timings:
     """Seconds per grounding step, per point (its digit included), and per step of the bare text model, step
     by step in turns.
     """

@@ -61,7 +61,9 @@ def measure_in_child(case: dict[str, Any]) -> dict[str, Any]:
     if done.returncode:
         told = done.stderr.strip().splitlines()
         reason = told[-1] if told else f"exit code {done.returncode}"
-        raise RuntimeError(f"expected the memory case {case} to run, got: {reason}; try a smaller batch or fewer frames")
+        raise RuntimeError(
+            f"expected the memory case {case} to run, got: {reason}; try a smaller batch or fewer frames"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -69,7 +69,9 @@ class Fill:
     longest_wait: int
 
 
-def packs_of(sizes: Sequence[ExampleSize], limits: PackingLimits, *, flush: bool) -> Iterator[tuple[tuple[int, ...], int]]:
+def packs_of(
+    sizes: Sequence[ExampleSize], limits: PackingLimits, *, flush: bool
+) -> Iterator[tuple[tuple[int, ...], int]]:
     """Numbers of the examples of each row, and the longest wait of one of them.
 
     Args:
@@ -132,7 +134,9 @@ def count_fills(draws: int) -> list[dict[str, Any]]:
     return found
 
 
-def batches_by_layout(maker: RowMaker, drawn: Sequence[DrawnExample], limits: PackingLimits) -> dict[str, list[list[Row]]]:
+def batches_by_layout(
+    maker: RowMaker, drawn: Sequence[DrawnExample], limits: PackingLimits
+) -> dict[str, list[list[Row]]]:
     """Name of the layout -> rows of each batch; every layout has the same examples."""
     sizes = [maker.size(each) for each in drawn]
     packs = [keys for keys, _ in packs_of(sizes, limits, flush=True)]
@@ -188,7 +192,9 @@ def describe(batches: Sequence[Sequence[Row]]) -> dict[str, Any]:
     }
 
 
-def measure_throughput(subject: Subject, setting: Setting, limits: PackingLimits, examples: int, repeats: int) -> dict[str, Any]:
+def measure_throughput(
+    subject: Subject, setting: Setting, limits: PackingLimits, examples: int, repeats: int
+) -> dict[str, Any]:
     """All layouts of data of one's own, in turns.
 
     What they hold, seconds per labelled token, and the gain of packed rows over the others.
@@ -207,7 +213,10 @@ def measure_throughput(subject: Subject, setting: Setting, limits: PackingLimits
         layouts[name] = {**describe(made), "milliseconds": milliseconds}
     return {
         "layouts": layouts,
-        "gain": {name: paired_ratio(seconds[name], seconds["packed"]).to_dict() for name in ("trees", "expressions")},
+        "gain": {
+            name: paired_ratio(seconds[name], seconds["packed"]).to_dict()
+            for name in ("trees", "expressions")
+        },
         "limit": LEAST_GAIN,
         "seconds": {name: list(measured) for name, measured in seconds.items()},
     }
@@ -216,9 +225,16 @@ def measure_throughput(subject: Subject, setting: Setting, limits: PackingLimits
 @app.command()
 def packing(
     model: Annotated[str, typer.Option(help="Model whose throughput is measured.")] = "nano",
-    change: Annotated[str, typer.Option("--set", help="Changes of the setting, such as device=cuda,dtype=bfloat16,clock=processor.")] = "",
+    change: Annotated[
+        str,
+        typer.Option(
+            "--set", help="Changes of the setting, such as device=cuda,dtype=bfloat16,clock=processor."
+        ),
+    ] = "",
     examples: Annotated[int, typer.Option(min=8, help="Examples whose throughput is measured.")] = 64,
-    row_tokens: Annotated[int, typer.Option(min=512, help="Tokens of a packed row of the measured model.")] = SMALL.max_tokens,
+    row_tokens: Annotated[
+        int, typer.Option(min=512, help="Tokens of a packed row of the measured model.")
+    ] = SMALL.max_tokens,
     repeats: Annotated[int, typer.Option(min=1, help="Turns.")] = 3,
     draws: Annotated[int, typer.Option(min=100, help="Examples whose fill is counted.")] = 10_000,
     json_output: report.JsonOutput = False,
@@ -238,13 +254,18 @@ def packing(
         print_tables(document)
 
 
-def examine(subject: Subject, setting: Setting, limits: PackingLimits, *, examples: int, repeats: int, draws: int) -> dict[str, Any]:
+def examine(
+    subject: Subject, setting: Setting, limits: PackingLimits, *, examples: int, repeats: int, draws: int
+) -> dict[str, Any]:
     """Both measurements."""
     return {
         "machine": report.machine(setting.device),
         "setting": setting.to_dict(),
         "fill": count_fills(draws),
-        "throughput": {"model": subject.name, **measure_throughput(subject, setting, limits, examples, repeats)},
+        "throughput": {
+            "model": subject.name,
+            **measure_throughput(subject, setting, limits, examples, repeats),
+        },
     }
 
 
@@ -252,12 +273,17 @@ def print_tables(document: dict[str, Any]) -> None:
     """Both measurements for people."""
     console = report.console()
     report.print_facts(console, document["machine"] | document["setting"])
-    filled = Table("mixture", "crops of a row", "rows", "examples", "tokens filled", "crops filled", "longest wait")
+    filled = Table(
+        "mixture", "crops of a row", "rows", "examples", "tokens filled", "crops filled", "longest wait"
+    )
     for fill in document["fill"]:
         counts = [str(fill[key]) for key in ("max_crops", "rows", "examples")]
         shares = [f"{fill[key]:.1%}" for key in ("tokens", "crops")]
         filled.add_row(fill["mixture"], *counts, *shares, str(fill["longest_wait"]))
-    console.print(f"\nrows of {RELEASED.max_tokens} tokens, {RELEASED.pool_size} examples waiting; wanted {LEAST_FILL:.0%} of tokens")
+    console.print(
+        f"\nrows of {RELEASED.max_tokens} tokens, {RELEASED.pool_size} examples waiting; wanted "
+        f"{LEAST_FILL:.0%} of tokens"
+    )
     console.print(filled)
     throughput = document["throughput"]
     names = ("layout", "batches", "rows", "tokens", "padding", "crops", "labelled", "ms per labelled token")

@@ -19,7 +19,9 @@ from molmopoint.version import __version__
 SCHEMA_VERSION = 1
 LIBRARIES = ("torch", "torchvision", "transformers", "numpy", "pillow")
 
-JsonOutput = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+JsonOutput = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")
+]
 
 
 def new_app() -> typer.Typer:
@@ -53,13 +55,17 @@ def machine(device: str) -> dict[str, Any]:
     }
     if device.startswith("cuda"):
         properties = torch.cuda.get_device_properties(device)
-        found["gpu"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+        found["gpu"] = (
+            f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+        )
     return found
 
 
 def print_json(document: dict[str, Any]) -> None:
     """One strict JSON document on stdout."""
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(
+        json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, allow_nan=False) + "\n"
+    )
 
 
 def print_tables(document: dict[str, Any]) -> None:
@@ -99,7 +105,9 @@ def _times(rows: list[dict[str, Any]], *, two: bool) -> Table:
 
 
 def _costs(costs: list[dict[str, Any]]) -> Table:
-    table = Table("phase", "ms", "largest", "second", "third", title="largest costs, one row; decode per step")
+    table = Table(
+        "phase", "ms", "largest", "second", "third", title="largest costs, one row; decode per step"
+    )
     for cost in costs:
         parts = []
         for part in cost["parts"]:
@@ -110,9 +118,13 @@ def _costs(costs: list[dict[str, Any]]) -> Table:
 
 
 def _memory(cases: list[dict[str, Any]]) -> Table:
-    table = Table("rows", "setting", "model and inputs, MB", "peak above, MB", title="memory of a whole answer")
+    table = Table(
+        "rows", "setting", "model and inputs, MB", "peak above, MB", title="memory of a whole answer"
+    )
     for case in cases:
-        table.add_row(str(case["batch"]), case["setting"], f"{case['baseline_mb']:.0f}", f"{case['above_mb']:.0f}")
+        table.add_row(
+            str(case["batch"]), case["setting"], f"{case['baseline_mb']:.0f}", f"{case['above_mb']:.0f}"
+        )
     return table
 
 

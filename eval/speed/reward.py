@@ -170,9 +170,16 @@ def promised(prompt: int, answer: int, count: int) -> float:
 @app.command()
 def reward(
     model: Annotated[str, typer.Argument(help=f"Of {', '.join(NAMES)}.")] = "toy",
-    change: Annotated[str, typer.Option("--set", help="Changes of the setting, such as device=cuda,dtype=bfloat16,clock=processor.")] = "",
+    change: Annotated[
+        str,
+        typer.Option(
+            "--set", help="Changes of the setting, such as device=cuda,dtype=bfloat16,clock=processor."
+        ),
+    ] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")
+    ] = 5,
     counts: Annotated[str, typer.Option(help="Answers per prompt.")] = ",".join(map(str, COUNTS)),
     json_output: report.JsonOutput = False,
 ) -> None:
@@ -191,7 +198,11 @@ def reward(
 
 
 def examine(
-    subject: Subject, setting: Setting, repeats: int, counts: Sequence[int] = COUNTS, cases: Sequence[Case] = CASES
+    subject: Subject,
+    setting: Setting,
+    repeats: int,
+    counts: Sequence[int] = COUNTS,
+    cases: Sequence[Case] = CASES,
 ) -> dict[str, Any]:
     """Measures all cases; the document that is printed."""
     setting.activate()
@@ -249,7 +260,12 @@ def _measure(ways: ScoringWays, case: Case, setting: Setting, repeats: int) -> d
 
 def _check(row: Mapping[str, Any]) -> dict[str, Any]:
     gain = row["gain"]["separate"]
-    return {"case": row["case"], "answers": row["answers"], "gain": gain, "holds": gain["median"] >= LEAST_GAIN}
+    return {
+        "case": row["case"],
+        "answers": row["answers"],
+        "gain": gain,
+        "holds": gain["median"] >= LEAST_GAIN,
+    }
 
 
 def _gain(summary: Mapping[str, float]) -> str:

@@ -70,7 +70,12 @@ def small_config() -> MolmoPointConfig:
         "head_dim": 64,
     }
     vision = {**attention, "intermediate_size": 1536, "num_hidden_layers": 12}
-    adapter = {**attention, "intermediate_size": 2048, "text_hidden_size": 768, "vision_feature_layer": [11, 8]}
+    adapter = {
+        **attention,
+        "intermediate_size": 2048,
+        "text_hidden_size": 768,
+        "vision_feature_layer": [11, 8],
+    }
     fields: dict[str, Any] = {"text_config": text, "vision_config": vision, "adapter_config": adapter}
     return MolmoPointConfig(**fields)
 
@@ -103,7 +108,11 @@ def toy_config() -> MolmoPointConfig:
     return MolmoPointConfig(**fields, patch_embed_dim=32)
 
 
-RANDOM: dict[str, Callable[[], MolmoPointConfig]] = {"0.1b": small_config, "8b": large_config, "toy": toy_config}
+RANDOM: dict[str, Callable[[], MolmoPointConfig]] = {
+    "0.1b": small_config,
+    "8b": large_config,
+    "toy": toy_config,
+}
 NAMES = ("nano", *RANDOM)
 
 
@@ -123,15 +132,21 @@ def build(name: str, setting: Setting) -> Subject:
     if name not in NAMES:
         raise ValueError(f"expected a model of {', '.join(NAMES)}, got {name!r}")
     if setting.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"expected a GPU for {name} on {setting.device}, found none; choose another model or device=cpu")
+        raise ValueError(
+            f"expected a GPU for {name} on {setting.device}, found none; choose another model or device=cpu"
+        )
     if name == "nano":
-        pointer = load("nano", dtype=setting.torch_dtype, device_map=setting.device, attn_implementation=setting.attn)
+        pointer = load(
+            "nano", dtype=setting.torch_dtype, device_map=setting.device, attn_implementation=setting.attn
+        )
         processor = pointer.processor.image_processor
         return Subject(name, pointer.model, processor, (int(processor.max_crops),))
     torch.manual_seed(0)
     # Made on the device itself: on the host, 8 billion random numbers take minutes.
     with torch.device(setting.device):
-        model = MolmoPointForConditionalGeneration._from_config(RANDOM[name](), dtype=setting.torch_dtype, attn_implementation=setting.attn)
+        model = MolmoPointForConditionalGeneration._from_config(
+            RANDOM[name](), dtype=setting.torch_dtype, attn_implementation=setting.attn
+        )
     return Subject(name, model.eval(), MolmoPointImageProcessor(), (8, 24))
 
 

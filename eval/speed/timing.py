@@ -47,7 +47,9 @@ class Setting:
             if getattr(self, name) not in options:
                 raise ValueError(f"expected {name} {' or '.join(options)}, got {getattr(self, name)!r}")
         if self.clock == "processor" and self.device != "cpu":
-            raise ValueError(f"expected clock=wall on {self.device}, got processor; its work takes no processor time")
+            raise ValueError(
+                f"expected clock=wall on {self.device}, got processor; its work takes no processor time"
+            )
         if self.threads < 1:
             raise ValueError(f"expected at least 1 thread, got {self.threads}")
 
@@ -67,7 +69,10 @@ class Setting:
         for part in text.split(","):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if not equals or not value or name not in names:
-                raise ValueError(f"expected changes such as dtype=bfloat16,threads=2 of {', '.join(names)}, got {part.strip()!r}")
+                raise ValueError(
+                    f"expected changes such as dtype=bfloat16,threads=2 of {', '.join(names)}, got "
+                    f"{part.strip()!r}"
+                )
             if name == "threads" and not value.isdigit():
                 raise ValueError(f"expected a number of threads, got {value!r}")
             changes[name] = int(value) if name == "threads" else value

@@ -70,7 +70,9 @@ class Film:
             raise EvaluationError('expected PyAV to make a video, got none; pip install "molmopoint[video]"')
         width, height = self.size
         with new_media(path, "mp4") as container:
-            stream = container.add_stream("libx264", rate=self.rate, options={"preset": "veryfast", "g": "250"})
+            stream = container.add_stream(
+                "libx264", rate=self.rate, options={"preset": "veryfast", "g": "250"}
+            )
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for planes in self._frames():
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
@@ -155,7 +157,9 @@ def tracking_runs(setting: Setting) -> dict[tuple[str, str], Run]:
 
     Answers have one length, whatever they say, so that only the frames differ.
     """
-    pointer = load("nano", dtype=setting.torch_dtype, device_map=setting.device, attn_implementation=setting.attn)
+    pointer = load(
+        "nano", dtype=setting.torch_dtype, device_map=setting.device, attn_implementation=setting.attn
+    )
     limit = int(pointer.processor.video_processor.num_frames)
     runs: dict[tuple[str, str], Run] = {}
     for frames in (limit, TRACKED_WINDOWS * limit):
@@ -163,7 +167,9 @@ def tracking_runs(setting: Setting) -> dict[tuple[str, str], Run]:
         work = partial(_tracked, pointer, Clip(clip.frames, clip.timestamps))
         windows = work()
         in_windows = "1 window" if windows == 1 else f"{windows} windows"
-        runs["nano", f"tracking, {frames} frames in {in_windows}"] = partial(_per_frame, work, frames, setting)
+        runs["nano", f"tracking, {frames} frames in {in_windows}"] = partial(
+            _per_frame, work, frames, setting
+        )
     return runs
 
 
@@ -203,12 +209,22 @@ def measure(film: Film, names: tuple[str, ...], setting: Setting, repeats: int) 
     }
 
 
-@app.command(epilog="Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error.")
+@app.command(
+    epilog="Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error."
+)
 def video(
-    models: Annotated[list[str] | None, typer.Argument(help=f"Whose vision is timed; by default {' and '.join(MODELS)}.")] = None,
-    change: Annotated[str, typer.Option("--set", help="Changes of the setting, such as threads=2,clock=processor.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")] = 3,
-    seconds: Annotated[int, typer.Option(min=1, help="Length of the clip, 1920 x 1080 with 30 frames a second.")] = 60,
+    models: Annotated[
+        list[str] | None, typer.Argument(help=f"Whose vision is timed; by default {' and '.join(MODELS)}.")
+    ] = None,
+    change: Annotated[
+        str, typer.Option("--set", help="Changes of the setting, such as threads=2,clock=processor.")
+    ] = "",
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Turns; one more comes before them and does not count.")
+    ] = 3,
+    seconds: Annotated[
+        int, typer.Option(min=1, help="Length of the clip, 1920 x 1080 with 30 frames a second.")
+    ] = 60,
     json_output: report.JsonOutput = False,
 ) -> None:
     """Times reading a long clip, ViT and connector per frame, and tracking in windows."""

@@ -1,7 +1,8 @@
 """The two forms of an answer, grounding tokens and text coordinates, and the switches of the ablations.
 
-A form turns an example (a cached question with its points) into tokens, and generated tokens back into points. Nothing
-else differs between the arms: scenes, questions, their order, the network and its start are the same.
+A form turns an example (a cached question with its points) into tokens, and generated tokens back into
+points. Nothing else differs between the arms: scenes, questions, their order, the network and its start are
+the same.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ class AnswerForm:
 
     Attributes:
         format: grounding tokens or text coordinates.
-        ablation: what is left out of grounding tokens. Without sorting, points come in the order of the data (from the
-            lowest object to the topmost), and no patch is masked, neither in training nor in decoding. Without rotary,
-            queries and keys of the patch head are not rotated. Without no-more-points, a list ends with the text behind
-            its last point; the class stays in the softmax but is never a target.
+        ablation: what is left out of grounding tokens. Without sorting, points come in the order of the data
+            (from the lowest object to the topmost), and no patch is masked, neither in training nor in
+            decoding. Without rotary, queries and keys of the patch head are not rotated. Without
+            no-more-points, a list ends with the text behind its last point; the class stays in the softmax
+            but is never a target.
         tokenizer: of the model.
     """
 
@@ -48,7 +50,10 @@ class AnswerForm:
 
     def __post_init__(self) -> None:
         if self.format == "text" and self.ablation != "none":
-            raise ValueError(f"expected no ablation of text coordinates, got {self.ablation!r}; ablate the grounding format")
+            raise ValueError(
+                f"expected no ablation of text coordinates, got {self.ablation!r}; ablate the grounding "
+                "format"
+            )
 
     def configure(self, model: MolmoPointForConditionalGeneration) -> None:
         """Sets what the ablation changes in the network, before it is trained."""
@@ -78,11 +83,15 @@ class AnswerForm:
         return encoded
 
     def read(self, answer: Tensor, size: tuple[int, int], extended_start: int) -> np.ndarray:
-        """(n, 2) pixels that generated ids (T,), cut at the end of the answer, point at in a picture of (width, height)."""
+        """(n, 2) pixels that generated ids (T,), cut at the end of the answer, point at in a picture of
+        (width, height).
+        """
         if self.format == "text":
             text = self.tokenizer.decode(answer[answer < extended_start])
             return read_text_answer(text, [size]).points.xy
-        return read_answer(answer, picture_metadata(size, overview=False), extended_start, self.tokenizer.decode).points.xy
+        return read_answer(
+            answer, picture_metadata(size, overview=False), extended_start, self.tokenizer.decode
+        ).points.xy
 
     @contextmanager
     def decoding(self) -> Iterator[None]:

@@ -1,4 +1,6 @@
-"""One run: a new decoder on the dense stage's vision transformer learns to point in one form, and is scored on unseen scenes."""
+"""One run: a new decoder on the dense stage's vision transformer learns to point in one form, and is scored
+on unseen scenes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,16 @@ from nano.validation import greedy_answers
 from torch import Tensor
 
 from efficiency.answers import AnswerForm
-from efficiency.data import SEARCH_SEED, VALIDATION_SEED, TrainingData, Unseen, load_many, load_training_data, load_unseen, visual_features
+from efficiency.data import (
+    SEARCH_SEED,
+    VALIDATION_SEED,
+    TrainingData,
+    Unseen,
+    load_many,
+    load_training_data,
+    load_unseen,
+    visual_features,
+)
 from efficiency.plan import Plan, Run
 from molmopoint.files import write_text_whole
 from molmopoint.metrics import match_points
@@ -37,7 +48,9 @@ _ROWS = 100
 
 
 def starting_model(checkpoint: Path, settings: Settings, seed: int) -> MolmoPointForConditionalGeneration:
-    """The vision transformer of the dense stage, frozen, and a new network behind it that is drawn from the seed."""
+    """The vision transformer of the dense stage, frozen, and a new network behind it that is drawn from the
+    seed.
+    """
     model = build_model(nano_config(settings), seed)
     vision = model.model.vision_tower
     take_over(checkpoint, DenseModel(settings), vision)
@@ -72,7 +85,9 @@ class Workshop:
     @cached_property
     def data(self) -> TrainingData:
         """Pictures of the largest size; smaller ones are their beginning."""
-        return load_training_data(self.folder / "scenes", self.eyes, max(*self.plan.sizes, self.plan.search_size))
+        return load_training_data(
+            self.folder / "scenes", self.eyes, max(*self.plan.sizes, self.plan.search_size)
+        )
 
     @cached_property
     def search(self) -> Unseen:
@@ -91,7 +106,9 @@ class Workshop:
 
 
 def order_of(size: int, seed: int, steps: int, batch: int) -> np.ndarray:
-    """(steps, batch) numbers of the pictures of each step: whole passes in random order, the same for every format."""
+    """(steps, batch) numbers of the pictures of each step: whole passes in random order, the same for every
+    format.
+    """
     rng = np.random.default_rng([5, seed])
     passes = -(-steps * batch // size)
     order = np.concatenate([rng.permutation(size) for _ in range(passes)])
@@ -135,13 +152,20 @@ class ArmStage(Stage):
     def add_gradients(self, step: int, steps: int, rng: np.random.Generator) -> dict[str, float]:
         """Of the pictures of this step."""
         numbers = self.order[step]
-        batch = batch_of(self.shop.examples, self.form, [self.shop.data.questions[number] for number in numbers])
+        batch = batch_of(
+            self.shop.examples, self.form, [self.shop.data.questions[number] for number in numbers]
+        )
         seen = self.shop.data.seen[torch.from_numpy(numbers)]
         with autocast():
-            output = self.model(**batch, visual_features=visual_features(self.model, seen, self.shop.examples.pooling_of(len(seen))))
+            output = self.model(
+                **batch,
+                visual_features=visual_features(self.model, seen, self.shop.examples.pooling_of(len(seen))),
+            )
         loss: Any = output.loss
         loss.backward()
-        parts = {name: float(part.detach()) / float(output.weight_sum) for name, part in output.loss_sums.items()}
+        parts = {
+            name: float(part.detach()) / float(output.weight_sum) for name, part in output.loss_sums.items()
+        }
         return {"loss": loss.item(), **parts}
 
     def after_step(self, step: int, steps: int) -> None:
@@ -159,17 +183,26 @@ class ArmStage(Stage):
 
 
 @torch.no_grad()
-def score(model: MolmoPointForConditionalGeneration, form: AnswerForm, unseen: Unseen, examples: Examples) -> dict[str, float]:
-    """Mean F1, exact count and share of answers with too many points over all questions, by decoding answers greedily."""
+def score(
+    model: MolmoPointForConditionalGeneration, form: AnswerForm, unseen: Unseen, examples: Examples
+) -> dict[str, float]:
+    """Mean F1, exact count and share of answers with too many points over all questions, by decoding answers
+    greedily.
+    """
     model.eval()
     scores: dict[str, list[float]] = defaultdict(list)
     for first in range(0, len(unseen.asked), _ROWS):
         asked = unseen.asked[first : first + _ROWS]
-        prompts = [torch.cat([examples.trunk_ids, torch.from_numpy(examples.prompt(query.prompt).ids)]) for _, query in asked]
+        prompts = [
+            torch.cat([examples.trunk_ids, torch.from_numpy(examples.prompt(query.prompt).ids)])
+            for _, query in asked
+        ]
         seen = unseen.seen[torch.tensor([scene for scene, _ in asked])]
         with autocast(), form.decoding():
             features = visual_features(model, seen, examples.pooling_of(len(asked)))
-            answers = greedy_answers(model, examples.tokenizer, prompts, MAX_NEW_TOKENS, visual_features=features)
+            answers = greedy_answers(
+                model, examples.tokenizer, prompts, MAX_NEW_TOKENS, visual_features=features
+            )
         for (scene, query), answer in zip(asked, answers, strict=True):
             xy = form.read(answer, unseen.scenes[scene].image.size, model.config.extended_start)
             match = match_points(xy, [target.mask for target in query.targets])
@@ -199,7 +232,11 @@ def run_once(run: Run, shop: Workshop) -> dict[str, Any] | None:
     scores = score(stage.best, stage.form, shop.validation, shop.examples)
     of_many = score(stage.best, stage.form, shop.many, shop.examples)
     scores |= {f"{name}_many": of_many[name] for name in ("f1", "exact_count", "too_many")}
-    result = asdict(run) | {"scores": scores, "best_step": stage.notes["best_step"], "search_f1": stage.notes["best"]}
+    result = asdict(run) | {
+        "scores": scores,
+        "best_step": stage.notes["best_step"],
+        "search_f1": stage.notes["best"],
+    }
     result["processor_seconds"] = round(stage.notes["seconds"])
     write_text_whole(result_file, json.dumps(result) + "\n")
     path.with_name(run.name + ".safetensors").unlink()

@@ -1,4 +1,6 @@
-"""Scenes to learn from and unseen ones, and what the frozen vision transformer sees in them, computed once: no arm trains it."""
+"""Scenes to learn from and unseen ones, and what the frozen vision transformer sees in them, computed once:
+no arm trains it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def look(model: MolmoPointForConditionalGeneration, pixels: Tensor) -> Tensor:
     return torch.cat(parts).to(torch.bfloat16).unflatten(0, (len(pixels), GRID * GRID))
 
 
-def visual_features(model: MolmoPointForConditionalGeneration, seen: Tensor, pooling: Tensor) -> VisualFeatures:
+def visual_features(
+    model: MolmoPointForConditionalGeneration, seen: Tensor, pooling: Tensor
+) -> VisualFeatures:
     """What the model takes in place of pixels; the connector runs here, with gradient.
 
     Args:
@@ -89,7 +93,9 @@ def load_training_data(folder: Path, model: MolmoPointForConditionalGeneration, 
 
 @dataclass(frozen=True)
 class Unseen:
-    """Scenes to be scored on: their features (N, GRID * GRID, F), and each question with the number of its scene."""
+    """Scenes to be scored on: their features (N, GRID * GRID, F), and each question with the number of its
+    scene.
+    """
 
     scenes: Sequence[Scene]
     seen: Tensor
@@ -97,7 +103,9 @@ class Unseen:
 
 
 def load_unseen(seed: int, number: int, plan: Plan, model: MolmoPointForConditionalGeneration) -> Unseen:
-    """Scenes like those of the training (no held-out pairs), which nothing was trained on, with some questions each."""
+    """Scenes like those of the training (no held-out pairs), which nothing was trained on, with some
+    questions each.
+    """
 
     def first_ones(scene: Scene) -> Sequence[Query]:
         return scene.queries[: plan.val_questions]
@@ -115,9 +123,13 @@ def load_many(number: int, plan: Plan, model: MolmoPointForConditionalGeneration
 
 
 def baselines(plan: Plan) -> dict[str, float]:
-    """Mean F1, on the questions of the table, of answers that need no learning: about all questions, and where something is there."""
+    """Mean F1, on the questions of the table, of answers that need no learning: about all questions, and
+    where something is there.
+    """
     rng = np.random.default_rng(0)
-    scenes, asked = _draw(VALIDATION_SEED, plan.val_scenes, plan, lambda scene: scene.queries[: plan.val_questions])
+    scenes, asked = _draw(
+        VALIDATION_SEED, plan.val_scenes, plan, lambda scene: scene.queries[: plan.val_questions]
+    )
     scores: dict[str, list[float]] = defaultdict(list)
     for number, query in asked:
         scene = scenes[number]
@@ -138,14 +150,22 @@ def baselines(plan: Plan) -> dict[str, float]:
 
 
 def _draw_unseen(
-    seed: int, number: int, plan: Plan, model: MolmoPointForConditionalGeneration, choose: Callable[[Scene], Sequence[Query]]
+    seed: int,
+    number: int,
+    plan: Plan,
+    model: MolmoPointForConditionalGeneration,
+    choose: Callable[[Scene], Sequence[Query]],
 ) -> Unseen:
     scenes, asked = _draw(seed, number, plan, choose)
     return Unseen(scenes, look(model, torch.stack([resized(scene) for scene in scenes])), asked)
 
 
-def _draw(seed: int, number: int, plan: Plan, choose: Callable[[Scene], Sequence[Query]]) -> tuple[list[Scene], list[tuple[int, Query]]]:
-    """Scenes with few enough objects and at least one chosen question, and these questions with the numbers of their scenes."""
+def _draw(
+    seed: int, number: int, plan: Plan, choose: Callable[[Scene], Sequence[Query]]
+) -> tuple[list[Scene], list[tuple[int, Query]]]:
+    """Scenes with few enough objects and at least one chosen question, and these questions with the numbers
+    of their scenes.
+    """
     scenes: list[Scene] = []
     asked: list[tuple[int, Query]] = []
     drawn = 0

@@ -22,7 +22,8 @@ class Plan:
         batch: pictures per step.
         text_layers: blocks of the decoder.
         warmup: steps of linear warm-up of an arm.
-        score_every: steps between looks at the search scenes; the best weights of all looks are the result of a run.
+        score_every: steps between looks at the search scenes; the best weights of all looks are the result of
+            a run.
         rates: peak learning rates that are tried for each format.
         search_size: pictures of the runs that choose the rate, and of the ablations.
         search_steps: optimiser steps of the former.
@@ -30,7 +31,8 @@ class Plan:
         search_scenes: scenes that choose rates and weights; nothing is reported of them.
         val_scenes: unseen scenes that the table is about.
         val_questions: questions about each scene of either kind.
-        many_scenes: unseen scenes that are asked only for 4 to 6 targets: whether a model knows when to end a list.
+        many_scenes: unseen scenes that are asked only for 4 to 6 targets: whether a model knows when to end a
+            list.
         vit_steps: optimiser steps of the dense stage, which makes the vision transformer of all arms.
         vit_shards: shards of drawn scenes of any number of objects that it sees.
         save_minutes: between checkpoints of a run.
@@ -59,7 +61,9 @@ class Plan:
 
     def settings(self) -> Settings:
         """Nano's recipe with a smaller decoder, and with the questions of the trees."""
-        return replace(Settings(), text_layers=self.text_layers, cached_queries=self.questions, branches=self.questions)
+        return replace(
+            Settings(), text_layers=self.text_layers, cached_queries=self.questions, branches=self.questions
+        )
 
     def arm_settings(self) -> Settings:
         """The same with the numbers of an arm's loop."""
@@ -97,7 +101,10 @@ class Run:
 
 def search_runs(format: Format, plan: Plan) -> list[Run]:
     """The runs that choose the learning rate of a format."""
-    return [Run(format, plan.search_size, plan.search_seed, rate, plan.search_steps, role="search") for rate in plan.rates]
+    return [
+        Run(format, plan.search_size, plan.search_seed, rate, plan.search_steps, role="search")
+        for rate in plan.rates
+    ]
 
 
 def arm_runs(format: Format, rate: float, plan: Plan) -> list[Run]:

@@ -26,7 +26,8 @@ _TEMPLATE = (
     "{%- for message in messages -%}<|im_start|>{{ message['role'] }}\n"
     "{%- if message['content'] is string -%}{{ message['content'] }}"
     "{%- else -%}{%- for part in message['content'] -%}"
-    "{%- if part['type'] == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>{%- else -%}{{ part['text'] }}{%- endif -%}"
+    "{%- if part['type'] == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>{%- else -%}{{ "
+    "part['text'] }}{%- endif -%}"
     "{%- endfor -%}{%- endif -%}<|im_end|>\n{%- endfor -%}"
     "{%- if add_generation_prompt -%}<|im_start|>assistant\n{%- endif -%}"
 )
@@ -36,7 +37,9 @@ def new_processor() -> Qwen2_5_VLProcessor:
     """Words as nano knows them, and the special tokens of Qwen."""
     file = Path(registry.resolve("nano")) / "tokenizer.json"
     # TRL pads prompts on the left and leaves the token types to the tokenizer.
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token=_END, pad_token="<|endoftext|>", padding_side="left")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(file), eos_token=_END, pad_token="<|endoftext|>", padding_side="left"
+    )
     tokenizer.add_special_tokens({"additional_special_tokens": list(_SPECIAL)})
     pixels = {"shortest_edge": 28 * 28, "longest_edge": SIDE * SIDE}
     return Qwen2_5_VLProcessor(
@@ -71,7 +74,9 @@ def new_policy(processor: Any, seed: int, width: int = 96) -> Qwen2_5_VLForCondi
         "vision_end_token_id": ids["<|vision_end|>"],
     }  # fmt: skip
     torch.manual_seed(seed)
-    policy = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **tokens))
+    policy = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=text, vision_config=vision, **tokens)
+    )
     policy.generation_config.eos_token_id = ids[_END]
     policy.generation_config.pad_token_id = processor.tokenizer.pad_token_id
     return policy

@@ -1,4 +1,6 @@
-"""Synthetic questions as data sets of TRL, and whether an answer is right, which the reward model is never told."""
+"""Synthetic questions as data sets of TRL, and whether an answer is right, which the reward model is never
+told.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def questions(seed: int, number: int, *, answered: bool) -> Dataset:
     Args:
         seed: first part of the seeds of the pictures.
         number: of questions, one about each picture.
-        answered: with answers to learn the format from: all four of a question are as likely, so it teaches how to answer and hardly what.
+        answered: with answers to learn the format from: all four of a question are as likely, so it teaches
+            how to answer and hardly what.
 
     Returns:
         A data set with "prompt" (messages), "image", and "completion" (messages), or "kind" and "right".
@@ -43,7 +46,9 @@ def questions(seed: int, number: int, *, answered: bool) -> Dataset:
         row: dict[str, Any] = {"prompt": [{"role": "user", "content": question.prompt}], "image": scene.image}
         if answered:
             value = question.answers[int(rng.integers(len(question.answers)))]
-            row["completion"] = [{"role": "assistant", "content": write_answer(rng, question.kind, value, question.noun)}]
+            row["completion"] = [
+                {"role": "assistant", "content": write_answer(rng, question.kind, value, question.noun)}
+            ]
         else:
             row |= {"kind": question.kind, "right": str(question.answers[0] or "none")}
         rows.append(row)
@@ -67,8 +72,13 @@ class Accuracy:
     def __init__(self) -> None:
         self.last: list[dict[str, str]] = []
 
-    def __call__(self, completions: Sequence[Any], kind: Sequence[str], right: Sequence[str], **_columns: Any) -> list[float]:
+    def __call__(
+        self, completions: Sequence[Any], kind: Sequence[str], right: Sequence[str], **_columns: Any
+    ) -> list[float]:
         """1 for each right answer, else 0."""
         answers = [turns[0]["content"] for turns in completions]
-        self.last = [{"kind": k, "right": r, "answer": answer} for answer, k, r in zip(answers, kind, right, strict=True)]
+        self.last = [
+            {"kind": k, "right": r, "answer": answer}
+            for answer, k, r in zip(answers, kind, right, strict=True)
+        ]
         return [float(is_right(row["answer"], row["kind"], row["right"])) for row in self.last]

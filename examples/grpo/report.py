@@ -1,4 +1,6 @@
-"""What the runs came to: rewards of the first and the last fifth, and a picture of reward, accuracy and length."""
+"""What the runs came to: rewards of the first and the last fifth, and a picture of reward, accuracy and
+length.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,11 @@ from typing import Any
 
 import numpy as np
 
-CURVES = {"reward": "rewards/judge/mean", "accuracy": "rewards/accuracy/mean", "length": "completions/mean_length"}
+CURVES = {
+    "reward": "rewards/judge/mean",
+    "accuracy": "rewards/accuracy/mean",
+    "length": "completions/mean_length",
+}
 """What is drawn, by its name in TRL's log; the length is in tokens."""
 
 
@@ -19,14 +25,22 @@ def curves_of(log: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def fifths(curves: Sequence[Mapping[str, Sequence[float]]], name: str) -> dict[str, float]:
-    """Means of the first and the last fifth of the steps over all seeds, and their difference with its standard error over seeds."""
+    """Means of the first and the last fifth of the steps over all seeds, and their difference with its
+    standard error over seeds.
+    """
     edges = [
-        (np.mean(values[: max(len(values) // 5, 1)]), np.mean(values[-max(len(values) // 5, 1) :])) for values in (c[name] for c in curves)
+        (np.mean(values[: max(len(values) // 5, 1)]), np.mean(values[-max(len(values) // 5, 1) :]))
+        for values in (c[name] for c in curves)
     ]
     first, last = np.array(edges).T
     rise = last - first
     error = float(rise.std(ddof=1) / np.sqrt(len(rise))) if len(rise) > 1 else float("nan")
-    return {"first": float(first.mean()), "last": float(last.mean()), "rise": float(rise.mean()), "standard_error": error}
+    return {
+        "first": float(first.mean()),
+        "last": float(last.mean()),
+        "rise": float(rise.mean()),
+        "standard_error": error,
+    }
 
 
 def plot(curves: Sequence[Mapping[str, Sequence[float]]], path: Path, window: int = 10) -> None:
@@ -38,7 +52,9 @@ def plot(curves: Sequence[Mapping[str, Sequence[float]]], path: Path, window: in
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('the plot needs matplotlib; install it with: pip install "molmopoint[viz]"') from error
+        raise ImportError(
+            'the plot needs matplotlib; install it with: pip install "molmopoint[viz]"'
+        ) from error
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     titles = {"reward": "reward above the anchor", "accuracy": "right answers", "length": "length, tokens"}
     for axes, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):

@@ -21,11 +21,12 @@ def lean_attention(
     scaling: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Plain attention: on a processor, at a few hundred tokens, its backward pass is five times quicker than SDPA's.
+    """Plain attention: on a processor, at a few hundred tokens, its backward pass is five times quicker than
+    SDPA's.
 
-    Query heads that share a key are stacked along the tokens, so that keys are never copied. Masks are boolean (True = may
-    look) or additive; there is no dropout. A module with a true attribute `keeps_scores` gets (batch, heads, tokens, keys) as
-    `scores`, for losses that look at them.
+    Query heads that share a key are stacked along the tokens, so that keys are never copied. Masks are
+    boolean (True = may look) or additive; there is no dropout. A module with a true attribute `keeps_scores`
+    gets (batch, heads, tokens, keys) as `scores`, for losses that look at them.
     """
     batch, heads, tokens, width = query.shape
     shared, keys = key.shape[1:3]
@@ -34,7 +35,9 @@ def lean_attention(
     scores = torch.matmul(stacked, key.transpose(2, 3)).view(batch, heads, tokens, keys)
     if attention_mask is not None:
         if attention_mask.dtype == torch.bool:
-            attention_mask = torch.zeros_like(attention_mask, dtype=scores.dtype).masked_fill_(~attention_mask, -1e9)
+            attention_mask = torch.zeros_like(attention_mask, dtype=scores.dtype).masked_fill_(
+                ~attention_mask, -1e9
+            )
         scores = scores + attention_mask.to(scores.dtype)
     if getattr(module, "keeps_scores", False):
         module.scores = scores

@@ -1,17 +1,20 @@
 """Auxiliary losses that push the training over its plateaus; what they add to the network is thrown away.
 
-**Words.** Which patch is asked for is a product of two things that have to be learned together: a query that knows the words of the
-question and a key that knows what stands there. Left alone, both stay at chance for long, because neither gets a signal
-while the other is random. So early in the stage each of them is also compared with one vector per word, the same for
-both: a query should be close to the words of its question, a key to the words of the objects whose points lie in its
-image token. Points come in order, so the same is done for places: a query should be close to the place of the next
-point, a key to its own. The loss fades out.
+**Words.** Which patch is asked for is a product of two things that have to be learned together: a query that
+knows the words of the question and a key that knows what stands there. Left alone, both stay at chance for
+long, because neither gets a signal while the other is random. So early in the stage each of them is also
+compared with one vector per word, the same for
+both: a query should be close to the words of its question, a key to the words of the objects whose points lie
+in its
+image token. Points come in order, so the same is done for places: a query should be close to the place of the
+next point, a key to its own. The loss fades out.
 
-**Motion.** To know that something moves, an image token of a clip has to look at the same object at another time, and nothing tells it
-to: neither words like "left" nor the velocity itself give a gradient while attention is elsewhere. So two attention heads are told where
-to look, one at the last place to which the object can be followed and one at the first, and linear readers on the layers behind
-them predict the velocity. The frames next to its own would not do: one step is shorter than an image token, and what
-is known of places inside a token is coarse.
+**Motion.** To know that something moves, an image token of a clip has to look at the same object at another
+time, and nothing tells it to: neither words like "left" nor the velocity itself give a gradient while
+attention is elsewhere. So two attention heads are told where to look, one at the last place to which the
+object can be followed and one at the first, and linear readers on the layers behind them predict the
+velocity. The frames next to its own would not do: one step is shorter than an image token, and what is known
+of places inside a token is coarse.
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ class WordVectors(nn.Module):
 
     still: Tensor
 
-    def __init__(self, model: MolmoPointForConditionalGeneration, num_words: int, query_bias: float, key_bias: float) -> None:
+    def __init__(
+        self, model: MolmoPointForConditionalGeneration, num_words: int, query_bias: float, key_bias: float
+    ) -> None:
         super().__init__()
         head = model.model.point_predictor.patch
         width = model.config.patch_embed_dim
@@ -85,7 +90,14 @@ class Alignment(WordVectors):
         self.places = nn.Parameter(torch.randn(num_places, width) * width**-0.5)
 
     def loss(
-        self, queries: Tensor, named: Tensor, keys: Tensor, there: Tensor, chosen: Tensor, placed_keys: Tensor, places: Tensor
+        self,
+        queries: Tensor,
+        named: Tensor,
+        keys: Tensor,
+        there: Tensor,
+        chosen: Tensor,
+        placed_keys: Tensor,
+        places: Tensor,
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss of a pass.
 
@@ -129,7 +141,9 @@ class PictureAlignment(Alignment):
     def __init__(self, model: MolmoPointForConditionalGeneration, num_places: int) -> None:
         super().__init__(model, len(words_of("")), num_places)
 
-    def loss_of_pictures(self, asked: Sequence[Sequence[str]], labels: Tensor, chosen: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss_of_pictures(
+        self, asked: Sequence[Sequence[str]], labels: Tensor, chosen: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         """Loss of a pass over pictures that was just made.
 
         Args:
@@ -147,7 +161,9 @@ class PictureAlignment(Alignment):
         tiles = len(self.places)
         places = torch.arange(tiles).repeat(len(asked))
         next_place = (chosen - tiles).clamp(min=NO_SELECTION)
-        return self.loss(queries, torch.tensor(named), keys, there, next_place, keys[:, 1].flatten(0, 1), places)
+        return self.loss(
+            queries, torch.tensor(named), keys, there, next_place, keys[:, 1].flatten(0, 1), places
+        )
 
 
 @cache
@@ -160,7 +176,9 @@ def words_of(label: str) -> tuple[float, ...]:
 
 
 def words_at(labels: Tensor) -> Tensor:
-    """(N, image tokens of a crop, words): what is pointed at inside each image token; `labels` as in `dense_labels`."""
+    """(N, image tokens of a crop, words): what is pointed at inside each image token; `labels` as in
+    `dense_labels`.
+    """
     labels = labels.long()
     is_point = (labels[..., CELLS:] >= 0).float()
     colours = F.one_hot((labels[..., 0] - 1).clamp(min=0), len(COLOURS)).float()
@@ -203,7 +221,8 @@ class Motion(nn.Module):
         Args:
             is_image: (B, S) True at image tokens, of which there are T in all.
             velocity: (T, 2), NaN where there is nothing to know.
-            ends: (T, 2) image tokens of the row that show the same object first and last, -1 where there is nothing to look for.
+            ends: (T, 2) image tokens of the row that show the same object first and last, -1 where there is
+                nothing to look for.
         """
         known = ~velocity.isnan().any(1)
         wanted, total, error = velocity[known], torch.zeros(()), 0.0

@@ -1,7 +1,7 @@
 """Draws training scenes once and keeps them on disk, so that a training core never waits for a drawing one.
 
-A shard is a safetensors file with the resized pictures and what stands at each ViT patch, and a JSON file beside it
-with the questions. Shard n is drawn from the seeds [TRAIN_SEED, n, i], without the held-out pairs.
+A shard is a safetensors file with the resized pictures and what stands at each ViT patch, and a JSON file
+beside it with the questions. Shard n is drawn from the seeds [TRAIN_SEED, n, i], without the held-out pairs.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def dense_labels(scene: Scene) -> np.ndarray:
     """What stands at each ViT patch.
 
     Returns:
-        (GRID * GRID, 4) int8: colour, shape and size class (0 is ground), and the location cell of the point that lies in
-        the patch (column first, -1 without a point).
+        (GRID * GRID, 4) int8: colour, shape and size class (0 is ground), and the location cell of the point
+        that lies in the patch (column first, -1 without a point).
     """
     width, height = scene.image.size
     labels = np.zeros((GRID * GRID, 4), dtype=np.int8)
@@ -80,7 +80,8 @@ def dense_labels(scene: Scene) -> np.ndarray:
     classes = np.array([_classes_of(item) for item in scene.objects], dtype=np.int8)  # (objects, 3)
     owner, owned = owners_of_patches([item.mask for item in scene.objects])
     labels[owned, :3] = classes[owner[owned]]
-    # A patch that holds a point belongs to the object that is pointed at, however little of the patch that fills.
+    # A patch that holds a point belongs to the object that is pointed at, however little of the patch that
+    # fills.
     for item, its_classes in zip(scene.objects, classes, strict=True):
         patch, cell = cell_of(item.x / width, item.y / height)
         labels[patch] = (*its_classes, cell)
@@ -96,7 +97,8 @@ def _classes_of(item: SceneObject) -> tuple[int, int, int]:
 
 
 def owners_of_patches(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Which of some objects fills most of each ViT patch, (GRID * GRID,), and whether that is enough to call it the patch's own.
+    """Which of some objects fills most of each ViT patch, (GRID * GRID,), and whether that is enough to call
+    it the patch's own.
 
     Args:
         masks: (height, width) bool, the visible pixels of each object.
@@ -170,4 +172,10 @@ def _questions_of(scene: Scene) -> list[dict]:
 def _question(size: tuple[int, int], query: Query) -> dict:
     width, height = size
     points = [[round(target.x / width, 6), round(target.y / height, 6)] for target in query.targets]
-    return {"prompt": query.prompt, "label": query.label, "style": query.style, "kind": query.kind, "points": points}
+    return {
+        "prompt": query.prompt,
+        "label": query.label,
+        "style": query.style,
+        "kind": query.kind,
+        "points": points,
+    }

@@ -1,7 +1,9 @@
-"""Where things stand on the one crop of the embedded model: pooling tables, cells of points, and what mirroring does to both.
+"""Where things stand on the one crop of the embedded model: pooling tables, cells of points, and what
+mirroring does to both.
 
-Points are given as parts of the picture's sides, so pictures here are one pixel wide and high; the arithmetic is that of
-`molmopoint.geometry`. A small picture has one tile that is equal to its overview, so both of their tables pool the same crop.
+Points are given as parts of the picture's sides, so pictures here are one pixel wide and high; the arithmetic
+is that of `molmopoint.geometry`. A small picture has one tile that is equal to its overview, so both of their
+tables pool the same crop.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def picture_triples(points: Any, overview: bool = True) -> np.ndarray:
 
 
 def clip_triples(frames: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """(n, 3) patch, subpatch and location of points (n, 2) given as parts of the sides, in frames (n,); those outside move to the edge."""
+    """(n, 3) patch, subpatch and location of points (n, 2) given as parts of the sides, in frames (n,); those
+    outside move to the edge.
+    """
     return points_to_triples(frames, xy, _unit_clip(int(frames.max()) + 1), clip=True)
 
 
@@ -77,7 +81,8 @@ def cell_of(x: float, y: float) -> tuple[int, int]:
 
 
 def turn_pictures(pixels: Tensor, labels: Tensor, way: int, cells: int) -> tuple[Tensor, Tensor]:
-    """Mirrors pictures left to right (`way` 4 to 7), then turns them by quarters (`way` modulo 4), with their labels.
+    """Mirrors pictures left to right (`way` 4 to 7), then turns them by quarters (`way` modulo 4), with their
+    labels.
 
     Args:
         pixels: (N, CROP, CROP, C).

@@ -1,8 +1,10 @@
-"""Draws training clips once and keeps what the trained vision transformer sees in them, so that it never runs again.
+"""Draws training clips once and keeps what the trained vision transformer sees in them, so that it never runs
+again.
 
-A shard is a safetensors file with the tapped features of every frame and what every image token shows, and a JSON file beside
-it with the questions. Clip i of shard n is drawn from the seed [CLIP_SEED, n, i], without the held-out pairs.
-Every clip is kept in both directions: backwards, left is right and whoever left now enters.
+A shard is a safetensors file with the tapped features of every frame and what every image token shows, and a
+JSON file beside it with the questions. Clip i of shard n is drawn from the seed [CLIP_SEED, n, i], without
+the held-out pairs. Every clip is kept in both directions: backwards, left is right and whoever left now
+enters.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ def stretched_frames(frames: np.ndarray) -> Tensor:
 
 
 def words_of_label(label: str) -> np.ndarray:
-    """(WORDS,) bool: which words the label of a question says; who moves to the left is not asked for as moving."""
+    """(WORDS,) bool: which words the label of a question says; who moves to the left is not asked for as
+    moving.
+    """
     said = {_SPOKEN.get(word, word) for word in label.split()}
     said |= {shape for shape in SHAPES if PLURALS[shape] in said}
     if said & {"move", "moves"} and not said & set(_BACKWARDS):
@@ -82,7 +86,9 @@ def words_of_tokens(objects: Sequence[ClipObject], size: tuple[int, int]) -> np.
     """(T, POOLED * POOLED, WORDS) bool: words of the objects whose points can be seen in each image token."""
     words = np.zeros((len(objects[0].visible), POOLED, POOLED, len(WORDS)), dtype=bool)
     for item in objects:
-        own = np.array([word in (item.colour, item.shape) or (word in MOTIONS and item.does(word)) for word in WORDS])
+        own = np.array(
+            [word in (item.colour, item.shape) or (word in MOTIONS and item.does(word)) for word in WORDS]
+        )
         for frame in np.flatnonzero(item.visible):
             col, row = (item.xy[frame] / size * POOLED).astype(np.int64).tolist()
             words[frame, row, col] |= own
@@ -93,9 +99,9 @@ def ways_of_tokens(objects: Sequence[ClipObject], size: tuple[int, int]) -> tupl
     """How the object of each image token moves, where it is the only one there.
 
     Returns:
-        (T, POOLED * POOLED, 2) float32 how far it moves per frame, in tenths of the sides, NaN where there is no single one; and
-        (T, POOLED * POOLED, 2) int16 the image tokens that show it in the frame before and in the next one, numbered over the
-        clip, -1 where none does.
+        (T, POOLED * POOLED, 2) float32 how far it moves per frame, in tenths of the sides, NaN where there is
+        no single one; and (T, POOLED * POOLED, 2) int16 the image tokens that show it in the frame before and
+        in the next one, numbered over the clip, -1 where none does.
     """
     frames = len(objects[0].visible)
     velocity = np.full((frames, POOLED**2, 2), np.nan, dtype=np.float32)
@@ -118,17 +124,27 @@ def backwards(item: ClipObject) -> ClipObject:
     """An object in the clip played from its end."""
     motion = _BACKWARDS.get(item.motion, item.motion)
     return replace(
-        item, motion=motion, enters=item.leaves, leaves=item.enters, xy=item.xy[::-1], visible=item.visible[::-1], masks=item.masks[::-1]
+        item,
+        motion=motion,
+        enters=item.leaves,
+        leaves=item.enters,
+        xy=item.xy[::-1],
+        visible=item.visible[::-1],
+        masks=item.masks[::-1],
     )
 
 
 def draw_clip_shards(folder: Path, indices: Iterable[int], settings: Settings, start: Path) -> None:
-    """Writes the shards that are not there yet, with the vision transformer of the model in the folder `start`."""
+    """Writes the shards that are not there yet, with the vision transformer of the model in the folder
+    `start`.
+    """
     model = MolmoPointForConditionalGeneration.from_pretrained(start, dtype=torch.float32).eval()
     use_lean_attention(model.config.vision_config)
     layers = model.config.adapter_config.vision_feature_layer
     for index in indices:
-        _draw_clip_shard(folder, index, settings, lambda pixels: tapped_features(model.model.vision_tower, pixels, layers))
+        _draw_clip_shard(
+            folder, index, settings, lambda pixels: tapped_features(model.model.vision_tower, pixels, layers)
+        )
 
 
 def _draw_clip_shard(folder: Path, index: int, settings: Settings, look: Callable[[Tensor], Tensor]) -> None:
@@ -146,7 +162,9 @@ def _draw_clip_shard(folder: Path, index: int, settings: Settings, look: Callabl
         turned = tuple(map(backwards, clip.objects))
         words.append(np.stack([words_of_tokens(objects, _size(clip)) for objects in (clip.objects, turned)]))
         ways.append(ways_of_tokens(clip.objects, _size(clip)))
-        questions.append([_questions(rng, objects, _size(clip), settings) for objects in (clip.objects, turned)])
+        questions.append(
+            [_questions(rng, objects, _size(clip), settings) for objects in (clip.objects, turned)]
+        )
     velocity, neighbours = (torch.from_numpy(np.stack(part)) for part in zip(*ways, strict=True))
     labels = {"words": torch.from_numpy(np.stack(words)), "velocity": velocity, "beside": neighbours}
     write_shard(path, {"features": torch.stack(features), **labels}, questions)
@@ -184,8 +202,12 @@ def _size(clip: SyntheticClip) -> tuple[int, int]:
     return clip.frames.shape[2], clip.frames.shape[1]
 
 
-def _questions(rng: np.random.Generator, objects: Sequence[ClipObject], size: tuple[int, int], settings: Settings) -> list[dict]:
-    """Questions with all visible moments (frame, target, x and y as parts of the sides), whatever they will be asked as."""
+def _questions(
+    rng: np.random.Generator, objects: Sequence[ClipObject], size: tuple[int, int], settings: Settings
+) -> list[dict]:
+    """Questions with all visible moments (frame, target, x and y as parts of the sides), whatever they will
+    be asked as.
+    """
     asked = ask_about_clip(rng, objects, settings.cached_clip_queries, HELD_OUT_PAIRS, allow_hidden=False)
     return [question_of(query, size) for query in asked]
 

@@ -1,4 +1,6 @@
-"""Turns cached clips into training batches: one clip and several requests about it, to point or to track, as a message tree."""
+"""Turns cached clips into training batches: one clip and several requests about it, to point or to track, as
+a message tree.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ _REPHRASED = 0.12
 _SLOW = 0.1
 """Share of tracks that are asked for once a second."""
 _LAST_TWICE, _CUT = 0.12, 0.12
-"""Share of clips whose last frame is seen twice, as in a file that is read to its end, and of clips that end earlier."""
+"""Share of clips whose last frame is seen twice, as in a file that is read to its end, and of clips that end
+earlier.
+"""
 _MOST_DOUBLINGS = 4
 """Objects are followed through up to 2 to this power frames."""
 LOOKS = ("colour", "shape", "both")
@@ -86,7 +90,8 @@ def ends_of_ways(beside: Tensor) -> Tensor:
     """The first and the last image token to which an object can be followed from frame to frame.
 
     Args:
-        beside: (P, 2) int64 image tokens that show the object of each one in the frame before and in the next one, or -1.
+        beside: (P, 2) int64 image tokens that show the object of each one in the frame before and in the next
+            one, or -1.
 
     Returns:
         (P, 2) int64, -1 where that is the token itself.
@@ -109,7 +114,9 @@ class ClipExamples:
         self.prompt = cache(lambda text: chat.prompts([text], "video", 1)[0])
         self.template = cache(self._template)
 
-    def batch(self, clips: Sequence[CachedClip], rng: np.random.Generator, kinds: Collection[str]) -> ClipBatch:
+    def batch(
+        self, clips: Sequence[CachedClip], rng: np.random.Generator, kinds: Collection[str]
+    ) -> ClipBatch:
         """A batch of message trees.
 
         Args:
@@ -127,7 +134,9 @@ class ClipExamples:
             features=torch.cat([part.features for part in parts]).flatten(0, 1).float(),
             pooling=pooling_of_crops(self.pooling, sum(frames)),
             frames=frames,
-            named=torch.from_numpy(np.stack(named)) if named else torch.zeros(0, len(WORDS), dtype=torch.bool),
+            named=torch.from_numpy(np.stack(named))
+            if named
+            else torch.zeros(0, len(WORDS), dtype=torch.bool),
             there=torch.cat([part.there for part in parts]),
             velocity=torch.cat([part.velocity for part in parts]),
             ends=torch.cat([part.ends for part in parts]),
@@ -137,7 +146,9 @@ class ClipExamples:
     def _part(self, clip: CachedClip, rng: np.random.Generator, kinds: Collection[str]) -> _Part:
         """One clip of a batch, with some of its questions."""
         order, allowed = self._frames(len(clip.features), rng, kinds)
-        wanted = [question for question in clip.questions if question["kind"] in allowed] or clip.questions[:1]
+        wanted = [question for question in clip.questions if question["kind"] in allowed] or clip.questions[
+            :1
+        ]
         turns: list[Turn] = []
         named: list[np.ndarray] = []
         for i in rng.permutation(len(wanted))[: self.settings.clip_branches]:
@@ -201,13 +212,19 @@ class ClipExamples:
     def _request(self, question: dict, rate: int | None, rng: np.random.Generator) -> str:
         rephrased = rng.random() < _REPHRASED
         if rate is None:
-            return draw_prompt("pointing", question["label"], rng, medium="video") if rephrased else f"Point to {question['prompt']}"
+            return (
+                draw_prompt("pointing", question["label"], rng, medium="video")
+                if rephrased
+                else f"Point to {question['prompt']}"
+            )
         if rephrased:
             return draw_track_prompt(question["label"], rate, rng)
         named = rate != FPS or rng.random() < 0.55
         return f"Track {question['prompt']} at {rate} FPS" if named else f"Track {question['prompt']}"
 
-    def _frames(self, count: int, rng: np.random.Generator, kinds: Collection[str]) -> tuple[list[int], Collection[str]]:
+    def _frames(
+        self, count: int, rng: np.random.Generator, kinds: Collection[str]
+    ) -> tuple[list[int], Collection[str]]:
         """Numbers of the frames to show, and the kinds of questions whose answers stay the same."""
         order, draw = list(range(count)), rng.random()
         if draw < _LAST_TWICE:
@@ -229,7 +246,9 @@ class ClipExamples:
         return Row(torch.tensor(ids), torch.tensor(types))
 
     def _template(self, object_ids: tuple[int, ...], label: str, tag: Any) -> tuple[EncodedText, np.ndarray]:
-        """An answer with these object ids, and where its grounding tokens stand; a sentence for the tag "text"."""
+        """An answer with these object ids, and where its grounding tokens stand; a sentence for the tag
+        "text".
+        """
         if tag == "text":
             return encode_answer((label,), self.tokenizer), np.empty(0, dtype=np.int64)
         triples = np.arange(3 * len(object_ids)).reshape(-1, 3)

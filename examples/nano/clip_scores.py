@@ -1,8 +1,9 @@
 """Scores of answers about synthetic clips: F1 of points, HOTA of tracks, by kind of question.
 
-A point of a pointing request is right if it lies in the visible mask of a target that no other point was matched with, at a
-frame at most `REACH` seconds from the one in which the target is seen first: the published test of video pointing looks at the
-three seconds around its moment. `strict_f1` asks for that very frame. Tracks are scored on all frames by HOTA on points.
+A point of a pointing request is right if it lies in the visible mask of a target that no other point was
+matched with, at a frame at most `REACH` seconds from the one in which the target is seen first: the published
+test of video pointing looks at the three seconds around its moment. `strict_f1` asks for that very frame.
+Tracks are scored on all frames by HOTA on points.
 """
 
 from __future__ import annotations
@@ -30,12 +31,21 @@ def frames_of(clip: SyntheticClip, points: Points) -> np.ndarray:
 
 def score_answer(clip: SyntheticClip, query: ClipQuery, points: Points) -> dict[str, float]:
     """Numbers of one answer: f1, strict_f1 and exact_count, or hota, detection and association."""
-    return _score_points(clip, query, points) if query.style == "pointing" else _score_tracks(clip, query, points)
+    return (
+        _score_points(clip, query, points)
+        if query.style == "pointing"
+        else _score_tracks(clip, query, points)
+    )
 
 
-def table_of_clips(scores: Iterable[tuple[ClipQuery, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+def table_of_clips(
+    scores: Iterable[tuple[ClipQuery, dict[str, float]]],
+) -> dict[str, dict[str, dict[str, float]]]:
     """Means by style and group of questions."""
-    groups: dict[str, dict[str, list[dict[str, float]]]] = {"pointing": defaultdict(list), "track": defaultdict(list)}
+    groups: dict[str, dict[str, list[dict[str, float]]]] = {
+        "pointing": defaultdict(list),
+        "track": defaultdict(list),
+    }
     for query, numbers in scores:
         for name in _groups_of(query):
             groups[query.style][name].append(numbers)

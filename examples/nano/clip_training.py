@@ -1,8 +1,9 @@
-"""Third stage: the whole model but its vision transformer learns to point and to track in clips, and keeps what it knows of pictures.
+"""Third stage: the whole model but its vision transformer learns to point and to track in clips, and keeps
+what it knows of pictures.
 
-Every step sees some clips and some scenes of the stages before. An alignment loss fades out as in the second stage; here its
-words also name motions, so that an image token learns from the frames around it what its object does. What is released is
-a moving average of the weights.
+Every step sees some clips and some scenes of the stages before. An alignment loss fades out as in the second
+stage; here its words also name motions, so that an image token learns from the frames around it what its
+object does. What is released is a moving average of the weights.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def push_of_clips(alignment: Alignment, batch: ClipBatch, chosen: Tensor) -> tup
     """The alignment loss of a pass over clips."""
     keys = alignment.seen["key"].float()
     places = torch.cat([torch.arange(frames * POOLED**2) for frames in batch.frames])
-    return alignment.loss(alignment.queries(batch.queries), batch.named, keys, batch.there, chosen, keys, places)
+    return alignment.loss(
+        alignment.queries(batch.queries), batch.named, keys, batch.there, chosen, keys, places
+    )
 
 
 def digits_right(logits: Tensor, batch: ClipBatch, digits: Tensor) -> float:
@@ -60,10 +63,11 @@ def build_from(start: Path) -> MolmoPointForConditionalGeneration:
 
 
 def hush(model: MolmoPointForConditionalGeneration, features: Tensor, loudest: float) -> None:
-    """Makes what the connector says a little quieter, if its features (P, H) are longer than `loudest` on average.
+    """Makes what the connector says a little quieter, if its features (P, H) are longer than `loudest` on
+    average.
 
-    The first two stages let it grow until the decoder's layers hardly moved an image token, so that tokens of different frames
-    had nothing to tell each other. Attention reads normed states and does not notice.
+    The first two stages let it grow until the decoder's layers hardly moved an image token, so that tokens of
+    different frames had nothing to tell each other. Attention reads normed states and does not notice.
     """
     if float(features.detach().norm(dim=-1).mean()) > loudest:
         with torch.no_grad():
@@ -81,14 +85,26 @@ class ClipStage(Stage):
         check: is run on the averaged model with every checkpoint.
     """
 
-    def __init__(self, folder: Path, start: Path, settings: Settings, examples: tuple[ClipExamples, Examples], check: Check) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start: Path,
+        settings: Settings,
+        examples: tuple[ClipExamples, Examples],
+        check: Check,
+    ) -> None:
         super().__init__()
         self.settings, self.look = settings, check
         self.of_clips, self.of_scenes = examples
         self.model, self.averaged = build_from(start), build_from(start)
         self.alignment = Alignment(self.model, len(WORDS), _MOST_FRAMES * POOLED**2)
         self.motion = Motion(self.model)
-        self.modules = {"model": self.model, "averaged": self.averaged, "alignment": self.alignment, "motion": self.motion}
+        self.modules = {
+            "model": self.model,
+            "averaged": self.averaged,
+            "alignment": self.alignment,
+            "motion": self.motion,
+        }
         aside = _ASIDE * settings.clip_rate
         self.rates = [(self.model, settings.clip_rate), (self.alignment, aside), (self.motion, aside)]
         self.clipped = self.model
@@ -117,7 +133,9 @@ class ClipStage(Stage):
         """Scores of real decoding."""
         return self.look(self.averaged)
 
-    def _learn_clips(self, clips: Sequence[CachedClip], rng: np.random.Generator, progress: float) -> dict[str, float]:
+    def _learn_clips(
+        self, clips: Sequence[CachedClip], rng: np.random.Generator, progress: float
+    ) -> dict[str, float]:
         settings, config = self.settings, self.model.config
         kinds = LOOKS if progress < settings.clip_lesson else CLIP_KINDS
         batch = self.of_clips.batch(clips, rng, kinds)
@@ -129,7 +147,9 @@ class ClipStage(Stage):
         is_image = batch.inputs["input_ids"] == config.image_patch_id
         moving, moved = self.motion.loss(is_image, batch.velocity, batch.ends)
         fading = max(0.0, 1 - progress / settings.clip_alignment_until)
-        pushes = settings.alignment_part * fading * push + settings.motion_part * min(1.0, 2 * fading) * moving
+        pushes = (
+            settings.alignment_part * fading * push + settings.motion_part * min(1.0, 2 * fading) * moving
+        )
         (output.loss + pushes).backward()
         hush(self.model, seen.image_features, settings.loudest)
         digits = digits_right(output.logits, batch, self.digits)
@@ -137,7 +157,9 @@ class ClipStage(Stage):
 
     def _repeat_scenes(self, rng: np.random.Generator) -> dict[str, float]:
         shard, rows = self.scenes.take(self.settings.replayed, rng)
-        batch, _ = self.of_scenes.batch(shard.pixels[rows], [shard.questions[row] for row in rows], rng, KINDS)
+        batch, _ = self.of_scenes.batch(
+            shard.pixels[rows], [shard.questions[row] for row in rows], rng, KINDS
+        )
         with autocast():
             output = self.model(**batch)
         (output.loss * self.settings.replay_part).backward()
@@ -146,7 +168,13 @@ class ClipStage(Stage):
 
 
 def train_clips(
-    folder: Path, start: Path, settings: Settings, examples: tuple[ClipExamples, Examples], steps: int, check: Check, log_every: int = 25
+    folder: Path,
+    start: Path,
+    settings: Settings,
+    examples: tuple[ClipExamples, Examples],
+    steps: int,
+    check: Check,
+    log_every: int = 25,
 ) -> None:
     """Runs or resumes the third stage.
 

@@ -1,8 +1,9 @@
 """First stage: the vision transformer learns what stands at each of its patches.
 
-A decoder that has to find out at once what a star is and how to point at one stays at chance for long. So linear heads
-on the tapped layers first predict, per patch: colour, shape and size class of the object there, whether its point lies
-in this patch and in which cell, and the row and column of the patch itself. The heads are thrown away.
+A decoder that has to find out at once what a star is and how to point at one stays at chance for long. So
+linear heads on the tapped layers first predict, per patch: colour, shape and size class of the object there,
+whether its point lies in this patch and in which cell, and the row and column of the patch itself. The heads
+are thrown away.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class DenseModel(TappedModel):
 
 
 def dense_loss(logits: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Weighted sum of the tasks, and accuracies where points are. `labels`: (N, GRID * GRID, 4), see `dense_labels`."""
+    """Weighted sum of the tasks, and accuracies where points are. `labels`: (N, GRID * GRID, 4), see
+    `dense_labels`.
+    """
     labels = labels.long()
     thing, centre = labels[..., 0] > 0, labels[..., CELLS] >= 0  # (N, GRID * GRID)
     losses: dict[str, Tensor] = {}
@@ -118,7 +121,9 @@ def dense_loss(logits: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, dict[
         seen[name] = right.float().mean()
 
     guess = logits["centre"].squeeze(-1)
-    losses["centre"] = F.binary_cross_entropy_with_logits(guess, centre.float(), pos_weight=torch.tensor(4.0)) * 4
+    losses["centre"] = (
+        F.binary_cross_entropy_with_logits(guess, centre.float(), pos_weight=torch.tensor(4.0)) * 4
+    )
     found = (guess > 1.0) & centre
     seen["centre_f1"] = 2 * found.sum() / ((guess > 1.0).sum() + centre.sum())
 
@@ -172,8 +177,12 @@ def train_dense(folder: Path, settings: Settings, steps: int, log_every: int = 5
     train(DenseStage(folder, settings), folder / "vit", settings, steps, seed=1, log_every=log_every)
 
 
-def take_over(checkpoint: Path, trained: TappedModel, vision: nn.Module, head: nn.Module | None = None) -> None:
-    """Loads a checkpoint of the first stage into `trained`, and takes over its vision transformer and, if asked for, its heads."""
+def take_over(
+    checkpoint: Path, trained: TappedModel, vision: nn.Module, head: nn.Module | None = None
+) -> None:
+    """Loads a checkpoint of the first stage into `trained`, and takes over its vision transformer and, if
+    asked for, its heads.
+    """
     load_checkpoint(checkpoint, {"dense": trained})
     vision.load_state_dict(trained.vision.state_dict())
     if head is not None:

@@ -1,4 +1,6 @@
-"""The files around the weights: a tokenizer that knows our words, configuration and processor files, all in the released layout."""
+"""The files around the weights: a tokenizer that knows our words, configuration and processor files, all in
+the released layout.
+"""
 
 from __future__ import annotations
 
@@ -61,15 +63,22 @@ CHAT_TEMPLATE = """\
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level merges over the words of our own questions and answers; every other text is spelled out in bytes."""
+    """Byte-level merges over the words of our own questions and answers; every other text is spelled out in
+    bytes.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(WORDS), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     specials = [END_OF_TEXT, TURN_START, TURN_END]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(specials), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        vocab_size=VOCABULARY - len(specials),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
     add_special_tokens(tokenizer, VOCABULARY)
@@ -91,19 +100,28 @@ def add_special_tokens(tokenizer: Tokenizer, vocabulary: int, whole: tuple[str, 
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in whole])
     additional = [*RELEASED_TOKENS, *(f"|<UNUSED_{i}>|" for i in range(ADDITIONAL - len(RELEASED_TOKENS)))]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in additional])
-    tokenizer.add_tokens([AddedToken(point_text(i), special=False, normalized=False) for i in range(POINT_TOKENS)])
+    tokenizer.add_tokens(
+        [AddedToken(point_text(i), special=False, normalized=False) for i in range(POINT_TOKENS)]
+    )
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers has it."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=TURN_END, eos_token=TURN_END, pad_token=END_OF_TEXT, model_max_length=8192
+        tokenizer_object=tokenizer,
+        bos_token=TURN_END,
+        eos_token=TURN_END,
+        pad_token=END_OF_TEXT,
+        model_max_length=8192,
     )
 
 
 def _corpus() -> list[str]:
     """Texts of a few thousand scenes, drawn with the held-out pairs, which are words like any other."""
-    texts = ["user\nImage 1 Image 2 assistant\nThere are none.", '<tracks coords="Track the Where is Show me Find '] * 200
+    texts = [
+        "user\nImage 1 Image 2 assistant\nThere are none.",
+        '<tracks coords="Track the Where is Show me Find ',
+    ] * 200
     for i in range(1500):
         for query in sample_scene(np.random.default_rng([9, i])).queries:
             texts.append(f"user\nPoint to {query.prompt}")
@@ -145,7 +163,9 @@ def network_config(settings: Any, crop: int, vocabulary: int) -> MolmoPointConfi
     })  # fmt: skip
 
 
-def write_files(folder: Path, tokenizer: PreTrainedTokenizerFast, crop: int = CROP, max_crops: int = 1) -> None:
+def write_files(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, crop: int = CROP, max_crops: int = 1
+) -> None:
     """Tokenizer and processor files; weights and config.json are written by `save_pretrained`.
 
     Args:

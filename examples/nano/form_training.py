@@ -1,10 +1,11 @@
 """Sight: the vision transformer learns forms without names, and says of its old world what it said before.
 
-What 300 pictures of a new shape can teach depends on what the vision transformer tells apart already; after the first stages that is
-eight shapes. Here it tells the outline and the code of one of thousands of forms at each ViT patch and, through the connector, at each
-image token. Outlines come first: a network that has to say at once what form it sees, whatever way it is turned, learns nothing for
-long. On scenes of the old world the outputs of both are compared with those of the model that the stage starts from, so that
-the decoder, which is not here, still understands them. The heads that tell of forms are thrown away.
+What 300 pictures of a new shape can teach depends on what the vision transformer tells apart already; after
+the first stages that is eight shapes. Here it tells the outline and the code of one of thousands of forms at
+each ViT patch and, through the connector, at each image token. Outlines come first: a network that has to say
+at once what form it sees, whatever way it is turned, learns nothing for long. On scenes of the old world the
+outputs of both are compared with those of the model that the stage starts from, so that the decoder, which is
+not here, still understands them. The heads that tell of forms are thrown away.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _SIDE, _STRIDE = 16, 4
 
 
 def outlines(owners: Tensor, labels: Tensor) -> Tensor:
-    """(N * GRID * GRID, _SIDE ** 2) bool: where in the window around each ViT patch the object of the patch is.
+    """(N * GRID * GRID, _SIDE ** 2) bool: where in the window around each ViT patch the object of the patch
+    is.
 
     Args:
         owners: (N, CROP, CROP), see `draw_forms`.
@@ -52,7 +54,12 @@ def outlines(owners: Tensor, labels: Tensor) -> Tensor:
 
 def _by_token(values: Tensor) -> Tensor:
     """(N * 36, 4): values of ViT patches (N * GRID * GRID,) by image token."""
-    return values.view(-1, _POOLED, PICTURE_WINDOW, _POOLED, PICTURE_WINDOW).transpose(2, 3).flatten(3).flatten(0, 2)
+    return (
+        values.view(-1, _POOLED, PICTURE_WINDOW, _POOLED, PICTURE_WINDOW)
+        .transpose(2, 3)
+        .flatten(3)
+        .flatten(0, 2)
+    )
 
 
 class _Head(nn.Module):
@@ -85,7 +92,9 @@ class FormHeads(nn.Module):
         self.patch, self.token = _Head(vit_width, 1 + LOCATIONS**2), _Head(token_width, 1)
         self.register_buffer("codes", codes, persistent=False)
 
-    def loss(self, features: Tensor, tokens: Tensor, owners: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, features: Tensor, tokens: Tensor, owners: Tensor, labels: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         """Loss of some pictures, and how good the answers are where points are.
 
         Args:
@@ -104,15 +113,21 @@ class FormHeads(nn.Module):
         """What is at each ViT patch; patches that hold a point count once more."""
         thing, centre = form > 0, cell >= 0
         drawn, code, where = self.patch(features)
-        blurred = F.binary_cross_entropy_with_logits(drawn[thing], outline[thing].float(), reduction="none").mean(1)
+        blurred = F.binary_cross_entropy_with_logits(
+            drawn[thing], outline[thing].float(), reduction="none"
+        ).mean(1)
         wrong = (code[thing] - self.codes[form[thing] - 1]).square().mean(1)
         at_centre = centre[thing]
         loss = 4 * (blurred.mean() + blurred[at_centre].mean()) + 3 * (wrong.mean() + wrong[at_centre].mean())
-        has_point = F.binary_cross_entropy_with_logits(where[:, 0], centre.float(), pos_weight=torch.tensor(4.0))
+        has_point = F.binary_cross_entropy_with_logits(
+            where[:, 0], centre.float(), pos_weight=torch.tensor(4.0)
+        )
         in_cell = F.cross_entropy(where[centre, 1:], cell[centre])
         return loss + 2 * has_point + 0.3 * in_cell
 
-    def _token_loss(self, tokens: Tensor, outline: Tensor, form: Tensor, centre: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _token_loss(
+        self, tokens: Tensor, outline: Tensor, form: Tensor, centre: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         """What is at each image token that holds one point, and which tokens hold any."""
         count = _by_token(centre.long()).sum(1)  # (N * 36,)
         single = count == 1
@@ -178,7 +193,9 @@ class FormStage(Stage):
         self.sight = Sight(self.model)
         self.before = copy.deepcopy(self.sight).requires_grad_(False)
         of_forms = torch.from_numpy(codes(folder / "cache", settings.num_forms))
-        self.heads = FormHeads(self.model.config.vit_feature_dim, self.model.config.text_config.hidden_size, of_forms)
+        self.heads = FormHeads(
+            self.model.config.vit_feature_dim, self.model.config.text_config.hidden_size, of_forms
+        )
         self.modules = {"sight": self.sight, "heads": self.heads}
         self.rates = [(self.sight, settings.form_rate), (self.heads, settings.form_head_rate)]
         self.clipped = self.sight
@@ -195,7 +212,9 @@ class FormStage(Stage):
         scenes, old_rows = self.scenes.take(self.settings.form_replayed, rng)
         new, old = patchify(layers[..., :3]), patchify(scenes.pixels[old_rows])
         with autocast():
-            of_new, of_old = self.sight(torch.cat([new, old])).split([len(new) * GRID * GRID, len(old) * GRID * GRID])
+            of_new, of_old = self.sight(torch.cat([new, old])).split(
+                [len(new) * GRID * GRID, len(old) * GRID * GRID]
+            )
             tokens = self.sight.connector(of_new, pooling_of_crops(pooling_of_crop(PICTURE_WINDOW), len(new)))
             loss, seen = self.heads.loss(of_new, tokens, layers[..., 3], labels)
             apart = self._apart(old, of_old)
@@ -210,7 +229,9 @@ class FormStage(Stage):
         return self.look(self.model)
 
     def _apart(self, patches: Tensor, features: Tensor) -> dict[str, Tensor]:
-        """How far features (N * GRID * GRID, F) of scenes, and their image tokens, are from what they were before the stage."""
+        """How far features (N * GRID * GRID, F) of scenes, and their image tokens, are from what they were
+        before the stage.
+        """
         with torch.no_grad():
             features_before = self.before(patches)
         apart = {"vit": relative_error(features, features_before)}
@@ -222,7 +243,9 @@ class FormStage(Stage):
         return apart
 
 
-def train_forms(folder: Path, start: Path, settings: Settings, steps: int, check: Check, log_every: int = 25) -> None:
+def train_forms(
+    folder: Path, start: Path, settings: Settings, steps: int, check: Check, log_every: int = 25
+) -> None:
     """Runs or resumes the stage.
 
     Args:
@@ -233,4 +256,11 @@ def train_forms(folder: Path, start: Path, settings: Settings, steps: int, check
         check: is run on the model with every checkpoint, and its numbers are logged.
         log_every: steps per line of the log.
     """
-    train(FormStage(folder, start, settings, check), folder / "forms", settings, steps, seed=4, log_every=log_every)
+    train(
+        FormStage(folder, start, settings, check),
+        folder / "forms",
+        settings,
+        steps,
+        seed=4,
+        log_every=log_every,
+    )

@@ -1,11 +1,12 @@
-"""Forms without names: what the vision transformer sees so that it can tell shapes apart that it has never been told of.
+"""Forms without names: what the vision transformer sees so that it can tell shapes apart that it has never
+been told of.
 
-A form is cut from polygons, ellipses and strokes by chance; form k comes from the seed [FORM_SEED, k]. Those that look like one of
-the shapes that the own-data trial keeps for itself are left out (`likeness`), so these stay new. `codes` say in a few numbers what a form
-looks like, whatever way it is turned.
+A form is cut from polygons, ellipses and strokes by chance; form k comes from the seed [FORM_SEED, k]. Those
+that look like one of the shapes that the own-data trial keeps for itself are left out (`likeness`), so these
+stay new. `codes` say in a few numbers what a form looks like, whatever way it is turned.
 
-Pictures show some of them beside known shapes, in any colour but those of held-out pairs, on grounds of many patterns. Picture i of
-shard n is drawn from the seed [FORM_SEED, 1, n, i].
+Pictures show some of them beside known shapes, in any colour but those of held-out pairs, on grounds of many
+patterns. Picture i of shard n is drawn from the seed [FORM_SEED, 1, n, i].
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from safetensors.torch import load_file
 from scipy import ndimage
 from torch import Tensor
 
-from molmopoint.data.drawing import COLOURS, HELD_OUT_PAIRS, SAMPLES, SHAPES, Stamp, clip_stamp, draw_background, draw_shape, paint
+from molmopoint.data.drawing import (
+    COLOURS,
+    HELD_OUT_PAIRS,
+    SAMPLES,
+    SHAPES,
+    Stamp,
+    clip_stamp,
+    draw_background,
+    draw_shape,
+    paint,
+)
 from nano.cache import owners_of_patches, write_shard
 from nano.cells import cell_of
 from nano.settings import CROP, GRID, Settings
@@ -51,7 +62,9 @@ _U, _V = np.meshgrid(_AXIS, _AXIS)
 
 @cache
 def template(index: int) -> np.ndarray:
-    """(TEMPLATE, TEMPLATE) bool: a form, in units of its nominal size, with its point (well inside it) in the middle."""
+    """(TEMPLATE, TEMPLATE) bool: a form, in units of its nominal size, with its point (well inside it) in the
+    middle.
+    """
     rng = np.random.default_rng([FORM_SEED, index])
     while True:
         form = _centred(_cut(rng))
@@ -146,7 +159,9 @@ def _centred(form: np.ndarray) -> np.ndarray | None:
 
 
 def signature(form: np.ndarray) -> np.ndarray:
-    """(_RINGS * _WAVES,): how a form lies in rings around its centre of gravity, the same for every turn and for its mirror image."""
+    """(_RINGS * _WAVES,): how a form lies in rings around its centre of gravity, the same for every turn and
+    for its mirror image.
+    """
     rows, cols = np.nonzero(form)
     radii = (np.arange(_RINGS) + 0.5) / _RINGS * TEMPLATE / 2
     angles = np.arange(64) * 2 * np.pi / 64
@@ -161,7 +176,8 @@ def signature(form: np.ndarray) -> np.ndarray:
 
 
 def codes(folder: Path, count: int) -> np.ndarray:
-    """(count + known shapes, CODE) float32: principal components of the signatures, the first of variance one over the forms.
+    """(count + known shapes, CODE) float32: principal components of the signatures, the first of variance one
+    over the forms.
 
     They are kept in `folder`, because thousands of forms take minutes.
     """
@@ -188,7 +204,9 @@ def _known(shape: str) -> np.ndarray:
 
 
 def likeness(form: np.ndarray, shape: str) -> float:
-    """The largest overlap (intersection over union) of a form and a new shape of equal area, over turns and mirror images."""
+    """The largest overlap (intersection over union) of a form and a new shape of equal area, over turns and
+    mirror images.
+    """
     form = _normal(form)
     overlaps = [(form & view).sum() / (form | view).sum() for view in _turned(shape)]
     return float(max(overlaps))
@@ -254,7 +272,9 @@ def _template_index(coordinates: np.ndarray) -> np.ndarray:
 
 
 def draw_pattern(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A ground with a pattern: waves, rings, a mosaic, or scratches; picture (CROP, CROP, 3) and its (2, 3) extreme colours."""
+    """A ground with a pattern: waves, rings, a mosaic, or scratches; picture (CROP, CROP, 3) and its (2, 3)
+    extreme colours.
+    """
     middle = np.clip(int(rng.integers(35, 221)) + rng.integers(-35, 36, size=3), 20, 235)
     swing = rng.integers(-30, 31, size=3) + int(rng.integers(-25, 26))
     ends = np.clip(np.stack([middle - swing, middle + swing]), 0, 255).astype(np.int32)
@@ -301,18 +321,21 @@ def _scratches(rng: np.random.Generator) -> np.ndarray:
     level = np.zeros((CROP, CROP), dtype=np.float32)
     for _ in range(rng.integers(5, 30)):
         angle, offset = rng.random() * np.pi, rng.uniform(-0.2, 1.2) * CROP
-        away = np.abs((_ACROSS - CROP / 2) * np.cos(angle) + (_DOWN - CROP / 2) * np.sin(angle) + CROP / 2 - offset)
+        away = np.abs(
+            (_ACROSS - CROP / 2) * np.cos(angle) + (_DOWN - CROP / 2) * np.sin(angle) + CROP / 2 - offset
+        )
         level[away < rng.uniform(0.5, 5)] += rng.uniform(-1, 1)
     return level
 
 
 def draw_forms(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture of some of the first `count` forms and of known shapes, whose classes come after those of the forms.
+    """A picture of some of the first `count` forms and of known shapes, whose classes come after those of the
+    forms.
 
     Returns:
-        (CROP, CROP, 3) uint8; (CROP, CROP) uint8, the number of the object at each pixel (0 is ground); and (GRID * GRID, 3) int16: the
-        class at each ViT patch plus one (0 is ground), the location cell of the point that lies in the patch (column first, -1
-        without a point), and the number of its object.
+        (CROP, CROP, 3) uint8; (CROP, CROP) uint8, the number of the object at each pixel (0 is ground); and
+        (GRID * GRID, 3) int16: the class at each ViT patch plus one (0 is ground), the location cell of the
+        point that lies in the patch (column first, -1 without a point), and the number of its object.
     """
     is_plain = rng.random() < 0.35
     picture, ends = draw_background(rng, CROP, CROP) if is_plain else draw_pattern(rng)
@@ -329,7 +352,9 @@ def draw_forms(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
             kind = int(rng.integers(len(SHAPES)))
             tilt = rng.uniform(-0.1, 0.1)
             is_upright = SHAPES[kind] == "rectangle" and rng.random() < 0.5
-            objects.append(_Object(count + kind, x, y, size, draw_shape(SHAPES[kind], x, y, size, tilt, is_upright)))
+            objects.append(
+                _Object(count + kind, x, y, size, draw_shape(SHAPES[kind], x, y, size, tilt, is_upright))
+            )
         else:
             kind = int(few[rng.integers(len(few))])
             objects.append(_Object(kind, x, y, size, draw_form(kind, x, y, size, rng)))
@@ -351,7 +376,9 @@ def _free_place(rng: np.random.Generator, size: float, objects: list[_Object]) -
 
 
 def _colour(rng: np.random.Generator, ends: np.ndarray, shape: str | None) -> np.ndarray:
-    """A known colour or any other that stands out from the ground; never one that makes a known shape a held-out pair."""
+    """A known colour or any other that stands out from the ground; never one that makes a known shape a
+    held-out pair.
+    """
     while True:
         colour = np.clip(_any_colour(rng), 0, 255).astype(np.int32)
         stands_out = np.abs(colour - ends).max(axis=1).min() >= _CONTRAST
@@ -413,6 +440,9 @@ def draw_form_shard(folder: Path, index: int, settings: Settings) -> None:
     path = folder / f"forms_{index:04d}.safetensors"
     if path.exists():
         return
-    drawn = [draw_forms(np.random.default_rng([FORM_SEED, 1, index, i]), settings.num_forms) for i in range(settings.shard_scenes)]
+    drawn = [
+        draw_forms(np.random.default_rng([FORM_SEED, 1, index, i]), settings.num_forms)
+        for i in range(settings.shard_scenes)
+    ]
     pixels, owners, labels = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
     write_shard(path, {"pixels": pixels, "owners": owners, "labels": labels})

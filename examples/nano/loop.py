@@ -1,8 +1,9 @@
 """The one training loop of the examples: data from shards, optimiser steps, checkpoints, a log.
 
-A stage says what is trained and adds the gradients of one batch (`Stage`); `train` does the rest. A checkpoint holds all that the next
-step depends on: weights, moments of the optimiser, random state, and the place in the data. So a run that was stopped or killed goes on
-as if nothing had happened, on one thread to the last bit.
+A stage says what is trained and adds the gradients of one batch (`Stage`); `train` does the rest. A
+checkpoint holds all that the next step depends on: weights, moments of the optimiser, random state, and the
+place in the data. So a run that was stopped or killed goes on as if nothing had happened, on one thread to
+the last bit.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ class LoopSettings:
 
     Attributes:
         warmup: steps of linear warm-up.
-        falling: part of a stage at whose end the learning rate falls in a straight line to nothing; None for half a cosine over all of it.
-        muon: rate of Muon for the matrices of blocks, as a multiple of their module's rate; None trains them with AdamW like the others.
+        falling: part of a stage at whose end the learning rate falls in a straight line to nothing; None for
+            half a cosine over all of it.
+        muon: rate of Muon for the matrices of blocks, as a multiple of their module's rate; None trains them
+            with AdamW like the others.
         weight_decay: of all matrices.
         clip: largest gradient norm.
         save_minutes: between checkpoints.
@@ -68,7 +71,12 @@ class ShardStream(Generic[S]):
     """
 
     def __init__(
-        self, folders: Sequence[Path], pattern: str, open_shard: Callable[[Path], S], part: float = 1.0, newest: float = 0.0
+        self,
+        folders: Sequence[Path],
+        pattern: str,
+        open_shard: Callable[[Path], S],
+        part: float = 1.0,
+        newest: float = 0.0,
     ) -> None:
         self.folders, self.pattern, self.open_shard = tuple(folders), pattern, open_shard
         self.part, self.newest = part, newest
@@ -77,7 +85,8 @@ class ShardStream(Generic[S]):
         self._rows: list[int] = []
 
     def take(self, count: int, rng: np.random.Generator) -> tuple[S, list[int]]:
-        """A shard and `count` of its rows that were not taken on this visit; fewer only if the shard has fewer.
+        """A shard and `count` of its rows that were not taken on this visit; fewer only if the shard has
+        fewer.
 
         Raises:
             FileNotFoundError: there is no shard.
@@ -105,7 +114,10 @@ class ShardStream(Generic[S]):
     def _visit(self, rng: np.random.Generator) -> None:
         found = [shards for folder in self.folders if (shards := sorted(folder.glob(self.pattern)))]
         if not found:
-            raise FileNotFoundError(f"expected shards {self.pattern} in {', '.join(map(str, self.folders))}, got none; draw some first")
+            raise FileNotFoundError(
+                f"expected shards {self.pattern} in {', '.join(map(str, self.folders))}, got none; draw "
+                "some first"
+            )
         shards = found[int(rng.integers(len(found)))]
         if rng.random() < self.newest:
             shards = shards[len(shards) // 2 :]
@@ -122,7 +134,8 @@ class Stage:
 
     Attributes:
         modules: what a checkpoint holds, by name.
-        rates: trained modules with their peak learning rates; where two share a parameter, the first one counts.
+        rates: trained modules with their peak learning rates; where two share a parameter, the first one
+            counts.
         clipped: the module whose gradients are kept short.
         streams: of data, by name.
         items: examples of a step, for the speed in the log.
@@ -160,8 +173,11 @@ class Stage:
         return {}
 
 
-def train(stage: Stage, path: Path, settings: LoopSettings, steps: int, seed: int, log_every: int = 25) -> int:
-    """Runs or resumes a stage until it has made `steps` optimiser steps or is asked to stop (Ctrl-C, SIGTERM).
+def train(
+    stage: Stage, path: Path, settings: LoopSettings, steps: int, seed: int, log_every: int = 25
+) -> int:
+    """Runs or resumes a stage until it has made `steps` optimiser steps or is asked to stop (Ctrl-C,
+    SIGTERM).
 
     Args:
         stage: what is trained.
@@ -202,11 +218,15 @@ def train(stage: Stage, path: Path, settings: LoopSettings, steps: int, seed: in
     return step
 
 
-def build_optimisers(rates: Iterable[tuple[nn.Module, float]], settings: LoopSettings) -> dict[str, torch.optim.Optimizer]:
-    """AdamW and, if the settings ask for it, Muon, by name, with a learning rate per module; only matrices decay, embeddings do not.
+def build_optimisers(
+    rates: Iterable[tuple[nn.Module, float]], settings: LoopSettings
+) -> dict[str, torch.optim.Optimizer]:
+    """AdamW and, if the settings ask for it, Muon, by name, with a learning rate per module; only matrices
+    decay, embeddings do not.
 
-    Muon (K. Jordan 2024; its rate scaled as in arXiv 2502.16982, so that a step is as long as one of AdamW) is for the matrices of
-    repeated blocks, which map hidden states to hidden states; what reads from or writes to anything else stays with AdamW.
+    Muon (K. Jordan 2024; its rate scaled as in arXiv 2502.16982, so that a step is as long as one of AdamW)
+    is for the matrices of repeated blocks, which map hidden states to hidden states; what reads from or
+    writes to anything else stays with AdamW.
     """
     adamw: list[dict[str, Any]] = []
     muon: list[dict[str, Any]] = []
@@ -228,18 +248,31 @@ def build_optimisers(rates: Iterable[tuple[nn.Module, float]], settings: LoopSet
                 adamw.append(_group(parameters, rate, decay))
         if in_blocks and settings.muon is not None:
             muon.append(_group(in_blocks, settings.muon * rate, settings.weight_decay))
-    optimisers: dict[str, torch.optim.Optimizer] = {"optimiser": torch.optim.AdamW(adamw, betas=(0.9, 0.98), fused=True)}
+    optimisers: dict[str, torch.optim.Optimizer] = {
+        "optimiser": torch.optim.AdamW(adamw, betas=(0.9, 0.98), fused=True)
+    }
     if muon:
         optimisers["muon"] = torch.optim.Muon(muon, adjust_lr_fn="match_rms_adamw")
     return optimisers
 
 
-def build_schedule(optimiser: torch.optim.Optimizer, settings: LoopSettings, steps: int, done: int) -> torch.optim.lr_scheduler.LRScheduler:
+def build_schedule(
+    optimiser: torch.optim.Optimizer, settings: LoopSettings, steps: int, done: int
+) -> torch.optim.lr_scheduler.LRScheduler:
     """Learning rates of a stage of `steps` steps of which some are done."""
     if settings.falling is None:
-        return get_cosine_with_min_lr_schedule_with_warmup(optimiser, settings.warmup, steps, min_lr_rate=_FLOOR, last_epoch=done - 1)
+        return get_cosine_with_min_lr_schedule_with_warmup(
+            optimiser, settings.warmup, steps, min_lr_rate=_FLOOR, last_epoch=done - 1
+        )
     falling = round(settings.falling * steps)
-    return get_wsd_schedule(optimiser, settings.warmup, falling, num_training_steps=steps, decay_type="linear", last_epoch=done - 1)
+    return get_wsd_schedule(
+        optimiser,
+        settings.warmup,
+        falling,
+        num_training_steps=steps,
+        decay_type="linear",
+        last_epoch=done - 1,
+    )
 
 
 def _group(parameters: list[nn.Parameter], rate: float, decay: float) -> dict[str, Any]:
@@ -247,9 +280,14 @@ def _group(parameters: list[nn.Parameter], rate: float, decay: float) -> dict[st
 
 
 def save_checkpoint(
-    path: Path, modules: dict[str, nn.Module], progress: dict[str, Any], optimisers: Mapping[str, torch.optim.Optimizer] = _NONE
+    path: Path,
+    modules: dict[str, nn.Module],
+    progress: dict[str, Any],
+    optimisers: Mapping[str, torch.optim.Optimizer] = _NONE,
 ) -> None:
-    """Weights, moments of the optimisers, torch's random state and progress in one safetensors file, whole or not at all."""
+    """Weights, moments of the optimisers, torch's random state and progress in one safetensors file, whole or
+    not at all.
+    """
     tensors: dict[str, Tensor] = {"random.torch": torch.get_rng_state()}
     for name, module in modules.items():
         for key, weight in module.state_dict().items():
@@ -262,20 +300,32 @@ def save_checkpoint(
         save_file(tensors, beside, {"progress": json.dumps(progress)})
 
 
-def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer] = _NONE) -> dict[str, Any]:
-    """Reads what `save_checkpoint` wrote into modules and optimisers; returns the progress. Torch's random state stays as it is."""
+def load_checkpoint(
+    path: Path, modules: dict[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer] = _NONE
+) -> dict[str, Any]:
+    """Reads what `save_checkpoint` wrote into modules and optimisers; returns the progress. Torch's random
+    state stays as it is.
+    """
     with safe_open(path, framework="pt") as file:
         names = list(file.keys())
         for module_name, module in modules.items():
             prefix = f"{module_name}."
-            module.load_state_dict({name.removeprefix(prefix): file.get_tensor(name) for name in names if name.startswith(prefix)})
+            module.load_state_dict(
+                {
+                    name.removeprefix(prefix): file.get_tensor(name)
+                    for name in names
+                    if name.startswith(prefix)
+                }
+            )
         for optimiser_name, optimiser in optimisers.items():
             moments: dict[int, dict[str, Tensor]] = {}
             for name in names:
                 if name.startswith(f"{optimiser_name}."):
                     _, index, key = name.split(".")
                     moments.setdefault(int(index), {})[key] = file.get_tensor(name)
-            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+            optimiser.load_state_dict(
+                {"state": moments, "param_groups": optimiser.state_dict()["param_groups"]}
+            )
     return read_progress(path)
 
 
@@ -287,10 +337,18 @@ def read_progress(path: Path) -> dict[str, Any]:
 
 def _progress(stage: Stage, step: int, steps: int, rng: np.random.Generator) -> dict[str, Any]:
     places = {name: stream.place for name, stream in stage.streams.items()}
-    return {"step": step, "steps": steps, "random": rng.bit_generator.state, "streams": places, "notes": stage.notes}
+    return {
+        "step": step,
+        "steps": steps,
+        "random": rng.bit_generator.state,
+        "streams": places,
+        "notes": stage.notes,
+    }
 
 
-def _resume(stage: Stage, checkpoint: Path, optimisers: Mapping[str, torch.optim.Optimizer], seed: int) -> tuple[int, np.random.Generator]:
+def _resume(
+    stage: Stage, checkpoint: Path, optimisers: Mapping[str, torch.optim.Optimizer], seed: int
+) -> tuple[int, np.random.Generator]:
     """Brings a stage to where its checkpoint is; returns the steps made and the random state."""
     if not checkpoint.exists():
         stage.begin()
@@ -352,7 +410,9 @@ class Log:
         for key, total in self.sums.items():
             line[key] = total / self.counts[key]
         line |= more
-        text = json.dumps({key: number if isinstance(number, int) else round(number, 4) for key, number in line.items()})
+        text = json.dumps(
+            {key: number if isinstance(number, int) else round(number, 4) for key, number in line.items()}
+        )
         with self.path.open("a") as file:
             file.write(text + "\n")
         print(time.strftime("%H:%M:%S"), text, flush=True)

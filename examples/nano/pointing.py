@@ -1,8 +1,9 @@
 """Second stage: the whole model learns to answer questions with points.
 
-One training example is a message tree: one picture and several questions about it. The vision transformer comes from the
-first stage and is left alone for the first part of the stage. A small picture has one tile that is equal to its
-global view, so both rows of image tokens pool the same crop and the vision transformer runs once.
+One training example is a message tree: one picture and several questions about it. The vision transformer
+comes from the first stage and is left alone for the first part of the stage. A small picture has one tile
+that is equal to its global view, so both rows of image tokens pool the same crop and the vision transformer
+runs once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ from molmopoint.processing.chat import ChatWriter
 from molmopoint.processing.grounding_answers import EncodedText, encode_answer, write_answer
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import Row, collate
-from molmopoint.tokens import IMAGE_COL, IMAGE_END, IMAGE_PATCH, IMAGE_START, LOW_RES_PATCH, LOW_RES_START, NO_MORE_POINTS, NO_SELECTION
+from molmopoint.tokens import (
+    IMAGE_COL,
+    IMAGE_END,
+    IMAGE_PATCH,
+    IMAGE_START,
+    LOW_RES_PATCH,
+    LOW_RES_START,
+    NO_MORE_POINTS,
+    NO_SELECTION,
+)
 from molmopoint.training.precision import autocast
 from nano.attention import use_lean_attention
 from nano.auxiliary import PictureAlignment
@@ -79,7 +89,9 @@ class Examples:
         return pooling_of_crops(self.pooling, pictures)
 
     def turn(self, question: dict, rng: np.random.Generator) -> Turn:
-        """A cached question and its answer as tokens; some noun phrases become another sentence than the usual one."""
+        """A cached question and its answer as tokens; some noun phrases become another sentence than the
+        usual one.
+        """
         triples = picture_triples(question["points"], self.overview)
         ids, places = self.template(len(triples), question["label"], question["style"])
         selections = np.full(len(ids), NO_SELECTION)
@@ -124,7 +136,9 @@ class Examples:
 
     def _template(self, count: int, label: str, style: Any) -> tuple[np.ndarray, np.ndarray]:
         """Ids of an answer with `count` points, and where its grounding tokens stand."""
-        encoded = encode_answer(write_answer(np.arange(3 * count).reshape(-1, 3), label, style), self.tokenizer)
+        encoded = encode_answer(
+            write_answer(np.arange(3 * count).reshape(-1, 3), label, style), self.tokenizer
+        )
         return encoded.ids, np.flatnonzero(encoded.selections != NO_SELECTION)
 
 
@@ -165,11 +179,15 @@ def lesson(progress: float, settings: Settings) -> Collection[str]:
 
 def selections_of(batch: dict[str, Tensor], patch_token_id: int) -> Tensor:
     """Selections of all PATCH tokens of a batch, row by row."""
-    return batch["selection_ids"][(batch["input_ids"] == patch_token_id) & (batch["selection_ids"] != NO_SELECTION)]
+    return batch["selection_ids"][
+        (batch["input_ids"] == patch_token_id) & (batch["selection_ids"] != NO_SELECTION)
+    ]
 
 
 def metrics_of(output: Any, chosen: Tensor) -> dict[str, float]:
-    """Losses per target, and how often patch, end of list, slot and location are chosen right (teacher-forced)."""
+    """Losses per target, and how often patch, end of list, slot and location are chosen right
+    (teacher-forced).
+    """
     sums = output.loss_sums
     guess, last = output.patch_logits.argmax(-1), output.patch_logits.shape[1] - 1
     ends = chosen == NO_MORE_POINTS
@@ -224,7 +242,9 @@ class PointingStage(Stage):
         shard, rows = self.scenes.take(self.items, rng)
         labels = shard.labels[rows]
         questions = [shard.questions[row] for row in rows]
-        batch, phrases = self.examples.batch(shard.pixels[rows], questions, rng, lesson(step / steps, settings))
+        batch, phrases = self.examples.batch(
+            shard.pixels[rows], questions, rng, lesson(step / steps, settings)
+        )
         with autocast():
             output = self.model(**batch)
             features = output.grounding_state.vit_features.unflatten(0, (len(rows), GRID * GRID))
@@ -241,7 +261,9 @@ class PointingStage(Stage):
         return self.look(self.model)
 
 
-def train_pointing(folder: Path, settings: Settings, examples: Examples, steps: int, check: Check, log_every: int = 25) -> None:
+def train_pointing(
+    folder: Path, settings: Settings, examples: Examples, steps: int, check: Check, log_every: int = 25
+) -> None:
     """Runs or resumes the second stage; `check` is run with every checkpoint and its numbers are logged."""
     stage = PointingStage(folder, settings, examples, check)
     train(stage, folder / "point", settings, steps, seed=2, log_every=log_every)

@@ -1,4 +1,6 @@
-"""After every few stages: weights in 16 bit and all files of the released layout, ready for `molmopoint.load`; and the model card."""
+"""After every few stages: weights in 16 bit and all files of the released layout, ready for
+`molmopoint.load`; and the model card.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ from nano.pointing import build_model
 from nano.settings import CROP, PATCH, Settings
 
 
-def release(folder: Path, start: Path, target: Path, settings: Settings, tokenizer: PreTrainedTokenizerFast) -> dict:
+def release(
+    folder: Path, start: Path, target: Path, settings: Settings, tokenizer: PreTrainedTokenizerFast
+) -> dict:
     """Writes the model of the latest stage in `folder` to `target`; returns the progress of its training.
 
-    The weights are stored in bfloat16. Files appear whole or not at all, and a card that is there already stays: it is written by
-    `write_card`.
+    The weights are stored in bfloat16. Files appear whole or not at all, and a card that is there already
+    stays: it is written by `write_card`.
 
     Args:
         folder: of the run.
@@ -48,7 +52,9 @@ def _latest(folder: Path, start: Path, settings: Settings) -> tuple[Any, dict]:
     forms, clips, points = (folder / f"{stage}.safetensors" for stage in ("forms", "clip", "point"))
     model: Any = build_model(nano_config(settings))
     if forms.exists():
-        model.load_state_dict(MolmoPointForConditionalGeneration.from_pretrained(start, dtype=torch.float32).state_dict())
+        model.load_state_dict(
+            MolmoPointForConditionalGeneration.from_pretrained(start, dtype=torch.float32).state_dict()
+        )
         return model, load_checkpoint(forms, {"sight": Sight(model)})
     if clips.exists():
         return model, load_checkpoint(clips, {"averaged": model})

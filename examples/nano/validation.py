@@ -1,4 +1,6 @@
-"""A quick look at how well the model points while it trains: real decoding on a few scenes that are neither trained nor scored."""
+"""A quick look at how well the model points while it trains: real decoding on a few scenes that are neither
+trained nor scored.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ _SEED = 31_337
 
 
 @torch.no_grad()
-def validate(model: MolmoPointForConditionalGeneration, examples: Examples, num_scenes: int = 40, rows: int = 40) -> dict[str, float]:
+def validate(
+    model: MolmoPointForConditionalGeneration, examples: Examples, num_scenes: int = 40, rows: int = 40
+) -> dict[str, float]:
     """Mean F1, exact count and F1 by kind over all questions of `num_scenes` scenes."""
     model.eval()
     scenes = [sample_scene(np.random.default_rng([_SEED, i])) for i in range(num_scenes)]
@@ -33,14 +37,22 @@ def validate(model: MolmoPointForConditionalGeneration, examples: Examples, num_
     scores = defaultdict(list)
     for first in range(0, len(asked), rows):
         part = asked[first : first + rows]
-        prompts = [torch.cat([examples.trunk_ids, torch.from_numpy(examples.prompt(query.prompt).ids)]) for _, query in part]
+        prompts = [
+            torch.cat([examples.trunk_ids, torch.from_numpy(examples.prompt(query.prompt).ids)])
+            for _, query in part
+        ]
         answers = greedy_answers(
             model, examples.tokenizer, prompts, 80,
             pixel_values=patchify(torch.stack([resized(scene) for scene, _ in part])),
             image_token_pooling=examples.pooling_of(len(part)),
         )  # fmt: skip
         for (scene, query), answer in zip(part, answers, strict=True):
-            found = read_answer(answer, picture_metadata(scene.image.size), model.config.extended_start, examples.tokenizer.decode)
+            found = read_answer(
+                answer,
+                picture_metadata(scene.image.size),
+                model.config.extended_start,
+                examples.tokenizer.decode,
+            )
             match = match_points(found.points.xy, [target.mask for target in query.targets])
             for key in ("f1", f"f1_{query.kind}", "f1_held_out" if query.held_out else "f1_seen"):
                 scores[key].append(match.f1)
@@ -51,7 +63,10 @@ def validate(model: MolmoPointForConditionalGeneration, examples: Examples, num_
 
 @torch.no_grad()
 def validate_clips(
-    model: MolmoPointForConditionalGeneration, examples: ClipExamples, num_clips: int = 30, clips_at_once: int = 10
+    model: MolmoPointForConditionalGeneration,
+    examples: ClipExamples,
+    num_clips: int = 30,
+    clips_at_once: int = 10,
 ) -> dict[str, float]:
     """Mean F1 of points and HOTA of tracks, with those of the kinds, over all questions of `num_clips` clips."""
     model.eval()
@@ -59,7 +74,9 @@ def validate_clips(
     scores = []
     for first in range(0, num_clips, clips_at_once):
         asked = [(clip, query) for clip in clips[first : first + clips_at_once] for query in clip.queries]
-        requests = [examples.prompt(query.request(2 if i % 2 else None)).ids for i, (_, query) in enumerate(asked)]
+        requests = [
+            examples.prompt(query.request(2 if i % 2 else None)).ids for i, (_, query) in enumerate(asked)
+        ]
         prompts = [
             torch.cat([examples.trunk(len(clip.frames)).input_ids, torch.from_numpy(ids)])
             for (clip, _), ids in zip(asked, requests, strict=True)
@@ -70,7 +87,9 @@ def validate_clips(
             pixel_values_videos=frames, video_token_pooling=pooling_of_crops(examples.pooling, len(frames)),
         )  # fmt: skip
         for (clip, query), answer in zip(asked, answers, strict=True):
-            found = read_answer(answer, _metadata_of(clip), model.config.extended_start, examples.tokenizer.decode)
+            found = read_answer(
+                answer, _metadata_of(clip), model.config.extended_start, examples.tokenizer.decode
+            )
             scores.append((query, score_answer(clip, query, found.points)))
     model.train()
     table = table_of_clips(scores)
@@ -84,7 +103,11 @@ def _metadata_of(clip: SyntheticClip) -> PointingMetadata:
 
 
 def greedy_answers(
-    model: MolmoPointForConditionalGeneration, tokenizer: Any, prompts: list[torch.Tensor], max_new_tokens: int, **visual: Any
+    model: MolmoPointForConditionalGeneration,
+    tokenizer: Any,
+    prompts: list[torch.Tensor],
+    max_new_tokens: int,
+    **visual: Any,
 ) -> list[torch.Tensor]:
     """Ids of the most likely answers to some prompts, without the end of the turn.
 

@@ -1,7 +1,8 @@
-"""The training of the embedded reward model: that of `finetune-reward`, with two short cuts that change no score.
+"""The training of the embedded reward model: that of `finetune-reward`, with two short cuts that change no
+score.
 
-What the vision side of `nano` makes of each picture is computed once: it stays as it is while a judge learns. And adapters are added to
-their weights before these meet the tokens.
+What the vision side of `nano` makes of each picture is computed once: it stays as it is while a judge learns.
+And adapters are added to their weights before these meet the tokens.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _TILES = 1
 
 
 def train(data: Path, folder: Path, changes: list[str]) -> dict[str, float]:
-    """Trains on the rows of `data`, goes on where it was stopped, and writes the best model to `folder / "model"`.
+    """Trains on the rows of `data`, goes on where it was stopped, and writes the best model to `folder /
+    "model"`.
 
     Returns:
         Scores on the pictures that are held out.
@@ -47,8 +49,12 @@ def train(data: Path, folder: Path, changes: list[str]) -> dict[str, float]:
     names = sorted({str(record.images[0]) for record in read.records})
     features = see_pictures(data.parent / "features.pt", read.folder, names, network.backbone, builder)
     parts = split_records(read.records, recipe.data.held_out, recipe.data.seed)
-    learned, kept = (SeenPreparer(features, names, part, read.folder, builder, budget_of(recipe)) for part in parts)
-    score = JudgingScore(kept, recipe.scoring.examples, recipe.scoring.batch_size, resolve_precision(recipe.dtype))
+    learned, kept = (
+        SeenPreparer(features, names, part, read.folder, builder, budget_of(recipe)) for part in parts
+    )
+    score = JudgingScore(
+        kept, recipe.scoring.examples, recipe.scoring.batch_size, resolve_precision(recipe.dtype)
+    )
     trainer = new_trainer(network, learned, recipe, folder, score, find_processes(recipe, folder))
     trainer.train()
     trainer.load_best()
@@ -58,7 +64,8 @@ def train(data: Path, folder: Path, changes: list[str]) -> dict[str, float]:
 
 
 def see_pictures(file: Path, pictures: Path, names: list[str], backbone: Any, builder: RowBuilder) -> Tensor:
-    """Image features (pictures, image tokens, H) bfloat16 of the named pictures, kept in `file` beside their names.
+    """Image features (pictures, image tokens, H) bfloat16 of the named pictures, kept in `file` beside their
+    names.
 
     Raises:
         ValueError: pictures of different numbers of image tokens.
@@ -72,7 +79,9 @@ def see_pictures(file: Path, pictures: Path, names: list[str], backbone: Any, bu
         with torch.no_grad(), autocast():
             features = backbone.model.get_visual_features(prompt.pixel_values, prompt.pooling).image_features
         if seen and features.shape != seen[0].shape:
-            raise ValueError(f"expected {len(seen[0])} image tokens in every picture, got {len(features)} in {name}")
+            raise ValueError(
+                f"expected {len(seen[0])} image tokens in every picture, got {len(features)} in {name}"
+            )
         seen.append(features.bfloat16())
     table = torch.stack(seen)
     torch.save(table, file)
@@ -106,10 +115,11 @@ class SeenPreparer(PreferencePreparer):
 
 
 def add_up_first(model: nn.Module) -> None:
-    """Changes how the adapters of a model are computed, not what they are: x (W + s B A) instead of x W + s (x A) B.
+    """Changes how the adapters of a model are computed, not what they are: x (W + s B A) instead of x W + s
+    (x A) B.
 
-    Adapters almost as wide as their layers, as here, cost more than the layers do; added up they cost nothing per token. There must be no
-    dropout on their input.
+    Adapters almost as wide as their layers, as here, cost more than the layers do; added up they cost nothing
+    per token. There must be no dropout on their input.
     """
     for module in model.modules():
         layer: Any = module

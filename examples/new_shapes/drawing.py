@@ -1,6 +1,8 @@
-"""The new shapes, drawn like the known ones of `molmopoint.data.drawing`: exact coverage, the same bytes on every machine.
+"""The new shapes, drawn like the known ones of `molmopoint.data.drawing`: exact coverage, the same bytes on
+every machine.
 
-Corners are in units of the nominal size, around the point that a target is pointed at, which lies well inside the shape.
+Corners are in units of the nominal size, around the point that a target is pointed at, which lies well inside
+the shape.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import numpy as np
 from molmopoint.data.drawing import SAMPLES, Stamp
 
 NEW_SHAPES = {"crescent": "crescents", "arrow": "arrows", "bolt": "lightning bolts"}
-"""Shapes and the words for more than one of them. Neither is among the shapes and words of the embedded model."""
+"""Shapes and the words for more than one of them. Neither is among the shapes and words of the embedded
+model.
+"""
 
 REACH = 0.78
 """No part of a new shape is further from its point than this part of the size."""
@@ -23,7 +27,9 @@ _OUTER, _OUTER_RADIUS = (0.34, 0.0), 0.52
 _INNER, _INNER_RADIUS = (0.6, 0.0), 0.43
 
 
-def draw_new_shape(shape: str, x: float, y: float, size: float, tilt: float = 0.0, quarters: int = 0) -> Stamp:
+def draw_new_shape(
+    shape: str, x: float, y: float, size: float, tilt: float = 0.0, quarters: int = 0
+) -> Stamp:
     """The coverage of one of NEW_SHAPES.
 
     Args:

@@ -1,4 +1,5 @@
-"""Backgrounds: those of the training pictures, and those of the test pictures, which share neither pattern nor tint.
+"""Backgrounds: those of the training pictures, and those of the test pictures, which share neither pattern
+nor tint.
 
 Integers only, so that the same seed gives the same bytes on every machine.
 """

@@ -1,7 +1,8 @@
 """Pictures of a new shape among known ones, with the places and visible pixels of the new ones.
 
-Training and test pictures differ in their grounds (`grounds`) and in the places of the targets: the picture is divided into
-squares of CELL pixels like a chessboard; targets stand on the black squares in training, on the white ones in the test.
+Training and test pictures differ in their grounds (`grounds`) and in the places of the targets: the picture
+is divided into squares of CELL pixels like a chessboard; targets stand on the black squares in training, on
+the white ones in the test.
 """
 
 from __future__ import annotations
@@ -59,13 +60,21 @@ class _Item:
 
 
 def draw_picture(shape: str, part: str, index: int) -> Picture:
-    """Picture number `index` of a part ("train", "test") of the data of one of NEW_SHAPES; the same one every time."""
+    """Picture number `index` of a part ("train", "test") of the data of one of NEW_SHAPES; the same one every
+    time.
+    """
     rng = np.random.default_rng([31_415, list(NEW_SHAPES).index(shape), PARTS[part], index])
     height, width = (int(side) for side in rng.integers(*SIDES, size=2))
     ground = draw_ground(rng, height, width, part)
-    visible = [name for name, rgb in COLOURS.items() if np.abs(np.array(rgb) - ground.ends).max(axis=1).min() >= _CONTRAST]
+    visible = [
+        name
+        for name, rgb in COLOURS.items()
+        if np.abs(np.array(rgb) - ground.ends).max(axis=1).min() >= _CONTRAST
+    ]
     num_targets = int(rng.choice(len(TARGETS), p=TARGETS))
-    kinds = [shape] * num_targets + [SHAPES[i] for i in rng.integers(len(SHAPES), size=int(rng.integers(*OTHERS)))]
+    kinds = [shape] * num_targets + [
+        SHAPES[i] for i in rng.integers(len(SHAPES), size=int(rng.integers(*OTHERS)))
+    ]
     items: list[_Item] = []
     for place in rng.permutation(len(kinds)).tolist():
         for _ in range(_TRIES):
@@ -81,18 +90,26 @@ def draw_picture(shape: str, part: str, index: int) -> Picture:
     return Picture(Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), targets, ground.pattern)
 
 
-def _candidate(rng: np.random.Generator, kind: str, size: tuple[int, int], part: str, visible: list[str]) -> _Item:
+def _candidate(
+    rng: np.random.Generator, kind: str, size: tuple[int, int], part: str, visible: list[str]
+) -> _Item:
     """A new or known shape of a random colour, wholly inside the picture."""
     height, width = size
     name = visible[int(rng.integers(len(visible)))]
-    rgb = np.clip(np.array(COLOURS[name]) + rng.integers(-_JITTER, _JITTER + 1, size=3), 0, 255).astype(np.int32)
+    rgb = np.clip(np.array(COLOURS[name]) + rng.integers(-_JITTER, _JITTER + 1, size=3), 0, 255).astype(
+        np.int32
+    )
     low, high = _SIZES if kind in NEW_SHAPES else _OTHER_SIZES
     side = (low + (high - low) * float(rng.random())) * min(height, width)
     margin = (REACH if kind in NEW_SHAPES else 0.76) * side + 1
-    x, y = (round((margin + (length - 2 * margin) * float(rng.random())) * 8) / 8 for length in (width, height))
+    x, y = (
+        round((margin + (length - 2 * margin) * float(rng.random())) * 8) / 8 for length in (width, height)
+    )
     if kind not in NEW_SHAPES:
         tilt = 0.1 * (2 * float(rng.random()) - 1)
-        return _Item(draw_shape(kind, x, y, side, tilt, upright=kind == "rectangle" and rng.random() < 0.5), rgb, None)
+        return _Item(
+            draw_shape(kind, x, y, side, tilt, upright=kind == "rectangle" and rng.random() < 0.5), rgb, None
+        )
     if (int(x) // CELL + int(y) // CELL) % 2 != PARTS[part]:
         x += CELL if x < width / 2 else -CELL
     tilt = 0.41 * (2 * float(rng.random()) - 1)
@@ -110,7 +127,8 @@ def _all_visible(items: list[_Item], height: int, width: int) -> bool:
         areas.append(int(solid.sum()))
     seen = np.bincount(owners[owners >= 0], minlength=len(items))
     return all(
-        seen[index] >= (1 - _MAX_COVERED) * areas[index] and (item.point is None or _clear(owners, index, *item.point))
+        seen[index] >= (1 - _MAX_COVERED) * areas[index]
+        and (item.point is None or _clear(owners, index, *item.point))
         for index, item in enumerate(items)
     )
 

@@ -20,7 +20,8 @@ _SIDE, _GAP, _CAPTION = 300, 10, 24
 def score(folder: Path, model: str, batch_size: int = 25) -> dict[str, float]:
     """Mean F1 and the share of exact numbers on the test pictures of `folder`.
 
-    A point is right in the visible mask of a target of its own. Where nothing is to be found an empty answer counts 1, another 0.
+    A point is right in the visible mask of a target of its own. Where nothing is to be found an empty answer
+    counts 1, another 0.
 
     Args:
         folder: what `own_data.py make` wrote.

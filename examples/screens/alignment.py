@@ -1,7 +1,9 @@
-"""A push over the plateau, as the one in `nano.auxiliary`: queries and keys of the patch head learn to speak the same words.
+"""A push over the plateau, as the one in `nano.auxiliary`: queries and keys of the patch head learn to speak
+the same words.
 
-A query should be close to the words of its question, a key to those of the elements whose points lie in its image token, both by one
-vector per word, the same for both. Words are kinds, colours, icons, states, and the letters and pairs of letters of names.
+A query should be close to the words of its question, a key to those of the elements whose points lie in its
+image token, both by one vector per word, the same for both. Words are kinds, colours, icons, states, and the
+letters and pairs of letters of names.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Alignment(WordVectors):
     def __init__(self, model: MolmoPointForConditionalGeneration) -> None:
         super().__init__(model, SIZE, query_bias=-3.0, key_bias=-3.0)
 
-    def loss(self, counts: Sequence[int], named: Tensor, tokens: Tensor, there: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, counts: Sequence[int], named: Tensor, tokens: Tensor, there: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         """Loss of the pass that was just made.
 
         Args:
@@ -44,8 +48,16 @@ class Alignment(WordVectors):
         query_logits = F.linear(queries, vectors, self.query_bias)
         key_logits = F.linear(keys[tokens], vectors, self.key_bias)
         more = torch.tensor(4.0)
-        query_loss = F.binary_cross_entropy_with_logits(query_logits, named, pos_weight=more, reduction="none").sum(-1).mean()
-        key_loss = F.binary_cross_entropy_with_logits(key_logits, there, pos_weight=more, reduction="none").sum(-1).mean()
+        query_loss = (
+            F.binary_cross_entropy_with_logits(query_logits, named, pos_weight=more, reduction="none")
+            .sum(-1)
+            .mean()
+        )
+        key_loss = (
+            F.binary_cross_entropy_with_logits(key_logits, there, pos_weight=more, reduction="none")
+            .sum(-1)
+            .mean()
+        )
         empty = torch.ones(len(keys), dtype=torch.bool)
         empty[tokens] = False
         ground = F.linear(keys[empty], vectors[:_KINDS], self.key_bias[:_KINDS])

@@ -1,7 +1,8 @@
 """First stage: the vision transformer learns what stands at each of its patches.
 
-Linear heads on the tapped layers predict, per patch: whether anything stands there, its kind, colour, icon, states and name, the letters
-that are written in the patch, and whether an element's point lies in it and in which cell. The heads are thrown away.
+Linear heads on the tapped layers predict, per patch: whether anything stands there, its kind, colour, icon,
+states and name, the letters that are written in the patch, and whether an element's point lies in it and in
+which cell. The heads are thrown away.
 """
 
 from __future__ import annotations
@@ -26,7 +27,17 @@ from screens.labels import GROUPS, LETTERS, PageLabels
 from screens.settings import CROP, GRID, LOCATIONS, ScreenSettings
 
 _SIZES = {"thing": 1, **GROUPS, "letters": len(LETTERS), "centre": 1, "cell": LOCATIONS**2}
-_WEIGHTS = {"thing": 0.5, "kind": 1.0, "colour": 0.7, "icon": 1.5, "state": 0.5, "name": 15.0, "letters": 0.4, "centre": 1.5, "cell": 0.3}
+_WEIGHTS = {
+    "thing": 0.5,
+    "kind": 1.0,
+    "colour": 0.7,
+    "icon": 1.5,
+    "state": 0.5,
+    "name": 15.0,
+    "letters": 0.4,
+    "centre": 1.5,
+    "cell": 0.3,
+}
 Page = tuple[bytes, dict[str, Any]]
 """Picture, as PNG, and row of a page of a shard."""
 _CHOICES = ("kind", "colour", "icon")
@@ -54,8 +65,14 @@ class DenseTargets:
 
 def targets_of(labels: list[PageLabels]) -> DenseTargets:
     """Labels of some pages together."""
-    vectors = [np.where(page.owner[:, None] >= 0, page.vectors[page.owner] if len(page.vectors) else 0, 0) for page in labels]
-    owner, cell = np.concatenate([page.owner for page in labels]), np.concatenate([page.cell for page in labels])
+    vectors = [
+        np.where(page.owner[:, None] >= 0, page.vectors[page.owner] if len(page.vectors) else 0, 0)
+        for page in labels
+    ]
+    owner, cell = (
+        np.concatenate([page.owner for page in labels]),
+        np.concatenate([page.cell for page in labels]),
+    )
     return DenseTargets(
         torch.from_numpy(np.concatenate(vectors).astype(np.float32)),
         torch.from_numpy(owner >= 0),
@@ -84,8 +101,8 @@ class DenseModel(TappedModel):
 def initialise(vision: Any, settings: ScreenSettings) -> None:
     """Weights from which letters are learned soon.
 
-    Pages are mostly even: without care an even ground would be louder than anything that is drawn on it, and places could not be
-    told apart, so that no patch would find its neighbours.
+    Pages are mostly even: without care an even ground would be louder than anything that is drawn on it, and
+    places could not be told apart, so that no patch would find its neighbours.
     """
     weight = vision.patch_embedding.weight
     nn.init.normal_(weight, std=0.06)
@@ -151,7 +168,9 @@ def _told(logits: Tensor, said: Tensor, weight: float) -> Tensor:
 
 
 def pages_of(*folders: Path) -> ShardStream[list[Page]]:
-    """Pages of the shards in some folders: a quarter of each, and as often one of the newest as one of any age."""
+    """Pages of the shards in some folders: a quarter of each, and as often one of the newest as one of any
+    age.
+    """
     return ShardStream(folders, SHARDS, read_shard, part=0.25, newest=0.5)
 
 
@@ -163,7 +182,9 @@ def moved(pixels: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
     return pixels[rows][:, columns]
 
 
-def load_page(page: Page, rng: np.random.Generator, shift: int) -> tuple[np.ndarray, PageLabels, tuple[int, int]]:
+def load_page(
+    page: Page, rng: np.random.Generator, shift: int
+) -> tuple[np.ndarray, PageLabels, tuple[int, int]]:
     """Pixels, labels and shift of a page of a shard, moved by chance."""
     png, row = page
     by = int(rng.integers(-shift, shift + 1)), int(rng.integers(-shift, shift + 1))

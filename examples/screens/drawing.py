@@ -1,7 +1,7 @@
 """Draws pages: which kit, icons, kind and size, what is held out from training, and shards of pages on disk.
 
-A shard is a safetensors file with the pictures, as PNG, and a JSON file beside it with what is seen on them and questions.
-Page i of shard n is drawn from the seed [TRAIN_SEED, n, i], without anything that is held out.
+A shard is a safetensors file with the pictures, as PNG, and a JSON file beside it with what is seen on them
+and questions. Page i of shard n is drawn from the seed [TRAIN_SEED, n, i], without anything that is held out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ _PAGES_OF_A_KIT = 12
 _RATIOS = (1.0, 1.0, 1.0, 1.0, 1.25, 1.5, 0.875)
 
 PARTS = ("seen", "kit", "icons", "style", "page")
-"""What a test page may have that no trained page has: nothing; its kit; its set of icons; the style of its icons; its kind."""
+"""What a test page may have that no trained page has: nothing; its kit; its set of icons; the style of its
+icons; its kind.
+"""
 
 _LETTERS = """() => {
   const found = [];
@@ -122,19 +124,30 @@ class Drawer:
     def __exit__(self, *_: object) -> None:
         self.browser.__exit__()
 
-    def draw(self, rng: np.random.Generator, spec: Spec, size: tuple[int, int] = (SIDE, SIDE), ratio: float = 1.0) -> Screen:
+    def draw(
+        self, rng: np.random.Generator, spec: Spec, size: tuple[int, int] = (SIDE, SIDE), ratio: float = 1.0
+    ) -> Screen:
         """A page as a picture of `size` (width, height) pixels."""
         if spec.kit is not self._kit:
-            self.browser.write(f"<!doctype html><html><head><style>{spec.kit.style(self.modules)}</style></head><body></body></html>")
+            self.browser.write(
+                "<!doctype "
+                f"html><html><head><style>{spec.kit.style(self.modules)}</style></head><body></body></html>"
+            )
             self._kit = spec.kit
         room = round(size[0] / ratio), round(size[1] / ratio)
-        look = pages.Look(spec.kit, self._icons.setdefault(spec.icon_set.name, icon_sets.Icons(spec.icon_set, self.modules)), spec.dark)
+        look = pages.Look(
+            spec.kit,
+            self._icons.setdefault(spec.icon_set.name, icon_sets.Icons(spec.icon_set, self.modules)),
+            spec.dark,
+        )
         body = pages.write_page(rng, spec.kind, look, spec.held_out_names, room)
         self.browser.replace(body, spec.kit.dark if spec.dark else "", pages.body_style(rng))
         return self.browser.look(View(*room, ratio), f"{spec.kit.name}/{spec.icon_set.name}/{spec.kind}")
 
     def letters(self) -> list[list[Any]]:
-        """Every letter that is seen on the page: the letter, then left, top, right and bottom in pixels of the page."""
+        """Every letter that is seen on the page: the letter, then left, top, right and bottom in pixels of
+        the page.
+        """
         return self.browser.ask_page(_LETTERS)
 
 
@@ -144,15 +157,24 @@ def absent_names(held_out: bool) -> list[str]:
     return [name for name in every if held_out or not words.is_held_out(name)]
 
 
-def questions_about(rng: np.random.Generator, screen: Screen, number: int, held_out: bool) -> tuple[ScreenQuery, ...]:
+def questions_about(
+    rng: np.random.Generator, screen: Screen, number: int, held_out: bool
+) -> tuple[ScreenQuery, ...]:
     """Questions by what can be seen."""
     return draw_questions(rng, screen, number, unseen_names=False, absent_names=absent_names(held_out))
 
 
 def draw_shard(
-    folder: Path, index: int, modules: Path, size: tuple[int, int] = (SIDE, SIDE), number: int = SHARD_PAGES, practice: bool = False
+    folder: Path,
+    index: int,
+    modules: Path,
+    size: tuple[int, int] = (SIDE, SIDE),
+    number: int = SHARD_PAGES,
+    practice: bool = False,
 ) -> Path:
-    """Writes shard `index` of pages of one size, or of those that only the first stage sees; it appears complete or not at all."""
+    """Writes shard `index` of pages of one size, or of those that only the first stage sees; it appears
+    complete or not at all.
+    """
     path = folder / f"shard_{index:04d}.safetensors"
     if path.exists():
         return path
@@ -164,13 +186,22 @@ def draw_shard(
                 kit = sample_kit(rng)
             ratio = float(rng.choice(_RATIOS))
             spec = sample_spec(rng, kit=kit)
-            screen = drawer.draw(rng, dataclasses.replace(spec, kind="board") if practice else spec, size, ratio)
-            letters = [[letter, *(round(ratio * value, 1) for value in box)] for letter, *box in drawer.letters()]
+            screen = drawer.draw(
+                rng, dataclasses.replace(spec, kind="board") if practice else spec, size, ratio
+            )
+            letters = [
+                [letter, *(round(ratio * value, 1) for value in box)] for letter, *box in drawer.letters()
+            ]
             questions = 0 if practice else QUESTIONS * (1 if size == (SIDE, SIDE) else 2)
             queries = questions_about(rng, screen, questions, held_out=False)
             pictures.append(png_of(pixels_of(screen)))
             elements = list(map(element_fields, screen.elements))
-            row = {"elements": elements, "letters": letters, "queries": list(map(query_fields, queries)), "address": screen.address}
+            row = {
+                "elements": elements,
+                "letters": letters,
+                "queries": list(map(query_fields, queries)),
+                "address": screen.address,
+            }
             rows.append(row)
     write_shard(path, pictures, rows)
     return path

@@ -1,4 +1,6 @@
-"""Fetches UI kits and icons from the npm registry into a folder of their own, with `npm`; nothing of them becomes part of the package."""
+"""Fetches UI kits and icons from the npm registry into a folder of their own, with `npm`; nothing of them
+becomes part of the package.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,26 @@ def fetch_packages(cache: Path) -> dict[str, str]:
     if npm is None:
         raise RuntimeError("expected npm, got no such program; install Node.js")
     cache.mkdir(parents=True, exist_ok=True)
-    (cache / "package.json").write_text(json.dumps({"private": True, "dependencies": PACKAGES}, indent=2) + "\n")
-    command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", "--loglevel=error"]
+    (cache / "package.json").write_text(
+        json.dumps({"private": True, "dependencies": PACKAGES}, indent=2) + "\n"
+    )
+    command = [
+        npm,
+        "install",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--omit=peer",
+        "--loglevel=error",
+    ]
     subprocess.run(command, cwd=cache, check=True)
-    licences = {name: json.loads((cache / "node_modules" / name / "package.json").read_text())["license"] for name in PACKAGES}
+    licences = {
+        name: json.loads((cache / "node_modules" / name / "package.json").read_text())["license"]
+        for name in PACKAGES
+    }
     strange = {name: licence for name, licence in licences.items() if licence not in LICENCES}
     if strange:
-        raise RuntimeError(f"expected licences {', '.join(LICENCES)}, got {strange}; look at the package before using it")
+        raise RuntimeError(
+            f"expected licences {', '.join(LICENCES)}, got {strange}; look at the package before using it"
+        )
     return licences

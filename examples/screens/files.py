@@ -1,11 +1,21 @@
-"""The files around the weights: a tokenizer that knows the words of our questions, and processor files, all in the released layout."""
+"""The files around the weights: a tokenizer that knows the words of our questions, and processor files, all
+in the released layout.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from nano.files import END_OF_TEXT, TURN_END, TURN_START, WORDS, add_special_tokens, network_config, wrap_tokenizer
+from nano.files import (
+    END_OF_TEXT,
+    TURN_END,
+    TURN_START,
+    WORDS,
+    add_special_tokens,
+    network_config,
+    wrap_tokenizer,
+)
 from nano.files import write_files as write_files_of_size
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -27,23 +37,32 @@ _FRAME = 'user\nassistant\nImage 1 Image 2 <points coords="1">button</point> Poi
 
 
 def build_tokenizer(settings: ScreenSettings) -> PreTrainedTokenizerFast:
-    """Byte-level merges over the words of our questions; capital letters do not count, and other text is spelled out."""
+    """Byte-level merges over the words of our questions; capital letters do not count, and other text is
+    spelled out.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(WORDS), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     whole = (NOTHING_THERE,)  # the answer about nothing keeps its capital letter
     room = settings.vocabulary - len((END_OF_TEXT, TURN_START, TURN_END)) - len(whole)
-    trainer = trainers.BpeTrainer(vocab_size=room, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=room, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
     tokenizer.train_from_iterator(_corpus(), trainer)
     add_special_tokens(tokenizer, settings.vocabulary, whole)
     return wrap_tokenizer(tokenizer)
 
 
 def _corpus() -> list[str]:
-    """Words of questions and answers. Names are left to their letters but for a few dozen: reading them is the point."""
+    """Words of questions and answers. Names are left to their letters but for a few dozen: reading them is
+    the point.
+    """
     nouns: list[str] = []
     for noun in NOUNS.values():
         nouns += [*noun.singular, *noun.plural]

@@ -32,7 +32,12 @@ class IconSet:
         """The file of each icon that the set has."""
         folder, found = modules / self.folder, {}
         for icon, stems in STEMS.items():
-            spelt = [stem.replace("-", self.separator) + ending for ending in self.ending for stem in stems if stem not in self.drop]
+            spelt = [
+                stem.replace("-", self.separator) + ending
+                for ending in self.ending
+                for stem in stems
+                if stem not in self.drop
+            ]
             paths = [folder / f"{stem}.svg" for stem in spelt]
             path = next((path for path in paths if path.is_file()), None)
             if path is not None:
@@ -46,7 +51,9 @@ TRAINED = (
     IconSet("tabler", "@tabler/icons/icons/outline"),
     IconSet("tabler filled", "@tabler/icons/icons/filled"),
     IconSet("material filled", "@material-design-icons/svg/filled", separator="_", drop=frozenset({"list"})),
-    IconSet("material outlined", "@material-design-icons/svg/outlined", separator="_", drop=frozenset({"list"})),
+    IconSet(
+        "material outlined", "@material-design-icons/svg/outlined", separator="_", drop=frozenset({"list"})
+    ),
     IconSet("material round", "@material-design-icons/svg/round", separator="_", drop=frozenset({"list"})),
     IconSet("material sharp", "@material-design-icons/svg/sharp", separator="_", drop=frozenset({"list"})),
     IconSet("phosphor", "@phosphor-icons/core/assets/regular"),
@@ -58,7 +65,9 @@ TRAINED = (
 HELD_OUT_SET = IconSet("lucide", "lucide-static/icons")
 """A set that no trained page shows."""
 
-HELD_OUT_STYLE = IconSet("material two-tone", "@material-design-icons/svg/two-tone", separator="_", drop=frozenset({"list"}))
+HELD_OUT_STYLE = IconSet(
+    "material two-tone", "@material-design-icons/svg/two-tone", separator="_", drop=frozenset({"list"})
+)
 """A style, of a set that is trained in others, that no trained page shows."""
 
 _COMMENT = re.compile(r"<!--.*?-->|<\?xml.*?\?>", re.DOTALL)
@@ -89,10 +98,16 @@ class Icons:
             text = _COMMENT.sub("", self._paths[icon].read_text(encoding="utf-8"))
             head = _MAIN.search(text)
             if head is None:
-                raise ValueError(f"expected a drawing in {self._paths[icon]}, got none; fetch the icons again")
+                raise ValueError(
+                    f"expected a drawing in {self._paths[icon]}, got none; fetch the icons again"
+                )
             opening = _SIZES.sub("", head[0])
             if "fill=" not in opening and "stroke=" not in opening:
                 opening = opening.replace("<svg", '<svg fill="currentColor"', 1)
             self._drawings[icon] = opening + text[head.end() :].strip()
         drawing = self._drawings[icon]
-        return drawing.replace("<svg", f'<svg data-icon="{icon}" aria-hidden="true" width="{side}" height="{side}" class="mp-icon"', 1)
+        return drawing.replace(
+            "<svg",
+            f'<svg data-icon="{icon}" aria-hidden="true" width="{side}" height="{side}" class="mp-icon"',
+            1,
+        )

@@ -1,8 +1,8 @@
 # ruff: noqa: E501 -- templates of one part stand on one line
 """UI kits: how each of them writes buttons, fields, switches and the rest; one of them is never trained.
 
-A kit is a table of templates. What stands in braces is filled in by `pages.Maker`: `look` is a class of the kit or a style of our own,
-`attrs` holds identity, state and accessible name.
+A kit is a table of templates. What stands in braces is filled in by `pages.Maker`: `look` is a class of the
+kit or a style of our own, `attrs` holds identity, state and accessible name.
 """
 
 from __future__ import annotations
@@ -157,7 +157,19 @@ BULMA = Kit(
     },
 )  # fmt: skip
 
-_FOMANTIC = ("reset", "site", "button", "checkbox", "input", "menu", "progress", "table", "segment", "form", "label")
+_FOMANTIC = (
+    "reset",
+    "site",
+    "button",
+    "checkbox",
+    "input",
+    "menu",
+    "progress",
+    "table",
+    "segment",
+    "form",
+    "label",
+)
 FOMANTIC = Kit(
     "fomantic",
     tuple(f"fomantic-ui-css/components/{name}.min.css" for name in _FOMANTIC),
@@ -244,10 +256,14 @@ PICO = Kit(
     ("", "secondary", "contrast", "outline", "outline secondary"),
     ("",),
     'data-theme="dark"',
-    ".mp-field{margin-bottom:4px} .mp-row{margin-bottom:6px} button{width:auto!important;margin-bottom:4px;padding:4px 12px!important}"
-    " input:not([type=checkbox],[type=radio],[type=range]),select{height:34px!important;padding:2px 10px!important;margin-bottom:4px!important}"
-    " .mp-tabs{display:flex;gap:4px;margin-bottom:8px} .mp-tabs button:not(.active){opacity:.55} article{padding:10px!important;margin-bottom:8px!important}"
-    " .mp-menu{border:1px solid #8886;width:170px;margin-bottom:8px} .mp-item{padding:4px 12px;display:flex;gap:8px} .mp-item.active{background:#3b82f633}"
+    ".mp-field{margin-bottom:4px} .mp-row{margin-bottom:6px} "
+    "button{width:auto!important;margin-bottom:4px;padding:4px 12px!important}"
+    " input:not([type=checkbox],[type=radio],[type=range]),select{height:34px!important;padding:2px "
+    "10px!important;margin-bottom:4px!important}"
+    " .mp-tabs{display:flex;gap:4px;margin-bottom:8px} .mp-tabs button:not(.active){opacity:.55} "
+    "article{padding:10px!important;margin-bottom:8px!important}"
+    " .mp-menu{border:1px solid #8886;width:170px;margin-bottom:8px} .mp-item{padding:4px "
+    "12px;display:flex;gap:8px} .mp-item.active{background:#3b82f633}"
     " .mp-check{display:inline-flex;align-items:center}",
     {"switch": '<label><input type="checkbox" role="switch" {attrs}> {label}</label>'},
 )

@@ -1,7 +1,7 @@
 """What stands at each patch of a page, and what a question names, as numbers.
 
-Questions and elements are described by the same vector: kind, colour, icon, states and letters. A question for "the red save button" and
-a red button that says Save agree in all that the question names.
+Questions and elements are described by the same vector: kind, colour, icon, states and letters. A question
+for "the red save button" and a red button that says Save agree in all that the question names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ _PAIRS = 128
 """Buckets of pairs of letters."""
 NAME_SIZE = 3 * len(LETTERS) + _PAIRS
 """Numbers that describe a name: its letters, its first and its last one, and its pairs of letters."""
-GROUPS = {"kind": len(KINDS), "colour": len(COLOURS), "icon": len(ICONS), "state": len(STATE_NAMES), "name": NAME_SIZE}
+GROUPS = {
+    "kind": len(KINDS),
+    "colour": len(COLOURS),
+    "icon": len(ICONS),
+    "state": len(STATE_NAMES),
+    "name": NAME_SIZE,
+}
 """Parts of the vector, in order."""
 SIZE = sum(GROUPS.values())
 _STARTS = dict(zip(GROUPS, np.cumsum([0, *GROUPS.values()]).tolist(), strict=False))
@@ -84,8 +90,17 @@ class PageLabels:
         letters: (GRID * GRID, 36) float32, 1 for letters that stand in the patch.
     """
 
-    def __init__(self, elements: Sequence[Mapping[str, Any]], letters: Sequence[Sequence[Any]], shift: tuple[int, int] = (0, 0)) -> None:
-        self.vectors = np.stack([element_vector(element) for element in elements]) if elements else np.zeros((0, SIZE), np.float32)
+    def __init__(
+        self,
+        elements: Sequence[Mapping[str, Any]],
+        letters: Sequence[Sequence[Any]],
+        shift: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.vectors = (
+            np.stack([element_vector(element) for element in elements])
+            if elements
+            else np.zeros((0, SIZE), np.float32)
+        )
         self.owner = np.full(GRID * GRID, -1, dtype=np.int64)
         self.centre = np.full(GRID * GRID, -1, dtype=np.int64)
         self.cell = np.full(GRID * GRID, -1, dtype=np.int64)
@@ -100,7 +115,9 @@ class PageLabels:
                 self.centre[patch], self.cell[patch], self.owner[patch] = i, cell, i
         self.letters = np.zeros((GRID, GRID, len(LETTERS)), dtype=np.float32)
         for letter, left, top, right, bottom in letters:
-            self._note_letter(letter.lower(), (left + right) / 2 + shift[0], top + shift[1], bottom + shift[1])
+            self._note_letter(
+                letter.lower(), (left + right) / 2 + shift[0], top + shift[1], bottom + shift[1]
+            )
         self.letters = self.letters.reshape(GRID * GRID, -1)
 
     def _note_letter(self, letter: str, x: float, top: float, bottom: float) -> None:

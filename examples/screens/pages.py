@@ -1,4 +1,6 @@
-"""Pages of made-up programs: forms, toolbars, tables, file lists, dialogs, menus, cards, settings, shops; and mail, never trained."""
+"""Pages of made-up programs: forms, toolbars, tables, file lists, dialogs, menus, cards, settings, shops; and
+mail, never trained.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,16 @@ SHADES = {
 """Shades that a person would call by these names."""
 
 _LIGHT = {"yellow", "white"}
-_FONTS = ("Lato", "Open Sans", "Roboto", "Liberation Sans", "DejaVu Sans", "Roboto Condensed", "Liberation Serif", "DejaVu Serif")
+_FONTS = (
+    "Lato",
+    "Open Sans",
+    "Roboto",
+    "Liberation Sans",
+    "DejaVu Sans",
+    "Roboto Condensed",
+    "Liberation Serif",
+    "DejaVu Serif",
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,13 @@ class Maker:
             drawing = f"{self.icon(icon, colour=0.05)} " if icon or self.chance(0.18) else ""
             inner, said = drawing + html.escape(label), ""
         state = " disabled" if self.chance(0.07) else ""
-        return self._fill("button", look=self.pick(self.kit.looks), style=self._shade(), inner=inner, attrs=self._attrs(said) + state)
+        return self._fill(
+            "button",
+            look=self.pick(self.kit.looks),
+            style=self._shade(),
+            inner=inner,
+            attrs=self._attrs(said) + state,
+        )
 
     def field(self, label: str | None = None, bare: bool = False) -> str:
         """A text field, empty or filled in."""
@@ -107,7 +124,9 @@ class Maker:
         if self.chance(0.4):
             attrs += f' value="{html.escape(self._value())}"'
         elif not bare and self.chance(0.4):
-            attrs += f' placeholder="{self.pick(("Enter here", "Type here", "e.g. " + self._value(), "..."))}"'
+            attrs += (
+                f' placeholder="{self.pick(("Enter here", "Type here", "e.g. " + self._value(), "..."))}"'
+            )
         attrs += " disabled" if self.chance(0.07) else ""
         return self._fill("bare_field" if bare else "field", label=label, type=kind, attrs=self._attrs(attrs))
 
@@ -123,12 +142,19 @@ class Maker:
     def slider(self, label: str | None = None) -> str:
         """A slider somewhere between its ends."""
         label = label or self.names.of(LEVELS)
-        return self._fill("slider", label=label, style="width:100%", attrs=self._attrs(f'min="0" max="100" value="{self.some(0, 100)}"'))
+        return self._fill(
+            "slider",
+            label=label,
+            style="width:100%",
+            attrs=self._attrs(f'min="0" max="100" value="{self.some(0, 100)}"'),
+        )
 
     def dropdown(self, label: str | None = None) -> str:
         """A dropdown with one choice shown."""
         choices = "".join(f"<option>{self.names.of(CHOICES)}</option>" for _ in range(3))
-        return self._fill("dropdown", options=choices, attrs=self._attrs(f'aria-label="{label or self.names.of(FIELDS)}"'))
+        return self._fill(
+            "dropdown", options=choices, attrs=self._attrs(f'aria-label="{label or self.names.of(FIELDS)}"')
+        )
 
     def progress(self, label: str | None = None) -> str:
         """A progress bar."""
@@ -136,7 +162,9 @@ class Maker:
         attrs = f'aria-label="{label or self.names.of(LEVELS)}"'
         if "<progress" in self.kit.part("progress") and "{value}" not in self.kit.part("progress"):
             attrs += f' value="{value}"'
-        return self._fill("progress", look=look, value=value, style=self._shade(0.5), attrs=self._attrs(attrs))
+        return self._fill(
+            "progress", look=look, value=value, style=self._shade(0.5), attrs=self._attrs(attrs)
+        )
 
     def tabs(self, number: int) -> str:
         """A row of tabs, one of them selected."""
@@ -157,7 +185,10 @@ class Maker:
             said = ' aria-current="true"' if i == chosen else ""
             said += ' aria-disabled="true" style="opacity:.45"' if self.chance(0.06) else ""
             inner += self._fill(
-                "menu_item", inner=drawing + self.names.of((*ACTIONS, *SECTIONS)), attrs=self._attrs(said), **_active(i == chosen)
+                "menu_item",
+                inner=drawing + self.names.of((*ACTIONS, *SECTIONS)),
+                attrs=self._attrs(said),
+                **_active(i == chosen),
             )
         return self._fill("menu", inner=inner)
 
@@ -212,7 +243,9 @@ class Maker:
 
     def _value(self) -> str:
         """Something that a person may have typed."""
-        return self.pick((self.names.file, self.names.person, self.names.thing, lambda: str(self.some(1, 9999))))()
+        return self.pick(
+            (self.names.file, self.names.person, self.names.thing, lambda: str(self.some(1, 9999)))
+        )()
 
     def _attrs(self, more: str) -> str:
         self._last += 1
@@ -289,7 +322,11 @@ def table_page(make: Maker) -> str:
     name = make.pick((make.names.person, make.names.thing, make.names.file))
     for _ in range(round(make.some(3, 6) * _scale(make))):
         said = name()
-        box = f'<td><input type="checkbox" aria-label="Select {said}" {"checked" if make.chance(0.4) else ""}></td>' if with_box else ""
+        box = (
+            f'<td><input type="checkbox" aria-label="Select {said}" {"checked" if make.chance(0.4) else ""}></td>'
+            if with_box
+            else ""
+        )
         if in_words:
             pressed = make.button(alone=False)
         else:
@@ -307,7 +344,13 @@ def files_page(make: Maker) -> str:
         said = make.names.file()
         pressed = "".join(make.button(f"{action} {said}", action, alone=True) for action in actions)
         kind = make.icon(
-            make.pick([icon for icon in ("file", "folder", "picture", "note", "video camera", "book") if icon in make.icons.names])
+            make.pick(
+                [
+                    icon
+                    for icon in ("file", "folder", "picture", "note", "video camera", "book")
+                    if icon in make.icons.names
+                ]
+            )
         )
         rows += make.row(kind, f'<span class="grow">{said}</span>', pressed)
     return make.bar([make.button() for _ in range(make.some(1, 3))]) + f'<div role="list">{rows}</div>'
@@ -316,7 +359,9 @@ def files_page(make: Maker) -> str:
 def dialog_page(make: Maker) -> str:
     """A question over a page that is dimmed."""
     behind = form_page(make) if make.chance(0.5) else toolbar_page(make)
-    inner = make.row(f'<strong class="grow">{make.names.of(SECTIONS)}</strong>', make.button("Close", "cross", alone=True))
+    inner = make.row(
+        f'<strong class="grow">{make.names.of(SECTIONS)}</strong>', make.button("Close", "cross", alone=True)
+    )
     inner += f"<p>{make.pick(SENTENCES)}</p>"
     inner += make.pick((make.field, make.checkbox, make.progress, lambda: ""))()
     inner += make.bar([make.button(alone=False) for _ in range(make.some(1, 3))], "group")
@@ -336,7 +381,9 @@ def menu_page(make: Maker) -> str:
     head = make.bar([make.button() for _ in range(make.some(2, 4))])
     menu = make.menu(make.some(3, 7))
     side = "".join([make.heading(), f"<p>{make.pick(SENTENCES)}</p>", make.button(), make.checkbox()])
-    return head + (f'<div class="mp-split">{menu}<div>{side}</div></div>' if make.chance(0.7) else menu + side)
+    return head + (
+        f'<div class="mp-split">{menu}<div>{side}</div></div>' if make.chance(0.7) else menu + side
+    )
 
 
 def cards_page(make: Maker) -> str:
@@ -346,9 +393,15 @@ def cards_page(make: Maker) -> str:
     for _ in range(round(make.some(2, 4) * _scale(make) ** 2)):
         person = make.chance(0.4)
         said = make.names.person() if person else make.names.thing()
-        top = make.row(make.avatar(said), f'<span class="grow">{said}</span>') if person else make.photo(said, make.some(40, 80))
+        top = (
+            make.row(make.avatar(said), f'<span class="grow">{said}</span>')
+            if person
+            else make.photo(said, make.some(40, 80))
+        )
         words = "" if person else f"<strong>{said}</strong>"
-        cards += make.kit.part("card").format(inner=top + words + make.bar([make.button() for _ in range(make.some(1, 2))], "group"))
+        cards += make.kit.part("card").format(
+            inner=top + words + make.bar([make.button() for _ in range(make.some(1, 2))], "group")
+        )
     return f'<div class="mp-grid" style="grid-template-columns:repeat({across},minmax(0,1fr))">{cards}</div>'
 
 
@@ -377,15 +430,28 @@ def shop_page(make: Maker) -> str:
         said = make.names.thing()
         buy = make.button(icon="cart" if "cart" in make.icons.names else None)
         like = make.button(f"heart {said}", "heart", alone=True) if make.chance(0.5) else ""
-        inner = make.photo(said, make.some(40, 70)) + f"<strong>{said}</strong><div>{make.some(3, 300)} €</div>"
+        inner = (
+            make.photo(said, make.some(40, 70)) + f"<strong>{said}</strong><div>{make.some(3, 300)} €</div>"
+        )
         items += make.kit.part("card").format(inner=inner + make.bar([buy, like], "group"))
-    head = make.bar([make.field("Search term", bare=True), make.button(icon="search", alone=True), make.button(icon="cart", alone=True)])
-    return head + f'<div class="mp-grid" style="grid-template-columns:repeat({across},minmax(0,1fr))">{items}</div>'
+    head = make.bar(
+        [
+            make.field("Search term", bare=True),
+            make.button(icon="search", alone=True),
+            make.button(icon="cart", alone=True),
+        ]
+    )
+    return (
+        head
+        + f'<div class="mp-grid" style="grid-template-columns:repeat({across},minmax(0,1fr))">{items}</div>'
+    )
 
 
 def mail_page(make: Maker) -> str:
     """Letters in a list; never trained."""
-    head = make.bar([make.button(icon=icon) for icon in ("pencil", "refresh", "trash") if icon in make.icons.names])
+    head = make.bar(
+        [make.button(icon=icon) for icon in ("pencil", "refresh", "trash") if icon in make.icons.names]
+    )
     rows = ""
     for _ in range(round(make.some(3, 5) * _scale(make))):
         person = make.names.person()
@@ -407,7 +473,10 @@ def board_page(make: Maker) -> str:
     """As many icons, words and boxes as there is room for: to learn from, not to be asked about."""
     across = make.some(5, 8)
     down = round(make.room[1] / make.some(26, 40))
-    cells = "".join(f"<div style='min-width:0;overflow:hidden;white-space:nowrap'>{_cell(make)}</div>" for _ in range(across * down))
+    cells = "".join(
+        f"<div style='min-width:0;overflow:hidden;white-space:nowrap'>{_cell(make)}</div>"
+        for _ in range(across * down)
+    )
     return f'<div style="display:grid;gap:{make.some(0, 4)}px;grid-template-columns:repeat({across},minmax(0,1fr))">{cells}</div>'
 
 
@@ -416,9 +485,8 @@ def _cell(make: Maker) -> str:
     draw = make.rng.random()
     if draw < 0.35:
         shade = make._shade(0.6)
-        return (
-            f'<button type="button" aria-label="x" style="padding:2px 5px;{shade}">{make.icon(side=make.some(13, 24), colour=0.2)}</button>'
-        )
+        icon = make.icon(side=make.some(13, 24), colour=0.2)
+        return f'<button type="button" aria-label="x" style="padding:2px 5px;{shade}">{icon}</button>'
     if draw < 0.55:
         return make.icon(side=make.some(13, 26), colour=0.5)
     if draw < 0.9:

@@ -1,8 +1,8 @@
 """Second stage: the whole model learns to answer questions with points.
 
-One training example is a message tree: one page and several questions about it, cut into crops as the processor cuts it. A small page
-has one tile that is equal to its overview, so the vision transformer runs once. Every so many steps, if such pages were drawn, a large
-one takes the place of the small ones.
+One training example is a message tree: one page and several questions about it, cut into crops as the
+processor cuts it. A small page has one tile that is equal to its overview, so the vision transformer runs
+once. Every so many steps, if such pages were drawn, a large one takes the place of the small ones.
 """
 
 from __future__ import annotations
@@ -81,12 +81,18 @@ class Examples:
         self.backend = MolmoPointBackend(self.processor)
         self.template = cache(self._template)
 
-    def page(self, png: bytes, row: dict[str, Any], rng: np.random.Generator, kinds: tuple[str, ...] | None) -> Page | None:
+    def page(
+        self, png: bytes, row: dict[str, Any], rng: np.random.Generator, kinds: tuple[str, ...] | None
+    ) -> Page | None:
         """An example; None for pages about which nothing is asked."""
         pixels = decode(png)
         is_small = pixels.shape[:2] == (CROP, CROP)
         limit = self.settings.shift
-        by = (int(rng.integers(-limit, limit + 1)), int(rng.integers(-limit, limit + 1))) if is_small else (0, 0)
+        by = (
+            (int(rng.integers(-limit, limit + 1)), int(rng.integers(-limit, limit + 1)))
+            if is_small
+            else (0, 0)
+        )
         pixels = moved(pixels, by) if is_small else pixels
         media = self.backend.requests.process_images(Image.fromarray(pixels))
         trunk = self.backend.requests.build_trunk(media)
@@ -96,7 +102,9 @@ class Examples:
             return None
         turns, named = [], []
         for query in chosen:
-            triples = points_to_triples(np.zeros(len(query["points"])), np.array(query["points"]).reshape(-1, 2) + by, media.metadata)
+            triples = points_to_triples(
+                np.zeros(len(query["points"])), np.array(query["points"]).reshape(-1, 2) + by, media.metadata
+            )
             turns.append((self.turn(query, triples, rng),))
             named += [vector_of(map(tuple, query["mentions"]))] * (len(triples) + 1 if len(triples) else 0)
         tree = build_row(MessageTree(trunk, turns), self.tokenizer.eos_token_id)
@@ -108,7 +116,13 @@ class Examples:
         for place, element in zip(inverse, elements, strict=True):
             there[place] = np.maximum(there[place], element_vector(element))
         labels = PageLabels(row["elements"], row["letters"], by) if is_small else None
-        return Page(share_equal_crops(tree), np.array(named, dtype=np.float32).reshape(-1, there.shape[1]), places, there, labels)
+        return Page(
+            share_equal_crops(tree),
+            np.array(named, dtype=np.float32).reshape(-1, there.shape[1]),
+            places,
+            there,
+            labels,
+        )
 
     def turn(self, query: dict[str, Any], triples: np.ndarray, rng: np.random.Generator) -> Turn:
         """A question and its answer as tokens; some noun phrases become another sentence than the usual one."""
@@ -123,7 +137,12 @@ class Examples:
         return Turn(asked, EncodedText(ids, selections))
 
     def _choose(
-        self, queries: list[dict], by: tuple[int, int], size: tuple[int, int], rng: np.random.Generator, kinds: tuple[str, ...] | None
+        self,
+        queries: list[dict],
+        by: tuple[int, int],
+        size: tuple[int, int],
+        rng: np.random.Generator,
+        kinds: tuple[str, ...] | None,
     ) -> list[dict]:
         """Some questions whose targets are all still on the page."""
         fitting = [
@@ -137,7 +156,9 @@ class Examples:
 
     def _template(self, count: int, label: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids of an answer with `count` points, and where its grounding tokens stand."""
-        encoded = encode_answer(write_answer(np.arange(3 * count).reshape(-1, 3), label, "pointing"), self.tokenizer)
+        encoded = encode_answer(
+            write_answer(np.arange(3 * count).reshape(-1, 3), label, "pointing"), self.tokenizer
+        )
         return encoded.ids, np.flatnonzero(encoded.selections != NO_SELECTION)
 
 
@@ -164,7 +185,9 @@ class PointingStage(Stage):
             (self.alignment, settings.point_rate),
         ]
         self.clipped = self.model
-        self.streams = {name: pages_of(folder / name) for name in ("small", *LARGE) if any((folder / name).glob(SHARDS))}
+        self.streams = {
+            name: pages_of(folder / name) for name in ("small", *LARGE) if any((folder / name).glob(SHARDS))
+        }
         self.large = [name for name in LARGE if name in self.streams]
         self.items = settings.point_batch
 
@@ -173,14 +196,19 @@ class PointingStage(Stage):
         take_over(self.folder / "vit.safetensors", DenseModel(self.settings), self.vision, self.dense)
 
     def add_gradients(self, step: int, steps: int, rng: np.random.Generator) -> dict[str, float]:
-        """Of one batch: answers, words of queries and keys while that fades, and the patches while the vision transformer learns."""
+        """Of one batch: answers, words of queries and keys while that fades, and the patches while the vision
+        transformer learns.
+        """
         learns_to_see = step >= self.settings.vit_frozen * steps
         self.vision.requires_grad_(learns_to_see)
         pages = self._pages(step, steps, rng)
         batch = collate([page.row for page in pages], self.examples.tokenizer.pad_token_id)
         with autocast():
             output = self.model(**batch)
-        loss, numbers = output.loss, metrics_of(output, selections_of(batch, self.model.config.patch_token_id))
+        loss, numbers = (
+            output.loss,
+            metrics_of(output, selections_of(batch, self.model.config.patch_token_id)),
+        )
         fading = max(0.0, 1 - step / (self.settings.alignment_until * steps))
         if fading:
             push, spoken = self._push(pages)
@@ -206,7 +234,9 @@ class PointingStage(Stage):
                 pages.append(page)
         return pages
 
-    def _next_page(self, stream: ShardStream[Any], rng: np.random.Generator, kinds: tuple[str, ...] | None) -> Page | None:
+    def _next_page(
+        self, stream: ShardStream[Any], rng: np.random.Generator, kinds: tuple[str, ...] | None
+    ) -> Page | None:
         shard, (number,) = stream.take(1, rng)
         png, row = shard[number]
         return self.examples.page(png, row, rng, kinds)

@@ -1,4 +1,6 @@
-"""After the second stage: weights in 16 bit and all files of the released layout, ready for `molmopoint.load`."""
+"""After the second stage: weights in 16 bit and all files of the released layout, ready for
+`molmopoint.load`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Test pages, in the layout of `molmopoint data screens`, which `molmopoint eval screens --data FOLDER` scores any model on.
+"""Test pages, in the layout of `molmopoint data screens`, which `molmopoint eval screens --data FOLDER`
+scores any model on.
 
-Page i of a group is drawn from the seed [SEED, number of the group, i], so everyone scores the same pages and questions; that asks for
-the same versions of kits, icons, fonts and browser.
+Page i of a group is drawn from the seed [SEED, number of the group, i], so everyone scores the same pages and
+questions; that asks for the same versions of kits, icons, fonts and browser.
 """
 
 from __future__ import annotations

@@ -91,9 +91,13 @@ class Names:
         self.rng, self.held_out, self.taken = rng, held_out, set[str]()
 
     def of(self, names: Sequence[str], made_up: float = 0.08) -> str:
-        """One of some names; with a small chance a word that nobody has seen before, so that letters are worth reading."""
+        """One of some names; with a small chance a word that nobody has seen before, so that letters are
+        worth reading.
+        """
         for _ in range(40):
-            name = self._made_up() if self.rng.random() < made_up else names[int(self.rng.integers(len(names)))]
+            name = (
+                self._made_up() if self.rng.random() < made_up else names[int(self.rng.integers(len(names)))]
+            )
             if name not in self.taken and (self.held_out or not is_held_out(name)):
                 break
         self.taken.add(name)
@@ -106,7 +110,9 @@ class Names:
     def file(self) -> str:
         """Name of a file."""
         stem = self.of(FILE_STEMS)
-        number = f"{self._pick(('-', '_', ''))}{int(self.rng.integers(1, 100))}" if self.rng.random() < 0.6 else ""
+        number = (
+            f"{self._pick(('-', '_', ''))}{int(self.rng.integers(1, 100))}" if self.rng.random() < 0.6 else ""
+        )
         return f"{stem}{number}.{self._pick(ENDINGS)}"
 
     def thing(self) -> str:

@@ -17,9 +17,20 @@ from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.processing import MolmoPointProcessor
 
-__all__ = ["BACKENDS", "Backend", "Events", "PointWriter", "backend_class", "backend_class_of", "backend_of", "reading"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Events",
+    "PointWriter",
+    "backend_class",
+    "backend_class_of",
+    "backend_of",
+    "reading",
+]
 
-BACKENDS: dict[str, type[Backend]] = {family.model_type: family for family in (MolmoPointBackend, Molmo2Backend)}
+BACKENDS: dict[str, type[Backend]] = {
+    family.model_type: family for family in (MolmoPointBackend, Molmo2Backend)
+}
 """Families by the model type that their config.json states."""
 
 
@@ -36,7 +47,8 @@ def backend_class(model_type: str, source: str = "the model") -> type[Backend]:
     if model_type not in BACKENDS:
         known = " or ".join(f"{family.title} (model_type {kind!r})" for kind, family in BACKENDS.items())
         raise CheckpointError(
-            f"expected a checkpoint of {known}, got model_type {model_type!r} at {source!r}; choose one of these families"
+            f"expected a checkpoint of {known}, got model_type {model_type!r} at {source!r}; choose one of "
+            "these families"
         )
     return BACKENDS[model_type]
 
@@ -46,10 +58,12 @@ def backend_class_of(source: str, **where: Any) -> type[Backend]:
 
     Args:
         source: folder or hub id, as `locate` returns it.
-        **where: `revision`, `cache_dir`, `token` and the other arguments of `from_pretrained` that say where files come from.
+        **where: `revision`, `cache_dir`, `token` and the other arguments of `from_pretrained` that say where
+            files come from.
 
     Raises:
-        CheckpointError: there is no such model, it is of another family, or its config asks for code of another repository.
+        CheckpointError: there is no such model, it is of another family, or its config asks for code of
+            another repository.
     """
     return backend_class(model_type_at(source, **where), source)
 

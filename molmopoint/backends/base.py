@@ -1,8 +1,9 @@
 """One family of models behind one face: what it is given, how it writes points, how its answers are read.
 
-MolmoPoint chooses places with grounding tokens, Molmo2 writes their coordinates as text. Pictures, clips, prompts, history, padding,
-limits and results are the same for both. `Pointer`, training, scoring and reward models know `Backend` alone, so another family, or another
-engine that runs a known one, is one more subclass, and one line in `molmopoint.backends`.
+MolmoPoint chooses places with grounding tokens, Molmo2 writes their coordinates as text. Pictures, clips,
+prompts, history, padding, limits and results are the same for both. `Pointer`, training, scoring and reward
+models know `Backend` alone, so another family, or another engine that runs a known one, is one more subclass,
+and one line in `molmopoint.backends`.
 """
 
 from __future__ import annotations
@@ -75,12 +76,17 @@ class PointWriter(Protocol):
             label: what the points show.
             style: how to answer.
             thousandths: (n, 2) of width and height, not rounded, for writers that write them.
-            pictures: that the request is about, where it is about several; one without points may have to be named.
+            pictures: that the request is about, where it is about several; one without points may have to be
+                named.
         """
         ...
 
-    def tracks(self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str) -> tuple[str | PointList, ...]:
-        """The points (n, 2) of one or more tracked objects at seconds (n,), n from 1; objects are numbered by first appearance."""
+    def tracks(
+        self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str
+    ) -> tuple[str | PointList, ...]:
+        """The points (n, 2) of one or more tracked objects at seconds (n,), n from 1; objects are numbered by
+        first appearance.
+        """
         ...
 
 
@@ -91,9 +97,11 @@ class Backend(ABC):
 
     Args:
         processor: of the checkpoint, of `processor_class`.
-        model: in evaluation mode, on its device. Its generation config is replaced by one with its begin, end and padding tokens alone.
+        model: in evaluation mode, on its device. Its generation config is replaced by one with its begin, end
+            and padding tokens alone.
         max_crops: crops per picture where a request does not say; None for the processor's own number.
-        max_pixels: width times height of a picture at most; None for the limit of the environment, or the default.
+        max_pixels: width times height of a picture at most; None for the limit of the environment, or the
+            default.
 
     Attributes:
         requests: makes rows.
@@ -119,12 +127,18 @@ class Backend(ABC):
     """Token whose selections count over a packed row; `NO_PATCH_TOKEN` where nothing is selected."""
 
     def __init__(
-        self, processor: MolmoPointProcessor, model: Any = None, *, max_crops: int | None = None, max_pixels: int | None = None
+        self,
+        processor: MolmoPointProcessor,
+        model: Any = None,
+        *,
+        max_crops: int | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         text_points = self.processor_class.points_are_text
         if not isinstance(processor, MolmoPointProcessor) or processor.points_are_text != text_points:
             raise CheckpointError(
-                f"expected a {self.processor_class.__name__} for a model of type {self.model_type}, got {type(processor).__name__}"
+                f"expected a {self.processor_class.__name__} for a model of type {self.model_type}, got "
+                f"{type(processor).__name__}"
             )
         self.processor = processor
         self.model = model
@@ -176,7 +190,10 @@ class Backend(ABC):
         """
         processor = cls.processor_class.from_pretrained(source, trust_remote_code=False, **where)
         if processor.chat_template is None:
-            raise CheckpointError(f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the released model")
+            raise CheckpointError(
+                f"expected a chat template at {source!r}, got none; copy chat_template.jinja from the "
+                "released model"
+            )
         return processor
 
     @classmethod
@@ -199,7 +216,9 @@ class Backend(ABC):
         return self.point_writer(media.metadata) if media.spans else None
 
     @abstractmethod
-    def read_answer(self, ids: Tensor, metadata: PointingMetadata, answer_start: str, probabilities: Tensor | None = None) -> Answer:
+    def read_answer(
+        self, ids: Tensor, metadata: PointingMetadata, answer_start: str, probabilities: Tensor | None = None
+    ) -> Answer:
         """Points of the ids (T,) of an answer, without the token that ends it.
 
         Args:
@@ -219,7 +238,9 @@ class Backend(ABC):
     def encode(self, media: MediaInputs) -> Any:
         """What the model sees of pictures or a clip, on its device."""
 
-    def answer(self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any) -> list[PointingResult]:
+    def answer(
+        self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any
+    ) -> list[PointingResult]:
         """Runs the model on one batch; one result per request, in order.
 
         Raises:
@@ -227,7 +248,10 @@ class Backend(ABC):
             ProcessingError: points are to have a score, and those of this family have none.
         """
         if options.min_score is not None and not self.scores_points:
-            raise ProcessingError(f"expected no min_score with a {self.title}, whose points have no scores, got {options.min_score:g}")
+            raise ProcessingError(
+                f"expected no min_score with a {self.title}, whose points have no scores, got "
+                f"{options.min_score:g}"
+            )
         pad_token_id = self.processor.tokenizer.pad_token_id
         batch = self.on_device(collate_requests(requests, pad_token_id, clips_apart=self.clips_apart))
         prompt_length = batch["input_ids"].shape[1]
@@ -255,12 +279,17 @@ class Backend(ABC):
 
     def decode(self, ids: list[int]) -> str:
         """Text of ids, plain or extended, without special tokens."""
-        return self.processor.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self.processor.tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
 
     def on_device(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Copies tensors to the model's device, without waiting where the device allows it."""
         device = self.model.device
-        return {name: value.to(device, non_blocking=True) if hasattr(value, "to") else value for name, value in tensors.items()}
+        return {
+            name: value.to(device, non_blocking=True) if hasattr(value, "to") else value
+            for name, value in tensors.items()
+        }
 
     def _without_gradients(self) -> AbstractContextManager[Any]:
         """Inference mode; but weights that are sharded are gathered into buffers that training uses again."""
@@ -275,22 +304,30 @@ class Backend(ABC):
         """Arguments of `generate` that hold the prompt."""
 
     @abstractmethod
-    def _limits(self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int) -> dict[str, Any]:
+    def _limits(
+        self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int
+    ) -> dict[str, Any]:
         """Arguments of `generate` that limit the number of points."""
 
     def _probabilities(self, output: Any) -> Tensor | None:
         """(B, T) probability of what each new token selected, on the host; None where tokens select nothing."""
         return None
 
-    def _distributions(self, output: Any, row: int, answer: Answer, metadata: PointingMetadata) -> PointDistributions | None:
+    def _distributions(
+        self, output: Any, row: int, answer: Answer, metadata: PointingMetadata
+    ) -> PointDistributions | None:
         """The choices behind the points of one answer; None where there are none."""
         return None
 
     def _absences(self, output: Any) -> Tensor | None:
-        """(B,) probability that there is nothing to point at, where a single point was asked for; None where that is not known."""
+        """(B,) probability that there is nothing to point at, where a single point was asked for; None where
+        that is not known.
+        """
         return None
 
-    def _results(self, output: Any, requests: Sequence[Request], options: AnswerOptions, prompt_length: int) -> list[PointingResult]:
+    def _results(
+        self, output: Any, requests: Sequence[Request], options: AnswerOptions, prompt_length: int
+    ) -> list[PointingResult]:
         """One result per row of the output of `generate`, in order."""
         answers = output.sequences[:, prompt_length:].cpu()  # (B, T)
         probabilities = self._probabilities(output)
@@ -319,7 +356,9 @@ class Backend(ABC):
         return results
 
     def _most_read(self, options: AnswerOptions) -> int | None:
-        """Points of an answer that are kept, where the model itself cannot be held to the limit; None for all."""
+        """Points of an answer that are kept, where the model itself cannot be held to the limit; None for
+        all.
+        """
         return None
 
     def _cut(self, ids: Tensor) -> tuple[Tensor, bool]:
@@ -330,13 +369,19 @@ class Backend(ABC):
         return ids, False
 
     def _take_tokens(self) -> None:
-        """Leaves the model's generation config its begin, end and padding tokens, and notes which tokens end an answer."""
+        """Leaves the model's generation config its begin, end and padding tokens, and notes which tokens end
+        an answer.
+        """
         text: Any = self.model.config.get_text_config()
         vocabulary = text.vocab_size + getattr(text, "additional_vocab_size", 0)
-        self.model.generation_config, self.ignored_settings = tokens_alone(self.model.generation_config, vocabulary)
+        self.model.generation_config, self.ignored_settings = tokens_alone(
+            self.model.generation_config, vocabulary
+        )
         # Released folders may lack a generation config; the answer ends with the token that ends every turn.
         tokenizer = self.processor.tokenizer
-        self.eos_token_ids = _ids_of(self.model.generation_config.eos_token_id) or _ids_of(tokenizer.eos_token_id)
+        self.eos_token_ids = _ids_of(self.model.generation_config.eos_token_id) or _ids_of(
+            tokenizer.eos_token_id
+        )
         turn_end = tokenizer.get_added_vocab().get(TURN_END)
         if turn_end is not None and turn_end not in self.eos_token_ids:
             self.eos_token_ids += (turn_end,)

@@ -1,4 +1,6 @@
-"""Clips of requests: what a user says about one, choosing its frames, and whether they fit the model, before any is decoded."""
+"""Clips of requests: what a user says about one, choosing its frames, and whether they fit the model, before
+any is decoded.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,17 @@ from molmopoint.errors import ProcessingError
 from molmopoint.files import VIDEO_SUFFIXES, is_folder
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.clips import SampledClip, as_seconds, checked_frames, checked_times, pictures_in
-from molmopoint.video import MAX_FRAMES, Clip, Cue, RatedFile, as_cues, check_part, is_number, sample_times, subtitle_text
+from molmopoint.video import (
+    MAX_FRAMES,
+    Clip,
+    Cue,
+    RatedFile,
+    as_cues,
+    check_part,
+    is_number,
+    sample_times,
+    subtitle_text,
+)
 
 _ROOM = 256
 """Tokens that a suggested number of frames leaves for the prompt and its answer."""
@@ -31,12 +43,14 @@ class ClipOptions:
 
     Attributes:
         timestamps: (T,) seconds of frames in memory or of the pictures of a folder; not allowed for a file.
-        frame_rate: frames a second they were taken with, instead of timestamps; then frames are chosen as from a file. Of a file, only
-            where it does not say itself when its frames are shown.
+        frame_rate: frames a second they were taken with, instead of timestamps; then frames are chosen as
+            from a file. Of a file, only where it does not say itself when its frames are shown.
         start: second at which the part to look at begins; all times of the answer count from here.
         end: second at which it ends; None for the end of the video.
-        max_frames: most frames to look at; None for the checkpoint's number, and for all of frames with timestamps.
-        max_fps: most frames to look at in a second; None for the checkpoint's number, and for all of frames with timestamps.
+        max_frames: most frames to look at; None for the checkpoint's number, and for all of frames with
+            timestamps.
+        max_fps: most frames to look at in a second; None for the checkpoint's number, and for all of frames
+            with timestamps.
         subtitles: a file with subtitles, or (start, end, text) in seconds of the whole video.
     """
 
@@ -53,15 +67,24 @@ class ClipOptions:
         if self.max_frames is not None and (
             isinstance(self.max_frames, bool) or not isinstance(self.max_frames, int) or self.max_frames < 1
         ):
-            raise ProcessingError(f"expected max_frames to be a whole number of 1 or more or None, got {self.max_frames!r}")
+            raise ProcessingError(
+                f"expected max_frames to be a whole number of 1 or more or None, got {self.max_frames!r}"
+            )
         if self.max_frames is not None and self.max_frames > MAX_FRAMES:
-            raise ProcessingError(f"expected max_frames of at most {MAX_FRAMES}, got more; look at a part at a time, or pass windows=True")
+            raise ProcessingError(
+                f"expected max_frames of at most {MAX_FRAMES}, got more; look at a part at a time, or pass "
+                "windows=True"
+            )
         for name, value in (("max_fps", self.max_fps), ("frame_rate", self.frame_rate)):
             if value is not None and not (is_number(value) and _SLOWEST <= value <= _FASTEST):
                 limits = f"{_SLOWEST:g} to {_FASTEST:g}"
-                raise ProcessingError(f"expected {name} to be a number above 0, of {limits}, or None, got {value!r:.40}")
+                raise ProcessingError(
+                    f"expected {name} to be a number above 0, of {limits}, or None, got {value!r:.40}"
+                )
         if self.timestamps is not None and self.frame_rate is not None:
-            raise ProcessingError("expected timestamps or a frame_rate, got both; timestamps say when frames were taken")
+            raise ProcessingError(
+                "expected timestamps or a frame_rate, got both; timestamps say when frames were taken"
+            )
 
     def rated(self, path: str | Path) -> str | Path:
         """A file, with the rate of its frames where one is given."""
@@ -78,7 +101,9 @@ class ClipOptions:
 
 def is_clip(media: Any) -> bool:
     """Whether what may be pictures is a clip: a `Clip`, or a file whose ending says so."""
-    return isinstance(media, Clip) or (isinstance(media, (str, Path)) and Path(media).suffix.lower() in VIDEO_SUFFIXES)
+    return isinstance(media, Clip) or (
+        isinstance(media, (str, Path)) and Path(media).suffix.lower() in VIDEO_SUFFIXES
+    )
 
 
 def refuse_no_clip(video: Any) -> None:
@@ -89,7 +114,8 @@ def refuse_no_clip(video: Any) -> None:
     """
     if not isinstance(video, (str, Path, Clip)) and not hasattr(video, "__iter__"):
         raise ProcessingError(
-            f"expected a video (a file, a folder of pictures, or frames with their times), got {video!r:.60}; "
+            "expected a video (a file, a folder of pictures, or frames with their times), got "
+            f"{video!r:.60}; "
             "cameras are not read: pass the frames that you took"
         )
 
@@ -106,12 +132,19 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
         ProcessingError: the clip cannot be read, frames come without times, or a file with them.
     """
     sample = processor.video_processor.sample
-    settings = {"num_frames": options.max_frames, "max_fps": options.max_fps, "start": options.start, "end": options.end}
+    settings = {
+        "num_frames": options.max_frames,
+        "max_fps": options.max_fps,
+        "start": options.start,
+        "end": options.end,
+    }
     refuse_no_clip(video)
     if isinstance(video, (str, Path)):
         if not is_folder(Path(video)):
             if options.timestamps is not None:
-                raise ProcessingError("expected no timestamps with a video file, got some; they are read from the file")
+                raise ProcessingError(
+                    "expected no timestamps with a video file, got some; they are read from the file"
+                )
             return sample(options.rated(video), **settings)
         video = pictures_in(Path(video))
     if options.timestamps is not None:
@@ -120,14 +153,16 @@ def choose_frames(processor: MolmoPointProcessor, video: Any, options: ClipOptio
         return sample(part_of(video, options))
     if options.frame_rate is None:
         raise ProcessingError(
-            "expected timestamps with the frames of a clip, got none; pass timestamps=[seconds of each frame], "
+            "expected timestamps with the frames of a clip, got none; pass timestamps=[seconds of each "
+            "frame], "
             "or frame_rate=frames a second they were taken with"
         )
     return sample(video, {"fps": float(options.frame_rate)}, **settings)
 
 
 def seen_note(clip: SampledClip, usual: float | None) -> str | None:
-    """How much of a clip is looked at, where that is less often than the model is used to; None where it is not.
+    """How much of a clip is looked at, where that is less often than the model is used to; None where it is
+    not.
 
     Args:
         clip: its chosen frames.
@@ -143,8 +178,10 @@ def seen_note(clip: SampledClip, usual: float | None) -> str | None:
     if step <= _COARSER * finest:
         return None
     return (
-        f"{len(times)} frames of {length:.1f} s were looked at, one every {step:.1f} s instead of every {finest:.2g} s: "
-        "what is in sight for less may be missed; look at all of it with windows=True, or at a part with start and end"
+        f"{len(times)} frames of {length:.1f} s were looked at, one every {step:.1f} s instead of every "
+        f"{finest:.2g} s: "
+        "what is in sight for less may be missed; look at all of it with windows=True, or at a part with "
+        "start and end"
     )
 
 
@@ -166,7 +203,8 @@ def check_budget(processor: MolmoPointProcessor, clip: SampledClip, max_length: 
         per_frame = -(-tokens // clip.count)
         fits = max((max_length - min(_ROOM, max_length // 4)) // per_frame, 1)
         raise ProcessingError(
-            f"expected a clip of fewer than {max_length} tokens, as the model has positions, got {clip.count} frames of about {per_frame}, "
+            f"expected a clip of fewer than {max_length} tokens, as the model has positions, got "
+            f"{clip.count} frames of about {per_frame}, "
             f"{tokens} tokens; pass max_frames={fits} or fewer, a lower max_fps, or a part with start and end"
         )
     window = processor.video_processor.pooling_size
@@ -174,16 +212,22 @@ def check_budget(processor: MolmoPointProcessor, clip: SampledClip, max_length: 
 
 
 def part_of(clip: Clip, options: ClipOptions) -> Clip:
-    """The frames of a clip with times that are asked for: those within the part, and of them as few as the limits say.
+    """The frames of a clip with times that are asked for: those within the part, and of them as few as the
+    limits say.
 
     Raises:
         ProcessingError: there are none, or times do not fit them.
     """
     frames = checked_frames(clip.frames)
     times = checked_times(as_seconds(clip.timestamps), len(frames))
-    keep = np.flatnonzero((times >= options.start) & (times <= (np.inf if options.end is None else options.end)))
+    keep = np.flatnonzero(
+        (times >= options.start) & (times <= (np.inf if options.end is None else options.end))
+    )
     if not len(keep):
-        raise ProcessingError(f"expected a part within 0..{times[-1]:g} seconds, got {options.start:g}..{options.end}; it has no frame")
+        raise ProcessingError(
+            f"expected a part within 0..{times[-1]:g} seconds, got {options.start:g}..{options.end}; it has "
+            "no frame"
+        )
     if options.max_frames is not None or options.max_fps is not None:
         length = float(times[keep[-1]] - times[keep[0]])
         wanted = times[keep[0]] + sample_times(length, options.max_frames or len(keep), options.max_fps)

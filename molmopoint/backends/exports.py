@@ -1,7 +1,7 @@
 """Results in the forms of other tools: tables, pictures on one page, and what annotation tools read.
 
-Every export is one function of a result, and one method of `PointingResult` that calls it; packages that it needs are imported when it is
-called. A clip is exported frame by frame, where the other tool knows frames.
+Every export is one function of a result, and one method of `PointingResult` that calls it; packages that it
+needs are imported when it is called. A clip is exported frame by frame, where the other tool knows frames.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def _confidence_name(supervision: Any) -> str:
 
 
 def to_fiftyone(result: Exported, label: str | None = None, frame_rate: float | None = None) -> Any:
-    """`fiftyone.Keypoints` of a picture, a list of them for a list of pictures, and for a clip a table by frame number, from 1.
+    """`fiftyone.Keypoints` of a picture, a list of them for a list of pictures, and for a clip a table by
+    frame number, from 1.
 
     Args:
         result: with pictures or a clip.
@@ -137,7 +138,10 @@ def to_fiftyone(result: Exported, label: str | None = None, frame_rate: float | 
     fiftyone = _package("fiftyone")
     if result.displayed.clip is not None:
         numbers = _frame_numbers(result, frame_rate)
-        return {numbers[group]: _keypoints(fiftyone, result, points, label) for group, points in by_picture(result)}
+        return {
+            numbers[group]: _keypoints(fiftyone, result, points, label)
+            for group, points in by_picture(result)
+        }
     every = [_keypoints(fiftyone, result, points, label) for _, points in by_picture(result)]
     return every if result.displayed.many else every[0]
 
@@ -147,7 +151,9 @@ def _keypoints(fiftyone: Any, result: Exported, points: Points, label: str | Non
     for point, place in zip(points, points.xy_normalized.tolist(), strict=True):
         confidence = None if math.isnan(point.score) else [point.score]
         name = _label_of(result, point, label)
-        marks.append(fiftyone.Keypoint(label=name, points=[tuple(place)], confidence=confidence, index=point.object_id))
+        marks.append(
+            fiftyone.Keypoint(label=name, points=[tuple(place)], confidence=confidence, index=point.object_id)
+        )
     return fiftyone.Keypoints(keypoints=marks)
 
 
@@ -176,7 +182,8 @@ def to_label_studio(
 ) -> list[dict[str, Any]]:
     """Tasks with pre-annotations, a task per picture, as Label Studio imports them from a JSON file.
 
-    The labelling interface has `<Image name="image" value="$image"/>` and `<KeyPointLabels name="label" toName="image">`.
+    The labelling interface has `<Image name="image" value="$image"/>` and `<KeyPointLabels name="label"
+    toName="image">`.
 
     Args:
         result: about pictures.
@@ -218,8 +225,11 @@ def to_label_studio(
     return tasks
 
 
-def to_coco(result: Exported, images: str | Sequence[str] = (), *, label: str | None = None) -> dict[str, Any]:
-    """A COCO document in which every point is an object with a single keypoint; of a clip as `Tracks` write it, with times.
+def to_coco(
+    result: Exported, images: str | Sequence[str] = (), *, label: str | None = None
+) -> dict[str, Any]:
+    """A COCO document in which every point is an object with a single keypoint; of a clip as `Tracks` write
+    it, with times.
 
     Args:
         result: with pictures or a clip.
@@ -238,7 +248,10 @@ def to_coco(result: Exported, images: str | Sequence[str] = (), *, label: str | 
         return write_coco(Tracks.from_points(named).to_dict())
     names = _names(result, images, "COCO")
     sizes = zip(names, result.image_sizes, strict=True)
-    pictures = [{"id": i, "file_name": name, "width": size[0], "height": size[1]} for i, (name, size) in enumerate(sizes, 1)]
+    pictures = [
+        {"id": i, "file_name": name, "width": size[0], "height": size[1]}
+        for i, (name, size) in enumerate(sizes, 1)
+    ]
     categories: dict[str, int] = {}
     annotations = []
     for i, point in enumerate(result.points.rounded(), 1):
@@ -256,7 +269,9 @@ def to_coco(result: Exported, images: str | Sequence[str] = (), *, label: str | 
         if not math.isnan(point.score):
             annotation["score"] = point.score
         annotations.append(annotation)
-    named_categories = [{"id": i, "name": name, "keypoints": ["point"], "skeleton": []} for name, i in categories.items()]
+    named_categories = [
+        {"id": i, "name": name, "keypoints": ["point"], "skeleton": []} for name, i in categories.items()
+    ]
     return {"images": pictures, "annotations": annotations, "categories": named_categories}
 
 
@@ -280,8 +295,14 @@ def save(result: Exported, path: str | Path, **drawing: Any) -> list[Path]:
     ending = target.suffix.lower()
     if ending in (".json", ".csv"):
         if drawing:
-            raise ProcessingError(f"expected {', '.join(drawing)} with a picture, got the file {target.name!r}; leave it out")
-        text = to_csv(result) if ending == ".csv" else json.dumps(result.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+            raise ProcessingError(
+                f"expected {', '.join(drawing)} with a picture, got the file {target.name!r}; leave it out"
+            )
+        text = (
+            to_csv(result)
+            if ending == ".csv"
+            else json.dumps(result.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text_whole(target, text)
         return [target]
@@ -297,7 +318,10 @@ def check_ending(path: Path) -> None:
         ProcessingError: its ending is none of a picture, nor .json or .csv.
     """
     if path.suffix.lower() not in {*picture_endings(), ".json", ".csv"}:
-        raise ProcessingError(f"expected a file that ends in .png, .jpg or another picture format, .json or .csv, got {path.name!r}")
+        raise ProcessingError(
+            "expected a file that ends in .png, .jpg or another picture format, .json or .csv, got "
+            f"{path.name!r}"
+        )
 
 
 def write_pictures(drawn: Image.Image | Sequence[Image.Image], path: Path) -> list[Path]:
@@ -307,7 +331,9 @@ def write_pictures(drawn: Image.Image | Sequence[Image.Image], path: Path) -> li
         ProcessingError: the ending is that of no picture.
     """
     if path.suffix.lower() not in picture_endings():
-        raise ProcessingError(f"expected a file that ends in .png, .jpg or another picture format, got {path.name!r}")
+        raise ProcessingError(
+            f"expected a file that ends in .png, .jpg or another picture format, got {path.name!r}"
+        )
     if isinstance(drawn, Image.Image):
         write_picture(drawn, path)
         return [path]
@@ -353,7 +379,11 @@ def by_picture(result: Exported) -> Iterator[tuple[int | float, Points]]:
     if not result.image_sizes:
         raise ProcessingError("expected a request with a picture, got one of text alone")
     points = result.points
-    groups = np.unique(points.group).tolist() if result.displayed.clip is not None else range(len(result.image_sizes))
+    groups = (
+        np.unique(points.group).tolist()
+        if result.displayed.clip is not None
+        else range(len(result.image_sizes))
+    )
     for group in groups:
         yield group, points[points.group == group]
 
@@ -370,10 +400,16 @@ def _names(result: Exported, images: str | Sequence[str], tool: str) -> list[str
         ProcessingError: a clip, or more or fewer names than pictures.
     """
     if result.displayed.clip is not None:
-        raise ProcessingError(f"expected a result about pictures for {tool}, got one about a clip; `track` gives tracks, which have files")
+        raise ProcessingError(
+            f"expected a result about pictures for {tool}, got one about a clip; `track` gives tracks, "
+            "which have files"
+        )
     names = [images] if isinstance(images, str) else [str(name) for name in images]
     if len(names) != len(result.image_sizes):
-        raise ProcessingError(f"expected a name for each of {len(result.image_sizes)} pictures, got {len(names)}; pass images=[...]")
+        raise ProcessingError(
+            f"expected a name for each of {len(result.image_sizes)} pictures, got {len(names)}; pass "
+            "images=[...]"
+        )
     return names
 
 
@@ -386,4 +422,6 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ProcessingError(f"expected the package {name} for this export, got: {error}; run `pip install {name}`") from error
+        raise ProcessingError(
+            f"expected the package {name} for this export, got: {error}; run `pip install {name}`"
+        ) from error

@@ -1,7 +1,7 @@
 """Earlier turns of a conversation as messages.
 
-An extended id means a place of one input only. So the points of an earlier answer travel in pixels, and the processor makes
-them selections of the new input, whatever its crops are; its words stay as they were.
+An extended id means a place of one input only. So the points of an earlier answer travel in pixels, and the
+processor makes them selections of the new input, whatever its crops are; its words stay as they were.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _CLOSING = re.compile(r"</(?:point|track)s?>")
 _PLACE = re.compile(r"<POINT_\d+>")
 
 
-def as_turns(history: Sequence[Turn] | PointingResult | None) -> list[tuple[str, PointingResult | Points | str]]:
+def as_turns(
+    history: Sequence[Turn] | PointingResult | None,
+) -> list[tuple[str, PointingResult | Points | str]]:
     """The request and the answer of every earlier turn.
 
     Raises:
@@ -35,20 +37,30 @@ def as_turns(history: Sequence[Turn] | PointingResult | None) -> list[tuple[str,
     for entry in entries:
         if isinstance(entry, PointingResult):
             if len(entry.answers) > 1:
-                raise ProcessingError("expected an earlier turn about one input, got a clip in windows; pass one of `result.answers`")
+                raise ProcessingError(
+                    "expected an earlier turn about one input, got a clip in windows; pass one of "
+                    "`result.answers`"
+                )
             turns.append((entry.prompt, entry))
-        elif isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], (Points, str)):
+        elif (
+            isinstance(entry, tuple)
+            and len(entry) == 2
+            and isinstance(entry[0], str)
+            and isinstance(entry[1], (Points, str))
+        ):
             turns.append(entry)
         else:
             raise ProcessingError(
-                f"expected earlier turns as results, (prompt, points) or (prompt, text), got {type(entry).__name__}; "
+                "expected earlier turns as results, (prompt, points) or (prompt, text), got "
+                f"{type(entry).__name__}; "
                 "pass history=[first_result, second_result]"
             )
     return turns
 
 
 def turns_note(count: int, known: int | None) -> str | None:
-    """What a user is told of a conversation that is longer than what the model was trained on; None if it is not.
+    """What a user is told of a conversation that is longer than what the model was trained on; None if it is
+    not.
 
     Args:
         count: turns, the one to answer included.
@@ -61,7 +73,12 @@ def turns_note(count: int, known: int | None) -> str | None:
 
 
 def conversation(
-    kind: str, count: int, turns: Sequence[tuple[str, PointingResult | Points | str]], prompt: str, *, keep_text: bool = False
+    kind: str,
+    count: int,
+    turns: Sequence[tuple[str, PointingResult | Points | str]],
+    prompt: str,
+    *,
+    keep_text: bool = False,
 ) -> list[dict[str, Any]]:
     """Messages for the chat template: the pictures, earlier turns, and the request.
 
@@ -70,12 +87,15 @@ def conversation(
         count: how many of them.
         turns: what `as_turns` returned.
         prompt: the request to answer.
-        keep_text: whether answers with coordinates as text stay as they are, because the model writes such text itself.
+        keep_text: whether answers with coordinates as text stay as they are, because the model writes such
+            text itself.
     """
     prompts = [request for request, _ in turns]
     prompts.append(prompt)
     media: list[dict[str, Any]] = [{"type": kind}] * count
-    messages: list[dict[str, Any]] = [{"role": "user", "content": [*media, {"type": "text", "text": prompts[0]}]}]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": [*media, {"type": "text", "text": prompts[0]}]}
+    ]
     for (request, answer), following in zip(turns, prompts[1:], strict=True):
         messages.append({"role": "assistant", "content": _parts_of(request, answer, keep_text)})
         messages.append({"role": "user", "content": [{"type": "text", "text": following}]})
@@ -100,7 +120,8 @@ def _parts_of_result(result: PointingResult) -> list[dict[str, Any]]:
     text = result.raw_text
     closings = True
     while (opening := _LIST.search(text, end)) is not None:
-        # Once there is no closing tag, none is looked for again: an answer may have any number of lists without an end.
+        # Once there is no closing tag, none is looked for again: an answer may have any number of lists
+        # without an end.
         closing = _CLOSING.search(text, opening.end()) if closings and opening[3] else None
         closings = closing is not None
         label = ""

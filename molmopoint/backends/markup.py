@@ -16,14 +16,18 @@ import re
 from collections.abc import Callable
 
 _PLACE = re.compile(r"<POINT_\d+>")
-_OPENING = re.compile(r'<(?:points?|tracks)(?:\s+(?P<older>\d)|\b[^<>]*?(?:coords="|\b(?P<attribute>[xy]\d*\s*=\s*")))')
+_OPENING = re.compile(
+    r'<(?:points?|tracks)(?:\s+(?P<older>\d)|\b[^<>]*?(?:coords="|\b(?P<attribute>[xy]\d*\s*=\s*")))'
+)
 _CLOSING = re.compile(r"</(?:point|track)s?>")
 _END_OF_PLACES, _END_OF_TAG = '">', ">"
 _OPENED = ("<points ", "<point ", "<tracks ")
 _TAGS = (*_OPENED, "</points>", "</point>", "</tracks>", "</track>")
 _LONGEST_TAG = 200
 _SHORTEST_CUT = 2
-"""What is left of a tag at the end of an answer is taken out if it is longer than this; "<" alone is more likely text."""
+"""What is left of a tag at the end of an answer is taken out if it is longer than this; "<" alone is more
+likely text.
+"""
 
 
 def plain_text(raw_text: str) -> str:

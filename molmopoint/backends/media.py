@@ -1,4 +1,6 @@
-"""The pictures or the clip of a request: as the model sees them, as people see them, and as features that were computed once."""
+"""The pictures or the clip of a request: as the model sees them, as people see them, and as features that
+were computed once.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,28 @@ class DisplayedMedia:
         """Masks of the clip around points, on the frames the model saw, or on those of its file at `fps`."""
         assert self.timestamps is not None, "a clip has times"
         if fps is None:
-            return segmenter.follow(self.clip, points, timestamps=self.timestamps, start=self.start, **options)
+            return segmenter.follow(
+                self.clip, points, timestamps=self.timestamps, start=self.start, **options
+            )
         if self.timestamps[0] > 0:
-            raise ProcessingError("expected no fps for masks of a result with absolute=True, got one; ask again without absolute=True")
+            raise ProcessingError(
+                "expected no fps for masks of a result with absolute=True, got one; ask again without "
+                "absolute=True"
+            )
         # The last moment a model sees is that of the end, where the last frame is still on screen.
-        return segmenter.follow(self.clip, points, fps=fps, start=self.start, end=self.start + float(self.timestamps[-1]), **options)
+        return segmenter.follow(
+            self.clip,
+            points,
+            fps=fps,
+            start=self.start,
+            end=self.start + float(self.timestamps[-1]),
+            **options,
+        )
 
     def with_groups(self, points: Points) -> list[tuple[int | float, Image.Image]]:
-        """Group and picture of everything there is to draw on: all pictures, or the frames of the clip that have points."""
+        """Group and picture of everything there is to draw on: all pictures, or the frames of the clip that
+        have points.
+        """
         if self.clip is None or self.timestamps is None:
             return list(enumerate(self.pictures))
         shown = np.flatnonzero(np.isin(self.timestamps, points.group))

@@ -1,10 +1,12 @@
 """Molmo2: transformers' own network, which writes coordinates as text.
 
-The network is given embeddings of the prompt with visual features already in their places. So pictures and clips mix in a batch,
-which the native forward refuses, a clip goes through the ViT a few frames at a time, and what was encoded once is used again. A network
-that is being trained gets pixels instead: sharded weights are whole inside its forward pass alone.
+The network is given embeddings of the prompt with visual features already in their places. So pictures and
+clips mix in a batch, which the native forward refuses, a clip goes through the ViT a few frames at a time,
+and what was encoded once is used again. A network that is being trained gets pixels instead: sharded weights
+are whole inside its forward pass alone.
 
-Letters: B rows, S tokens so far, V vocabulary, N crops or frames, G ViT patches per crop, P image tokens, K slots, H text width.
+Letters: B rows, S tokens so far, V vocabulary, N crops or frames, G ViT patches per crop, P image tokens, K
+slots, H text width.
 """
 
 from __future__ import annotations
@@ -47,14 +49,21 @@ from molmopoint.processing.text_point_stream import CoordsScanner, WrittenPointR
 from molmopoint.processing.text_points import read_text_answer, text_answer, text_tracks
 from molmopoint.tokens import IMAGE_PLACEHOLDER, LOW_RES_PATCH, VIDEO_PLACEHOLDER, VISION_TOKENS
 
-_NEEDED = (*(name for name in VISION_TOKENS if name != LOW_RES_PATCH), IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, TURN_START, TURN_END)
+_NEEDED = (
+    *(name for name in VISION_TOKENS if name != LOW_RES_PATCH),
+    IMAGE_PLACEHOLDER,
+    VIDEO_PLACEHOLDER,
+    TURN_START,
+    TURN_END,
+)
 
 
 class Molmo2Backend(Backend):
     """See `Backend`.
 
     Raises:
-        CheckpointError: the tokenizer lacks a special token, or has another one for image patches than the model.
+        CheckpointError: the tokenizer lacks a special token, or has another one for image patches than the
+            model.
     """
 
     model_type = "molmo2"
@@ -67,10 +76,14 @@ class Molmo2Backend(Backend):
         super().__init__(processor, model, **settings)
         known = processor.tokenizer.get_vocab()
         if missing := [name for name in _NEEDED if name not in known]:
-            raise CheckpointError(f"expected the tokenizer of a Molmo2, got one without {', '.join(missing)}; load the model's own")
+            raise CheckpointError(
+                f"expected the tokenizer of a Molmo2, got one without {', '.join(missing)}; load the "
+                "model's own"
+            )
         if model is not None and processor.image_token_ids[0] != model.config.image_patch_id:
             raise CheckpointError(
-                f"expected a tokenizer in which <im_patch> is {model.config.image_patch_id}, as in the model's config, got "
+                f"expected a tokenizer in which <im_patch> is {model.config.image_patch_id}, as in the "
+                "model's config, got "
                 f"{processor.image_token_ids[0]}; load both from the same folder"
             )
 
@@ -83,7 +96,12 @@ class Molmo2Backend(Backend):
     def read_model(cls, source: str, where: dict[str, Any], settings: dict[str, Any]) -> Any:
         """See `Backend`."""
         verify_source(source, **where)
-        settings = {"ignore_mismatched_sizes": True, **settings, "use_safetensors": True, "output_loading_info": True}
+        settings = {
+            "ignore_mismatched_sizes": True,
+            **settings,
+            "use_safetensors": True,
+            "output_loading_info": True,
+        }
         loaded = Molmo2ForConditionalGeneration.from_pretrained(source, trust_remote_code=False, **settings)
         model, info = cast(tuple[Any, dict[str, Any]], loaded)
         # Tensors that are left over are the native class's affair; it would fill missing ones at random.
@@ -93,7 +111,9 @@ class Molmo2Backend(Backend):
     @classmethod
     def read_for_training(cls, source: str, attention: str, settings: dict[str, Any]) -> Any:
         """See `Backend`; the native layers keep their own attention."""
-        return Molmo2ForTraining.from_pretrained(source, use_safetensors=True, trust_remote_code=False, **settings)
+        return Molmo2ForTraining.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, **settings
+        )
 
     @classmethod
     def save_model(cls, model: Any, folder: str) -> None:
@@ -104,9 +124,13 @@ class Molmo2Backend(Backend):
         """See `Backend`."""
         return TextWriter(tuple(metadata.image_sizes), metadata.timestamps)
 
-    def read_answer(self, ids: Tensor, metadata: PointingMetadata, answer_start: str, probabilities: Tensor | None = None) -> Answer:
+    def read_answer(
+        self, ids: Tensor, metadata: PointingMetadata, answer_start: str, probabilities: Tensor | None = None
+    ) -> Answer:
         """See `Backend`; points have no scores."""
-        return read_text_answer(answer_start + self.decode(ids.tolist()), metadata.image_sizes, metadata.timestamps)
+        return read_text_answer(
+            answer_start + self.decode(ids.tolist()), metadata.image_sizes, metadata.timestamps
+        )
 
     def events(self, request: Request, options: AnswerOptions) -> TextEvents:
         """See `Backend`.
@@ -115,7 +139,10 @@ class Molmo2Backend(Backend):
             NotImplementedError: beam search, whose answer is only known at the end.
         """
         if options.sampling.get("num_beams", 1) > 1:
-            raise NotImplementedError("a stream with beam search: its answer is only known at the end; call `point` or `ask` instead")
+            raise NotImplementedError(
+                "a stream with beam search: its answer is only known at the end; call `point` or `ask` "
+                "instead"
+            )
         return TextEvents(self.decode, request.metadata, request.answer_start, options.point_limit)
 
     def encode(self, media: MediaInputs) -> Tensor:
@@ -156,16 +183,23 @@ class Molmo2Backend(Backend):
     def _generate(self, **arguments: Any) -> Any:
         watch = WordsWatch()
         arguments["logits_processor"] = LogitsProcessorList([watch, *arguments.get("logits_processor", ())])
-        arguments["stopping_criteria"] = StoppingCriteriaList([*arguments.get("stopping_criteria", ()), StopAtFault(watch)])
+        arguments["stopping_criteria"] = StoppingCriteriaList(
+            [*arguments.get("stopping_criteria", ()), StopAtFault(watch)]
+        )
         output = super()._generate(**arguments)
         watch.check(arguments.get("inputs_embeds"), self.model.dtype)
         return output
 
-    def _limits(self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int) -> dict[str, Any]:
+    def _limits(
+        self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int
+    ) -> dict[str, Any]:
         if options.point_limit is None:
             return {}
         if options.sampling.get("num_beams", 1) > 1:
-            raise NotImplementedError("a limit on the number of points with beam search: beams change rows; leave one of the two out")
+            raise NotImplementedError(
+                "a limit on the number of points with beam search: beams change rows; leave one of the two "
+                "out"
+            )
         starts = [request.answer_start for request in requests]
         limit = PointLimit(self.processor.tokenizer, self.decode, options.point_limit, prompt_length, starts)
         return {"logits_processor": LogitsProcessorList([limit])}
@@ -215,7 +249,8 @@ class TextWriter:
         timestamps = np.asarray(self.timestamps, dtype=np.float64).reshape(-1)
         if len(self.image_sizes) != 1 or not len(timestamps):
             raise ProcessingError(
-                f"expected one (width, height) and one or more frame times for a clip, got {len(self.image_sizes)} and {len(timestamps)}"
+                "expected one (width, height) and one or more frame times for a clip, got "
+                f"{len(self.image_sizes)} and {len(timestamps)}"
             )
         object.__setattr__(self, "timestamps", timestamps)
 
@@ -229,8 +264,18 @@ class TextWriter:
         thousandths: np.ndarray | None = None,
         pictures: Sequence[int] = (),
     ) -> tuple[str]:
-        """The answer that points at all of (n,) groups and (n, 2) pixels; points of a clip move to the nearest frame."""
-        text = text_answer(self._frames(group), xy, self.image_sizes, label, style, thousandths=thousandths, pictures=pictures)
+        """The answer that points at all of (n,) groups and (n, 2) pixels; points of a clip move to the
+        nearest frame.
+        """
+        text = text_answer(
+            self._frames(group),
+            xy,
+            self.image_sizes,
+            label,
+            style,
+            thousandths=thousandths,
+            pictures=pictures,
+        )
         return (text,)
 
     def tracks(self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str) -> tuple[str]:
@@ -269,8 +314,8 @@ class _LimitedAnswer:
 class PointLimit(LogitsProcessor):
     """Closes `coords` lists when an answer has so many points; later lists of the same answer stay empty.
 
-    It looks at every new token on the host, so it costs one small transfer a step; answers without a limit do not need it.
-    The forms of older models, which are not written as such lists, are not limited here.
+    It looks at every new token on the host, so it costs one small transfer a step; answers without a limit do
+    not need it. The forms of older models, which are not written as such lists, are not limited here.
 
     Args:
         tokenizer: of the model.
@@ -311,7 +356,9 @@ class PointLimit(LogitsProcessor):
         for row, (closing, *others) in ((row, tokens) for row, tokens in enumerate(allowed) if tokens):
             # Whatever else the model would write says that the last number has ended, so the list is closed.
             kept = scores[row, others]
-            rest = scores[row].index_fill(0, torch.tensor(others, dtype=torch.long, device=scores.device), -torch.inf)
+            rest = scores[row].index_fill(
+                0, torch.tensor(others, dtype=torch.long, device=scores.device), -torch.inf
+            )
             limited[row] = -torch.inf
             limited[row, others] = kept
             limited[row, closing] = rest.logsumexp(0)
@@ -340,8 +387,8 @@ class PointLimit(LogitsProcessor):
 class TextEvents:
     """Splits tokens into text pieces and points.
 
-    Points of a `coords` list come as soon as something follows them. Those of older forms come at the end: only the whole answer
-    decides which form is read. Either way they are those of the result, in its order.
+    Points of a `coords` list come as soon as something follows them. Those of older forms come at the end:
+    only the whole answer decides which form is read. Either way they are those of the result, in its order.
 
     Args:
         decode: text of ids, without special tokens.
@@ -351,7 +398,11 @@ class TextEvents:
     """
 
     def __init__(
-        self, decode: Callable[[list[int]], str], metadata: PointingMetadata, answer_start: str = "", limit: int | None = None
+        self,
+        decode: Callable[[list[int]], str],
+        metadata: PointingMetadata,
+        answer_start: str = "",
+        limit: int | None = None,
     ) -> None:
         self._pieces = IncrementalDetokenizer(decode)
         self._metadata = metadata
@@ -385,7 +436,8 @@ class TextEvents:
             points = points[: max(self._limit - self._count, 0)]
         self._count += len(points)
         words = self._stripper.push(piece)
-        # A piece that ends a list may hold its last points and the words behind it, or words and the list after them.
+        # A piece that ends a list may hold its last points and the words behind it, or words and the list
+        # after them.
         if inside:
             yield from points
         if words:

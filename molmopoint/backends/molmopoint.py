@@ -45,7 +45,8 @@ class MolmoPointBackend(Backend):
         super().__init__(processor, model, **settings)
         if model is not None and processor.location_grid != model.config.location_grid:
             raise CheckpointError(
-                f"expected a processor with {model.config.patch_location} location cells as the model has, got {processor.patch_location}; "
+                f"expected a processor with {model.config.patch_location} location cells as the model has, "
+                f"got {processor.patch_location}; "
                 "load both from the same folder, or set patch_location alike"
             )
         self.patch_token_id = grounding_token_ids(processor.tokenizer)[0]
@@ -64,13 +65,17 @@ class MolmoPointBackend(Backend):
     @classmethod
     def read_for_training(cls, source: str, attention: str, settings: dict[str, Any]) -> Any:
         """See `Backend`."""
-        return MolmoPointForConditionalGeneration.from_pretrained(source, attn_implementation=attention, **settings)
+        return MolmoPointForConditionalGeneration.from_pretrained(
+            source, attn_implementation=attention, **settings
+        )
 
     def point_writer(self, metadata: PointingMetadata) -> GroundingWriter:
         """See `Backend`."""
         return GroundingWriter(metadata)
 
-    def read_answer(self, ids: Tensor, metadata: PointingMetadata, answer_start: str, probabilities: Tensor | None = None) -> Answer:
+    def read_answer(
+        self, ids: Tensor, metadata: PointingMetadata, answer_start: str, probabilities: Tensor | None = None
+    ) -> Answer:
         """See `Backend`; the places are in the ids, whatever text stands before them."""
         return read_answer(ids, metadata, self.extended_start, self.decode, probabilities)
 
@@ -94,7 +99,9 @@ class MolmoPointBackend(Backend):
         text = {name: tensor for name, tensor in batch.items() if name not in PIXELS}
         return {**text, "visual_features": join_features(features)}
 
-    def _limits(self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int) -> dict[str, Any]:
+    def _limits(
+        self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int
+    ) -> dict[str, Any]:
         return {"max_points": options.max_points, "single_point": options.single}
 
     def _probabilities(self, output: Any) -> Tensor:
@@ -103,7 +110,9 @@ class MolmoPointBackend(Backend):
     def _absences(self, output: Any) -> Tensor | None:
         return None if output.absent is None else output.absent.float().cpu()
 
-    def _distributions(self, output: Any, row: int, answer: Answer, metadata: PointingMetadata) -> PointDistributions | None:
+    def _distributions(
+        self, output: Any, row: int, answer: Answer, metadata: PointingMetadata
+    ) -> PointDistributions | None:
         """The choices behind the found points, brought to the host in one transfer each."""
         if answer.token_positions is None or not len(answer.token_positions):
             return None
@@ -147,7 +156,9 @@ class GroundingWriter:
         """Points in reading order of the image tokens, numbered from 1."""
         return write_answer(points_to_triples(group, xy, self.metadata), label, style)
 
-    def tracks(self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str) -> tuple[str | PointList, ...]:
+    def tracks(
+        self, group: np.ndarray, xy: np.ndarray, objects: Sequence[Any], label: str
+    ) -> tuple[str | PointList, ...]:
         """Points in reading order of the image tokens, each with the number of its object."""
         return (PointList.sort_tracks(points_to_triples(group, xy, self.metadata), objects, label),)
 
@@ -155,8 +166,8 @@ class GroundingWriter:
 class GroundingEvents:
     """Splits tokens into text pieces and points.
 
-    The ids of an unfinished piece are kept and read again when it grows: text up to the last whole character, a point with
-    its object id up to the first token that cannot belong to it.
+    The ids of an unfinished piece are kept and read again when it grows: text up to the last whole character,
+    a point with its object id up to the first token that cannot belong to it.
 
     Args:
         decode: text of plain ids.
@@ -166,7 +177,11 @@ class GroundingEvents:
     """
 
     def __init__(
-        self, decode: Callable[[list[int]], str], metadata: PointingMetadata, vocabulary_start: int, answer_start: str = ""
+        self,
+        decode: Callable[[list[int]], str],
+        metadata: PointingMetadata,
+        vocabulary_start: int,
+        answer_start: str = "",
     ) -> None:
         self._decode = decode
         self._metadata = metadata

@@ -2,11 +2,13 @@
 
 What the model is sent for what a person types.
 
-A request is sent as it is, a noun phrase is wrapped in a sentence. `template` overrides the choice: `"{}"` sends anything verbatim.
+A request is sent as it is, a noun phrase is wrapped in a sentence. `template` overrides the choice: `"{}"`
+sends anything verbatim.
 
-The default sentence, "Point to {}", is that of the examples on the cards of the released models ("Point to the boats"), and the one
-that the embedded model was trained on. It is not among the 43 sentences that the published training draws from, which are longer;
-one of those, `ABSENCE_TEMPLATE`, allows the model to say that there is nothing to point at.
+The default sentence, "Point to {}", is that of the examples on the cards of the released models ("Point to
+the boats"), and the one that the embedded model was trained on. It is not among the 43 sentences that the
+published training draws from, which are longer; one of those, `ABSENCE_TEMPLATE`, allows the model to say
+that there is nothing to point at.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ POINTING_TEMPLATE = "Point to {}"
 """Form of a request that only names what to find; no full stop, as on the cards of the released models."""
 
 ABSENCE_TEMPLATE = "Point to {}\nPlease say 'There are none.' if it is not in the image."
-"""Form for things that may be absent; a sentence of the published training, so released models know it (the embedded one does not)."""
+"""Form for things that may be absent; a sentence of the published training, so released models know it (the
+embedded one does not).
+"""
 
 COUNTING_TEMPLATE = "How many {} are there?"
 """Form of a request to count; models answer it by pointing first."""
@@ -62,13 +66,19 @@ def complete_prompt(text: str, template: str | None = None, *, default: str = PO
     'Click on exit.'
     """
     if not isinstance(text, str):
-        raise ProcessingError(f"expected the prompt as text, got {type(text).__name__}; pictures come first, then the prompt")
+        raise ProcessingError(
+            f"expected the prompt as text, got {type(text).__name__}; pictures come first, then the prompt"
+        )
     if not text.strip():
-        raise ProcessingError("expected a prompt such as 'the red circles', got an empty one; say what to point at")
+        raise ProcessingError(
+            "expected a prompt such as 'the red circles', got an empty one; say what to point at"
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ProcessingError(f"expected a prompt of Unicode text, got half of a character ({error}); decode it as UTF-8") from error
+        raise ProcessingError(
+            f"expected a prompt of Unicode text, got half of a character ({error}); decode it as UTF-8"
+        ) from error
     if template is not None:
         return fill_template(template, text)
     text = text.strip()
@@ -105,7 +115,9 @@ def fill_template(template: str, text: str) -> str:
 DEFAULT_MAX_NEW_TOKENS = 2048
 """Tokens of an answer: enough for about four hundred points."""
 
-_SAMPLING_HINTS = frozenset({"temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"})
+_SAMPLING_HINTS = frozenset(
+    {"temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}
+)
 """Arguments that mean nothing without sampling: whoever gives one wants to sample."""
 
 _TOPS = {"temperature": sys.float_info.max, "top_p": 1.0, "min_p": 1.0}
@@ -128,8 +140,10 @@ class AnswerOptions:
         max_new_tokens: length limit of the answer; an answer it cuts has `truncated` set.
         max_points: most points of the answer, None for no limit.
         single: exactly one point, as screen benchmarks need it.
-        max_crops: most crops per picture; None for the checkpoint's own number. More crops see smaller things.
-        template: where the prompt goes, `"{}"` to send it exactly as typed; see `molmopoint.backends.options`.
+        max_crops: most crops per picture; None for the checkpoint's own number. More crops see smaller
+            things.
+        template: where the prompt goes, `"{}"` to send it exactly as typed; see
+            `molmopoint.backends.options`.
         sampling: arguments of `generate`, such as `temperature` or `top_p`; greedy without.
         allow_urls: fetch pictures from addresses of the web, from public hosts alone.
         min_score: points with a lower score are left out of the result; None for no limit.
@@ -145,19 +159,27 @@ class AnswerOptions:
     min_score: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("max_new_tokens", self.max_new_tokens), ("max_points", self.max_points), ("max_crops", self.max_crops)):
+        for name, value in (
+            ("max_new_tokens", self.max_new_tokens),
+            ("max_points", self.max_points),
+            ("max_crops", self.max_crops),
+        ):
             optional = name != "max_new_tokens"
             if value is None and optional:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ProcessingError(f"expected {name} to be a whole number of 1 or more{' or None' * optional}, got {value!r}")
+                raise ProcessingError(
+                    f"expected {name} to be a whole number of 1 or more{' or None' * optional}, got {value!r}"
+                )
         for name in ("single", "allow_urls"):
             if not isinstance(getattr(self, name), bool):
                 raise ProcessingError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
         if self.min_score is not None:
             is_number = isinstance(self.min_score, int | float) and not isinstance(self.min_score, bool)
             if not is_number or not 0 <= self.min_score <= 1:
-                raise ProcessingError(f"expected min_score to be a number in 0..1 or None, got {self.min_score!r}")
+                raise ProcessingError(
+                    f"expected min_score to be a number in 0..1 or None, got {self.min_score!r}"
+                )
         object.__setattr__(self, "sampling", _checked_sampling(self.sampling))
 
     @classmethod
@@ -184,7 +206,10 @@ def question_options(options: Mapping[str, Any]) -> AnswerOptions:
     """
     for name in ("max_points", "single", "template", "min_score"):
         if name in options:
-            raise TypeError(f"unexpected option {name!r} for a plain question, which is sent as it is; use `point` to point")
+            raise TypeError(
+                f"unexpected option {name!r} for a plain question, which is sent as it is; use `point` to "
+                "point"
+            )
     return AnswerOptions.of(**options, template="{}")
 
 
@@ -196,15 +221,25 @@ def _checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
         if name in _OURS:
             raise TypeError(f"{name} is set by the pipeline; call `model.generate` itself to change it")
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, *AnswerOptions.__dataclass_fields__, "history"], n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; see `help(molmopoint.pipeline.Pointer.point)` for the options"
+            near = difflib.get_close_matches(
+                name, [*known, *AnswerOptions.__dataclass_fields__, "history"], n=1
+            )
+            hint = (
+                f"; did you mean {near[0]}?"
+                if near
+                else "; see `help(molmopoint.pipeline.Pointer.point)` for the options"
+            )
             raise TypeError(f"unexpected option {name!r}{hint}")
     for name, top in _TOPS.items():
         value = checked.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= top):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= top
+        ):
             raise ProcessingError(f"expected {name} to be a number in 0..{top:g}, got {value!r}")
     if checked.get("temperature") == 0:
-        checked = {name: value for name, value in checked.items() if name not in _SAMPLING_HINTS} | {"do_sample": False}
+        checked = {name: value for name, value in checked.items() if name not in _SAMPLING_HINTS} | {
+            "do_sample": False
+        }
     if _SAMPLING_HINTS & checked.keys():
         checked.setdefault("do_sample", True)
     return checked

@@ -1,8 +1,8 @@
 """From what a user brings to one row of model input, and from rows to a batch.
 
-A row is made in two steps: pictures to tensors (`process_images`, `process_video`), then text to ids (`build_request` for a question,
-`build_trunk` for training). So a picture that was encoded once goes the same way as a new one, earlier turns are written for the crops at
-hand, and training sees what `Pointer` sees.
+A row is made in two steps: pictures to tensors (`process_images`, `process_video`), then text to ids
+(`build_request` for a question, `build_trunk` for training). So a picture that was encoded once goes the same
+way as a new one, earlier turns are written for the crops at hand, and training sees what `Pointer` sees.
 
 Letters: B rows, S tokens, N crops or frames of the call, G ViT patches per crop, K slots.
 """
@@ -64,12 +64,15 @@ class Request:
 
 
 class RequestBuilder:
-    """Makes rows from pictures, clips and text; touches no weight, so it may run in a thread or process of its own.
+    """Makes rows from pictures, clips and text; touches no weight, so it may run in a thread or process of
+    its own.
 
     Args:
         processor: of the checkpoint.
-        config: of the model, for its limits; None where rows are made without one, as in training, whose limit is the recipe's.
-        max_pixels: width times height of a picture at most; None for the limit of the environment, or the default.
+        config: of the model, for its limits; None where rows are made without one, as in training, whose
+            limit is the recipe's.
+        max_pixels: width times height of a picture at most; None for the limit of the environment, or the
+            default.
         max_crops: crops per picture where a request does not say; None for the processor's own number.
 
     Raises:
@@ -77,7 +80,12 @@ class RequestBuilder:
     """
 
     def __init__(
-        self, processor: MolmoPointProcessor, config: Any = None, *, max_pixels: int | None = None, max_crops: int | None = None
+        self,
+        processor: MolmoPointProcessor,
+        config: Any = None,
+        *,
+        max_pixels: int | None = None,
+        max_crops: int | None = None,
     ) -> None:
         with picture_limit(max_pixels):  # refuses what is no limit
             self._max_pixels = max_pixels
@@ -86,7 +94,9 @@ class RequestBuilder:
         self._max_length: int | None = None if config is None else config.text_config.max_position_embeddings
         self._max_turns: int | None = getattr(config, "max_turns", None)  # native configs do not know of it
 
-    def about_pictures(self, image: Any, prompt: str, options: AnswerOptions, history: Sequence[Turn] | None = None) -> Request:
+    def about_pictures(
+        self, image: Any, prompt: str, options: AnswerOptions, history: Sequence[Turn] | None = None
+    ) -> Request:
         """A request about one picture, a list of them, encoded ones, or none.
 
         Raises:
@@ -95,13 +105,21 @@ class RequestBuilder:
         if isinstance(image, EncodedImage):
             if options.max_crops not in (None, image.max_crops):
                 encoded = image.max_crops or "the default"
-                raise ProcessingError(f"expected max_crops as encoded ({encoded}), got {options.max_crops}; pass it to `encode` instead")
+                raise ProcessingError(
+                    f"expected max_crops as encoded ({encoded}), got {options.max_crops}; pass it to "
+                    "`encode` instead"
+                )
             return self.build_request(image.media, prompt, options.single, history, image.features)
         media = self.process_images(image, options.max_crops, allow_urls=options.allow_urls)
         return self.build_request(media, prompt, options.single, history)
 
     def about_video(
-        self, video: Any, prompt: str, clip_options: ClipOptions, options: AnswerOptions, history: Sequence[Turn] | None = None
+        self,
+        video: Any,
+        prompt: str,
+        clip_options: ClipOptions,
+        options: AnswerOptions,
+        history: Sequence[Turn] | None = None,
     ) -> Request:
         """A request about a clip.
 
@@ -113,12 +131,19 @@ class RequestBuilder:
         return self.build_request(self.process_video(video, clip_options), prompt, options.single, history)
 
     def question(
-        self, image: Any, question: str, options: Mapping[str, Any], *, video: Any = None, history: Sequence[Turn] | None = None
+        self,
+        image: Any,
+        question: str,
+        options: Mapping[str, Any],
+        *,
+        video: Any = None,
+        history: Sequence[Turn] | None = None,
     ) -> tuple[Request, AnswerOptions]:
         """A plain question about pictures, a clip, or nothing, and how it is answered.
 
         Raises:
-            ProcessingError: as `about_pictures` and `about_video`; or both pictures and a clip, or options of a clip without one.
+            ProcessingError: as `about_pictures` and `about_video`; or both pictures and a clip, or options of
+                a clip without one.
         """
         if video is not None and image is not None:
             raise ProcessingError("expected pictures or a video, got both; a question is about one of them")
@@ -132,11 +157,14 @@ class RequestBuilder:
             raise ProcessingError(f"expected a video with {', '.join(of_clip)}, got none; pass video=...")
         return self.about_pictures(image, prompt, settings, history), settings
 
-    def process_images(self, image: Any, max_crops: int | None = None, *, allow_urls: bool = False) -> RequestMedia:
+    def process_images(
+        self, image: Any, max_crops: int | None = None, *, allow_urls: bool = False
+    ) -> RequestMedia:
         """A picture, a list of them, or none, as model input.
 
         Raises:
-            ProcessingError: a picture cannot be read, or there are more places in them than the model has names for.
+            ProcessingError: a picture cannot be read, or there are more places in them than the model has
+                names for.
         """
         with picture_limit(self._max_pixels):
             pictures = tuple(load_picture(picture, allow_urls=allow_urls) for picture in _picture_list(image))
@@ -151,7 +179,8 @@ class RequestBuilder:
         """A clip as model input; subtitles follow its frames.
 
         Raises:
-            ProcessingError: the clip cannot be read, or has more frames than the model has positions, which is told before any work.
+            ProcessingError: the clip cannot be read, or has more frames than the model has positions, which
+                is told before any work.
         """
         cues = options.cues()
         clip = choose_frames(self._processor, video, options)
@@ -160,7 +189,9 @@ class RequestBuilder:
         times = clip.metadata.timestamps
         (frames,) = inputs.spans
         span = frames + self._processor.escape_user_text(options.subtitle_text(cues, times))
-        displayed = DisplayedMedia(clip=clip.shown, timestamps=inputs.metadata.timestamps, start=options.start)
+        displayed = DisplayedMedia(
+            clip=clip.shown, timestamps=inputs.metadata.timestamps, start=options.start
+        )
         notes = list(clip.metadata.notes)
         seen = seen_note(clip, options.max_fps or self._processor.video_processor.max_fps)
         if seen is not None:
@@ -183,10 +214,12 @@ class RequestBuilder:
     ) -> Request:
         """One row: the pictures, earlier turns, and the prompt, ready for an answer.
 
-        A single point is asked for by opening the point list: whatever the model would have said first, it points next.
+        A single point is asked for by opening the point list: whatever the model would have said first, it
+        points next.
 
         Raises:
-            ProcessingError: the row is longer than the model's positions, or there is nothing a single point could lie on.
+            ProcessingError: the row is longer than the model's positions, or there is nothing a single point
+                could lie on.
         """
         if single and not media.metadata.num_patches:
             raise ProcessingError("expected a picture for single=True, got a request of text alone")
@@ -196,7 +229,9 @@ class RequestBuilder:
         if note is not None:
             warnings.warn(note, InputWarning, stacklevel=4)
             media = replace(media, notes=(*media.notes, note))
-        messages = conversation(media.kind, len(media.spans), turns, prompt, keep_text=self._processor.points_are_text)
+        messages = conversation(
+            media.kind, len(media.spans), turns, prompt, keep_text=self._processor.points_are_text
+        )
         rendered, earlier = self._processor.render_chat(messages, add_generation_prompt=True)
         ids, selections = self._processor.encode_chat(rendered, media.spans, earlier, media.metadata)
         opening = self._processor.tokenizer.encode(answer_start, add_special_tokens=False)
@@ -204,7 +239,8 @@ class RequestBuilder:
         selections += [NO_SELECTION] * len(opening)
         if self._max_length is not None and len(ids) >= self._max_length:
             raise ProcessingError(
-                f"expected a request of fewer than {self._max_length} tokens, pictures included, got {len(ids)}; "
+                f"expected a request of fewer than {self._max_length} tokens, pictures included, got "
+                f"{len(ids)}; "
                 "shorten the prompt or the history, or pass fewer pictures or a smaller max_crops"
             )
         return Request(prompt, self._row(media, ids, selections), media, answer_start, features)
@@ -214,7 +250,9 @@ class RequestBuilder:
         return media.row(torch.tensor(ids), torch.tensor(types), torch.tensor(selections))
 
 
-def collate_requests(requests: Sequence[Request], pad_token_id: int, *, clips_apart: bool = True) -> dict[str, Tensor]:
+def collate_requests(
+    requests: Sequence[Request], pad_token_id: int, *, clips_apart: bool = True
+) -> dict[str, Tensor]:
     """Rows to one batch, padded on the left.
 
     Args:
@@ -223,7 +261,8 @@ def collate_requests(requests: Sequence[Request], pad_token_id: int, *, clips_ap
         clips_apart: frames of clips are not joined with crops of pictures.
 
     Returns:
-        What `processing.rows.collate` gives, and `open_list` (B,): whether an answer begins inside a point list.
+        What `processing.rows.collate` gives, and `open_list` (B,): whether an answer begins inside a point
+        list.
     """
     batch = collate([request.row for request in requests], pad_token_id, "left", clips_apart=clips_apart)
     batch["open_list"] = torch.tensor([bool(request.answer_start) for request in requests])
@@ -241,7 +280,12 @@ def _picture_list(image: Any) -> list[Any]:
     if not isinstance(image, (list, tuple)):
         return [image]
     if not image:
-        raise ProcessingError("expected at least one picture in the list, got none; pass None for a request of text alone")
+        raise ProcessingError(
+            "expected at least one picture in the list, got none; pass None for a request of text alone"
+        )
     if any(isinstance(picture, (EncodedImage, list, tuple)) for picture in image):
-        raise ProcessingError("expected a list of pictures, got one that holds lists or encoded pictures; encode the whole list at once")
+        raise ProcessingError(
+            "expected a list of pictures, got one that holds lists or encoded pictures; encode the whole "
+            "list at once"
+        )
     return list(image)

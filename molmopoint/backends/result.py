@@ -35,8 +35,8 @@ class PointDistributions:
     """The choices behind the points of one answer, on the host and in half precision.
 
     Attributes:
-        patch: (num_points, P) probability of every image token when the point's patch was chosen; what is missing to 1
-            went to no-more-points.
+        patch: (num_points, P) probability of every image token when the point's patch was chosen; what is
+            missing to 1 went to no-more-points.
         subpatch: (num_points, K) probability of every slot of the chosen patch.
     """
 
@@ -57,8 +57,8 @@ def spread_over_picture(
 ) -> np.ndarray:
     """One point's patch and subpatch probabilities, spread evenly over the area each ViT patch covers.
 
-    The chosen patch is split by the subpatch probabilities; all others, whose split was never asked for, evenly over
-    their slots.
+    The chosen patch is split by the subpatch probabilities; all others, whose split was never asked for,
+    evenly over their slots.
 
     Args:
         distributions: of the answer.
@@ -69,7 +69,8 @@ def spread_over_picture(
         largest: cells along the longer side at most; None for a cell per pixel.
 
     Returns:
-        (height, width) float32 density of the displayed picture, or coarser; it sums to the probability that fell on this picture.
+        (height, width) float32 density of the displayed picture, or coarser; it sums to the probability that
+        fell on this picture.
 
     Raises:
         GroundingError: there is no such point or picture.
@@ -94,12 +95,16 @@ def _shares(cells: int, pixels: int) -> np.ndarray:
     return (np.maximum(end - start, 0.0) * cells).astype(np.float32)
 
 
-def _vit_patch_weights(distributions: PointDistributions, index: int, patch_id: int, pooling: np.ndarray) -> np.ndarray:
+def _vit_patch_weights(
+    distributions: PointDistributions, index: int, patch_id: int, pooling: np.ndarray
+) -> np.ndarray:
     """(num_vit_patches + 1,) probability of every ViT patch; the last entry collects the empty slots."""
     filled = pooling >= 0
     per_patch = distributions.patch[index].astype(np.float64)
     per_slot = (per_patch / np.maximum(filled.sum(axis=1), 1))[:, None] * filled
-    per_slot[patch_id] = per_patch[patch_id] * distributions.subpatch[index].astype(np.float64) * filled[patch_id]
+    per_slot[patch_id] = (
+        per_patch[patch_id] * distributions.subpatch[index].astype(np.float64) * filled[patch_id]
+    )
     weights = np.zeros(int(pooling.max(initial=-1)) + 2)
     np.add.at(weights, pooling, per_slot)
     return weights
@@ -114,12 +119,12 @@ class PointingResult:
     """The answer to one request. An answer without points is a valid result.
 
     Attributes:
-        points: where, in pixels of the displayed pictures, with object ids and scores. A score is the product of the
-            probabilities of the point's patch, subpatch and location among the choices left: 0..1, uncalibrated. NaN where
-            the model writes coordinates as text.
+        points: where, in pixels of the displayed pictures, with object ids and scores. A score is the product
+            of the probabilities of the point's patch, subpatch and location among the choices left: 0..1,
+            uncalibrated. NaN where the model writes coordinates as text.
         text: the answer in words; a point list reads as its label.
-        raw_text: the answer as generated, with `<POINT_n>` tokens, which mean something for this very request only, or with
-            coordinates as text.
+        raw_text: the answer as generated, with `<POINT_n>` tokens, which mean something for this very request
+            only, or with coordinates as text.
         prompt: the request as it was sent.
         truncated: a limit of tokens or time cut the answer; `points` holds those that were complete.
         invalid: triples, or coordinates, that name no place of the pictures.
@@ -127,12 +132,14 @@ class PointingResult:
         metadata: what turns grounding tokens of this request into pixels.
         displayed: the pictures or the clip, for `draw`.
         distributions: the choices behind the points, for `heatmap`.
-        notes: what was wrong with the input, where a part of it was used all the same, such as a damaged video; and how much of a long
-            clip was looked at.
+        notes: what was wrong with the input, where a part of it was used all the same, such as a damaged
+            video; and how much of a long clip was looked at.
         answers: of a clip in windows, what the model said of each, with times from its start; else empty.
-        time_offset: seconds that were added to the times of points, so that they count from the beginning of a video.
-        absent: with `single=True` the probability that the model would rather have pointed at nothing: what no-more-points would have
-            got as the first choice, 0..1, uncalibrated. NaN without `single`, and where the model writes coordinates as text.
+        time_offset: seconds that were added to the times of points, so that they count from the beginning of
+            a video.
+        absent: with `single=True` the probability that the model would rather have pointed at nothing: what
+            no-more-points would have got as the first choice, 0..1, uncalibrated. NaN without `single`, and
+            where the model writes coordinates as text.
         left_out: points that `min_score` left out.
     """
 
@@ -165,7 +172,9 @@ class PointingResult:
         return iter(self.points)
 
     def at_least(self, min_score: float | None) -> PointingResult:
-        """The result without points of a lower score, which are counted in `left_out`; None leaves it as it is."""
+        """The result without points of a lower score, which are counted in `left_out`; None leaves it as it
+        is.
+        """
         if min_score is None:
             return self
         keep = self.points.score >= min_score  # (n,)
@@ -200,7 +209,8 @@ class PointingResult:
             title: stands in a strip above each picture, which makes it higher.
 
         Returns:
-            An RGB picture; a list of them if the request was a list of pictures or a clip (then the frames with points).
+            An RGB picture; a list of them if the request was a list of pictures or a clip (then the frames
+            with points).
 
         Raises:
             ProcessingError: the request had no picture, or the file's ending is that of none.
@@ -212,9 +222,13 @@ class PointingResult:
             here = np.flatnonzero(self.points.group == group).tolist()
             if heatmap and here:
                 heats = [self._heat(i, _HEAT_SIDE) for i in here]
-                picture = draw_heatmap(picture, np.max([heat / (heat.max() or 1.0) for heat in heats], axis=0))
+                picture = draw_heatmap(
+                    picture, np.max([heat / (heat.max() or 1.0) for heat in heats], axis=0)
+                )
             points = [self.points[i] for i in here]
-            picture = draw_points(picture, points, numbers=numbers, radius=radius, labels=labels, scores=scores)
+            picture = draw_points(
+                picture, points, numbers=numbers, radius=radius, labels=labels, scores=scores
+            )
             drawn.append(picture if title is None else draw_title(picture, title))
         result = drawn if self.displayed.many else drawn[0]
         if path is not None:
@@ -258,10 +272,12 @@ class PointingResult:
         return paper.getvalue()
 
     def heatmap(self, i: int) -> np.ndarray:
-        """Where point `i` might have been as well: its patch and subpatch probabilities over its picture or frame.
+        """Where point `i` might have been as well: its patch and subpatch probabilities over its picture or
+        frame.
 
         Returns:
-            (height, width) float32 density over the displayed picture; its sum is the probability of this picture.
+            (height, width) float32 density over the displayed picture; its sum is the probability of this
+            picture.
 
         Raises:
             GroundingError: there is no point `i`, or the points did not come from a model's choice.
@@ -269,12 +285,18 @@ class PointingResult:
         return self._heat(i)
 
     def _heat(self, i: int, largest: int | None = None) -> np.ndarray:
-        """The heatmap of point `i`, with at most `largest` cells along its longer side; None for a cell per pixel."""
+        """The heatmap of point `i`, with at most `largest` cells along its longer side; None for a cell per
+        pixel.
+        """
         if len(self.answers) > 1:
-            raise GroundingError("expected the answer to one window, got a clip in windows; take `result.answers[k].heatmap(i)`")
+            raise GroundingError(
+                "expected the answer to one window, got a clip in windows; take "
+                "`result.answers[k].heatmap(i)`"
+            )
         if self.distributions is None or self.points.triples is None:
             raise GroundingError(
-                "expected points that a model has just chosen, got points without distributions; ask the model again, "
+                "expected points that a model has just chosen, got points without distributions; ask the "
+                "model again, "
                 "a MolmoPoint if this one writes coordinates as text"
             )
         if not -len(self.points) <= i < len(self.points):
@@ -283,22 +305,33 @@ class PointingResult:
         group = float(self.points.group[i]) - self.time_offset
         times = self.metadata.timestamps
         picture = int(group) if times is None else int(np.abs(times - group).argmin())
-        return spread_over_picture(self.distributions, i, int(self.points.triples[i, 0]), self.metadata, picture, largest)
+        return spread_over_picture(
+            self.distributions, i, int(self.points.triples[i, 0]), self.metadata, picture, largest
+        )
 
-    def masks(self, segmenter: Segmenter, *, negative_others: bool = False, multimask: bool = True, fps: float | None = None) -> Masks:
+    def masks(
+        self,
+        segmenter: Segmenter,
+        *,
+        negative_others: bool = False,
+        multimask: bool = True,
+        fps: float | None = None,
+    ) -> Masks:
         """Outlines: one mask per point of pictures; one mask per object and frame of a clip.
 
         Args:
             segmenter: what `molmopoint.load_segmenter` returned.
             negative_others: points of the nearest other objects of the same picture or frame say "not here".
             multimask: for pictures, the best of three masks by what the segmenter expects of them.
-            fps: for a clip in a file, frames per second to draw on; more are easier to follow. By default the frames the model saw.
+            fps: for a clip in a file, frames per second to draw on; more are easier to follow. By default the
+                frames the model saw.
 
         Returns:
             `Masks` of the displayed pictures; none if there are no points.
 
         Raises:
-            ProcessingError: the request had no picture, `fps` is not for it, or the segmenter is something else.
+            ProcessingError: the request had no picture, `fps` is not for it, or the segmenter is something
+                else.
             CheckpointError: a clip, and a segmenter for pictures only.
         """
         check_segmenter(segmenter)
@@ -331,7 +364,8 @@ class PointingResult:
         return exports.to_supervision(self)
 
     def to_fiftyone(self, label: str | None = None, *, frame_rate: float | None = None) -> Any:
-        """The points as `fiftyone.Keypoints`; a list for a list of pictures, and by frame number, from 1, for a clip.
+        """The points as `fiftyone.Keypoints`; a list for a list of pictures, and by frame number, from 1, for
+        a clip.
 
         Args:
             label: of points without a phrase; by default the prompt.
@@ -347,7 +381,8 @@ class PointingResult:
 
         Args:
             images: address of each picture for Label Studio, such as "/data/local-files/?d=shapes.png".
-            **options: `label`, `from_name`, `to_name`, `field` and `model_version`; see `molmopoint.backends.exports.to_label_studio`.
+            **options: `label`, `from_name`, `to_name`, `field` and `model_version`; see
+                `molmopoint.backends.exports.to_label_studio`.
 
         Raises:
             ProcessingError: a clip, or more or fewer addresses than pictures.

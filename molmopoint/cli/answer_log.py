@@ -20,7 +20,8 @@ class AnswerLog:
 
     Args:
         path: of the file; what it already holds is kept. A line that was cut off at its end is removed.
-        asked: what all answers of this run have in common, such as the model and what was asked; no entry of an answer.
+        asked: what all answers of this run have in common, such as the model and what was asked; no entry of
+            an answer.
 
     Raises:
         ProcessingError: the file holds something else, or cannot be written.
@@ -37,12 +38,16 @@ class AnswerLog:
             self._file = path.open("ab")
             self._file.truncate(whole)
         except OSError as error:
-            raise ProcessingError(f"expected a file that can be written at {str(path)!r}, got: {error}") from error
+            raise ProcessingError(
+                f"expected a file that can be written at {str(path)!r}, got: {error}"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._file is not None:
             self._file.close()
 
@@ -57,7 +62,9 @@ class AnswerLog:
             OSError: the disk is full, or the file cannot be written any more.
         """
         assert self._file is not None, "the file is open"
-        line = json.dumps({"schema_version": SCHEMA_VERSION, **self._asked, **answer}, allow_nan=False, ensure_ascii=False)
+        line = json.dumps(
+            {"schema_version": SCHEMA_VERSION, **self._asked, **answer}, allow_nan=False, ensure_ascii=False
+        )
         self._file.write(printable_json(line).encode() + b"\n")
         self._file.flush()
 
@@ -68,7 +75,9 @@ class AnswerLog:
         except FileNotFoundError:
             return 0
         except OSError as error:
-            raise ProcessingError(f"expected a file that can be read at {str(self._path)!r}, got: {error}") from error
+            raise ProcessingError(
+                f"expected a file that can be read at {str(self._path)!r}, got: {error}"
+            ) from error
         whole = content.rfind(b"\n") + 1
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
@@ -76,7 +85,8 @@ class AnswerLog:
                 self._answered.add(self._key(document))
             except (ValueError, RecursionError, KeyError, TypeError) as error:
                 raise ProcessingError(
-                    f"expected answers of this command in {str(self._path)!r}, got something else in line {number}; choose another file"
+                    f"expected answers of this command in {str(self._path)!r}, got something else in line "
+                    f"{number}; choose another file"
                 ) from error
         return whole
 

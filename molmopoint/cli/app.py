@@ -1,4 +1,6 @@
-"""The command line application: options, help texts and exit codes; what the commands do is in their own files."""
+"""The command line application: options, help texts and exit codes; what the commands do is in their own
+files.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ import typer
 from molmopoint.cli import console, evaluation, serve
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
-from molmopoint.cli.inputs import check_at_once, check_files, check_question, check_videos, expanded, files_and_prompt, leave
+from molmopoint.cli.inputs import (
+    check_at_once,
+    check_files,
+    check_question,
+    check_videos,
+    expanded,
+    files_and_prompt,
+    leave,
+)
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
 from molmopoint.errors import MolmoPointError
 from molmopoint.version import __version__
@@ -40,7 +50,10 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
 ) -> None:
     """Options before the command; `--version` ends the program by itself."""
 
@@ -70,7 +83,10 @@ def point(
         ),
     ] = None,
     heatmap: Annotated[
-        bool, typer.Option("--heatmap", help="Also show where else the model looked (needs --out).", rich_help_panel="Output")
+        bool,
+        typer.Option(
+            "--heatmap", help="Also show where else the model looked (needs --out).", rich_help_panel="Output"
+        ),
     ] = False,
     masks: Annotated[
         str | None,
@@ -91,14 +107,26 @@ def point(
             show_default=False,
         ),
     ] = None,
-    together: Annotated[bool, typer.Option("--together", help="Ask about all pictures in one request.", rich_help_panel="Request")] = False,
-    single: Annotated[bool, typer.Option("--single", help="Exactly one point, as for clicking.", rich_help_panel="Request")] = False,
+    together: Annotated[
+        bool,
+        typer.Option("--together", help="Ask about all pictures in one request.", rich_help_panel="Request"),
+    ] = False,
+    single: Annotated[
+        bool, typer.Option("--single", help="Exactly one point, as for clicking.", rich_help_panel="Request")
+    ] = False,
     min_score: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Leave out points with a lower score.", rich_help_panel="Request", show_default=False),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Leave out points with a lower score.",
+            rich_help_panel="Request",
+            show_default=False,
+        ),
     ] = None,
     max_points: Annotated[
-        int | None, typer.Option(min=1, help="Most points of an answer.", rich_help_panel="Request", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Most points of an answer.", rich_help_panel="Request", show_default=False),
     ] = None,
     max_crops: MaxCrops = None,
     max_new_tokens: MaxNewTokens = 2048,
@@ -110,22 +138,34 @@ def point(
             show_default=False,
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per run of the model.", rich_help_panel="Request")] = 8,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures per run of the model.", rich_help_panel="Request")
+    ] = 8,
     windows: Annotated[
         bool,
-        typer.Option("--windows", help="Look at all of a long video, some frames at a time.", rich_help_panel="Videos"),
+        typer.Option(
+            "--windows", help="Look at all of a long video, some frames at a time.", rich_help_panel="Videos"
+        ),
     ] = False,
     start: Annotated[
         float | None,
-        typer.Option(help="Second of a video at which the part to look at begins.", rich_help_panel="Videos", show_default=False),
+        typer.Option(
+            help="Second of a video at which the part to look at begins.",
+            rich_help_panel="Videos",
+            show_default=False,
+        ),
     ] = None,
     end: Annotated[
-        float | None, typer.Option(help="Second of a video at which it ends.", rich_help_panel="Videos", show_default=False)
+        float | None,
+        typer.Option(
+            help="Second of a video at which it ends.", rich_help_panel="Videos", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Point at something in pictures, or in a video.
 
-    Every picture is a request of its own, unless [bold]--together[/bold]. A broken picture is named and skipped; the others are answered.
+    Every picture is a request of its own, unless [bold]--together[/bold]. A broken picture is named and
+    skipped; the others are answered.
 
     [bold]Examples[/bold]
 
@@ -204,7 +244,12 @@ def ask(
     max_new_tokens: MaxNewTokens = 2048,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Sample instead of taking the likeliest words.", rich_help_panel="Request", show_default=False),
+        typer.Option(
+            min=0.0,
+            help="Sample instead of taking the likeliest words.",
+            rich_help_panel="Request",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Ask a question about pictures, a video, or nothing; the answer is printed while it is written.
@@ -247,7 +292,11 @@ def track(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)],
     prompt: Annotated[
         str,
-        typer.Argument(metavar="PROMPT", help="What to track: a noun phrase ('the red car') or a request.", show_default=False),
+        typer.Argument(
+            metavar="PROMPT",
+            help="What to track: a noun phrase ('the red car') or a request.",
+            show_default=False,
+        ),
     ],
     model: Model = "nano",
     device: Device = None,
@@ -255,37 +304,73 @@ def track(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Annotated video: .mp4, .mov, .mkv or .avi. Needs PyAV.", rich_help_panel="Output", show_default=False
+            "--out",
+            "-o",
+            help="Annotated video: .mp4, .mov, .mkv or .avi. Needs PyAV.",
+            rich_help_panel="Output",
+            show_default=False,
         ),
     ] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Picture of some moments with the objects drawn in.", rich_help_panel="Output", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Picture of some moments with the objects drawn in.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="Table: one line per object and moment.", rich_help_panel="Output", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Table: one line per object and moment.", rich_help_panel="Output", show_default=False
+        ),
     ] = None,
     mot: Annotated[
-        Path | None, typer.Option(help="MOTChallenge file, points as boxes of size zero.", rich_help_panel="Output", show_default=False)
+        Path | None,
+        typer.Option(
+            help="MOTChallenge file, points as boxes of size zero.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
     ] = None,
     coco: Annotated[
-        Path | None, typer.Option(help="COCO file with videos and keypoints.", rich_help_panel="Output", show_default=False)
+        Path | None,
+        typer.Option(
+            help="COCO file with videos and keypoints.", rich_help_panel="Output", show_default=False
+        ),
     ] = None,
     json_output: JsonOutput = False,
     fps: Annotated[
         int | None,
-        typer.Option(min=1, help="Points per second and object to ask for.", rich_help_panel="Request", show_default=False),
+        typer.Option(
+            min=1,
+            help="Points per second and object to ask for.",
+            rich_help_panel="Request",
+            show_default=False,
+        ),
     ] = None,
     interpolate: Annotated[
         float | None,
-        typer.Option(help="Points per second to fill in between those of the answer.", rich_help_panel="Request", show_default=False),
+        typer.Option(
+            help="Points per second to fill in between those of the answer.",
+            rich_help_panel="Request",
+            show_default=False,
+        ),
     ] = None,
     max_gap: Annotated[
         float | None,
-        typer.Option(help="Seconds beyond which a gap is not filled (needs --interpolate).", rich_help_panel="Request", show_default=False),
+        typer.Option(
+            help="Seconds beyond which a gap is not filled (needs --interpolate).",
+            rich_help_panel="Request",
+            show_default=False,
+        ),
     ] = None,
     max_new_tokens: MaxNewTokens = 4096,
     template: Annotated[
-        str | None, typer.Option(help="Where the prompt goes, as in 'Follow {}'.", rich_help_panel="Request", show_default=False)
+        str | None,
+        typer.Option(
+            help="Where the prompt goes, as in 'Follow {}'.", rich_help_panel="Request", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Follow objects through a video.

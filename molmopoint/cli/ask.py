@@ -52,7 +52,9 @@ class AskCommand:
             return SOME_FAILED
         if self.json_output:
             files = [str(file) for file in self.files]
-            console.print_json({"model": self.model, "question": self.question, "files": files, **_fields(result)})
+            console.print_json(
+                {"model": self.model, "question": self.question, "files": files, **_fields(result)}
+            )
         elif result.truncated:
             console.notes().print("[yellow]cut by the token limit; raise --max-new-tokens[/]")
         return OK

@@ -1,6 +1,7 @@
 """Where the command line writes: findings on stdout, everything else on stderr.
 
-Everything passes through here, and nothing of it is obeyed by a terminal: names and answers are somebody else's text.
+Everything passes through here, and nothing of it is obeyed by a terminal: names and answers are somebody
+else's text.
 
 Exit codes of the command line; they are part of its interface.
 """
@@ -18,7 +19,14 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 from typer.core import TyperGroup
@@ -80,9 +88,17 @@ def findings() -> Console:
 
 
 def progress_bar(title: str, *, shown: bool = True) -> Progress:
-    """A bar on stderr with what is done and the time left, which disappears at its end; nothing where stderr is no terminal."""
+    """A bar on stderr with what is done and the time left, which disappears at its end; nothing where stderr
+    is no terminal.
+    """
     paper = notes()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     bar = Progress(*columns, console=paper, transient=True, disable=not (shown and paper.is_terminal))
     bar.add_task(escape(title), total=None)
     return bar
@@ -106,7 +122,9 @@ def complain(message: object) -> None:
 
 def print_json(document: dict[str, Any]) -> None:
     """One strict JSON document on stdout, keys in the order of the document."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(
+        {"schema_version": SCHEMA_VERSION, **document}, indent=2, allow_nan=False, ensure_ascii=False
+    )
     # The line ends of the document are the only control characters that JSON leaves outside of escapes.
     sys.stdout.write(printable_json(text) + "\n")
 

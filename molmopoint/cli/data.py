@@ -28,37 +28,75 @@ _EXAMPLES = 3
 _LABELS = 8
 """Labels that are named, the most frequent first."""
 
-data_app = typer.Typer(name="data", help="Bring annotations from elsewhere, and check them.", no_args_is_help=True, rich_markup_mode="rich")
+data_app = typer.Typer(
+    name="data",
+    help="Bring annotations from elsewhere, and check them.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
 data_app.command("screens", epilog=EPILOG, no_args_is_help=True)(screens_command)
 
 
 @data_app.command("import", epilog=EPILOG, no_args_is_help=True)
 def import_command(
-    format: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.", show_default=False)],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="File or folder of the annotations.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The JSONL file to write; paths in it start at its folder.", show_default=False)],
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where it is not beside them.", show_default=False)] = None,
+    format: Annotated[
+        str, typer.Argument(metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.", show_default=False)
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="File or folder of the annotations.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The JSONL file to write; paths in it start at its folder.",
+            show_default=False,
+        ),
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the pictures, where it is not beside them.", show_default=False),
+    ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", help="An option of the format as name=value, such as box=xywh or split=val.", show_default=False),
+        typer.Option(
+            "--option",
+            help="An option of the format as name=value, such as box=xywh or split=val.",
+            show_default=False,
+        ),
     ] = None,
     negatives: Annotated[
         float | None,
-        typer.Option(help="Share of rows that say that a class is absent from a picture; 0.2 if not given.", show_default=False),
+        typer.Option(
+            help="Share of rows that say that a class is absent from a picture; 0.2 if not given.",
+            show_default=False,
+        ),
     ] = None,
-    ungroup: Annotated[bool, typer.Option("--ungroup", help="Take the shapes of a group for one object each.")] = False,
+    ungroup: Annotated[
+        bool, typer.Option("--ungroup", help="Take the shapes of a group for one object each.")
+    ] = False,
     crowd: Annotated[
         str | None,
-        typer.Option(metavar="skip|object", help="COCO: what iscrowd=1 is; a brush tool writes it for objects.", show_default=False),
+        typer.Option(
+            metavar="skip|object",
+            help="COCO: what iscrowd=1 is; a brush tool writes it for objects.",
+            show_default=False,
+        ),
     ] = None,
     keypoints: Annotated[
         str | None,
-        typer.Option(metavar="visible|labelled", help="Whether keypoints that are labelled but hidden count.", show_default=False),
+        typer.Option(
+            metavar="visible|labelled",
+            help="Whether keypoints that are labelled but hidden count.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Turn annotations into the library's JSONL.
 
-    What is left out is named, with the reason, and counted. Run [bold]molmopoint data check[/bold] on the result.
+    What is left out is named, with the reason, and counted. Run [bold]molmopoint data check[/bold] on the
+    result.
 
     [bold]Examples[/bold]
 
@@ -68,30 +106,60 @@ def import_command(
 
       molmopoint data import yolo dataset/ --option split=val --out val.jsonl
     """
-    named = {"images": images, "negatives": negatives, "ungroup": ungroup or None, "crowd": crowd, "keypoints": keypoints}
+    named = {
+        "images": images,
+        "negatives": negatives,
+        "ungroup": ungroup or None,
+        "crowd": crowd,
+        "keypoints": keypoints,
+    }
     given = {name: value for name, value in named.items() if value is not None}
     raise typer.Exit(run_import(format, source, out, option or [], given))
 
 
 @data_app.command("check", epilog=EPILOG, no_args_is_help=True)
 def check_command(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL or parquet file, or a saved data set.", show_default=False)],
-    sheet: Annotated[Path | None, typer.Option(help="Write a picture with a sample of rows and their points.", show_default=False)] = None,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A JSONL or parquet file, or a saved data set.", show_default=False
+        ),
+    ],
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Write a picture with a sample of rows and their points.", show_default=False),
+    ] = None,
     cells: Annotated[int, typer.Option(min=1, max=200, help="Rows on the sheet.")] = 24,
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Read only the headers of pictures; files that are cut off go unnoticed.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Write out every finding, not the first of each kind.")] = False,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast", help="Read only the headers of pictures; files that are cut off go unnoticed."
+        ),
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Write out every finding, not the first of each kind.")
+    ] = False,
     model: Annotated[
         str | None,
-        typer.Option(help="Also make training examples as for this model, and count tokens and crops. No weights.", show_default=False),
+        typer.Option(
+            help="Also make training examples as for this model, and count tokens and crops. No weights.",
+            show_default=False,
+        ),
     ] = None,
     sample: Annotated[int, typer.Option(min=1, help="With --model: examples to make at most.")] = 200,
     max_tokens: Annotated[int, typer.Option(min=1, help="With --model: tokens of a packed row.")] = 16384,
-    max_crops: Annotated[int, typer.Option(min=1, help="With --model: crops and frames of a packed row.")] = 128,
+    max_crops: Annotated[
+        int, typer.Option(min=1, help="With --model: crops and frames of a packed row.")
+    ] = 128,
 ) -> None:
-    """Look for missing files, points outside, swapped axes, copies and more; non-zero if something must be put right."""
+    """Look for missing files, points outside, swapped axes, copies and more; non-zero if something must be
+    put right.
+    """
     measure = None if model is None else Measuring(model, sample, max_tokens, max_crops)
-    raise typer.Exit(run_check(data, sheet, cells, json_output, decode=not fast, everything=everything, measure=measure))
+    raise typer.Exit(
+        run_check(data, sheet, cells, json_output, decode=not fast, everything=everything, measure=measure)
+    )
 
 
 @dataclass(frozen=True)
@@ -158,7 +226,9 @@ def run_check(
 
     try:
         if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-            raise MolmoPointError(f"expected --sheet to end in .png, .jpg or .webp, got {sheet.name!r}; rename it")
+            raise MolmoPointError(
+                f"expected --sheet to end in .png, .jpg or .webp, got {sheet.name!r}; rename it"
+            )
         rows = list(parsed_rows(str(data)))
         report = check_records(rows, data.parent, decode=decode)
         drawn = [row for row in rows if isinstance(row, Record)]
@@ -169,7 +239,11 @@ def run_check(
         console.complain(error)
         return USAGE
     if json_output:
-        summary = {} if sizes is None or measure is None else {"examples": sizes.summary(measure.max_tokens, measure.max_crops)}
+        summary = (
+            {}
+            if sizes is None or measure is None
+            else {"examples": sizes.summary(measure.max_tokens, measure.max_crops)}
+        )
         console.print_json(report.to_dict() | summary)
     else:
         if sizes is not None and measure is not None:
@@ -187,7 +261,11 @@ def _draw_sheet(records: list[Record], folder: Path, sheet: Path, cells: int, re
     if drawable:
         suspects = {finding.row for finding in report.faults if finding.row is not None}
         write_picture(contact_sheet(records, folder, cells=cells, suspects=suspects), sheet)
-    said = f"contact sheet: {sheet}" if drawable else "no contact sheet: no row has a picture, and clips are not drawn"
+    said = (
+        f"contact sheet: {sheet}"
+        if drawable
+        else "no contact sheet: no row has a picture, and clips are not drawn"
+    )
     console.notes().print(said, markup=False, soft_wrap=True)
 
 
@@ -196,7 +274,9 @@ def _measure(records: list[Record], folder: Path, measure: Measuring, report: Re
     from molmopoint.training.measuring import measure_examples
     from molmopoint.training.rules import FormattingRules
 
-    sizes = measure_examples(records, folder, _load_backend(measure.model), FormattingRules(), at_most=measure.sample)
+    sizes = measure_examples(
+        records, folder, _load_backend(measure.model), FormattingRules(), at_most=measure.sample
+    )
     known = {finding.row for finding in report.faults}
     for row, reason in sizes.broken:
         if row not in known:
@@ -231,7 +311,10 @@ def _print_sizes(sizes: ExampleSizes, measure: Measuring) -> None:
         if (found := summary[name]) is not None:
             figures = f"min {found['min']:.0f}, median {found['median']:.0f}, 95 % {found['p95']:.0f}, max {found['max']:.0f}"
             paper.print(f"{name:6} {figures}  |{histogram_line(values)}|", markup=False, soft_wrap=True)
-    paper.print(f"{summary['over_limits']} larger than {measure.max_tokens} tokens or {measure.max_crops} crops", markup=False)
+    paper.print(
+        f"{summary['over_limits']} larger than {measure.max_tokens} tokens or {measure.max_crops} crops",
+        markup=False,
+    )
 
 
 def _options(pairs: list[str], known: Collection[str]) -> dict[str, Any]:
@@ -242,17 +325,24 @@ def _options(pairs: list[str], known: Collection[str]) -> dict[str, Any]:
         if not equals:
             raise MolmoPointError(f"expected --option name=value, got {pair!r}; write it with an equals sign")
         if name not in known:
-            raise MolmoPointError(f"expected --option with one of {', '.join(known)}, got {name!r}; check its name and the format")
+            raise MolmoPointError(
+                f"expected --option with one of {', '.join(known)}, got {name!r}; check its name and the "
+                "format"
+            )
         options[name] = value
     return options
 
 
 def _rebased(record: Record, folder: Path) -> Record:
-    """The record with its pictures or clip as seen from the folder of the JSONL file; it moves together with them."""
+    """The record with its pictures or clip as seen from the folder of the JSONL file; it moves together with
+    them.
+    """
     import dataclasses
     import os
 
-    changed: dict[str, Any] = {"images": tuple(Path(os.path.relpath(image, folder)).as_posix() for image in record.media)}
+    changed: dict[str, Any] = {
+        "images": tuple(Path(os.path.relpath(image, folder)).as_posix() for image in record.media)
+    }
     if record.video is not None:
         changed = {"video": Path(os.path.relpath(record.video, folder)).as_posix()}
     return dataclasses.replace(record, **changed)

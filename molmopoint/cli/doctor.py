@@ -15,7 +15,18 @@ from molmopoint.cli import console
 from molmopoint.cli.console import OK
 from molmopoint.version import __version__
 
-_CORE = ("torch", "torchvision", "transformers", "timm", "einops", "safetensors", "huggingface_hub", "numpy", "pillow", "scipy")
+_CORE = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "timm",
+    "einops",
+    "safetensors",
+    "huggingface_hub",
+    "numpy",
+    "pillow",
+    "scipy",
+)
 _DISTRIBUTION = "molmopoint"
 _NOT_FOR_USERS = ("all", "dev", "test")
 
@@ -54,7 +65,9 @@ def _devices() -> list[dict[str, Any]]:
     """The CPU and every accelerator torch sees."""
     import torch
 
-    found: list[dict[str, Any]] = [{"name": "cpu", "description": platform.processor() or platform.machine(), "default_dtype": "float32"}]
+    found: list[dict[str, Any]] = [
+        {"name": "cpu", "description": platform.processor() or platform.machine(), "default_dtype": "float32"}
+    ]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
         found.append(
@@ -65,7 +78,13 @@ def _devices() -> list[dict[str, Any]]:
             }
         )
     if torch.backends.mps.is_available():
-        found.append({"name": "mps", "description": "Apple GPU, used when asked for with --device mps", "default_dtype": "float32"})
+        found.append(
+            {
+                "name": "mps",
+                "description": "Apple GPU, used when asked for with --device mps",
+                "default_dtype": "float32",
+            }
+        )
     return found
 
 
@@ -78,7 +97,11 @@ def _attention_backends() -> list[dict[str, Any]]:
         {"name": "sdpa", "usable": True, "note": "default"},
         {"name": "eager", "usable": True, "note": "slow, for comparison"},
         {"name": "flex_attention", "usable": torch.cuda.is_available(), "note": "long packed rows on a GPU"},
-        {"name": "flash_attention_2", "usable": has_flash, "note": "ViT and single-token steps; needs a GPU and the extra [flash]"},
+        {
+            "name": "flash_attention_2",
+            "usable": has_flash,
+            "note": "ViT and single-token steps; needs a GPU and the extra [flash]",
+        },
     ]
 
 
@@ -95,7 +118,11 @@ def _extras() -> list[dict[str, Any]]:
         if extra and name and extra[1] not in _NOT_FOR_USERS and name[0] != _DISTRIBUTION:
             members.setdefault(extra[1], []).append(name[0])
     return [
-        {"name": extra, "missing": [name for name in names if _version(name) is None], "install": f"pip install 'molmopoint[{extra}]'"}
+        {
+            "name": extra,
+            "missing": [name for name in names if _version(name) is None],
+            "install": f"pip install 'molmopoint[{extra}]'",
+        }
         for extra, names in sorted(members.items())
     ]
 
@@ -111,7 +138,11 @@ def _print(found: dict[str, Any]) -> None:
         devices.add_row(device["name"], device["description"], device["default_dtype"])
     attention = Table("Attention", "Usable", "What for", box=None, pad_edge=False, header_style="bold")
     for backend in found["attention"]:
-        attention.add_row(backend["name"], "[green]yes[/]" if backend["usable"] else "[yellow]no[/]", backend["note"].replace("[", r"\["))
+        attention.add_row(
+            backend["name"],
+            "[green]yes[/]" if backend["usable"] else "[yellow]no[/]",
+            backend["note"].replace("[", r"\["),
+        )
     extras = Table("Extra", "State", "How to get it", box=None, pad_edge=False, header_style="bold")
     for extra in found["extras"]:
         missing = ", ".join(extra["missing"])
@@ -126,5 +157,6 @@ def _print(found: dict[str, Any]) -> None:
             paper.print(table)
     if not found["extras"]:
         paper.print(
-            "\n[yellow]molmopoint is not installed as a package, so its extras are unknown; run pip install -e . in the checkout[/]"
+            "\n[yellow]molmopoint is not installed as a package, so its extras are unknown; run pip install "
+            "-e . in the checkout[/]"
         )

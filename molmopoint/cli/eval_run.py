@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
@@ -129,16 +136,23 @@ class EvalCommand(Scoring):
 
     def _benchmarks(self) -> list[Benchmark]:
         if not self.tasks:
-            raise EvaluationError("expected one or more benchmarks, got none; `molmopoint eval --list` tells the names")
+            raise EvaluationError(
+                "expected one or more benchmarks, got none; `molmopoint eval --list` tells the names"
+            )
         found = [find_benchmark(name) for name in self.tasks]
         if len({benchmark.needs for benchmark in found}) > 1:
             names = ", ".join(f"{benchmark.name} wants {benchmark.needs}" for benchmark in found)
-            raise EvaluationError(f"expected benchmarks for one kind of model, got several kinds ({names}); call the command once for each")
+            raise EvaluationError(
+                f"expected benchmarks for one kind of model, got several kinds ({names}); call the command "
+                "once for each"
+            )
         for benchmark in found:
             check_rule(benchmark, self.rule)
             changed_settings(benchmark, self.changes, _option)
         if self.data not in (None, "fixture") and len(found) > 1:
-            raise EvaluationError("expected one benchmark with --data FOLDER, got several; call the command once for each")
+            raise EvaluationError(
+                "expected one benchmark with --data FOLDER, got several; call the command once for each"
+            )
         return found
 
     def _prepare(self, benchmark: Benchmark, shard: Shard) -> Evaluation:
@@ -188,7 +202,10 @@ class EvalCommand(Scoring):
             TimeRemainingColumn(),
         )
         hidden = not notes.is_terminal or evaluation.shard.rank > 0
-        with Progress(*columns, console=notes, transient=True, disable=hidden) as progress, console.quiet_stdout():
+        with (
+            Progress(*columns, console=notes, transient=True, disable=hidden) as progress,
+            console.quiet_stdout(),
+        ):
             bar = progress.add_task(evaluation.benchmark.name, total=evaluation.num_items)
             evaluation.predict(model, identity, on_progress=lambda done: progress.advance(bar, done))
 

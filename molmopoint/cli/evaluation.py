@@ -14,28 +14,44 @@ EPILOG = "Exit codes: 0 all fine, 1 some items failed (they count as wrong), 2 w
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Folder in the published layout, or [bold]fixture[/bold] for a few made items. By default the hub.", show_default=False
+        help="Folder in the published layout, or [bold]fixture[/bold] for a few made items. By default the hub.",
+        show_default=False,
     ),
 ]
-Rule = Annotated[str | None, typer.Option(help="How to judge, where a benchmark has several rules.", show_default=False)]
-RefCompat = Annotated[bool, typer.Option("--ref-compat", help="Repeat the known flaws of the reference; the table names them.")]
+Rule = Annotated[
+    str | None, typer.Option(help="How to judge, where a benchmark has several rules.", show_default=False)
+]
+RefCompat = Annotated[
+    bool, typer.Option("--ref-compat", help="Repeat the known flaws of the reference; the table names them.")
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; each benchmark gets one in it.")]
-Published = Annotated[bool, typer.Option("--compare", help="Show published numbers of the same rule beside ours.")]
+Published = Annotated[
+    bool, typer.Option("--compare", help="Show published numbers of the same rule beside ours.")
+]
 SegmenterName = Annotated[
     str | None,
     typer.Option(
-        "--segmenter", help="A SAM 2 (facebook/sam2.1-hiera-large, or a folder) that adds J&F to tracking benchmarks.", show_default=False
+        "--segmenter",
+        help="A SAM 2 (facebook/sam2.1-hiera-large, or a folder) that adds J&F to tracking benchmarks.",
+        show_default=False,
     ),
 ]
 Baseline = Annotated[
-    Path | None, typer.Option(help="Folder of another run (OUT/TASK) on the same items, to compare with.", show_default=False)
+    Path | None,
+    typer.Option(
+        help="Folder of another run (OUT/TASK) on the same items, to compare with.", show_default=False
+    ),
 ]
 
 
 def eval_command(
     tasks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TASK...", help="Names ([bold]--list[/bold] tells them), or Python files.", show_default=False),
+        typer.Argument(
+            metavar="TASK...",
+            help="Names ([bold]--list[/bold] tells them), or Python files.",
+            show_default=False,
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -48,24 +64,36 @@ def eval_command(
         ),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel="Model", show_default=False)
+        str | None,
+        typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel="Model", show_default=False),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="Such as cpu or cuda:1; by default a GPU if there is one.", rich_help_panel="Model", show_default=False),
+        typer.Option(
+            help="Such as cpu or cuda:1; by default a GPU if there is one.",
+            rich_help_panel="Model",
+            show_default=False,
+        ),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16, float16 or auto.", rich_help_panel="Model", show_default=False)
+        str | None,
+        typer.Option(help="float32, bfloat16, float16 or auto.", rich_help_panel="Model", show_default=False),
     ] = None,
     data: Data = None,
     out: Out = Path("evaluation"),
-    limit: Annotated[int | None, typer.Option(min=1, help="Items at most, the same ones every time.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Items at most, the same ones every time.", show_default=False)
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per run of the model.")] = 8,
     max_crops: Annotated[
-        int | None, typer.Option(min=1, help="Crops per picture instead of the benchmark's own.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Crops per picture instead of the benchmark's own.", show_default=False),
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Length limit of an answer instead of the benchmark's own.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, help="Length limit of an answer instead of the benchmark's own.", show_default=False
+        ),
     ] = None,
     single: Annotated[
         bool | None,
@@ -77,7 +105,11 @@ def eval_command(
     ] = None,
     orders: Annotated[
         int | None,
-        typer.Option(min=1, help="Orders in which a reward model sees the responses; by default one per response.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Orders in which a reward model sees the responses; by default one per response.",
+            show_default=False,
+        ),
     ] = None,
     template: Annotated[
         str | None,
@@ -112,7 +144,8 @@ def eval_command(
 
       molmopoint eval synthetic --model nano --limit 50
 
-      molmopoint eval screenspot_pro --model allenai/MolmoPoint-GUI-8B --max-crops 64 --data ~/ScreenSpot-Pro --compare
+      molmopoint eval screenspot_pro --model allenai/MolmoPoint-GUI-8B --max-crops 64 --data ~/ScreenSpot-Pro
+      --compare
 
       molmopoint eval point_bench --data fixture
 
@@ -153,9 +186,16 @@ def eval_command(
 
 
 def score_command(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of a benchmark, or a Python file.", show_default=False)],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="Name of a benchmark, or a Python file.", show_default=False)
+    ],
     predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS", help="A file of ours, a folder of a run, or another model's JSONL.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="A file of ours, a folder of a run, or another model's JSONL.",
+            show_default=False,
+        ),
     ],
     form: Annotated[
         str,
@@ -166,7 +206,10 @@ def score_command(
     ] = "ours",
     coords: Annotated[
         str | None,
-        typer.Option(help="Space of the numbers in plain and qwen answers: pixel, percent, norm1, norm1000.", show_default=False),
+        typer.Option(
+            help="Space of the numbers in plain and qwen answers: pixel, percent, norm1, norm1000.",
+            show_default=False,
+        ),
     ] = None,
     data: Data = None,
     out: Out = Path("evaluation"),
@@ -178,7 +221,8 @@ def score_command(
 ) -> None:
     """Judge stored answers, ours or any model's, without running a model.
 
-    A line of another model's file has [bold]item_id[/bold] and [bold]text[/bold], or for reward benchmarks [bold]scores[/bold].
+    A line of another model's file has [bold]item_id[/bold] and [bold]text[/bold], or for reward benchmarks
+    [bold]scores[/bold].
 
     [bold]Examples[/bold]
 

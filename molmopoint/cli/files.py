@@ -20,15 +20,21 @@ def plan_outputs(out: Path, pictures: Sequence[Path]) -> list[Path]:
         pictures: the input files; files in a folder are named after them, apart even where names repeat.
 
     Raises:
-        ProcessingError: a file is asked for where a folder is needed, or its ending is no known picture format.
+        ProcessingError: a file is asked for where a folder is needed, or its ending is no known picture
+            format.
     """
     remove_leftovers(out if out.is_dir() else out.parent)
     if len(pictures) == 1 and out.suffix and not out.is_dir():
         if out.suffix.lower() not in picture_endings():
-            raise ProcessingError(f"expected --out to end in .png, .jpg or another picture format, got {out.name!r}")
+            raise ProcessingError(
+                f"expected --out to end in .png, .jpg or another picture format, got {out.name!r}"
+            )
         return [out]
     if out.is_file() or (out.suffix.lower() in picture_endings() and not out.is_dir()):
-        raise ProcessingError(f"expected --out to be a folder for {len(pictures)} pictures, got the file name {str(out)!r}; pass a folder")
+        raise ProcessingError(
+            f"expected --out to be a folder for {len(pictures)} pictures, got the file name {str(out)!r}; "
+            "pass a folder"
+        )
     taken: set[str] = set()
     planned = []
     for picture in pictures:
@@ -49,4 +55,7 @@ def check_not_overwriting(outputs: Sequence[Path], pictures: Sequence[Path]) -> 
     inputs = {picture.resolve() for picture in pictures}
     for output in outputs:
         if output.resolve() in inputs:
-            raise ProcessingError(f"expected --out beside the pictures, got {str(output)!r}, which is one of them; choose another name")
+            raise ProcessingError(
+                f"expected --out beside the pictures, got {str(output)!r}, which is one of them; choose "
+                "another name"
+            )

@@ -26,7 +26,10 @@ _SHOWN = 5
 
 
 def finetune_command(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL file, see docs/data_format.md.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="A JSONL file, see docs/data_format.md.", show_default=False),
+    ],
     out: RunOut,
     model: StartModel = "nano",
     recipe: RecipeName = None,
@@ -37,7 +40,8 @@ def finetune_command(
 ) -> None:
     """Train a model on your own labelled pictures.
 
-    The data is checked first. Scores on held-out pictures are measured before, during and after; the best model is kept.
+    The data is checked first. Scores on held-out pictures are measured before, during and after; the best
+    model is kept.
 
     [bold]Examples[/bold]
 
@@ -68,7 +72,10 @@ def finetune_command(
 
 
 def finetune_reward_command(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A JSONL file, see docs/reward_training.md.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="A JSONL file, see docs/reward_training.md.", show_default=False),
+    ],
     out: RunOut,
     model: StartModel = "nano",
     recipe: RecipeName = None,
@@ -78,8 +85,8 @@ def finetune_reward_command(
 ) -> None:
     """Train a reward model on answers that were ranked, compared or scored.
 
-    All answers to a request are judged in one pass. Accuracy on held-out requests is measured before, during and after training, and
-    the best model is kept.
+    All answers to a request are judged in one pass. Accuracy on held-out requests is measured before, during
+    and after training, and the best model is kept.
 
     [bold]Examples[/bold]
 

@@ -1,4 +1,5 @@
-"""What a command is given, checked before the libraries of models are loaded: files, folders, patterns, and the name of a model.
+"""What a command is given, checked before the libraries of models are loaded: files, folders, patterns, and
+the name of a model.
 
 Loads neither torch nor transformers.
 """
@@ -30,14 +31,20 @@ def files_and_prompt(words: Sequence[str]) -> tuple[list[Path], str]:
     prompt = words[-1]
     is_picture = Path(prompt).suffix.lower() in PICTURE_SUFFIXES and is_file(Path(prompt))
     if is_picture or (len(words) == 1 and is_file(Path(prompt))):
-        raise ProcessingError(f"expected the prompt after the pictures, got the file {prompt!r} as the last word; say what to point at")
+        raise ProcessingError(
+            f"expected the prompt after the pictures, got the file {prompt!r} as the last word; say what to "
+            "point at"
+        )
     if len(words) == 1:
-        raise ProcessingError(f"expected one or more pictures before the prompt, got the prompt {prompt!r} alone")
+        raise ProcessingError(
+            f"expected one or more pictures before the prompt, got the prompt {prompt!r} alone"
+        )
     return expanded(words[:-1]), prompt
 
 
 def expanded(words: Iterable[str]) -> list[Path]:
-    """The files that are meant: a folder stands for the pictures in it, a pattern such as *.jpg for what fits it, each sorted by name.
+    """The files that are meant: a folder stands for the pictures in it, a pattern such as *.jpg for what fits
+    it, each sorted by name.
 
     Raises:
         ProcessingError: an address of the web, a folder without pictures, or a pattern that nothing fits.
@@ -46,18 +53,25 @@ def expanded(words: Iterable[str]) -> list[Path]:
     for word in words:
         if is_web_address(word):
             raise ProcessingError(
-                f"expected picture files, got the address {word}; fetch it first, or call point(..., allow_urls=True) in Python"
+                f"expected picture files, got the address {word}; fetch it first, or call point(..., "
+                "allow_urls=True) in Python"
             )
         path = Path(word)
         if is_folder(path):
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and is_file(file))
+            inside = sorted(
+                file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and is_file(file)
+            )
             if not inside:
-                raise ProcessingError(f"expected a folder with pictures, got {word!r} without any; pass another, or the files")
+                raise ProcessingError(
+                    f"expected a folder with pictures, got {word!r} without any; pass another, or the files"
+                )
             files += inside
         elif _PATTERN_SIGNS & set(word) and not is_file(path):
             fitting = sorted(Path(found) for found in glob.glob(word, recursive=True))  # noqa: PTH207 (may be absolute)
             if not fitting:
-                raise ProcessingError(f"expected files that fit the pattern {word!r}, found none; check the path")
+                raise ProcessingError(
+                    f"expected files that fit the pattern {word!r}, found none; check the path"
+                )
             files += fitting
         else:
             files.append(path)
@@ -65,7 +79,8 @@ def expanded(words: Iterable[str]) -> list[Path]:
 
 
 def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
-    """Whether the request is about a video; ends the command where a video comes with other files, or its options without one.
+    """Whether the request is about a video; ends the command where a video comes with other files, or its
+    options without one.
 
     Args:
         files: of the call.
@@ -90,9 +105,13 @@ def check_question(files: Sequence[Path], question: str) -> None:
         ProcessingError: the question is a file, or a video comes with other files.
     """
     if is_file(Path(question)):
-        raise ProcessingError(f"expected the question after the files, got the file {question!r}; say what to ask")
+        raise ProcessingError(
+            f"expected the question after the files, got the file {question!r}; say what to ask"
+        )
     if len(files) > 1 and any(file.suffix.lower() in VIDEO_SUFFIXES for file in files):
-        raise ProcessingError(f"expected pictures, or one video alone, got {len(files)} files with a video among them")
+        raise ProcessingError(
+            f"expected pictures, or one video alone, got {len(files)} files with a video among them"
+        )
 
 
 def check_at_once(files: Sequence[Path], model: str) -> list[Path]:
@@ -116,7 +135,10 @@ def check_files(files: Sequence[Path]) -> list[Path]:
     """Names the files that are missing, and returns them; ends the command where none is there."""
     missing = [file for file in dict.fromkeys(files) if not is_file(file)]
     for file in missing:
-        console.complain(f"{file}: expected a file, found {'a folder' if is_folder(file) else 'nothing'} there; check the path")
+        console.complain(
+            f"{file}: expected a file, found {'a folder' if is_folder(file) else 'nothing'} there; check "
+            "the path"
+        )
     if missing and len(missing) == len(set(files)):
         raise typer.Exit(SOME_FAILED)
     return missing

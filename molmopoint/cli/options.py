@@ -60,13 +60,17 @@ MaxCrops = Annotated[
         show_default=False,
     ),
 ]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="Length limit of an answer.", rich_help_panel="Request")]
+MaxNewTokens = Annotated[
+    int, typer.Option(min=1, help="Length limit of an answer.", rich_help_panel="Request")
+]
 
 # What is printed
 
 JsonOutput = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.", rich_help_panel="Output"),
+    typer.Option(
+        "--json", help="Print one JSON document on stdout, and nothing else there.", rich_help_panel="Output"
+    ),
 ]
 
 # A training run
@@ -103,7 +107,9 @@ RecipeChanges = Annotated[
 ]
 HeldOut = Annotated[
     Path | None,
-    typer.Option(help="A JSONL file to score on. By default a tenth of the pictures is held out.", show_default=False),
+    typer.Option(
+        help="A JSONL file to score on. By default a tenth of the pictures is held out.", show_default=False
+    ),
 ]
 Replay = Annotated[
     str | None,

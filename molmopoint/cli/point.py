@@ -56,7 +56,8 @@ class Outcome:
 class PointCommand:
     """One call of the command; `run` does everything and returns the exit code.
 
-    Every answer is written when it is there, and then forgotten, but for what `--json` puts into its document.
+    Every answer is written when it is there, and then forgotten, but for what `--json` puts into its
+    document.
     """
 
     images: Sequence[Path]
@@ -99,7 +100,9 @@ class PointCommand:
             with contextlib.ExitStack() as stack:
                 log = None
                 if self.jsonl is not None:
-                    log = stack.enter_context(AnswerLog(self.jsonl, {"model": self.model, "asked": self.prompt}))
+                    log = stack.enter_context(
+                        AnswerLog(self.jsonl, {"model": self.model, "asked": self.prompt})
+                    )
                 return self._answer_all(pointer, segmenter, outputs, log, set(missing))
         except ProcessingError as error:  # of the file of answers
             console.complain(error)
@@ -109,7 +112,12 @@ class PointCommand:
             return SOME_FAILED
 
     def _answer_all(
-        self, pointer: Pointer, segmenter: Segmenter | None, outputs: Mapping[Path, Path], log: AnswerLog | None, named: set[Path]
+        self,
+        pointer: Pointer,
+        segmenter: Segmenter | None,
+        outputs: Mapping[Path, Path],
+        log: AnswerLog | None,
+        named: set[Path],
     ) -> int:
         """Answers one request after the other, and returns the exit code.
 
@@ -152,7 +160,9 @@ class PointCommand:
         return code
 
     def _tell(self, outcome: Outcome, documents: list[dict[str, Any]], log: AnswerLog | None) -> None:
-        """Writes one answer where it was asked for; failures are not answers, and are tried again by the same command."""
+        """Writes one answer where it was asked for; failures are not answers, and are tried again by the same
+        command.
+        """
         if self.json_output:
             documents.append(outcome.to_dict())
         elif log is None:
@@ -163,11 +173,15 @@ class PointCommand:
             log.append(outcome.to_dict())
 
     def _check_files(self) -> dict[Path, Path]:
-        """Output file of each picture; raises ProcessingError where options do not fit each other. Loads no model's library."""
+        """Output file of each picture; raises ProcessingError where options do not fit each other. Loads no
+        model's library.
+        """
         if self.json_output and self.jsonl is not None:
             raise ProcessingError("expected --json or --jsonl, got both; choose one of them")
         if self.segmenter is not None and (self.heatmap or not (self.out or self.json_output or self.jsonl)):
-            raise ProcessingError("expected --out or --json together with --masks, and no --heatmap; say where the masks go")
+            raise ProcessingError(
+                "expected --out or --json together with --masks, and no --heatmap; say where the masks go"
+            )
         if self.out is None:
             if self.heatmap:
                 raise ProcessingError("expected --out together with --heatmap; say where to draw it")
@@ -197,7 +211,9 @@ class PointCommand:
         return [list(self.images)] if self.together else [[image] for image in self.images]
 
     def _answers(self, pointer: Pointer, requests: Sequence[list[Path]]) -> Iterator[Outcome]:
-        """One outcome per request, in order, with a progress bar on stderr where the answers themselves do not tell the progress."""
+        """One outcome per request, in order, with a progress bar on stderr where the answers themselves do
+        not tell the progress.
+        """
         answers_are_seen = sys.stdout.isatty() and not self.json_output and self.jsonl is None
         answers = pointer.point_batch(
             (files if self.together else files[0] for files in requests),
@@ -213,7 +229,10 @@ class PointCommand:
                 try:
                     with console.quiet_stdout():
                         answer = RuntimeError(stopped) if stopped else next(answers)
-                except (MolmoPointError, RuntimeError) as error:  # of the model, such as memory: the batch is lost, and all after it
+                except (
+                    MolmoPointError,
+                    RuntimeError,
+                ) as error:  # of the model, such as memory: the batch is lost, and all after it
                     answer, stopped = error, f"not answered, because the model failed before: {error}"
                 if isinstance(answer, Exception):
                     yield Outcome(files, error=str(answer) or type(answer).__name__)
@@ -237,7 +256,9 @@ class PointCommand:
         result, masks = outcome.result, outcome.masks
         try:
             drawn = result.draw(heatmap=self.heatmap) if masks is None else masks.draw(points=result.points)
-            for image, picture in zip(outcome.images, drawn if isinstance(drawn, list) else [drawn], strict=True):
+            for image, picture in zip(
+                outcome.images, drawn if isinstance(drawn, list) else [drawn], strict=True
+            ):
                 write_picture(picture, outputs[image])
                 outcome.drawn.append(outputs[image])
         except MolmoPointError as error:  # such as a heatmap of points that were written as text
@@ -256,7 +277,9 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"[bold]{name}[/]: {found}" + (f"  [dim]{escape(result.text)}[/]" if result.text else "")
     for point in result.points:
         where = f"  picture {int(point.group) + 1}" if len(outcome.images) > 1 else ""
-        score = "" if math.isnan(point.score) else f"  score {point.score:.2f}"  # points written as text have none
+        score = (
+            "" if math.isnan(point.score) else f"  score {point.score:.2f}"
+        )  # points written as text have none
         yield f"  [bold]{point.object_id:>3}[/]  x {point.x:8.1f}  y {point.y:8.1f}{score}{where}"
     if result.truncated:
         yield "  [yellow]cut by the token limit; raise --max-new-tokens[/]"

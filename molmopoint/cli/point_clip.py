@@ -26,7 +26,8 @@ class PointClipCommand:
 
     Attributes:
         out: folder for the frames that have points, drawn.
-        part: `start`, `end` and `windows` of `Pointer.point_video`; times count from the beginning of the video.
+        part: `start`, `end` and `windows` of `Pointer.point_video`; times count from the beginning of the
+            video.
         request: options of the answer.
     """
 
@@ -75,7 +76,10 @@ class PointClipCommand:
         AnswerOptions.of(**self.request)
         ClipOptions(start=self.part.get("start", 0.0), end=self.part.get("end"))
         if self.out is not None and (self.out.is_file() or self.out.suffix):
-            raise ProcessingError(f"expected --out to be a folder for the frames of a video, got {str(self.out)!r}; pass a folder")
+            raise ProcessingError(
+                f"expected --out to be a folder for the frames of a video, got {str(self.out)!r}; pass a "
+                "folder"
+            )
 
     def _answer(self, pointer: Pointer) -> PointingResult:
         """The points, with a progress bar on stderr for windows."""
@@ -84,7 +88,9 @@ class PointClipCommand:
             def tell(done: int, total: int) -> None:
                 bar.update(bar.task_ids[0], completed=done, total=total)
 
-            return pointer.point_video(self.video, self.prompt, absolute=True, progress=tell, **self.part, **self.request)
+            return pointer.point_video(
+                self.video, self.prompt, absolute=True, progress=tell, **self.part, **self.request
+            )
 
     def _draw(self, result: PointingResult) -> Iterator[Path]:
         """Writes the frames that have points, and names each."""

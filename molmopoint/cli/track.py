@@ -76,7 +76,10 @@ class TrackCommand:
         if self.out is not None:
             check_video_path(self.out)
             if self.out.resolve() == self.video.resolve():
-                raise ProcessingError(f"expected --out beside the video, got {str(self.out)!r}, which is the video; choose another name")
+                raise ProcessingError(
+                    f"expected --out beside the video, got {str(self.out)!r}, which is the video; choose "
+                    "another name"
+                )
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise ProcessingError(f"expected --sheet to end in .png or .jpg, got {self.sheet.name!r}")
 
@@ -106,7 +109,9 @@ class TrackCommand:
         """The answer on stdout, as JSON or for people."""
         if self.json_output:
             files = [str(path) for path in written]
-            console.print_json({"model": self.model, "video": str(self.video), **result.to_dict(), "written": files})
+            console.print_json(
+                {"model": self.model, "video": str(self.video), **result.to_dict(), "written": files}
+            )
             return
         paper = console.findings()
         for line in _lines(self.video, result):

@@ -17,7 +17,9 @@ def run(json_output: bool) -> int:
     """Prints the table."""
     entries = list_models()
     if json_output:
-        models = [{**asdict(entry), "source": entry.source, "installed": entry.installed} for entry in entries]
+        models = [
+            {**asdict(entry), "source": entry.source, "installed": entry.installed} for entry in entries
+        ]
         console.print_json({"models": models})
         return OK
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
@@ -30,7 +32,8 @@ def run(json_output: bool) -> int:
             + f"\n[dim]{escape(chr(10).join(entry.modalities))}[/]",
             _size(entry),
             escape(entry.licence),
-            "\n".join(escape(f"{score.benchmark} {score.value:g}") for score in entry.scores) or "see its card",
+            "\n".join(escape(f"{score.benchmark} {score.value:g}") for score in entry.scores)
+            or "see its card",
             escape(f"{entry.hub_id or 'in this package'}\n{entry.origin}"),
         )
         table.add_section()

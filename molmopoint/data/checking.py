@@ -1,6 +1,7 @@
 """Looks through a data set before anything is trained on it.
 
-Faults are what training would refuse, or learn wrongly from: missing and broken files, points outside, coordinates of another
+Faults are what training would refuse, or learn wrongly from: missing and broken files, points outside,
+coordinates of another
 space, the same point twice. Notes are what a person should look at: class balance, copies, turned pictures.
 """
 
@@ -16,7 +17,14 @@ from typing import Any, Literal
 import numpy as np
 
 from molmopoint.data.embedded import PictureFile, inspect_picture
-from molmopoint.data.records import FULL_SCALE, EmbeddedPicture, Record, iterate_rows, parse_record, picture_sources
+from molmopoint.data.records import (
+    FULL_SCALE,
+    EmbeddedPicture,
+    Record,
+    iterate_rows,
+    parse_record,
+    picture_sources,
+)
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 
@@ -98,7 +106,13 @@ class Report:
         if not self.tokens:
             return None
         low, middle, high, top = np.percentile(self.tokens, [0, 50, 95, 100])
-        return {"min": float(low), "median": float(middle), "p95": float(high), "max": float(top), "total": float(sum(self.tokens))}
+        return {
+            "min": float(low),
+            "median": float(middle),
+            "p95": float(high),
+            "max": float(top),
+            "total": float(sum(self.tokens)),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -147,7 +161,8 @@ class BrokenRow:
 
 
 def parsed_rows(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Iterator[Record | BrokenRow]:
-    """Each row of a JSONL file or data set as `read_records` reads it, the broken ones too, so that one hides no other.
+    """Each row of a JSONL file or data set as `read_records` reads it, the broken ones too, so that one hides
+    no other.
 
     Raises:
         ProcessingError: there is no such file.
@@ -207,7 +222,9 @@ class _Check:
         files = [self._picture(source, record.row) for source in picture_sources(record, self._root)]
         clip = None if record.video is None else self._root / record.video
         if clip is not None and not self._clips.setdefault(clip, is_file(clip)):
-            self.report.fault("missing_file", record.row, f"expected a clip, got no file {clip}; check the path")
+            self.report.fault(
+                "missing_file", record.row, f"expected a clip, got no file {clip}; check the path"
+            )
         self.report.points += record.num_points
         for request in record.requests:
             self._labels.update(_labels_of(request))
@@ -224,22 +241,34 @@ class _Check:
         report.pictures, report.clips = len(self._files), len(self._clips)
         report.labels = dict(self._labels.most_common())
         if not report.rows:
-            report.fault("empty", None, "expected one or more rows, got none; check that it is the file you meant")
+            report.fault(
+                "empty", None, "expected one or more rows, got none; check that it is the file you meant"
+            )
         self._check_spaces()
         self._check_copies()
         self._check_balance()
         return report
 
     def _picture(self, path: Path | EmbeddedPicture, row: int) -> PictureFile | None:
-        """The picture if it can be read; each one is opened once, and reported at the first row that names it."""
+        """The picture if it can be read; each one is opened once, and reported at the first row that names
+        it.
+        """
         if path not in self._files:
             if isinstance(path, Path) and not is_file(path):
                 self._files[path] = "missing"
-                self.report.fault("missing_file", row, f"expected a picture, got no file {path}; check the path and the folder")
+                self.report.fault(
+                    "missing_file",
+                    row,
+                    f"expected a picture, got no file {path}; check the path and the folder",
+                )
             else:
                 found = self._files[path] = inspect_picture(path, self._decode)
                 if isinstance(found, str):
-                    self.report.fault("unreadable_picture", row, f"expected a picture in {_name(path)}, got {found}; replace it")
+                    self.report.fault(
+                        "unreadable_picture",
+                        row,
+                        f"expected a picture in {_name(path)}, got {found}; replace it",
+                    )
         found = self._files[path]
         return None if isinstance(found, str) else found
 
@@ -250,11 +279,20 @@ class _Check:
             return
         x, y = repeated[0][:2]
         more = f" and {len(repeated) - 1} more" if len(repeated) > 1 else ""
-        self.report.fault("duplicate_point", record.row, f"the point ({x:g}, {y:g}){more} is there twice; drop the copies")
+        self.report.fault(
+            "duplicate_point", record.row, f"the point ({x:g}, {y:g}){more} is there twice; drop the copies"
+        )
 
     def _check_twice(self, record: Record) -> None:
         """The same row twice, and two answers to one request."""
-        request = (record.visual, record.prompt, record.prompts, record.label, record.style, record.caption is not None)
+        request = (
+            record.visual,
+            record.prompt,
+            record.prompts,
+            record.label,
+            record.style,
+            record.caption is not None,
+        )
         answer = (frozenset(_places(record)), record.coords, record.no_points, record.answer, record.caption)
         first_row, first_answer = self._answers.setdefault(request, (record.row, answer))
         if first_row == record.row:
@@ -263,7 +301,11 @@ class _Check:
             self.report.note("duplicate_row", record.row, f"the same as row {first_row}; drop one of them")
         elif record.is_pointing:
             advice = "put the points of one request into one row, or word the requests apart"
-            self.report.note("two_answers", record.row, f"asks the same as row {first_row} and answers differently; {advice}")
+            self.report.note(
+                "two_answers",
+                record.row,
+                f"asks the same as row {first_row} and answers differently; {advice}",
+            )
 
     def _check_places(self, record: Record, files: list[PictureFile | None]) -> None:
         """Points outside their picture, and what may have gone wrong with them."""
@@ -287,7 +329,9 @@ class _Check:
         self._check_pixels(record.row, xy, [known[i] for i in which])
 
     def _check_pixels(self, row: int, xy: np.ndarray, files: list[PictureFile]) -> None:
-        """Points in pixels against the size of their pictures, as displayed, as stored, and with x and y exchanged."""
+        """Points in pixels against the size of their pictures, as displayed, as stored, and with x and y
+        exchanged.
+        """
         displayed = np.array([file.displayed for file in files], dtype=np.float64)
         stored = np.array([file.stored for file in files], dtype=np.float64)
         outside = _outside(xy, displayed)
@@ -295,16 +339,22 @@ class _Check:
         if not outside.any():
             if turned:
                 advice = "points are counted in the picture as shown; make sure that the annotation tool showed it upright"
-                self.report.note("exif_rotated", row, f"the picture has EXIF orientation {turned[0].orientation}; {advice}")
+                self.report.note(
+                    "exif_rotated", row, f"the picture has EXIF orientation {turned[0].orientation}; {advice}"
+                )
             return
         message = _outside_message(xy, displayed, outside)
         if (displayed != stored).any() and not _outside(xy, stored).any():
             hint = "they fit the picture as stored, before its EXIF rotation; turn the points, or remove the EXIF orientation"
             self.report.fault("exif_rotated", row, f"{message}; {hint}")
         elif not _outside(xy[:, ::-1], displayed).any():
-            self.report.fault("swapped_axes", row, f"{message}; they fit with x and y exchanged; exchange them")
+            self.report.fault(
+                "swapped_axes", row, f"{message}; they fit with x and y exchanged; exchange them"
+            )
         else:
-            self.report.fault("point_outside", row, f"{message}; correct or drop them, or name the right space in coords")
+            self.report.fault(
+                "point_outside", row, f"{message}; correct or drop them, or name the right space in coords"
+            )
 
     def _check_spaces(self) -> None:
         """Points of a source that all lie in the corner that another space would fill."""
@@ -335,7 +385,9 @@ class _Check:
             if len(copies) > 1:
                 names = ", ".join(path.name for path in copies[:3])
                 self.report.note(
-                    "same_picture", None, f"{len(copies)} files hold the same picture ({names}); keep them on one side of a split"
+                    "same_picture",
+                    None,
+                    f"{len(copies)} files hold the same picture ({names}); keep them on one side of a split",
                 )
 
     def _check_balance(self) -> None:
@@ -347,15 +399,26 @@ class _Check:
             names = ", ".join(map(repr, rarest))
             if len(rare) > len(rarest):
                 names += ", ..."
-            report.note("rare_label", None, f"{len(rare)} of {len(labels)} labels are in fewer than {_RARE} rows ({names})")
+            report.note(
+                "rare_label",
+                None,
+                f"{len(rare)} of {len(labels)} labels are in fewer than {_RARE} rows ({names})",
+            )
         if len(labels) > 1:
             top, count = labels.most_common(1)[0]
             if count > _DOMINANT * labels.total():
                 report.note(
-                    "dominant_label", None, f"{count / labels.total():.0%} of labelled rows are {top!r}; the others are learnt less well"
+                    "dominant_label",
+                    None,
+                    f"{count / labels.total():.0%} of labelled rows are {top!r}; the others are learnt less "
+                    "well",
                 )
         if report.points and not report.rows_without_points:
-            report.note("no_absent_targets", None, "no row says no_points, so a model may learn to point at something every time")
+            report.note(
+                "no_absent_targets",
+                None,
+                "no row says no_points, so a model may learn to point at something every time",
+            )
 
 
 def _labels_of(record: Record) -> set[str]:

@@ -1,8 +1,9 @@
 """Questions about a synthetic clip, and the objects that answer them.
 
-Four kinds: colour ("the red objects"), shape ("every circle"), both ("the red circles") and motion ("the moving shapes",
-"the stars that move left", "the circle that enters"). Each of them is asked as a request to point or to track. A question
-names at most `MAX_TARGETS` objects, and about one in seven tries to ask for something that is not there.
+Four kinds: colour ("the red objects"), shape ("every circle"), both ("the red circles") and motion ("the
+moving shapes", "the stars that move left", "the circle that enters"). Each of them is asked as a request to
+point or to track. A question names at most `MAX_TARGETS` objects, and about one in seven tries to ask for
+something that is not there.
 
 Letters: T frames of the clip.
 """
@@ -116,13 +117,17 @@ class ClipQuery:
     held_out: bool = False
 
     def request(self, fps: float | None = None) -> str:
-        """What is sent: "Point to the red circles", "Track the red circles at 2 FPS"; without `fps` no rate is named."""
+        """What is sent: "Point to the red circles", "Track the red circles at 2 FPS"; without `fps` no rate
+        is named.
+        """
         if self.style == "pointing":
             return f"Point to {self.prompt}"
         return f"Track {self.prompt}" if fps is None else f"Track {self.prompt} at {fps:g} FPS"
 
     def points(self) -> SeenPoints:
-        """The answer: every moment at which a target can be seen, or the first one of each where objects are pointed at."""
+        """The answer: every moment at which a target can be seen, or the first one of each where objects are
+        pointed at.
+        """
         if not self.targets:
             return SeenPoints(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty((0, 2)))
         asked = np.stack([target.visible for target in self.targets])  # (targets, T)

@@ -1,12 +1,14 @@
 """Synthetic clips of moving shapes, with questions and the points that answer them.
 
-A clip is a few frames of 2 to 6 shapes that stand still or move in a straight line, some of them into the picture or out of
-it, and a handful of questions. The distribution is part of the contract of the embedded model, like that of scenes.
+A clip is a few frames of 2 to 6 shapes that stand still or move in a straight line, some of them into the
+picture or out of it, and a handful of questions. The distribution is part of the contract of the embedded
+model, like that of scenes.
 
     clip = sample_clip(np.random.default_rng([20261, 0]))
     clip.frames, clip.timestamps, clip.queries[0].request(fps=2), clip.queries[0].points().xy
 
-Shapes move by whole pixels, so each is drawn once and the same seed gives the same bytes and questions on every machine.
+Shapes move by whole pixels, so each is drawn once and the same seed gives the same bytes and questions on
+every machine.
 
 Letters: T frames of a clip.
 """
@@ -44,7 +46,12 @@ MIN_SEEN = 3
 _STILL = 0.3
 _ENTERS, _LEAVES = 0.3, 0.6
 """Of the shapes that move, those below the first number enter, those between both leave."""
-_DIRECTIONS: tuple[tuple[Motion, int, int], ...] = (("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1))
+_DIRECTIONS: tuple[tuple[Motion, int, int], ...] = (
+    ("left", 0, -1),
+    ("right", 0, 1),
+    ("up", 1, -1),
+    ("down", 1, 1),
+)
 _AROUND = 2
 """Pixels around a point that have to be seen."""
 _TRIES = 60
@@ -89,7 +96,12 @@ class _Mover:
 
 
 def sample_clip(
-    rng: np.random.Generator, num_frames: int = 8, fps: float = 2.0, *, held_out: bool = True, num_queries: int = NUM_CLIP_QUERIES
+    rng: np.random.Generator,
+    num_frames: int = 8,
+    fps: float = 2.0,
+    *,
+    held_out: bool = True,
+    num_queries: int = NUM_CLIP_QUERIES,
 ) -> SyntheticClip:
     """Draws one clip.
 
@@ -97,15 +109,18 @@ def sample_clip(
         rng: everything random comes from here, so a named seed names a clip.
         num_frames: T, 2 or more; shapes go the same way in more frames by smaller steps.
         fps: frames per second.
-        held_out: allow the pairs of HELD_OUT_PAIRS. True is the distribution that scores are measured on; training
-            uses False, and then no frame shows such a pair and no question names one.
+        held_out: allow the pairs of HELD_OUT_PAIRS. True is the distribution that scores are measured on;
+            training uses False, and then no frame shows such a pair and no question names one.
         num_queries: how many questions to ask.
 
     Raises:
         ProcessingError: fewer than two frames, or a rate that is not positive.
     """
     if num_frames < 2 or not fps > 0:
-        raise ProcessingError(f"expected two or more frames and a positive rate, got {num_frames} at {fps} a second; nothing moves in one")
+        raise ProcessingError(
+            f"expected two or more frames and a positive rate, got {num_frames} at {fps} a second; nothing "
+            "moves in one"
+        )
     height, width = rng.integers(*FRAME_SIDES, size=2).tolist()
     ground, ends = draw_background(rng, height, width)
     palette = draw_palette(rng, ends)
@@ -127,9 +142,15 @@ def sample_clip(
 
 
 def _place(
-    rng: np.random.Generator, size: tuple[int, int], palette: tuple[list[str], list[str]], num_frames: int, held_out: bool
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    palette: tuple[list[str], list[str]],
+    num_frames: int,
+    held_out: bool,
 ) -> tuple[list[_Mover], np.ndarray]:
-    """Shapes that leave each other visible, and (T, height, width) the number of the one that each pixel shows, -1 for the ground."""
+    """Shapes that leave each other visible, and (T, height, width) the number of the one that each pixel
+    shows, -1 for the ground.
+    """
     width, height = size
     wanted = int(rng.integers(MIN_MOVING_OBJECTS, MAX_MOVING_OBJECTS + 1))
     movers: list[_Mover] = []
@@ -187,7 +208,9 @@ def _visible(owners: np.ndarray, number: int, xy: np.ndarray) -> np.ndarray:
     return visible
 
 
-def _candidate(rng: np.random.Generator, size: tuple[int, int], palette: tuple[list[str], list[str]], num_frames: int) -> _Mover:
+def _candidate(
+    rng: np.random.Generator, size: tuple[int, int], palette: tuple[list[str], list[str]], num_frames: int
+) -> _Mover:
     """A random shape on a random way."""
     colours, shapes = palette
     colour = colours[int(rng.integers(len(colours)))]

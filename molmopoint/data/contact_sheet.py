@@ -1,7 +1,7 @@
 """One picture with a sample of rows and their points drawn in: a look at it finds what no check can.
 
-Every cell shows the pictures of a row (up to four), a marker per point, and below what is asked. A point outside is drawn as a
-cross at the edge nearest to it. PIL only, so that the sheet looks the same everywhere.
+Every cell shows the pictures of a row (up to four), a marker per point, and below what is asked. A point
+outside is drawn as a cross at the edge nearest to it. PIL only, so that the sheet looks the same everywhere.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def contact_sheet(
         cells: most rows shown.
         columns: cells side by side.
         seed: of the sample.
-        suspects: numbers of rows, such as those with faults, that fill up to half of the cells where rows must be chosen.
+        suspects: numbers of rows, such as those with faults, that fill up to half of the cells where rows
+            must be chosen.
 
     Returns:
         An RGB picture.
@@ -76,7 +77,9 @@ def contact_sheet(
     return draw_sheet(pictures, captions, title, columns=columns)
 
 
-def _sample(records: Sequence[Record], cells: int, suspects: Collection[int], rng: random.Random) -> list[Record]:
+def _sample(
+    records: Sequence[Record], cells: int, suspects: Collection[int], rng: random.Random
+) -> list[Record]:
     """A part of the rows in their order, at most half of them suspects unless there are too few others."""
     suspicious = [i for i, record in enumerate(records) if record.row in suspects]
     num_suspicious = min(len(suspicious), max(1, cells // 2))
@@ -130,7 +133,9 @@ def _answer(record: Record) -> str:
     return f"{count} point{'s' * (count != 1)} ({record.coords})"
 
 
-def _tile(record: Record, index: int, path: Path | EmbeddedPicture, space: tuple[int, int]) -> tuple[Image.Image, int]:
+def _tile(
+    record: Record, index: int, path: Path | EmbeddedPicture, space: tuple[int, int]
+) -> tuple[Image.Image, int]:
     """One picture with its points on a frame of (width, height), and how many points lie outside."""
     frame = Image.new("RGB", space, _FRAME)
     try:
@@ -194,7 +199,9 @@ def _mark_points(
             # Wholly visible, at the edge nearest to it.
             place = np.clip(place, stamp.width / 2, np.array(frame.size) - stamp.width / 2)
         else:
-            number = labels.index((request.label, point.label)) if point.object_id is None else point.object_id
+            number = (
+                labels.index((request.label, point.label)) if point.object_id is None else point.object_id
+            )
             stamp = _marker(radius, _COLOURS[number % len(_COLOURS)])
         left, top = place - stamp.width / 2
         frame.paste(stamp, (round(left), round(top)), stamp)
@@ -213,7 +220,11 @@ def _marker(radius: float, colour: tuple[int, int, int]) -> Image.Image:
     stamp = Image.new("RGBA", (side * _SCALE, side * _SCALE), (20, 20, 24, 0))
     pen = ImageDraw.Draw(stamp)
     middle = side * _SCALE / 2
-    for reach, fill in ((radius + 2.6, (20, 20, 24, 190)), (radius + 1.6, (255, 255, 255, 255)), (radius, (*colour, 255))):
+    for reach, fill in (
+        (radius + 2.6, (20, 20, 24, 190)),
+        (radius + 1.6, (255, 255, 255, 255)),
+        (radius, (*colour, 255)),
+    ):
         low, high = middle - reach * _SCALE, middle + reach * _SCALE
         pen.ellipse((low, low, high, high), fill=fill)
     return stamp.resize((side, side), Image.Resampling.LANCZOS)

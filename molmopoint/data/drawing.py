@@ -1,12 +1,13 @@
 """Draws coloured shapes into numpy arrays, to the same bytes on every machine.
 
-A font or a drawing library changes its pixels from version to version, and sines differ in the last bit between
-machines. So corners are rounded to 1/64 pixel, rotations are rational numbers, coverage is counted on a grid of 4 by 4
-samples per pixel, and blending is integer arithmetic: every intermediate value is exact.
+A font or a drawing library changes its pixels from version to version, and sines differ in the last bit
+between machines. So corners are rounded to 1/64 pixel, rotations are rational numbers, coverage is counted on
+a grid of 4 by 4 samples per pixel, and blending is integer arithmetic: every intermediate value is exact.
 
 Coordinates are pixels, x to the right and y downwards; the centre of the upper left pixel is (0.5, 0.5).
 
-What synthetic pictures and clips have in common: the pairs that are never trained, sizes, and colours that stand out.
+What synthetic pictures and clips have in common: the pairs that are never trained, sizes, and colours that
+stand out.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class Stamp:
     top: int
 
 
-def draw_shape(shape: str, x: float, y: float, size: float, tilt: float = 0.0, upright: bool = False) -> Stamp:
+def draw_shape(
+    shape: str, x: float, y: float, size: float, tilt: float = 0.0, upright: bool = False
+) -> Stamp:
     """The coverage of one shape.
 
     Args:
@@ -188,7 +191,9 @@ class _Samples:
         return (self.x - x) ** 2 + (self.y - y) ** 2 <= radius * radius
 
     def in_convex(self, corners: _Corners) -> np.ndarray:
-        """(rows, columns) bool: which lie on the inner side of every edge; corners run clockwise on the screen."""
+        """(rows, columns) bool: which lie on the inner side of every edge; corners run clockwise on the
+        screen.
+        """
         inside = np.ones((self.y.shape[0], self.x.shape[1]), dtype=bool)
         following = [*corners[1:], corners[0]]
         for (start_x, start_y), (end_x, end_y) in zip(corners, following, strict=True):
@@ -260,12 +265,21 @@ def _inside(shape: str, samples: _Samples, pose: _Pose) -> np.ndarray:
 
 
 HELD_OUT_PAIRS = frozenset(
-    {("red", "star"), ("green", "triangle"), ("blue", "heart"), ("yellow", "square"), ("purple", "cross"), ("black", "circle")}
+    {
+        ("red", "star"),
+        ("green", "triangle"),
+        ("blue", "heart"),
+        ("yellow", "square"),
+        ("purple", "cross"),
+        ("black", "circle"),
+    }
 )
 """Pairs of colour and shape that no training scene shows or asks for: about a tenth of the 64."""
 
 SIZE_BANDS = {"small": (0.10, 0.13), "medium": (0.15, 0.18), "big": (0.21, 0.28)}
-"""Nominal sizes as parts of the picture's short side; the gaps keep "big" and "small" from being a matter of taste."""
+"""Nominal sizes as parts of the picture's short side; the gaps keep "big" and "small" from being a matter of
+taste.
+"""
 
 FRAME_SIDES = (144, 169)
 """Sides of a picture or a frame in pixels: at least, and below."""

@@ -1,7 +1,8 @@
 """Pictures that lie inside a data set instead of in files of their own.
 
-Two rows are on the same picture if their pictures have the same content, so what names an embedded picture is a digest. The bytes
-of a stored data set stay where they are, on disk, and are read when the picture is opened.
+Two rows are on the same picture if their pictures have the same content, so what names an embedded picture is
+a digest. The bytes of a stored data set stay where they are, on disk, and are read when the picture is
+opened.
 
 What must be known of a picture file to check points on it.
 """
@@ -69,7 +70,9 @@ class EmbeddedPicture:
         try:
             return open_picture(io.BytesIO(self.read()))
         except OSError as error:
-            raise ProcessingError(f"expected a picture in the bytes of {self.name}, got {error}; replace them") from error
+            raise ProcessingError(
+                f"expected a picture in the bytes of {self.name}, got {error}; replace them"
+            ) from error
 
     def read(self) -> bytes:
         """Bytes of a picture file; those of a PIL picture are written as PNG, its EXIF data with it."""
@@ -100,7 +103,9 @@ def embedded_picture(value: Any, where: StoredBytes | None = None) -> EmbeddedPi
         return EmbeddedPicture(digest, str(getattr(value, "filename", "") or f"picture {digest[:12]}"), value)
     if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
         digest = hashlib.sha256(value["bytes"]).hexdigest()
-        return EmbeddedPicture(digest, str(value.get("path") or f"picture {digest[:12]}"), where or value["bytes"])
+        return EmbeddedPicture(
+            digest, str(value.get("path") or f"picture {digest[:12]}"), where or value["bytes"]
+        )
     return None
 
 
@@ -133,15 +138,20 @@ def inspect_picture(source: Path | EmbeddedPicture, decode: bool = True) -> Pict
 
     Args:
         source: the file, or what a data set embeds.
-        decode: decode all pixels, which alone finds files that are cut off; else the header and a hash of it are enough.
+        decode: decode all pixels, which alone finds files that are cut off; else the header and a hash of it
+            are enough.
     """
     try:
-        with warnings.catch_warnings(), source.open("rb") if isinstance(source, Path) else io.BytesIO(source.read()) as file:
+        with (
+            warnings.catch_warnings(),
+            source.open("rb") if isinstance(source, Path) else io.BytesIO(source.read()) as file,
+        ):
             warnings.simplefilter("ignore")  # of odd metadata; what cannot be read raises
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             with open_picture(file, decode=decode) as picture:
-                # The method of the base class: that of PNG files decodes all pixels to look for EXIF data behind them.
+                # The method of the base class: that of PNG files decodes all pixels to look for EXIF data
+                # behind them.
                 exif = picture.getexif() if decode else Image.Image.getexif(picture)
                 size, orientation = picture.size, exif.get(_ORIENTATION, 1)
     except UnidentifiedImageError:

@@ -1,7 +1,8 @@
 """One point inside a mask or polygon, as far from the edge as possible.
 
-The centroid of a ring, a horseshoe or two separate parts lies outside of them, and a model trained on such targets learns to
-point beside things. The centre of the largest circle that fits is always inside, and it is where a person would click.
+The centroid of a ring, a horseshoe or two separate parts lies outside of them, and a model trained on such
+targets learns to point beside things. The centre of the largest circle that fits is always inside, and it is
+where a person would click.
 
 Coordinates are pixels, x to the right and y downwards; the centre of the upper left pixel is (0.5, 0.5).
 """
@@ -45,13 +46,18 @@ def mask_interior(mask: np.ndarray) -> tuple[float, float]:
     """
     inside = np.asarray(mask) != 0  # (height, width)
     if inside.ndim != 2 or not inside.any():
-        raise ProcessingError(f"expected a mask (height, width) with a pixel inside, got shape {inside.shape} without one; drop the object")
+        raise ProcessingError(
+            f"expected a mask (height, width) with a pixel inside, got shape {inside.shape} without one; "
+            "drop the object"
+        )
     rows, columns = np.nonzero(inside)
     top, left = rows.min(), columns.min()
     window = inside[top : rows.max() + 1, left : columns.max() + 1]
     # What lies beyond the picture counts as outside, hence the padding.
     depth = np.asarray(distance_transform_edt(np.pad(window, 1)))
-    deepest = np.argwhere(depth >= depth.max() - 1e-9) + np.array((top - 1, left - 1))  # (n, 2) row and column
+    deepest = np.argwhere(depth >= depth.max() - 1e-9) + np.array(
+        (top - 1, left - 1)
+    )  # (n, 2) row and column
     centroid = (rows.mean(), columns.mean())
     to_centroid = ((deepest - centroid) ** 2).sum(axis=1)  # (n,) squared
     row, column = deepest[np.argmin(to_centroid)]
@@ -62,8 +68,9 @@ def polygon_interior(rings: Sequence[np.ndarray]) -> tuple[float, float]:
     """Centre of the largest circle inside one of the parts of an object.
 
     Args:
-        rings: (num_corners, 2) x and y of each part, closed or not. Where a ring crosses itself, inside is what an odd number
-            of its windings surrounds. Corners that are no numbers, or fewer than 3, make no part.
+        rings: (num_corners, 2) x and y of each part, closed or not. Where a ring crosses itself, inside is
+            what an odd number of its windings surrounds. Corners that are no numbers, or fewer than 3, make
+            no part.
 
     Returns:
         x and y, strictly inside one part.
@@ -77,7 +84,10 @@ def polygon_interior(rings: Sequence[np.ndarray]) -> tuple[float, float]:
         if circle is not None:
             circles.append(circle)
     if not circles:
-        raise ProcessingError("expected a polygon with an area, got corners on one line or fewer than 3; correct or drop the object")
+        raise ProcessingError(
+            "expected a polygon with an area, got corners on one line or fewer than 3; correct or drop the "
+            "object"
+        )
     largest = max(circles)
     return largest.x, largest.y
 
@@ -88,7 +98,9 @@ def signed_distance(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
     edge = end - start
     offset = points[:, None, :] - start  # (num_points, num_corners, 2)
     length = np.maximum((edge**2).sum(axis=1), np.finfo(np.float64).tiny)  # squared
-    along = np.clip((offset * edge).sum(axis=2) / length, 0.0, 1.0)  # of the edge, where the point is nearest to it
+    along = np.clip(
+        (offset * edge).sum(axis=2) / length, 0.0, 1.0
+    )  # of the edge, where the point is nearest to it
     beside = offset - along[..., None] * edge
     distance = np.sqrt((beside**2).sum(axis=2)).min(axis=1)
     return np.where(in_polygon(points, ring), distance, -distance)
@@ -106,7 +118,8 @@ class _Cell(NamedTuple):
     """A square of the search, of which the most promising comes first in a heap.
 
     Attributes:
-        minus_reach: less than nothing: no circle with its centre in the square has a larger radius than the reach.
+        minus_reach: less than nothing: no circle with its centre in the square has a larger radius than the
+            reach.
         half: of its side.
         x: of its middle.
         y: of its middle.
@@ -121,9 +134,10 @@ class _Cell(NamedTuple):
 def _largest_circle(ring: np.ndarray) -> _Circle | None:
     """The largest circle in a ring (num_corners, 2); None if it has no area.
 
-    Source: the search of the pole of inaccessibility by V. Agafonkin (polylabel): cells that could hold a larger circle are
-        quartered, the most promising first. Here it begins with places known to be inside, and ends by a share of the radius
-        rather than at a length, so that slivers and coordinates from 0 to 1 are served as well.
+    Source: the search of the pole of inaccessibility by V. Agafonkin (polylabel): cells that could hold a
+        larger circle are quartered, the most promising first. Here it begins with places known to be inside,
+        and ends by a share of the radius rather than at a length, so that slivers and coordinates from 0 to 1
+        are served as well.
     """
     if len(ring) < 3 or not np.isfinite(ring).all():
         return None
@@ -170,14 +184,17 @@ def _centroid(ring: np.ndarray) -> np.ndarray:
     origin = ring.mean(axis=0)
     here = ring - origin
     there = np.roll(ring, -1, axis=0) - origin
-    cross = here[:, 0] * there[:, 1] - there[:, 0] * here[:, 1]  # twice the area of each triangle with the origin
+    cross = (
+        here[:, 0] * there[:, 1] - there[:, 0] * here[:, 1]
+    )  # twice the area of each triangle with the origin
     if abs(cross.sum()) < 1e-12:
         return origin
     return origin + ((here + there) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
 
 
 def _line_middles(ring: np.ndarray) -> np.ndarray:
-    """(num_places, 2) the middle of the widest stretch inside the ring, on lines between the heights of its corners.
+    """(num_places, 2) the middle of the widest stretch inside the ring, on lines between the heights of its
+    corners.
 
     Every ring with an area has such a stretch, however thin it is.
     """

@@ -1,13 +1,16 @@
-"""Questions about synthetic pictures with four answers of graded quality: what the embedded reward model learns from.
+"""Questions about synthetic pictures with four answers of graded quality: what the embedded reward model
+learns from.
 
     judgement = sample_judgement(np.random.default_rng([31, 0]))
     judgement.image, judgement.prompt, judgement.responses, judgement.rankings
 
-Three kinds: counts ("How many red circles are there?"), colours ("What colour is the leftmost star?") and positions ("Where is the
-blue heart?"). One answer is right. The others are near or far: a count by how much it is off, a colour by whether anything in the
-picture has it, a position by how many of its two directions are wrong. Wording is drawn answer by answer, so it tells nothing.
+Three kinds: counts ("How many red circles are there?"), colours ("What colour is the leftmost star?") and
+positions ("Where is the blue heart?"). One answer is right. The others are near or far: a count by how much
+it is off, a colour by whether anything in the picture has it, a position by how many of its two directions
+are wrong. Wording is drawn answer by answer, so it tells nothing.
 
-The pictures are those of `synthetic`; what a judgement is made of is part of the contract of the embedded reward model.
+The pictures are those of `synthetic`; what a judgement is made of is part of the contract of the embedded
+reward model.
 """
 
 from __future__ import annotations
@@ -93,7 +96,8 @@ def sample_judgement(rng: np.random.Generator, held_out: bool = True) -> Judgeme
 
     Args:
         rng: everything random comes from here, so a named seed names a judgement.
-        held_out: allow the pairs of colour and shape that `synthetic` keeps for its own test; training uses False.
+        held_out: allow the pairs of colour and shape that `synthetic` keeps for its own test; training uses
+            False.
     """
     return judge_scene(rng, sample_scene(rng, held_out, num_queries=0))
 
@@ -112,7 +116,10 @@ def judge_scene(rng: np.random.Generator, scene: Scene) -> Judgement:
 
 def ask_about(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
     """A question about a scene whose answer is clear."""
-    makers: dict[str, Callable[[np.random.Generator, Scene], SceneQuestion | None]] = {"colour": _colour, "position": _position}
+    makers: dict[str, Callable[[np.random.Generator, Scene], SceneQuestion | None]] = {
+        "colour": _colour,
+        "position": _position,
+    }
     kind = _pick(rng, KINDS)
     question = makers[kind](rng, scene) if kind in makers else None
     return question or _count(rng, scene)
@@ -130,7 +137,9 @@ def write_answer(rng: np.random.Generator, kind: str, answer: int | str, noun: s
 
 
 def _count(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
-    """How many there are; now and then none. The right number is no more likely in the middle of the four than at their ends."""
+    """How many there are; now and then none. The right number is no more likely in the middle of the four
+    than at their ends.
+    """
     seen = sorted({(item.colour, item.shape) for item in scene.objects})
     colour, shape = _pick(rng, seen)
     form = int(rng.integers(4))
@@ -154,7 +163,9 @@ def _count(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
 
 
 def _colour(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
-    """The colour of one object; None where only one colour is there, or no object can be told from the others."""
+    """The colour of one object; None where only one colour is there, or no object can be told from the
+    others.
+    """
     found = _told_apart(rng, scene)
     present = sorted({item.colour for item in scene.objects})
     if found is None or len(present) < 2:
@@ -171,7 +182,9 @@ def _colour(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
 
 
 def _position(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
-    """The quarter that an object lies in; None where no object is the only one of its kind and clear of the middle lines."""
+    """The quarter that an object lies in; None where no object is the only one of its kind and clear of the
+    middle lines.
+    """
     looks = Counter((item.colour, item.shape) for item in scene.objects)
     single = [item for item in scene.objects if looks[item.colour, item.shape] == 1]
     clear = [item for item in single if _is_off_middle(item, scene)]
@@ -182,7 +195,12 @@ def _position(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
     across, other_across = _sides_of(x, "left", "right")
     down, other_down = _sides_of(y, "top", "bottom")
     # The right quarter, those with one direction wrong, and the one with both wrong.
-    places = [f"{down} {across}", f"{other_down} {across}", f"{down} {other_across}", f"{other_down} {other_across}"]
+    places = [
+        f"{down} {across}",
+        f"{other_down} {across}",
+        f"{down} {other_across}",
+        f"{other_down} {other_across}",
+    ]
     if rng.random() < 0.5:
         places[1], places[2] = places[2], places[1]
     noun = f"{item.colour} {item.shape}"
@@ -190,7 +208,9 @@ def _position(rng: np.random.Generator, scene: Scene) -> SceneQuestion | None:
 
 
 def _told_apart(rng: np.random.Generator, scene: Scene) -> tuple[str, SceneObject] | None:
-    """An object that a phrase without its colour names: the only one of its shape, or the outermost of several."""
+    """An object that a phrase without its colour names: the only one of its shape, or the outermost of
+    several.
+    """
     shape = _pick(rng, sorted({item.shape for item in scene.objects}))
     members = [item for item in scene.objects if item.shape == shape]
     if len(members) == 1:

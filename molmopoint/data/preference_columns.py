@@ -1,4 +1,5 @@
-"""The columns of a row of preferences, as a user writes them, and the rules between them that the JSON schema publishes.
+"""The columns of a row of preferences, as a user writes them, and the rules between them that the JSON schema
+publishes.
 
 `preferences` checks the same rules and says in words what is wrong; a test holds the two together.
 """
@@ -16,7 +17,12 @@ from molmopoint.data.row_model import FileName, Number, Picture, Text, check_cha
 FORMS = (("responses", "rankings"), ("chosen", "rejected"), ("responses", "scores"))
 """RowModel that say which answers are better, one pair per row."""
 
-_TURN_SCHEMA = {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "object", "required": ["role", "content"]}}
+_TURN_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 1,
+    "items": {"type": "object", "required": ["role", "content"]},
+}
 """Of a chat of one turn."""
 
 _TEXT_OR_TURN = {"anyOf": [{"type": "string"}, _TURN_SCHEMA]}
@@ -39,7 +45,11 @@ def _text_of_turn(turns: Sequence[Mapping[str, Any]], role: str) -> str:
     """The text of a chat of one turn; pictures are columns of their own."""
     if len(turns) != 1 or turns[0].get("role") != role:
         roles = ", ".join(str(turn.get("role")) for turn in turns)
-        refuse(f"text, or one turn of the {role}", "several turns are not judged; write the last one", got=f"turns of {roles}")
+        refuse(
+            f"text, or one turn of the {role}",
+            "several turns are not judged; write the last one",
+            got=f"turns of {roles}",
+        )
     content = turns[0].get("content")
     if isinstance(content, str):
         return content
@@ -81,14 +91,23 @@ def _name(value: Any) -> Any:
 _Request = Annotated[
     Text,
     BeforeValidator(_question),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": "\\S"}, {**_TURN_SCHEMA, "description": "One turn of the user."}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "\\S"},
+                {**_TURN_SCHEMA, "description": "One turn of the user."},
+            ]
+        }
+    ),
 ]
 _Answer = Annotated[str, PlainValidator(_answer), WithJsonSchema(_TEXT_OR_TURN)]
 _Side = Annotated[
     list[_Answer],
     Field(min_length=1),
     BeforeValidator(_as_list),
-    WithJsonSchema({"anyOf": [*_TEXT_OR_TURN["anyOf"], {"type": "array", "items": _TEXT_OR_TURN, "minItems": 1}]}),
+    WithJsonSchema(
+        {"anyOf": [*_TEXT_OR_TURN["anyOf"], {"type": "array", "items": _TEXT_OR_TURN, "minItems": 1}]}
+    ),
 ]
 
 
@@ -123,8 +142,10 @@ _RULES = [
     {"description": "One form.", "oneOf": [_form(*form) for form in FORMS]},
 ]
 _DESCRIPTION = (
-    "One line of a JSONL file, or one row of a data set with the same columns. A null counts as absent, and so does a blank picture or "
-    "clip. Beyond a schema: rankings, scores and models are as many as responses, relative files start at the folder of the JSONL file, "
+    "One line of a JSONL file, or one row of a data set with the same columns. A null counts as absent, and "
+    "so does a blank picture or "
+    "clip. Beyond a schema: rankings, scores and models are as many as responses, relative files start at "
+    "the folder of the JSONL file, "
     "and data sets may embed pictures, for which JSON has no place."
 )
 _BLANK_OR_FILE = WithJsonSchema({"type": ["string", "object", "null"]})
@@ -139,7 +160,11 @@ _OF_SIDES = (("one or more answers", "leave the row out"), _OF_ANSWERS[1])
 class PreferenceColumns(MediaColumns):
     """A request, what it is about, and answers in one of three forms."""
 
-    rules: ClassVar = {"title": "A row of preferences for molmopoint finetune-reward", "description": _DESCRIPTION, "allOf": _RULES}
+    rules: ClassVar = {
+        "title": "A row of preferences for molmopoint finetune-reward",
+        "description": _DESCRIPTION,
+        "allOf": _RULES,
+    }
     lists: ClassVar = {
         **MediaColumns.lists,
         "responses": (("two or more answers", "write a list, or leave the row out"), _OF_ANSWERS[1]),
@@ -166,16 +191,22 @@ class PreferenceColumns(MediaColumns):
     )
     prompt: _Request | None = Field(default=None, description="What the user asks.")
     question: _Request | None = Field(default=None, description="Another name for prompt.")
-    responses: Annotated[list[_Answer], Field(min_length=1)] | None = Field(default=None, description="The answers.")
-    rankings: list[Annotated[Number, Field(json_schema_extra={"minimum": 1, "multipleOf": 1})]] | None = Field(
-        default=None, description="Rank of each answer; 1 is best, ties share a rank."
+    responses: Annotated[list[_Answer], Field(min_length=1)] | None = Field(
+        default=None, description="The answers."
     )
-    scores: list[Number] | None = Field(default=None, description="How good each answer is; higher is better.")
+    rankings: list[Annotated[Number, Field(json_schema_extra={"minimum": 1, "multipleOf": 1})]] | None = (
+        Field(default=None, description="Rank of each answer; 1 is best, ties share a rank.")
+    )
+    scores: list[Number] | None = Field(
+        default=None, description="How good each answer is; higher is better."
+    )
     chosen: _Side | None = Field(default=None, description="The better answer, or several as good ones.")
     rejected: _Side | None = Field(default=None, description="The worse answer, or several.")
-    id: Annotated[Text | None, BeforeValidator(_name), WithJsonSchema({"type": ["string", "number", "null"], "pattern": "\\S"})] = Field(
-        default=None, description="Name of the item."
-    )
+    id: Annotated[
+        Text | None,
+        BeforeValidator(_name),
+        WithJsonSchema({"type": ["string", "number", "null"], "pattern": "\\S"}),
+    ] = Field(default=None, description="Name of the item.")
     models: list[Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string"})]] | None = Field(
         default=None, description="What wrote each answer."
     )

@@ -1,11 +1,13 @@
-"""Rows for training a reward model: a request, perhaps a picture or a clip, and answers of which some are better than others.
+"""Rows for training a reward model: a request, perhaps a picture or a clip, and answers of which some are
+better than others.
 
     preferences = read_preferences("data.jsonl")
     preferences.records[0].responses, preferences.records[0].rankings
 
-A row is a line of a JSONL file or a row of a data set with the same columns; `docs/reward_training.md` shows the three ways to write
-one and `preference.schema.json` is the schema. As in `records`, nothing is guessed and unknown columns are refused. What cannot teach
-anything is left out and counted: blank answers with their ranks, rows with one answer, and rows whose answers are all as good.
+A row is a line of a JSONL file or a row of a data set with the same columns; `docs/reward_training.md` shows
+the three ways to write one and `preference.schema.json` is the schema. As in `records`, nothing is guessed
+and unknown columns are refused. What cannot teach anything is left out and counted: blank answers with their
+ranks, rows with one answer, and rows whose answers are all as good.
 """
 
 from __future__ import annotations
@@ -39,12 +41,14 @@ class PreferenceRecord:
         prompt: what the user asks.
         responses: the answers, none of them blank.
         rankings: of the answers, 1 is best; ties share a rank.
-        images: files of the pictures, as written, or pictures that lie in the data set; empty without pictures.
+        images: files of the pictures, as written, or pictures that lie in the data set; empty without
+            pictures.
         video: file of the clip, or folder of its frames, as written.
         models: what wrote each answer; empty where it is not known.
         id: name of the item.
         source: name of the data set.
-        sampling_interval: seconds between the frames of a folder; None for what the reward model takes them to be.
+        sampling_interval: seconds between the frames of a folder; None for what the reward model takes them
+            to be.
         dropped: blank answers that were left out with their ranks.
     """
 
@@ -62,7 +66,9 @@ class PreferenceRecord:
 
     @property
     def media(self) -> tuple[str, ...]:
-        """Names of the pictures and of the clip, of text rows the prompt: rows that share one must not be trained on and scored."""
+        """Names of the pictures and of the clip, of text rows the prompt: rows that share one must not be
+        trained on and scored.
+        """
         names = tuple(image.digest if isinstance(image, EmbeddedPicture) else image for image in self.images)
         return (names if self.video is None else (*names, self.video)) or (self.prompt,)
 
@@ -79,7 +85,8 @@ class PreferenceRecord:
 
 
 def parse_preferences(fields: Mapping[str, Any], row: int) -> PreferenceRecord:
-    """A checked record from the columns of one row; a column that is None counts as absent, and so does a blank picture or clip.
+    """A checked record from the columns of one row; a column that is None counts as absent, and so does a
+    blank picture or clip.
 
     Blank answers are dropped with their ranks and counted, so a record may have fewer than two answers.
 
@@ -88,14 +95,21 @@ def parse_preferences(fields: Mapping[str, Any], row: int) -> PreferenceRecord:
         row: number of the row, for messages.
 
     Raises:
-        ProcessingError: something is missing, too much, or of the wrong kind; the message names row, field and remedy.
+        ProcessingError: something is missing, too much, or of the wrong kind; the message names row, field
+            and remedy.
     """
     columns = check_columns(PreferenceColumns, fields, row)
     images, video = columns.visual(row)
     responses, rankings = _answers(columns, row)
     models = columns.models or []
     if models and len(models) != len(responses):
-        raise row_error(row, "models", f"{len(responses)} names, one per answer", str(len(models)), "name what wrote each answer")
+        raise row_error(
+            row,
+            "models",
+            f"{len(responses)} names, one per answer",
+            str(len(models)),
+            "name what wrote each answer",
+        )
     kept = [i for i, response in enumerate(responses) if response.strip()]
     return PreferenceRecord(
         row,
@@ -118,8 +132,16 @@ def preference_fields(record: PreferenceRecord) -> dict[str, Any]:
     Raises:
         ProcessingError: a picture of the record is embedded in a data set, and JSON has no place for it.
     """
-    columns: dict[str, Any] = {**picture_columns(record.images, record.row), "video": record.video, "prompt": record.prompt}
-    columns |= {"responses": list(record.responses), "rankings": list(record.rankings), "models": list(record.models) or None}
+    columns: dict[str, Any] = {
+        **picture_columns(record.images, record.row),
+        "video": record.video,
+        "prompt": record.prompt,
+    }
+    columns |= {
+        "responses": list(record.responses),
+        "rankings": list(record.rankings),
+        "models": list(record.models) or None,
+    }
     columns |= {"id": record.id, "source": record.source, "sampling_interval": record.sampling_interval}
     return {name: value for name, value in columns.items() if value is not None}
 
@@ -135,7 +157,9 @@ def _answers(columns: PreferenceColumns, row: int) -> tuple[Sequence[str], tuple
     if named not in [set(form) for form in FORMS]:
         forms = "responses and rankings, chosen and rejected, or responses and scores"
         got = " and ".join(sorted(named)) or "none of them"
-        raise row_error(row, None, f"either {forms}", got, "write one of the three forms, and nothing of another")
+        raise row_error(
+            row, None, f"either {forms}", got, "write one of the three forms, and nothing of another"
+        )
     if columns.chosen is not None:
         chosen, rejected = columns.chosen, columns.rejected or []
         return [*chosen, *rejected], (1,) * len(chosen) + (len(chosen) + 1,) * len(rejected)
@@ -161,7 +185,9 @@ def _prompt(columns: PreferenceColumns, row: int) -> str:
     """What is asked, from either column."""
     given = {name: value for name in ("prompt", "question") if (value := getattr(columns, name)) is not None}
     if len(given) != 1:
-        raise row_error(row, "prompt", "one prompt", " and ".join(given) or "none", "write what the user asks as prompt")
+        raise row_error(
+            row, "prompt", "one prompt", " and ".join(given) or "none", "write what the user asks as prompt"
+        )
     [prompt] = given.values()
     return prompt
 
@@ -172,7 +198,13 @@ def _sampling_interval(columns: PreferenceColumns, row: int) -> float | None:
     if seconds is None:
         return None
     if seconds <= 0:
-        raise row_error(row, "sampling_interval", "seconds above 0", f"{seconds:g}", "write the seconds from one frame to the next")
+        raise row_error(
+            row,
+            "sampling_interval",
+            "seconds above 0",
+            f"{seconds:g}",
+            "write the seconds from one frame to the next",
+        )
     if columns.video is None:
         raise row_error(row, "sampling_interval", "a video beside it", "none", "leave the column out")
     return seconds
@@ -198,7 +230,11 @@ class Preferences:
 
     def describe(self) -> str:
         """What there is and what was left out, in words."""
-        left_out = {"blank answers": self.dropped, "rows with one answer": self.single, "rows without a preference": self.undecided}
+        left_out = {
+            "blank answers": self.dropped,
+            "rows with one answer": self.single,
+            "rows without a preference": self.undecided,
+        }
         notes = [f"{number} {what} left out" for what, number in left_out.items() if number]
         return "; ".join([f"{len(self.records)} rows", *notes])
 
@@ -210,7 +246,8 @@ def read_preferences(
     folder: str | os.PathLike[str] | None = None,
     on_progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Preferences:
-    """Checked rows of a file or data set; missing pictures and clips are found here, broken ones when they are used.
+    """Checked rows of a file or data set; missing pictures and clips are found here, broken ones when they
+    are used.
 
     Args:
         source: a JSONL file, a data set or its name, or rows.
@@ -243,7 +280,10 @@ def read_preferences(
             kept.append(record)
     if not kept:
         counted = Preferences((), start, dropped, single, undecided).describe()
-        raise ProcessingError(f"expected rows with two or more answers of different quality in {name}, got {counted}; check the file")
+        raise ProcessingError(
+            f"expected rows with two or more answers of different quality in {name}, got {counted}; check "
+            "the file"
+        )
     return Preferences(tuple(kept), start, dropped, single, undecided)
 
 
@@ -257,10 +297,22 @@ def _check_media(record: PreferenceRecord, folder: Path, known: set[str]) -> Non
             continue
         file = folder / name
         if not (is_file(file) or is_folder(file)):
-            raise row_error(record.row, field, "a file that is there", f"no file {file}", "correct the path, or leave the row out")
+            raise row_error(
+                record.row,
+                field,
+                "a file that is there",
+                f"no file {file}",
+                "correct the path, or leave the row out",
+            )
         if field == "video" and file.is_dir() and not _has_pictures(file):
             found = f"the folder {file} without any"
-            raise row_error(record.row, "video", "a folder with pictures, the frames of a clip", found, "put its frames there")
+            raise row_error(
+                record.row,
+                "video",
+                "a folder with pictures, the frames of a clip",
+                found,
+                "put its frames there",
+            )
         known.add(name)
 
 

@@ -1,9 +1,10 @@
 """Questions about a synthetic scene, and the objects that answer them.
 
-Six kinds: colour ("the red objects"), shape ("every circle"), both ("the red circles"), size ("the largest star", "the
-big squares"), position ("the leftmost star", "the circles in the top half") and count ("How many red circles are
-there?"). A question of size or position is asked only where its answer is clear: see `_CLEAR_SIZE`, `_CLEAR_STEP` and `_CLEAR_HALF`.
-About a fifth of the questions ask for something that is not there.
+Six kinds: colour ("the red objects"), shape ("every circle"), both ("the red circles"), size ("the largest
+star", "the big squares"), position ("the leftmost star", "the circles in the top half") and count ("How many
+red circles are there?"). A question of size or position is asked only where its answer is clear: see
+`_CLEAR_SIZE`, `_CLEAR_STEP` and `_CLEAR_HALF`. About a fifth of the questions ask for something that is not
+there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from molmopoint.data.drawing import COLOURS, SHAPES
 
 Style = Literal["pointing", "point_count"]
 
-KINDS: dict[str, float] = {"colour": 0.20, "shape": 0.20, "both": 0.25, "size": 0.10, "position": 0.10, "count": 0.15}
+KINDS: dict[str, float] = {
+    "colour": 0.20,
+    "shape": 0.20,
+    "both": 0.25,
+    "size": 0.10,
+    "position": 0.10,
+    "count": 0.15,
+}
 """Share of each kind of question."""
 
 ABSENT = 0.22
@@ -113,7 +121,8 @@ class Named:
 
 @dataclass(frozen=True)
 class Namer:
-    """Finds words for objects by their look, present or absent; methods return None where there is no such object.
+    """Finds words for objects by their look, present or absent; methods return None where there is no such
+    object.
 
     Args:
         rng: source of chance.
@@ -142,7 +151,9 @@ class Namer:
 
     def phrase(self, colour: str | None, shape: str | None, only_plural: bool = False) -> Named:
         """Words around a colour, a shape or both."""
-        chosen = tuple(item for item in self.objects if colour in (None, item.colour) and shape in (None, item.shape))
+        chosen = tuple(
+            item for item in self.objects if colour in (None, item.colour) and shape in (None, item.shape)
+        )
         held_out = (colour, shape) in self.hidden
         front = f"{colour} " if colour else ""
         noun = PLURALS[shape] if shape else self.pick(EVERYTHING)
@@ -192,8 +203,12 @@ class _QuestionMaker(Namer):
     makers: dict[str, Callable[[bool], Query | None]] = field(init=False)
 
     def __post_init__(self) -> None:
-        makers: dict[str, Callable[[bool], Query | None]] = {kind: partial(self.by_look, kind) for kind in ("colour", "shape", "both")}
-        object.__setattr__(self, "makers", makers | {"size": self.by_size, "position": self.by_place, "count": self.count})
+        makers: dict[str, Callable[[bool], Query | None]] = {
+            kind: partial(self.by_look, kind) for kind in ("colour", "shape", "both")
+        }
+        object.__setattr__(
+            self, "makers", makers | {"size": self.by_size, "position": self.by_place, "count": self.count}
+        )
 
     def draw(self, kind: str) -> Query | None:
         return self.makers[kind](self.rng.random() < ABSENT)
@@ -213,7 +228,9 @@ class _QuestionMaker(Namer):
         if words is None:
             return None
         named = self.phrase(*words, only_plural=True)
-        question = self.pick(("How many {} are there?", "How many {} can you see?", "Count the {}.")).format(named.label)
+        question = self.pick(("How many {} are there?", "How many {} can you see?", "Count the {}.")).format(
+            named.label
+        )
         targets = tuple(SceneTarget(item.x, item.y, item.mask) for item in named.chosen)
         return Query(question, targets, "count", named.label, "point_count", named.held_out)
 
@@ -272,7 +289,9 @@ class _QuestionMaker(Namer):
     def _place(self, item: SceneObject) -> tuple[float, float]:
         return item.x / self.size[0], item.y / self.size[1]
 
-    def _query(self, prompt: str, kind: str, label: str, chosen: Sequence[SceneObject], held_out: bool = False) -> Query:
+    def _query(
+        self, prompt: str, kind: str, label: str, chosen: Sequence[SceneObject], held_out: bool = False
+    ) -> Query:
         targets = tuple(SceneTarget(item.x, item.y, item.mask) for item in chosen)
         return Query(prompt, targets, kind, label, held_out=held_out)
 

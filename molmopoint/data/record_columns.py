@@ -1,4 +1,5 @@
-"""The columns of a row of training data, as a user writes them, and the rules between them that the JSON schema publishes.
+"""The columns of a row of training data, as a user writes them, and the rules between them that the JSON
+schema publishes.
 
 `record_parsing` checks the same rules and says in words what is wrong; a test holds the two together.
 """
@@ -11,7 +12,18 @@ from pydantic import Field
 
 from molmopoint.data.embedded import EmbeddedPicture
 from molmopoint.data.record_types import POINT_STYLES, TRACK_STYLES, Coords
-from molmopoint.data.row_model import Expects, FileName, Flag, Index, Number, Picture, RowModel, Schema, Text, row_error
+from molmopoint.data.row_model import (
+    Expects,
+    FileName,
+    Flag,
+    Index,
+    Number,
+    Picture,
+    RowModel,
+    Schema,
+    Text,
+    row_error,
+)
 
 
 def _any(*schemas: Schema) -> Schema:
@@ -66,17 +78,24 @@ _SHARED: dict[str, Schema] = {
         ),
         {
             "oneOf": [
-                {"properties": {"no_points": {"enum": [False, None]}}, **_all(_has_entries("points"), _has("coords"))},
+                {
+                    "properties": {"no_points": {"enum": [False, None]}},
+                    **_all(_has_entries("points"), _has("coords")),
+                },
                 {"properties": {"points": {"maxItems": 0}}, **_all(_SAYS_NONE)},
             ]
         },
     ),
     "one_target": {"oneOf": [_shared("pointing"), _all(_has("answer"), _shared("asked")), _has("caption")]},
     "one_prompt": {"not": _all(_has("prompt"), _has_entries("prompts"))},
-    "labels": _rule("Labels say what is pointed at.", _any(_has("answer"), _has("caption")), {"not": _has("label")}),
+    "labels": _rule(
+        "Labels say what is pointed at.", _any(_has("answer"), _has("caption")), {"not": _has("label")}
+    ),
     "no_request": {
         "properties": {
-            **{name: {"type": "null"} for name in ("prompt", "label", "coords", "answer", "caption", "style")},
+            **{
+                name: {"type": "null"} for name in ("prompt", "label", "coords", "answer", "caption", "style")
+            },
             **{name: {"maxItems": 0} for name in ("prompts", "points")},
             "no_points": {"enum": [False, None]},
         }
@@ -107,7 +126,10 @@ _ROW_RULES = [
     ),
     _rule(
         "Captions are of pictures or clips, and so are points, in turns as well.",
-        _any(_shared("about_pictures"), _where("turns", {"type": "array", "contains": _shared("about_pictures")})),
+        _any(
+            _shared("about_pictures"),
+            _where("turns", {"type": "array", "contains": _shared("about_pictures")}),
+        ),
         _any(_has("image"), _has("images"), _has("video")),
     ),
     _shared("one_prompt"),
@@ -140,8 +162,10 @@ _ROW_RULES = [
 
 _ROW_TITLE = "A row of molmopoint training data"
 _ROW_DESCRIPTION = (
-    "One line of a JSONL file, or one row of a data set with the same columns. A null counts as absent. Four rules are beyond a schema: "
-    "an image index names one of the row's pictures, relative files start at the folder of the JSONL file, points lie inside their "
+    "One line of a JSONL file, or one row of a data set with the same columns. A null counts as absent. "
+    "Four rules are beyond a schema: "
+    "an image index names one of the row's pictures, relative files start at the folder of the JSONL file, "
+    "points lie inside their "
     "picture, and data sets may embed pictures, for which JSON has no place."
 )
 
@@ -157,9 +181,11 @@ class PointColumns(RowModel):
     image: Annotated[Index, Expects("the index of a picture, from 0", "write a whole number")] | None = Field(
         default=None, description="Index of the picture, from 0."
     )
-    t: Number | None = Field(default=None, description="Seconds from the beginning of the clip.", json_schema_extra={"minimum": 0})
-    object_id: Annotated[Index, Expects("a number of the object, from 0", "write a whole number")] | None = Field(
-        default=None, description="Number of the object, the same wherever it appears."
+    t: Number | None = Field(
+        default=None, description="Seconds from the beginning of the clip.", json_schema_extra={"minimum": 0}
+    )
+    object_id: Annotated[Index, Expects("a number of the object, from 0", "write a whole number")] | None = (
+        Field(default=None, description="Number of the object, the same wherever it appears.")
     )
     id: Annotated[Index, Expects("a number of the object, from 0", "write a whole number")] | None = Field(
         default=None, description="Another name of object_id."
@@ -172,7 +198,10 @@ class TurnColumns(RowModel):
 
     rules: ClassVar = {"allOf": _TURN_RULES}
     lists: ClassVar = {
-        "prompts": (("a list of requests", "write a single one as prompt"), ("text", "leave the column out where there is none")),
+        "prompts": (
+            ("a list of requests", "write a single one as prompt"),
+            ("text", "leave the column out where there is none"),
+        ),
         "points": (
             ('a list like [{"x": 10, "y": 20}]', "write one object per point"),
             ('an object like {"x": 10, "y": 20}', "name the coordinates"),
@@ -181,19 +210,33 @@ class TurnColumns(RowModel):
 
     prompt: Text | None = Field(default=None, description="What the user asks, sent as it is.")
     prompts: list[Text] | None = Field(
-        default=None, description="Several wordings of one request, instead of prompt; one is drawn each time."
+        default=None,
+        description="Several wordings of one request, instead of prompt; one is drawn each time.",
     )
-    label: Text | None = Field(default=None, description="Noun phrase to point at; put into a prompt template where there is no prompt.")
+    label: Text | None = Field(
+        default=None,
+        description="Noun phrase to point at; put into a prompt template where there is no prompt.",
+    )
     points: list[PointColumns] | None = Field(default=None, description="The places.")
     coords: (
-        Annotated[Coords, Expects("one of pixel, percent, norm1, norm1000", "say in which space x and y are; it is never guessed")] | None
+        Annotated[
+            Coords,
+            Expects(
+                "one of pixel, percent, norm1, norm1000",
+                "say in which space x and y are; it is never guessed",
+            ),
+        ]
+        | None
     ) = Field(default=None, description="Space of x and y; required with points.")
-    no_points: Annotated[Flag, Expects("true or false", "write true where there is nothing to point at")] | None = Field(
-        default=None, description="True where there is nothing to point at."
-    )
+    no_points: (
+        Annotated[Flag, Expects("true or false", "write true where there is nothing to point at")] | None
+    ) = Field(default=None, description="True where there is nothing to point at.")
     answer: Text | None = Field(default=None, description="Answer to the question in prompt.")
     caption: Text | None = Field(default=None, description="Description of the pictures or the clip.")
-    style: Text | None = Field(default=None, description="Of rows with points: how to answer. Of other rows: a tag in front of the prompt.")
+    style: Text | None = Field(
+        default=None,
+        description="Of rows with points: how to answer. Of other rows: a tag in front of the prompt.",
+    )
 
 
 class MediaColumns(RowModel):
@@ -207,7 +250,9 @@ class MediaColumns(RowModel):
     }
 
     image: Picture | None = Field(default=None, description="The picture.")
-    images: Annotated[list[Picture], Field(min_length=1)] | None = Field(default=None, description="Several pictures, in order.")
+    images: Annotated[list[Picture], Field(min_length=1)] | None = Field(
+        default=None, description="Several pictures, in order."
+    )
     video: FileName | None = Field(default=None, description="The clip.")
 
     def visual(self, row: int) -> tuple[tuple[str | EmbeddedPicture, ...], str | None]:
@@ -218,7 +263,13 @@ class MediaColumns(RowModel):
         """
         kinds = [name for name in ("image", "images", "video") if getattr(self, name) is not None]
         if len(kinds) > 1:
-            raise row_error(row, kinds[1], "one of image, images and video", " and ".join(kinds), "write two rows, or use images")
+            raise row_error(
+                row,
+                kinds[1],
+                "one of image, images and video",
+                " and ".join(kinds),
+                "write two rows, or use images",
+            )
         if self.image is not None:
             return (self.image,), None
         return tuple(self.images or ()), self.video
@@ -238,9 +289,13 @@ class RecordColumns(TurnColumns, MediaColumns):
         ),
     }
 
-    source: Text | None = Field(default=None, description="Name of the data set, for loss weights and losses per source.")
+    source: Text | None = Field(
+        default=None, description="Name of the data set, for loss weights and losses per source."
+    )
     weight: Number | None = Field(
-        default=None, description="Factor of the row's loss; 1 if absent.", json_schema_extra={"exclusiveMinimum": 0}
+        default=None,
+        description="Factor of the row's loss; 1 if absent.",
+        json_schema_extra={"exclusiveMinimum": 0},
     )
     turns: list[TurnColumns] | None = Field(
         default=None,

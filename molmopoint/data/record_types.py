@@ -47,20 +47,24 @@ class Record:
 
     Attributes:
         row: number of the row, from 1; of a file the line.
-        images: files of the pictures, as written, or pictures that lie in the data set; empty without pictures.
+        images: files of the pictures, as written, or pictures that lie in the data set; empty without
+            pictures.
         video: file of the clip, as written.
         prompt: what the user asks, sent as it is.
-        prompts: other wordings of one request; one is drawn each time, see `FormattingRules.prompt_share` for rows with a label too.
+        prompts: other wordings of one request; one is drawn each time, see `FormattingRules.prompt_share` for
+            rows with a label too.
         label: noun phrase to point at; put into a prompt template where there is no prompt.
         points: the places; None in rows that do not point.
         coords: space of the points; None without points.
         no_points: nothing to point at.
         answer: text to answer a question with.
         caption: text that describes the visual input.
-        style: one of `POINT_STYLES`, or of a text row what is written in front of the prompt; None lets it be drawn.
+        style: one of `POINT_STYLES`, or of a text row what is written in front of the prompt; None lets it be
+            drawn.
         source: name of the data set, for loss weights and losses per source.
         weight: factor of the row's loss; None is 1.
-        turns: requests and answers of a conversation, each with the row's pictures; empty in rows of one request.
+        turns: requests and answers of a conversation, each with the row's pictures; empty in rows of one
+            request.
     """
 
     row: int
@@ -81,7 +85,9 @@ class Record:
 
     @property
     def visual(self) -> tuple[tuple[str | EmbeddedPicture, ...], str | None]:
-        """What rows on the same pictures or clip have in common; embedded pictures are the same if their content is."""
+        """What rows on the same pictures or clip have in common; embedded pictures are the same if their
+        content is.
+        """
         return self.images, self.video
 
     @property

@@ -1,11 +1,13 @@
 """The rows a user writes: one visual input, one request, and what the model should answer.
 
-A row is a line of a JSONL file or a row of a data set with the same columns; `docs/data_format.md` shows one of each kind and
-`record.schema.json` is the schema. Nothing is guessed: the space of the coordinates is written in every row with points, and
-a column that is not known is refused, so that a misspelt one does not silently do nothing.
+A row is a line of a JSONL file or a row of a data set with the same columns; `docs/data_format.md` shows one
+of each kind and `record.schema.json` is the schema. Nothing is guessed: the space of the coordinates is
+written in every row with points, and a column that is not known is refused, so that a misspelt one does not
+silently do nothing.
 
-Rows are counted from 1; of a file that is the line, so an editor finds it. They come from JSONL files, and with the extra `train` from
-Hugging Face data sets: loaded ones, saved ones, parquet files, and those of the Hub.
+Rows are counted from 1; of a file that is the line, so an editor finds it. They come from JSONL files, and
+with the extra `train` from Hugging Face data sets: loaded ones, saved ones, parquet files, and those of the
+Hub.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> A
     """A `datasets.Dataset`, memory-mapped.
 
     Args:
-        source: a folder that `save_to_disk` wrote, a folder of parquet or picture files, a parquet file, or "owner/name" on the Hub.
+        source: a folder that `save_to_disk` wrote, a folder of parquet or picture files, a parquet file, or
+            "owner/name" on the Hub.
         split: which part; by default "train", or the only one there is.
 
     Raises:
@@ -72,7 +75,9 @@ def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> A
         import datasets
         from datasets.exceptions import DatasetsError
     except ImportError as error:
-        raise ProcessingError(f'expected the package `datasets` to read {source}; pip install "molmopoint[train]"') from error
+        raise ProcessingError(
+            f'expected the package `datasets` to read {source}; pip install "molmopoint[train]"'
+        ) from error
     path = Path(source)
     try:
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
@@ -84,7 +89,8 @@ def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> A
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ProcessingError(
-            f"expected a JSONL or parquet file, a saved data set or the name of one on the Hub, got {source} ({reason}); check the name"
+            "expected a JSONL or parquet file, a saved data set or the name of one on the Hub, got "
+            f"{source} ({reason}); check the name"
         ) from error
     if not isinstance(loaded, datasets.DatasetDict):
         return loaded
@@ -94,12 +100,17 @@ def open_data_set(source: str | os.PathLike[str], split: str | None = None) -> A
     elif not split and len(loaded) == 1:
         [chosen] = loaded
     if chosen not in loaded:
-        raise ProcessingError(f"expected a split among {', '.join(map(str, loaded))} in {source}, got {chosen!r}; name one with split")
+        raise ProcessingError(
+            f"expected a split among {', '.join(map(str, loaded))} in {source}, got {chosen!r}; name one "
+            "with split"
+        )
     return loaded[chosen]
 
 
 def data_set_rows(data_set: Any) -> Iterator[dict[str, Any]]:
-    """The columns of each row as plain values; embedded pictures stay in the data set and are named by their content."""
+    """The columns of each row as plain values; embedded pictures stay in the data set and are named by their
+    content.
+    """
     table = data_set.with_format("arrow")  # pictures are not decoded
     row = 0
     for batch in table.iter(batch_size=_BATCH):
@@ -122,20 +133,23 @@ def _with_pictures(value: Any, table: Any, row: int, column: str) -> Any:
 
 
 RecordSource = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
-"""A JSONL file; a parquet file, a saved data set or "owner/name" of one on the Hub; or rows, such as a loaded data set."""
+"""A JSONL file; a parquet file, a saved data set or "owner/name" of one on the Hub; or rows, such as a loaded
+data set.
+"""
 
 
 def iterate_rows(source: RecordSource, *, split: str | None = None) -> Iterator[tuple[int, Any]]:
     """Number and unchecked columns of each row.
 
-    Pictures embedded in a data set stay in it: a row holds their digest and their place, and memory does not grow with them.
+    Pictures embedded in a data set stay in it: a row holds their digest and their place, and memory does not
+    grow with them.
 
     Args:
         source: see `RecordSource`; data sets need the extra `train`.
         split: of a data set with several; by default "train", or the only one.
 
-    Empty lines are passed over but counted. A line that is no JSON is given as the `ProcessingError` it means, so that a
-    checker can go on; `read_records` raises it.
+    Empty lines are passed over but counted. A line that is no JSON is given as the `ProcessingError` it
+    means, so that a checker can go on; `read_records` raises it.
 
     Raises:
         ProcessingError: there is no such file.
@@ -147,7 +161,9 @@ def iterate_rows(source: RecordSource, *, split: str | None = None) -> Iterator[
         return
     path = Path(source)
     if not is_file(path):
-        raise ProcessingError(f"expected a JSONL file with one row per line, got no file {path}; check the path")
+        raise ProcessingError(
+            f"expected a JSONL file with one row per line, got no file {path}; check the path"
+        )
     with path.open("rb") as lines:
         for row, line in enumerate(lines, start=1):
             if line.strip():
@@ -172,7 +188,9 @@ def read_records(source: RecordSource, *, split: str | None = None) -> Iterator[
         yield parse_record(columns, row)
     if empty:
         name = source if isinstance(source, str | os.PathLike) else "the data set"
-        raise ProcessingError(f"expected one or more rows, got none in {name}; check that it is the file you meant")
+        raise ProcessingError(
+            f"expected one or more rows, got none in {name}; check that it is the file you meant"
+        )
 
 
 def write_records(path: str | os.PathLike[str], records: Iterable[Record]) -> int:
@@ -195,12 +213,19 @@ def _json_line(line: bytes, row: int) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         got = f"{error.msg} at column {error.colno}"
-    except (ValueError, RecursionError) as error:  # other encodings, numbers of thousands of digits, lists in lists in lists
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # other encodings, numbers of thousands of digits, lists in lists in lists
         got = f"{type(error).__name__}: {error}"
-    return row_error(row, None, "one JSON object per line", got, "write every row on a line of its own, in UTF-8")
+    return row_error(
+        row, None, "one JSON object per line", got, "write every row on a line of its own, in UTF-8"
+    )
 
 
-def to_pixels(record: Record, sizes: Sequence[tuple[int, int]], *, clip: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def to_pixels(
+    record: Record, sizes: Sequence[tuple[int, int]], *, clip: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Points of a record in pixels of the displayed pictures.
 
     Args:
@@ -216,7 +241,13 @@ def to_pixels(record: Record, sizes: Sequence[tuple[int, int]], *, clip: bool = 
     """
     expected = 1 if record.video is not None else len(record.images)
     if len(sizes) != expected:
-        raise row_error(record.row, None, f"the size of {expected} pictures or clips", str(len(sizes)), "pass one (width, height) for each")
+        raise row_error(
+            record.row,
+            None,
+            f"the size of {expected} pictures or clips",
+            str(len(sizes)),
+            "pass one (width, height) for each",
+        )
     points = record.points or ()
     picture = np.array([point.image for point in points], dtype=np.int64)  # (n,) 0 for points of a clip
     group = picture
@@ -240,10 +271,14 @@ def to_pixels(record: Record, sizes: Sequence[tuple[int, int]], *, clip: bool = 
     return group, np.clip(xy / scale, 0.0, 1.0) * wh
 
 
-def resolve_media(record: Record, folder: str | os.PathLike[str]) -> tuple[tuple[Path | Image.Image, ...], Path | None]:
-    """What `load_picture` reads for each picture, and the file of the clip; a relative path starts at `folder`, that of the JSONL file.
+def resolve_media(
+    record: Record, folder: str | os.PathLike[str]
+) -> tuple[tuple[Path | Image.Image, ...], Path | None]:
+    """What `load_picture` reads for each picture, and the file of the clip; a relative path starts at
+    `folder`, that of the JSONL file.
 
-    Pictures that lie in a data set are opened here and decoded when they are used, so call it where a row is needed.
+    Pictures that lie in a data set are opened here and decoded when they are used, so call it where a row is
+    needed.
 
     Raises:
         ProcessingError: what is embedded is no picture; the message names the row.
@@ -260,4 +295,6 @@ def resolve_media(record: Record, folder: str | os.PathLike[str]) -> tuple[tuple
 
 def picture_sources(record: Record, folder: str | os.PathLike[str]) -> tuple[Path | EmbeddedPicture, ...]:
     """Files of the pictures, or where else they lie, unopened."""
-    return tuple(image if isinstance(image, EmbeddedPicture) else Path(folder) / image for image in record.images)
+    return tuple(
+        image if isinstance(image, EmbeddedPicture) else Path(folder) / image for image in record.images
+    )

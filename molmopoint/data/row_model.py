@@ -1,8 +1,9 @@
-"""Columns of a row: the types that values have, what is said about a faulty one, and the schema that is published.
+"""Columns of a row: the types that values have, what is said about a faulty one, and the schema that is
+published.
 
-The models of rows, `RecordColumns` and `PreferenceColumns`, are made of these types. pydantic checks a row; of what it finds the first
-fault becomes one sentence with the number of the row, the column, what was expected, what is there, and what to do. `schemas` writes the
-JSON schemas from the same models.
+The models of rows, `RecordColumns` and `PreferenceColumns`, are made of these types. pydantic checks a row;
+of what it finds the first fault becomes one sentence with the number of the row, the column, what was
+expected, what is there, and what to do. `schemas` writes the JSON schemas from the same models.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PlainValidator, Strict, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from molmopoint.data.embedded import EmbeddedPicture, embedded_picture
@@ -60,7 +70,10 @@ class Expects:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.custom_error_schema(
-            handler(source), custom_error_type=_FAULT, custom_error_message=_FAULT, custom_error_context=self.words
+            handler(source),
+            custom_error_type=_FAULT,
+            custom_error_message=_FAULT,
+            custom_error_context=self.words,
         )
 
 
@@ -73,10 +86,20 @@ def refuse(expected: str, remedy: str, got: str | None = None) -> NoReturn:
 
 
 # The pattern is what Python calls blank: four control characters more than the word of regular expressions.
-Text = Annotated[str, Strict(), Field(pattern=r"[^\s\x1c-\x1f]"), Expects("text", "leave the column out where there is none")]
+Text = Annotated[
+    str,
+    Strict(),
+    Field(pattern=r"[^\s\x1c-\x1f]"),
+    Expects("text", "leave the column out where there is none"),
+]
 """Text that is not blank."""
 
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False), Expects("a finite number", "write a plain number such as 12.5")]
+Number = Annotated[
+    float,
+    Strict(),
+    Field(allow_inf_nan=False),
+    Expects("a finite number", "write a plain number such as 12.5"),
+]
 """A finite number, whole or not."""
 
 Index = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
@@ -106,7 +129,9 @@ _WHOLE_CHARACTERS = ("whole characters", "write emoji as UTF-8, not as half a su
 
 
 def _file_name(value: Any) -> str:
-    """A path as text; also of a data set's undecoded picture column, which keeps it as {"path": ..., "bytes": None}."""
+    """A path as text; also of a data set's undecoded picture column, which keeps it as {"path": ..., "bytes":
+    None}.
+    """
     if isinstance(value, Mapping) and value.get("path") and value.get("bytes") is None:
         value = value["path"]
     if isinstance(value, os.PathLike):
@@ -144,11 +169,12 @@ Picture = Annotated[str | EmbeddedPicture, PlainValidator(_picture), _FILE_SCHEM
 
 
 class RowModel(BaseModel):
-    """Columns that are known; others are refused, for a misspelt one would silently do nothing. None counts as absent.
+    """Columns that are known; others are refused, for a misspelt one would silently do nothing. None counts
+    as absent.
 
     Attributes:
-        lists: of each column that is a list, what is said where it is none, and where an entry is of another type: what was expected,
-            and what to do.
+        lists: of each column that is a list, what is said where it is none, and where an entry is of another
+            type: what was expected, and what to do.
         required: the same where a required column is absent.
         rules: what its JSON schema says beyond the types of single columns.
         shared: parts of schemas that rules name as `{"$ref": "#/$defs/..."}`.
@@ -183,7 +209,8 @@ def check_columns(model: type[Model], fields: Any, row: int) -> Model:
         return validate(fields)
     except ValidationError:
         pass
-    # Rows of files hold plain values. Others, such as numbers of numpy and tuples, are made plain before they are refused.
+    # Rows of files hold plain values. Others, such as numbers of numpy and tuples, are made plain before they
+    # are refused.
     try:
         return validate(_plain(fields, _DEPTH))
     except ValidationError as error:
@@ -204,7 +231,9 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 def _row_error_of(error: ValidationError, model: type[RowModel], row: int) -> ProcessingError:
-    """The sentence about the first fault that pydantic found; of misspelt columns first, for they may be why others are missing."""
+    """The sentence about the first fault that pydantic found; of misspelt columns first, for they may be why
+    others are missing.
+    """
     faults = error.errors(include_url=False)
     unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
     fault = min(unknown, key=lambda each: len(each["loc"])) if unknown else faults[0]
@@ -219,7 +248,9 @@ def _unknown_column(row: int, place: str, name: str, model: type[RowModel]) -> P
     known = list(model.model_fields)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f", which is like {near[0]!r}" if near else ""
-    return row_error(row, place, f"one of the columns {', '.join(known)}", shown(name) + hint, "rename or remove it")
+    return row_error(
+        row, place, f"one of the columns {', '.join(known)}", shown(name) + hint, "rename or remove it"
+    )
 
 
 def _in_words(fault: ErrorDetails, model: type[RowModel]) -> tuple[str, str, str]:

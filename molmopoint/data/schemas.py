@@ -1,6 +1,7 @@
 """The JSON schemas that are installed with the package, made from the models of rows.
 
-After a change of a model, `python -m molmopoint.data.schemas` writes the files beside this module anew; a test compares them.
+After a change of a model, `python -m molmopoint.data.schemas` writes the files beside this module anew; a
+test compares them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from molmopoint.data.preference_columns import PreferenceColumns
 from molmopoint.data.record_columns import RecordColumns
 from molmopoint.data.row_model import RowModel, model_in
 
-SCHEMAS: dict[str, type[RowModel]] = {"record.schema.json": RecordColumns, "preference.schema.json": PreferenceColumns}
+SCHEMAS: dict[str, type[RowModel]] = {
+    "record.schema.json": RecordColumns,
+    "preference.schema.json": PreferenceColumns,
+}
 """Files and the models that they describe."""
 
 _LINE = 120
@@ -23,7 +27,9 @@ _LINE = 120
 
 
 class _Published(GenerateJsonSchema):
-    """A schema without what pydantic adds for programs: titles made of names, and defaults, which are all null."""
+    """A schema without what pydantic adds for programs: titles made of names, and defaults, which are all
+    null.
+    """
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False

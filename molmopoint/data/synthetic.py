@@ -1,12 +1,14 @@
-"""Synthetic pictures and clips of coloured shapes, with questions and the points that answer them; of clips see `clips`.
+"""Synthetic pictures and clips of coloured shapes, with questions and the points that answer them; of clips
+see `clips`.
 
-A scene is a picture of 3 to 12 shapes and a handful of questions. The distribution is part of the contract of the
-embedded model (its scores are scores on this distribution), so it changes only together with that model.
+A scene is a picture of 3 to 12 shapes and a handful of questions. The distribution is part of the contract of
+the embedded model (its scores are scores on this distribution), so it changes only together with that model.
 
     scene = sample_scene(np.random.default_rng([20260, 0]))
     scene.image, scene.queries[0].prompt, [(t.x, t.y) for t in scene.queries[0].targets]
 
-The same seed gives the same bytes and questions on every machine: only integers and exact arithmetic, see `drawing`.
+The same seed gives the same bytes and questions on every machine: only integers and exact arithmetic, see
+`drawing`.
 """
 
 from __future__ import annotations
@@ -90,8 +92,8 @@ def sample_scene(rng: np.random.Generator, held_out: bool = True, num_queries: i
 
     Args:
         rng: everything random comes from here, so a named seed names a scene.
-        held_out: allow the pairs of HELD_OUT_PAIRS. True is the distribution that scores are measured on; training
-            uses False, and then no picture shows such a pair and no question names one.
+        held_out: allow the pairs of HELD_OUT_PAIRS. True is the distribution that scores are measured on;
+            training uses False, and then no picture shows such a pair and no question names one.
         num_queries: how many questions to ask.
     """
     height, width = rng.integers(*FRAME_SIDES, size=2).tolist()
@@ -116,7 +118,9 @@ def sample_scene(rng: np.random.Generator, held_out: bool = True, num_queries: i
 def _place_objects(
     rng: np.random.Generator, height: int, width: int, palette: tuple[list[str], list[str]], held_out: bool
 ) -> list[_Placed]:
-    """Shapes inside the picture that leave each other visible; the number leans to the lower half of its range."""
+    """Shapes inside the picture that leave each other visible; the number leans to the lower half of its
+    range.
+    """
     wanted = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1, size=2).min())
     placed: list[_Placed] = []
     owners = np.full((height, width), -1, dtype=np.int16)
@@ -149,7 +153,9 @@ def _all_visible(owners: np.ndarray, areas: list[int], placed: list[_Placed]) ->
     return True
 
 
-def _candidate(rng: np.random.Generator, height: int, width: int, palette: tuple[list[str], list[str]]) -> _Placed:
+def _candidate(
+    rng: np.random.Generator, height: int, width: int, palette: tuple[list[str], list[str]]
+) -> _Placed:
     """A random shape that lies wholly inside the picture."""
     colours, shapes = palette
     colour = colours[int(rng.integers(len(colours)))]

@@ -1,6 +1,8 @@
-"""Files: writing them whole or not at all, staying inside a folder, and opening pictures of known formats only.
+"""Files: writing them whole or not at all, staying inside a folder, and opening pictures of known formats
+only.
 
-Everything here treats names and bytes as somebody else's: a name may lead out of its folder, a picture may be a program.
+Everything here treats names and bytes as somebody else's: a name may lead out of its folder, a picture may be
+a program.
 """
 
 from molmopoint.files.names import inside_folder, is_file, is_folder, one_spelling
@@ -15,7 +17,14 @@ from molmopoint.files.pictures import (
     open_picture,
     picture_limit,
 )
-from molmopoint.files.whole import filled_whole, is_partial, process_runs, remove_leftovers, write_text_whole, written_whole
+from molmopoint.files.whole import (
+    filled_whole,
+    is_partial,
+    process_runs,
+    remove_leftovers,
+    write_text_whole,
+    written_whole,
+)
 
 __all__ = [
     "MAX_PICTURE_PIXELS",

@@ -1,8 +1,10 @@
-"""Addresses: which are on this machine, and pictures from them: `data:` ones are decoded, those of the web fetched from public hosts.
+"""Addresses: which are on this machine, and pictures from them: `data:` ones are decoded, those of the web
+fetched from public hosts.
 
-An address that a stranger sends may name a host that only this machine can reach: a router, a cloud's metadata service, a database. So
-every host is looked up once, all of its addresses must be public, and the connection goes to the address that was checked. Each
-redirect is a new address and checked like the first. Proxies of the environment are not used, for they would look up the host again.
+An address that a stranger sends may name a host that only this machine can reach: a router, a cloud's
+metadata service, a database. So every host is looked up once, all of its addresses must be public, and the
+connection goes to the address that was checked. Each redirect is a new address and checked like the first.
+Proxies of the environment are not used, for they would look up the host again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _AT_ONCE = 2**16
 _PORTS = {"http": 80, "https": 443}
-_DATA = re.compile(r"data:(?P<type>[^,;]*)(?P<parameters>(?:;[^,;]*)*),(?P<content>.*)", re.DOTALL | re.IGNORECASE)
+_DATA = re.compile(
+    r"data:(?P<type>[^,;]*)(?P<parameters>(?:;[^,;]*)*),(?P<content>.*)", re.DOTALL | re.IGNORECASE
+)
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv6 addresses behind which a gateway reaches the IPv4 address in their last 32 bits (RFC 6052)."""
 
@@ -42,7 +46,9 @@ _REACHED_WITHOUT_HOST = ("data", "blob", "about")
 
 
 def is_address(source: str) -> bool:
-    """Whether this is an address of any kind, `scheme:/...` or `data:...`, and no path; a drive, `C:/`, is none."""
+    """Whether this is an address of any kind, `scheme:/...` or `data:...`, and no path; a drive, `C:/`, is
+    none.
+    """
     return _ADDRESS.match(source) is not None
 
 
@@ -78,7 +84,9 @@ def is_local_address(address: str) -> bool:
 
 
 def is_reached_by_host(address: str) -> bool:
-    """Whether a browser asks a host, or a disk, for what an address names; else it stands in the address, or nowhere."""
+    """Whether a browser asks a host, or a disk, for what an address names; else it stands in the address, or
+    nowhere.
+    """
     return urlsplit(address).scheme not in _REACHED_WITHOUT_HOST
 
 
@@ -90,22 +98,27 @@ def bytes_of_data_address(address: str) -> bytes:
     """
     found = _DATA.fullmatch(address)
     if found is None:
-        raise ProcessingError(f"expected data:image/png;base64,... , got {address[:40]!r}; write the bytes of the picture behind the comma")
+        raise ProcessingError(
+            f"expected data:image/png;base64,... , got {address[:40]!r}; write the bytes of the picture "
+            "behind the comma"
+        )
     text = "".join(found["content"].split())
     try:
         if ";base64" not in found["parameters"].lower():
             return unquote_to_bytes(found["content"])
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ProcessingError(f"expected base64 in a data address, got {text[:20]!r}... ({error}); encode the bytes again") from error
+        raise ProcessingError(
+            f"expected base64 in a data address, got {text[:20]!r}... ({error}); encode the bytes again"
+        ) from error
 
 
 def fetch(address: str) -> bytes:
     """The bytes at an address of the web.
 
     Raises:
-        ProcessingError: the host is not public, does not answer in time, or answers with something else than at most
-            `MAX_FETCHED_BYTES` bytes.
+        ProcessingError: the host is not public, does not answer in time, or answers with something else than
+            at most `MAX_FETCHED_BYTES` bytes.
     """
     deadline = time.monotonic() + _SECONDS
     current = address
@@ -115,21 +128,30 @@ def fetch(address: str) -> bytes:
             following = None if redirect is None else urljoin(current, redirect)
         except ProcessingError:
             raise
-        except (OSError, ValueError, http.client.HTTPException) as error:  # of values: host names and redirects that cannot be
+        except (
+            OSError,
+            ValueError,
+            http.client.HTTPException,
+        ) as error:  # of values: host names and redirects that cannot be
             raise ProcessingError(
-                f"expected a picture at {_short(current)}, got {type(error).__name__}: {error}; fetch it yourself"
+                f"expected a picture at {_short(current)}, got {type(error).__name__}: {error}; fetch it "
+                "yourself"
             ) from error
         if following is None:
             return content
         current = following
-    raise ProcessingError(f"expected at most {_MOST_REDIRECTS} redirects from {_short(address)}, got more; pass the last address")
+    raise ProcessingError(
+        f"expected at most {_MOST_REDIRECTS} redirects from {_short(address)}, got more; pass the last "
+        "address"
+    )
 
 
 def _ask(address: str, deadline: float) -> tuple[bytes, str | None]:
     """The content at an address, or the address it leads on to."""
     connection, path = _connection(address, deadline)
     connection.connect()
-    # A server that sends a byte now and then would keep every single wait short, so the whole of it has an end as well.
+    # A server that sends a byte now and then would keep every single wait short, so the whole of it has an
+    # end as well.
     end = threading.Timer(max(deadline - time.monotonic(), 0.1), _hang_up, [connection.sock])
     end.daemon = True
     end.start()
@@ -139,7 +161,10 @@ def _ask(address: str, deadline: float) -> tuple[bytes, str | None]:
         if answer.status in _REDIRECTS and (location := answer.getheader("Location")):
             return b"", location
         if answer.status != http.client.OK:
-            raise ProcessingError(f"expected a picture at {_short(address)}, got status {answer.status} {answer.reason}; check the address")
+            raise ProcessingError(
+                f"expected a picture at {_short(address)}, got status {answer.status} {answer.reason}; "
+                "check the address"
+            )
         return _content(answer, address, deadline), None
     finally:
         end.cancel()
@@ -162,21 +187,30 @@ def _connection(address: str, deadline: float) -> tuple[http.client.HTTPConnecti
         parts = urlsplit(address)
         port = parts.port
     except ValueError as error:
-        raise ProcessingError(f"expected an address of a picture, got {_short(address)} ({error}); correct it") from error
+        raise ProcessingError(
+            f"expected an address of a picture, got {_short(address)} ({error}); correct it"
+        ) from error
     if parts.scheme.lower() not in _PORTS or not parts.hostname:
-        raise ProcessingError(f"expected an address that begins with https:// or http://, got {_short(address)}")
+        raise ProcessingError(
+            f"expected an address that begins with https:// or http://, got {_short(address)}"
+        )
     if parts.username is not None or parts.password is not None:
-        raise ProcessingError("expected an address without a name or password in it, got one; fetch the picture yourself")
+        raise ProcessingError(
+            "expected an address without a name or password in it, got one; fetch the picture yourself"
+        )
     scheme = parts.scheme.lower()
     kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    connection: Any = kind(parts.hostname, port or _PORTS[scheme], timeout=max(deadline - time.monotonic(), 0.1))
+    connection: Any = kind(
+        parts.hostname, port or _PORTS[scheme], timeout=max(deadline - time.monotonic(), 0.1)
+    )
     connection._create_connection = _connected  # the name is looked up, checked and connected to in one step
     path = parts.path or "/"
     if parts.query:
         path = f"{path}?{parts.query}"
     if not path.isascii() or any(character <= " " for character in path):
         raise ProcessingError(
-            f"expected an address with escapes for spaces and accents, got {_short(address)}; write them as %20 and the like"
+            f"expected an address with escapes for spaces and accents, got {_short(address)}; write them as "
+            "%20 and the like"
         )
     return connection, path
 
@@ -216,7 +250,8 @@ def check_public(number: str, host: str) -> None:
     for each in (address, _inner(address)):
         if each is not None and (not each.is_global or each.is_multicast):
             raise ProcessingError(
-                f"expected the address of a public host, got {host!r}, which is {each}, inside a private network or this machine; "
+                f"expected the address of a public host, got {host!r}, which is {each}, inside a private "
+                "network or this machine; "
                 "fetch the picture yourself and pass its bytes"
             )
 
@@ -237,10 +272,16 @@ def _content(answer: http.client.HTTPResponse, address: str, deadline: float) ->
     while part := answer.read1(_AT_ONCE):
         length += len(part)
         if length > MAX_FETCHED_BYTES:
-            raise ProcessingError(f"expected at most {MAX_FETCHED_BYTES:,} bytes at {_short(address)}, got more; fetch it yourself")
+            raise ProcessingError(
+                f"expected at most {MAX_FETCHED_BYTES:,} bytes at {_short(address)}, got more; fetch it "
+                "yourself"
+            )
         parts.append(part)
     if time.monotonic() > deadline:
-        raise ProcessingError(f"expected a picture from {_short(address)} within {_SECONDS:g} s, got a part of it; fetch it yourself")
+        raise ProcessingError(
+            f"expected a picture from {_short(address)} within {_SECONDS:g} s, got a part of it; fetch it "
+            "yourself"
+        )
     return b"".join(parts)
 
 

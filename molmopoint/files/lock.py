@@ -1,7 +1,7 @@
 """One process at a time in a folder.
 
-The system holds the lock and lets it go when the process ends, however it ends, so no folder stays locked. The file beside it only says
-who holds it, for the message.
+The system holds the lock and lets it go when the process ends, however it ends, so no folder stays locked.
+The file beside it only says who holds it, for the message.
 """
 
 from __future__ import annotations
@@ -33,18 +33,24 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 @contextlib.contextmanager
 def alone_in(
-    folder: str | os.PathLike[str], what: str, *, error: type[MolmoPointError] = MolmoPointError, part: str = ""
+    folder: str | os.PathLike[str],
+    what: str,
+    *,
+    error: type[MolmoPointError] = MolmoPointError,
+    part: str = "",
 ) -> Iterator[None]:
     """Keeps other processes out of a folder, as long as they ask too.
 
     Args:
-        folder: made if it is not there; a folder that was made here and is left without any file is removed again.
+        folder: made if it is not there; a folder that was made here and is left without any file is removed
+            again.
         what: is done there, for the message of whoever comes second: "an evaluation".
         error: of which type the refusal is.
         part: of the folder; processes that share the work of one run each have their own.
 
     Raises:
-        MolmoPointError: of the given type: a process is there already, which the message names; or nothing can be written there.
+        MolmoPointError: of the given type: a process is there already, which the message names; or nothing
+            can be written there.
     """
     place = Path(folder)
     lock = FileLock(place / f"{_NAME}{part}", thread_local=False)
@@ -56,7 +62,12 @@ def alone_in(
     if not is_free:
         raise error(_refusal(place, owner))
     try:
-        about = {"what": what, "process_id": os.getpid(), "host": socket.gethostname(), "started": datetime.now().astimezone().isoformat()}
+        about = {
+            "what": what,
+            "process_id": os.getpid(),
+            "host": socket.gethostname(),
+            "started": datetime.now().astimezone().isoformat(),
+        }
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
             owner.unlink(missing_ok=True)  # a link there would be followed, and what it leads to be replaced
             write_text_whole(owner, json.dumps(about) + "\n")
@@ -70,7 +81,9 @@ def alone_in(
         lock.release()
 
 
-def check_free(folder: str | os.PathLike[str], *, error: type[MolmoPointError] = MolmoPointError, part: str = "") -> None:
+def check_free(
+    folder: str | os.PathLike[str], *, error: type[MolmoPointError] = MolmoPointError, part: str = ""
+) -> None:
     """Refuses a folder that another process is in, before anything expensive is loaded; `alone_in` decides.
 
     Args:
@@ -100,7 +113,8 @@ def _told_as(error: type[MolmoPointError], place: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as fault:  # a file there, no right to write, a name that cannot be one
         raise error(
-            f"expected a folder that can be written to at {str(place)!r}, got: {fault}; choose another one, or change its permissions"
+            f"expected a folder that can be written to at {str(place)!r}, got: {fault}; choose another one, "
+            "or change its permissions"
         ) from fault
 
 
@@ -136,12 +150,18 @@ def _acquired(lock: FileLock, owner: Path) -> bool:
 def _is_here(about: Mapping[str, Any]) -> bool:
     """Whether the owner is known to run."""
     process_id = about.get("process_id")
-    return about.get("host") == socket.gethostname() and isinstance(process_id, int) and process_runs(process_id)
+    return (
+        about.get("host") == socket.gethostname() and isinstance(process_id, int) and process_runs(process_id)
+    )
 
 
 def _is_gone(about: Mapping[str, Any]) -> bool:
     """Whether the owner is known to have ended."""
-    return about.get("host") == socket.gethostname() and isinstance(about.get("process_id"), int) and not _is_here(about)
+    return (
+        about.get("host") == socket.gethostname()
+        and isinstance(about.get("process_id"), int)
+        and not _is_here(about)
+    )
 
 
 def _read(owner: Path) -> Mapping[str, Any]:

@@ -17,7 +17,21 @@ from molmopoint.errors import MolmoPointError, ProcessingError
 if TYPE_CHECKING:
     from PIL import Image
 
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "TGA", "QOI")
+PICTURE_FORMATS = (
+    "PNG",
+    "JPEG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "DIB",
+    "TIFF",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "ICO",
+    "TGA",
+    "QOI",
+)
 """Pillow's names of the formats that are read (its JPEG reader takes MPO along).
 
 Formats that run another program (EPS) or describe drawings (WMF) are not among them.
@@ -31,14 +45,18 @@ PICTURE_SUFFIXES = frozenset(
 )  # fmt: skip
 """Endings, in lower case, of files in which a picture is expected."""
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"}
+)
 """Endings of files that are clips where pictures could be meant as well."""
 
 MAX_PICTURE_PIXELS = 16384 * 16384
 """Largest width times height of a picture unless somebody raises it: about 0.8 GB as RGB."""
 
 MAX_PIXELS_VARIABLE = "MOLMOPOINT_MAX_PIXELS"
-"""Environment variable with another limit on the pixels of a picture, for the command line and for whole programs."""
+"""Environment variable with another limit on the pixels of a picture, for the command line and for whole
+programs.
+"""
 
 _limit_here: ContextVar[int | None] = ContextVar("limit on the pixels of pictures", default=None)
 _FILTERS = threading.Lock()
@@ -62,7 +80,8 @@ def picture_limit(max_pixels: int | None) -> Iterator[None]:
 
 
 def max_picture_pixels() -> int:
-    """The limit on width times height that is in force here: of `picture_limit`, else of the environment, else ours.
+    """The limit on width times height that is in force here: of `picture_limit`, else of the environment,
+    else ours.
 
     Raises:
         ProcessingError: the environment variable holds no whole number above 0.
@@ -82,22 +101,25 @@ def check_picture_size(size: tuple[int, int], name: str) -> None:
         name: what the message calls it.
 
     Raises:
-        ProcessingError: it is larger than `max_picture_pixels()`; the message names the size, the limit and how to raise it.
+        ProcessingError: it is larger than `max_picture_pixels()`; the message names the size, the limit and
+            how to raise it.
     """
     width, height = size
     limit = max_picture_pixels()
     if width * height > limit:
         raise ProcessingError(
-            f"expected at most {limit:,} pixels in {name}, got {width:,} x {height:,} = {width * height:,} (width x height); make it "
-            f"smaller, the model sees far fewer, or raise the limit: max_pixels= of molmopoint.load, or {MAX_PIXELS_VARIABLE}"
+            f"expected at most {limit:,} pixels in {name}, got {width:,} x {height:,} = {width * height:,} "
+            "(width x height); make it "
+            "smaller, the model sees far fewer, or raise the limit: max_pixels= of molmopoint.load, or "
+            f"{MAX_PIXELS_VARIABLE}"
         )
 
 
 def open_picture(source: str | os.PathLike[str] | IO[bytes], *, decode: bool = False) -> Image.Image:
     """A picture of a known format; `with` closes it.
 
-    Its size is compared with `max_picture_pixels()` before anything is decoded. Pillow's own limit, which is one for the whole
-    process and warns, is not asked where that can be avoided.
+    Its size is compared with `max_picture_pixels()` before anything is decoded. Pillow's own limit, which is
+    one for the whole process and warns, is not asked where that can be avoided.
 
     Args:
         source: a path, or a file that is open for reading bytes and can be sought in.
@@ -141,7 +163,12 @@ def _identify(source: str | os.PathLike[str] | IO[bytes], name: str) -> Image.Im
                 return factory(os.fspath(source), os.fspath(source))  # type: ignore[arg-type]  # its base class opens paths
             source.seek(0)
             return factory(source, "")
-        except (SyntaxError, IndexError, TypeError, struct.error):  # how a reader says that the file is none of its kind
+        except (
+            SyntaxError,
+            IndexError,
+            TypeError,
+            struct.error,
+        ):  # how a reader says that the file is none of its kind
             continue
     raise UnidentifiedImageError(f"cannot identify image file {name}")
 
@@ -157,7 +184,9 @@ def _beginning(source: str | os.PathLike[str] | IO[bytes]) -> bytes:
 
 @contextlib.contextmanager
 def _pillow_errors(name: str) -> Iterator[None]:
-    """Readers of Pillow raise nearly anything for broken files; here it is OSError, and our own error where its limit speaks."""
+    """Readers of Pillow raise nearly anything for broken files; here it is OSError, and our own error where
+    its limit speaks.
+    """
     from PIL import Image
 
     try:
@@ -165,7 +194,8 @@ def _pillow_errors(name: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ProcessingError(
             f"expected a picture that Pillow agrees to read in {name}, got: {error} "
-            "Save it as PNG or JPEG, for which only the limit of this library counts, or raise PIL.Image.MAX_IMAGE_PIXELS"
+            "Save it as PNG or JPEG, for which only the limit of this library counts, or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
     except (OSError, MemoryError, MolmoPointError):
         raise
@@ -183,7 +213,9 @@ def _is_suspicious(picture: Image.Image) -> bool:
 
 @contextlib.contextmanager
 def _without_suspicion(picture: Image.Image) -> Iterator[None]:
-    """Without Pillow's warning about large pictures. The filters of warnings are the process's, so one thread at a time changes them."""
+    """Without Pillow's warning about large pictures. The filters of warnings are the process's, so one thread
+    at a time changes them.
+    """
     from PIL import Image
 
     if not _is_suspicious(picture):

@@ -18,22 +18,25 @@ _IN_PROGRESS: set[str] = set()
 """Names of the partial files that this process is writing."""
 
 _OTHER_MACHINES_KEEP = 24 * 3600.0
-"""Seconds after which a partial file of another machine, where nobody can look for its process, counts as left over."""
+"""Seconds after which a partial file of another machine, where nobody can look for its process, counts as
+left over.
+"""
 
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A file or folder beside the target, renamed to it at the end; after an error the target is what it was before.
+    """A file or folder beside the target, renamed to it at the end; after an error the target is what it was
+    before.
 
-    A new file has the permissions that the process gives to new files, a replaced one keeps its own. Links are followed. What is
-    neither file nor folder, such as /dev/stdout or a pipe, is written to directly.
+    A new file has the permissions that the process gives to new files, a replaced one keeps its own. Links
+    are followed. What is neither file nor folder, such as /dev/stdout or a pipe, is written to directly.
 
     Args:
         path: the target. Its folder is made if it is not there. A folder is only replaced where it is empty.
 
     Yields:
-        The path to write to, where nothing is yet; it has the ending of the target, so that writers that look at it choose the
-        right format.
+        The path to write to, where nothing is yet; it has the ending of the target, so that writers that look
+        at it choose the right format.
 
     Raises:
         OSError: the target cannot be written; nothing of it is left.
@@ -60,7 +63,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def filled_whole(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new folder inside the target, whose files are moved into the target at the end; after an error nothing was added.
+    """A new folder inside the target, whose files are moved into the target at the end; after an error
+    nothing was added.
 
     Other files of the target stay. What killed processes left in the target is removed first.
 
@@ -126,7 +130,9 @@ def process_runs(process_id: int) -> bool:
 
 
 def _partial_name(name: str) -> str:
-    """A hidden name with machine and process, short enough for any file system, with the ending of the target."""
+    """A hidden name with machine and process, short enough for any file system, with the ending of the
+    target.
+    """
     target = PurePosixPath(name)
     stem = target.stem.encode("utf-8", "replace")[:80].decode("utf-8", "ignore")
     return f".{stem}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}{target.suffix}"
@@ -179,5 +185,9 @@ def _flush(path: Path) -> None:
         try:
             os.fsync(file.fileno())
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # file systems that have no such thing
+            if error.errno not in (
+                errno.EINVAL,
+                errno.EBADF,
+                errno.ENOTSUP,
+            ):  # file systems that have no such thing
                 raise

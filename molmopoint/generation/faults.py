@@ -1,6 +1,7 @@
 """Numbers that are not finite: found while an answer is generated, told when it ends.
 
-A flag per row stays on the device. It is read with what is read anyway, so no step waits for it; a row whose flag is set has ended.
+A flag per row stays on the device. It is read with what is read anyway, so no step waits for it; a row whose
+flag is set has ended.
 
 Letters: B rows, V vocabulary.
 """
@@ -28,7 +29,9 @@ _STAGES = {
 
 
 def finite(scores: Tensor) -> Tensor:
-    """Scores (B, n) that can be sampled from: what is no number is as unlikely as what is masked. Nobody reads the choice then."""
+    """Scores (B, n) that can be sampled from: what is no number is as unlikely as what is masked. Nobody
+    reads the choice then.
+    """
     lowest = torch.finfo(scores.dtype).min
     return scores.nan_to_num(nan=lowest, posinf=lowest, neginf=lowest)
 
@@ -67,7 +70,8 @@ def message_of(stage: str, dtype: torch.dtype, row: int, rows: int) -> str:
 
 
 class WordsWatch(LogitsProcessor):
-    """The same for a network of transformers whose answers are words alone; put it before all other processors.
+    """The same for a network of transformers whose answers are words alone; put it before all other
+    processors.
 
     Attributes:
         faults: (B,) as above, once there was a step.

@@ -2,8 +2,8 @@
 
 Letters: B rows, S tokens of the prompt, T tokens of prompt and answer together.
 
-transformers prepares cache, logits processors and stopping criteria and calls `decode` in place of its own loop, because a
-grounding token is a pair (id, selection) that is chosen in two stages.
+transformers prepares cache, logits processors and stopping criteria and calls `decode` in place of its own
+loop, because a grounding token is a pair (id, selection) that is chosen in two stages.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class GroundedGenerationMixin(GenerationMixin):
     def generate(
         self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
     ) -> Tensor | GroundedGenerateOutput:
-        """Answers (B, T) as extended ids, prompt included; by greedy decoding or sampling, in batches of any mix of rows.
+        """Answers (B, T) as extended ids, prompt included; by greedy decoding or sampling, in batches of any
+        mix of rows.
 
         Args:
             inputs: (B, S) prompt ids, left-padded; also accepted as `input_ids`.
@@ -68,17 +69,21 @@ class GroundedGenerationMixin(GenerationMixin):
             (B, T) ids, or a `GroundedGenerateOutput` with `return_dict_in_generate=True`.
 
         Raises:
-            NotImplementedError: beam search, assisted decoding, and options that grounded answers do not have.
+            NotImplementedError: beam search, assisted decoding, and options that grounded answers do not
+                have.
             ValueError: right padding, embeddings instead of ids, no cache, stop strings without a tokenizer.
             NumericalError: the network computed numbers that are not finite.
         """
         if kwargs.get("inputs_embeds") is not None:
-            raise ValueError("expected input_ids, got inputs_embeds; grounding needs to know which tokens are image tokens")
+            raise ValueError(
+                "expected input_ids, got inputs_embeds; grounding needs to know which tokens are image tokens"
+            )
         config, _ = self._prepare_generation_config(generation_config, **dict(kwargs))
         mode = config.get_generation_mode(kwargs.get("assistant_model"))
         if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
             raise NotImplementedError(
-                f"{mode.value} is not supported: a beam would have to carry its own point list, and nothing reorders it yet; "
+                f"{mode.value} is not supported: a beam would have to carry its own point list, and nothing "
+                "reorders it yet; "
                 "use greedy decoding, or sampling with num_return_sequences"
             )
         _check_options(config, kwargs)
@@ -86,23 +91,38 @@ class GroundedGenerationMixin(GenerationMixin):
             # transformers would look for the tokenizer among the arguments it does not hand on (see below).
             tokenizer = kwargs.pop("tokenizer", None)
             if tokenizer is None:
-                raise ValueError("expected tokenizer=processor.tokenizer together with stop_strings, got no tokenizer")
+                raise ValueError(
+                    "expected tokenizer=processor.tokenizer together with stop_strings, got no tokenizer"
+                )
             stops = StopStringCriteria(tokenizer, config.stop_strings)
             given = kwargs.get("stopping_criteria") or ()
             kwargs |= {"stop_strings": None, "stopping_criteria": StoppingCriteriaList([*given, stops])}
-        # transformers hands a decoding method of one's own only the arguments that its own method lacks: neither of these two.
-        method = partial(decode, streamer=kwargs.get("streamer"), synced_gpus=self._is_in_step(kwargs.get("synced_gpus")))
+        # transformers hands a decoding method of one's own only the arguments that its own method lacks:
+        # neither of these two.
+        method = partial(
+            decode, streamer=kwargs.get("streamer"), synced_gpus=self._is_in_step(kwargs.get("synced_gpus"))
+        )
         return super().generate(inputs, generation_config=generation_config, custom_generate=method, **kwargs)
 
     def _is_in_step(self, asked: bool | None) -> bool:
-        """Whether ranks must go on together until the last one has ended: by default where they share sharded weights."""
+        """Whether ranks must go on together until the last one has ended: by default where they share sharded
+        weights.
+        """
         if asked is not None:
             return asked
-        several = torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+        several = (
+            torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+            and torch.distributed.get_world_size() > 1
+        )
         return several and (is_deepspeed_zero3_enabled() or is_fsdp_managed_module(self))  # pyright: ignore[reportArgumentType] (mixed into a module)
 
     def _expand_inputs_for_generation(
-        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **model_kwargs: Any
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **model_kwargs: Any,
     ) -> tuple[Tensor | None, dict[str, Any]]:
         """Repeats rows for `num_return_sequences`; pictures are seen once and shared."""
         if expand_size == 1 or input_ids is None:
@@ -113,12 +133,18 @@ class GroundedGenerationMixin(GenerationMixin):
         if any(value is not None for value in pixels.values()):
             visual = self.get_visual_features(**pixels)
         if visual is not None:
-            shared["visual_features"] = self._repeat_visual(visual, input_ids, model_kwargs.get("mm_token_type_ids"), expand_size)
-        repeated, model_kwargs = super()._expand_inputs_for_generation(expand_size, is_encoder_decoder, input_ids, **model_kwargs)
+            shared["visual_features"] = self._repeat_visual(
+                visual, input_ids, model_kwargs.get("mm_token_type_ids"), expand_size
+            )
+        repeated, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
         given = {name: value for name, value in shared.items() if value is not None}
         return repeated, model_kwargs | given
 
-    def _repeat_visual(self, visual: VisualFeatures, input_ids: Tensor, types: Tensor | None, times: int) -> VisualFeatures:
+    def _repeat_visual(
+        self, visual: VisualFeatures, input_ids: Tensor, types: Tensor | None, times: int
+    ) -> VisualFeatures:
         """Features of rows (B, S) that stand `times` times in a row each.
 
         Args:
@@ -160,7 +186,9 @@ def decode(
     position_ids = model_kwargs.pop("position_ids")
     mask = model_kwargs.pop("attention_mask", None)  # (B, S)
     if mask is not None and not bool(mask[:, -1].all()):
-        raise ValueError('expected left padding, got a prompt that ends in padding; pass padding_side="left" to the processor')
+        raise ValueError(
+            'expected left padding, got a prompt that ends in padding; pass padding_side="left" to the processor'
+        )
     if all(model_kwargs.get(name) is None for name in (*PIXELS, "visual_features", "mm_token_type_ids")):
         check_image_tokens(lay_out(input_ids, settings), 0)
     model_kwargs.pop("logits_to_keep", None)
@@ -227,7 +255,9 @@ def decode(
         if stages is None:
             continue  # all rows have ended, and other ranks go on
 
-        choice = rules.choose(words, places, state, answer.plain[:, : answer.length], logits_processor, warpers)
+        choice = rules.choose(
+            words, places, state, answer.plain[:, : answer.length], logits_processor, warpers
+        )
         choice = choice.only(unfinished, answer.padding)
         rules.advance(choice, state)
         extended = answer.append(choice, layers)
@@ -257,7 +287,8 @@ def _check_options(config: GenerationConfig, kwargs: dict[str, Any]) -> None:
         wanted.append("guidance_scale")
     if wanted:
         raise NotImplementedError(
-            f"{', '.join(wanted)} cannot be had from grounded answers; probabilities of the choices are in `selection_probabilities`, "
+            f"{', '.join(wanted)} cannot be had from grounded answers; probabilities of the choices are in "
+            "`selection_probabilities`, "
             "logits in a forward pass over the answer"
         )
     limit = kwargs.get("max_points")
@@ -291,7 +322,8 @@ def _to_record(model: Any, generation_config: GenerationConfig) -> dict[str, Any
     backend = attention_of(model.model.language_model.config)
     if wanted["output_attentions"] and backend != "eager":
         raise ValueError(
-            f"expected attn_implementation='eager' together with output_attentions, got {backend!r}, which keeps no attention weights; "
+            f"expected attn_implementation='eager' together with output_attentions, got {backend!r}, which "
+            "keeps no attention weights; "
             "call model.set_attn_implementation('eager') first"
         )
     return wanted
@@ -301,7 +333,12 @@ class _Answer:
     """Prompt and answer in buffers of their final length, so that no step copies the history."""
 
     def __init__(
-        self, input_ids: Tensor, plain: Tensor, extended_ids: ExtendedIds, capacity: int, generation_config: GenerationConfig
+        self,
+        input_ids: Tensor,
+        plain: Tensor,
+        extended_ids: ExtendedIds,
+        capacity: int,
+        generation_config: GenerationConfig,
     ) -> None:
         padding = generation_config._pad_token_tensor
         self.padding = 0 if padding is None else padding.to(input_ids.device)
@@ -320,7 +357,9 @@ class _Answer:
         return self.extended[:, : self.length]
 
     def append(self, choice: Choice, layers: Layers) -> Tensor:
-        """Writes one token per row, and keeps what the layers of its step recorded; returns the extended ids (B,)."""
+        """Writes one token per row, and keeps what the layers of its step recorded; returns the extended ids
+        (B,).
+        """
         self.tokens, self.selections = choice.tokens, choice.selections
         extended = self.extended_ids.join(choice.tokens, choice.selections)
         self.extended[:, self.length] = extended
@@ -331,7 +370,9 @@ class _Answer:
             self.layers.append(layers)
         return extended
 
-    def result(self, cache: Any, state: GroundingState, absent: Tensor | None) -> Tensor | GroundedGenerateOutput:
+    def result(
+        self, cache: Any, state: GroundingState, absent: Tensor | None
+    ) -> Tensor | GroundedGenerateOutput:
         """What `generate` returns."""
         if not self.detailed:
             return self.ids
@@ -349,7 +390,11 @@ class _Answer:
 
 
 def _prompt_ends(
-    tokens: Tensor, selections: Tensor, generation_config: GenerationConfig, settings: GroundingSettings, open_list: Tensor | bool
+    tokens: Tensor,
+    selections: Tensor,
+    generation_config: GenerationConfig,
+    settings: GroundingSettings,
+    open_list: Tensor | bool,
 ) -> list[PromptEnd]:
     """Where each prompt leaves its answer.
 
@@ -381,11 +426,16 @@ def _per_answer(flags: Tensor | bool, answers: int, copies: int) -> list[bool]:
     """One flag per answer, from one per prompt or one for all; each prompt has `copies` answers in a row."""
     given = torch.as_tensor(flags).reshape(-1)
     if len(given) not in (1, answers // copies):
-        raise ValueError(f"expected open_list to be one boolean, or one for each of the {answers // copies} prompts, got {len(given)}")
+        raise ValueError(
+            f"expected open_list to be one boolean, or one for each of the {answers // copies} prompts, got "
+            f"{len(given)}"
+        )
     return given.repeat_interleave(answers // len(given)).tolist()
 
 
-def _step_function(model: Any, generation_config: GenerationConfig, cache: dict[str, Any]) -> Callable[..., Any]:
+def _step_function(
+    model: Any, generation_config: GenerationConfig, cache: dict[str, Any]
+) -> Callable[..., Any]:
     """The model, compiled where transformers finds that cache and device allow it."""
     if model._valid_auto_compile_criteria(cache, generation_config):
         return model.get_compiled_call(generation_config.compile_config)

@@ -2,7 +2,8 @@
 
 Letters: B rows, P image tokens per row (padded), K slots per image token, L location cells, V + A vocabulary.
 
-Nothing here grows with the answer. Only the prompt is read on the host, once, and after each step which stages come next.
+Nothing here grows with the answer. Only the prompt is read on the host, once, and after each step which
+stages come next.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Limits:
 class Choice(NamedTuple):
     """One token per row, all (B,): plain id, selection, and the selection's probability (NaN without one).
 
-    The distributions over patches (B, P + 1) and slots (B, K) are None where no row chose from them; so is `peak`, the largest logit of
-    the words that a row chose from (0 in rows that had no choice).
+    The distributions over patches (B, P + 1) and slots (B, K) are None where no row chose from them; so is
+    `peak`, the largest logit of the words that a row chose from (0 in rows that had no choice).
     """
 
     tokens: Tensor
@@ -81,7 +82,9 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptEnd:
-    """Where one prompt leaves the answer: its state, its last complete place, and whether it ends inside a list."""
+    """Where one prompt leaves the answer: its state, its last complete place, and whether it ends inside a
+    list.
+    """
 
     state: State = State.FREE
     patch: int = NO_SELECTION
@@ -90,8 +93,11 @@ class PromptEnd:
     may_start_with_patch: bool = False
 
 
-def read_prompt(tokens: list[int], selections: list[int], turn_ends: set[int], settings: GroundingSettings) -> PromptEnd:
-    """Runs the grammar over the part of a prompt that already belongs to the answer: all after the last turn end.
+def read_prompt(
+    tokens: list[int], selections: list[int], turn_ends: set[int], settings: GroundingSettings
+) -> PromptEnd:
+    """Runs the grammar over the part of a prompt that already belongs to the answer: all after the last turn
+    end.
 
     Args:
         tokens: plain ids of one row, padding removed or not.
@@ -143,19 +149,31 @@ class DecodingRules:
     """
 
     def __init__(
-        self, settings: GroundingSettings, state: GroundingState, ends: list[PromptEnd], limits: Limits, end_ids: Tensor | None
+        self,
+        settings: GroundingSettings,
+        state: GroundingState,
+        ends: list[PromptEnd],
+        limits: Limits,
+        end_ids: Tensor | None,
     ) -> None:
         device = state.num_patches.device
         self.limits = limits
         self.end_ids = end_ids
 
-        # By grammar state: where each symbol leads, what a selection is, the only token there is, and what chose badly.
+        # By grammar state: where each symbol leads, what a selection is, the only token there is, and what
+        # chose badly.
         self.table = _transitions(settings.num_locations > 0).to(device)  # (states, symbols)
-        self.symbols = torch.tensor([Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION, Symbol.TEXT], device=device)
-        self.forced_tokens = torch.tensor([-1, settings.subpatch_token_id, settings.location_token_id, -1], device=device)
+        self.symbols = torch.tensor(
+            [Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION, Symbol.TEXT], device=device
+        )
+        self.forced_tokens = torch.tensor(
+            [-1, settings.subpatch_token_id, settings.location_token_id, -1], device=device
+        )
         self.fault_of_state = torch.tensor([PATCHES, SLOTS, CELLS, WORDS], device=device)
         self.patch_token_id = settings.patch_token_id
-        self.only_forced = torch.tensor([settings.subpatch_token_id, settings.location_token_id], device=device)
+        self.only_forced = torch.tensor(
+            [settings.subpatch_token_id, settings.location_token_id], device=device
+        )
 
         # By row, all (B,): where the answer stands, and the last place that was selected.
         self.grammar = torch.tensor([end.state for end in ends], device=device)
@@ -177,7 +195,9 @@ class DecodingRules:
         self.first_patch = self._first_patch(state.slots_of(rows, self.patch))  # (B,)
         self.is_first = True
         self.absent: Tensor | None = None
-        """(B,) what no-more-points would have got as the first choice of a single point, which has to be a place; None unless asked."""
+        """(B,) what no-more-points would have got as the first choice of a single point, which has to be a
+        place; None unless asked.
+        """
 
     def choose(
         self,
@@ -253,7 +273,9 @@ class DecodingRules:
     def advance(self, choice: Choice, state: GroundingState) -> None:
         """Takes note of what was chosen; `state` is that of the step that chose it."""
         self._note_faults(choice)
-        symbol = self.symbols[self.grammar].masked_fill(choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS)
+        symbol = self.symbols[self.grammar].masked_fill(
+            choice.selections == NO_MORE_POINTS, Symbol.NO_MORE_POINTS
+        )
         symbol = symbol.masked_fill(choice.selections == NO_SELECTION, Symbol.TEXT)
         if choice.patch_distribution is not None:
             is_patch = symbol == PATCH
@@ -279,7 +301,9 @@ class DecodingRules:
         self.faults = torch.where(self.faults > 0, self.faults, fault)
 
     def _first_patch(self, slots: Tensor) -> Tensor:
-        """(B,) the first patch that may follow: the last one again while one of its `slots` (B, K) is left above the last slot."""
+        """(B,) the first patch that may follow: the last one again while one of its `slots` (B, K) is left
+        above the last slot.
+        """
         may_repeat = self._left(slots).any(1)
         return torch.where(may_repeat, self.patch, self.patch + 1).clamp(min=0)
 
@@ -307,11 +331,15 @@ class DecodingRules:
         return torch.cat([scores[:, :-1], no_more], 1).softmax(-1)[:, -1]
 
     def _slot_scores(self, logits: Tensor, state: GroundingState) -> Tensor:
-        """Masked scores (B, K): valid slots of the chosen patch, above the last slot if that patch was chosen before."""
+        """Masked scores (B, K): valid slots of the chosen patch, above the last slot if that patch was chosen
+        before.
+        """
         allowed = self._left(state.selected_slots)  # (B, K)
         return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
 
-    def _text_stage(self, text: Tensor, has_place: Tensor, ids: Tensor, processors: Processors, sample: bool) -> Tensor:
+    def _text_stage(
+        self, text: Tensor, has_place: Tensor, ids: Tensor, processors: Processors, sample: bool
+    ) -> Tensor:
         """(B,) plain ids; where the grammar leaves no choice, the only token it allows."""
         may_point = has_place & (self.grammar == FREE)
         if self.is_first:
@@ -361,7 +389,8 @@ class _Pick(NamedTuple):
 def _pick(scores: Tensor, warpers: Processors | None) -> _Pick:
     """Chooses a column per row; probabilities are those before the warpers, at temperature 1."""
     distribution = scores.softmax(-1)
-    # A low temperature drives rows in which nothing may be chosen to infinity; they stay even, and nobody reads their choice.
+    # A low temperature drives rows in which nothing may be chosen to infinity; they stay even, and nobody
+    # reads their choice.
     index = scores.argmax(-1) if warpers is None else _draw(warpers(None, scores))
     probability = distribution.gather(1, index.unsqueeze(1)).squeeze(1)
     return _Pick(index, probability, distribution)

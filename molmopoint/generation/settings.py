@@ -1,8 +1,8 @@
 """What a checkpoint may say about decoding: which tokens begin, end and pad an answer.
 
-A `generation_config.json` can switch on beams, several answers, penalties, banned words, other stops or limits.
-Answers that hold points have rules of their own, and whoever asks chooses the rest, so nothing else of such a file
-counts.
+A `generation_config.json` can switch on beams, several answers, penalties, banned words, other stops or
+limits. Answers that hold points have rules of their own, and whoever asks chooses the rest, so nothing else
+of such a file counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _UNSAID = {*_TOKENS, "transformers_version", "_from_model_config", "_commit_hash
 
 
 def tokens_alone(stored: GenerationConfig, vocabulary: int) -> tuple[GenerationConfig, tuple[str, ...]]:
-    """The begin, end and padding tokens of a stored generation config, and the names of the fields that were left out.
+    """The begin, end and padding tokens of a stored generation config, and the names of the fields that were
+    left out.
 
     Args:
         stored: of a checkpoint.

@@ -104,7 +104,9 @@ class PointScores(NamedTuple):
     f1: float
 
 
-def assigned_scores(points: ArrayLike, objects: ArrayLike, hits: np.ndarray, num_objects: int | None = None) -> PointScores:
+def assigned_scores(
+    points: ArrayLike, objects: ArrayLike, hits: np.ndarray, num_objects: int | None = None
+) -> PointScores:
     """Points go to the objects that are nearest in sum; a pair counts if the point lies in the mask of that
     very object.
 
@@ -124,7 +126,9 @@ def assigned_scores(points: ArrayLike, objects: ArrayLike, hits: np.ndarray, num
     targets = np.asarray(objects, dtype=np.float64)
     wanted = (len(places), len(targets))
     if hits.shape != wanted:
-        raise ValueError(f"expected hits of shape {wanted}, a row per point and a column per object, got {hits.shape}")
+        raise ValueError(
+            f"expected hits of shape {wanted}, a row per point and a column per object, got {hits.shape}"
+        )
     if not len(places) or not len(targets):
         return _scores(0, len(places), total)
     distance = np.linalg.norm(places[:, None] - targets[None], axis=-1)  # (n, m)
@@ -204,10 +208,15 @@ def match_points(xy: ArrayLike, masks: Sequence[np.ndarray]) -> MatchScores:
     if places.size == 0:
         places = places.reshape(0, 2)
     if places.ndim != 2 or places.shape[1] != 2:
-        raise ValueError(f"expected points of shape (num_points, 2), got {places.shape}; pass `result.points.xy`")
+        raise ValueError(
+            f"expected points of shape (num_points, 2), got {places.shape}; pass `result.points.xy`"
+        )
     for mask in masks:
         if np.ndim(mask) != 2 or np.asarray(mask).dtype != np.bool_:
-            raise ValueError(f"expected boolean masks of shape (height, width), got {np.asarray(mask).dtype} {np.shape(mask)}")
+            raise ValueError(
+                f"expected boolean masks of shape (height, width), got {np.asarray(mask).dtype} "
+                f"{np.shape(mask)}"
+            )
     hits = np.zeros((len(places), len(masks)), dtype=bool)
     for column, mask in enumerate(masks):
         hits[:, column] = points_inside(places, np.asarray(mask))

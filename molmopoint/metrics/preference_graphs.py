@@ -43,7 +43,8 @@ def votes_to_graph(num_responses: int, votes: Iterable[tuple[int, int, float]]) 
         exist = 0 <= better < num_responses and 0 <= worse < num_responses
         if not exist or better == worse or not 0 < strength < np.inf:
             raise ValueError(
-                f"expected a vote between two of {num_responses} responses, counted from 0, with a strength above 0, "
+                f"expected a vote between two of {num_responses} responses, counted from 0, with a strength "
+                "above 0, "
                 f"got {(better, worse, strength)}"
             )
         weights[better, worse] += strength
@@ -107,7 +108,9 @@ def rank_acyclic(weights: np.ndarray) -> list[int]:
     return sorted(range(len(weights)), key=lambda node: (-int(reaches[node].sum()), node))
 
 
-def rank_by_preferences(num_responses: int, judges: Sequence[Iterable[tuple[int, int, float]]], *, exact: int = EXACT) -> list[int]:
+def rank_by_preferences(
+    num_responses: int, judges: Sequence[Iterable[tuple[int, int, float]]], *, exact: int = EXACT
+) -> list[int]:
     """Responses ranked by the votes of several judges, the best first.
 
     Args:

@@ -176,5 +176,7 @@ def _correlation(statistic: Callable[..., Any], scores: ArrayLike, ranks: Sequen
 
 def _checked_ranks(scores: ArrayLike, ranks: Sequence[int]) -> np.ndarray:
     if np.shape(scores) != (len(ranks),) or not len(ranks):
-        raise ValueError(f"expected one score per rank, got scores of shape {np.shape(scores)} and {len(ranks)} ranks")
+        raise ValueError(
+            f"expected one score per rank, got scores of shape {np.shape(scores)} and {len(ranks)} ranks"
+        )
     return np.asarray(ranks)

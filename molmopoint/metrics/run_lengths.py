@@ -150,7 +150,9 @@ class MaskIndex:
         first = [0]
         for mask in masks:
             if mask.ndim != 2 or mask.dtype != np.bool_:
-                raise ValueError(f"expected boolean masks of shape (height, width), got {mask.dtype} {mask.shape}")
+                raise ValueError(
+                    f"expected boolean masks of shape (height, width), got {mask.dtype} {mask.shape}"
+                )
             edges = np.flatnonzero(np.diff(mask.ravel(), prepend=False, append=False)) + first[-1]
             starts.append(edges[0::2])
             ends.append(edges[1::2])
@@ -250,7 +252,9 @@ class MaskIndex:
     def save(self, path: Path) -> None:
         """Writes the index, beside and renamed."""
         with written_whole(path) as beside, beside.open("wb") as file:
-            np.savez_compressed(file, sizes=self.sizes, first_pixels=self.first_pixels, starts=self.starts, ends=self.ends)
+            np.savez_compressed(
+                file, sizes=self.sizes, first_pixels=self.first_pixels, starts=self.starts, ends=self.ends
+            )
 
     @classmethod
     def load(cls, path: Path) -> MaskIndex:
@@ -262,6 +266,7 @@ class MaskIndex:
         with np.load(path, allow_pickle=False) as arrays:
             if set(arrays.files) != {"sizes", "first_pixels", "starts", "ends"}:
                 raise ValueError(
-                    f"expected an index of masks in {path}, got arrays {sorted(arrays.files)}; delete the file and build it again"
+                    f"expected an index of masks in {path}, got arrays {sorted(arrays.files)}; delete the "
+                    "file and build it again"
                 )
             return cls(**{name: arrays[name] for name in arrays.files})

@@ -63,6 +63,11 @@ def _near(outline: np.ndarray, radius: int) -> np.ndarray:
 def _check(predicted: np.ndarray, true: np.ndarray) -> None:
     for mask in (predicted, true):
         if mask.ndim != 2 or mask.dtype != np.bool_:
-            raise ValueError(f"expected boolean masks of shape (height, width), got {mask.dtype} {mask.shape}")
+            raise ValueError(
+                f"expected boolean masks of shape (height, width), got {mask.dtype} {mask.shape}"
+            )
     if predicted.shape != true.shape:
-        raise ValueError(f"expected masks of one size, got {predicted.shape} and {true.shape}; resize the predicted one first")
+        raise ValueError(
+            f"expected masks of one size, got {predicted.shape} and {true.shape}; resize the predicted one "
+            "first"
+        )

@@ -113,7 +113,9 @@ def _number(ids: Iterable[Hashable], numbers: dict[Hashable, int]) -> None:
 def _index(ids: Sequence[Hashable], numbers: dict[Hashable, int]) -> np.ndarray:
     index = np.array([numbers[each] for each in ids], dtype=np.int64)
     if len(np.unique(index)) != len(index):
-        raise ValueError(f"expected every id once in a frame, got {list(ids)}; keep one point per object and time")
+        raise ValueError(
+            f"expected every id once in a frame, got {list(ids)}; keep one point per object and time"
+        )
     return index
 
 
@@ -121,7 +123,9 @@ def _checked(frame: TrackedFrame) -> np.ndarray:
     similarity = np.asarray(frame.similarity, dtype=np.float64)
     wanted = (len(frame.true_ids), len(frame.predicted_ids))
     if similarity.shape != wanted:
-        raise ValueError(f"expected similarities of shape {wanted}, objects by points, got {similarity.shape}")
+        raise ValueError(
+            f"expected similarities of shape {wanted}, objects by points, got {similarity.shape}"
+        )
     return similarity
 
 
@@ -332,7 +336,9 @@ def _hits(truth: TrueTracks, frame: TrueFrame, xy: np.ndarray, masks: np.ndarray
         return hits
     numbers = np.tile(masks[readable], len(xy))
     places = np.repeat(xy, len(readable), axis=0)
-    hits[:, readable] = truth.index.contains_resized(numbers, places, truth.size).reshape(len(xy), len(readable))
+    hits[:, readable] = truth.index.contains_resized(numbers, places, truth.size).reshape(
+        len(xy), len(readable)
+    )
     return hits
 
 

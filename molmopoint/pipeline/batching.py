@@ -1,7 +1,7 @@
 """Many requests, in order, with bounded memory.
 
-While the model answers one batch, the pictures of the next are read and cut into crops in a thread. At most two batches
-are alive at any time, however many requests there are.
+While the model answers one batch, the pictures of the next are read and cut into crops in a thread. At most
+two batches are alive at any time, however many requests there are.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ def run_in_batches(
         prepare: turns one item into model input; runs in the thread.
         answer: runs the model on a batch; runs in the caller's thread.
         batch_size: items per run of the model.
-        on_error: "raise" stops at the first item that cannot be prepared; "yield" gives its error in its place.
+        on_error: "raise" stops at the first item that cannot be prepared; "yield" gives its error in its
+            place.
         on_phase: is told where the time goes; "prepare" comes from the thread.
 
     Raises:
-        ProcessingError: `batch_size` or `on_error` is none of the allowed values; or, with "raise", what `prepare` raised.
+        ProcessingError: `batch_size` or `on_error` is none of the allowed values; or, with "raise", what
+            `prepare` raised.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ProcessingError(f"expected batch_size to be a whole number of 1 or more, got {batch_size!r}")
@@ -87,11 +89,14 @@ def _run(
 
 
 def _answer_batch(
-    prepared: Sequence[Prepared | Exception], answer: Callable[[Sequence[Prepared]], Sequence[Result]], on_error: OnError
+    prepared: Sequence[Prepared | Exception],
+    answer: Callable[[Sequence[Prepared]], Sequence[Result]],
+    on_error: OnError,
 ) -> Iterator[Result | Exception]:
     """Results of one batch in order; with "raise", those before the first error are still given.
 
-    A batch in which the model computes numbers that are not finite is answered again one by one, so that good rows keep their answers.
+    A batch in which the model computes numbers that are not finite is answered again one by one, so that good
+    rows keep their answers.
     """
     failed = next((i for i, item in enumerate(prepared) if isinstance(item, Exception)), len(prepared))
     if on_error == "raise":
@@ -105,7 +110,9 @@ def _answer_batch(
         yield result
 
 
-def _answers(good: Sequence[Prepared], answer: Callable[[Sequence[Prepared]], Sequence[Result]]) -> Iterator[Result | Exception]:
+def _answers(
+    good: Sequence[Prepared], answer: Callable[[Sequence[Prepared]], Sequence[Result]]
+) -> Iterator[Result | Exception]:
     """Answers of one batch, and the error of a row in its place where the numbers of this row are not finite."""
     if not good:
         return
@@ -130,7 +137,13 @@ def _attempt(prepare: Callable[[Item], Prepared], item: Item) -> Prepared | Exce
         return error
 
 
-def _timed(on_phase: OnPhase, phase: str, work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+def _timed(
+    on_phase: OnPhase,
+    phase: str,
+    work: Callable[Arguments, Result],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result:
     start = time.perf_counter()
     result = work(*args, **kwargs)
     on_phase(phase, time.perf_counter() - start)
@@ -143,12 +156,16 @@ def _nobody(phase: str, seconds: float) -> None:
 
 def is_one_picture(images: Any) -> bool:
     """Whether this is a picture by itself, or what a model has seen of one, and not several."""
-    if isinstance(images, str | Path | bytes | bytearray | memoryview | EncodedImage) or hasattr(images, "read"):
+    if isinstance(images, str | Path | bytes | bytearray | memoryview | EncodedImage) or hasattr(
+        images, "read"
+    ):
         return True
     return is_picture(images)
 
 
-def paired(images: Iterable[Any], prompts: str | Iterable[str], what: str = "images") -> Iterator[tuple[Any, str]]:
+def paired(
+    images: Iterable[Any], prompts: str | Iterable[str], what: str = "images"
+) -> Iterator[tuple[Any, str]]:
     """Each request's picture or clip and its prompt, without reading ahead.
 
     Args:
@@ -157,30 +174,43 @@ def paired(images: Iterable[Any], prompts: str | Iterable[str], what: str = "ima
         what: the name of the first, for messages.
 
     Raises:
-        ProcessingError: one picture where several belong, prompts that are neither text nor several texts; or, while it is read, more
-            of the one than of the other.
+        ProcessingError: one picture where several belong, prompts that are neither text nor several texts;
+            or, while it is read, more of the one than of the other.
     """
     if is_one_picture(images) or not isinstance(images, Iterable):
-        raise ProcessingError(f"expected several {what}, got one ({type(images).__name__}); pass it in a list")
+        raise ProcessingError(
+            f"expected several {what}, got one ({type(images).__name__}); pass it in a list"
+        )
     if isinstance(prompts, str):
         return ((image, prompts) for image in images)
     if not isinstance(prompts, Iterable):
-        raise ProcessingError(f"expected one prompt per request, or one text for all, got {type(prompts).__name__}")
+        raise ProcessingError(
+            f"expected one prompt per request, or one text for all, got {type(prompts).__name__}"
+        )
     if isinstance(images, Sized) and isinstance(prompts, Sized) and len(images) != len(prompts):
-        raise ProcessingError(f"expected one prompt for each of {len(images)} {what}, or one text for all, got {len(prompts)} prompts")
+        raise ProcessingError(
+            f"expected one prompt for each of {len(images)} {what}, or one text for all, got {len(prompts)} "
+            "prompts"
+        )
     return _pairs(images, prompts, what)
 
 
 def _pairs(images: Iterable[Any], prompts: Iterable[str], what: str) -> Iterator[tuple[Any, str]]:
-    """Pairs in order; whichever ends first must not leave any of the other, but for a picture that is repeated for ever."""
+    """Pairs in order; whichever ends first must not leave any of the other, but for a picture that is
+    repeated for ever.
+    """
     if isinstance(images, repeat):
         yield from zip(images, prompts, strict=False)
         return
     for count, (image, prompt) in enumerate(zip_longest(images, prompts, fillvalue=_NONE_LEFT)):
         if image is _NONE_LEFT:
-            raise ProcessingError(f"expected one prompt for each of {count} {what}, or one text for all, got more prompts")
+            raise ProcessingError(
+                f"expected one prompt for each of {count} {what}, or one text for all, got more prompts"
+            )
         if prompt is _NONE_LEFT:
-            raise ProcessingError(f"expected one prompt per request, or one text for all, got {count} prompts and more {what}")
+            raise ProcessingError(
+                f"expected one prompt per request, or one text for all, got {count} prompts and more {what}"
+            )
         yield image, prompt
 
 

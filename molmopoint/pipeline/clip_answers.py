@@ -64,7 +64,9 @@ def point_in_windows(
 
 
 def joined(plan: ClipPlan, answers: Sequence[PointingResult]) -> PointingResult:
-    """One result out of the answers to all windows; times count from the start of the part that was looked at."""
+    """One result out of the answers to all windows; times count from the start of the part that was looked
+    at.
+    """
     first = answers[0]
     if len(answers) == 1:
         return replace(first, answers=tuple(answers))
@@ -138,11 +140,13 @@ class _PointTable:
         return Points(np.array(object_id), *columns, image_sizes=image_sizes, labels=labels)
 
 
-def _numbers(table: _PointTable, points: Points, times: np.ndarray, end: float, reach: float) -> dict[int, int]:
+def _numbers(
+    table: _PointTable, points: Points, times: np.ndarray, end: float, reach: float
+) -> dict[int, int]:
     """The number in the table of every object of a window.
 
-    An object that is pointed at in the part that two windows share, near where one was before, is that one. One that comes later was not
-    there before, as far as the earlier window tells.
+    An object that is pointed at in the part that two windows share, near where one was before, is that one.
+    One that comes later was not there before, as far as the earlier window tells.
 
     Args:
         table: points so far.
@@ -182,7 +186,9 @@ def _times_alone(image_sizes: Sequence[tuple[int, int]], times: np.ndarray) -> P
 
 
 def moved(result: PointingResult, seconds: float) -> PointingResult:
-    """The result with times that count from the beginning of the video, of whose part that begins at some second it is."""
+    """The result with times that count from the beginning of the video, of whose part that begins at some
+    second it is.
+    """
     points = replace(result.points, group=result.points.group + seconds)
     displayed = result.displayed
     assert displayed.timestamps is not None, "a clip has times"
@@ -199,10 +205,13 @@ def check_windows(options: AnswerOptions, max_frames: int | None, history: objec
     """
     if max_frames is not None:
         raise ProcessingError(
-            f"expected no max_frames with windows=True, got {max_frames}: every window has as many frames as the model takes; "
+            f"expected no max_frames with windows=True, got {max_frames}: every window has as many frames "
+            "as the model takes; "
             "pass max_fps to look less often"
         )
     if history is not None:
-        raise ProcessingError("expected no history with windows=True, got one; ask about a part with start and end instead")
+        raise ProcessingError(
+            "expected no history with windows=True, got one; ask about a part with start and end instead"
+        )
     if options.max_crops is not None:
         raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")

@@ -32,7 +32,9 @@ from molmopoint.processing.pictures import load_picture
 from molmopoint.video import Clip, Cue, end_of_part, open_video, sample_times, subtitle_text
 
 _ROOM_FOR_ANSWER, _ROOM_FOR_PROMPT, _PART_FOR_ANSWER = 2048, 128, 8
-"""Tokens that windows leave free, for the answer at most the eighth part of all; a longer answer to a shorter window is fine."""
+"""Tokens that windows leave free, for the answer at most the eighth part of all; a longer answer to a shorter
+window is fine.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,9 @@ class ClipPlanner:
     def __init__(self, processor: Any, max_length: int) -> None:
         self._processor, self._max_length = processor, max_length
 
-    def plan(self, video: Any, part: ClipOptions, *, fps: int | None = None, answer_tokens: int = _ROOM_FOR_ANSWER) -> ClipPlan:
+    def plan(
+        self, video: Any, part: ClipOptions, *, fps: int | None = None, answer_tokens: int = _ROOM_FOR_ANSWER
+    ) -> ClipPlan:
         """How one clip is shown.
 
         Args:
@@ -86,12 +90,16 @@ class ClipPlanner:
         rate = sampling_rate(fps, usual, part.max_fps)
         return self._plan_frames(in_memory(video, part, rate), part, fps, answer_tokens)
 
-    def _plan_file(self, path: str | Path, part: ClipOptions, fps: int | None, answer_tokens: int) -> ClipPlan:
+    def _plan_file(
+        self, path: str | Path, part: ClipOptions, fps: int | None, answer_tokens: int
+    ) -> ClipPlan:
         reader = open_video(path)
         usual = float(self._processor.video_processor.max_fps or reader.frame_rate)
         rate = sampling_rate(fps, usual, part.max_fps)
         if fps is not None and fps > math.ceil(reader.frame_rate):
-            raise ProcessingError(f"expected fps of at most {math.ceil(reader.frame_rate)}, as the video has, got {fps}")
+            raise ProcessingError(
+                f"expected fps of at most {math.ceil(reader.frame_rate)}, as the video has, got {fps}"
+            )
         length = end_of_part(reader, str(path), part.start, part.end) - part.start
         times = sample_times(length, math.ceil(length * rate) + 2, rate)
         cues = part.cues()
@@ -111,19 +119,30 @@ class ClipPlanner:
         return ClipPlan(windows, displayed, times, load_picture(frames[0]).size, rate, None)
 
     def _parts(
-        self, times: np.ndarray, rate: float, part: ClipOptions, fps: int | None, answer_tokens: int, cues: Sequence[Cue]
+        self,
+        times: np.ndarray,
+        rate: float,
+        part: ClipOptions,
+        fps: int | None,
+        answer_tokens: int,
+        cues: Sequence[Cue],
     ) -> list[slice]:
         """Which frames each window has; there is room for the subtitles of each."""
         step = frames_per_answer(fps, times)
         parts = plan_windows(len(times), self._frame_limit(rate, answer_tokens, 0), step)
         if not cues:
             return parts
-        texts = (self._processor.escape_user_text(subtitle_text(cues, times[piece].tolist(), part.start)) for piece in parts)
+        texts = (
+            self._processor.escape_user_text(subtitle_text(cues, times[piece].tolist(), part.start))
+            for piece in parts
+        )
         longest = max(len(self._processor.tokenizer.encode(text, add_special_tokens=False)) for text in texts)
         return plan_windows(len(times), self._frame_limit(rate, answer_tokens, longest), step)
 
     def _frame_limit(self, rate: float, answer_tokens: int, subtitles: int) -> int:
-        """Most frames of a window: as many as the processor takes, and as the model has positions for, answer and subtitles included."""
+        """Most frames of a window: as many as the processor takes, and as the model has positions for, answer
+        and subtitles included.
+        """
         settings = self._processor.video_processor
         rows, cols = settings.grid
         seconds = len(f"{settings.num_frames / rate:.1f}")

@@ -32,22 +32,28 @@ def load(
     """A model with its processor, ready to point.
 
     Args:
-        name_or_path: a name of the zoo (see `molmopoint zoo`), an id on the hub such as "allenai/MolmoPoint-8B", or a folder.
+        name_or_path: a name of the zoo (see `molmopoint zoo`), an id on the hub such as
+            "allenai/MolmoPoint-8B", or a folder.
         device: one device, "cpu", "cuda" or "cuda:1". By default the GPU if there is one, else the CPU.
-        dtype: of the weights, as in transformers ("auto": as stored). By default bfloat16 on a GPU and float32 on the CPU.
-        device_map: in place of `device`, as in transformers: "auto" spreads the model over devices (and needs accelerate).
+        dtype: of the weights, as in transformers ("auto": as stored). By default bfloat16 on a GPU and
+            float32 on the CPU.
+        device_map: in place of `device`, as in transformers: "auto" spreads the model over devices (and needs
+            accelerate).
         revision: branch, tag or commit on the hub.
         attn_implementation: as in transformers; SDPA by default.
         max_pixels: width times height of a picture at most, as in `Pointer`.
         **kwargs: further arguments of `from_pretrained`, such as `quantization_config` or `local_files_only`.
 
     Raises:
-        CheckpointError: there is no such model or device, the folder is incomplete, or its files do not fit each other.
+        CheckpointError: there is no such model or device, the folder is incomplete, or its files do not fit
+            each other.
         TypeError: an argument that does not exist; the nearest one is named.
     """
     _check_arguments(kwargs)
     if device is not None and device_map is not None:
-        raise CheckpointError(f"expected device or device_map, got both ({device!r}, {device_map!r}); leave one of them out")
+        raise CheckpointError(
+            f"expected device or device_map, got both ({device!r}, {device_map!r}); leave one of them out"
+        )
     device_map = device_map if device is None else device
     dtype = dtype if dtype is not None else kwargs.pop("torch_dtype", None)  # its name until transformers 5
     register()  # so that transformers knows the model type while it picks the tokenizer
@@ -93,7 +99,10 @@ def _check_arguments(further: Mapping[str, Any]) -> None:
         if name in _FURTHER:
             continue
         if name in _QUANTIZING:
-            raise TypeError(f"unexpected argument {name!r}; pass quantization_config=transformers.BitsAndBytesConfig({name}=...) instead")
+            raise TypeError(
+                f"unexpected argument {name!r}; pass "
+                f"quantization_config=transformers.BitsAndBytesConfig({name}=...) instead"
+            )
         near = difflib.get_close_matches(name, [*inspect.signature(load).parameters, *_FURTHER], n=1)
         hint = f"did you mean {near[0]}?" if near else "see help(molmopoint.load) for the arguments"
         raise TypeError(f"unexpected argument {name!r}; {hint}")

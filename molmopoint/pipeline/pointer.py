@@ -17,12 +17,24 @@ from molmopoint.backends import Backend, backend_of
 from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.history import Turn
 from molmopoint.backends.media import EncodedImage
-from molmopoint.backends.options import COUNTING_TEMPLATE, DEFAULT_MAX_NEW_TOKENS, AnswerOptions, complete_prompt
+from molmopoint.backends.options import (
+    COUNTING_TEMPLATE,
+    DEFAULT_MAX_NEW_TOKENS,
+    AnswerOptions,
+    complete_prompt,
+)
 from molmopoint.backends.requests import Request
 from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.checkpoints.placing import single_device
 from molmopoint.errors import CheckpointError, InputWarning, ProcessingError
-from molmopoint.pipeline.batching import DEFAULT_BATCH_SIZE, OnError, OnPhase, is_one_picture, paired, run_in_batches
+from molmopoint.pipeline.batching import (
+    DEFAULT_BATCH_SIZE,
+    OnError,
+    OnPhase,
+    is_one_picture,
+    paired,
+    run_in_batches,
+)
 from molmopoint.pipeline.clip_answers import Progress, check_windows, moved, point_in_windows
 from molmopoint.pipeline.clip_plans import ClipPlanner
 from molmopoint.pipeline.streaming import AnswerStream, TextStream
@@ -37,15 +49,15 @@ Stream = TypeVar("Stream", AnswerStream, TextStream)
 class Pointer:
     """A model and its processor as one thing that points. `molmopoint.load` makes one.
 
-    Every method takes the options of `point`. A picture is a path, a PIL picture, an array (H, W, 3) or (H, W), a tensor
-    (3, H, W), or what `encode` returned; a list of pictures is one request about all of them. What a person types is
-    sent literally: text that looks like a special token stays text.
+    Every method takes the options of `point`. A picture is a path, a PIL picture, an array (H, W, 3) or (H,
+    W), a tensor (3, H, W), or what `encode` returned; a list of pictures is one request about all of them.
+    What a person types is sent literally: text that looks like a special token stays text.
 
     Args:
         model: a MolmoPoint, or transformers' own Molmo2; in evaluation mode, on its device.
         processor: of the same checkpoint, `MolmoPointProcessor` or `Molmo2PointingProcessor`.
-        max_pixels: width times height of a picture at most. By default what the environment variable MOLMOPOINT_MAX_PIXELS says, or
-            268,435,456 (16,384 x 16,384).
+        max_pixels: width times height of a picture at most. By default what the environment variable
+            MOLMOPOINT_MAX_PIXELS says, or 268,435,456 (16,384 x 16,384).
 
     Raises:
         CheckpointError: model and processor do not belong together.
@@ -59,8 +71,10 @@ class Pointer:
         self._builder = self._backend.requests
         if self._backend.ignored_settings:
             warnings.warn(
-                "expected the checkpoint to name the tokens that end and pad answers, got settings of its own for "
-                f"{', '.join(self._backend.ignored_settings)}, which are ignored; pass such options with a question",
+                "expected the checkpoint to name the tokens that end and pad answers, got settings of its "
+                "own for "
+                f"{', '.join(self._backend.ignored_settings)}, which are ignored; pass such options with a "
+                "question",
                 InputWarning,
                 stacklevel=3,
             )
@@ -87,7 +101,10 @@ class Pointer:
         """
         target = single_device(device)
         if target is None or getattr(self.model, "hf_device_map", None) is not None:
-            raise CheckpointError(f"expected one device for a model on one device, got {device!r}; load it again with device_map=")
+            raise CheckpointError(
+                f"expected one device for a model on one device, got {device!r}; load it again with "
+                "device_map="
+            )
         self.model.to(target)
         return self
 
@@ -114,29 +131,35 @@ class Pointer:
         """Points at what the prompt names.
 
         Args:
-            image: a picture, a list of pictures, what `encode` returned, or None for text alone. A picture is a path, the bytes of a file,
-                a `data:` address, a PIL picture, an array or a tensor.
-            prompt: a noun phrase ("the red circles"), which becomes "Point to the red circles", or a request or question,
-                which is sent as it is. A list of prompts looks at the picture once, and gives a list of results.
+            image: a picture, a list of pictures, what `encode` returned, or None for text alone. A picture is
+                a path, the bytes of a file, a `data:` address, a PIL picture, an array or a tensor.
+            prompt: a noun phrase ("the red circles"), which becomes "Point to the red circles", or a request
+                or question, which is sent as it is. A list of prompts looks at the picture once, and gives a
+                list of results.
             max_new_tokens: length limit of the answer; `truncated` tells whether it cut it.
             max_points: most points of the answer.
-            single: exactly one point, as screen benchmarks need it. The result's `absent` tells whether there should have been none.
-            min_score: points with a lower score are left out, and not counted; of a stream they are left out of its result.
+            single: exactly one point, as screen benchmarks need it. The result's `absent` tells whether there
+                should have been none.
+            min_score: points with a lower score are left out, and not counted; of a stream they are left out
+                of its result.
             max_crops: most crops per picture; more see smaller things and take longer.
             template: where the prompt goes instead; `"{}"` sends it exactly as typed.
-            history: earlier turns about the same pictures: results, or pairs of a prompt and its points or plain answer.
+            history: earlier turns about the same pictures: results, or pairs of a prompt and its points or
+                plain answer.
             allow_urls: fetch pictures from addresses of the web, `https://...`, from public hosts alone.
             **sampling: arguments of `generate`, such as `temperature=0.7` or `top_p=0.9`; greedy without.
 
         Returns:
-            Points in pixels of the displayed pictures, the answer in words, and what went wrong, if anything; a list of such results
-            for a list of prompts.
+            Points in pixels of the displayed pictures, the answer in words, and what went wrong, if anything;
+            a list of such results for a list of prompts.
 
         Raises:
             ProcessingError: a picture or the prompt cannot be used.
             GroundingError: the history does not fit the pictures.
         """
-        options = AnswerOptions(max_new_tokens, max_points, single, max_crops, template, sampling, allow_urls, min_score)
+        options = AnswerOptions(
+            max_new_tokens, max_points, single, max_crops, template, sampling, allow_urls, min_score
+        )
         if not isinstance(prompt, str) and isinstance(prompt, Sequence):
             answers = self._point_batch(self._seen_once(image, options), prompt, options, history)
             return [answer for answer in answers if isinstance(answer, PointingResult)]  # errors are raised
@@ -168,15 +191,19 @@ class Pointer:
         """Answers many requests, in order, while the next pictures are being prepared.
 
         Args:
-            images: one picture, or list of pictures, per request; may be a generator. One picture with several prompts is looked at once.
+            images: one picture, or list of pictures, per request; may be a generator. One picture with
+                several prompts is looked at once.
             prompts: one per request, or one for all.
             batch_size: requests per run of the model; a batch gives the answers of its rows.
-            on_error: "raise" stops at the first broken picture; "yield" gives the error in its place and goes on.
-            on_phase: is told the seconds of "prepare" (in a thread), "wait" (for it) and "answer" (the model), batch by batch.
+            on_error: "raise" stops at the first broken picture; "yield" gives the error in its place and goes
+                on.
+            on_phase: is told the seconds of "prepare" (in a thread), "wait" (for it) and "answer" (the
+                model), batch by batch.
             **options: as in `point`, for all requests.
 
         Yields:
-            The result of each request; with `on_error="yield"` an exception for a request that cannot be made.
+            The result of each request; with `on_error="yield"` an exception for a request that cannot be
+            made.
 
         Raises:
             ProcessingError: as in `point`; or there are more or fewer prompts than images.
@@ -185,12 +212,19 @@ class Pointer:
         settings = AnswerOptions.of(**options)
         if is_one_picture(images):
             if isinstance(prompts, str):
-                raise ProcessingError(f"expected several images, got one ({type(images).__name__}); use `point`, or pass [image]")
+                raise ProcessingError(
+                    f"expected several images, got one ({type(images).__name__}); use `point`, or pass "
+                    "[image]"
+                )
             images = self._seen_once(images, settings)
-        return self._point_batch(images, prompts, settings, history, batch_size=batch_size, on_error=on_error, on_phase=on_phase)
+        return self._point_batch(
+            images, prompts, settings, history, batch_size=batch_size, on_error=on_error, on_phase=on_phase
+        )
 
     def _seen_once(self, image: Any, options: AnswerOptions) -> Iterator[Any]:
-        """One picture again and again, for any number of prompts, which is looked at once; None for requests of text alone."""
+        """One picture again and again, for any number of prompts, which is looked at once; None for requests
+        of text alone.
+        """
         if image is None or isinstance(image, EncodedImage):
             return repeat(image)
         return repeat(self.encode(image, max_crops=options.max_crops, allow_urls=options.allow_urls))
@@ -210,7 +244,9 @@ class Pointer:
 
         def prepare(pair: tuple[Any, str]) -> Request:
             image, prompt = pair
-            return self._builder.about_pictures(image, complete_prompt(prompt, options.template), options, history)
+            return self._builder.about_pictures(
+                image, complete_prompt(prompt, options.template), options, history
+            )
 
         return run_in_batches(
             paired(images, prompts),
@@ -230,23 +266,36 @@ class Pointer:
             **options: as in `point`.
 
         Returns:
-            An iterator of `str` and `Point`. Once it is exhausted its `result` holds the whole answer, with scores.
+            An iterator of `str` and `Point`. Once it is exhausted its `result` holds the whole answer, with
+            scores.
         """
         history = options.pop("history", None)
         settings = AnswerOptions.of(**options)
-        request = self._builder.about_pictures(image, complete_prompt(prompt, settings.template), settings, history)
+        request = self._builder.about_pictures(
+            image, complete_prompt(prompt, settings.template), settings, history
+        )
         return self._stream(AnswerStream, request, settings)
 
-    def ask(self, image: Any, question: str, *, video: Any = None, history: Sequence[Turn] | None = None, **options: Any) -> str:
+    def ask(
+        self,
+        image: Any,
+        question: str,
+        *,
+        video: Any = None,
+        history: Sequence[Turn] | None = None,
+        **options: Any,
+    ) -> str:
         """Answers a question in words; the question is sent exactly as it is.
 
         Args:
-            image: a picture, a list of pictures, what `encode` returned, or None; or a video file (by its ending) or a `Clip`.
+            image: a picture, a list of pictures, what `encode` returned, or None; or a video file (by its
+                ending) or a `Clip`.
             question: what to ask.
             video: a clip as in `point_video`, in place of the image, which is then None.
-            history: earlier turns about the same pictures or clip; a pair of a question and its answer for a plain one.
-            **options: `max_new_tokens`, `max_crops` and arguments of `generate` as in `point`; for a clip `timestamps`, `start`, `end`
-                and the others of `point_video`.
+            history: earlier turns about the same pictures or clip; a pair of a question and its answer for a
+                plain one.
+            **options: `max_new_tokens`, `max_crops` and arguments of `generate` as in `point`; for a clip
+                `timestamps`, `start`, `end` and the others of `point_video`.
 
         Returns:
             The answer. Where the model points in it, the label of the list stands for the points.
@@ -258,7 +307,13 @@ class Pointer:
         return self._answer([request], settings)[0].text
 
     def ask_stream(
-        self, image: Any, question: str, *, video: Any = None, history: Sequence[Turn] | None = None, **options: Any
+        self,
+        image: Any,
+        question: str,
+        *,
+        video: Any = None,
+        history: Sequence[Turn] | None = None,
+        **options: Any,
     ) -> TextStream:
         """Yields the answer to a question piece by piece; arguments as in `ask`.
 
@@ -288,33 +343,40 @@ class Pointer:
     ) -> PointingResult:
         """Points in a clip; each point's `group` is its time in seconds from the start of the clip.
 
-        A clip with more frames than the model takes is looked at less often, evenly, and `notes` tells how often; `windows=True` looks
-        at all of it as often as the model is used to, some frames at a time.
+        A clip with more frames than the model takes is looked at less often, evenly, and `notes` tells how
+        often; `windows=True` looks at all of it as often as the model is used to, some frames at a time.
 
         Args:
-            video: a file (a video, or an animated GIF, WebP or PNG), a folder of pictures, or frames: an array (T, H, W, 3) or a
-                list of pictures of one size.
+            video: a file (a video, or an animated GIF, WebP or PNG), a folder of pictures, or frames: an
+                array (T, H, W, 3) or a list of pictures of one size.
             prompt: as in `point`.
-            timestamps: (T,) seconds of given frames, rising; needed for frames without a frame rate, not allowed for a file.
-            frame_rate: frames a second that given frames were taken with; then they are chosen as those of a file are. For a file only
-                where it does not say itself when its frames are shown, such as raw H.264.
+            timestamps: (T,) seconds of given frames, rising; needed for frames without a frame rate, not
+                allowed for a file.
+            frame_rate: frames a second that given frames were taken with; then they are chosen as those of a
+                file are. For a file only where it does not say itself when its frames are shown, such as raw
+                H.264.
             start: second at which the part to look at begins.
             end: second at which it ends; None for the end of the video.
-            max_frames: most frames to look at; None for the checkpoint's number, and for all frames with timestamps.
+            max_frames: most frames to look at; None for the checkpoint's number, and for all frames with
+                timestamps.
             max_fps: most frames to look at in a second; None as for `max_frames`.
-            subtitles: a file with subtitles (.srt, .vtt, or a video that has some), or (start, end, text) in seconds of the video.
+            subtitles: a file with subtitles (.srt, .vtt, or a video that has some), or (start, end, text) in
+                seconds of the video.
             history: earlier turns about the same clip.
-            windows: look at a long clip in windows that share some frames. Each is asked the same, and an object that is pointed at in
-                the shared part of two, at nearly the same place, has one number. `answers` has what was said of each.
+            windows: look at a long clip in windows that share some frames. Each is asked the same, and an
+                object that is pointed at in the shared part of two, at nearly the same place, has one number.
+                `answers` has what was said of each.
             absolute: times of points count from the beginning of the video, and not from `start`.
             progress: for windows, is told how many were answered, and how many there are.
             **options: as in `point`, without `max_crops`.
 
         Returns:
-            As `point`; `notes` tells if only a part of a damaged video was used, and how much of a long one was looked at.
+            As `point`; `notes` tells if only a part of a damaged video was used, and how much of a long one
+            was looked at.
 
         Raises:
-            ProcessingError: the video cannot be read, frames come without times, or the frames do not fit the model.
+            ProcessingError: the video cannot be read, frames come without times, or the frames do not fit the
+                model.
         """
         settings = AnswerOptions.of(**options)
         clip_options = ClipOptions(timestamps, frame_rate, start, end, max_frames, max_fps, subtitles)
@@ -322,7 +384,9 @@ class Pointer:
         if windows:
             check_windows(settings, max_frames, history)
             clip_options = replace(clip_options, timestamps=None)
-            plan = self._planner.plan(as_clip(video, timestamps), clip_options, answer_tokens=settings.max_new_tokens)
+            plan = self._planner.plan(
+                as_clip(video, timestamps), clip_options, answer_tokens=settings.max_new_tokens
+            )
             answer = partial(self._answer, options=settings)
             result = point_in_windows(plan, request_text, settings, self._builder, answer, progress)
         else:
@@ -353,35 +417,54 @@ class Pointer:
         """Follows objects through a clip of any length.
 
         Args:
-            video: a file, a `molmopoint.video.Clip`, a folder of pictures, or frames: an array (T, H, W, 3) or a list of pictures
-                of one size.
-            prompt: a noun phrase ("the red cars"), which becomes "Track the red cars", or a request, which is sent as it is.
-            timestamps: (T,) seconds of given frames, rising; needed for frames without a frame rate, not allowed for a file.
-            frame_rate: frames a second that given frames were taken with; then they are chosen as those of a file are.
-            start: second at which the part to look at begins; all times of the tracks, and `time`, count from here.
+            video: a file, a `molmopoint.video.Clip`, a folder of pictures, or frames: an array (T, H, W, 3)
+                or a list of pictures of one size.
+            prompt: a noun phrase ("the red cars"), which becomes "Track the red cars", or a request, which is
+                sent as it is.
+            timestamps: (T,) seconds of given frames, rising; needed for frames without a frame rate, not
+                allowed for a file.
+            frame_rate: frames a second that given frames were taken with; then they are chosen as those of a
+                file are.
+            start: second at which the part to look at begins; all times of the tracks, and `time`, count from
+                here.
             end: second at which it ends; None for the end of the video.
-            max_fps: most frames to look at in a second; None for the checkpoint's number (more where `fps` asks for more), and
-                for all frames with timestamps.
+            max_fps: most frames to look at in a second; None for the checkpoint's number (more where `fps`
+                asks for more), and for all frames with timestamps.
             subtitles: as in `point_video`; each window reads those of its time.
-            fps: points per second and object, a whole number, which is asked for in the prompt; the model may see more frames. None
-                leaves it to the model.
+            fps: points per second and object, a whole number, which is asked for in the prompt; the model may
+                see more frames. None leaves it to the model.
             ground: "start_end" asks for the first and the last place of each object only.
             point: (x, y) in pixels: follows the object there, which `prompt` names.
             time: second of the clip at which `point` is.
-            interpolate: points per second to fill in between those of the answer; True for the rate of the video.
+            interpolate: points per second to fill in between those of the answer; True for the rate of the
+                video.
             max_gap: seconds without a point beyond which an object counts as gone and nothing is filled in.
             progress: is told how many windows were answered, and how many there are.
             **options: as in `point`, without `single`, `max_crops` and `history`.
 
         Returns:
-            Tracks with one number per object, the answer in words, and what went wrong, if anything. A clip with more frames than
-            the model takes is seen in windows that share some frames, and objects are linked by their places there.
+            Tracks with one number per object, the answer in words, and what went wrong, if anything. A clip
+            with more frames than the model takes is seen in windows that share some frames, and objects are
+            linked by their places there.
 
         Raises:
             ProcessingError: the video or the prompt cannot be used, or options do not fit each other.
         """
-        part = {"frame_rate": frame_rate, "start": start, "end": end, "max_fps": max_fps, "subtitles": subtitles}
-        asked = {"fps": fps, "ground": ground, "point": point, "time": time, "interpolate": interpolate, "max_gap": max_gap}
+        part = {
+            "frame_rate": frame_rate,
+            "start": start,
+            "end": end,
+            "max_fps": max_fps,
+            "subtitles": subtitles,
+        }
+        asked = {
+            "fps": fps,
+            "ground": ground,
+            "point": point,
+            "time": time,
+            "interpolate": interpolate,
+            "max_gap": max_gap,
+        }
         settings = TrackOptions.of(**part, **asked, **options)
         clip = [(as_clip(video, timestamps), prompt)]
         (result,) = self._tracker.run(clip, settings, batch_size=1, on_error="raise", progress=progress)
@@ -404,19 +487,27 @@ class Pointer:
         Args:
             videos: files or `molmopoint.video.Clip`s; may be a generator.
             prompts: one per clip, or one for all.
-            batch_size: windows (whole clips, where they are short enough) per run of the model; a batch gives the answers of its rows.
+            batch_size: windows (whole clips, where they are short enough) per run of the model; a batch gives
+                the answers of its rows.
             on_error: as in `point_batch`.
             on_phase: as in `point_batch`.
             **options: as in `track`, for all clips, without `timestamps`.
 
         Yields:
-            The result of each clip; with `on_error="yield"` an exception for a clip that cannot be asked about.
+            The result of each clip; with `on_error="yield"` an exception for a clip that cannot be asked
+            about.
 
         Raises:
             ProcessingError: as in `track`; or there are more or fewer prompts than clips.
         """
         settings = TrackOptions.of(**options)
-        return self._tracker.run(paired(videos, prompts, "clips"), settings, batch_size=batch_size, on_error=on_error, on_phase=on_phase)
+        return self._tracker.run(
+            paired(videos, prompts, "clips"),
+            settings,
+            batch_size=batch_size,
+            on_error=on_error,
+            on_phase=on_phase,
+        )
 
     def encode(self, image: Any, *, max_crops: int | None = None, allow_urls: bool = False) -> EncodedImage:
         """Looks at a picture, or a list of pictures, once, for any number of prompts.
@@ -427,11 +518,14 @@ class Pointer:
             allow_urls: as in `point`.
 
         Returns:
-            What `point`, `count`, `stream` and `point_batch` take in place of the picture. It lives on the model's device.
+            What `point`, `count`, `stream` and `point_batch` take in place of the picture. It lives on the
+            model's device.
         """
         media = self._builder.process_images(image, max_crops, allow_urls=allow_urls)
         if not media.pixels:
-            raise ProcessingError("expected a picture to encode, got none; requests of text alone need no encoding")
+            raise ProcessingError(
+                "expected a picture to encode, got none; requests of text alone need no encoding"
+            )
         return EncodedImage(media, self._backend.encode(media), max_crops)
 
     def _stream(self, kind: type[Stream], request: Request, options: AnswerOptions) -> Stream:
@@ -442,6 +536,8 @@ class Pointer:
 
         return kind(generate, self._backend.events(request, options), self._backend.eos_token_ids)
 
-    def _answer(self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any) -> list[PointingResult]:
+    def _answer(
+        self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any
+    ) -> list[PointingResult]:
         """Runs the model on one batch."""
         return self._backend.answer(requests, options, **generate_arguments)

@@ -1,7 +1,7 @@
 """An answer while it is being generated: pieces of its words, and points as soon as they are complete.
 
-The model runs in a thread. The thread knows the queue of tokens and the flag that stops it, and not the stream: so a stream that nobody
-holds any more is collected, and its end stops the generation.
+The model runs in a thread. The thread knows the queue of tokens and the flag that stops it, and not the
+stream: so a stream that nobody holds any more is collected, and its end stops the generation.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class _Channel:
 class AnswerStream(Iterator["str | Point"]):
     """Events of one answer; `result` has the whole of it, with scores, once the stream is exhausted.
 
-    A point is complete when its object id ends, so its event comes with the token after it. Scores are only known at the
-    end: those of the events are NaN. Closing the stream, leaving it as a context, or dropping it stops the generation after
-    the token in work. One thread reads it: a second one that loops over it, or that asks while another waits, gets an error.
+    A point is complete when its object id ends, so its event comes with the token after it. Scores are only
+    known at the end: those of the events are NaN. Closing the stream, leaving it as a context, or dropping it
+    stops the generation after the token in work. One thread reads it: a second one that loops over it, or
+    that asks while another waits, gets an error.
 
     Args:
         generate: runs the model with the stopping criterion it is given, and returns the result.
@@ -75,7 +76,9 @@ class AnswerStream(Iterator["str | Point"]):
         self._reading = threading.Lock()
         self._looping: int | None = None
         weakref.finalize(self, self._channel.stopped.set)
-        self._thread = threading.Thread(target=_work, args=(generate, self._channel), name="molmopoint-stream", daemon=True)
+        self._thread = threading.Thread(
+            target=_work, args=(generate, self._channel), name="molmopoint-stream", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -180,7 +183,9 @@ class _TokenWatcher(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Tensor | None, **_: Any) -> Tensor:
         self._tokens.put(int(input_ids[0, -1]))
-        return torch.full((len(input_ids),), self._stopped.is_set(), dtype=torch.bool, device=input_ids.device)
+        return torch.full(
+            (len(input_ids),), self._stopped.is_set(), dtype=torch.bool, device=input_ids.device
+        )
 
 
 def _work(generate: Callable[[StoppingCriteria], PointingResult], channel: _Channel) -> None:

@@ -40,7 +40,13 @@ _LARGER = 1.5
 
 
 def draw_video(
-    displayed: DisplayedMedia, tracks: Tracks, path: str | os.PathLike[str], *, trail: float, numbers: bool, max_gap: float | None
+    displayed: DisplayedMedia,
+    tracks: Tracks,
+    path: str | os.PathLike[str],
+    *,
+    trail: float,
+    numbers: bool,
+    max_gap: float | None,
 ) -> None:
     """Writes an annotated video; see `TrackingResult.draw`."""
     target = check_video_path(path)
@@ -51,7 +57,16 @@ def draw_video(
     write_video(frames, rate, target)
 
 
-def draw_sheet(displayed: DisplayedMedia, tracks: Tracks, title: str, *, cells: int, columns: int, width: int, trail: float) -> Image.Image:
+def draw_sheet(
+    displayed: DisplayedMedia,
+    tracks: Tracks,
+    title: str,
+    *,
+    cells: int,
+    columns: int,
+    width: int,
+    trail: float,
+) -> Image.Image:
     """One picture of evenly spaced moments; see `TrackingResult.contact_sheet`."""
     for name, value in (("cells", cells), ("columns", columns), ("width", width)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -102,17 +117,30 @@ class _Places:
         pen = ImageDraw.Draw(picture)
         for track in self._lines:
             self._draw_trail(pen, track.time, track.xy, time, colour_of(track.object_id), radius)
-        hidden, shown = ([Point(p.object_id, p.time, p.x, p.y) for p in points if p.visible is seen] for seen in (False, True))
+        hidden, shown = (
+            [Point(p.object_id, p.time, p.x, p.y) for p in points if p.visible is seen]
+            for seen in (False, True)
+        )
         picture = draw_points(picture, hidden, numbers=False, radius=max(2.0, radius * _HIDDEN_RADIUS))
         return draw_points(picture, shown, numbers=numbers, radius=radius)
 
     def _draw_trail(
-        self, pen: ImageDraw.ImageDraw, seconds: np.ndarray, xy: np.ndarray, time: float, colour: tuple[int, int, int], radius: float
+        self,
+        pen: ImageDraw.ImageDraw,
+        seconds: np.ndarray,
+        xy: np.ndarray,
+        time: float,
+        colour: tuple[int, int, int],
+        radius: float,
     ) -> None:
         part = slice(*np.searchsorted(seconds, [time - self._trail, time + 1e-6]))
         if not (part.stop < len(seconds) or time - seconds[-1] <= self._trail):
             return
-        breaks = [] if self._max_gap is None else (np.flatnonzero(np.diff(seconds[part]) > self._max_gap + 1e-6) + 1).tolist()
+        breaks = (
+            []
+            if self._max_gap is None
+            else (np.flatnonzero(np.diff(seconds[part]) > self._max_gap + 1e-6) + 1).tolist()
+        )
         for piece in np.split(xy[part], breaks):
             line = [tuple(place) for place in piece.tolist()]
             if len(line) > 1:
@@ -132,8 +160,12 @@ def _frame_times(displayed: DisplayedMedia) -> tuple[np.ndarray, float]:
     return times, 1 / max(float(np.median(steps)), 1e-3) if len(steps) else 1.0
 
 
-def _frames(displayed: DisplayedMedia, times: np.ndarray, chosen: Sequence[int] | np.ndarray | None = None) -> Iterator[Any]:
-    """The frames at given times: of a file some at a time, of frames in memory those with the chosen numbers, or all."""
+def _frames(
+    displayed: DisplayedMedia, times: np.ndarray, chosen: Sequence[int] | np.ndarray | None = None
+) -> Iterator[Any]:
+    """The frames at given times: of a file some at a time, of frames in memory those with the chosen numbers,
+    or all.
+    """
     if isinstance(displayed.clip, (str, Path)):
         reader = open_video(displayed.clip)
         for start in range(0, len(times), _READ_AT_ONCE):
@@ -145,7 +177,11 @@ def _frames(displayed: DisplayedMedia, times: np.ndarray, chosen: Sequence[int] 
 
 
 def _check_trail(trail: float) -> None:
-    if isinstance(trail, bool) or not isinstance(trail, (int, float)) or not (math.isfinite(trail) and trail >= 0):
+    if (
+        isinstance(trail, bool)
+        or not isinstance(trail, (int, float))
+        or not (math.isfinite(trail) and trail >= 0)
+    ):
         raise ProcessingError(f"expected trail to be 0 or more seconds, got {trail!r}")
 
 
@@ -154,14 +190,16 @@ class TrackingResult:
     """The answer to one request to track. An answer without tracks is a valid result.
 
     Attributes:
-        tracks: where the objects are, in pixels of the displayed video; filled in between if that was asked for.
+        tracks: where the objects are, in pixels of the displayed video; filled in between if that was asked
+            for.
         text: the answer in words, one line per window of the clip; a list of tracks reads as its label.
         raw_text: the answer as generated, with `<POINT_n>` tokens, one line per window.
         prompt: the request as it was sent, with every window.
         truncated: a limit of tokens or time cut the answer; `tracks` holds the points that were complete.
         invalid: triples that name no place of the clip.
         size: (width, height) of the displayed video.
-        answers: what the model said of each window, times counted from its start; one entry where the clip was seen as a whole.
+        answers: what the model said of each window, times counted from its start; one entry where the clip
+            was seen as a whole.
         displayed: the clip, for drawing.
         notes: what was wrong with the clip, where a part of it was used all the same.
     """
@@ -184,11 +222,18 @@ class TrackingResult:
     def __len__(self) -> int:
         return len(self.tracks)
 
-    def draw(self, path: str | os.PathLike[str], *, trail: float = 1.0, numbers: bool = True, max_gap: float | None = None) -> None:
+    def draw(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        trail: float = 1.0,
+        numbers: bool = True,
+        max_gap: float | None = None,
+    ) -> None:
         """Writes the clip as a video with a numbered marker per object and a trail behind it; needs PyAV.
 
-        An object has one colour throughout. Between its points the marker moves on a straight line; where the object was looked
-        for and not found it is small and has no number.
+        An object has one colour throughout. Between its points the marker moves on a straight line; where the
+        object was looked for and not found it is small and has no number.
 
         Args:
             path: .mp4, .mov, .mkv or .avi; H.264 where PyAV has it, else MPEG-4.
@@ -201,7 +246,9 @@ class TrackingResult:
         """
         draw_video(self.displayed, self.tracks, path, trail=trail, numbers=numbers, max_gap=max_gap)
 
-    def contact_sheet(self, *, cells: int = 12, columns: int = 4, width: int = 320, trail: float = 1.0) -> Image.Image:
+    def contact_sheet(
+        self, *, cells: int = 12, columns: int = 4, width: int = 320, trail: float = 1.0
+    ) -> Image.Image:
         """One picture of the clip at evenly spaced moments with the objects drawn in.
 
         Args:
@@ -213,16 +260,20 @@ class TrackingResult:
         Raises:
             ProcessingError: a number is out of range.
         """
-        return draw_sheet(self.displayed, self.tracks, self.prompt, cells=cells, columns=columns, width=width, trail=trail)
+        return draw_sheet(
+            self.displayed, self.tracks, self.prompt, cells=cells, columns=columns, width=width, trail=trail
+        )
 
-    def masks(self, segmenter: Segmenter, *, negative_others: bool = False, fps: float | None = None) -> Masks:
+    def masks(
+        self, segmenter: Segmenter, *, negative_others: bool = False, fps: float | None = None
+    ) -> Masks:
         """Outlines: one mask per object and frame; every point in sight is a click.
 
         Args:
             segmenter: what `molmopoint.load_segmenter` returned.
             negative_others: points of the nearest other objects of the same frame say "not here".
-            fps: for a file, frames per second to draw on; more are easier to follow. By default the frames the model saw, and then
-                an object has one click at most in a frame, the nearest in time.
+            fps: for a file, frames per second to draw on; more are easier to follow. By default the frames
+                the model saw, and then an object has one click at most in a frame, the nearest in time.
 
         Raises:
             ProcessingError: `fps` is not for this clip, or the segmenter is something else.
@@ -248,7 +299,9 @@ class TrackingResult:
 
 
 def _one_per_frame(tracks: Tracks, times: np.ndarray) -> Tracks:
-    """Of the points that are nearest to one of (T,) frames, the nearest of each object: filled-in points lie between frames, too."""
+    """Of the points that are nearest to one of (T,) frames, the nearest of each object: filled-in points lie
+    between frames, too.
+    """
     distance = np.abs(tracks.time[:, None] - times)
     frame = distance.argmin(axis=1)
     order = np.lexsort((distance.min(axis=1), frame, tracks.object_id))

@@ -1,7 +1,8 @@
 """Tracks from clips: how a clip is shown to the model, and what its answers become.
 
-A clip with more frames than the model takes is shown in windows that share some frames; each is asked the same, and objects are
-linked by their places in the shared frames. Windows of many clips run through the model in batches.
+A clip with more frames than the model takes is shown in windows that share some frames; each is asked the
+same, and objects are linked by their places in the shared frames. Windows of many clips run through the model
+in batches.
 
 What a request to track says, checked before any work is done, and the words it is sent in.
 """
@@ -66,20 +67,34 @@ class TrackOptions:
     answer: AnswerOptions = field(default_factory=AnswerOptions)
 
     def __post_init__(self) -> None:
-        if self.fps is not None and (isinstance(self.fps, bool) or not isinstance(self.fps, int) or self.fps < 1):
-            raise ProcessingError(f"expected fps to be a whole number of 1 or more points per second, or None, got {self.fps!r}")
+        if self.fps is not None and (
+            isinstance(self.fps, bool) or not isinstance(self.fps, int) or self.fps < 1
+        ):
+            raise ProcessingError(
+                f"expected fps to be a whole number of 1 or more points per second, or None, got {self.fps!r}"
+            )
         if self.ground is not None and self.ground not in get_args(Ground):
             raise ProcessingError(f"expected ground to be 'start_end' or None, got {self.ground!r}")
         if self.ground is not None and (self.point is not None or self.fps is not None):
-            raise ProcessingError("expected ground alone, got it with fps or point; the first and last places have no rate")
+            raise ProcessingError(
+                "expected ground alone, got it with fps or point; the first and last places have no rate"
+            )
         if not isinstance(self.interpolate, bool) and not _positive(self.interpolate):
-            raise ProcessingError(f"expected interpolate to be points per second above 0, True or False, got {self.interpolate!r}")
+            raise ProcessingError(
+                "expected interpolate to be points per second above 0, True or False, got "
+                f"{self.interpolate!r}"
+            )
         for name, limit in (("max_fps", self.clip.max_fps), ("frame_rate", self.clip.frame_rate)):
             if self.fps is not None and limit is not None and self.fps > limit:
-                raise ProcessingError(f"expected fps of at most {name}={limit:g}, got {self.fps}; points lie in frames that are seen")
+                raise ProcessingError(
+                    f"expected fps of at most {name}={limit:g}, got {self.fps}; points lie in frames that "
+                    "are seen"
+                )
         check_max_gap(self.max_gap)
         if self.max_gap is not None and self.interpolate is False:
-            raise ProcessingError("expected interpolate together with max_gap, got max_gap alone; no gap is filled without it")
+            raise ProcessingError(
+                "expected interpolate together with max_gap, got max_gap alone; no gap is filled without it"
+            )
         self._check_start()
         for name in ("single", "max_crops"):
             if getattr(self.answer, name):
@@ -90,19 +105,31 @@ class TrackOptions:
         """Options as they arrive as keywords of a call; what is no field here is one of an answer."""
         own = {name: options.pop(name) for name in cls.__dataclass_fields__ if name in options}
         of_clip = {name: options.pop(name) for name in _CLIP_OPTIONS if name in options}
-        return cls(**own, clip=ClipOptions(**of_clip), answer=AnswerOptions.of(**{"max_new_tokens": TRACKING_MAX_NEW_TOKENS, **options}))
+        return cls(
+            **own,
+            clip=ClipOptions(**of_clip),
+            answer=AnswerOptions.of(**{"max_new_tokens": TRACKING_MAX_NEW_TOKENS, **options}),
+        )
 
     def _check_start(self) -> None:
-        if isinstance(self.time, bool) or not isinstance(self.time, (int, float)) or not (math.isfinite(self.time) and self.time >= 0):
+        if (
+            isinstance(self.time, bool)
+            or not isinstance(self.time, (int, float))
+            or not (math.isfinite(self.time) and self.time >= 0)
+        ):
             raise ProcessingError(f"expected time to be 0 or more seconds, got {self.time!r}")
         if self.point is None:
             if self.time:
-                raise ProcessingError(f"expected point together with time, got time={self.time:g} alone; pass point=(x, y)")
+                raise ProcessingError(
+                    f"expected point together with time, got time={self.time:g} alone; pass point=(x, y)"
+                )
             return
         try:
             x, y = (float(value) for value in self.point)
         except (TypeError, ValueError) as error:
-            raise ProcessingError(f"expected point as (x, y) in pixels of the video, got {self.point!r}") from error
+            raise ProcessingError(
+                f"expected point as (x, y) in pixels of the video, got {self.point!r}"
+            ) from error
         object.__setattr__(self, "point", (x, y))
 
     def request(self, text: str, size: tuple[int, int], start: float) -> str:
@@ -124,8 +151,13 @@ class TrackOptions:
             return complete_prompt(text, template, default=f"Track {{}}{rate}")
         label = complete_prompt(text, "{}").strip()
         if not (0 <= self.point[0] <= size[0] and 0 <= self.point[1] <= size[1]):
-            raise ProcessingError(f"expected a point inside the video of {size[0]} x {size[1]} pixels, got {self.point}")
-        return tagged("track_from_point", complete_prompt(written_start(start, self.point, size, label), template or f"Track {{}}{rate}"))
+            raise ProcessingError(
+                f"expected a point inside the video of {size[0]} x {size[1]} pixels, got {self.point}"
+            )
+        return tagged(
+            "track_from_point",
+            complete_prompt(written_start(start, self.point, size, label), template or f"Track {{}}{rate}"),
+        )
 
 
 def _positive(value: Any) -> bool:
@@ -165,7 +197,9 @@ class Tracker:
         answer: runs the model on a batch of requests.
     """
 
-    def __init__(self, builder: RequestBuilder, planner: ClipPlanner, answer: Callable[..., list[PointingResult]]) -> None:
+    def __init__(
+        self, builder: RequestBuilder, planner: ClipPlanner, answer: Callable[..., list[PointingResult]]
+    ) -> None:
         self._builder, self._planner, self._answer = builder, planner, answer
 
     def run(
@@ -241,17 +275,22 @@ class Tracker:
         Raises:
             ProcessingError: it is no clip, or cannot be asked about so.
         """
-        shown = self._planner.plan(video, options.clip, fps=options.fps, answer_tokens=options.answer.max_new_tokens)
+        shown = self._planner.plan(
+            video, options.clip, fps=options.fps, answer_tokens=options.answer.max_new_tokens
+        )
         times, windows = shown.times, shown.windows
         start = 0.0
         if len(windows) > 1 and (options.point is not None or options.ground is not None):
             raise ProcessingError(
-                f"expected a clip that the model can look at as a whole for point= and ground=, got one of {len(times)} frames, "
+                "expected a clip that the model can look at as a whole for point= and ground=, got one of "
+                f"{len(times)} frames, "
                 f"which takes {len(windows)} windows; cut it, or track by name"
             )
         if options.point is not None:
             if options.time > times[-1]:
-                raise ProcessingError(f"expected the time of a point within the clip of {times[-1]:g} s, got {options.time:g}")
+                raise ProcessingError(
+                    f"expected the time of a point within the clip of {times[-1]:g} s, got {options.time:g}"
+                )
             start = float(times[np.abs(times - options.time).argmin()])
         usual = None if shown.fps is None else shown.rate
         return _Plan(options.request(prompt, shown.size, start), shown, options.fps or usual, start)
@@ -301,6 +340,13 @@ def _with_start(tracks: Tracks, point: tuple[float, float], seconds: float) -> T
     number = tracks.object_ids[0] if len(tracks) else 1
     if ((tracks.object_id == number) & (tracks.time == seconds)).any():
         return tracks
-    columns = {"object_id": number, "time": seconds, "x": point[0], "y": point[1], "visible": True, "score": np.nan}
+    columns = {
+        "object_id": number,
+        "time": seconds,
+        "x": point[0],
+        "y": point[1],
+        "visible": True,
+        "score": np.nan,
+    }
     added = {name: np.append(getattr(tracks, name), value) for name, value in columns.items()}
     return replace(tracks, **added, moments=np.union1d(tracks.moments, [seconds]))

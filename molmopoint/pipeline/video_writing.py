@@ -31,13 +31,16 @@ def check_video_path(path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     if target.suffix.lower() not in _FORMATS:
-        raise ProcessingError(f"expected a video file that ends in {', '.join(_FORMATS)}, got {target.name!r}")
+        raise ProcessingError(
+            f"expected a video file that ends in {', '.join(_FORMATS)}, got {target.name!r}"
+        )
     _av()
     return target
 
 
 def write_video(frames: Iterable[Image.Image], fps: float, path: Path) -> None:
-    """Writes frames at a constant rate, beside the target first, so that `path` is either the old file or the whole new one.
+    """Writes frames at a constant rate, beside the target first, so that `path` is either the old file or the
+    whole new one.
 
     Args:
         frames: RGB pictures of one size; an odd side gets one more row or column, which the format needs.
@@ -78,10 +81,15 @@ def _encoder(av: ModuleType) -> str:
         except (ValueError, av.error.FFmpegError):
             continue
         return name
-    raise ProcessingError(f"expected an encoder out of {', '.join(_ENCODERS)} in PyAV, found none; install the wheel of the package index")
+    raise ProcessingError(
+        f"expected an encoder out of {', '.join(_ENCODERS)} in PyAV, found none; install the wheel of the "
+        "package index"
+    )
 
 
 def _av() -> ModuleType:
     if (av := import_av()) is None:
-        raise ProcessingError('expected PyAV to write a video, found none; install it with pip install "molmopoint[video]"')
+        raise ProcessingError(
+            'expected PyAV to write a video, found none; install it with pip install "molmopoint[video]"'
+        )
     return av

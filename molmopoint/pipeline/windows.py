@@ -1,4 +1,5 @@
-"""Clips in windows: as many frames as the model takes at a time, with a part shared by each window and the next.
+"""Clips in windows: as many frames as the model takes at a time, with a part shared by each window and the
+next.
 
 Letters: T frames of a clip.
 
@@ -35,7 +36,9 @@ def as_clip(video: Any, timestamps: Sequence[float] | None) -> Any:
     if isinstance(video, (str, Path)) and is_folder(Path(video)):
         return Clip(pictures_in(Path(video)), timestamps)
     if isinstance(video, (str, Path, Clip)):
-        raise ProcessingError("expected no timestamps with a video file or a Clip, got some; they have their own")
+        raise ProcessingError(
+            "expected no timestamps with a video file or a Clip, got some; they have their own"
+        )
     return Clip(video, timestamps)
 
 
@@ -46,15 +49,20 @@ def check_is_clip(video: Any, options: ClipOptions) -> None:
         ProcessingError: it is one of these.
     """
     if isinstance(video, Image.Image) or (hasattr(video, "ndim") and video.ndim < 4):
-        raise ProcessingError(f"expected a video, got a picture ({type(video).__name__}); use `point` for pictures")
+        raise ProcessingError(
+            f"expected a video, got a picture ({type(video).__name__}); use `point` for pictures"
+        )
     refuse_no_clip(video)
     if isinstance(video, (str, Path)) and not is_folder(Path(video)):
         return  # the reader knows whether a file has times
     if isinstance(video, Clip) and options.frame_rate is not None:
-        raise ProcessingError("expected no frame_rate with a Clip or timestamps, got one; they say when frames were taken")
+        raise ProcessingError(
+            "expected no frame_rate with a Clip or timestamps, got one; they say when frames were taken"
+        )
     if not isinstance(video, Clip) and options.frame_rate is None:
         raise ProcessingError(
-            f"expected a video file, or frames and their times, got {type(video).__name__} without times; pass "
+            f"expected a video file, or frames and their times, got {type(video).__name__} without times; "
+            "pass "
             "timestamps=[seconds of each frame], frame_rate=frames a second, or a molmopoint.video.Clip"
         )
 
@@ -63,7 +71,8 @@ def in_memory(video: Any, options: ClipOptions, rate: float) -> Clip:
     """The frames to look at; times count from the start of the part.
 
     Args:
-        video: a `Clip`; or with a frame rate a folder of pictures, an array (T, H, W, 3) or a list of pictures.
+        video: a `Clip`; or with a frame rate a folder of pictures, an array (T, H, W, 3) or a list of
+            pictures.
         options: what of it is to be seen.
         rate: most frames a second, of a `Clip` only where its options have a limit.
 
@@ -123,7 +132,8 @@ def plan_windows(count: int, limit: int, step: int) -> list[slice]:
     stride = (limit - shared) // step * step
     if stride < 1:
         raise ProcessingError(
-            f"expected room for more than {shared} frames in a window, because so many are shared with the next one, got {limit}; "
+            f"expected room for more than {shared} frames in a window, because so many are shared with the "
+            f"next one, got {limit}; "
             "ask for more points per second, pass a shorter clip, or a smaller max_new_tokens"
         )
     last = -(-(count - limit) // stride) * stride
@@ -131,11 +141,13 @@ def plan_windows(count: int, limit: int, step: int) -> list[slice]:
 
 
 def sampling_rate(fps: int | None, usual: float, limit: float | None = None) -> float:
-    """Frames per second to look at: as usual, or the smallest multiple of the points asked for that is no less.
+    """Frames per second to look at: as usual, or the smallest multiple of the points asked for that is no
+    less.
 
     A limit takes the place of the usual rate, and then the largest multiple that is no more.
 
-    A model may see more frames than it is asked to point in, and does so in training; it can not point in frames it does not see.
+    A model may see more frames than it is asked to point in, and does so in training; it can not point in
+    frames it does not see.
 
     >>> sampling_rate(1, 2.0), sampling_rate(3, 2.0), sampling_rate(None, 2.0)
     (2.0, 3.0, 2.0)
@@ -157,7 +169,8 @@ def frames_per_answer(fps: int | None, times: np.ndarray) -> int:
 def windows_of_frames(
     frames: Any, times: np.ndarray, parts: Sequence[slice], cues: Sequence[Cue] = (), offset: float = 0.0
 ) -> list[Window]:
-    """Windows of frames in memory and their times, by the parts that `plan_windows` made; times count from the start of each.
+    """Windows of frames in memory and their times, by the parts that `plan_windows` made; times count from
+    the start of each.
 
     Args:
         frames: T of them.
@@ -169,13 +182,26 @@ def windows_of_frames(
     windows = []
     for part in parts:
         start = float(times[part.start])
-        near = [(max(cue.start - offset - start, 0.0), cue.end - offset - start, cue.text) for cue in cues if cue.end > offset + start]
-        windows.append(Window(Clip(frames[part], times[part] - times[part.start]), ClipOptions(subtitles=near or None), start))
+        near = [
+            (max(cue.start - offset - start, 0.0), cue.end - offset - start, cue.text)
+            for cue in cues
+            if cue.end > offset + start
+        ]
+        windows.append(
+            Window(
+                Clip(frames[part], times[part] - times[part.start]),
+                ClipOptions(subtitles=near or None),
+                start,
+            )
+        )
     return windows
 
 
-def windows_of_file(path: str | Path, times: np.ndarray, parts: Sequence[slice], options: ClipOptions, cues: Sequence[Cue]) -> list[Window]:
-    """Windows of a file that is looked at at (T,) times from the start of a part; each is read when it is its turn.
+def windows_of_file(
+    path: str | Path, times: np.ndarray, parts: Sequence[slice], options: ClipOptions, cues: Sequence[Cue]
+) -> list[Window]:
+    """Windows of a file that is looked at at (T,) times from the start of a part; each is read when it is its
+    turn.
 
     Args:
         path: of the file.

@@ -6,4 +6,10 @@ from molmopoint.processing.pictures import load_picture
 from molmopoint.processing.processor import MolmoPointProcessor
 from molmopoint.processing.video_processor import MolmoPointVideoProcessor
 
-__all__ = ["Molmo2PointingProcessor", "MolmoPointImageProcessor", "MolmoPointProcessor", "MolmoPointVideoProcessor", "load_picture"]
+__all__ = [
+    "Molmo2PointingProcessor",
+    "MolmoPointImageProcessor",
+    "MolmoPointProcessor",
+    "MolmoPointVideoProcessor",
+    "load_picture",
+]

@@ -1,10 +1,12 @@
 """Conversations as the checkpoint's own chat template writes them, for requests, training and rewards alike.
 
-A template writes the pictures before what the user says. What it writes up to the last picture is the trunk of a row, which all branches
-of a message tree share; what follows are the branches. Answers of a training row are encoded apart from the text around them, as they
-are when a model generates them, so the template is rendered with a mark in the place of each answer and cut there.
+A template writes the pictures before what the user says. What it writes up to the last picture is the trunk
+of a row, which all branches of a message tree share; what follows are the branches. Answers of a training row
+are encoded apart from the text around them, as they are when a model generates them, so the template is
+rendered with a mark in the place of each answer and cut there.
 
-User text is escaped: names of placeholders, special tokens and places in it become plain text (`molmopoint.processing.escaping`).
+User text is escaped: names of placeholders, special tokens and places in it become plain text
+(`molmopoint.processing.escaping`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from molmopoint.processing.message_tree import Turn
 from molmopoint.tokens import IMAGE_PLACEHOLDER, NO_SELECTION, VIDEO_PLACEHOLDER
 
 ANSWER_MARK = "\ufdd2"
-"""Stands for an answer while the template is rendered. A noncharacter, as `LIST_MARK` is, which Unicode keeps out of text."""
+"""Stands for an answer while the template is rendered. A noncharacter, as `LIST_MARK` is, which Unicode keeps
+out of text.
+"""
 
 _PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
 _MARKS = str.maketrans("", "", MARK + LIST_MARK + ANSWER_MARK)
@@ -49,13 +53,16 @@ class ChatWriter:
 
     def __init__(self, tokenizer: Any, chat_template: str | None) -> None:
         if chat_template is None:
-            raise ProcessingError("expected a chat template, got none; copy chat_template.jinja from the released model")
+            raise ProcessingError(
+                "expected a chat template, got none; copy chat_template.jinja from the released model"
+            )
         self.tokenizer = tokenizer
         self.chat_template = chat_template
         self._media_texts = _MEDIA_TEXTS.setdefault(tokenizer, {})
 
     def media_text(self, media: Media, count: int) -> str:
-        """What the template writes up to the last picture or clip: placeholders, maybe with names, and what stands before them.
+        """What the template writes up to the last picture or clip: placeholders, maybe with names, and what
+        stands before them.
 
         Args:
             media: pictures or a clip.
@@ -72,10 +79,12 @@ class ChatWriter:
         placeholder = _PLACEHOLDERS[media]
         if before_text.count(placeholder) != count:
             raise ProcessingError(
-                f"expected a chat template that writes {placeholder} {count} times before what the user says, got one that does not: "
+                f"expected a chat template that writes {placeholder} {count} times before what the user "
+                "says, got one that does not: "
                 f"{rendered!r:.200}; use the template of a released model"
             )
-        # A template may write the first token of the row itself; it belongs to the trunk, also where there are no pictures.
+        # A template may write the first token of the row itself; it belongs to the trunk, also where there
+        # are no pictures.
         opening = self.tokenizer.bos_token or self.tokenizer.eos_token
         end = len(opening) if before_text.startswith(opening) else 0
         if count:
@@ -86,7 +95,8 @@ class ChatWriter:
     def prompts(self, texts: Sequence[str], media: Media = "image", count: int = 0) -> list[EncodedText]:
         """What stands before each answer of a conversation: the user's turn and the header of the answer.
 
-        All but the first begin with the end of the answer before them. `media_text`, which stands before the first, is left out.
+        All but the first begin with the end of the answer before them. `media_text`, which stands before the
+        first, is left out.
 
         Args:
             texts: what the user says, turn by turn.
@@ -94,7 +104,8 @@ class ChatWriter:
             count: how many pictures or clips.
 
         Raises:
-            ProcessingError: the template does not accept the turns, or writes something else than pictures and turns.
+            ProcessingError: the template does not accept the turns, or writes something else than pictures
+                and turns.
         """
         escaper = text_escaper(self.tokenizer)
         said = [escaper.escape(text.translate(_MARKS)) for text in texts]
@@ -108,7 +119,8 @@ class ChatWriter:
         says_all = all(text.strip() in rendered for text in said)  # templates may trim
         if len(pieces) != len(texts) or not pieces[0].startswith(media_text) or not says_all:
             raise ProcessingError(
-                "expected a chat template that writes pictures, then every turn once, got another; use the template of a released model"
+                "expected a chat template that writes pictures, then every turn once, got another; use the "
+                "template of a released model"
             )
         pieces[0] = pieces[0].removeprefix(media_text)
         encoded = []
@@ -135,7 +147,9 @@ class ChatWriter:
                 messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=True
             )
         except TemplateError as error:
-            raise ProcessingError(f"expected turns that the chat template accepts, got: {error}; check their order") from error
+            raise ProcessingError(
+                f"expected turns that the chat template accepts, got: {error}; check their order"
+            ) from error
 
 
 def _user(text: str, media: Media = "image", count: int = 0) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""What people bring as a clip: a file, a folder of pictures, a `Clip` (frames and their times), a list of pictures, an array
-(T, height, width, 3) or a tensor (T, 3, height, width).
+"""What people bring as a clip: a file, a folder of pictures, a `Clip` (frames and their times), a list of
+pictures, an array (T, height, width, 3) or a tensor (T, 3, height, width).
 
-Frames without times need their rate, because the times are written into the prompt: `video_metadata` with `fps`, and
-`frames_indices` if they are a selection already. A `Clip` is taken as it is; of everything else the frames are chosen as the
-model was trained.
+Frames without times need their rate, because the times are written into the prompt: `video_metadata` with
+`fps`, and `frames_indices` if they are a selection already. A `Clip` is taken as it is; of everything else
+the frames are chosen as the model was trained.
 
 Letters: T frames of a clip.
 """
@@ -24,7 +24,17 @@ from transformers.video_utils import VideoMetadata
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_folder
 from molmopoint.processing.pictures import is_picture, picture_to_tensor
-from molmopoint.video import LATEST, Clip, SampleMode, check_frame_count, check_part, end_of_part, open_video, sample_indices, sample_times
+from molmopoint.video import (
+    LATEST,
+    Clip,
+    SampleMode,
+    check_frame_count,
+    check_part,
+    end_of_part,
+    open_video,
+    sample_indices,
+    sample_times,
+)
 
 FRAMES_AT_ONCE = 16
 """Frames that are decoded and stretched together; more do not run faster and take more memory."""
@@ -58,11 +68,20 @@ class FrameRule:
 
     def indices(self, num_frames: int, fps: float) -> np.ndarray:
         """(T,) int64 indices of frames in memory."""
-        return sample_indices(num_frames, fps, self.max_frames, self.max_fps, self.mode, sampling_fps=self.sampling_fps)
+        return sample_indices(
+            num_frames, fps, self.max_frames, self.max_fps, self.mode, sampling_fps=self.sampling_fps
+        )
 
     def times(self, duration: float, frame_rate: float) -> np.ndarray:
         """(T,) float64 seconds at which to look at a file."""
-        return sample_times(duration, self.max_frames, self.max_fps, self.mode, frame_rate=frame_rate, sampling_fps=self.sampling_fps)
+        return sample_times(
+            duration,
+            self.max_frames,
+            self.max_fps,
+            self.mode,
+            frame_rate=frame_rate,
+            sampling_fps=self.sampling_fps,
+        )
 
 
 @dataclass
@@ -177,7 +196,9 @@ def flatten_videos(videos: Any) -> Iterator[Any]:
     Raises:
         ProcessingError: something is no clip.
     """
-    if isinstance(videos, (str, Path, Clip, SampledClip)) or (isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 4):
+    if isinstance(videos, (str, Path, Clip, SampledClip)) or (
+        isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 4
+    ):
         yield videos
     elif isinstance(videos, (list, tuple)):
         if videos and all(is_picture(frame) for frame in videos):
@@ -188,7 +209,8 @@ def flatten_videos(videos: Any) -> Iterator[Any]:
     elif videos is not None:
         shape = f" of shape {tuple(videos.shape)}" if hasattr(videos, "shape") else ""
         raise ProcessingError(
-            f"expected a clip (file, folder, Clip, list of pictures, array (frames, height, width, 3)), got {type(videos).__name__}{shape}"
+            "expected a clip (file, folder, Clip, list of pictures, array (frames, height, width, 3)), got "
+            f"{type(videos).__name__}{shape}"
         )
 
 
@@ -203,21 +225,27 @@ def metadata_per_clip(video_metadata: Any, count: int) -> list[dict[str, Any]]:
     names = {entry.name for entry in fields(VideoMetadata)}
     flat = list(_flatten_metadata(video_metadata))
     if len(flat) != count:
-        raise ProcessingError(f"expected video_metadata for {count} clips, got {len(flat)}; pass one mapping per clip, in their order")
+        raise ProcessingError(
+            f"expected video_metadata for {count} clips, got {len(flat)}; pass one mapping per clip, in "
+            "their order"
+        )
     known = []
     for item in flat:
         known.append({name: item[name] for name in names if name in item})
     return known
 
 
-def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None, assumed_rate: float | None = None) -> SampledClip:
+def sample_clip(
+    clip: Any, known: Mapping[str, Any], rule: FrameRule | None, assumed_rate: float | None = None
+) -> SampledClip:
     """Chooses the frames of one clip, and reads none, or one.
 
     Args:
         clip: as `flatten_videos` yields it.
         known: what the caller knows of it, by the names of transformers' VideoMetadata.
         rule: how to choose; None takes frames in memory as they are.
-        assumed_rate: frames a second of frames that are taken as they are and whose times nobody told; a note says so.
+        assumed_rate: frames a second of frames that are taken as they are and whose times nobody told; a note
+            says so.
 
     Raises:
         ProcessingError: the clip cannot be read, or has no frames or no times.
@@ -232,7 +260,8 @@ def sample_clip(clip: Any, known: Mapping[str, Any], rule: FrameRule | None, ass
         return _sample_frames(pictures_in(Path(clip)), None, known, rule, assumed_rate)
     if rule is None:
         raise ProcessingError(
-            f"expected do_sample_frames=True to read {str(clip)!r}, got False; a file is read at the times the model was trained on, "
+            f"expected do_sample_frames=True to read {str(clip)!r}, got False; a file is read at the times "
+            "the model was trained on, "
             "so pass num_frames and max_fps, or frames with their times"
         )
     return _FileClip(clip, known, rule)
@@ -246,14 +275,19 @@ def frame_rate(metadata: VideoMetadata) -> float:
     """
     if metadata.fps is None or not metadata.fps > 0:
         raise ProcessingError(
-            f"expected to know when the frames were taken, got a rate of {metadata.fps} frames a second; pass "
+            f"expected to know when the frames were taken, got a rate of {metadata.fps} frames a second; "
+            "pass "
             "video_metadata={'fps': ...}, or a Clip with timestamps"
         )
     return float(metadata.fps)
 
 
 def _sample_frames(
-    frames: Any, timestamps: np.ndarray | None, known: Mapping[str, Any], rule: FrameRule | None, assumed_rate: float | None = None
+    frames: Any,
+    timestamps: np.ndarray | None,
+    known: Mapping[str, Any],
+    rule: FrameRule | None,
+    assumed_rate: float | None = None,
 ) -> SampledClip:
     frames = checked_frames(frames)
     count = len(frames)
@@ -265,7 +299,10 @@ def _sample_frames(
         last = math.inf if rule.end is None else rule.end * rate + _ROUNDING
         inside = keep[(keep >= first) & (keep <= last)]
         if not len(inside):
-            raise ProcessingError(f"expected a part within 0..{count / rate:g} seconds, got {rule.start:g}..{rule.end}; it has no frame")
+            raise ProcessingError(
+                f"expected a part within 0..{count / rate:g} seconds, got {rule.start:g}..{rule.end}; it "
+                "has no frame"
+            )
         keep = inside[rule.indices(len(inside), rate)]
         metadata.frames_indices = keep.tolist()
         timestamps = np.maximum(keep / rate - rule.start, 0.0)
@@ -273,8 +310,10 @@ def _sample_frames(
         if metadata.fps is None and assumed_rate is not None:
             metadata.fps = assumed_rate
             metadata.notes.append(
-                f"expected to know when the {count} frames of a clip were taken, got no rate; they are taken to be {assumed_rate:g} a "
-                "second, as the model looks at clips; pass video_metadata={'fps': ...}, or a Clip with timestamps"
+                f"expected to know when the {count} frames of a clip were taken, got no rate; they are "
+                f"taken to be {assumed_rate:g} a "
+                "second, as the model looks at clips; pass video_metadata={'fps': ...}, or a Clip with "
+                "timestamps"
             )
         indices = keep if metadata.frames_indices is None else np.asarray(metadata.frames_indices)
         timestamps = indices / frame_rate(metadata)
@@ -293,7 +332,9 @@ def _flatten_metadata(metadata: Any) -> Iterator[Mapping[str, Any]]:
         for item in metadata:
             yield from _flatten_metadata(item)
     else:
-        raise ProcessingError(f"expected video_metadata as VideoMetadata or dict, got {type(metadata).__name__}")
+        raise ProcessingError(
+            f"expected video_metadata as VideoMetadata or dict, got {type(metadata).__name__}"
+        )
 
 
 # ---- Frames in memory, and pictures of a folder
@@ -305,7 +346,10 @@ def pictures_in(folder: Path) -> list[Path]:
     """
     pictures = [path for path in folder.iterdir() if path.suffix.lower() in _PICTURE_SUFFIXES]
     if not pictures:
-        raise ProcessingError(f"expected pictures in the folder {str(folder)!r}, got none of {', '.join(sorted(_PICTURE_SUFFIXES))}")
+        raise ProcessingError(
+            f"expected pictures in the folder {str(folder)!r}, got none of "
+            f"{', '.join(sorted(_PICTURE_SUFFIXES))}"
+        )
     return sorted(pictures, key=_number_aware)
 
 
@@ -327,7 +371,9 @@ def as_seconds(timestamps: Any) -> np.ndarray:
         return np.asarray(timestamps, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         got = type(timestamps).__name__
-        raise ProcessingError(f"expected the time of each frame in seconds, got {got} ({error}); pass a list of numbers") from error
+        raise ProcessingError(
+            f"expected the time of each frame in seconds, got {got} ({error}); pass a list of numbers"
+        ) from error
 
 
 def checked_times(timestamps: np.ndarray, count: int) -> np.ndarray:
@@ -339,12 +385,16 @@ def checked_times(timestamps: np.ndarray, count: int) -> np.ndarray:
     fits = timestamps.shape == (count,) and np.isfinite(timestamps).all() and (timestamps <= LATEST).all()
     if not fits or (np.diff(timestamps, prepend=0) < 0).any():
         got = np.array2string(timestamps, threshold=20, separator=", ")
-        raise ProcessingError(f"expected one ascending time in seconds, from 0, for each of {count} frames, up to {LATEST:g} s, got {got}")
+        raise ProcessingError(
+            f"expected one ascending time in seconds, from 0, for each of {count} frames, up to {LATEST:g} "
+            f"s, got {got}"
+        )
     return timestamps
 
 
 def checked_frames(frames: Any) -> Any:
-    """Frames that can be counted and indexed: arrays as (T, height, width, 3), tensors as (T, 3, height, width).
+    """Frames that can be counted and indexed: arrays as (T, height, width, 3), tensors as (T, 3, height,
+    width).
 
     Either may come in the other order, as long as no other reading is possible.
 
@@ -352,11 +402,19 @@ def checked_frames(frames: Any) -> Any:
         ProcessingError: they are no frames, or none.
     """
     if not isinstance(frames, (Sequence, np.ndarray, torch.Tensor)) or isinstance(frames, (str, bytes)):
-        raise ProcessingError(f"expected a clip (path, array, tensor, or list of frames), got {type(frames).__name__}; make a list of it")
+        raise ProcessingError(
+            f"expected a clip (path, array, tensor, or list of frames), got {type(frames).__name__}; make a "
+            "list of it"
+        )
     if isinstance(frames, (np.ndarray, torch.Tensor)) and frames.ndim != 4:
-        raise ProcessingError(f"expected frames (T, height, width, 3), or a tensor (T, 3, height, width), got {tuple(frames.shape)}")
+        raise ProcessingError(
+            "expected frames (T, height, width, 3), or a tensor (T, 3, height, width), got "
+            f"{tuple(frames.shape)}"
+        )
     if not len(frames):
-        raise ProcessingError("expected at least one frame in a clip, got none; check the video or the list of frames")
+        raise ProcessingError(
+            "expected at least one frame in a clip, got none; check the video or the list of frames"
+        )
     if isinstance(frames, torch.Tensor) and frames.shape[1] != 3 and frames.shape[3] == 3:
         return frames.movedim(3, 1)
     if isinstance(frames, np.ndarray) and frames.shape[1] == 3 and frames.shape[3] not in (1, 3, 4):

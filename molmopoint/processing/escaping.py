@@ -1,11 +1,12 @@
 """Escaping of user text: placeholders, special tokens and `<POINT_n>` in what a user types become plain text.
 
-Splitting off special tokens can be switched off in a tokenizer, but that leaves added tokens that are not special, as
-`<POINT_n>` is, and would hit the template's own tokens as well. So user text is escaped before it meets the template: a mark,
-U+FDD0, is put into every name of an added token. That code point is a noncharacter, which Unicode keeps out of text, so no
-prompt contains it for a reason. A marked name matches no token. After the template is rendered, each stretch of text with a mark
-is encoded, mark removed, by a copy of the tokenizer that knows no added tokens: its ids are exactly those of a tokenizer
-in which the name never had a meaning.
+Splitting off special tokens can be switched off in a tokenizer, but that leaves added tokens that are not
+special, as `<POINT_n>` is, and would hit the template's own tokens as well. So user text is escaped before it
+meets the template: a mark, U+FDD0, is put into every name of an added token. That code point is a
+noncharacter, which Unicode keeps out of text, so no prompt contains it for a reason. A marked name matches no
+token. After the template is rendered, each stretch of text with a mark is encoded, mark removed, by a copy of
+the tokenizer that knows no added tokens: its ids are exactly those of a tokenizer in which the name never had
+a meaning.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class TextEscaper:
         self._tokenizer = tokenizer
         added: dict[str, int] = tokenizer.get_added_vocab()  # type: ignore[operator]  # it delegates attribute access
         self._added = {name: number for name, number in added.items() if name.strip()}
-        # One pattern for the many names of places keeps the alternation short; longer names come first, where one begins another.
+        # One pattern for the many names of places keeps the alternation short; longer names come first, where
+        # one begins another.
         names = [name for name in self._added if not re.fullmatch(_POINT_NAME, name)]
         names.sort(key=len, reverse=True)
         self._names = re.compile("|".join([_POINT_NAME, *map(re.escape, names)]))
@@ -94,7 +96,10 @@ class TextEscaper:
             self._plain = _without_added_tokens(self._tokenizer)
         ids = self._plain.encode(text, add_special_tokens=False).ids
         if not set(ids).isdisjoint(self._added.values()):
-            raise ProcessingError(f"expected plain text, got {text!r}, which this tokenizer always reads as a special token; rephrase it")
+            raise ProcessingError(
+                f"expected plain text, got {text!r}, which this tokenizer always reads as a special token; "
+                "rephrase it"
+            )
         return ids
 
 
@@ -115,7 +120,10 @@ def text_escaper(tokenizer: PreTrainedTokenizerBase) -> TextEscaper:
 def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise NotImplementedError("user text with names of special tokens needs a tokenizer of the tokenizers library (tokenizer.json)")
+        raise NotImplementedError(
+            "user text with names of special tokens needs a tokenizer of the tokenizers library "
+            "(tokenizer.json)"
+        )
     description = json.loads(backend.to_str())
     description |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     return Tokenizer.from_str(json.dumps(description))

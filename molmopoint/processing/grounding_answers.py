@@ -1,8 +1,8 @@
 """Answers with grounding tokens: the text around points, and the selections behind them.
 
-An answer is written as pieces, text and point lists; encoding gives plain token ids and, beside them, what each grounding
-token selects. Text is tokenised piece by piece between grounding tokens, and always literally: what looks like a special
-token in a label or a question stays text.
+An answer is written as pieces, text and point lists; encoding gives plain token ids and, beside them, what
+each grounding token selects. Text is tokenised piece by piece between grounding tokens, and always literally:
+what looks like a special token in a label or a question stays text.
 
     list  = '<points coords="' point+ PATCH '">' label '</point>'       (the last PATCH selects no-more-points)
     point = PATCH SUBPATCH LOCATION digits                              (no LOCATION without a location head)
@@ -26,7 +26,9 @@ from molmopoint.processing.escaping import text_escaper
 from molmopoint.tokens import LOCATION, NO_MORE_POINTS, NO_SELECTION, PATCH, SUBPATCH
 
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
-"""Special tokens around every message; the second one is also the first token of a sequence and the end of an answer."""
+"""Special tokens around every message; the second one is also the first token of a sequence and the end of an
+answer.
+"""
 
 NOTHING_THERE = "There are none."
 """Answer where there is nothing to point at, in every style."""
@@ -61,12 +63,15 @@ class PointList:
         are_triples = triples.ndim == 2 and triples.shape[1] == 3 and len(triples) > 0
         if not are_triples or object_ids.shape != triples.shape[:1]:
             raise GroundingError(
-                f"expected one or more triples (n, 3) and n object ids, got shapes {triples.shape} and {object_ids.shape}; "
+                f"expected one or more triples (n, 3) and n object ids, got shapes {triples.shape} and "
+                f"{object_ids.shape}; "
                 "nothing to point at is a sentence, see write_answer"
             )
         is_sorted = (np.lexsort(triples.T[::-1]) == np.arange(len(triples))).all()
         if not is_sorted or (object_ids < 0).any():
-            raise GroundingError("expected triples in ascending order and object ids from 0; use PointList.sort")
+            raise GroundingError(
+                "expected triples in ascending order and object ids from 0; use PointList.sort"
+            )
         object.__setattr__(self, "triples", triples)
         object.__setattr__(self, "object_ids", object_ids)
 
@@ -125,7 +130,8 @@ def write_answer(triples: Any, label: str, style: Style = "pointing") -> tuple[s
 
 
 def frame_answer(points: _Written | None, count: int, style: Style) -> tuple[str | _Written, ...]:
-    """The sentence of a style around a list of `count` points, in whatever form; None where there is nothing to point at.
+    """The sentence of a style around a list of `count` points, in whatever form; None where there is nothing
+    to point at.
 
     Raises:
         ProcessingError: an unknown style.
@@ -151,7 +157,8 @@ def encode_answer(pieces: Iterable[str | PointList], tokenizer: Any) -> EncodedT
         tokenizer: of the model; for point lists it must know the grounding tokens.
 
     Raises:
-        ProcessingError: the tokenizer lacks a grounding token that is needed, or cannot read the name of a special token as text.
+        ProcessingError: the tokenizer lacks a grounding token that is needed, or cannot read the name of a
+            special token as text.
     """
     runs = _runs_of(pieces)
     texts = [run for run in runs if isinstance(run, str)]
@@ -182,7 +189,10 @@ def grounding_token_ids(tokenizer: Any) -> tuple[int, int, int]:
     ids = tokenizer.convert_tokens_to_ids(names)
     for name, i in zip(names, ids, strict=True):
         if i is None or i == tokenizer.unk_token_id:
-            raise ProcessingError(f"expected a tokenizer with the token {name}, got one without it; load the model's own tokenizer")
+            raise ProcessingError(
+                f"expected a tokenizer with the token {name}, got one without it; load the model's own "
+                "tokenizer"
+            )
     patch, subpatch, location = ids
     return patch, subpatch, location
 
@@ -192,7 +202,9 @@ _Run: TypeAlias = str | tuple[int, ...]
 
 
 def _runs_of(pieces: Iterable[str | PointList]) -> list[_Run]:
-    """Pieces of an answer as runs; text between two grounding tokens is one run, for the tokenizer to see as a whole."""
+    """Pieces of an answer as runs; text between two grounding tokens is one run, for the tokenizer to see as
+    a whole.
+    """
     runs: list[_Run] = []
     for piece in pieces:
         parts = [piece] if isinstance(piece, str) else _runs_of_list(piece)
@@ -220,8 +232,8 @@ def _encode_as_text(texts: Sequence[str], tokenizer: Any) -> dict[str, list[int]
         return {}
     rows = tokenizer(unique, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     encoded = dict(zip(unique, rows, strict=True))
-    # `<POINT_n>` is an added token but not a special one, so the tokenizer has read it. Grounding tokens have the first added ids;
-    # a tokenizer without them has no `<POINT_n>` either.
+    # `<POINT_n>` is an added token but not a special one, so the tokenizer has read it. Grounding tokens have
+    # the first added ids; a tokenizer without them has no `<POINT_n>` either.
     grounding = tokenizer.convert_tokens_to_ids([PATCH, SUBPATCH, LOCATION])
     known = [i for i in grounding if i is not None and i != tokenizer.unk_token_id]
     first_added = min(known, default=math.inf)

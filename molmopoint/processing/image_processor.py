@@ -1,11 +1,11 @@
 """Pictures to crops of ViT patches, with the tables that say which patch lies where.
 
-Every picture becomes one global crop (the whole picture at ViT size) followed by `tiling` overlapping crops of a larger
-copy, the canvas. Both are plain stretches: the aspect ratio is not kept and nothing is padded.
+Every picture becomes one global crop (the whole picture at ViT size) followed by `tiling` overlapping crops
+of a larger copy, the canvas. Both are plain stretches: the aspect ratio is not kept and nothing is padded.
 
 Letters: N crops of the call, G ViT patches per crop, K slots per image token, P image tokens of the call.
-`image_token_pooling` and `patch_maps` number the ViT patches of the whole call, as native transformers does. Values inside a patch run
-over its rows, then columns, then RGB.
+`image_token_pooling` and `patch_maps` number the ViT patches of the whole call, as native transformers does.
+Values inside a patch run over its rows, then columns, then RGB.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class PixelSettings:
         )
 
 
-def stretch(backend: TorchvisionBackend, pixels: torch.Tensor, hw: tuple[int, int], settings: PixelSettings) -> torch.Tensor:
+def stretch(
+    backend: TorchvisionBackend, pixels: torch.Tensor, hw: tuple[int, int], settings: PixelSettings
+) -> torch.Tensor:
     """Pictures at another size, in whole bytes before they are normalised.
 
     Args:
@@ -67,29 +69,39 @@ def stretch(backend: TorchvisionBackend, pixels: torch.Tensor, hw: tuple[int, in
     Returns:
         (N, 3, *hw) float32.
 
-    Source: released processors resize uint8 pictures without antialiasing, so the result is rounded to bytes; without that step
-        the network would see values it was not trained on.
+    Source: released processors resize uint8 pictures without antialiasing, so the result is rounded to bytes;
+        without that step the network would see values it was not trained on.
     """
-    # Planes one by one: with three channels, PyTorch rounds differently when it runs on a single thread, and the same picture
-    # would give other bytes on another machine.
+    # Planes one by one: with three channels, PyTorch rounds differently when it runs on a single thread, and
+    # the same picture would give other bytes on another machine.
     planes = pixels.flatten(0, 1).unsqueeze(1)  # (3 N, 1, height, width)
-    resized = backend.resize(planes, size=SizeDict(height=hw[0], width=hw[1]), resample=settings.resample, antialias=False)
+    resized = backend.resize(
+        planes, size=SizeDict(height=hw[0], width=hw[1]), resample=settings.resample, antialias=False
+    )
     whole = resized.round().clamp_(0, 255).view(*pixels.shape[:2], *hw)
     if not (settings.do_rescale and settings.do_normalize):
-        mean: Any = settings.image_mean  # transformers annotates a list, and caches by it, which takes a tuple
+        mean: Any = (
+            settings.image_mean
+        )  # transformers annotates a list, and caches by it, which takes a tuple
         std: Any = settings.image_std
-        return backend.rescale_and_normalize(whole, settings.do_rescale, settings.rescale_factor, settings.do_normalize, mean, std)
+        return backend.rescale_and_normalize(
+            whole, settings.do_rescale, settings.rescale_factor, settings.do_normalize, mean, std
+        )
     full_scale = 1.0 / settings.rescale_factor
-    mean = torch.tensor(settings.image_mean, device=whole.device).view(-1, 1, 1) * full_scale  # (3, 1, 1), of bytes
+    mean = (
+        torch.tensor(settings.image_mean, device=whole.device).view(-1, 1, 1) * full_scale
+    )  # (3, 1, 1), of bytes
     std = torch.tensor(settings.image_std, device=whole.device).view(-1, 1, 1) * full_scale
     return whole.sub_(mean).div_(std)
 
 
-def cut_into_patches(stretched: torch.Tensor, crop_size: int, stride: int, patch_size: int, out: torch.Tensor) -> None:
+def cut_into_patches(
+    stretched: torch.Tensor, crop_size: int, stride: int, patch_size: int, out: torch.Tensor
+) -> None:
     """Cuts pictures into overlapping crops and those into ViT patches, written in place.
 
-    Native transformers stacks, permutes, concatenates and re-cuts the crops, a copy of all pixels each time; strided views do
-    it with one.
+    Native transformers stacks, permutes, concatenates and re-cuts the crops, a copy of all pixels each time;
+    strided views do it with one.
 
     Args:
         stretched: (N, 3, height, width), both sides a crop plus a multiple of the stride.
@@ -99,9 +111,13 @@ def cut_into_patches(stretched: torch.Tensor, crop_size: int, stride: int, patch
         out: (N * crops of a picture, G, patch values), filled picture by picture, crops row by row.
     """
     side = crop_size // patch_size
-    crops = stretched.unfold(2, crop_size, stride).unfold(3, crop_size, stride)  # (N, 3, rows, cols, height, width)
+    crops = stretched.unfold(2, crop_size, stride).unfold(
+        3, crop_size, stride
+    )  # (N, 3, rows, cols, height, width)
     patches = crops.unflatten(5, (side, patch_size)).unflatten(4, (side, patch_size))
-    patches = patches.permute(0, 2, 3, 4, 6, 5, 7, 1)  # (N, rows, cols, side, side, patch_size, patch_size, 3)
+    patches = patches.permute(
+        0, 2, 3, 4, 6, 5, 7, 1
+    )  # (N, rows, cols, side, side, patch_size, patch_size, 3)
     out.view(patches.shape).copy_(patches)
 
 
@@ -113,14 +129,17 @@ def checked_crop_size(size: SizeDict, patch_size: int) -> int:
     """
     if not size.height or size.height != size.width or size.height % patch_size:
         raise ProcessingError(
-            f"expected a square size that is a multiple of patch_size {patch_size}, got height {size.height} and width {size.width}; "
+            f"expected a square size that is a multiple of patch_size {patch_size}, got height "
+            f"{size.height} and width {size.width}; "
             "pass size={'height': n, 'width': n}"
         )
     return int(size.height)
 
 
 MAX_CROPS = 1024
-"""Most crops of a picture: more than fit any model's positions, and few enough that looking for the best tiling stays quick."""
+"""Most crops of a picture: more than fit any model's positions, and few enough that looking for the best
+tiling stays quick.
+"""
 
 
 class MolmoPointImageProcessorKwargs(Molmo2ImageProcessorKwargs, total=False):
@@ -140,9 +159,10 @@ class CropLayout:
         tiling: rows and columns of crops, the global crop not counted.
         canvas_hw: height and width in pixels of the stretched copy that the crops cover.
         stride: pixels from one crop to the next, in both directions.
-        patch_map: (rows, cols) int64, number of the ViT patch at each place of the canvas; the global crop has the first
-            numbers, so none of them appears.
-        pooling: (P, K) int64, ViT patches of each image token, -1 for an empty slot; the global crop's tokens first.
+        patch_map: (rows, cols) int64, number of the ViT patch at each place of the canvas; the global crop
+            has the first numbers, so none of them appears.
+        pooling: (P, K) int64, ViT patches of each image token, -1 for an empty slot; the global crop's tokens
+            first.
         grid: rows and columns of image tokens of the global crop, then of the canvas.
     """
 
@@ -161,7 +181,13 @@ class CropLayout:
 
 @functools.lru_cache(maxsize=64)
 def crop_layout(
-    height: int, width: int, max_crops: int, crop_size: int, patch_size: int, margins: tuple[int, int], window: tuple[int, int]
+    height: int,
+    width: int,
+    max_crops: int,
+    crop_size: int,
+    patch_size: int,
+    margins: tuple[int, int],
+    window: tuple[int, int],
 ) -> CropLayout:
     """Tiling, patch map and pooling table of a picture of the given size.
 
@@ -174,9 +200,12 @@ def crop_layout(
         margins: ViT patches of a crop before and after the part that it owns.
         window: rows and columns of ViT patches that make one image token.
 
-    Source: Molmo2 paper, section on cropping; the tiling is the native (and released) one, small sides included.
+    Source: Molmo2 paper, section on cropping; the tiling is the native (and released) one, small sides
+    included.
     """
-    rows, cols, canvas_height, canvas_width = compute_crop_geometry(height, width, max_crops, list(margins), crop_size, patch_size)
+    rows, cols, canvas_height, canvas_width = compute_crop_geometry(
+        height, width, max_crops, list(margins), crop_size, patch_size
+    )
     side = crop_size // patch_size
     stride = side - sum(margins)
 
@@ -188,7 +217,9 @@ def crop_layout(
 
     crop_row, row = owner(canvas_height // patch_size, rows)
     crop_col, col = owner(canvas_width // patch_size, cols)
-    crop = 1 + crop_row[:, None] * cols + crop_col[None, :]  # (rows, cols) of the canvas; crop 0 is the global one
+    crop = (
+        1 + crop_row[:, None] * cols + crop_col[None, :]
+    )  # (rows, cols) of the canvas; crop 0 is the global one
     patch_map = side * side * crop + side * row[:, None] + col[None, :]
     patch_map.flags.writeable = False
 
@@ -209,7 +240,8 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
     """The native Molmo2 image processor with the released MolmoPoint values and pointing metadata.
 
     Pixels, tables and grids equal the native ones. Differences: pictures are read as they are displayed (see
-    `molmopoint.processing.pictures`), floats in [0, 1] become bytes first, and the pooling table is int64 like that of clips.
+    `molmopoint.processing.pictures`), floats in [0, 1] become bytes first, and the pooling table is int64
+    like that of clips.
     """
 
     image_mean = [0.5, 0.5, 0.5]
@@ -229,13 +261,15 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
 
         Args:
             images: what `load_picture` accepts, or lists of it.
-            **kwargs: any setting of the processor for this call, such as `max_crops`; `return_tensors` ("pt" or "np").
+            **kwargs: any setting of the processor for this call, such as `max_crops`; `return_tensors` ("pt"
+                or "np").
 
         Returns:
-            `pixel_values` (N, G, patch values) float32; `image_token_pooling` (P, K) int64, absolute over the call, -1 for an
-            empty slot; `image_grids` (pictures, 4): rows and columns of image tokens of the global crop, then of the canvas;
-            `image_num_crops` (pictures,). With `return_pointing_metadata=True` also `patch_maps`, a list of (rows, cols)
-            arrays with the numbers of `image_token_pooling`, and `image_sizes`, a list of (width, height) in pixels.
+            `pixel_values` (N, G, patch values) float32; `image_token_pooling` (P, K) int64, absolute over the
+            call, -1 for an empty slot; `image_grids` (pictures, 4): rows and columns of image tokens of the
+            global crop, then of the canvas; `image_num_crops` (pictures,). With
+            `return_pointing_metadata=True` also `patch_maps`, a list of (rows, cols) arrays with the numbers
+            of `image_token_pooling`, and `image_sizes`, a list of (width, height) in pixels.
 
         Raises:
             ProcessingError: a picture cannot be read, or the settings do not fit each other.
@@ -254,7 +288,9 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
     def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> list[Any]:
         if flat := list(_flatten(images)):
             return flat
-        raise ProcessingError("expected at least one picture, got an empty list; leave images out for text-only samples")
+        raise ProcessingError(
+            "expected at least one picture, got an empty list; leave images out for text-only samples"
+        )
 
     def _preprocess(
         self,
@@ -275,7 +311,9 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
         layouts = []
         for image in images:
             height, width = image.shape[1:]
-            layouts.append(crop_layout(height, width, int(max_crops), crop_size, int(patch_size), margins, window))
+            layouts.append(
+                crop_layout(height, width, int(max_crops), crop_size, int(patch_size), margins, window)
+            )
 
         device = images[0].device
         patches_per_crop = (crop_size // patch_size) ** 2
@@ -303,12 +341,22 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
         if return_pointing_metadata:
             output["patch_maps"] = patch_maps
             output["image_sizes"] = [(image.shape[2], image.shape[1]) for image in images]
-        return BatchFeature(output, tensor_type=return_tensors, skip_tensor_conversion=["patch_maps", "image_sizes"])
+        return BatchFeature(
+            output, tensor_type=return_tensors, skip_tensor_conversion=["patch_maps", "image_sizes"]
+        )
 
     def _write_crops(
-        self, image: torch.Tensor, layout: CropLayout, crop_size: int, patch_size: int, settings: PixelSettings, out: torch.Tensor
+        self,
+        image: torch.Tensor,
+        layout: CropLayout,
+        crop_size: int,
+        patch_size: int,
+        settings: PixelSettings,
+        out: torch.Tensor,
     ) -> None:
-        """Fills (crops, G, patch values) with the global crop of a picture (3, height, width) and the crops of its canvas."""
+        """Fills (crops, G, patch values) with the global crop of a picture (3, height, width) and the crops
+        of its canvas.
+        """
         pixels = image.contiguous()[None].float()  # (1, 3, height, width)
         overview = stretch(self, pixels, (crop_size, crop_size), settings)
         cut_into_patches(overview, crop_size, crop_size, patch_size, out[:1])
@@ -326,6 +374,11 @@ def _flatten(images: Any) -> Any:
 
 def _check_tiling(side: int, overlap_margins: Sequence[int], max_crops: int) -> None:
     if min(overlap_margins) < 0 or sum(overlap_margins) >= side:
-        raise ProcessingError(f"expected overlap margins that leave a part of the {side} patches of a crop, got {list(overlap_margins)}")
+        raise ProcessingError(
+            f"expected overlap margins that leave a part of the {side} patches of a crop, got "
+            f"{list(overlap_margins)}"
+        )
     if not 1 <= max_crops <= MAX_CROPS:
-        raise ProcessingError(f"expected max_crops in 1..{MAX_CROPS}, got {max_crops}; the global crop is not counted")
+        raise ProcessingError(
+            f"expected max_crops in 1..{MAX_CROPS}, got {max_crops}; the global crop is not counted"
+        )

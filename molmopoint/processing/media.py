@@ -14,11 +14,13 @@ from molmopoint.processing.rows import PIXELS_OF, Row
 
 @dataclass(frozen=True, eq=False)
 class MediaInputs:
-    """Pictures or a clip as model input; any number of rows can be made about them. `MolmoPointProcessor.media` makes it.
+    """Pictures or a clip as model input; any number of rows can be made about them.
+    `MolmoPointProcessor.media` makes it.
 
     Attributes:
         metadata: what turns grounding tokens into pixels.
-        pixels: crops or frames and their pooling table, by the names of model input, on the CPU; empty without pictures.
+        pixels: crops or frames and their pooling table, by the names of model input, on the CPU; empty
+            without pictures.
         spans: text of the image tokens that stands for each placeholder.
     """
 

@@ -2,10 +2,11 @@
 
     [BOS][pictures]  [branch 0]  [branch 1] ... [branch K-1]        positions of every branch go on from the trunk
 
-Every answer is followed by the end-of-answer token as **target** only: the last position of a branch predicts it, and the
-next branch starts in its place. So a branch is supervised exactly as the same conversation alone.
+Every answer is followed by the end-of-answer token as **target** only: the last position of a branch predicts
+it, and the next branch starts in its place. So a branch is supervised exactly as the same conversation alone.
 
-Letters: S tokens of the row, P image tokens, K slots per image token, N crops or frames, G ViT patches per crop.
+Letters: S tokens of the row, P image tokens, K slots per image token, N crops or frames, G ViT patches per
+crop.
 """
 
 from __future__ import annotations
@@ -44,9 +45,14 @@ class MessageTree:
 
     def __post_init__(self) -> None:
         if not self.branches or any(not branch for branch in self.branches):
-            raise ProcessingError("expected one or more branches of one or more turns, got an empty one; leave empty conversations out")
+            raise ProcessingError(
+                "expected one or more branches of one or more turns, got an empty one; leave empty "
+                "conversations out"
+            )
         if any(not len(turn.answer) for branch in self.branches for turn in branch):
-            raise ProcessingError('expected an answer in every turn, got an empty one; nothing to point at is "There are none."')
+            raise ProcessingError(
+                'expected an answer in every turn, got an empty one; nothing to point at is "There are none."'
+            )
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,14 @@ class LossWeighting:
     """How much the targets of a row count; only the relation between rows matters.
 
     Attributes:
-        factor: of every target; 0.2 for pointing and tracking in the published fine-tuning, 0.1 for clip captions.
-        root_length: c of c / sqrt(n) for a branch with n targets, 2 in the published code; None leaves length out.
+        factor: of every target; 0.2 for pointing and tracking in the published fine-tuning, 0.1 for clip
+            captions.
+        root_length: c of c / sqrt(n) for a branch with n targets, 2 in the published code; None leaves length
+            out.
         root_branches: divide by the root of the number of branches.
 
-    Source: Molmo2 report, section on token weighting, and the public training code: in a tree, n leaves the end-of-answer
-        token of the branch out; a single conversation counts it.
+    Source: Molmo2 report, section on token weighting, and the public training code: in a tree, n leaves the
+        end-of-answer token of the branch out; a single conversation counts it.
     """
 
     factor: float = 1.0
@@ -67,7 +75,9 @@ class LossWeighting:
     root_branches: bool = False
 
     def of_branch(self, num_targets: int, num_branches: int) -> float:
-        """Weight of each of the `num_targets` targets (end of answer included) of one of `num_branches` branches."""
+        """Weight of each of the `num_targets` targets (end of answer included) of one of `num_branches`
+        branches.
+        """
         weight = self.factor
         if self.root_length is not None:
             counted = num_targets if num_branches == 1 else max(num_targets - 1, 1)
@@ -89,7 +99,8 @@ def build_row(
         tree: trunk and branches.
         end_token_id: what ends an answer, `tokenizer.eos_token_id`.
         weighting: of the targets; the default counts each one once.
-        max_length: S at most. Branches without a target inside it are left out with all later ones, the last one is cut.
+        max_length: S at most. Branches without a target inside it are left out with all later ones, the last
+            one is cut.
         rng: shuffles the branches; None keeps their order.
 
     Raises:
@@ -138,11 +149,15 @@ def build_row(
 
 
 def _lay_out_branch(turns: Sequence[Turn], end_token_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, selections and labels of a branch; the position before each answer token predicts it, the last one the end."""
+    """Ids, selections and labels of a branch; the position before each answer token predicts it, the last one
+    the end.
+    """
     ids, selections, labels = [], [], []
     for turn in turns:
         if not len(turn.prompt):
-            raise ProcessingError("expected a prompt before every answer, got none; its last token predicts the answer's first")
+            raise ProcessingError(
+                "expected a prompt before every answer, got none; its last token predicts the answer's first"
+            )
         ids += [turn.prompt.ids, turn.answer.ids]
         selections += [turn.prompt.selections, turn.answer.selections]
         # Labels stand one place to the left: the end of the answer is predicted where its last token stands.
@@ -164,7 +179,10 @@ def _branches_that_fit(branches: list[_Branch], start: int, max_length: int | No
         kept.append(branch)
         start += len(branch[0])
     if not kept:
-        raise ProcessingError(f"expected a target within max_length {max_length}, got a first one at {start} or later; use fewer crops")
+        raise ProcessingError(
+            f"expected a target within max_length {max_length}, got a first one at {start} or later; use "
+            "fewer crops"
+        )
     return kept
 
 

@@ -1,9 +1,9 @@
 """The files of a Molmo2, seen and written as this library does it: points are coordinates as text.
 
-What differs from transformers' own processor of the same files: pictures are turned as their EXIF entry says, clips are looked
-at when the models were trained to (the last moment included), text of users is escaped, earlier answers can be given as points,
-and each sample comes with the sizes and times that turn its answer into pixels. Where no such rule applies, ids, pixels and
-tables are the native ones.
+What differs from transformers' own processor of the same files: pictures are turned as their EXIF entry says,
+clips are looked at when the models were trained to (the last moment included), text of users is escaped,
+earlier answers can be given as points, and each sample comes with the sizes and times that turn its answer
+into pixels. Where no such rule applies, ids, pixels and tables are the native ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from molmopoint.tokens import NO_SELECTION
 class Molmo2PointingProcessor(MolmoPointProcessor):
     """Tokenizer, image processor and video processor of a Molmo2; used as `MolmoPointProcessor` is.
 
-    There are no grounding tokens: `selection_ids` select nothing, and `pointing_metadata` holds sizes and times only that matter.
+    There are no grounding tokens: `selection_ids` select nothing, and `pointing_metadata` holds sizes and
+    times only that matter.
     """
 
     points_are_text = True
@@ -59,10 +60,15 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What is saved: the native classes are named, for they read these files as well, and others know no others."""
+        """What is saved: the native classes are named, for they read these files as well, and others know no
+        others.
+        """
         output = super().to_dict()
         output["processor_class"] = Molmo2Processor.__name__
-        for part, native in (("image_processor", Molmo2ImageProcessor), ("video_processor", Molmo2VideoProcessor)):
+        for part, native in (
+            ("image_processor", Molmo2ImageProcessor),
+            ("video_processor", Molmo2VideoProcessor),
+        ):
             if part in output:
                 output[part][f"{part}_type"] = native.__name__
         return output
@@ -76,7 +82,9 @@ class Molmo2PointingProcessor(MolmoPointProcessor):
     def check_places(self, num_patches: int, num_slots: int) -> None:
         """Accepts any number of places: none of them needs a name."""
 
-    def _with_lists(self, prompt: str, earlier: Sequence[EarlierPoints], metadata: PointingMetadata) -> tuple[str, list[int]]:
+    def _with_lists(
+        self, prompt: str, earlier: Sequence[EarlierPoints], metadata: PointingMetadata
+    ) -> tuple[str, list[int]]:
         def write(entry: EarlierPoints) -> str:
             if not len(entry.points):
                 return NOTHING_THERE

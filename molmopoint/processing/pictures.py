@@ -1,12 +1,14 @@
 """Turning what people bring into pictures of RGB bytes, as they are displayed.
 
-A picture is a path, the bytes of a file, a `data:` address, a PIL picture, an array (H, W, 3) or (H, W), or a tensor (3, H, W). Arrays
-and tensors hold uint8, or floats in [0, 1]. The surprise to know: points refer to the picture **as displayed**, so the orientation a
-camera stored in EXIF is applied first, and sizes are those after the turn.
+A picture is a path, the bytes of a file, a `data:` address, a PIL picture, an array (H, W, 3) or (H, W), or a
+tensor (3, H, W). Arrays and tensors hold uint8, or floats in [0, 1]. The surprise to know: points refer to
+the picture **as displayed**, so the orientation a camera stored in EXIF is applied first, and sizes are those
+after the turn.
 
-Transparent pixels are laid on white, as a page or a viewer shows them; dropping the alpha channel would bring up whatever
-colours an editor left behind the transparent parts. Animations and multi-page files are refused, because a point in a
-picture that moves has no single meaning; phone pictures (MPO) that merely carry a second view are fine.
+Transparent pixels are laid on white, as a page or a viewer shows them; dropping the alpha channel would bring
+up whatever colours an editor left behind the transparent parts. Animations and multi-page files are refused,
+because a point in a picture that moves has no single meaning; phone pictures (MPO) that merely carry a second
+view are fine.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
     """The picture as PIL RGB, upright, without transparency.
 
     Args:
-        source: a path; the bytes of a picture file, or a file that is open for reading them; a `data:` address; a PIL picture; an array
-            (H, W, 3) or (H, W); or a tensor (3, H, W). uint8, or floats in [0, 1].
+        source: a path; the bytes of a picture file, or a file that is open for reading them; a `data:`
+            address; a PIL picture; an array (H, W, 3) or (H, W); or a tensor (3, H, W). uint8, or floats in
+            [0, 1].
         allow_urls: fetch an address of the web, `https://...`, from a public host.
 
     Returns:
@@ -41,7 +44,8 @@ def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
 
     Raises:
         ProcessingError: the file is missing, broken or not a picture; it is animated, empty or larger than
-            `molmopoint.files.max_picture_pixels()`; the array has another shape, type or range. The message names the file if there is one.
+            `molmopoint.files.max_picture_pixels()`; the array has another shape, type or range. The message
+            names the file if there is one.
     """
     if isinstance(source, str) and is_data_address(source):
         return _open_bytes(bytes_of_data_address(source), "a data address")
@@ -58,12 +62,15 @@ def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return Image.fromarray(_array_to_rgb_bytes(source))
     raise ProcessingError(
-        f"expected a picture (path, bytes, PIL picture, array or tensor), got {type(source).__name__}; open it with PIL.Image.open first"
+        f"expected a picture (path, bytes, PIL picture, array or tensor), got {type(source).__name__}; open "
+        "it with PIL.Image.open first"
     )
 
 
 def picture_to_tensor(source: Any) -> torch.Tensor:
-    """The same as `load_picture`, as uint8 tensor (3, H, W) on the CPU; arrays and tensors skip the way through PIL."""
+    """The same as `load_picture`, as uint8 tensor (3, H, W) on the CPU; arrays and tensors skip the way
+    through PIL.
+    """
     is_array = isinstance(source, (np.ndarray, torch.Tensor))
     rgb = _array_to_rgb_bytes(source) if is_array else np.array(load_picture(source))  # (H, W, 3)
     if not rgb.flags.writeable:
@@ -73,7 +80,9 @@ def picture_to_tensor(source: Any) -> torch.Tensor:
 
 def is_picture(source: Any) -> bool:
     """Whether this is one decoded picture: PIL, or an array or tensor of two or three dimensions."""
-    return isinstance(source, Image.Image) or (isinstance(source, (np.ndarray, torch.Tensor)) and source.ndim in (2, 3))
+    return isinstance(source, Image.Image) or (
+        isinstance(source, (np.ndarray, torch.Tensor)) and source.ndim in (2, 3)
+    )
 
 
 def _open_file(path: str | Path) -> Image.Image:
@@ -86,7 +95,9 @@ def _open_file(path: str | Path) -> Image.Image:
 
 def _open_bytes(content: bytes, name: str) -> Image.Image:
     if not content:
-        raise ProcessingError(f"expected the bytes of a picture in {name}, got none; read the file from its beginning")
+        raise ProcessingError(
+            f"expected the bytes of a picture in {name}, got none; read the file from its beginning"
+        )
     return _opened(io.BytesIO(content), name)
 
 
@@ -95,16 +106,21 @@ def _opened(source: str | io.BytesIO, name: str) -> Image.Image:
         with open_picture(source) as picture:
             return _to_rgb(picture, name)
     except UnidentifiedImageError as error:
-        raise ProcessingError(f"expected a picture in {name}, got bytes of no known format; save it as PNG or JPEG") from error
+        raise ProcessingError(
+            f"expected a picture in {name}, got bytes of no known format; save it as PNG or JPEG"
+        ) from error
     except OSError as error:
-        raise ProcessingError(f"expected a readable picture in {name}, got: {error}; check permissions and the file") from error
+        raise ProcessingError(
+            f"expected a readable picture in {name}, got: {error}; check permissions and the file"
+        ) from error
 
 
 def _fetched(address: str, allow_urls: bool) -> bytes:
     """The bytes at an address of the web, where that is allowed."""
     if not allow_urls:
         raise ProcessingError(
-            f"expected a picture file, got the address {address[:80]!r}; addresses are not fetched unless allow_urls=True says so"
+            f"expected a picture file, got the address {address[:80]!r}; addresses are not fetched unless "
+            "allow_urls=True says so"
         )
     return fetch(address)
 
@@ -114,9 +130,14 @@ def _read(file: Any) -> bytes:
     try:
         content = file.read()
     except (OSError, ValueError) as error:  # closed, or not open for reading
-        raise ProcessingError(f"expected a file that is open for reading, got: {error}; open it again") from error
+        raise ProcessingError(
+            f"expected a file that is open for reading, got: {error}; open it again"
+        ) from error
     if not isinstance(content, bytes):
-        raise ProcessingError(f"expected a file that is open for reading bytes, got {type(content).__name__} from it; open it with 'rb'")
+        raise ProcessingError(
+            f"expected a file that is open for reading bytes, got {type(content).__name__} from it; open it "
+            "with 'rb'"
+        )
     return content
 
 
@@ -145,9 +166,12 @@ def _upright(picture: Image.Image, name: str) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # readers of Pillow raise nearly anything for cut or garbled files
-        raise ProcessingError(f"expected a whole picture in {name}, got a broken or truncated one ({error}); save it again") from error
+        raise ProcessingError(
+            f"expected a whole picture in {name}, got a broken or truncated one ({error}); save it again"
+        ) from error
     raise ProcessingError(
-        f"expected a still picture in {name}, got {frames} frames ({picture.format}); save the frame or page you mean as PNG, "
+        f"expected a still picture in {name}, got {frames} frames ({picture.format}); save the frame or "
+        "page you mean as PNG, "
         "or pass the frames as a video"
     )
 
@@ -158,14 +182,18 @@ def _deep_gray_to_bytes(values: np.ndarray, name: str) -> np.ndarray:
         return _unit_floats_to_bytes(values, name)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise ProcessingError(f"expected 16-bit values 0..65535 in {name}, got {low}..{high}; scale the picture to 8 bits first")
+        raise ProcessingError(
+            f"expected 16-bit values 0..65535 in {name}, got {low}..{high}; scale the picture to 8 bits first"
+        )
     return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def _unit_floats_to_bytes(values: np.ndarray, name: str) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
-        raise ProcessingError(f"expected floats in [0, 1] for {name}, got {low:g}..{high:g}; divide by 255, or pass uint8")
+        raise ProcessingError(
+            f"expected floats in [0, 1] for {name}, got {low:g}..{high:g}; divide by 255, or pass uint8"
+        )
     return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
 
 
@@ -173,7 +201,10 @@ def _array_to_rgb_bytes(source: np.ndarray | torch.Tensor) -> np.ndarray:
     """(H, W, 3) uint8 from an array (H, W, 3) or (H, W), or a tensor (3, H, W)."""
     if isinstance(source, torch.Tensor):
         if source.ndim != 3 or source.shape[0] != 3:
-            raise ProcessingError(f"expected a tensor (3, height, width), got {tuple(source.shape)}; permute it, or pass a NumPy array")
+            raise ProcessingError(
+                f"expected a tensor (3, height, width), got {tuple(source.shape)}; permute it, or pass a "
+                "NumPy array"
+            )
         pixels = source.detach().permute(1, 2, 0).cpu()
         if pixels.is_floating_point():
             pixels = pixels.float()  # NumPy has no bfloat16
@@ -182,14 +213,18 @@ def _array_to_rgb_bytes(source: np.ndarray | torch.Tensor) -> np.ndarray:
         if source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
             raise ProcessingError(
                 f"expected an array (height, width, 3) or (height, width), got {source.shape}; "
-                "channels come last in arrays, transparency needs a PIL picture, and several pictures are a list"
+                "channels come last in arrays, transparency needs a PIL picture, and several pictures are a "
+                "list"
             )
         values, name = source, "an array"
     _check_size(values.shape[1], values.shape[0], name)
     if values.dtype.kind == "f":
         values = _unit_floats_to_bytes(values, name)
     elif values.dtype != np.uint8:
-        raise ProcessingError(f"expected uint8, or floats in [0, 1], for {name}, got {values.dtype}; convert it with .astype('uint8')")
+        raise ProcessingError(
+            f"expected uint8, or floats in [0, 1], for {name}, got {values.dtype}; convert it with "
+            ".astype('uint8')"
+        )
     if values.ndim == 2:
         return _gray_to_rgb_bytes(values)
     return np.ascontiguousarray(values)
@@ -201,7 +236,9 @@ def _gray_to_rgb_bytes(gray: np.ndarray) -> np.ndarray:
 
 def _check_size(width: int, height: int, name: str) -> None:
     if width < 1 or height < 1:
-        raise ProcessingError(f"expected at least one pixel in {name}, got {width} x {height} (width x height)")
+        raise ProcessingError(
+            f"expected at least one pixel in {name}, got {width} x {height} (width x height)"
+        )
     check_picture_size((width, height), name)
 
 

@@ -1,7 +1,7 @@
 """From prompts, pictures and clips to tensors, and from answers back to points.
 
-Released folders load as they are: they name `Molmo2Processor`, and `MolmoPointProcessor.from_pretrained` reads their files with
-the image and video processors of this library.
+Released folders load as they are: they name `Molmo2Processor`, and `MolmoPointProcessor.from_pretrained`
+reads their files with the image and video processors of this library.
 
 Letters: B samples, S tokens per row, P image tokens of a sample, K slots per image token, L location cells.
 """
@@ -31,7 +31,12 @@ from molmopoint.points import Points
 from molmopoint.processing.chat import ChatWriter
 from molmopoint.processing.escaping import MARK, text_escaper
 from molmopoint.processing.grounding_answers import grounding_token_ids
-from molmopoint.processing.history import EarlierPoints, place_selections, prepare_messages, write_earlier_points
+from molmopoint.processing.history import (
+    EarlierPoints,
+    place_selections,
+    prepare_messages,
+    write_earlier_points,
+)
 from molmopoint.processing.image_processor import MolmoPointImageProcessor
 from molmopoint.processing.media import MediaInputs
 from molmopoint.processing.rows import PIXELS_OF
@@ -56,8 +61,9 @@ _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "r
 class MolmoPointProcessor(Molmo2Processor):
     """Tokenizer, image processor and video processor of a MolmoPoint model.
 
-    Batches are padded to their longest row unless told otherwise. What the caller passes as `text` is raw: placeholders,
-    special tokens and `<POINT_n>` in it have their meaning. `apply_chat_template` takes user text literally instead.
+    Batches are padded to their longest row unless told otherwise. What the caller passes as `text` is raw:
+    placeholders, special tokens and `<POINT_n>` in it have their meaning. `apply_chat_template` takes user
+    text literally instead.
     """
 
     points_are_text = False
@@ -90,7 +96,8 @@ class MolmoPointProcessor(Molmo2Processor):
             video_use_col_tokens: end each row of a frame with `<im_col>`.
             use_frame_special_tokens: put frames between `<frame_start>` and `<frame_end>`.
             use_low_res_token_for_global_crops: fill the global crop with `<im_low>`, which cannot be chosen.
-            patch_location: "NxN" location cells per ViT patch, None without; the model's config.json decides where there is one.
+            patch_location: "NxN" location cells per ViT patch, None without; the model's config.json decides
+                where there is one.
         """
         super().__init__(
             image_processor,
@@ -106,8 +113,13 @@ class MolmoPointProcessor(Molmo2Processor):
         self.use_low_res_token_for_global_crops = use_low_res_token_for_global_crops
         self.patch_location = patch_location
         added = tokenizer.get_added_vocab()
-        if missing := [name for name in (*VISION_TOKENS, self.image_token, self.video_token) if name not in added]:
-            raise ProcessingError(f"expected a tokenizer with the released special tokens, got one without {', '.join(missing)}; add them")
+        if missing := [
+            name for name in (*VISION_TOKENS, self.image_token, self.video_token) if name not in added
+        ]:
+            raise ProcessingError(
+                "expected a tokenizer with the released special tokens, got one without "
+                f"{', '.join(missing)}; add them"
+            )
 
     @property
     def location_grid(self) -> int:
@@ -123,7 +135,10 @@ class MolmoPointProcessor(Molmo2Processor):
         """
         start = self._id_of_place(0)
         if start is None:
-            raise ProcessingError("expected a tokenizer with <POINT_0> to read points, got one without; take that of a MolmoPoint model")
+            raise ProcessingError(
+                "expected a tokenizer with <POINT_0> to read points, got one without; take that of a "
+                "MolmoPoint model"
+            )
         return start
 
     @property
@@ -135,7 +150,9 @@ class MolmoPointProcessor(Molmo2Processor):
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Settings of a folder or repository; where a model's config.json lies beside them, it alone decides `patch_location`."""
+        """Settings of a folder or repository; where a model's config.json lies beside them, it alone decides
+        `patch_location`.
+        """
         settings, unused = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         config = _stored_config(pretrained_model_name_or_path, **kwargs)
         if "patch_location" in config:
@@ -144,7 +161,8 @@ class MolmoPointProcessor(Molmo2Processor):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """Reads a released folder, one of ours, or a repository on the hub; keyword arguments as in transformers.
+        """Reads a released folder, one of ours, or a repository on the hub; keyword arguments as in
+        transformers.
 
         Code of a repository is never run, whatever `trust_remote_code` says.
 
@@ -176,21 +194,24 @@ class MolmoPointProcessor(Molmo2Processor):
             images: pictures in the order of the placeholders `<|image|>`, or one list (or None) per sample.
             text: raw prompts. BOS is put in front of those that do not start with it.
             videos: clips in the order of the placeholders `<|video|>`, at most one per sample.
-            return_pointing_metadata: add what `decode_points` needs. Samples then have pictures or a clip; without it both are
-                encoded, as in transformers, but no model takes them in one row.
-            earlier_points: point lists of earlier answers per sample, as `apply_chat_template` passes them on.
-            **kwargs: settings of the parts for this call (`max_crops`, `num_frames`, `video_metadata`, `padding`,
-                `padding_side`, `return_tensors`, ...), as in transformers.
+            return_pointing_metadata: add what `decode_points` needs. Samples then have pictures or a clip;
+                without it both are encoded, as in transformers, but no model takes them in one row.
+            earlier_points: point lists of earlier answers per sample, as `apply_chat_template` passes them
+                on.
+            **kwargs: settings of the parts for this call (`max_crops`, `num_frames`, `video_metadata`,
+                `padding`, `padding_side`, `return_tensors`, ...), as in transformers.
 
         Returns:
-            `input_ids`, `attention_mask`, `mm_token_type_ids` (1 on image tokens and the tokens around them), each (B, S);
-            what the image and video processors return for the whole call, if there are pictures or clips; with points of earlier
-            answers `selection_ids` (B, S), what each grounding token selects, -1 elsewhere; if a prompt ends where a point list
-            begins, `open_list` (B,), which lets `generate` start with a point there; and `pointing_metadata`, a list of one
-            `PointingMetadata` per sample, if asked for.
+            `input_ids`, `attention_mask`, `mm_token_type_ids` (1 on image tokens and the tokens around them),
+            each (B, S); what the image and video processors return for the whole call, if there are pictures
+            or clips; with points of earlier answers `selection_ids` (B, S), what each grounding token
+            selects, -1 elsewhere; if a prompt ends where a point list begins, `open_list` (B,), which lets
+            `generate` start with a point there; and `pointing_metadata`, a list of one `PointingMetadata` per
+            sample, if asked for.
 
         Raises:
-            ProcessingError: placeholders and pictures do not match, one of them cannot be read, or image tokens were cut off.
+            ProcessingError: placeholders and pictures do not match, one of them cannot be read, or image
+                tokens were cut off.
         """
         samples = sort_by_sample(text, images, videos, self.image_token, self.video_token)
         if "padding" not in (kwargs.get("text_kwargs") or {}):
@@ -204,8 +225,12 @@ class MolmoPointProcessor(Molmo2Processor):
             metadata = [tables.metadata(row) for row in range(len(samples.texts))]
 
         text_kwargs = merged["text_kwargs"]
-        return_types = text_kwargs.pop("return_mm_token_type_ids", merged.get("return_mm_token_type_ids", True))
-        return_offsets = text_kwargs.pop("return_text_replacement_offsets", merged.get("return_text_replacement_offsets", False))
+        return_types = text_kwargs.pop(
+            "return_mm_token_type_ids", merged.get("return_mm_token_type_ids", True)
+        )
+        return_offsets = text_kwargs.pop(
+            "return_text_replacement_offsets", merged.get("return_text_replacement_offsets", False)
+        )
         prompts = [self._opened(prompt) for prompt in samples.texts]
         prompts, selections = self._with_earlier_points(prompts, earlier_points, metadata)
         prompts, offsets = self.get_text_with_replacements(prompts, picture_texts, clip_texts)
@@ -229,10 +254,13 @@ class MolmoPointProcessor(Molmo2Processor):
             hidden.add("video_metadata")
         output |= {name: value for name, value in (pictures | clips).items() if name not in hidden}
         skip = [*self.skip_tensor_conversion, "pointing_metadata"]
-        return BatchFeature(output, tensor_type=text_kwargs.get("return_tensors"), skip_tensor_conversion=skip)
+        return BatchFeature(
+            output, tensor_type=text_kwargs.get("return_tensors"), skip_tensor_conversion=skip
+        )
 
     def media(self, images: Sequence[Any] = (), videos: Sequence[Any] = (), **settings: Any) -> MediaInputs:
-        """Pictures or a clip as model input before any text: what requests, training rows and rows of rewards are made from.
+        """Pictures or a clip as model input before any text: what requests, training rows and rows of rewards
+        are made from.
 
         Args:
             images: pictures, in the order of their placeholders.
@@ -243,7 +271,9 @@ class MolmoPointProcessor(Molmo2Processor):
             ProcessingError: pictures and a clip together, more than one clip, or one of them cannot be read.
         """
         placeholders = self.image_token * len(images) + self.video_token * len(videos)
-        samples = sort_by_sample(placeholders, [list(images)], [list(videos)], self.image_token, self.video_token)
+        samples = sort_by_sample(
+            placeholders, [list(images)], [list(videos)], self.image_token, self.video_token
+        )
         merged = self._settings_of_call({**settings, "return_tensors": "pt"})
         pictures, picture_texts = self._encode_pictures(samples, merged["images_kwargs"])
         clips, clip_texts = self._encode_clips(samples, merged["videos_kwargs"])
@@ -262,7 +292,8 @@ class MolmoPointProcessor(Molmo2Processor):
         processor_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Renders messages, and with `tokenize=True` turns them into model input; other arguments as in transformers.
+        """Renders messages, and with `tokenize=True` turns them into model input; other arguments as in
+        transformers.
 
         Text is literal: names of placeholders, special tokens and places in it become plain text (see
         `molmopoint.processing.escaping`). Points of earlier answers are parts of assistant messages,
@@ -273,13 +304,16 @@ class MolmoPointProcessor(Molmo2Processor):
             chat_template: Jinja text instead of the processor's own.
             return_pointing_metadata: as in a call of the processor.
             processor_kwargs: settings for the call of the processor, such as `max_crops`.
-            **kwargs: `add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors`, and variables of the template.
+            **kwargs: `add_generation_prompt`, `tokenize`, `return_dict`, `return_tensors`, and variables of
+                the template.
 
         Returns:
-            The rendered text; with `tokenize=True` the token ids, or with `return_dict=True` too what the processor returns.
+            The rendered text; with `tokenize=True` the token ids, or with `return_dict=True` too what the
+            processor returns.
 
         Raises:
-            ProcessingError: the template does not accept the messages, or an earlier answer holds ids of another input.
+            ProcessingError: the template does not accept the messages, or an earlier answer holds ids of
+                another input.
         """
         kwargs.pop("sanitize_control_tokens", None)  # that is what escaping does, for `<POINT_n>` as well
         prepared = prepare_messages(conversation, self.escape_user_text)
@@ -288,12 +322,18 @@ class MolmoPointProcessor(Molmo2Processor):
             processor_kwargs["return_pointing_metadata"] = True
         if any(prepared.earlier):
             if not kwargs.get("tokenize"):
-                raise ProcessingError("expected tokenize=True for messages with points, got tokenize=False; text cannot hold selections")
+                raise ProcessingError(
+                    "expected tokenize=True for messages with points, got tokenize=False; text cannot hold "
+                    "selections"
+                )
             processor_kwargs["earlier_points"] = prepared.earlier
         return self._render(prepared.messages, chat_template, processor_kwargs=processor_kwargs, **kwargs)
 
-    def render_chat(self, conversation: Sequence[Mapping[str, Any]], **kwargs: Any) -> tuple[str, list[EarlierPoints]]:
-        """The text of one conversation, literal and with marks for points of earlier answers, and those points.
+    def render_chat(
+        self, conversation: Sequence[Mapping[str, Any]], **kwargs: Any
+    ) -> tuple[str, list[EarlierPoints]]:
+        """The text of one conversation, literal and with marks for points of earlier answers, and those
+        points.
 
         Args:
             conversation: messages with role and content.
@@ -316,7 +356,11 @@ class MolmoPointProcessor(Molmo2Processor):
         return ChatWriter(self.tokenizer, template)
 
     def encode_chat(
-        self, rendered: str, spans: Sequence[str], earlier: Sequence[EarlierPoints], metadata: PointingMetadata
+        self,
+        rendered: str,
+        spans: Sequence[str],
+        earlier: Sequence[EarlierPoints],
+        metadata: PointingMetadata,
     ) -> tuple[list[int], list[int]]:
         """Ids and selections (S,) of a rendered conversation about pictures that were processed before.
 
@@ -330,7 +374,10 @@ class MolmoPointProcessor(Molmo2Processor):
         placeholder = self.video_token if metadata.is_video else self.image_token
         pieces = text.split(placeholder)  # user text is escaped, so every placeholder is the template's
         if len(pieces) - 1 != len(spans):
-            raise ProcessingError(f"expected a chat template with a placeholder for each of {len(spans)} pictures, got {len(pieces) - 1}")
+            raise ProcessingError(
+                f"expected a chat template with a placeholder for each of {len(spans)} pictures, got "
+                f"{len(pieces) - 1}"
+            )
         expanded = [pieces[0]]
         for span, piece in zip(spans, pieces[1:], strict=True):
             expanded += [span, piece]
@@ -345,7 +392,9 @@ class MolmoPointProcessor(Molmo2Processor):
         except Exception as error:
             if not isinstance(error, TemplateError) and not _is_of_template(error):
                 raise
-            raise ProcessingError(f"expected messages that the chat template accepts, got: {error}; check roles and their order") from error
+            raise ProcessingError(
+                f"expected messages that the chat template accepts, got: {error}; check roles and their order"
+            ) from error
 
     def escape_user_text(self, text: str) -> str:
         """The text for a raw prompt, such that nothing in it is a placeholder, a special token or a place."""
@@ -365,7 +414,9 @@ class MolmoPointProcessor(Molmo2Processor):
         return read_answer(answer, metadata, self.extended_start, self.tokenizer.decode, **kwargs)
 
     def decode_points(self, answer: Any, metadata: PointingMetadata) -> Points:
-        """Points of an answer, given as (T,) ids after the prompt or as text; `metadata` is that of the same input."""
+        """Points of an answer, given as (T,) ids after the prompt or as text; `metadata` is that of the same
+        input.
+        """
         return self.read_answer(answer, metadata).points
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
@@ -390,7 +441,9 @@ class MolmoPointProcessor(Molmo2Processor):
                 **given,
             )
         except StrictDataclassError as error:
-            raise ProcessingError(f"expected settings of the types that transformers documents, got: {error}") from error
+            raise ProcessingError(
+                f"expected settings of the types that transformers documents, got: {error}"
+            ) from error
 
     def _opened(self, prompt: str) -> str:
         return prompt if prompt.startswith(self.opening) else self.opening + prompt
@@ -421,12 +474,18 @@ class MolmoPointProcessor(Molmo2Processor):
         )
 
     def _with_earlier_points(
-        self, prompts: list[str], earlier: Sequence[Sequence[EarlierPoints]] | None, metadata: list[PointingMetadata]
+        self,
+        prompts: list[str],
+        earlier: Sequence[Sequence[EarlierPoints]] | None,
+        metadata: list[PointingMetadata],
     ) -> tuple[list[str], list[list[int]]]:
         if not earlier:
             return prompts, []
         if len(earlier) != len(prompts):
-            raise ProcessingError(f"expected earlier_points for each of {len(prompts)} samples, got {len(earlier)} lists; pass [] for none")
+            raise ProcessingError(
+                f"expected earlier_points for each of {len(prompts)} samples, got {len(earlier)} lists; "
+                "pass [] for none"
+            )
         texts = []
         selections = []
         for prompt, lists, known in zip(prompts, earlier, metadata, strict=True):
@@ -435,8 +494,12 @@ class MolmoPointProcessor(Molmo2Processor):
             selections.append(selected)
         return texts, selections
 
-    def _with_lists(self, prompt: str, earlier: Sequence[EarlierPoints], metadata: PointingMetadata) -> tuple[str, list[int]]:
-        """The rendered prompt of a sample with its earlier point lists, and what their grounding tokens select."""
+    def _with_lists(
+        self, prompt: str, earlier: Sequence[EarlierPoints], metadata: PointingMetadata
+    ) -> tuple[str, list[int]]:
+        """The rendered prompt of a sample with its earlier point lists, and what their grounding tokens
+        select.
+        """
         return write_earlier_points(prompt, earlier, metadata, self.escape_user_text)
 
     def _placed(self, input_ids: Any, selections: Sequence[Sequence[int]]) -> np.ndarray:
@@ -447,13 +510,24 @@ class MolmoPointProcessor(Molmo2Processor):
         if not any(MARK in prompt for prompt in prompts):
             return self.tokenizer(prompts, **kwargs)
         if kwargs.get("return_offsets_mapping"):
-            raise NotImplementedError("token offsets of prompts with escaped user text; leave the names of special tokens out of it")
+            raise NotImplementedError(
+                "token offsets of prompts with escaped user text; leave the names of special tokens out of it"
+            )
         rows = [text_escaper(self.tokenizer).encode(prompt) for prompt in prompts]
         if kwargs.get("truncation") and (length := kwargs.get("max_length")):
             left = self.tokenizer.truncation_side == "left"
             rows = [row[-length:] if left else row[:length] for row in rows]
-        wanted = ("padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask", "return_tensors")
-        return self.tokenizer.pad({"input_ids": rows}, **{name: kwargs[name] for name in wanted if name in kwargs})
+        wanted = (
+            "padding",
+            "max_length",
+            "pad_to_multiple_of",
+            "padding_side",
+            "return_attention_mask",
+            "return_tensors",
+        )
+        return self.tokenizer.pad(
+            {"input_ids": rows}, **{name: kwargs[name] for name in wanted if name in kwargs}
+        )
 
     def _check_image_tokens(self, input_ids: Any, tables: SampleTables) -> None:
         wanted = self.tokenizer.convert_tokens_to_ids([IMAGE_PATCH, LOW_RES_PATCH])
@@ -461,7 +535,8 @@ class MolmoPointProcessor(Molmo2Processor):
             got, expected = int(np.isin(np.asarray(ids), wanted).sum()), tables.num_patches(row)
             if got != expected:
                 raise ProcessingError(
-                    f"expected {expected} image tokens in sample {row}, got {got}; truncation must not cut into them "
+                    f"expected {expected} image tokens in sample {row}, got {got}; truncation must not cut "
+                    "into them "
                     f"(raise max_length), and text must not contain {IMAGE_PATCH} itself"
                 )
 
@@ -483,7 +558,8 @@ class MolmoPointProcessor(Molmo2Processor):
         if self._id_of_place(vocabulary.size - 1) is None:
             names = sum(1 for name in self.tokenizer.get_added_vocab() if re.fullmatch(r"<POINT_\d+>", name))
             raise ProcessingError(
-                f"expected at most {names} places, as many as the tokenizer has names for, got {vocabulary.size}; "
+                f"expected at most {names} places, as many as the tokenizer has names for, got "
+                f"{vocabulary.size}; "
                 "lower max_crops or the number of frames, or pass fewer pictures"
             )
 
@@ -499,7 +575,8 @@ def stored_model_type(source: str | os.PathLike[str], **where: Any) -> str | Non
 
     Args:
         source: folder or hub id.
-        **where: `revision`, `cache_dir`, `token` and the like; other arguments of `from_pretrained` do not matter.
+        **where: `revision`, `cache_dir`, `token` and the like; other arguments of `from_pretrained` do not
+            matter.
 
     Raises:
         ProcessingError: the file is no JSON object.
@@ -517,5 +594,8 @@ def _stored_config(source: str | os.PathLike[str], **where: Any) -> dict[str, An
     except ValueError as error:
         raise ProcessingError(f"expected JSON in {path}, got: {error}; copy the file again") from error
     if not isinstance(config, dict):
-        raise ProcessingError(f"expected an object with the fields of a model in {path}, got {type(config).__name__}; copy the file again")
+        raise ProcessingError(
+            f"expected an object with the fields of a model in {path}, got {type(config).__name__}; copy "
+            "the file again"
+        )
     return config

@@ -1,15 +1,16 @@
 """Rows and batches: the one form in which requests, training examples and lists of answers reach a model.
 
-A row is made once, by whoever knows its text and pictures. What it is for decides which columns it has: a request has ids alone, a
-training row has targets and branches, a row of answers to be judged has the places where they are read. One `collate` makes a batch of
-them, one `pack` puts several into one row whose examples do not see each other.
+A row is made once, by whoever knows its text and pictures. What it is for decides which columns it has: a
+request has ids alone, a training row has targets and branches, a row of answers to be judged has the places
+where they are read. One `collate` makes a batch of them, one `pack` puts several into one row whose examples
+do not see each other.
 
-Numbers that count something move when the things before it do: patch selections by the image tokens, pooling tables by the ViT patches
-of the examples before (in a packed row) or of the rows before (in a batch). Tables of pictures and of clips have different widths; the
-narrower ones get empty slots.
+Numbers that count something move when the things before it do: patch selections by the image tokens, pooling
+tables by the ViT patches of the examples before (in a packed row) or of the rows before (in a batch). Tables
+of pictures and of clips have different widths; the narrower ones get empty slots.
 
-Letters: B rows, S tokens of a row, N crops or frames, G ViT patches per crop, P image tokens, K slots per image token, H text width,
-R answers to be judged.
+Letters: B rows, S tokens of a row, N crops or frames, G ViT patches per crop, P image tokens, K slots per
+image token, H text width, R answers to be judged.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ NO_RESPONSE = -1
 NO_PATCH_TOKEN = -1
 """For `pack`: no token of the model selects a place, as in a Molmo2."""
 
-PIXELS_OF = {False: ("pixel_values", "image_token_pooling"), True: ("pixel_values_videos", "video_token_pooling")}
+PIXELS_OF = {
+    False: ("pixel_values", "image_token_pooling"),
+    True: ("pixel_values_videos", "video_token_pooling"),
+}
 """Names of pixels and pooling table in model input, by whether they are frames of a clip."""
 
 _FILL: dict[str, float] = {
@@ -68,18 +72,24 @@ class Row:
         input_ids: (S,) int64 plain token ids, image tokens expanded.
         mm_token_type_ids: (S,) int64, 1 at vision tokens.
         pixel_values: (N, G, patch values) crops of pictures, or frames of a clip; None without any.
-        pooling: (P, K) ViT patches of each image token, numbered over the row; -1 for an empty slot. None without pictures.
-        selection_ids: (S,) what each grounding token selects, patches counted over the row; nothing if not given.
-        position_ids: (S,) restart at the trunk's end with each branch, and at 0 with each packed example; None counts from 0.
+        pooling: (P, K) ViT patches of each image token, numbered over the row; -1 for an empty slot. None
+            without pictures.
+        selection_ids: (S,) what each grounding token selects, patches counted over the row; nothing if not
+            given.
+        position_ids: (S,) restart at the trunk's end with each branch, and at 0 with each packed example;
+            None counts from 0.
         example_ids: (S,) number of the packed example, from 0; None is one example.
-        branch_ids: (S,) number of the branch within its example, TRUNK for the shared part; None is a trunk alone.
+        branch_ids: (S,) number of the branch within its example, TRUNK for the shared part; None is a trunk
+            alone.
         shift_labels: (S,) target of each position, IGNORED where there is none; None without targets.
         loss_weights: (S,) float32 weight of that target; None without targets.
-        response_starts: (R,) token at which each answer to be judged begins, branch after branch: the blank line behind the separator, but
-            for the first one. None without answers.
-        response_words: (R,) first token of its own words, which differs for all but the first one; None without answers.
+        response_starts: (R,) token at which each answer to be judged begins, branch after branch: the blank
+            line behind the separator, but for the first one. None without answers.
+        response_words: (R,) first token of its own words, which differs for all but the first one; None
+            without answers.
         response_positions: (R,) token at which each answer is read; None without answers.
-        image_features: (P, H) what the connector made of the pictures; stands in for pixels and table that were seen before.
+        image_features: (P, H) what the connector made of the pictures; stands in for pixels and table that
+            were seen before.
         is_clip: whether the pixels are frames of a clip.
     """
 
@@ -108,10 +118,14 @@ class Row:
         """
         ids = torch.as_tensor(inputs["input_ids"])
         if ids.ndim != 2 or len(ids) != 1:
-            raise ProcessingError(f"expected the processor's output for one sample, input_ids (1, n), got {tuple(ids.shape)}")
+            raise ProcessingError(
+                f"expected the processor's output for one sample, input_ids (1, n), got {tuple(ids.shape)}"
+            )
         given = [is_clip for is_clip, (pixels, _) in PIXELS_OF.items() if inputs.get(pixels) is not None]
         if len(given) > 1:
-            raise ProcessingError("expected pictures or a clip in one sample, got both; pack two rows instead")
+            raise ProcessingError(
+                "expected pictures or a clip in one sample, got both; pack two rows instead"
+            )
         row = cls(ids[0].long(), torch.as_tensor(inputs["mm_token_type_ids"])[0].long())
         columns: dict[str, Any] = dict(vars(row))
         if inputs.get("selection_ids") is not None:
@@ -167,11 +181,20 @@ def pack(rows: Sequence[Row], patch_token_id: int) -> Row:
     for name in _columns_of(rows):
         if name not in columns:
             columns[name] = torch.cat([row.column(name) for row in rows])
-    return Row(input_ids=torch.cat([row.input_ids for row in rows]), pixel_values=pixel_values, pooling=pooling, **columns)
+    return Row(
+        input_ids=torch.cat([row.input_ids for row in rows]),
+        pixel_values=pixel_values,
+        pooling=pooling,
+        **columns,
+    )
 
 
 def collate(
-    rows: Sequence[Row], pad_token_id: int, padding_side: Literal["left", "right"] = "right", *, clips_apart: bool = False
+    rows: Sequence[Row],
+    pad_token_id: int,
+    padding_side: Literal["left", "right"] = "right",
+    *,
+    clips_apart: bool = False,
 ) -> dict[str, Tensor]:
     """A batch of rows: arguments of a model's forward pass, or of `generate`.
 
@@ -179,14 +202,16 @@ def collate(
         rows: one or more.
         pad_token_id: id at padding.
         padding_side: where shorter rows are filled up.
-        clips_apart: give frames of clips under their own names, so that the slots of a row are as many as its own table has; the places
-            that `generate` returns are numbered by them. Without it frames are crops among the others.
+        clips_apart: give frames of clips under their own names, so that the slots of a row are as many as its
+            own table has; the places that `generate` returns are numbered by them. Without it frames are
+            crops among the others.
 
     Returns:
-        input_ids, selection_ids, attention_mask and mm_token_type_ids (B, S), and each further column that a row has: position_ids,
-        example_ids, branch_ids, shift_labels and loss_weights (B, S); response_starts, response_words and response_positions (B, R), -1
-        where a row has fewer answers. If any row has pictures, pixel_values (N, G, patch values) flat over the call and
-        image_token_pooling (P of all rows, K), numbered over the call; or image_features (P of all rows, H), if rows have them.
+        input_ids, selection_ids, attention_mask and mm_token_type_ids (B, S), and each further column that a
+        row has: position_ids, example_ids, branch_ids, shift_labels and loss_weights (B, S); response_starts,
+        response_words and response_positions (B, R), -1 where a row has fewer answers. If any row has
+        pictures, pixel_values (N, G, patch values) flat over the call and image_token_pooling (P of all rows,
+        K), numbered over the call; or image_features (P of all rows, H), if rows have them.
 
     Raises:
         ProcessingError: no rows, crops of different sizes, or features in some rows and pixels in others.
@@ -212,7 +237,8 @@ def collate(
 
 
 def join_pooling(tables: Sequence[Tensor], num_patches: Sequence[int]) -> Tensor:
-    """Pooling tables (P, K) of several samples as one (P of all, largest K), narrower ones filled up with empty slots.
+    """Pooling tables (P, K) of several samples as one (P of all, largest K), narrower ones filled up with
+    empty slots.
 
     Args:
         tables: one or more, each counting from 0 over its own ViT patches.
@@ -264,7 +290,10 @@ def _visual_input(rows: Sequence[Row], clips_apart: bool) -> dict[str, Tensor]:
     features = [row.image_features for row in rows if row.image_features is not None]
     if features and batch:
         with_pixels = sum(row.pixel_values is not None for row in rows)
-        raise ProcessingError(f"expected features or pixels in all rows, got features in {len(features)} and pixels in {with_pixels}")
+        raise ProcessingError(
+            f"expected features or pixels in all rows, got features in {len(features)} and pixels in "
+            f"{with_pixels}"
+        )
     if features:
         batch["image_features"] = torch.cat(features)
     return batch
@@ -272,12 +301,19 @@ def _visual_input(rows: Sequence[Row], clips_apart: bool) -> dict[str, Tensor]:
 
 def _join_visual(rows: Sequence[Row]) -> tuple[Tensor | None, Tensor | None]:
     """All crops, and one table that numbers their ViT patches in that order; None without pictures."""
-    seen = [(row.pixel_values, row.pooling) for row in rows if row.pixel_values is not None and row.pooling is not None]
+    seen = [
+        (row.pixel_values, row.pooling)
+        for row in rows
+        if row.pixel_values is not None and row.pooling is not None
+    ]
     if not seen:
         return None, None
     shapes = {tuple(pixels.shape[1:]) for pixels, _ in seen}
     if len(shapes) > 1:
-        raise ProcessingError(f"expected crops of one size in a batch, got {sorted(shapes)}; process all samples with one processor")
+        raise ProcessingError(
+            f"expected crops of one size in a batch, got {sorted(shapes)}; process all samples with one "
+            "processor"
+        )
     num_patches = [pixels.shape[0] * pixels.shape[1] for pixels, _ in seen]
     pooling = join_pooling([table for _, table in seen], num_patches)
     return torch.cat([pixels for pixels, _ in seen]), pooling

@@ -2,10 +2,11 @@
 
 A sample is one prompt with the pictures, or the one clip, that its placeholders stand for.
 
-What the processor knows about each sample's image tokens: how many there are, and where their ViT patches lie.
+What the processor knows about each sample's image tokens: how many there are, and where their ViT patches
+lie.
 
-Tables of a call number the ViT patches of all its pictures, or of all its clips; a `PointingMetadata` numbers those of its
-own sample, from 0.
+Tables of a call number the ViT patches of all its pictures, or of all its clips; a `PointingMetadata` numbers
+those of its own sample, from 0.
 
 Letters: P image tokens of a sample, K slots per image token.
 """
@@ -31,7 +32,8 @@ class Samples:
     Attributes:
         texts: one prompt per sample.
         pictures: per sample, in the order of its placeholders.
-        clips: per sample, none or one; no model takes pictures and a clip in one row, but their text can be looked at.
+        clips: per sample, none or one; no model takes pictures and a clip in one row, but their text can be
+            looked at.
     """
 
     texts: list[str]
@@ -54,20 +56,27 @@ def sort_by_sample(text: Any, images: Any, videos: Any, image_token: str, video_
 
     Args:
         text: a prompt or a list of prompts.
-        images: None; one picture; pictures in the order of the placeholders; or one list (or None) per sample.
+        images: None; one picture; pictures in the order of the placeholders; or one list (or None) per
+            sample.
         videos: the same for clips.
         image_token: placeholder of a picture.
         video_token: placeholder of a clip.
 
     Raises:
-        ProcessingError: the text is no text, the numbers of placeholders and pictures differ, or a sample has more than one clip.
+        ProcessingError: the text is no text, the numbers of placeholders and pictures differ, or a sample has
+            more than one clip.
     """
     texts = _as_texts(text)
-    pictures = _per_sample(images, [t.count(image_token) for t in texts], "image", image_token, _flatten_pictures)
+    pictures = _per_sample(
+        images, [t.count(image_token) for t in texts], "image", image_token, _flatten_pictures
+    )
     clips = _per_sample(videos, [t.count(video_token) for t in texts], "video", video_token, flatten_videos)
     for row, row_clips in enumerate(clips):
         if len(row_clips) > 1:
-            raise ProcessingError(f"expected at most one video in a sample, got {len(row_clips)} in sample {row}; ask about one at a time")
+            raise ProcessingError(
+                f"expected at most one video in a sample, got {len(row_clips)} in sample {row}; ask about "
+                "one at a time"
+            )
     return Samples(texts, pictures, clips)
 
 
@@ -77,14 +86,23 @@ def _as_texts(text: Any) -> list[str]:
     if isinstance(text, (list, tuple)) and text and all(isinstance(prompt, str) for prompt in text):
         return list(text)
     if text is None:
-        raise ProcessingError("expected text with placeholders, got none; processor.image_processor takes pictures alone")
-    got = f"a list of {sorted({type(t).__name__ for t in text})}" if isinstance(text, (list, tuple)) else type(text).__name__
+        raise ProcessingError(
+            "expected text with placeholders, got none; processor.image_processor takes pictures alone"
+        )
+    got = (
+        f"a list of {sorted({type(t).__name__ for t in text})}"
+        if isinstance(text, (list, tuple))
+        else type(text).__name__
+    )
     raise ProcessingError(
-        f"expected a string or a list of at least one string as text, got {got}; render messages with apply_chat_template"
+        f"expected a string or a list of at least one string as text, got {got}; render messages with "
+        "apply_chat_template"
     )
 
 
-def _per_sample(items: Any, placeholders: list[int], kind: str, token: str, flatten: Callable[[Any], Iterator[Any]]) -> list[list[Any]]:
+def _per_sample(
+    items: Any, placeholders: list[int], kind: str, token: str, flatten: Callable[[Any], Iterator[Any]]
+) -> list[list[Any]]:
     """The items of each sample: those given for it, or the next ones of a flat list."""
     plural = f"{kind}s"
     rule = f"the number of {token} tokens in the prompts should be the same as the number of {plural}"  # as transformers says it
@@ -93,19 +111,22 @@ def _per_sample(items: Any, placeholders: list[int], kind: str, token: str, flat
         for row, (given, wanted) in enumerate(zip(rows, placeholders, strict=True)):
             if len(given) != wanted:
                 raise ProcessingError(
-                    f"expected {wanted} {plural} for {wanted} placeholders {token} in sample {row}, got {len(given)}: {rule}; "
+                    f"expected {wanted} {plural} for {wanted} placeholders {token} in sample {row}, got "
+                    f"{len(given)}: {rule}; "
                     f"pass the {plural} in the order of the prompt, one list per sample"
                 )
         return rows
     flat = list(flatten(items))
     if len(flat) != sum(placeholders):
         raise ProcessingError(
-            f"expected {sum(placeholders)} {plural} for {sum(placeholders)} placeholders {token} in {len(placeholders)} prompts, "
+            f"expected {sum(placeholders)} {plural} for {sum(placeholders)} placeholders {token} in "
+            f"{len(placeholders)} prompts, "
             f"got {len(flat)}: {rule}; pass the {plural} in the order of the prompts"
         )
     if _is_nested(items) and len(placeholders) > 1:
         raise ProcessingError(
-            f"expected one list of {plural} per sample for {len(placeholders)} samples, got {len(items)} lists; pass [] for samples without"
+            f"expected one list of {plural} per sample for {len(placeholders)} samples, got {len(items)} "
+            "lists; pass [] for samples without"
         )
     ends = np.cumsum(placeholders).tolist()
     return [flat[end - count : end] for end, count in zip(ends, placeholders, strict=True)]
@@ -113,7 +134,11 @@ def _per_sample(items: Any, placeholders: list[int], kind: str, token: str, flat
 
 def _is_nested(items: Any) -> bool:
     """Whether this has one list (or None) per sample: every entry is a list, or nothing."""
-    return isinstance(items, (list, tuple)) and bool(items) and all(entry is None or type(entry) in (list, tuple) for entry in items)
+    return (
+        isinstance(items, (list, tuple))
+        and bool(items)
+        and all(entry is None or type(entry) in (list, tuple) for entry in items)
+    )
 
 
 def _flatten_pictures(images: Any) -> Iterator[Any]:
@@ -121,7 +146,9 @@ def _flatten_pictures(images: Any) -> Iterator[Any]:
         for image in images:
             yield from _flatten_pictures(image)
     elif isinstance(images, (np.ndarray, torch.Tensor)) and images.ndim == 4:
-        raise ProcessingError(f"expected single pictures, got an array of shape {tuple(images.shape)}; pass a list of pictures")
+        raise ProcessingError(
+            f"expected single pictures, got an array of shape {tuple(images.shape)}; pass a list of pictures"
+        )
     elif images is not None:
         yield images
 
@@ -155,17 +182,25 @@ class SampleTables:
         location_grid: int,
     ) -> None:
         self._pictures, self._clips = _on_host(pictures), _on_host(clips)
-        self._side, self._low_res_selectable, self._location_grid = patches_per_frame_side, low_res_selectable, location_grid
+        self._side, self._low_res_selectable, self._location_grid = (
+            patches_per_frame_side,
+            low_res_selectable,
+            location_grid,
+        )
         self._picture_slices = split_counts([len(row) for row in samples.pictures])
         self._clip_slices = split_counts([len(row) for row in samples.clips])
         self._image_grids = np.asarray(self._pictures.get("image_grids", np.empty((0, 4))), dtype=np.int64)
         self._video_grids = np.asarray(self._clips.get("video_grids", np.empty((0, 3))), dtype=np.int64)
-        self._picture_tokens = split_counts(self._image_grids.reshape(-1, 2, 2).prod(axis=2).sum(axis=1).tolist())
+        self._picture_tokens = split_counts(
+            self._image_grids.reshape(-1, 2, 2).prod(axis=2).sum(axis=1).tolist()
+        )
         self._clip_tokens = split_counts(self._video_grids.prod(axis=1).tolist())
 
     def num_patches(self, sample: int) -> int:
         """P of a sample."""
-        spans = self._picture_tokens[self._picture_slices[sample]] + self._clip_tokens[self._clip_slices[sample]]
+        spans = (
+            self._picture_tokens[self._picture_slices[sample]] + self._clip_tokens[self._clip_slices[sample]]
+        )
         return sum(span.stop - span.start for span in spans)
 
     def metadata(self, sample: int) -> PointingMetadata:
@@ -174,10 +209,14 @@ class SampleTables:
         Raises:
             ProcessingError: the sample has pictures and a clip.
         """
-        if self._clip_tokens[self._clip_slices[sample]] and self._picture_tokens[self._picture_slices[sample]]:
+        if (
+            self._clip_tokens[self._clip_slices[sample]]
+            and self._picture_tokens[self._picture_slices[sample]]
+        ):
             pictures = self._picture_slices[sample]
             raise ProcessingError(
-                f"expected pictures or a video in a sample, got {pictures.stop - pictures.start} pictures and a video in sample {sample}; "
+                f"expected pictures or a video in a sample, got {pictures.stop - pictures.start} pictures "
+                f"and a video in sample {sample}; "
                 "put them into different samples, which may share a call"
             )
         if self._clip_tokens[self._clip_slices[sample]]:
@@ -189,7 +228,9 @@ class SampleTables:
 
     def _metadata_of_pictures(self, pictures: slice) -> PointingMetadata:
         spans = self._picture_tokens[pictures]
-        pooling = np.asarray(self._pictures["image_token_pooling"][spans[0].start : spans[-1].stop], dtype=np.int64)
+        pooling = np.asarray(
+            self._pictures["image_token_pooling"][spans[0].start : spans[-1].stop], dtype=np.int64
+        )
         first = int(pooling[pooling >= 0].min())
         indexable = np.ones(len(pooling), dtype=bool)
         for span, (rows, cols, _, _) in zip(spans, self._image_grids[pictures].tolist(), strict=True):
@@ -221,4 +262,7 @@ class SampleTables:
 def _on_host(output: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of a processor's output as arrays; pixels stay where they are."""
     tables = {name: value for name, value in output.items() if not name.startswith("pixel_values")}
-    return {name: value.cpu().numpy() if isinstance(value, torch.Tensor) else value for name, value in tables.items()}
+    return {
+        name: value.cpu().numpy() if isinstance(value, torch.Tensor) else value
+        for name, value in tables.items()
+    }

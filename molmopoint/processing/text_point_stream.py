@@ -1,7 +1,9 @@
-"""Streams of points as text: which points are complete after each piece of an answer that is still being written.
+"""Streams of points as text: which points are complete after each piece of an answer that is still being
+written.
 
-The grammar is that of `text_points`; here it is followed piece by piece, for streams and for limits on the number of points.
-Only lists with a `coords` attribute are followed: once an answer has one, other forms in it are not read.
+The grammar is that of `text_points`; here it is followed piece by piece, for streams and for limits on the
+number of points. Only lists with a `coords` attribute are followed: once an answer has one, other forms in it
+are not read.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from molmopoint.points import Points
-from molmopoint.processing.text_points import COORDS_END, COORDS_NAME, INTEGER, SEPARATOR, TextForm, TextReader
+from molmopoint.processing.text_points import (
+    COORDS_END,
+    COORDS_NAME,
+    INTEGER,
+    SEPARATOR,
+    TextForm,
+    TextReader,
+)
 
 _OPENING = re.compile(r"<(points?|tracks)(?!\w)(?=.)", re.DOTALL)
 """A tag's name with the character after it, without which the name may go on."""
@@ -57,7 +66,8 @@ class WrittenPoint:
 
 
 class WrittenPointReader:
-    """Points in pixels from those a `CoordsScanner` finds, one by one; what `read_text_answer` makes of the whole begins with them.
+    """Points in pixels from those a `CoordsScanner` finds, one by one; what `read_text_answer` makes of the
+    whole begins with them.
 
     Args:
         image_sizes: (width, height) of each picture as displayed, or one entry for a clip.
@@ -105,7 +115,9 @@ class CoordsScanner:
 
     @property
     def unfinished(self) -> tuple[str, ...]:
-        """Id, x and y of the point at the end of the text, as far as they are written; the last one may go on."""
+        """Id, x and y of the point at the end of the text, as far as they are written; the last one may go
+        on.
+        """
         if not self.inside:
             return ()
         words = [*self._words, self._word] if self._word else self._words

@@ -8,13 +8,14 @@ Molmo2 writes lists of coordinates:
     key     = number of the picture, from 1; or seconds with one decimal
     X, Y    = thousandths of width and height, three digits or more: 000 to 1000
 
-Two things differ from the lists of grounding tokens (`grounding_answers`): the closing tag is plural, and points of a unit are sorted
-by X first.
+Two things differ from the lists of grounding tokens (`grounding_answers`): the closing tag is plural, and
+points of a unit are sorted by X first.
 
-Its predecessors and other models write percents, attributes or clicks; `TextForm` names all forms that are read. The form of an answer
-decides the space of its numbers; nothing is guessed from their size. Forms are looked for in the order of `TextForm`, the first one
-that occurs is read, and no two are mixed. Reading never fails on what a model can write, and takes time in proportion to the length of
-the text: patterns start at marks that their own repetitions cannot cross, and numbers are of limited length.
+Its predecessors and other models write percents, attributes or clicks; `TextForm` names all forms that are
+read. The form of an answer decides the space of its numbers; nothing is guessed from their size. Forms are
+looked for in the order of `TextForm`, the first one that occurs is read, and no two are mixed. Reading never
+fails on what a model can write, and takes time in proportion to the length of the text: patterns start at
+marks that their own repetitions cannot cross, and numbers are of limited length.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def text_answer(
         image_sizes: (width, height) of each picture, or one entry for a clip.
         label: what the points are.
         style: the sentence around the list.
-        thousandths: (n, 2) coordinates in thousandths of width and height, not rounded, where they are known better than by way
-            of pixels: of half a thousandth, that way can give the other neighbour.
+        thousandths: (n, 2) coordinates in thousandths of width and height, not rounded, where they are known
+            better than by way of pixels: of half a thousandth, that way can give the other neighbour.
         pictures: indices of pictures that are written even if they have no points.
 
     Raises:
@@ -98,7 +99,8 @@ def text_points(
     thousandths: Any | None = None,
     pictures: Iterable[int] = (),
 ) -> str:
-    """A list of one or more points, numbered from 1 in the order they are written; arguments as for `text_answer`.
+    """A list of one or more points, numbered from 1 in the order they are written; arguments as for
+    `text_answer`.
 
     Raises:
         GroundingError: as `text_answer`, or no points.
@@ -114,7 +116,9 @@ def text_points(
     return _write_list("points", ascending, label)
 
 
-def text_tracks(seconds: Any, xy: Any, objects: Sequence[Hashable], image_sizes: Sequence[tuple[int, int]], label: str) -> str:
+def text_tracks(
+    seconds: Any, xy: Any, objects: Sequence[Hashable], image_sizes: Sequence[tuple[int, int]], label: str
+) -> str:
     """A list of tracks: objects are numbered by first appearance, and listed by number at each time.
 
     Args:
@@ -127,7 +131,8 @@ def text_tracks(seconds: Any, xy: Any, objects: Sequence[Hashable], image_sizes:
     Raises:
         GroundingError: as `text_points`.
 
-    Where an object has two points at one written time, the first one (by X, then Y) is kept: a reader could not tell them apart.
+    Where an object has two points at one written time, the first one (by X, then Y) is kept: a reader could
+    not tell them apart.
     """
     points = _points_to_write(np.asarray(seconds, dtype=np.float64), xy, image_sizes)
     if len(objects) != len(points):
@@ -165,20 +170,26 @@ def text_list(points: Points, image_sizes: Sequence[tuple[int, int]], label: str
     return text_points(group, points.xy, image_sizes, label)
 
 
-def _points_to_write(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]], thousandths: Any | None = None) -> list[_PointToWrite]:
+def _points_to_write(
+    group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]], thousandths: Any | None = None
+) -> list[_PointToWrite]:
     """Each point as it will be written, in the order given."""
     group = np.asarray(group)  # (n,)
     xy = np.asarray(xy, dtype=np.float64).reshape(-1, 2)  # (n, 2)
     if group.ndim != 1 or len(group) != len(xy) or not len(group):
         raise GroundingError(
-            f"expected a group and a pair of coordinates for each of one or more points, got shapes {group.shape} and {xy.shape}; "
+            "expected a group and a pair of coordinates for each of one or more points, got shapes "
+            f"{group.shape} and {xy.shape}; "
             "nothing to point at is a sentence, see text_answer"
         )
     is_video = group.dtype.kind == "f"
     picture = np.zeros(len(group), dtype=np.int64) if is_video else group.astype(np.int64)
     is_before_start = is_video and not (group >= 0).all()
     if picture.min() < 0 or picture.max() >= len(image_sizes) or is_before_start:
-        raise GroundingError(f"expected pictures in 0..{len(image_sizes) - 1} or times from 0, got {group.min()} to {group.max()}")
+        raise GroundingError(
+            f"expected pictures in 0..{len(image_sizes) - 1} or times from 0, got {group.min()} to "
+            f"{group.max()}"
+        )
 
     sizes = np.asarray(image_sizes, dtype=np.float64)[picture]  # (n, 2)
     scaled = FULL_SCALE * xy / sizes
@@ -188,7 +199,10 @@ def _points_to_write(group: Any, xy: Any, image_sizes: Sequence[tuple[int, int]]
     if not is_inside.all():
         first = int(np.flatnonzero(~is_inside)[0])
         size = tuple(image_sizes[picture[first]])
-        raise GroundingError(f"expected points inside a picture of {size}, got {tuple(xy[first].tolist())}; clip or drop it first")
+        raise GroundingError(
+            f"expected points inside a picture of {size}, got {tuple(xy[first].tolist())}; clip or drop it "
+            "first"
+        )
 
     keys = (picture + 1).tolist()
     if is_video:
@@ -277,21 +291,26 @@ class TextAnswer(Answer):
 
 
 def read_text_answer(
-    text: str, image_sizes: Sequence[tuple[int, int]], timestamps: Any | None = None, *, is_video: bool | None = None
+    text: str,
+    image_sizes: Sequence[tuple[int, int]],
+    timestamps: Any | None = None,
+    *,
+    is_video: bool | None = None,
 ) -> TextAnswer:
     """Reads the points of one answer.
 
     Args:
         text: of the answer.
         image_sizes: (width, height) of each picture as displayed, or one entry for a clip.
-        timestamps: (T,) seconds of the frames of a clip. A written time within 0.05 s of a frame becomes the frame's own.
+        timestamps: (T,) seconds of the frames of a clip. A written time within 0.05 s of a frame becomes the
+            frame's own.
         is_video: whether keys are seconds; by default whether there are timestamps.
 
     Returns:
-        Points in pixels of the displayed original, in the order of the text. `invalid` counts those that name no place: numbers
-        that cannot be read or lie outside the picture, a picture that is not there, a form that does not say which of several
-        pictures (or what time) it means, an object that a track has twice at one time. `truncated_triple`: the text ends
-        inside a point.
+        Points in pixels of the displayed original, in the order of the text. `invalid` counts those that name
+        no place: numbers that cannot be read or lie outside the picture, a picture that is not there, a form
+        that does not say which of several pictures (or what time) it means, an object that a track has twice
+        at one time. `truncated_triple`: the text ends inside a point.
 
     Raises:
         GroundingError: not one size for a clip.
@@ -299,7 +318,9 @@ def read_text_answer(
     if is_video is None:
         is_video = timestamps is not None
     if is_video and len(image_sizes) != 1:
-        raise GroundingError(f"expected one (width, height) for a clip, got {len(image_sizes)}; pass that of its frames")
+        raise GroundingError(
+            f"expected one (width, height) for a clip, got {len(image_sizes)}; pass that of its frames"
+        )
     tags = _tags(text)
     form = _form_of(text, tags)
     reader = TextReader(form)
@@ -349,8 +370,12 @@ _UNTAGGED = {
     TextForm.CLICKS: re.compile(rf"Click\(\s*(?P<x>{_PERCENT.pattern})\s*,\s*(?P<y>{_PERCENT.pattern})\s*\)"),
     TextForm.TENTHS: re.compile(r"\bp\s*=\s*(?P<x>[0-9]{3,4})\s*,\s*(?P<y>[0-9]{3,4})(?![0-9])"),
     TextForm.PAIRS: re.compile(rf"\(\s*(?P<x>{_DECIMAL})\s*,\s*(?P<y>{_DECIMAL})\s*\)"),
-    TextForm.PLAIN_INTEGERS: re.compile(r"(?<![\w.])(?P<id>[0-9]{1,9}) (?P<x>[0-9]{3,4}) (?P<y>[0-9]{3,4})(?!\w|\.[0-9])"),
-    TextForm.PLAIN_DECIMALS: re.compile(rf"(?<![\w.])(?P<id>[0-9]{{1,9}}) (?P<x>{_DECIMAL}) (?P<y>{_DECIMAL})(?!\w)"),
+    TextForm.PLAIN_INTEGERS: re.compile(
+        r"(?<![\w.])(?P<id>[0-9]{1,9}) (?P<x>[0-9]{3,4}) (?P<y>[0-9]{3,4})(?!\w|\.[0-9])"
+    ),
+    TextForm.PLAIN_DECIMALS: re.compile(
+        rf"(?<![\w.])(?P<id>[0-9]{{1,9}}) (?P<x>{_DECIMAL}) (?P<y>{_DECIMAL})(?!\w)"
+    ),
 }
 
 
@@ -373,7 +398,9 @@ def _form_of(text: str, tags: Sequence[_Tag]) -> TextForm | None:
 
 @dataclass(frozen=True)
 class _Found:
-    """A point before its picture is known: key as written (None if the form has none), fractions of width and height."""
+    """A point before its picture is known: key as written (None if the form has none), fractions of width and
+    height.
+    """
 
     key: float | None
     object_id: int
@@ -407,7 +434,9 @@ class TextReader:
             number = 1
         self.found.append(_Found(key, number, *fractions))
 
-    def read_unit(self, tokens: list[str], number: re.Pattern[str], seen: set[tuple[float, int]] | None = None) -> None:
+    def read_unit(
+        self, tokens: list[str], number: re.Pattern[str], seen: set[tuple[float, int]] | None = None
+    ) -> None:
         """Takes a key and its triples of id, x and y; `seen` holds the places that a track has taken."""
         if not tokens:
             return
@@ -536,16 +565,21 @@ def _read_attributes(reader: TextReader, tag: _Tag) -> None:
     reader.close(first, tag.text[end:])
 
 
-_READERS = {TextForm.COORDS: _read_coords, TextForm.BLOCKS: _read_block, TextForm.ATTRIBUTES: _read_attributes}
+_READERS = {
+    TextForm.COORDS: _read_coords,
+    TextForm.BLOCKS: _read_block,
+    TextForm.ATTRIBUTES: _read_attributes,
+}
 
 
 def _without_cut(tokens: list[str], *, open_end: bool) -> tuple[list[str], bool]:
-    """A unit (key and triples) at the end of a cut answer without what is not whole, and whether anything was not.
+    """A unit (key and triples) at the end of a cut answer without what is not whole, and whether anything was
+    not.
 
     Args:
         tokens: of the unit.
-        open_end: whether the last one touches the end, so that it may go on: three digits may be the first of four, which only
-            1000 has.
+        open_end: whether the last one touches the end, so that it may go on: three digits may be the first of
+            four, which only 1000 has.
     """
     if not tokens:
         return tokens, False
@@ -569,7 +603,9 @@ def _picture_of(key: float | None, count: int) -> int | None:
 
 
 def _time_of(key: float | None, times: np.ndarray | None) -> float | None:
-    """Seconds that a key means: those of the nearest frame, if it rounds to the key; without a key the only frame's."""
+    """Seconds that a key means: those of the nearest frame, if it rounds to the key; without a key the only
+    frame's.
+    """
     if key is None:
         if times is None or len(times) != 1:
             return None

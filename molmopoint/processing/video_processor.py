@@ -14,7 +14,10 @@ import torch
 from transformers import BatchFeature
 from transformers.image_utils import SizeDict
 from transformers.models.molmo2.image_processing_molmo2 import arange_for_pooling
-from transformers.models.molmo2.video_processing_molmo2 import Molmo2VideoProcessor, Molmo2VideoProcessorKwargs
+from transformers.models.molmo2.video_processing_molmo2 import (
+    Molmo2VideoProcessor,
+    Molmo2VideoProcessorKwargs,
+)
 from transformers.video_utils import VideoMetadata
 
 from molmopoint.errors import InputWarning, ProcessingError
@@ -46,8 +49,8 @@ class MolmoPointVideoProcessorKwargs(Molmo2VideoProcessorKwargs, total=False):
 class MolmoPointVideoProcessor(Molmo2VideoProcessor):
     """The native Molmo2 video processor with the released values and the released choice of frames.
 
-    Unlike the native one it always looks at the last moment, normalises without being told, and holds a few decoded frames at a
-    time, however long or large the video is.
+    Unlike the native one it always looks at the last moment, normalises without being told, and holds a few
+    decoded frames at a time, however long or large the video is.
     """
 
     image_mean = [0.5, 0.5, 0.5]
@@ -71,17 +74,19 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
 
         Args:
             videos: clips, see `molmopoint.processing.clips`.
-            **kwargs: any setting of the processor for this call; `video_metadata`, one mapping per clip with what is known of it
-                (`fps`, `frames_indices`, `width`, `height`); `do_sample_frames=False` takes frames in memory as they are, those
-                of unknown times as `max_fps` a second and with a warning;
-                `return_metadata=True`; `return_tensors` ("pt" or "np").
+            **kwargs: any setting of the processor for this call; `video_metadata`, one mapping per clip with
+                what is known of it (`fps`, `frames_indices`, `width`, `height`); `do_sample_frames=False`
+                takes frames in memory as they are, those of unknown times as `max_fps` a second and with a
+                warning; `return_metadata=True`; `return_tensors` ("pt" or "np").
 
         Returns:
-            `pixel_values_videos` (N, G, patch values) float32; `video_token_pooling` (P, K) int64, absolute over the call, -1 for an
-            empty slot; `video_grids` (clips, 3): frames, rows and columns of image tokens; `video_metadata` if asked for.
+            `pixel_values_videos` (N, G, patch values) float32; `video_token_pooling` (P, K) int64, absolute
+            over the call, -1 for an empty slot; `video_grids` (clips, 3): frames, rows and columns of image
+            tokens; `video_metadata` if asked for.
 
         Raises:
-            ProcessingError: a clip cannot be read, has no frames or no times, or the settings do not fit each other.
+            ProcessingError: a clip cannot be read, has no frames or no times, or the settings do not fit each
+                other.
         """
         return super().preprocess(videos, **kwargs)
 
@@ -128,31 +133,45 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         return rows, cols
 
     def sample(self, clip: Any, known: Mapping[str, Any] | None = None, **settings: Any) -> SampledClip:
-        """Chooses the frames of a clip and reads none of them yet; the result can be passed to the processor in place of the clip.
+        """Chooses the frames of a clip and reads none of them yet; the result can be passed to the processor
+        in place of the clip.
 
         Args:
             clip: see `molmopoint.processing.clips`.
             known: what is known of it, by the names of `video_metadata`.
-            **settings: `num_frames`, `max_fps`, `frame_sample_mode`, `sampling_fps`, and the `start` and `end` of a part in seconds.
+            **settings: `num_frames`, `max_fps`, `frame_sample_mode`, `sampling_fps`, and the `start` and
+                `end` of a part in seconds.
 
         Raises:
-            ProcessingError: the clip cannot be read, has no frames or no times, or the settings do not fit each other.
+            ProcessingError: the clip cannot be read, has no frames or no times, or the settings do not fit
+                each other.
         """
         return sample_clip(clip, known or {}, self._rule(**settings))
 
     def _decode_and_sample_videos(
-        self, videos: Any, video_metadata: Any, do_sample_frames: bool | None = None, sample_indices_fn: Any = None
+        self,
+        videos: Any,
+        video_metadata: Any,
+        do_sample_frames: bool | None = None,
+        sample_indices_fn: Any = None,
     ) -> tuple[list[SampledClip], list[ClipMetadata]]:
         clips = list(flatten_videos(videos))
         if not clips:
-            raise ProcessingError("expected at least one clip, got an empty list; leave videos out for samples without one")
+            raise ProcessingError(
+                "expected at least one clip, got an empty list; leave videos out for samples without one"
+            )
         # the settings of this call travel in the partial object that the base class makes of `sample_frames`
         rule = self._rule(**sample_indices_fn.keywords) if do_sample_frames else None
         known = metadata_per_clip(video_metadata, len(clips))
-        sampled = [sample_clip(clip, metadata, rule, self.max_fps) for clip, metadata in zip(clips, known, strict=True)]
+        sampled = [
+            sample_clip(clip, metadata, rule, self.max_fps)
+            for clip, metadata in zip(clips, known, strict=True)
+        ]
         return sampled, [clip.metadata for clip in sampled]
 
-    def _prepare_input_videos(self, videos: list[SampledClip], device: Any = None, **kwargs: Any) -> list[SampledClip]:
+    def _prepare_input_videos(
+        self, videos: list[SampledClip], device: Any = None, **kwargs: Any
+    ) -> list[SampledClip]:
         for clip in videos:
             clip.device = device
         return videos
@@ -181,7 +200,9 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         }
         return BatchFeature(output, tensor_type=return_tensors, skip_tensor_conversion=["video_metadata"])
 
-    def _patches(self, videos: list[SampledClip], crop_size: int, patch_size: int, settings: PixelSettings) -> torch.Tensor:
+    def _patches(
+        self, videos: list[SampledClip], crop_size: int, patch_size: int, settings: PixelSettings
+    ) -> torch.Tensor:
         """(N, G, values) of all clips; a damaged one is shortened to its good part, with a warning."""
         counts = [clip.count for clip in videos]
         starts = np.cumsum([0, *counts]).tolist()
@@ -191,7 +212,9 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
             for clip, clip_start in zip(videos, starts, strict=False):
                 for place, frames in clip.chunks():
                     stretched = stretch(self, frames.contiguous().float(), (crop_size, crop_size), settings)
-                    cut_into_patches(stretched, crop_size, crop_size, patch_size, frames_NGv[clip_start:][place])
+                    cut_into_patches(
+                        stretched, crop_size, crop_size, patch_size, frames_NGv[clip_start:][place]
+                    )
         except DamagedVideoError:
             if not any(clip.shorten() for clip in videos):
                 raise

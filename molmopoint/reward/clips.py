@@ -1,4 +1,5 @@
-"""Folders of frames as clips, as the published reward model reads them: a frame every four seconds, sixteen at most.
+"""Folders of frames as clips, as the published reward model reads them: a frame every four seconds, sixteen
+at most.
 
 Source: arXiv 2604.10966, public training code.
 """

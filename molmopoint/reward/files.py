@@ -52,7 +52,9 @@ from molmopoint.saving import save_whole
 WEIGHTS_FILE, AUTHORS_HEAD_FILE = "reward.safetensors", "value_head.pt"
 _DOWNLOADED = ("*.json", "*.jinja", "*.txt", "*.safetensors", AUTHORS_HEAD_FILE)
 _FILLED_UP = ("wte.new_embedding", "embed_tokens.weight")
-"""Ends of the names of tensors that tell how many rows the input table has beside the vocabulary: released and native."""
+"""Ends of the names of tensors that tell how many rows the input table has beside the vocabulary: released
+and native.
+"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class RewardFolder:
         return str(self.path) if (self.path / "tokenizer_config.json").is_file() else self.base
 
 
-def find_reward(name_or_path: str | Path, revision: str | None = None, base: str | Path | None = None, **where: Any) -> RewardFolder:
+def find_reward(
+    name_or_path: str | Path, revision: str | None = None, base: str | Path | None = None, **where: Any
+) -> RewardFolder:
     """Reads what is small in a reward model.
 
     Args:
@@ -110,7 +114,9 @@ def find_reward(name_or_path: str | Path, revision: str | None = None, base: str
         source, base_revision = _base_of(folder, named, stored.base_revision, base)
         tensors = _read_tensors(folder / WEIGHTS_FILE)
         base_name = str(base) if base is not None else named
-        return RewardFolder(folder, stored.settings, stored.separator_id, source, base_revision, base_name, tensors)
+        return RewardFolder(
+            folder, stored.settings, stored.separator_id, source, base_revision, base_name, tensors
+        )
     if (folder / AUTHORS_CONFIG_FILE).is_file():
         settings = authors_settings(read_object(folder / AUTHORS_CONFIG_FILE))
         head = {_own_name(name): tensor for name, tensor in _unpickled(folder / AUTHORS_HEAD_FILE).items()}
@@ -119,7 +125,8 @@ def find_reward(name_or_path: str | Path, revision: str | None = None, base: str
         base_name = None if named is None else str(base or source)
         return RewardFolder(folder, settings, None, source, base_revision, base_name, head)
     raise CheckpointError(
-        f"expected a reward model with {CONFIG_FILE} or {AUTHORS_CONFIG_FILE} at {str(name_or_path)!r}, got a model without a value head; "
+        f"expected a reward model with {CONFIG_FILE} or {AUTHORS_CONFIG_FILE} at {str(name_or_path)!r}, got "
+        "a model without a value head; "
         "`molmopoint.load` reads models that point"
     )
 
@@ -158,7 +165,11 @@ def load_processor(source: str, model: Any, **where: Any) -> MolmoPointProcessor
 
 
 def write_reward(
-    folder: str | Path, stored: StoredReward, tensors: Mapping[str, Tensor], backbone: Any, processor: MolmoPointProcessor | None
+    folder: str | Path,
+    stored: StoredReward,
+    tensors: Mapping[str, Tensor],
+    backbone: Any,
+    processor: MolmoPointProcessor | None,
 ) -> None:
     """Writes a reward model, whole or not at all.
 
@@ -179,13 +190,18 @@ def write_reward(
             save_adapters(backbone, Path(target))
         if processor is not None:
             processor.save_pretrained(target)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, str(Path(target) / WEIGHTS_FILE))
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            str(Path(target) / WEIGHTS_FILE),
+        )
         stored.write(target)
 
     save_whole(folder, write)
 
 
-def _base_of(folder: Path, named: str | None, revision: str | None, given: str | Path | None) -> tuple[str, str | None]:
+def _base_of(
+    folder: Path, named: str | None, revision: str | None, given: str | Path | None
+) -> tuple[str, str | None]:
     """Where the backbone lies; a relative path counts from the folder, or from the one it lies in.
 
     Raises:
@@ -193,7 +209,9 @@ def _base_of(folder: Path, named: str | None, revision: str | None, given: str |
     """
     if named is None:
         if given is not None:
-            raise CheckpointError(f"expected no base for {folder}, which holds a whole model, got {str(given)!r}; leave it out")
+            raise CheckpointError(
+                f"expected no base for {folder}, which holds a whole model, got {str(given)!r}; leave it out"
+            )
         return str(folder), None
     if given is not None:
         return locate(given)
@@ -203,7 +221,9 @@ def _base_of(folder: Path, named: str | None, revision: str | None, given: str |
     try:
         return locate(named, revision)
     except (CheckpointError, OSError) as error:
-        raise CheckpointError(f"expected the model below the adapters in {folder} at {named!r}; pass base=... ({error})") from error
+        raise CheckpointError(
+            f"expected the model below the adapters in {folder} at {named!r}; pass base=... ({error})"
+        ) from error
 
 
 def _named_base(folder: Path) -> str | None:
@@ -216,7 +236,10 @@ def _named_base(folder: Path) -> str | None:
         return None
     named = read_config(folder).get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
-        raise CheckpointError(f"expected the name of a model as base_model_name_or_path in {folder / ADAPTER_CONFIG_FILE}, got {named!r}")
+        raise CheckpointError(
+            f"expected the name of a model as base_model_name_or_path in {folder / ADAPTER_CONFIG_FILE}, "
+            f"got {named!r}"
+        )
     return named
 
 
@@ -225,11 +248,15 @@ def _downloaded(source: str, revision: str | None, where: dict[str, Any]) -> Pat
         return Path(snapshot_download(source, revision=revision, allow_patterns=list(_DOWNLOADED), **where))
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"expected a reward model at {source!r}, got: {reason}; check the name and the connection") from error
+        raise CheckpointError(
+            f"expected a reward model at {source!r}, got: {reason}; check the name and the connection"
+        ) from error
 
 
 def _stored_size(source: str) -> dict[str, Any]:
-    """A config with as many rows of the input table as are stored: authors' Molmo2 models have fewer than theirs says."""
+    """A config with as many rows of the input table as are stored: authors' Molmo2 models have fewer than
+    theirs says.
+    """
     if not is_folder(Path(source)):
         return {}
     config = Molmo2Config.from_pretrained(source, trust_remote_code=False)
@@ -243,7 +270,11 @@ def _stored_size(source: str) -> dict[str, Any]:
 def _added_rows(folder: Path, config: Any) -> int | None:
     """Rows behind the vocabulary in the stored input table; None where it has another name."""
     index = folder / INDEX_FILE
-    files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())) if index.is_file() else [MODEL_FILE]
+    files = (
+        sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if index.is_file()
+        else [MODEL_FILE]
+    )
     for file in files:
         with safe_open(str(folder / file), "pt") as handle:
             for name in handle.keys():  # noqa: SIM118 (no dict)
@@ -257,7 +288,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"expected the value head in {file}, got: {error}; copy the folder again") from error
+        raise CheckpointError(
+            f"expected the value head in {file}, got: {error}; copy the folder again"
+        ) from error
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:
@@ -266,9 +299,13 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"expected the tensors of a value head in {file}, got: {reason}; download it again") from error
+        raise CheckpointError(
+            f"expected the tensors of a value head in {file}, got: {reason}; download it again"
+        ) from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise CheckpointError(f"expected a dict of tensors in {file}, got {type(tensors).__name__}; download it again")
+        raise CheckpointError(
+            f"expected a dict of tensors in {file}, got {type(tensors).__name__}; download it again"
+        )
     return tensors
 
 

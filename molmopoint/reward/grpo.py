@@ -1,16 +1,18 @@
-"""A reward model as reward function of TRL's `GRPOTrainer` and `RLOOTrainer`: each group of answers is judged in one pass.
+"""A reward model as reward function of TRL's `GRPOTrainer` and `RLOOTrainer`: each group of answers is judged
+in one pass.
 
     reward = RewardFunction("nano-reward", num_generations=4)
     GRPOTrainer(policy, reward_funcs=reward, args=GRPOConfig(num_generations=4, ...), ...)
 
-Scores compare the answers of one list, so a group must come whole: all answers to a prompt, next to each other, on one process. That is
-checked. It is a plain object, not a network: TRL would take a network for a text classifier and drop the pictures. TRL does not move
-it, wrap it or put it into evaluation mode, so it does that itself, on its own device; weights are loaded at the first call and never
-pickled.
+Scores compare the answers of one list, so a group must come whole: all answers to a prompt, next to each
+other, on one process. That is
+checked. It is a plain object, not a network: TRL would take a network for a text classifier and drop the
+pictures. TRL does not move it, wrap it or put it into evaluation mode, so it does that itself, on its own
+device; weights are loaded at the first call and never pickled.
 
-What a mean reward says: the sum of a list's scores is not determined by training, and a group is centred before it is learnt from.
-With an `anchor`, a fixed answer that is judged in each group, rewards are scores above the anchor's, and their mean tells whether
-the policy gets better.
+What a mean reward says: the sum of a list's scores is not determined by training, and a group is centred
+before it is learnt from. With an `anchor`, a fixed answer that is judged in each group, rewards are scores
+above the anchor's, and their mean tells whether the policy gets better.
 """
 
 from __future__ import annotations
@@ -79,7 +81,9 @@ class RewardFunction:
         name: str = "judge",
     ) -> None:
         if num_generations < 2:
-            raise ValueError(f"expected two or more answers per prompt, got {num_generations}; pass that of the trainer")
+            raise ValueError(
+                f"expected two or more answers per prompt, got {num_generations}; pass that of the trainer"
+            )
         self.model = str(model)
         self.num_generations = num_generations
         self.anchor = anchor
@@ -102,7 +106,8 @@ class RewardFunction:
     ) -> list[float]:
         """One reward per completion.
 
-        Equal answers of a group are judged once and get the same reward. Empty ones get less than the worst of their group.
+        Equal answers of a group are judged once and get the same reward. Empty ones get less than the worst
+        of their group.
 
         Args:
             prompts: texts or lists of messages, those of a group next to each other.
@@ -156,19 +161,22 @@ class RewardFunction:
     def _check_groups(self, prompts: Sequence[Any], completions: Sequence[Any]) -> None:
         """Whether every run of `num_generations` completions answers one prompt."""
         remedy = (
-            "set per_device_train_batch_size * steps_per_generation (and per_device_eval_batch_size) to multiples of num_generations, and "
+            "set per_device_train_batch_size * steps_per_generation (and per_device_eval_batch_size) to "
+            "multiples of num_generations, and "
             "give this function the num_generations of the trainer"
         )
         if len(prompts) != len(completions) or len(prompts) % self.num_generations:
             raise ProcessingError(
-                f"expected whole groups of {self.num_generations} answers, got {len(completions)} of {len(prompts)} prompts; {remedy}"
+                f"expected whole groups of {self.num_generations} answers, got {len(completions)} of "
+                f"{len(prompts)} prompts; {remedy}"
             )
         texts = [_prompt_key(prompt) for prompt in prompts]
         for start in range(0, len(texts), self.num_generations):
             group = texts[start : start + self.num_generations]
             if len(set(group)) > 1:
                 raise ProcessingError(
-                    f"expected {self.num_generations} answers to one prompt from place {start} on, got some to {len(set(group))}; {remedy}"
+                    f"expected {self.num_generations} answers to one prompt from place {start} on, got some "
+                    f"to {len(set(group))}; {remedy}"
                 )
 
 
@@ -186,12 +194,19 @@ def _text_of(completion: Any) -> str:
         return completion
     content = completion[-1]["content"] if isinstance(completion, Sequence) and completion else None
     if not isinstance(content, str):
-        raise ProcessingError(f"expected a completion as text or as messages with text, got {completion!r:.80}; judge text alone")
+        raise ProcessingError(
+            f"expected a completion as text or as messages with text, got {completion!r:.80}; judge text "
+            "alone"
+        )
     return content
 
 
 def _media(
-    prompt: Any, place: int, image: Sequence[Any] | None, images: Sequence[Any] | None, video: Sequence[Any] | None
+    prompt: Any,
+    place: int,
+    image: Sequence[Any] | None,
+    images: Sequence[Any] | None,
+    video: Sequence[Any] | None,
 ) -> tuple[Any, Any]:
     """Pictures and clip of a prompt from the columns; nothing where its messages hold them already."""
     if _carries_media(prompt):
@@ -204,21 +219,32 @@ def _parts(prompt: Any) -> list[Mapping[str, Any]]:
     """Parts of all messages; none of a text."""
     if isinstance(prompt, str):
         return []
-    return [part for message in prompt if not isinstance(message["content"], str) for part in message["content"]]
+    return [
+        part for message in prompt if not isinstance(message["content"], str) for part in message["content"]
+    ]
 
 
 def _carries_media(prompt: Any) -> bool:
     """Whether the messages hold their pictures or clip themselves."""
-    return any(part.get("type") in ("image", "video") and part.get(part["type"]) is not None for part in _parts(prompt))
+    return any(
+        part.get("type") in ("image", "video") and part.get(part["type"]) is not None
+        for part in _parts(prompt)
+    )
 
 
 def _prompt_key(prompt: Any) -> str:
-    """What tells two prompts apart: roles and texts; pictures are the same objects or copies, and are not compared."""
+    """What tells two prompts apart: roles and texts; pictures are the same objects or copies, and are not
+    compared.
+    """
     if isinstance(prompt, str):
         return prompt
     words = []
     for message in prompt:
         content = message["content"]
-        texts = [content] if isinstance(content, str) else [str(part.get("text", part.get("type"))) for part in content]
+        texts = (
+            [content]
+            if isinstance(content, str)
+            else [str(part.get("text", part.get("type"))) for part in content]
+        )
         words.append("\x1f".join([str(message.get("role")), *texts]))
     return "\x1e".join(words)

@@ -18,7 +18,8 @@ class Asked:
     """A conversation that waits for an answer.
 
     Attributes:
-        messages: with role "user" or "assistant" and a list of parts; what the system says stands at the head of the first one.
+        messages: with role "user" or "assistant" and a list of parts; what the system says stands at the head
+            of the first one.
         images: pictures in the order of their placeholders.
         videos: the clip, if there is one.
     """
@@ -31,9 +32,9 @@ class Asked:
 def read_prompt(prompt: Prompt, images: Any = None, videos: Any = None) -> Asked:
     """A prompt with what it is about.
 
-    Pictures and the clip are given beside the messages or inside them, as parts {"type": "image", "image": picture}; the placeholders
-    of messages are kept where they match. Released chat templates know no system turn, so its text goes before the first user message,
-    a blank line between them.
+    Pictures and the clip are given beside the messages or inside them, as parts {"type": "image", "image":
+    picture}; the placeholders of messages are kept where they match. Released chat templates know no system
+    turn, so its text goes before the first user message, a blank line between them.
 
     Args:
         prompt: text or messages.
@@ -41,8 +42,8 @@ def read_prompt(prompt: Prompt, images: Any = None, videos: Any = None) -> Asked
         videos: a clip, or a list of one.
 
     Raises:
-        ProcessingError: these are no messages that wait for an answer, pictures and placeholders differ in number, there are pictures
-            and a clip, or several clips.
+        ProcessingError: these are no messages that wait for an answer, pictures and placeholders differ in
+            number, there are pictures and a clip, or several clips.
     """
     pictures = _as_list(images, "images")
     clips = _as_list(videos, "videos")
@@ -53,11 +54,16 @@ def read_prompt(prompt: Prompt, images: Any = None, videos: Any = None) -> Asked
     own_pictures = _carried(inside, "image")
     own_clips = _carried(inside, "video")
     if (own_pictures and pictures) or (own_clips and clips):
-        raise ProcessingError("expected pictures and clips in the messages or beside them, got both; leave one of them out")
+        raise ProcessingError(
+            "expected pictures and clips in the messages or beside them, got both; leave one of them out"
+        )
     pictures = pictures or own_pictures
     clips = clips or own_clips
     if pictures and clips:
-        raise ProcessingError(f"expected pictures or a video, got {len(pictures)} pictures and a video; ask about one of them at a time")
+        raise ProcessingError(
+            f"expected pictures or a video, got {len(pictures)} pictures and a video; ask about one of them "
+            "at a time"
+        )
     if len(clips) > 1:
         raise ProcessingError(f"expected at most one video, got {len(clips)}; ask about one at a time")
     if not inside:
@@ -66,7 +72,10 @@ def read_prompt(prompt: Prompt, images: Any = None, videos: Any = None) -> Asked
     for kind, given in (("image", pictures), ("video", clips)):
         wanted = sum(part["type"] == kind for part in inside)
         if inside and wanted != len(given):
-            raise ProcessingError(f"expected {wanted} {kind}s, one for each part of type {kind!r} in the messages, got {len(given)}")
+            raise ProcessingError(
+                f"expected {wanted} {kind}s, one for each part of type {kind!r} in the messages, got "
+                f"{len(given)}"
+            )
     for part in parts:
         if isinstance(part.get("text"), str):
             _check_unicode(part["text"], "the prompt")
@@ -80,15 +89,23 @@ def check_answers(responses: Any) -> list[str]:
         ProcessingError: there are none, or one of them is no text or has none.
     """
     if isinstance(responses, str) or not isinstance(responses, Sequence):
-        raise ProcessingError(f"expected a list of answers, got {type(responses).__name__}; pass [answer] to judge one")
+        raise ProcessingError(
+            f"expected a list of answers, got {type(responses).__name__}; pass [answer] to judge one"
+        )
     if not responses:
         raise ProcessingError("expected one or more answers, got none")
     for number, answer in enumerate(responses):
         if not isinstance(answer, str):
-            raise ProcessingError(f"expected every answer to be a string, got {type(answer).__name__} as answer {number}; pass its text")
+            raise ProcessingError(
+                f"expected every answer to be a string, got {type(answer).__name__} as answer {number}; "
+                "pass its text"
+            )
         _check_unicode(answer, f"answer {number}")
         if not answer.strip():
-            raise ProcessingError(f"expected text in every answer, got none in answer {number}; leave it out and count it as the worst")
+            raise ProcessingError(
+                f"expected text in every answer, got none in answer {number}; leave it out and count it as "
+                "the worst"
+            )
     return list(responses)
 
 
@@ -97,13 +114,21 @@ def _check_unicode(text: str, name: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ProcessingError(f"expected Unicode text in {name}, got half of a character ({error}); decode it as UTF-8") from error
+        raise ProcessingError(
+            f"expected Unicode text in {name}, got half of a character ({error}); decode it as UTF-8"
+        ) from error
 
 
 def _messages(prompt: Any) -> list[dict[str, Any]]:
     """Messages with lists of parts, those of the system merged into the first user message."""
-    if not isinstance(prompt, Sequence) or not prompt or not all(isinstance(message, Mapping) for message in prompt):
-        raise ProcessingError(f"expected a prompt as text or as a list of messages with role and content, got {prompt!r:.80}")
+    if (
+        not isinstance(prompt, Sequence)
+        or not prompt
+        or not all(isinstance(message, Mapping) for message in prompt)
+    ):
+        raise ProcessingError(
+            f"expected a prompt as text or as a list of messages with role and content, got {prompt!r:.80}"
+        )
     instructions: list[dict[str, Any]] = []
     messages: list[dict[str, Any]] = []
     for message in prompt:
@@ -115,7 +140,10 @@ def _messages(prompt: Any) -> list[dict[str, Any]]:
             messages.append({**message, "role": role, "content": content})
     if not messages or messages[-1]["role"] != "user" or messages[0]["role"] != "user":
         roles = ", ".join(str(message.get("role")) for message in prompt)
-        raise ProcessingError(f"expected messages that begin and end with the user's, got roles {roles}; answers are passed beside them")
+        raise ProcessingError(
+            f"expected messages that begin and end with the user's, got roles {roles}; answers are passed "
+            "beside them"
+        )
     if instructions:
         messages[0] = {**messages[0], "content": _merged(instructions, messages[0]["content"])}
     return messages
@@ -125,7 +153,9 @@ def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     content = message.get("content")
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    if not isinstance(content, Sequence) or not all(isinstance(part, Mapping) and "type" in part for part in content):
+    if not isinstance(content, Sequence) or not all(
+        isinstance(part, Mapping) and "type" in part for part in content
+    ):
         raise ProcessingError(f"expected text or a list of parts with a type as content, got {content!r:.80}")
     return [dict(part) for part in content]
 
@@ -160,6 +190,7 @@ def _as_list(given: Any, name: str) -> list[Any]:
     items = list(given) if isinstance(given, (list, tuple)) else [given]
     if any(item is None or isinstance(item, (list, tuple)) for item in items):
         raise ProcessingError(
-            f"expected one or several {name} for one prompt, got a list with lists or gaps; use `score_batch` for several prompts"
+            f"expected one or several {name} for one prompt, got a list with lists or gaps; use "
+            "`score_batch` for several prompts"
         )
     return items

@@ -3,19 +3,23 @@ r"""From a prompt and its answers to one row, with the places where answers are 
     causal, assistant:  [pictures][prompt][header] y1 \n\n <S> \n\n y2 \n\n <S> \n\n y3 [end]
     block:              [pictures][prompt][header] | y1 [end] | y2 [end] | y3 [end]          three branches of a message tree
 
-[end] is what the chat template puts behind the last message: the published one puts nothing behind an assistant's, so the last answer
-is read at the last token of its own words, and in layout "user" at the newline behind the end of the turn. All others are read at the
-blank line before the separator, and begin with the blank line behind it.
+[end] is what the chat template puts behind the last message: the published one puts nothing behind an
+assistant's, so the last answer is read at the last token of its own words, and in layout "user" at the
+newline behind the end of the turn. All others are read at the blank line before the separator, and begin with
+the blank line behind it.
 
-A row is a trunk, which is read once, and branches, which do not see each other and whose positions go on from the trunk. In
-"causal" a branch is a whole list of answers, each of which sees those before it; several orders of a list, or several lists, are
-several branches. In "block" every answer is a branch: exactly what it would be alone.
+A row is a trunk, which is read once, and branches, which do not see each other and whose positions go on from
+the trunk. In "causal" a branch is a whole list of answers, each of which sees those before it; several orders
+of a list, or several lists, are several branches. In "block" every answer is a branch: exactly what it would
+be alone.
 
-A list is encoded in one piece with the words before and behind it, as in the published rows: an answer that begins with white space
-shares a token with the line end before it. Such a token belongs to the branch, and the trunk ends before it. Every answer is literal
+A list is encoded in one piece with the words before and behind it, as in the published rows: an answer that
+begins with white space shares a token with the line end before it. Such a token belongs to the branch, and
+the trunk ends before it. Every answer is literal
 text: a separator that somebody typed stays text, so the separators in the ids are those between answers.
 
-Letters: S tokens of the row, N answers, B rows, P image tokens, K slots, C crops and frames, G ViT patches per crop.
+Letters: S tokens of the row, N answers, B rows, P image tokens, K slots, C crops and frames, G ViT patches
+per crop.
 """
 
 from __future__ import annotations
@@ -60,7 +64,9 @@ class Branch:
 
     def behind(self, count: int) -> Branch:
         """The branch without its first tokens."""
-        starts, words, ends = ([place - count for place in places] for places in (self.starts, self.words, self.ends))
+        starts, words, ends = (
+            [place - count for place in places] for places in (self.starts, self.words, self.ends)
+        )
         return Branch(self.ids[count:], starts, words, ends)
 
 
@@ -69,8 +75,8 @@ class PromptPart(Row):
     """What all answers share: the row up to the first answer.
 
     Attributes:
-        tail: rendered text behind the last special token; its tokens are the last ones of `input_ids`, unless an answer that begins with
-            white space shares one of them.
+        tail: rendered text behind the last special token; its tokens are the last ones of `input_ids`, unless
+            an answer that begins with white space shares one of them.
         ending: rendered text that the template puts behind the last answer.
     """
 
@@ -103,14 +109,22 @@ class RowBuilder:
         max_length: tokens of a row at most, pictures and all answers included.
     """
 
-    def __init__(self, processor: MolmoPointProcessor, settings: RewardSettings, max_length: int | None = None) -> None:
+    def __init__(
+        self, processor: MolmoPointProcessor, settings: RewardSettings, max_length: int | None = None
+    ) -> None:
         self.processor = processor
         self.settings = settings
         self.max_length = max_length
         self.separator_id = add_separator(processor.tokenizer)
 
     def prompt(
-        self, prompt: Prompt, images: Any = None, videos: Any = None, *, sampling_interval: float | None = None, **media: Any
+        self,
+        prompt: Prompt,
+        images: Any = None,
+        videos: Any = None,
+        *,
+        sampling_interval: float | None = None,
+        **media: Any,
     ) -> PromptPart:
         """The part all answers share.
 
@@ -118,7 +132,8 @@ class RowBuilder:
             prompt: text, or messages that end with the user's.
             images: a picture or a list of them.
             videos: a clip: a file, a folder of frames, or frames with their times.
-            sampling_interval: seconds between the frames of a folder, 4 if not given; of which `num_frames` are read, 16 if not given.
+            sampling_interval: seconds between the frames of a folder, 4 if not given; of which `num_frames`
+                are read, 16 if not given.
             **media: settings of the processor for this call, such as `max_crops` or `num_frames`.
 
         Raises:
@@ -129,7 +144,10 @@ class RowBuilder:
         rendered, earlier = self.processor.render_chat(self._with_mark(asked.messages))
         head, mark, tail = rendered.partition(ANSWER_MARK)
         if not mark or ANSWER_MARK in tail:
-            raise ProcessingError("expected a chat template that writes the content of the last message once, got another; correct it")
+            raise ProcessingError(
+                "expected a chat template that writes the content of the last message once, got another; "
+                "correct it"
+            )
         seen = self.processor.media(asked.images, clips, **media)
         ids, selections = self.processor.encode_chat(head, seen.spans, earlier, seen.metadata)
         types = self.processor.create_mm_token_type_ids([ids])[0]
@@ -139,14 +157,17 @@ class RowBuilder:
         added = not head.startswith(self.processor.opening)
         return part.without_first(1) if added and not self._opens(asked) else part
 
-    def row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]] | None = None) -> Row:
+    def row(
+        self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]] | None = None
+    ) -> Row:
         """One row of a prompt and its answers.
 
         Args:
             prompt: what `prompt` returned.
             responses: the answers.
-            orders: which of them stand in which order, once per list that is judged together; one list of all as given by default. A
-                list is a branch in causal attention; in block attention each of its answers is.
+            orders: which of them stand in which order, once per list that is judged together; one list of all
+                as given by default. A list is a branch in causal attention; in block attention each of its
+                answers is.
 
         Raises:
             ProcessingError: an answer is no text or empty, or the row is longer than `max_length`.
@@ -157,7 +178,9 @@ class RowBuilder:
             raise self._too_long(prompt, None, responses)
         return row
 
-    def longest_row(self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]]) -> tuple[Row, int]:
+    def longest_row(
+        self, prompt: PromptPart, responses: Sequence[str], orders: Sequence[Sequence[int]]
+    ) -> tuple[Row, int]:
         """A row of the first lists, as many as fit, and how many these are. Arguments and errors as in `row`."""
         responses = check_answers(responses)
         shared, branches, length = self._fitting(prompt, responses, orders, self.max_length)
@@ -177,8 +200,8 @@ class RowBuilder:
         """As many lists as fit into a limit.
 
         Returns:
-            How many tokens of the tail all branches share, the branches of each list, all with the tail at their head, and the tokens of
-            the row; if nothing fits, those of a row of the first list.
+            How many tokens of the tail all branches share, the branches of each list, all with the tail at
+            their head, and the tokens of the row; if nothing fits, those of a row of the first list.
         """
         tail = self._literal.encode(prompt.tail)
         before = len(prompt) - len(tail)
@@ -186,7 +209,11 @@ class RowBuilder:
         for order in orders:
             added = [self._branch(prompt, answers) for answers in self._lists(responses, order)]
             fewest = min(shared, *(_shared(tail, branch.ids) for branch in added))
-            longer = before + fewest + sum(len(branch.ids) - fewest for each in [*fitting, added] for branch in each)
+            longer = (
+                before
+                + fewest
+                + sum(len(branch.ids) - fewest for each in [*fitting, added] for branch in each)
+            )
             if limit is not None and longer > limit:
                 return shared, fitting, length if fitting else longer
             fitting.append(added)
@@ -222,12 +249,15 @@ class RowBuilder:
         tail = self._literal.encode(part.tail)
         if part.input_ids[len(part) - len(tail) :].tolist() != tail:
             raise ProcessingError(
-                "expected a chat template that begins turns with a special token, got one whose words run together; use that of the model"
+                "expected a chat template that begins turns with a special token, got one whose words run "
+                "together; use that of the model"
             )
 
     def _with_mark(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Messages with a mark where the answers go; no other text has one."""
-        clean = [{**message, "content": [_unmarked(part) for part in message["content"]]} for message in messages]
+        clean = [
+            {**message, "content": [_unmarked(part) for part in message["content"]]} for message in messages
+        ]
         if self.settings.layout == "assistant":
             return [*clean, {"role": "assistant", "content": ANSWER_MARK}]
         *before, message = clean
@@ -239,10 +269,14 @@ class RowBuilder:
         return [*before, {**message, "content": content}]
 
     def _too_long(self, prompt: PromptPart, total: int | None, answers: Sequence[str]) -> ProcessingError:
-        lengths = ", ".join(str(len(self._literal.encode(self._literal.escape(answer)))) for answer in answers)
+        lengths = ", ".join(
+            str(len(self._literal.encode(self._literal.escape(answer)))) for answer in answers
+        )
         return ProcessingError(
-            f"expected at most {self.max_length} tokens, got {'more' if total is None else total}: {len(prompt)} of the prompt with its "
-            f"pictures, answers of {lengths}; shorten them, pass fewer answers, fewer or smaller pictures, or a larger max_length"
+            f"expected at most {self.max_length} tokens, got {'more' if total is None else total}: "
+            f"{len(prompt)} of the prompt with its "
+            f"pictures, answers of {lengths}; shorten them, pass fewer answers, fewer or smaller pictures, "
+            "or a larger max_length"
         )
 
 
@@ -306,4 +340,6 @@ def _shared(tail: Sequence[int], ids: Sequence[int]) -> int:
 
 
 def _unmarked(part: dict[str, Any]) -> dict[str, Any]:
-    return {**part, "text": part["text"].replace(ANSWER_MARK, "")} if isinstance(part.get("text"), str) else part
+    return (
+        {**part, "text": part["text"].replace(ANSWER_MARK, "")} if isinstance(part.get("text"), str) else part
+    )

@@ -1,13 +1,15 @@
-"""What a reward model was trained with, and must be read with: the layout of its rows, and the shape of its head.
+"""What a reward model was trained with, and must be read with: the layout of its rows, and the shape of its
+head.
 
-Two files say it: ours, `reward_config.json`, and that of the authors' models, `reward_model_config.json`, which leaves out the scale
-and the layout.
+Two files say it: ours, `reward_config.json`, and that of the authors' models, `reward_model_config.json`,
+which leaves out the scale and the layout.
 
 The token between two answers: its place in the tokenizer and in the input table.
 
-In the tokenizer of a MolmoPoint the ids behind the table stand for places, so one of its fillers, tokens nobody writes, whose rows
-are unused, takes the name of the separator. In that of a Molmo2 the token goes behind all others, as in the authors' models; the
-input table grows if it must. The output table never changes: a separator is never predicted.
+In the tokenizer of a MolmoPoint the ids behind the table stand for places, so one of its fillers, tokens
+nobody writes, whose rows are unused, takes the name of the separator. In that of a Molmo2 the token goes
+behind all others, as in the authors' models; the input table grows if it must. The output table never
+changes: a separator is never predicted.
 
 Letters: V rows of the vocabulary, H text width.
 """
@@ -60,16 +62,18 @@ class RewardSettings:
     """How answers are laid out and scored.
 
     Attributes:
-        layout: "assistant" puts the answers into the assistant's turn, as the published training does; "user" behind the prompt in
-            the user's turn, as the published example of inference does.
-        opening: which rows of layout "assistant" begin with the first token of the tokenizer: "visual" those with pictures or a clip, as in
-            the published training, "always" all of them. Rows of layout "user" always do, as in the published example.
-        attention: "causal" lets every answer see those before it, as published; "block" none, so that each is judged alone, behind a
-            prompt that is read once.
-        pooling: which states of an answer make its vector: the last one, the first one, both side by side, their sum, the last minus
-            the first, or the mean of all. The last one of all answers but the last is the blank line before the separator.
-        begin: where an answer behind another one begins, for poolings that read more than its end: at the blank line behind the
-            "separator", as published, or at its "words".
+        layout: "assistant" puts the answers into the assistant's turn, as the published training does; "user"
+            behind the prompt in the user's turn, as the published example of inference does.
+        opening: which rows of layout "assistant" begin with the first token of the tokenizer: "visual" those
+            with pictures or a clip, as in the published training, "always" all of them. Rows of layout "user"
+            always do, as in the published example.
+        attention: "causal" lets every answer see those before it, as published; "block" none, so that each is
+            judged alone, behind a prompt that is read once.
+        pooling: which states of an answer make its vector: the last one, the first one, both side by side,
+            their sum, the last minus the first, or the mean of all. The last one of all answers but the last
+            is the blank line before the separator.
+        begin: where an answer behind another one begins, for poolings that read more than its end: at the
+            blank line behind the "separator", as published, or at its "words".
         head_width: hidden layer of the head; None for a plain linear one.
         activation: of the head.
         scale: divide the scores by the root of the width of the text model.
@@ -90,11 +94,19 @@ class RewardSettings:
     def __post_init__(self) -> None:
         for name, options in _CHOICES.items():
             if getattr(self, name) not in options:
-                raise CheckpointError(f"expected {name} {' or '.join(options)}, got {getattr(self, name)!r}; correct the reward settings")
+                raise CheckpointError(
+                    f"expected {name} {' or '.join(options)}, got {getattr(self, name)!r}; correct the "
+                    "reward settings"
+                )
         if self.head_width is not None and (type(self.head_width) is not int or self.head_width < 1):
-            raise CheckpointError(f"expected a head_width of 1 or more, or None, got {self.head_width!r}; correct the reward settings")
+            raise CheckpointError(
+                f"expected a head_width of 1 or more, or None, got {self.head_width!r}; correct the reward "
+                "settings"
+            )
         if type(self.scale) is not bool:
-            raise CheckpointError(f"expected scale True or False, got {self.scale!r}; correct the reward settings")
+            raise CheckpointError(
+                f"expected scale True or False, got {self.scale!r}; correct the reward settings"
+            )
 
     @property
     def vectors_per_answer(self) -> int:
@@ -109,7 +121,8 @@ class StoredReward:
     Attributes:
         settings: of the model.
         separator_id: id of the separator token.
-        base: name, hub id or folder of the model below the adapters; None where the weights lie in the same folder.
+        base: name, hub id or folder of the model below the adapters; None where the weights lie in the same
+            folder.
         base_revision: commit of the base on the hub.
     """
 
@@ -140,23 +153,33 @@ class StoredReward:
         document = read_object(file)
         version = document.get("format_version")
         if type(version) is not int or version not in (*_EARLIER, FORMAT_VERSION):
-            raise CheckpointError(f"expected format_version {FORMAT_VERSION} in {file}, got {version!r}; use a matching molmopoint")
+            raise CheckpointError(
+                f"expected format_version {FORMAT_VERSION} in {file}, got {version!r}; use a matching "
+                "molmopoint"
+            )
         document = {**_EARLIER.get(version, {}), **document}
         names = [field.name for field in fields(RewardSettings)]
         if missing := [name for name in (*names, "separator_id") if name not in document]:
-            raise CheckpointError(f"expected {', '.join(missing)} in {file}, got a file without; save the model again")
+            raise CheckpointError(
+                f"expected {', '.join(missing)} in {file}, got a file without; save the model again"
+            )
         settings = RewardSettings(**{name: document[name] for name in names})
         number, base, revision = document["separator_id"], document.get("base"), document.get("base_revision")
         if type(number) is not int or number < 0:
-            raise CheckpointError(f"expected a number as separator_id in {file}, got {number!r}; save the model again")
+            raise CheckpointError(
+                f"expected a number as separator_id in {file}, got {number!r}; save the model again"
+            )
         for name, value in (("base", base), ("base_revision", revision)):
             if value is not None and not isinstance(value, str):
-                raise CheckpointError(f"expected a name or None as {name} in {file}, got {value!r}; save the model again")
+                raise CheckpointError(
+                    f"expected a name or None as {name} in {file}, got {value!r}; save the model again"
+                )
         return cls(settings, number, base, revision)
 
 
 def authors_settings(document: Mapping[str, Any]) -> RewardSettings:
-    """Settings from the fields of the authors' file. It names neither scale nor layout: both are those of their training.
+    """Settings from the fields of the authors' file. It names neither scale nor layout: both are those of
+    their training.
 
     Raises:
         CheckpointError: an unknown kind of head, or a value out of range.
@@ -166,7 +189,9 @@ def authors_settings(document: Mapping[str, Any]) -> RewardSettings:
         raise CheckpointError(f"expected value_head_type linear or mlp, got {kind!r}; this head is not known")
     width = document.get("value_head_hidden_dim") or document.get("value_head_input_dim")
     if kind == "mlp" and width is None:
-        raise CheckpointError(f"expected value_head_hidden_dim for an mlp head in {AUTHORS_CONFIG_FILE}, got none; add it")
+        raise CheckpointError(
+            f"expected value_head_hidden_dim for an mlp head in {AUTHORS_CONFIG_FILE}, got none; add it"
+        )
     activation = str(document.get("value_head_activation") or "selu").lower()
     pooling = document.get("resp_repr_mode", "last")
     # Both are checked by the settings.
@@ -186,9 +211,13 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"expected a JSON object in {file}, got: {error}; copy the file again") from error
+        raise CheckpointError(
+            f"expected a JSON object in {file}, got: {error}; copy the file again"
+        ) from error
     if not isinstance(document, dict):
-        raise CheckpointError(f"expected a JSON object in {file}, got {type(document).__name__}; copy the file again")
+        raise CheckpointError(
+            f"expected a JSON object in {file}, got {type(document).__name__}; copy the file again"
+        )
     return document
 
 
@@ -199,7 +228,8 @@ _FILLER = re.compile(r"<EXTRA_TOKENS_POINT_\d+>|\|<UNUSED_\d+>\||\|<EXTRA_TOKENS
 
 
 def add_separator(tokenizer: Any) -> int:
-    """Gives a tokenizer the separator, if it has none, and returns its id. The same tokenizer always gives the same id.
+    """Gives a tokenizer the separator, if it has none, and returns its id. The same tokenizer always gives
+    the same id.
 
     Raises:
         CheckpointError: the tokenizer is not one of the tokenizers library.
@@ -209,8 +239,12 @@ def add_separator(tokenizer: Any) -> int:
         return known[SEPARATOR]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise CheckpointError(f"expected a fast tokenizer, got {type(tokenizer).__name__}; load the one of the model")
-    fillers = [(number, name) for name, number in tokenizer.get_added_vocab().items() if _FILLER.fullmatch(name)]
+        raise CheckpointError(
+            f"expected a fast tokenizer, got {type(tokenizer).__name__}; load the one of the model"
+        )
+    fillers = [
+        (number, name) for name, number in tokenizer.get_added_vocab().items() if _FILLER.fullmatch(name)
+    ]
     if point_text(0) not in known or not fillers:
         tokenizer.add_tokens([AddedToken(SEPARATOR, special=True, normalized=False)], special_tokens=True)
     else:
@@ -232,10 +266,14 @@ def fit_table(model: Any, separator_id: int) -> None:
         return
     if first_place is not None:
         raise CheckpointError(
-            f"expected a tokenizer with a filler among the {first_place} tokens that have a row, got {SEPARATOR} as token "
-            f"{separator_id}, where ids of places begin; use the tokenizer of a released model, or one with more additional tokens"
+            f"expected a tokenizer with a filler among the {first_place} tokens that have a row, got "
+            f"{SEPARATOR} as token "
+            f"{separator_id}, where ids of places begin; use the tokenizer of a released model, or one with "
+            "more additional tokens"
         )
-    grown = nn.Embedding(separator_id + 1, table.embedding_dim, device=table.weight.device, dtype=table.weight.dtype)
+    grown = nn.Embedding(
+        separator_id + 1, table.embedding_dim, device=table.weight.device, dtype=table.weight.dtype
+    )
     with torch.no_grad():
         grown.weight[: table.num_embeddings] = table.weight
         grown.weight[table.num_embeddings :] = mean_row(model)
@@ -253,7 +291,9 @@ def mean_row(model: Any) -> Tensor:
 
 @torch.no_grad()
 def stored_row(model: Any, separator_id: int) -> Tensor:
-    """Row (H,) that the input table has for the separator; zeros where it has none, as the authors fill their table up."""
+    """Row (H,) that the input table has for the separator; zeros where it has none, as the authors fill their
+    table up.
+    """
     table: Tensor = model.get_input_embeddings().weight.detach()
     return table[separator_id].clone() if separator_id < len(table) else torch.zeros_like(table[0])
 
@@ -266,5 +306,7 @@ def _renamed(backend: Tokenizer, token_id: int) -> Tokenizer:
             token |= {"content": SEPARATOR, "special": True, "normalized": False}
     vocabulary = description["model"].get("vocab")
     if isinstance(vocabulary, dict):  # of some tokenizers, added tokens stand there as well
-        description["model"]["vocab"] = {SEPARATOR if number == token_id else name: number for name, number in vocabulary.items()}
+        description["model"]["vocab"] = {
+            SEPARATOR if number == token_id else name: number for name, number in vocabulary.items()
+        }
     return Tokenizer.from_str(json.dumps(description))

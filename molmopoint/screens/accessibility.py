@@ -1,4 +1,6 @@
-"""Joins the two trees that the browser tells of a page: the document, which `collect.js` walks too, and that of accessibility."""
+"""Joins the two trees that the browser tells of a page: the document, which `collect.js` walks too, and that
+of accessibility.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ class Described:
         tag: name of the element, as the document writes it.
         role: "" of elements that mean nothing by themselves.
         name: its accessible name.
-        states: those of checked, disabled, expanded, selected, pressed, invalid and focused that are told; true, false or "mixed".
+        states: those of checked, disabled, expanded, selected, pressed, invalid and focused that are told;
+            true, false or "mixed".
     """
 
     tag: str
@@ -53,7 +56,9 @@ def frames_in(tree: Mapping[str, Any]) -> list[str]:
 
 
 def _elements(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """An element, its open shadow tree, the page in its frame, then its children; without recursion, for pages may nest deeply."""
+    """An element, its open shadow tree, the page in its frame, then its children; without recursion, for
+    pages may nest deeply.
+    """
     waiting = [node]
     while waiting:
         here = waiting.pop()

@@ -1,7 +1,8 @@
 """Chromium, started through Playwright: opens pages, acts on them, and tells what can be seen.
 
-One process serves many pages. A page that hangs or crashes costs its own pictures only; the browser is started anew. Nothing
-outside of this machine is reached unless that was allowed: neither by name, nor by a redirect.
+One process serves many pages. A page that hangs or crashes costs its own pictures only; the browser is
+started anew. Nothing outside of this machine is reached unless that was allowed: neither by name, nor by a
+redirect.
 """
 
 from __future__ import annotations
@@ -42,7 +43,14 @@ FAULT_KINDS = {
 """Kinds of faults."""
 
 _ATTEMPTS = 4
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "microsoft-edge")
+_BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome-stable",
+    "google-chrome",
+    "chrome",
+    "microsoft-edge",
+)
 _FLAGS = (
     "--disable-features=IsolateOrigins,site-per-process",  # frames of all origins can be looked into
     "--force-color-profile=srgb",
@@ -109,7 +117,8 @@ class Browser:
         most: elements of a page that are looked at.
 
     Attributes:
-        events: what pages did that nobody asked for: dialogs, downloads, windows, and requests that were blocked.
+        events: what pages did that nobody asked for: dialogs, downloads, windows, and requests that were
+            blocked.
         version: of the browser.
         starts: how often a process was started; a new one has forgotten who was signed in.
 
@@ -117,7 +126,14 @@ class Browser:
         MolmoPointError: Playwright or the browser is missing, or does not start.
     """
 
-    def __init__(self, path: str | None = None, *, everywhere: bool = False, seconds: float = 20.0, most: int = MOST_ELEMENTS) -> None:
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        everywhere: bool = False,
+        seconds: float = 20.0,
+        most: int = MOST_ELEMENTS,
+    ) -> None:
         self.everywhere = everywhere
         self.seconds = seconds
         self.most = most
@@ -140,9 +156,14 @@ class Browser:
         try:
             from playwright.async_api import async_playwright
         except ImportError as error:
-            raise MolmoPointError("expected Playwright, got no such package; run pip install 'molmopoint[screens]'") from error
+            raise MolmoPointError(
+                "expected Playwright, got no such package; run pip install 'molmopoint[screens]'"
+            ) from error
         if _loop_runs():
-            raise MolmoPointError("expected a program without a running event loop, got one with; use the browser in a thread of its own")
+            raise MolmoPointError(
+                "expected a program without a running event loop, got one with; use the browser in a thread "
+                "of its own"
+            )
         self._runner = asyncio.Runner()
         try:
             self._playwright = self._runner.run(async_playwright().start())
@@ -170,7 +191,10 @@ class Browser:
             PageFault: there is no page, or it may not be opened.
         """
         if not self.everywhere and not is_local_address(address):
-            raise PageFault("refused", f"expected an address on this machine, got {address!r}; allow others with --allow-urls")
+            raise PageFault(
+                "refused",
+                f"expected an address on this machine, got {address!r}; allow others with --allow-urls",
+            )
         self._run(self._open(address), self.seconds + 10)
 
     def write(self, html: str) -> None:
@@ -205,7 +229,9 @@ class Browser:
         """Waits for something, for a while; starts the browser anew where it hangs or is gone."""
         if self._runner is None:
             doing.close()
-            raise MolmoPointError("expected a browser that is open, got one that is closed; use it in a with statement")
+            raise MolmoPointError(
+                "expected a browser that is open, got one that is closed; use it in a with statement"
+            )
         return self._runner.run(self._guarded(doing, seconds))
 
     async def _guarded(self, doing: Coroutine[Any, Any, _T], seconds: float) -> _T:
@@ -219,7 +245,10 @@ class Browser:
             raise
         except TimeoutError as error:
             await self._restart()
-            raise PageFault("slow", f"expected a page that answers within {seconds:g} s, got none; leave it out or allow more") from error
+            raise PageFault(
+                "slow",
+                f"expected a page that answers within {seconds:g} s, got none; leave it out or allow more",
+            ) from error
         except Error as error:
             told = _first_line(error)
             is_gone = self._crashed or not self._browser.is_connected()
@@ -234,7 +263,9 @@ class Browser:
             while not task.done():
                 await asyncio.wait({task}, timeout=0.5)
                 if self._crashed and not task.done():
-                    raise PageFault("crash", "expected a page that can be drawn, got one that crashed; leave it out")
+                    raise PageFault(
+                        "crash", "expected a page that can be drawn, got one that crashed; leave it out"
+                    )
             return task.result()
         finally:
             task.cancel()
@@ -252,12 +283,15 @@ class Browser:
             told = _first_line(error)
             where = self._path or "Playwright's folder"
             raise MolmoPointError(
-                f"expected Chromium at {where}, got: {told}; install it (apt install chromium, or playwright install chromium), "
+                f"expected Chromium at {where}, got: {told}; install it (apt install chromium, or "
+                "playwright install chromium), "
                 "or name it with --browser"
             ) from error
         self.version = self._browser.version
         self.starts += 1
-        context = await self._browser.new_context(service_workers="block", accept_downloads=False, reduced_motion="reduce")
+        context = await self._browser.new_context(
+            service_workers="block", accept_downloads=False, reduced_motion="reduce"
+        )
         if not self.everywhere:
             await context.route(is_reached_by_host, self._stop_far_requests)
             await context.route_web_socket(lambda address: not is_local_address(address), self._stop_socket)
@@ -329,17 +363,28 @@ class Browser:
             self.events["page still loading"] += 1
             await self._devtools.send("Page.stopLoading")
             if await self._page.evaluate("!document.body || !document.body.childElementCount"):
-                raise PageFault("slow", f"expected a page at {address} within {self.seconds:g} s, got nothing; leave it out") from None
+                raise PageFault(
+                    "slow",
+                    f"expected a page at {address} within {self.seconds:g} s, got nothing; leave it out",
+                ) from None
             return
         except Error as error:
             told = _first_line(error)
             if self._crashed or "crash" in told.lower():
-                raise PageFault("crash", f"expected a page at {address}, got one that crashed; leave it out") from error
+                raise PageFault(
+                    "crash", f"expected a page at {address}, got one that crashed; leave it out"
+                ) from error
             if "Download is starting" in told or "ERR_ABORTED" in told:
-                raise PageFault("download", f"expected a page at {address}, got a file to save; leave it out") from error
-            raise PageFault("unreachable", f"expected a page at {address}, got: {told}; check the address") from error
+                raise PageFault(
+                    "download", f"expected a page at {address}, got a file to save; leave it out"
+                ) from error
+            raise PageFault(
+                "unreachable", f"expected a page at {address}, got: {told}; check the address"
+            ) from error
         if answer is not None and answer.status >= 400:
-            raise PageFault("unreachable", f"expected a page at {address}, got status {answer.status}; check the address")
+            raise PageFault(
+                "unreachable", f"expected a page at {address}, got status {answer.status}; check the address"
+            )
 
     async def _write(self, html: str) -> None:
         await self._fresh_page()
@@ -377,7 +422,9 @@ class Browser:
             await self._take_view(view)
         if view.scroll:
             await self._evaluate(f"({_SCROLL})({view.scroll})")
-        picture = await self._devtools.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
+        picture = await self._devtools.send(
+            "Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True}
+        )
         found = await self._collect()
         with open_picture(io.BytesIO(base64.b64decode(picture["data"]))) as file:
             pixels = np.asarray(file.convert("RGB"))
@@ -391,20 +438,30 @@ class Browser:
             tree = await self._devtools.send("Page.getFrameTree")
             accessible = []
             for frame in frames_in(tree["frameTree"]):
-                accessible += (await self._devtools.send("Accessibility.getFullAXTree", {"frameId": frame}))["nodes"]
+                accessible += (await self._devtools.send("Accessibility.getFullAXTree", {"frameId": frame}))[
+                    "nodes"
+                ]
             entries = described(document, accessible)
-            told = [(i, entry.role, entry.name, entry.states) for i, entry in enumerate(entries) if entry.role]
+            told = [
+                (i, entry.role, entry.name, entry.states) for i, entry in enumerate(entries) if entry.role
+            ]
             tags = " ".join(entry.tag for entry in entries)
             options = json.dumps({"most": self.most, "told": told, "tags": tags})
             found = await self._evaluate(f"{self._script}({options})")
             if found is not None:
                 return found
-        raise PageFault("broken", "expected a page that holds still, got one that changes all the time; wait for it in a step")
+        raise PageFault(
+            "broken",
+            "expected a page that holds still, got one that changes all the time; wait for it in a step",
+        )
 
     async def _take_view(self, view: View) -> None:
         size = {"width": view.width, "height": view.height, "deviceScaleFactor": view.ratio, "mobile": False}
         await self._devtools.send("Emulation.setDeviceMetricsOverride", size)
-        theme = [{"name": "prefers-color-scheme", "value": view.theme}, {"name": "prefers-reduced-motion", "value": "reduce"}]
+        theme = [
+            {"name": "prefers-color-scheme", "value": view.theme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
         await self._devtools.send("Emulation.setEmulatedMedia", {"features": theme})
         self._view = view
 
@@ -412,7 +469,11 @@ class Browser:
         """The value of an expression in a world that the page has no hand in."""
         if self._world is None:
             tree = await self._devtools.send("Page.getFrameTree")
-            world = {"frameId": tree["frameTree"]["frame"]["id"], "worldName": "molmopoint", "grantUniveralAccess": True}
+            world = {
+                "frameId": tree["frameTree"]["frame"]["id"],
+                "worldName": "molmopoint",
+                "grantUniveralAccess": True,
+            }
             self._world = (await self._devtools.send("Page.createIsolatedWorld", world))["executionContextId"]
         asked = {"contextId": self._world, "expression": code, "returnByValue": True}
         try:
@@ -424,7 +485,12 @@ class Browser:
             self._world = None
             return await self._evaluate(code)
         if "exceptionDetails" in answer:
-            told = answer["exceptionDetails"].get("exception", {}).get("description", "an exception").split("\n", 1)[0]
+            told = (
+                answer["exceptionDetails"]
+                .get("exception", {})
+                .get("description", "an exception")
+                .split("\n", 1)[0]
+            )
             raise PageFault("broken", f"expected a page that can be read, got: {told}; leave it out")
         return answer["result"].get("value")
 

@@ -48,7 +48,9 @@ def name_of(rgb: np.ndarray) -> np.ndarray:
     low = values.min(axis=-1)
     spread = high - low
     saturation = np.where(high > 0, spread / np.maximum(high, 1), 0)
-    by_hue = _HUE_NAMES[np.minimum(np.searchsorted(_HUE_ENDS, _hue(values), side="right"), len(_HUE_ENDS) - 1)]
+    by_hue = _HUE_NAMES[
+        np.minimum(np.searchsorted(_HUE_ENDS, _hue(values), side="right"), len(_HUE_ENDS) - 1)
+    ]
     # Pale and dull colours have no sure name, unless they are so pale that they are a grey.
     is_dull = (saturation < 0.25) | (spread < 40)
     is_grey = (saturation < 0.16) | (spread < 22)
@@ -70,7 +72,8 @@ def _hue(values: np.ndarray) -> np.ndarray:
 def colour_of(pixels: np.ndarray, box: Box, is_surface: bool) -> str | None:
     """The colour of what is in a box, or None where no single one prevails.
 
-    A surface that looks like the ground around it, such as a button with nothing but words, is called by what is drawn on it.
+    A surface that looks like the ground around it, such as a button with nothing but words, is called by what
+    is drawn on it.
 
     Args:
         pixels: (height, width, 3) uint8 RGB of the picture.
@@ -135,7 +138,9 @@ def _apart(first: np.ndarray, second: np.ndarray) -> int:
 
 def _commonest(colours: np.ndarray) -> np.ndarray:
     """(3,) int64: the commonest colour of (n, 3), coarsely."""
-    coarse = (colours.astype(np.int64) >> 3) @ np.array([1 << 10, 1 << 5, 1])  # (n,): five bits of each channel
+    coarse = (colours.astype(np.int64) >> 3) @ np.array(
+        [1 << 10, 1 << 5, 1]
+    )  # (n,): five bits of each channel
     values, counts = np.unique(coarse, return_counts=True)
     most = colours[coarse == values[counts.argmax()]]
     return most.astype(np.float64).mean(axis=0).round().astype(np.int64)

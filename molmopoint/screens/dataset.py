@@ -1,4 +1,5 @@
-"""Draws pages in several views and writes training data about them: pictures, rows, what to judge answers by, and a contact sheet.
+"""Draws pages in several views and writes training data about them: pictures, rows, what to judge answers by,
+and a contact sheet.
 
 OUT/images/         a picture of each page and view
 OUT/data.jsonl      rows in the library's format
@@ -63,7 +64,9 @@ def addresses_of(sources: Sequence[str]) -> list[str]:
         elif path.is_file():
             found[path.resolve().as_uri()] = None
         else:
-            raise MolmoPointError(f"expected an HTML file, a folder or an address, got {source!r}; write addresses with http://")
+            raise MolmoPointError(
+                f"expected an HTML file, a folder or an address, got {source!r}; write addresses with http://"
+            )
     return list(found)
 
 
@@ -197,7 +200,14 @@ def row_of(query: ScreenQuery, image: str, number: int) -> Record:
 def target_of(query: ScreenQuery, image: str, number: int) -> dict[str, Any]:
     """What an answer to a question is judged by."""
     boxes = [_rounded(target) for target in query.targets]
-    return {"row": number, "image": image, "prompt": query.prompt, "kind": query.kind, "mentions": query.mentions, "boxes": boxes}
+    return {
+        "row": number,
+        "image": image,
+        "prompt": query.prompt,
+        "kind": query.kind,
+        "mentions": query.mentions,
+        "boxes": boxes,
+    }
 
 
 class _Pages:
@@ -237,7 +247,9 @@ def _write_rows(pictures: Sequence[_Picture], out: Path, drawn: Drawn, questions
         drawn.left_out += screen.left_out
         drawn.missed += screen.missed
         elements = [element_fields(element) for element in screen.elements]
-        seen.append({"image": picture.name, "address": screen.address, "view": screen.view, "elements": elements})
+        seen.append(
+            {"image": picture.name, "address": screen.address, "view": screen.view, "elements": elements}
+        )
 
         queries: Sequence[ScreenQuery] = ()
         if screen.elements:

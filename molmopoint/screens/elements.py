@@ -27,7 +27,8 @@ class Element:
         series: number of the list, toolbar or other set in which it has a place among its like.
         areas: kinds of the parts of the screen that it stands in, from the innermost, such as "dialog".
         role: its role in the accessibility tree, as the browser tells it.
-        also: another kind that a person may take it for, such as "button" of a link with a surface of its own.
+        also: another kind that a person may take it for, such as "button" of a link with a surface of its
+            own.
     """
 
     kind: str

@@ -145,8 +145,12 @@ STEMS: dict[str, tuple[str, ...]] = {name: stems for name, (_, stems) in _ROWS.i
 
 _BY_STEM = {stem: name for name, stems in reversed(STEMS.items()) for stem in reversed(stems)}
 _BY_WORD = {word.lower(): name for name, synonyms in reversed(SYNONYMS.items()) for word in (*synonyms, name)}
-_PREFIX = re.compile(r"^(bi|fa|fas|far|fab|fa-solid|fa-regular|mdi|ti|ri|ph|icon|icons|lucide|ic|glyphicon|uil|la|bx|feather|octicon)[-_]")
-_STYLE = re.compile(r"[-_](fill|filled|line|outline|outlined|regular|bold|solid|round|rounded|sharp|thin|light|duotone|24px|\d+|alt)$")
+_PREFIX = re.compile(
+    r"^(bi|fa|fas|far|fab|fa-solid|fa-regular|mdi|ti|ri|ph|icon|icons|lucide|ic|glyphicon|uil|la|bx|feather|octicon)[-_]"
+)
+_STYLE = re.compile(
+    r"[-_](fill|filled|line|outline|outlined|regular|bold|solid|round|rounded|sharp|thin|light|duotone|24px|\d+|alt)$"
+)
 
 
 def words_for(icon: str) -> tuple[str, ...]:

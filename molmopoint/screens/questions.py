@@ -1,9 +1,9 @@
 """Questions about a screen, and the elements that answer them.
 
-By type ("the buttons"), colour ("the blue button"), state ("the switches that are on"), icon ("the bin"), name ("the save button"),
-position ("the last tab") and relation ("the bin next to report-3.pdf"). A question is asked only where its answer is clear. What several
-elements answer is asked in the plural, and all of them are its targets; so are names that occur twice. Some questions ask for what is
-not there.
+By type ("the buttons"), colour ("the blue button"), state ("the switches that are on"), icon ("the bin"),
+name ("the save button"), position ("the last tab") and relation ("the bin next to report-3.pdf"). A question
+is asked only where its answer is clear. What several elements answer is asked in the plural, and all of them
+are its targets; so are names that occur twice. Some questions ask for what is not there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ _HALVES = (("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1))
 _LONGEST_LINE = 12
 """Elements in a line beyond which nobody counts them."""
 _CLEAR_STEP, _CLEAR_HALF = 0.04, 0.04
-"""The leftmost is this part of the screen further left than the next, and nothing lies this near to the middle line."""
+"""The leftmost is this part of the screen further left than the next, and nothing lies this near to the
+middle line.
+"""
 
 _T = TypeVar("_T")
 
@@ -202,7 +204,11 @@ class _QuestionMaker:
         element, name = self.pick(named)
         plain = _plain(name)
         chosen = [other for other, called in named if other.kind == element.kind and _plain(called) == plain]
-        alike = [other for other in self.screen.elements if _plain(other.label) == plain or _plain(other.text) == plain]
+        alike = [
+            other
+            for other in self.screen.elements
+            if _plain(other.label) == plain or _plain(other.text) == plain
+        ]
         if element.also and any(other.kind == element.also for other in alike):
             return None
         if element.kind == "text" and any(other.kind != "text" for other in alike):
@@ -214,7 +220,11 @@ class _QuestionMaker:
         return self.query("name", phrase, chosen, ("kind", element.kind), ("name", name))
 
     def by_position(self, absent: bool) -> ScreenQuery | None:
-        kinds = [kind for kind, members in self.by_kind.items() if len(members) >= 2 and kind not in ("text", "icon")]
+        kinds = [
+            kind
+            for kind, members in self.by_kind.items()
+            if len(members) >= 2 and kind not in ("text", "icon")
+        ]
         if absent or not kinds:
             return None
         kind = self.pick(kinds)
@@ -256,7 +266,9 @@ class _QuestionMaker:
             return _Phrase(f"{noun.singular} {quoted}", f"{noun.plural} {quoted}")
         return _Phrase(f"{quoted} {noun.singular}", f"{quoted} {noun.plural}")
 
-    def query(self, kind: str, phrase: _Phrase, chosen: Sequence[Element], *mentions: tuple[str, str]) -> ScreenQuery:
+    def query(
+        self, kind: str, phrase: _Phrase, chosen: Sequence[Element], *mentions: tuple[str, str]
+    ) -> ScreenQuery:
         """A question for all of some elements; whether one or several is heard in its words."""
         targets = tuple(chosen)
         is_bare = phrase.singular == phrase.plural
@@ -267,8 +279,14 @@ class _QuestionMaker:
                 article = self.pick((article, article, article, ""))
             return ScreenQuery(article + phrase.singular, phrase.singular, targets, kind, mentions)
         if self.rng.random() < 0.15 and not is_bare:
-            return ScreenQuery(f"{self.pick(('every', 'each'))} {phrase.singular}", phrase.plural, targets, kind, mentions)
-        article = self.pick(("all ", "all the ")) if is_bare else self.pick(("the ", "the ", "all ", "all the ", ""))
+            return ScreenQuery(
+                f"{self.pick(('every', 'each'))} {phrase.singular}", phrase.plural, targets, kind, mentions
+            )
+        article = (
+            self.pick(("all ", "all the "))
+            if is_bare
+            else self.pick(("the ", "the ", "all ", "all the ", ""))
+        )
         return ScreenQuery(article + phrase.plural, phrase.plural, targets, kind, mentions)
 
     def pick(self, options: Sequence[_T]) -> _T:
@@ -356,7 +374,9 @@ class _QuestionMaker:
         return self.query("position", phrase, chosen, ("kind", kind), ("position", where))
 
     def _in_row(self) -> ScreenQuery | None:
-        """The bin next to report-3.pdf: words that occur once, and something in the same row that other rows have too."""
+        """The bin next to report-3.pdf: words that occur once, and something in the same row that other rows
+        have too.
+        """
         counts = Counter(_plain(element.text) for element in self.screen.elements if element.text)
         anchors: dict[int, Element] = {}
         for element in self.screen.elements:
@@ -409,7 +429,9 @@ class _QuestionMaker:
         noun = self.noun("button")
         icon = str(anchor.icon)
         phrase = _followed_by(noun, f"to the {word} of the {self.icon_phrase(icon, ()).singular}")
-        return self.query("relation", phrase, [nearest], ("kind", "button"), ("icon", icon), ("position", word))
+        return self.query(
+            "relation", phrase, [nearest], ("kind", "button"), ("icon", icon), ("position", word)
+        )
 
     def _in_area(self) -> ScreenQuery | None:
         """The close button in the dialog."""
@@ -426,7 +448,9 @@ class _QuestionMaker:
         phrase = _followed_by(noun, f"in the {area}")
         return self.query("relation", phrase, chosen, ("kind", target.kind), ("area", area))
 
-    def _short_noun(self, target: Element, mates: Sequence[Element]) -> tuple[_Phrase, tuple[tuple[str, str], ...]] | None:
+    def _short_noun(
+        self, target: Element, mates: Sequence[Element]
+    ) -> tuple[_Phrase, tuple[tuple[str, str], ...]] | None:
         """A phrase that means the target alone among some elements: its kind, or its icon."""
         if target.icon and _is_drawing(target):
             alike = [mate for mate in mates if mate.icon == target.icon and _is_drawing(mate)]
@@ -440,7 +464,12 @@ class _QuestionMaker:
 
 
 def draw_questions(
-    rng: np.random.Generator, screen: Screen, number: int, *, unseen_names: bool = True, absent_names: Sequence[str] = ()
+    rng: np.random.Generator,
+    screen: Screen,
+    number: int,
+    *,
+    unseen_names: bool = True,
+    absent_names: Sequence[str] = (),
 ) -> tuple[ScreenQuery, ...]:
     """Questions about a screen, no two about the same thing.
 
@@ -448,7 +477,8 @@ def draw_questions(
         rng: source of chance.
         screen: what is asked about.
         number: how many questions; fewer if chance finds no more clear ones.
-        unseen_names: also ask by names that are not written on the screen, such as those that icons have for screen readers.
+        unseen_names: also ask by names that are not written on the screen, such as those that icons have for
+            screen readers.
         absent_names: names that other screens have, to ask for where they are not.
     """
     maker = _QuestionMaker(rng, screen, unseen_names, absent_names)
@@ -470,7 +500,11 @@ def _is_drawing(element: Element) -> bool:
     """Whether an element is an icon and nothing else."""
     if element.kind == "icon":
         return True
-    return element.kind in ("button", "link", "tab", "menu item") and element.icon is not None and not element.text
+    return (
+        element.kind in ("button", "link", "tab", "menu item")
+        and element.icon is not None
+        and not element.text
+    )
 
 
 def _all_coloured(elements: Sequence[Element]) -> bool:

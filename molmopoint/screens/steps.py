@@ -13,8 +13,8 @@
     [[step]]
     wait = 0.5
 
-What is to be done once is done on the first page, the steps on every page. Names are accessible names, as a person reads them; what
-begins with "css=" is a selector.
+What is to be done once is done on the first page, the steps on every page. Names are accessible names, as a
+person reads them; what begins with "css=" is a selector.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from typing import Any
 from molmopoint.errors import MolmoPointError
 
 ACTIONS = ("click", "hover", "fill", "press", "wait", "go")
-"""What a step can do: click and hover name an element, fill one and a text, press keys, wait seconds, go an address."""
+"""What a step can do: click and hover name an element, fill one and a text, press keys, wait seconds, go an
+address.
+"""
 
 _ROLES = ("button", "link", "menuitem", "tab", "checkbox", "switch", "radio", "option", "combobox")
 _LONGEST = 60.0
@@ -98,31 +100,43 @@ def read_steps(path: str | os.PathLike[str]) -> Script:
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise MolmoPointError(f"expected a TOML file of steps at {os.fspath(path)!r}, got: {error}; correct it") from error
+        raise MolmoPointError(
+            f"expected a TOML file of steps at {os.fspath(path)!r}, got: {error}; correct it"
+        ) from error
     lists = [content.get(name, []) for name in ("once", "step")]
     if not content or set(content) - {"once", "step"} or not all(isinstance(steps, list) for steps in lists):
         got = ", ".join(content) or "nothing"
-        raise MolmoPointError(f"expected only [[once]] and [[step]] tables in {os.fspath(path)!r}, got {got}; correct it")
-    once, each = (tuple(_step(number, fields) for number, fields in enumerate(steps, start=1)) for steps in lists)
+        raise MolmoPointError(
+            f"expected only [[once]] and [[step]] tables in {os.fspath(path)!r}, got {got}; correct it"
+        )
+    once, each = (
+        tuple(_step(number, fields) for number, fields in enumerate(steps, start=1)) for steps in lists
+    )
     return Script(once, each)
 
 
 def _step(number: int, fields: Any) -> Step:
     where = f"step {number}"
     if not isinstance(fields, Mapping):
-        raise MolmoPointError(f"{where}: expected a table like {{click = 'Save'}}, got {fields!r}; correct it")
+        raise MolmoPointError(
+            f"{where}: expected a table like {{click = 'Save'}}, got {fields!r}; correct it"
+        )
     actions = [name for name in fields if name in ACTIONS]
     unknown = sorted(set(fields) - {*ACTIONS, "text"})
     if unknown or len(actions) != 1:
         got = ", ".join(map(str, fields)) or "nothing"
-        raise MolmoPointError(f"{where}: expected one of {', '.join(ACTIONS)}, and text beside fill, got {got}; correct it")
+        raise MolmoPointError(
+            f"{where}: expected one of {', '.join(ACTIONS)}, and text beside fill, got {got}; correct it"
+        )
     action, target = actions[0], fields[actions[0]]
     if action == "wait":
         if isinstance(target, bool) or not isinstance(target, int | float) or not 0 <= target <= _LONGEST:
             raise MolmoPointError(f"{where}: expected 0 to {_LONGEST:g} seconds, got {target!r}; correct it")
         target = str(target)
     if not isinstance(target, str) or not target:
-        raise MolmoPointError(f"{where}: expected a name, got {target!r}; write the name of the element in quotes")
+        raise MolmoPointError(
+            f"{where}: expected a name, got {target!r}; write the name of the element in quotes"
+        )
     text = fields.get("text", "")
     if (action == "fill") != ("text" in fields) or not isinstance(text, str):
         raise MolmoPointError(f"{where}: expected text beside fill, and only there, got {text!r}; correct it")

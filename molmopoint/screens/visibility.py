@@ -1,8 +1,8 @@
 """From what the browser tells of a page to the elements that a person sees.
 
-The browser gives every element's rectangles with a grid of places, and says of each place whether the element is what the eye
-meets there. Rectangles shrink to the part that is seen; elements of which too little is left, or nothing can be told from the
-ground, are left out.
+The browser gives every element's rectangles with a grid of places, and says of each place whether the element
+is what the eye meets there. Rectangles shrink to the part that is seen; elements of which too little is left,
+or nothing can be told from the ground, are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ LARGEST_ICON = 48.0
 SMALLEST = 5.0
 """Shorter side below which nobody can point at an element, in pixels of the page."""
 
-_COLOURED = {"button", "icon", "link", "checkbox", "radio button", "switch", "tab", "avatar", "progress bar", "slider"}
+_COLOURED = {
+    "button",
+    "icon",
+    "link",
+    "checkbox",
+    "radio button",
+    "switch",
+    "tab",
+    "avatar",
+    "progress bar",
+    "slider",
+}
 _SURFACES = _COLOURED - {"icon"}
 
 
@@ -36,12 +47,13 @@ def seen_part(box: Box, seen: Sequence[str], whole: float) -> tuple[Box, float] 
 
     Args:
         box: the rectangle, cut at the edges of the screen.
-        seen: a grid of places in the middle of equal cells of the rectangle, row by row: "1" where the element is seen.
+        seen: a grid of places in the middle of equal cells of the rectangle, row by row: "1" where the
+            element is seen.
         whole: surface of the rectangle before it was cut.
 
     Returns:
-        The rectangle without the rows and columns at its edges in which hardly anything is seen, and the part of the whole
-        element that is seen; None if nothing is.
+        The rectangle without the rows and columns at its edges in which hardly anything is seen, and the part
+        of the whole element that is seen; None if nothing is.
     """
     grid = np.array([list(row) for row in seen]) == "1"  # (rows, columns)
     if not grid.any():
@@ -62,7 +74,9 @@ def seen_part(box: Box, seen: Sequence[str], whole: float) -> tuple[Box, float] 
 
 
 def _seen_range(shares: np.ndarray) -> tuple[int, int]:
-    """The first of some rows, or columns, that are seen, and the one after the last, from the share of each that is."""
+    """The first of some rows, or columns, that are seen, and the one after the last, from the share of each
+    that is.
+    """
     # Round corners and gaps between lines hide some places of a row that is seen all the same.
     seen = np.flatnonzero(shares >= 0.5 * shares.max())
     return int(seen[0]), int(seen[-1]) + 1

@@ -37,7 +37,9 @@ NOUNS: dict[str, Noun] = {
     "radio button": _noun("radio button", "radio", "option button"),
     "switch": _noun("switch/switches", "toggle", "toggle switch/toggle switches"),
     "slider": _noun("slider", "range slider"),
-    "dropdown": _noun("dropdown", "drop-down", "select box/select boxes", "combo box/combo boxes", "select menu"),
+    "dropdown": _noun(
+        "dropdown", "drop-down", "select box/select boxes", "combo box/combo boxes", "select menu"
+    ),
     "progress bar": _noun("progress bar", "loading bar", "progress indicator"),
     "link": _noun("link", "hyperlink"),
     "tab": _noun("tab"),
@@ -80,7 +82,11 @@ AREAS = {
 """Parts of a screen by their role, with the words for them."""
 
 
-_WORDS_OF_CHECKED = {"switch": ("off", "on"), "checkbox": ("empty", "checked"), "radio button": ("empty", "checked")}
+_WORDS_OF_CHECKED = {
+    "switch": ("off", "on"),
+    "checkbox": ("empty", "checked"),
+    "radio button": ("empty", "checked"),
+}
 """Words for what is not checked and what is, by kind."""
 
 

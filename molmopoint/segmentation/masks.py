@@ -39,13 +39,15 @@ class Mask(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Masks(Sequence[Mask]):
-    """Masks of the displayed pictures: one per point, in the order of the points, or one per object and frame of a clip.
+    """Masks of the displayed pictures: one per point, in the order of the points, or one per object and frame
+    of a clip.
 
     Attributes:
         object_id: (n,) int64.
         group: (n,) int64 index of the picture, or float64 seconds within a clip; its type says which.
-        score: (n,) float64. Pictures: the intersection over union that the segmenter expects of itself. Clips: the probability it
-            gives to the object being visible in the frame; a frame without the object has an empty mask. Neither is calibrated.
+        score: (n,) float64. Pictures: the intersection over union that the segmenter expects of itself.
+            Clips: the probability it gives to the object being visible in the frame; a frame without the
+            object has an empty mask. Neither is calibrated.
         runs: the run-lengths of all masks.
         number: (n,) int64, which mask of `runs` each row is.
         image_sizes: (width, height) of each picture, or of the clip.
@@ -62,7 +64,12 @@ class Masks(Sequence[Mask]):
 
     @classmethod
     def collect(
-        cls, rows: Iterable[Mask], *, video: bool, image_sizes: Sequence[tuple[int, int]], source: MaskedPictures | None = None
+        cls,
+        rows: Iterable[Mask],
+        *,
+        video: bool,
+        image_sizes: Sequence[tuple[int, int]],
+        source: MaskedPictures | None = None,
     ) -> Masks:
         """From masks that are made one at a time; only their run-lengths are kept."""
         columns: list[tuple[int, float, float]] = []
@@ -109,23 +116,31 @@ class Masks(Sequence[Mask]):
         return self[self.group == group]
 
     def union(self) -> np.ndarray:
-        """(height, width) bool: all of these masks together; of one picture or one moment, as `at` gives them.
+        """(height, width) bool: all of these masks together; of one picture or one moment, as `at` gives
+        them.
 
         Raises:
             GroundingError: there is no mask, or the masks belong to pictures of several sizes.
         """
         sizes = {tuple(self.runs.sizes[number].tolist()) for number in self.number}
         if len(sizes) != 1:
-            raise GroundingError(f"expected masks of one size to unite, got sizes {sorted(sizes)}; choose a picture with `at` first")
+            raise GroundingError(
+                f"expected masks of one size to unite, got sizes {sorted(sizes)}; choose a picture with "
+                "`at` first"
+            )
         return np.logical_or.reduce([self.runs.mask(number) for number in self.number])
 
     def to_rle(self) -> list[dict[str, Any]]:
-        """Run-lengths of COCO, one a mask: {"size": [height, width], "counts": text}, as pycocotools writes and reads them."""
+        """Run-lengths of COCO, one a mask: {"size": [height, width], "counts": text}, as pycocotools writes
+        and reads them.
+        """
         return [encode_mask(self.runs.mask(number)) for number in self.number]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON. `from_dict` reads it back."""
-        columns = zip(self.object_id.tolist(), self.group.tolist(), self.score.tolist(), self.to_rle(), strict=True)
+        columns = zip(
+            self.object_id.tolist(), self.group.tolist(), self.score.tolist(), self.to_rle(), strict=True
+        )
         rows = [dict(zip(("object_id", "group", "score", "mask"), values, strict=True)) for values in columns]
         return {
             "schema_version": SCHEMA_VERSION,
@@ -147,19 +162,27 @@ class Masks(Sequence[Mask]):
         """
         version = document.get("schema_version") if isinstance(document, Mapping) else None
         if version != SCHEMA_VERSION:
-            raise GroundingError(f"expected masks of schema version {SCHEMA_VERSION}, got {version!r}; use the release that wrote them")
+            raise GroundingError(
+                f"expected masks of schema version {SCHEMA_VERSION}, got {version!r}; use the release that "
+                "wrote them"
+            )
         try:
-            rows = [Mask(row["object_id"], row["group"], _decoded(row["mask"]), row["score"]) for row in document["masks"]]
+            rows = [
+                Mask(row["object_id"], row["group"], _decoded(row["mask"]), row["score"])
+                for row in document["masks"]
+            ]
             video = {"second": True, "image": False}[document["group_unit"]]
             return cls.collect(rows, video=video, image_sizes=document["image_sizes"])
         except (KeyError, TypeError, ValueError) as error:
-            raise GroundingError(f"expected a document as Masks.to_dict writes it, got one without a proper {error}") from error
+            raise GroundingError(
+                f"expected a document as Masks.to_dict writes it, got one without a proper {error}"
+            ) from error
 
     def to_coco(self, category: str = "object", file_names: Sequence[str] | None = None) -> dict[str, Any]:
         """Images, annotations and categories in the layout of COCO; empty masks are left out.
 
-        Every annotation has `score`, and `track_id`, the object id. Of a clip, every frame is an image with its `time` in seconds, as
-        tracks write it.
+        Every annotation has `score`, and `track_id`, the object id. Of a clip, every frame is an image with
+        its `time` in seconds, as tracks write it.
 
         Args:
             category: name of what was pointed at.
@@ -172,7 +195,9 @@ class Masks(Sequence[Mask]):
         if self.is_video:
             groups = np.unique(self.group).tolist()
         if file_names is not None and len(file_names) != len(groups):
-            raise ProcessingError(f"expected {len(groups)} file names, one per picture or frame, got {len(file_names)}")
+            raise ProcessingError(
+                f"expected {len(groups)} file names, one per picture or frame, got {len(file_names)}"
+            )
         names = file_names or [f"{number:06}.png" for number in range(len(groups))]
         document: dict[str, Any] = {}
         images: list[dict[str, Any]] = []
@@ -213,8 +238,11 @@ class Masks(Sequence[Mask]):
             annotations.append(annotation)
         return annotations
 
-    def drawn(self, *, points: Points | None = None, opacity: float = 0.45) -> Iterator[tuple[int | float, Image.Image]]:
-        """Group and picture of everything there is to draw on, one at a time: all pictures, or all frames of a clip.
+    def drawn(
+        self, *, points: Points | None = None, opacity: float = 0.45
+    ) -> Iterator[tuple[int | float, Image.Image]]:
+        """Group and picture of everything there is to draw on, one at a time: all pictures, or all frames of
+        a clip.
 
         Args:
             points: also mark these.
@@ -224,7 +252,10 @@ class Masks(Sequence[Mask]):
             ProcessingError: these masks came from a file, without the pictures.
         """
         if self.source is None:
-            raise ProcessingError("expected masks that know their pictures, got some without; ask for them with result.masks(segmenter)")
+            raise ProcessingError(
+                "expected masks that know their pictures, got some without; ask for them with "
+                "result.masks(segmenter)"
+            )
         for group, picture in self.source.pictures():
             here = self.at(group)
             masks = [(mask.object_id, mask.mask) for mask in here]
@@ -234,7 +265,9 @@ class Masks(Sequence[Mask]):
             yield group, canvas
 
     def draw(self, *, points: Points | None = None, opacity: float = 0.45) -> Image.Image | list[Image.Image]:
-        """The pictures with coloured masks; a list for a list of pictures or a clip. `drawn` takes less memory for long clips."""
+        """The pictures with coloured masks; a list for a list of pictures or a clip. `drawn` takes less
+        memory for long clips.
+        """
         pictures = [picture for _, picture in self.drawn(points=points, opacity=opacity)]
         return pictures if self.source is None or self.source.many else pictures[0]
 
@@ -253,7 +286,9 @@ class Masks(Sequence[Mask]):
         """One mask for an int; masks for a slice, a boolean mask of rows or a list of indices."""
         if isinstance(index, (int, np.integer)):
             mask = self.runs.mask(self.number[index])
-            return Mask(self.object_id[index].item(), self.group[index].item(), mask, self.score[index].item())
+            return Mask(
+                self.object_id[index].item(), self.group[index].item(), mask, self.score[index].item()
+            )
         if not isinstance(index, slice):
             # An empty list has no type of its own that could index.
             index = np.asarray(index, dtype=None if len(index) else np.int64)
@@ -266,7 +301,9 @@ class Masks(Sequence[Mask]):
         )
 
     def __repr__(self) -> str:
-        where = f"{len(np.unique(self.group))} frames" if self.is_video else f"{len(self.image_sizes)} pictures"
+        where = (
+            f"{len(np.unique(self.group))} frames" if self.is_video else f"{len(self.image_sizes)} pictures"
+        )
         return f"Masks({len(self)} of {len(np.unique(self.object_id))} objects in {where})"
 
 

@@ -63,12 +63,18 @@ class ClipFrames:
         start: second of a file from which the times count.
 
     Raises:
-        ProcessingError: there are no frames, times do not fit them or go backwards, or the file cannot be read.
+        ProcessingError: there are no frames, times do not fit them or go backwards, or the file cannot be
+            read.
     """
 
     many = True
 
-    def __init__(self, clip: str | Path | np.ndarray | Sequence[Any], times: np.ndarray | Sequence[float], start: float = 0.0) -> None:
+    def __init__(
+        self,
+        clip: str | Path | np.ndarray | Sequence[Any],
+        times: np.ndarray | Sequence[float],
+        start: float = 0.0,
+    ) -> None:
         self.times = np.asarray(times, dtype=np.float64)
         self._start = start
         self._reader = open_video(clip) if isinstance(clip, (str, Path)) else None
@@ -76,22 +82,35 @@ class ClipFrames:
         self._window: tuple[int, np.ndarray] = (-1, np.empty(0))
         count = len(self.times) if self._frames is None else len(self._frames)
         if not len(self.times) or count != len(self.times):
-            raise ProcessingError(f"expected at least one frame, and a time per frame, got {count} frames and {len(self.times)} times")
+            raise ProcessingError(
+                f"expected at least one frame, and a time per frame, got {count} frames and "
+                f"{len(self.times)} times"
+            )
         if not (np.isfinite(self.times).all() and (np.diff(self.times) >= 0).all()):
-            raise ProcessingError("expected times that rise from frame to frame, got some that go backwards or are no numbers; sort them")
+            raise ProcessingError(
+                "expected times that rise from frame to frame, got some that go backwards or are no "
+                "numbers; sort them"
+            )
         self.height, self.width = self[0].shape[:2]
 
     @classmethod
-    def at_rate(cls, clip: Any, fps: float, keep: np.ndarray, start: float = 0.0, end: float | None = None) -> ClipFrames:
-        """The frames of a file, or of its part from `start` to `end`, at a rate, and those on screen at the (n,) seconds `keep`.
+    def at_rate(
+        cls, clip: Any, fps: float, keep: np.ndarray, start: float = 0.0, end: float | None = None
+    ) -> ClipFrames:
+        """The frames of a file, or of its part from `start` to `end`, at a rate, and those on screen at the
+        (n,) seconds `keep`.
 
         Raises:
             ProcessingError: it is no file, or no rate.
         """
         if not isinstance(clip, (str, Path)):
-            raise ProcessingError("expected no fps for frames in memory, got one; every frame that is given is looked at")
+            raise ProcessingError(
+                "expected no fps for frames in memory, got one; every frame that is given is looked at"
+            )
         if not 0 < fps < math.inf:
-            raise ProcessingError(f"expected fps above 0, got {fps}; leave it out to look at the moments of the request")
+            raise ProcessingError(
+                f"expected fps above 0, got {fps}; leave it out to look at the moments of the request"
+            )
         last = open_video(clip).duration
         if end is not None:
             last = min(end, last)
@@ -126,7 +145,8 @@ class ClipFrames:
         """The frame; raises ProcessingError where it is not as large as the first one."""
         if number and frame.shape[:2] != (self.height, self.width):
             raise ProcessingError(
-                f"expected frames of {self.width} x {self.height} pixels as the first one, got {frame.shape[1]} x {frame.shape[0]} "
+                f"expected frames of {self.width} x {self.height} pixels as the first one, got "
+                f"{frame.shape[1]} x {frame.shape[0]} "
                 f"in frame {number}; bring them to one size"
             )
         return frame
@@ -143,7 +163,9 @@ class ClipFrames:
             yield time, Image.fromarray(self[number])
 
     def nearest(self, seconds: np.ndarray) -> np.ndarray:
-        """(n,) int64 number of the frame nearest to each of (n,) moments; the earlier one of two that are equally near."""
+        """(n,) int64 number of the frame nearest to each of (n,) moments; the earlier one of two that are
+        equally near.
+        """
         last = len(self) - 1
         after = np.searchsorted(self.times, seconds).clip(1, max(last, 1))
         before = after - 1
@@ -152,7 +174,9 @@ class ClipFrames:
         return np.where(is_later, after, before)
 
 
-def draw_masks(picture: Image.Image, masks: Iterable[tuple[int, np.ndarray]], *, opacity: float = 0.45) -> Image.Image:
+def draw_masks(
+    picture: Image.Image, masks: Iterable[tuple[int, np.ndarray]], *, opacity: float = 0.45
+) -> Image.Image:
     """A copy of the picture in which every object is tinted and outlined in its colour.
 
     Args:
@@ -171,7 +195,10 @@ def draw_masks(picture: Image.Image, masks: Iterable[tuple[int, np.ndarray]], *,
     canvas = np.array(picture.convert("RGB"))
     for object_id, mask in masks:
         if mask.shape != canvas.shape[:2]:
-            raise ProcessingError(f"expected a mask of (height, width) {canvas.shape[:2]}, got {mask.shape}; draw it on its own picture")
+            raise ProcessingError(
+                f"expected a mask of (height, width) {canvas.shape[:2]}, got {mask.shape}; draw it on its "
+                "own picture"
+            )
         colour = np.array(colour_of(object_id))
         canvas[mask] = np.round(canvas[mask] * (1 - opacity) + colour * opacity)
         canvas[outline_of(mask)] = colour

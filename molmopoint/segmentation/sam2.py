@@ -1,12 +1,13 @@
 """How SAM 2 is asked: masks around the points of one picture, and masks of objects through a clip.
 
-A picture is looked at once, and all its points are decoded together. In a clip every point is a click at its frame, and masks are
-carried from the first click to both ends.
+A picture is looked at once, and all its points are decoded together. In a clip every point is a click at its
+frame, and masks are carried from the first click to both ends.
 
-Objects are followed one by one, because an object is not to be disturbed by the others, but frame by frame together, because
-looking at a frame is what takes time: it is looked at once per direction, not once per object. Held in memory are one frame as
-the model sees it, and per object the outputs that the model can still look back at. What comes out is what the plain way gives,
-the whole video in a session and one object after the other.
+Objects are followed one by one, because an object is not to be disturbed by the others, but frame by frame
+together, because looking at a frame is what takes time: it is looked at once per direction, not once per
+object. Held in memory are one frame as the model sees it, and per object the outputs that the model can still
+look back at. What comes out is what the plain way gives, the whole video in a session and one object after
+the other.
 
 Letters: n points or prompts, c clicks of a prompt, M masks that the decoder offers per prompt.
 
@@ -26,7 +27,9 @@ from torch import Tensor
 from molmopoint.metrics.tracking import PredictedTracks
 
 _PROMPTS_PER_CALL = 64
-"""Prompts of one call of the decoder, which repeats the picture's features for each of them: about 30 MB a prompt in float32."""
+"""Prompts of one call of the decoder, which repeats the picture's features for each of them: about 30 MB a
+prompt in float32.
+"""
 
 _PIXELS_PER_RESIZE = 1 << 24
 """Pixels of masks that are brought to the picture's size at once."""
@@ -72,15 +75,17 @@ def masks_in_picture(
 ) -> Iterator[tuple[int, np.ndarray, float]]:
     """Number, mask (height, width) bool and expected intersection over union of every prompt.
 
-    Prompts with equally many clicks are decoded together. Others are not made equal with padding, as the processor of transformers
-    would, because the decoder attends to padded clicks: the answer would depend on what else is asked.
+    Prompts with equally many clicks are decoded together. Others are not made equal with padding, as the
+    processor of transformers would, because the decoder attends to padded clicks: the answer would depend on
+    what else is asked.
 
     Args:
         model: a `Sam2Model`, or one of another class with the same calls.
         processor: of the model.
         picture: RGB.
         prompts: one per mask.
-        multimask: choose the best of several masks, by what the model expects of them; else take the one for the whole prompt.
+        multimask: choose the best of several masks, by what the model expects of them; else take the one for
+            the whole prompt.
     """
     size = picture.height, picture.width
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"]
@@ -88,7 +93,9 @@ def masks_in_picture(
     for numbers in _calls(prompts):
         places = [prompts[number].xy.tolist() for number in numbers]
         labels = [prompts[number].labels.tolist() for number in numbers]
-        clicks = processor(original_sizes=[size], input_points=[places], input_labels=[labels], return_tensors="pt")
+        clicks = processor(
+            original_sizes=[size], input_points=[places], input_labels=[labels], return_tensors="pt"
+        )
         output = model(
             input_points=clicks["input_points"].to(model.device),
             input_labels=clicks["input_labels"].to(model.device),
@@ -110,7 +117,9 @@ def _calls(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
 
 
 def _best(logits: Tensor, scores: Tensor) -> tuple[Tensor, list[float]]:
-    """Of (n, M, height, width) logits and (n, M) scores those of the mask with the highest score, each (n, ...)."""
+    """Of (n, M, height, width) logits and (n, M) scores those of the mask with the highest score, each (n,
+    ...).
+    """
     best = scores.argmax(dim=1)
     rows = torch.arange(len(best), device=best.device)
     return logits[rows, best], scores[rows, best].float().tolist()
@@ -141,14 +150,21 @@ class FrameMask(NamedTuple):
 
 @torch.inference_mode()
 def follow_objects(
-    model: Any, processor: Any, frames: Sequence[np.ndarray] | np.ndarray, clicks: PredictedTracks, *, negative_others: bool = False
+    model: Any,
+    processor: Any,
+    frames: Sequence[np.ndarray] | np.ndarray,
+    clicks: PredictedTracks,
+    *,
+    negative_others: bool = False,
 ) -> Iterator[FrameMask]:
-    """One mask per object and frame: first from every object's first click to the end, then back to the beginning.
+    """One mask per object and frame: first from every object's first click to the end, then back to the
+    beginning.
 
     Args:
         model: a `Sam2VideoModel`, or one of another class with the same calls.
         processor: of the model.
-        frames: (height, width, 3) uint8 each, all of one size; looked up by number, so they may be read when they are needed.
+        frames: (height, width, 3) uint8 each, all of one size; looked up by number, so they may be read when
+            they are needed.
         clicks: points in pixels of the frames; those outside of the clip are left out.
         negative_others: whether the points of the other objects of a frame count as negative clicks.
     """
@@ -157,7 +173,9 @@ def follow_objects(
     if not len(clicks.frame):
         return
     seen = _SeenFrames(processor, frames, model.device, model.dtype)
-    followed = [_Followed(model, processor, seen, object_id) for object_id in np.unique(clicks.object_id).tolist()]
+    followed = [
+        _Followed(model, processor, seen, object_id) for object_id in np.unique(clicks.object_id).tolist()
+    ]
     _click(followed, clicks, negative_others)
     num_frames = len(frames)
     for number in range(num_frames):
@@ -237,7 +255,9 @@ class _Followed:
 
 
 class _SeenFrames:
-    """Frames as the model sees them, made when they are asked for; stands in for the dictionary of all frames of a session."""
+    """Frames as the model sees them, made when they are asked for; stands in for the dictionary of all frames
+    of a session.
+    """
 
     def __init__(self, processor: Any, frames: Any, device: torch.device, dtype: torch.dtype) -> None:
         self._processor, self._frames, self._device, self._dtype = processor, frames, device, dtype
@@ -250,7 +270,9 @@ class _SeenFrames:
 
     def __getitem__(self, number: int) -> Tensor:
         """(3, height, width) of one frame."""
-        seen = self._processor.video_processor(videos=self._frames[number][None], device=self._device, return_tensors="pt")
+        seen = self._processor.video_processor(
+            videos=self._frames[number][None], device=self._device, return_tensors="pt"
+        )
         return seen["pixel_values_videos"][0, 0].to(self._dtype)
 
     def share_features(self, session: Any) -> None:

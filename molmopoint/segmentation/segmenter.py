@@ -1,7 +1,7 @@
 """Points in, masks out: the segmenter, and from a name to one.
 
-A SAM 2 for videos has all parts of the one for pictures, under the same names. So one set of weights in memory serves both: the
-model for pictures is built without weights and given the other one's parts.
+A SAM 2 for videos has all parts of the one for pictures, under the same names. So one set of weights in
+memory serves both: the model for pictures is built without weights and given the other one's parts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def classes_of(model_type: str, source: str) -> ModelClasses:
     classes = CLASSES.get(model_type.removesuffix("_video"))
     if classes is None:
         raise CheckpointError(
-            f"expected SAM 2, SAM 2.1 or EdgeTAM in {source!r}, got type {model_type!r}; use facebook/sam2.1-hiera-large, for example"
+            f"expected SAM 2, SAM 2.1 or EdgeTAM in {source!r}, got type {model_type!r}; use "
+            "facebook/sam2.1-hiera-large, for example"
         )
     return classes
 
@@ -92,7 +93,8 @@ class Segmenter:
     """Draws masks around points, in pictures and clips. `molmopoint.load_segmenter` makes one.
 
     Args:
-        model: `Sam2VideoModel`, which does both, or `Sam2Model`, which does pictures; used where and as precise as it is.
+        model: `Sam2VideoModel`, which does both, or `Sam2Model`, which does pictures; used where and as
+            precise as it is.
         processor: of the model.
 
     Raises:
@@ -113,14 +115,18 @@ class Segmenter:
         """Where the model is."""
         return self.model.device
 
-    def segment(self, images: Any, points: Points, *, negative_others: bool = False, multimask: bool = True) -> Masks:
+    def segment(
+        self, images: Any, points: Points, *, negative_others: bool = False, multimask: bool = True
+    ) -> Masks:
         """One mask per point of pictures, in the order of the points.
 
         Args:
             images: a picture, or a list of pictures; a point's `group` is the index of its picture.
             points: in pixels of the displayed pictures.
-            negative_others: points of the nearest other objects of the picture say "not here"; helps where objects touch.
-            multimask: the best of three masks, by what the segmenter expects of them; else the one it would rather give.
+            negative_others: points of the nearest other objects of the picture say "not here"; helps where
+                objects touch.
+            multimask: the best of three masks, by what the segmenter expects of them; else the one it would
+                rather give.
 
         Raises:
             ProcessingError: a picture cannot be read.
@@ -130,9 +136,14 @@ class Segmenter:
         source = PictureList(images if many else [images], many=many)
         sizes = [picture.size for picture in source.loaded]
         if len(points) and points.is_video:
-            raise GroundingError("expected points of pictures, got points with seconds as groups; use `follow` for a clip")
+            raise GroundingError(
+                "expected points of pictures, got points with seconds as groups; use `follow` for a clip"
+            )
         if len(points) and points.group.max() >= len(sizes):
-            raise GroundingError(f"expected a picture for every group, got {len(sizes)} pictures and group {points.group.max()}")
+            raise GroundingError(
+                f"expected a picture for every group, got {len(sizes)} pictures and group "
+                f"{points.group.max()}"
+            )
         _check_inside(points.xy, np.array(sizes).reshape(-1, 2)[points.group.astype(np.int64)])
         order: list[int] = []
         rows = self._segmented(source, points, order, negative_others=negative_others, multimask=multimask)
@@ -149,12 +160,15 @@ class Segmenter:
         end: float | None = None,
         negative_others: bool = False,
     ) -> Masks:
-        """One mask per object and frame of a clip, by object and time; empty where the object is not to be seen.
+        """One mask per object and frame of a clip, by object and time; empty where the object is not to be
+        seen.
 
         Args:
             clip: a file, or frames: (T, height, width, 3) uint8 or a list of pictures of one size.
-            points: with seconds as groups; each is a click at the frame nearest to its time. Points of one object share an id.
-            timestamps: (T,) rising seconds of the frames; of a file the moments to look at, by default those of the points.
+            points: with seconds as groups; each is a click at the frame nearest to its time. Points of one
+                object share an id.
+            timestamps: (T,) rising seconds of the frames; of a file the moments to look at, by default those
+                of the points.
             fps: frames per second of a file to look at instead, the moments of the points among them.
             start: second of a file from which all times count.
             end: second of a file at which looking with `fps` ends.
@@ -166,7 +180,10 @@ class Segmenter:
             GroundingError: points of pictures, or outside of the frame.
         """
         if len(points) and not points.is_video:
-            raise GroundingError("expected points of a clip, with seconds as groups, got indices of pictures; use `segment` for pictures")
+            raise GroundingError(
+                "expected points of a clip, with seconds as groups, got indices of pictures; use `segment` "
+                "for pictures"
+            )
         frames = _frames_of(clip, points, timestamps, fps, (start, end))
         _check_inside(points.xy, np.array(frames.size))
         clicks = PredictedTracks(points.xy, frames.nearest(points.group), points.object_id)
@@ -177,7 +194,9 @@ class Segmenter:
         masks = Masks.collect(rows, video=True, image_sizes=[frames.size], source=frames)
         return masks[np.lexsort((masks.group, masks.object_id))]
 
-    def follow_clicks(self, frames: Any, clicks: PredictedTracks, *, negative_others: bool = False) -> Iterator[FrameMask]:
+    def follow_clicks(
+        self, frames: Any, clicks: PredictedTracks, *, negative_others: bool = False
+    ) -> Iterator[FrameMask]:
         """The same by numbers of frames, one mask at a time; see `sam2.follow_objects`."""
         if not hasattr(self.model, "propagate_in_video_iterator"):
             raise CheckpointError(
@@ -189,7 +208,9 @@ class Segmenter:
     def _segmented(
         self, source: PictureList, points: Points, order: list[int], *, negative_others: bool, multimask: bool
     ) -> Iterator[Mask]:
-        """Masks picture by picture, and in `order` the points they belong to; pictures without points are not looked at."""
+        """Masks picture by picture, and in `order` the points they belong to; pictures without points are not
+        looked at.
+        """
         for group in np.unique(points.group).tolist():
             rows = np.flatnonzero(points.group == group)
             xy, object_id = points.xy[rows], points.object_id[rows]
@@ -211,11 +232,16 @@ def check_segmenter(segmenter: Any) -> Segmenter:
         ProcessingError: it is something else.
     """
     if not isinstance(segmenter, Segmenter):
-        raise ProcessingError(f"expected what molmopoint.load_segmenter returns, got {type(segmenter).__name__}; load a segmenter first")
+        raise ProcessingError(
+            f"expected what molmopoint.load_segmenter returns, got {type(segmenter).__name__}; load a "
+            "segmenter first"
+        )
     return segmenter
 
 
-def _frames_of(clip: Any, points: Points, timestamps: Any, fps: float | None, part: tuple[float, float | None]) -> ClipFrames:
+def _frames_of(
+    clip: Any, points: Points, timestamps: Any, fps: float | None, part: tuple[float, float | None]
+) -> ClipFrames:
     """The frames to look at; see `Segmenter.follow`."""
     if fps is not None:
         if timestamps is not None:
@@ -229,13 +255,18 @@ def _frames_of(clip: Any, points: Points, timestamps: Any, fps: float | None, pa
 
 
 def _check_inside(xy: np.ndarray, sizes: np.ndarray) -> None:
-    """Raises GroundingError where one of (n, 2) points lies outside of its picture of (n, 2) or (2,) width and height."""
+    """Raises GroundingError where one of (n, 2) points lies outside of its picture of (n, 2) or (2,) width
+    and height.
+    """
     outside = ((xy < 0) | (xy > sizes)).any(axis=1)
     if outside.any():
         number = int(np.flatnonzero(outside)[0])
         x, y = xy[number]
         width, height = np.broadcast_to(sizes, xy.shape)[number]
-        raise GroundingError(f"expected points within their picture of {width} x {height} pixels, got point {number} at ({x:g}, {y:g})")
+        raise GroundingError(
+            f"expected points within their picture of {width} x {height} pixels, got point {number} at "
+            f"({x:g}, {y:g})"
+        )
 
 
 PUBLISHED_MODEL = "facebook/sam2.1-hiera-large"
@@ -262,7 +293,8 @@ def load_segmenter(
         **kwargs: further arguments of `from_pretrained`, such as `local_files_only`.
 
     Raises:
-        CheckpointError: there is no such model, it is of another kind, weights are missing, or it needs code of its own.
+        CheckpointError: there is no such model, it is of another kind, weights are missing, or it needs code
+            of its own.
     """
     import transformers
 
@@ -289,11 +321,15 @@ def load_segmenter(
     except (*FILE_ERRORS, SafetensorError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(
-            f"expected a SAM 2 model at {source!r}, got: {reason}; check the name and the connection, or pass a folder that holds the files"
+            f"expected a SAM 2 model at {source!r}, got: {reason}; check the name and the connection, or "
+            "pass a folder that holds the files"
         ) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
-        raise CheckpointError(f"expected all weights at {source!r}, got none of {', '.join(missing[:3])}; download the folder again")
+        raise CheckpointError(
+            f"expected all weights at {source!r}, got none of {', '.join(missing[:3])}; download the folder "
+            "again"
+        )
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return Segmenter(model.to(device), processor)

@@ -1,7 +1,7 @@
 """The routes of a server: our own, OpenAI's, Moondream's, and the form of home-made servers.
 
-Every route makes a `Job` for the engine of its model and waits for its events. What is refused has OpenAI's error object, with what was
-expected, what came and what to do.
+Every route makes a `Job` for the engine of its model and waits for its events. What is refused has OpenAI's
+error object, with what was expected, what came and what to do.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ from molmopoint.serving.schemas import (
 )
 from molmopoint.serving.styles import STYLES, PointStyle, write_points
 
-CAPTION = {"short": "Describe this image in one sentence.", "normal": "Describe this image.", "long": "Describe this image in detail."}
+CAPTION = {
+    "short": "Describe this image in one sentence.",
+    "normal": "Describe this image.",
+    "long": "Describe this image in detail.",
+}
 _CLIENT_GONE = 499
 _OPEN_PATHS = ("/health", "/openapi.json", "/docs")
 """Routes that ask for no key."""
@@ -84,7 +88,8 @@ def app(
         models: by the names that clients use; the first one answers requests that name none.
         keys: of clients; without any, nobody is asked for one.
         limits: of requests.
-        point_style: of points in chat answers, where neither the request nor the name of the model says otherwise.
+        point_style: of points in chat answers, where neither the request nor the name of the model says
+            otherwise.
 
     Raises:
         ValueError: there are no models, or a name has a colon, behind which the style of points stands.
@@ -129,13 +134,21 @@ class Server:
     def _routes(self) -> APIRouter:
         """All routes."""
         router = APIRouter()
-        router.post("/v1/point", response_model=PointAnswer, summary="Points at what the prompt names")(self.point)
-        router.post("/v1/count", response_model=PointAnswer, summary="Counts what the prompt names")(self.count)
-        router.post("/v1/query", response_model=QueryAnswer, summary="Answers a question in words")(self.query)
+        router.post("/v1/point", response_model=PointAnswer, summary="Points at what the prompt names")(
+            self.point
+        )
+        router.post("/v1/count", response_model=PointAnswer, summary="Counts what the prompt names")(
+            self.count
+        )
+        router.post("/v1/query", response_model=QueryAnswer, summary="Answers a question in words")(
+            self.query
+        )
         router.post("/v1/chat/completions", summary="OpenAI's chat completion")(self.chat)
         router.get("/v1/models", summary="The models of this server")(self.models)
         router.get("/health", summary="Whether the server answers")(self.health)
-        router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)(self.metrics)
+        router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)(
+            self.metrics
+        )
         router.post("/point", summary="Moondream's form of pointing")(self.moondream_point)
         router.post("/query", summary="Moondream's form of a question")(self.moondream_query)
         router.post("/caption", summary="Moondream's form of a caption")(self.moondream_caption)
@@ -165,11 +178,19 @@ class Server:
         if asked.stream:
             return _events(self._query_events(answer, name, engine))
         result = await answer.result()
-        return QueryAnswer(answer=result.text, truncated=result.truncated, usage=self._usage(answer, result, engine), model=name)
+        return QueryAnswer(
+            answer=result.text,
+            truncated=result.truncated,
+            usage=self._usage(answer, result, engine),
+            model=name,
+        )
 
     async def models(self) -> dict[str, Any]:
         """OpenAI's list."""
-        data = [{"id": name, "object": "model", "created": int(self.started), "owned_by": "molmopoint"} for name in self.engines]
+        data = [
+            {"id": name, "object": "model", "created": int(self.started), "owned_by": "molmopoint"}
+            for name in self.engines
+        ]
         return {"object": "list", "data": data}
 
     async def health(self) -> dict[str, Any]:
@@ -190,7 +211,14 @@ class Server:
         prompt, pictures = _last_question(asked)
         most = asked.max_completion_tokens or asked.max_tokens
         given = Asked(max_tokens=most, temperature=asked.temperature, top_p=asked.top_p)
-        answer = self._ask(engine, pictures, _valid(lambda: complete_prompt(prompt)), self._options(given), request, streams=asked.stream)
+        answer = self._ask(
+            engine,
+            pictures,
+            _valid(lambda: complete_prompt(prompt)),
+            self._options(given),
+            request,
+            streams=asked.stream,
+        )
         identity = f"chatcmpl-{uuid.uuid4().hex}"
         if asked.stream:
             return _events(self._chat_events(answer, identity, known, style, engine))
@@ -243,7 +271,9 @@ class Server:
 
     # How they are answered
 
-    async def _point(self, asked: PointAsked, request: Request, complete: Callable[[str, str | None], str]) -> Any:
+    async def _point(
+        self, asked: PointAsked, request: Request, complete: Callable[[str, str | None], str]
+    ) -> Any:
         name, engine = self._engine(asked.model)
         if asked.single and not asked.pictures:
             raise Refused(400, "expected a picture for single, got a request of text alone")
@@ -255,18 +285,29 @@ class Server:
         result = await answer.result()
         return self._point_answer(answer, result, name, engine, asked.min_score)
 
-    async def _plain(self, picture: str, prompt: str, request: Request, template: str | None = None) -> PointingResult:
+    async def _plain(
+        self, picture: str, prompt: str, request: Request, template: str | None = None
+    ) -> PointingResult:
         _, engine = self._engine(None)
         sent = _valid(lambda: complete_prompt(prompt, template))
         answer = self._ask(engine, [picture], sent, self._options(Asked()), request)
         return await answer.result()
 
     def _ask(
-        self, engine: Engine, pictures: Sequence[str], prompt: str, options: AnswerOptions, request: Request, *, streams: bool = False
+        self,
+        engine: Engine,
+        pictures: Sequence[str],
+        prompt: str,
+        options: AnswerOptions,
+        request: Request,
+        *,
+        streams: bool = False,
     ) -> Following:
         """Hands a question to an engine."""
         if len(pictures) > self.limits.pictures:
-            raise Refused(400, f"expected at most {self.limits.pictures} pictures, got {len(pictures)}; ask about fewer")
+            raise Refused(
+                400, f"expected at most {self.limits.pictures} pictures, got {len(pictures)}; ask about fewer"
+            )
         contents = tuple(_bytes_of(picture) for picture in pictures)
         key = None
         if contents:
@@ -289,25 +330,37 @@ class Server:
         if name is None:
             return next(iter(self.engines.items()))
         if name not in self.engines:
-            raise Refused(404, f"expected one of the models {', '.join(self.engines)}, got {name!r}; see /v1/models", "model_not_found")
+            raise Refused(
+                404,
+                f"expected one of the models {', '.join(self.engines)}, got {name!r}; see /v1/models",
+                "model_not_found",
+            )
         return name, self.engines[name]
 
     def _options(self, asked: Asked, **more: Any) -> AnswerOptions:
         limits = self.limits
         if asked.max_crops is not None and asked.max_crops > limits.crops:
-            raise Refused(400, f"expected max_crops of at most {limits.crops}, got {asked.max_crops}; ask for fewer")
+            raise Refused(
+                400, f"expected max_crops of at most {limits.crops}, got {asked.max_crops}; ask for fewer"
+            )
         most_points = more.get("max_points")
         if most_points is not None and most_points > limits.points:
-            raise Refused(400, f"expected max_points of at most {limits.points}, got {most_points}; ask for fewer")
+            raise Refused(
+                400, f"expected max_points of at most {limits.points}, got {most_points}; ask for fewer"
+            )
         if asked.max_tokens is not None and asked.max_tokens > limits.tokens:
-            raise Refused(400, f"expected max_tokens of at most {limits.tokens}, got {asked.max_tokens}; ask for fewer")
+            raise Refused(
+                400, f"expected max_tokens of at most {limits.tokens}, got {asked.max_tokens}; ask for fewer"
+            )
         sampling: dict[str, Any] = {}
         if asked.temperature:
             sampling["temperature"] = asked.temperature
             if asked.top_p is not None:
                 sampling["top_p"] = asked.top_p
         tokens = asked.max_tokens or min(AnswerOptions.max_new_tokens, limits.tokens)
-        return _valid(lambda: AnswerOptions(max_new_tokens=tokens, max_crops=asked.max_crops, sampling=sampling, **more))
+        return _valid(
+            lambda: AnswerOptions(max_new_tokens=tokens, max_crops=asked.max_crops, sampling=sampling, **more)
+        )
 
     def _usage(self, answer: Following, result: PointingResult, engine: Engine) -> Usage:
         request = answer.job.request
@@ -316,9 +369,13 @@ class Server:
         self.tokens["prompt"] += prompt_tokens
         self.tokens["completion"] += completion_tokens
         seconds = time.monotonic() - answer.job.started
-        return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, seconds=round(seconds, 4))
+        return Usage(
+            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, seconds=round(seconds, 4)
+        )
 
-    def _point_answer(self, answer: Following, result: PointingResult, name: str, engine: Engine, min_score: float | None) -> PointAnswer:
+    def _point_answer(
+        self, answer: Following, result: PointingResult, name: str, engine: Engine, min_score: float | None
+    ) -> PointAnswer:
         points = [_point_out(point, result) for point in result.points]
         count = count_of(result)
         if min_score is not None:
@@ -338,31 +395,60 @@ class Server:
 
     # Streams
 
-    async def _point_events(self, answer: Following, name: str, engine: Engine, min_score: float | None) -> AsyncIterator[dict[str, Any]]:
+    async def _point_events(
+        self, answer: Following, name: str, engine: Engine, min_score: float | None
+    ) -> AsyncIterator[dict[str, Any]]:
         async for event in answer:
             if isinstance(event, str):
                 yield {"type": "text", "text": event}
             elif isinstance(event, Point):
-                yield {"type": "point", "point": {"x": event.x, "y": event.y, "image": int(event.group), "object_id": event.object_id}}
+                yield {
+                    "type": "point",
+                    "point": {
+                        "x": event.x,
+                        "y": event.y,
+                        "image": int(event.group),
+                        "object_id": event.object_id,
+                    },
+                }
             else:
-                yield {"type": "result", **self._point_answer(answer, event, name, engine, min_score).model_dump()}
+                yield {
+                    "type": "result",
+                    **self._point_answer(answer, event, name, engine, min_score).model_dump(),
+                }
 
-    async def _query_events(self, answer: Following, name: str, engine: Engine) -> AsyncIterator[dict[str, Any]]:
+    async def _query_events(
+        self, answer: Following, name: str, engine: Engine
+    ) -> AsyncIterator[dict[str, Any]]:
         async for event in answer:
             if isinstance(event, str):
                 yield {"type": "text", "text": event}
             elif isinstance(event, PointingResult):
                 usage = self._usage(answer, event, engine)
-                yield {"type": "result", "answer": event.text, "truncated": event.truncated, "usage": usage.model_dump(), "model": name}
+                yield {
+                    "type": "result",
+                    "answer": event.text,
+                    "truncated": event.truncated,
+                    "usage": usage.model_dump(),
+                    "model": name,
+                }
 
     async def _chat_events(
         self, answer: Following, identity: str, name: str, style: PointStyle, engine: Engine
     ) -> AsyncIterator[dict[str, Any]]:
-        """Words as they come in the native style; in others the points decide what is said, so the text comes at the end."""
+        """Words as they come in the native style; in others the points decide what is said, so the text comes
+        at the end.
+        """
 
         def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
-            return {"id": identity, "object": "chat.completion.chunk", "created": int(time.time()), "model": name, "choices": [choice]}
+            return {
+                "id": identity,
+                "object": "chat.completion.chunk",
+                "created": int(time.time()),
+                "model": name,
+                "choices": [choice],
+            }
 
         yield chunk({"role": "assistant", "content": ""})
         async for event in answer:
@@ -382,7 +468,10 @@ class Server:
         for kind, count in sorted(self.tokens.items()):
             lines.append(f'molmopoint_tokens_total{{kind="{kind}"}} {count}')
         lines += ["# TYPE molmopoint_open_requests gauge", "# TYPE molmopoint_batches_total counter"]
-        lines += ["# TYPE molmopoint_seconds_total counter", "# TYPE molmopoint_cached_pictures_total counter"]
+        lines += [
+            "# TYPE molmopoint_seconds_total counter",
+            "# TYPE molmopoint_cached_pictures_total counter",
+        ]
         for name, engine in self.engines.items():
             figures = engine.figures
             lines.append(f'molmopoint_open_requests{{model="{name}"}} {engine.num_open}')
@@ -445,7 +534,10 @@ class Following:
             left = self._until - time.monotonic()
             if left <= 0:
                 raise Refused(
-                    504, f"expected an answer within {self._seconds:g} seconds, got none; ask for fewer points or tokens", "timeout"
+                    504,
+                    f"expected an answer within {self._seconds:g} seconds, got none; ask for fewer points "
+                    "or tokens",
+                    "timeout",
                 )
             try:
                 return await asyncio.wait_for(self._events.get(), min(left, 0.25))
@@ -476,7 +568,9 @@ class Gate:
             await self._application(scope, receive, send)
             return
         path = scope["path"]
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
         counted = send
 
         async def count(message: Message) -> None:
@@ -486,10 +580,16 @@ class Gate:
             await counted(message)
 
         if self._digests and path not in _OPEN_PATHS and not self._is_known(headers.get("authorization", "")):
-            refused = _error(401, "expected `Authorization: Bearer KEY` with a key of this server, got another or none", "invalid_api_key")
+            refused = _error(
+                401,
+                "expected `Authorization: Bearer KEY` with a key of this server, got another or none",
+                "invalid_api_key",
+            )
             await refused(scope, receive, count)
             return
-        too_large = f"expected a body of at most {self._limits.body_bytes} bytes, got more; send smaller pictures"
+        too_large = (
+            f"expected a body of at most {self._limits.body_bytes} bytes, got more; send smaller pictures"
+        )
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limits.body_bytes:
             await _error(413, too_large)(scope, receive, count)
@@ -521,7 +621,11 @@ def _style(name: str) -> PointStyle | None:
     if not name:
         return None
     if name not in STYLES:
-        raise Refused(400, f"expected a point style, one of {', '.join(STYLES)}, got {name!r}; write it behind the name of the model")
+        raise Refused(
+            400,
+            f"expected a point style, one of {', '.join(STYLES)}, got {name!r}; write it behind the name of "
+            "the model",
+        )
     return cast(PointStyle, name)
 
 
@@ -532,7 +636,11 @@ def _bytes_of(picture: str) -> bytes:
     try:
         content = base64.b64decode(picture, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused(400, f"expected a picture as base64 or as a data URL, got {picture[:40]!r}; send its bytes, not a path") from error
+        raise Refused(
+            400,
+            f"expected a picture as base64 or as a data URL, got {picture[:40]!r}; send its bytes, not a "
+            "path",
+        ) from error
     if not content:
         raise Refused(400, "expected the bytes of a picture, got none")
     return content
@@ -546,13 +654,17 @@ def _last_question(asked: ChatAsked) -> tuple[str, list[str]]:
     said = [message for message in asked.messages if message.role != "system"]
     if len(said) != 1 or said[0].role != "user":
         raise Refused(
-            400, f"expected one message of the user, got {len(said)} messages; send each question with its pictures, without history"
+            400,
+            f"expected one message of the user, got {len(said)} messages; send each question with its "
+            "pictures, without history",
         )
     content = said[0].content or ""
     if isinstance(content, str):
         return content, []
     texts = [part.text for part in content if part.type == "text" and part.text]
-    pictures = [part.image_url.url for part in content if part.type == "image_url" and part.image_url is not None]
+    pictures = [
+        part.image_url.url for part in content if part.type == "image_url" and part.image_url is not None
+    ]
     return "\n".join(texts), pictures
 
 
@@ -586,7 +698,11 @@ def _as_refused(error: BaseException) -> Exception:
         return Refused(500, str(error), "server_error")
     if isinstance(error, MolmoPointError):
         return Refused(400, str(error))
-    return Refused(500, f"expected an answer of the model, got {type(error).__name__}; see the log of the server", "server_error")
+    return Refused(
+        500,
+        f"expected an answer of the model, got {type(error).__name__}; see the log of the server",
+        "server_error",
+    )
 
 
 def _error(status: int, message: str, kind: str = "invalid_request_error") -> JSONResponse:
@@ -627,4 +743,8 @@ def _events(events: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
             yield f"data: {json.dumps({'error': {'message': str(error), 'type': error.kind, 'code': error.status}})}\n\n"
         yield "data: [DONE]\n\n"
 
-    return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    return StreamingResponse(
+        lines(),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )

@@ -39,7 +39,9 @@ class Client:
         timeout: seconds to wait for an answer.
     """
 
-    def __init__(self, url: str, *, key: str | None = None, model: str | None = None, timeout: float = 120.0) -> None:
+    def __init__(
+        self, url: str, *, key: str | None = None, model: str | None = None, timeout: float = 120.0
+    ) -> None:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
         self.model = model
@@ -54,20 +56,30 @@ class Client:
         """Ends the connections."""
         self._http.close()
 
-    def point(self, image: Any, prompt: str, *, template: str | None = None, **options: Any) -> PointingResult:
+    def point(
+        self, image: Any, prompt: str, *, template: str | None = None, **options: Any
+    ) -> PointingResult:
         """Points at what the prompt names; arguments as in `Pointer.point`.
 
         Args:
-            image: a picture in any form that `Pointer.point` takes, or a list of them; it is read here and sent.
+            image: a picture in any form that `Pointer.point` takes, or a list of them; it is read here and
+                sent.
             prompt: a noun phrase, a request or a question.
             template: where the prompt goes instead.
-            **options: `single`, `max_points`, `min_score`, `max_crops`, `max_new_tokens`, `temperature`, `top_p`.
+            **options: `single`, `max_points`, `min_score`, `max_crops`, `max_new_tokens`, `temperature`,
+                `top_p`.
 
         Raises:
             ServerError: the server refused it.
         """
         pictures, as_list = _pictures(image)
-        return _result(self._post("/v1/point", self._body(pictures, prompt, template, options)), pictures, as_list, prompt, template)
+        return _result(
+            self._post("/v1/point", self._body(pictures, prompt, template, options)),
+            pictures,
+            as_list,
+            prompt,
+            template,
+        )
 
     def count(self, image: Any, phrase: str, *, template: str | None = None, **options: Any) -> int:
         """How many there are; arguments as in `Pointer.count`."""
@@ -84,12 +96,20 @@ class Client:
     def point_batch(
         self, images: Iterable[Any], prompts: str | Iterable[str], *, batch_size: int = 8, **options: Any
     ) -> Iterator[PointingResult]:
-        """Answers to many requests, in order; so many are under way at a time, and the server puts them together."""
+        """Answers to many requests, in order; so many are under way at a time, and the server puts them
+        together.
+        """
         with ThreadPoolExecutor(batch_size) as pool:
-            pairs = ((image, prompts) for image in images) if isinstance(prompts, str) else zip(images, prompts, strict=True)
+            pairs = (
+                ((image, prompts) for image in images)
+                if isinstance(prompts, str)
+                else zip(images, prompts, strict=True)
+            )
             yield from pool.map(lambda pair: self.point(*pair, **options), pairs)
 
-    def stream(self, image: Any, prompt: str, *, template: str | None = None, **options: Any) -> Iterator[str | Point]:
+    def stream(
+        self, image: Any, prompt: str, *, template: str | None = None, **options: Any
+    ) -> Iterator[str | Point]:
         """Pieces of the answer's words and points as soon as they are complete."""
         pictures, _ = _pictures(image)
         body = self._body(pictures, prompt, template, options) | {"stream": True}
@@ -109,13 +129,20 @@ class Client:
                     point = event["point"]
                     yield Point(point["object_id"], point["image"], point["x"], point["y"], float("nan"))
 
-    def _body(self, pictures: list[Image.Image], prompt: str, template: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    def _body(
+        self, pictures: list[Image.Image], prompt: str, template: str | None, options: dict[str, Any]
+    ) -> dict[str, Any]:
         sent = {name: value for name, value in options.items() if value is not None}
         if "max_new_tokens" in sent:
             sent["max_tokens"] = sent.pop("max_new_tokens")
         if template is not None:
             sent["template"] = template
-        return {"model": self.model, "images": [_encoded(picture) for picture in pictures], "prompt": prompt, **sent}
+        return {
+            "model": self.model,
+            "images": [_encoded(picture) for picture in pictures],
+            "prompt": prompt,
+            **sent,
+        }
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self._http.post(path, json=body)
@@ -152,14 +179,20 @@ def _encoded(picture: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _result(answer: dict[str, Any], pictures: list[Image.Image], as_list: bool, prompt: str, template: str | None) -> PointingResult:
+def _result(
+    answer: dict[str, Any], pictures: list[Image.Image], as_list: bool, prompt: str, template: str | None
+) -> PointingResult:
     """The answer of a server in the form of a local one; what only the model knows, heatmaps, is missing."""
     rows = answer["points"]
     sizes = tuple((int(width), int(height)) for width, height in answer["image_sizes"])
     columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in ("image", "x", "y")}
-    scores = np.array([float("nan") if row["score"] is None else row["score"] for row in rows], dtype=np.float64)
+    scores = np.array(
+        [float("nan") if row["score"] is None else row["score"] for row in rows], dtype=np.float64
+    )
     object_ids = np.array([row["object_id"] for row in rows], dtype=np.int64)
-    points = Points(object_ids, columns["image"].astype(np.int64), columns["x"], columns["y"], scores, image_sizes=sizes)
+    points = Points(
+        object_ids, columns["image"].astype(np.int64), columns["x"], columns["y"], scores, image_sizes=sizes
+    )
     return PointingResult(
         points=points,
         text=answer["text"],
@@ -178,4 +211,6 @@ def _sizes_alone(sizes: tuple[tuple[int, int], ...]) -> PointingMetadata:
     """Sizes of pictures; grounding tokens mean something for the server only."""
     numbers = np.arange(len(sizes))
     maps = [np.array([[number]]) for number in numbers.tolist()]
-    return PointingMetadata(numbers[:, None], np.ones(len(sizes), dtype=bool), maps, list(sizes), location_grid=0)
+    return PointingMetadata(
+        numbers[:, None], np.ones(len(sizes), dtype=bool), maps, list(sizes), location_grid=0
+    )

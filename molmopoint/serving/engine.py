@@ -1,8 +1,10 @@
-"""One model that answers many requests: a queue, batches of requests that fit together, and answers that can be followed and ended.
+"""One model that answers many requests: a queue, batches of requests that fit together, and answers that can
+be followed and ended.
 
-Pictures are prepared in threads while the model runs in one of its own. A batch takes requests in the order of their arrival, as long as
-their options are alike and their tokens fit; an answer does not depend on its batch. A picture that is asked about again is encoded once
-and kept. A request whose client is gone stops at its next token.
+Pictures are prepared in threads while the model runs in one of its own. A batch takes requests in the order
+of their arrival, as long as their options are alike and their tokens fit; an answer does not depend on its
+batch. A picture that is asked about again is encoded once and kept. A request whose client is gone stops at
+its next token.
 """
 
 from __future__ import annotations
@@ -130,9 +132,13 @@ class Engine:
         """
         with self._lock:
             if self._closed:
-                raise Closed("expected a running server, got one that is being stopped; ask again in a moment")
+                raise Closed(
+                    "expected a running server, got one that is being stopped; ask again in a moment"
+                )
             if self._num_open >= self.limits.queue:
-                raise QueueFull(f"expected at most {self.limits.queue} open requests, got more; ask again in a moment")
+                raise QueueFull(
+                    f"expected at most {self.limits.queue} open requests, got more; ask again in a moment"
+                )
             self._num_open += 1
         self._pool.submit(self._prepare, job)
 
@@ -160,7 +166,9 @@ class Engine:
             if image is None:
                 image = list(job.pictures) if len(job.pictures) != 1 else job.pictures[0]
             with picture_limit(self.limits.pixels):
-                job.request = self._backend.requests.about_pictures(image or None, job.prompt, job.options, job.history)
+                job.request = self._backend.requests.about_pictures(
+                    image or None, job.prompt, job.options, job.history
+                )
         except Exception as error:
             self._finish(job, error)
             return
@@ -225,7 +233,9 @@ class Engine:
                 self._finish(job, None)
                 continue
             longest_with = max(longest, job.num_tokens)
-            fits = len(batch) < self.limits.batch and longest_with * (len(batch) + 1) <= self.limits.batch_tokens
+            fits = (
+                len(batch) < self.limits.batch and longest_with * (len(batch) + 1) <= self.limits.batch_tokens
+            )
             if not batch or (fits and _alike(batch[0], job)):
                 batch.append(job)
                 longest = longest_with
@@ -239,7 +249,9 @@ class Engine:
             self._keep_features(job)
         follower = _Follower(batch, self._backend.eos_token_ids, [self._events(job) for job in batch])
         requests = [job.request for job in batch if job.request is not None]
-        results = self._backend.answer(requests, batch[0].options, stopping_criteria=StoppingCriteriaList([follower]))
+        results = self._backend.answer(
+            requests, batch[0].options, stopping_criteria=StoppingCriteriaList([follower])
+        )
         follower.finish()
         for job, result in zip(batch, results, strict=True):
             self._finish(job, result)
@@ -251,7 +263,9 @@ class Engine:
         return self._backend.events(job.request, job.options)
 
     def _keep_features(self, job: Job) -> None:
-        """Encodes pictures that were asked about before; the first time, a batch looks at all of its pictures at once."""
+        """Encodes pictures that were asked about before; the first time, a batch looks at all of its pictures
+        at once.
+        """
         request = job.request
         if job.key is None or request is None or request.features is not None or not request.media.pixels:
             return

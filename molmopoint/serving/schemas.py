@@ -66,7 +66,9 @@ class QueryAsked(Asked):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"image": _EXAMPLE_PICTURE, "question": "How many circles are there?"}]},
+        json_schema_extra={
+            "examples": [{"image": _EXAMPLE_PICTURE, "question": "How many circles are there?"}]
+        },
     )
 
     question: Prompt
@@ -111,7 +113,8 @@ class PointAnswer(BaseModel):
         points: in the order of the answer.
         text: the answer in words.
         count: objects that were counted.
-        absent: with `single` the probability that "no more points" would have been the first choice; None without.
+        absent: with `single` the probability that "no more points" would have been the first choice; None
+            without.
         truncated: a limit cut the answer.
         image_sizes: (width, height) of the displayed pictures.
         notes: what was wrong with the input, where it was used all the same.

@@ -38,7 +38,9 @@ def write_points(result: PointingResult, style: PointStyle) -> str:
     if style == "json":
         return json.dumps([{"point": [round(point.x), round(point.y)], "label": label} for point in points])
     if style == "qwen":
-        return json.dumps([{"point_2d": list(_thousandths(point, result)), "label": label} for point in points])
+        return json.dumps(
+            [{"point_2d": list(_thousandths(point, result)), "label": label} for point in points]
+        )
     if style == "pixel":
         return " ".join(f"({round(point.x)}, {round(point.y)})" for point in points)
     if style == "norm1000":

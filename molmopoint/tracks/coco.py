@@ -6,8 +6,10 @@
                       "keypoints": [x, y, v], "num_keypoints": 1, "bbox": [x, y, 0, 0], "score": 0.9, ...}],
      "categories": [{"id": 1, "name": "the red car", "keypoints": ["point"], "skeleton": []}]}
 
-A point is an object with a single keypoint: v is 2 in sight and 1 where it is only inferred. `time` (seconds), `track_id` and `score`
-are beside the standard, as video data sets have them. Nothing is lost: reading gives the tracks that were written.
+A point is an object with a single keypoint: v is 2 in sight and 1 where it is only inferred. `time`
+(seconds), `track_id` and `score`
+are beside the standard, as video data sets have them. Nothing is lost: reading gives the tracks that were
+written.
 """
 
 from __future__ import annotations
@@ -76,20 +78,24 @@ def write_coco(document: Mapping[str, Any], box: Any = (0, 0)) -> dict[str, Any]
 def read_coco(document: Any) -> dict[str, Any]:
     """The plain form of what `write_coco` or another tool wrote.
 
-    Annotations without a keypoint are read as the middle of their box. Numbers of tracks may be in `track_id` or `instance_id`; times in
-    `time`, or counted from `frame_id` and the `fps` of the video.
+    Annotations without a keypoint are read as the middle of their box. Numbers of tracks may be in `track_id`
+    or `instance_id`; times in `time`, or counted from `frame_id` and the `fps` of the video.
 
     Raises:
         GroundingError: parts are missing or malformed, or there is more than one video.
     """
     if not is_coco(document):
-        raise GroundingError("expected COCO with images and annotations, got another document; check the format")
+        raise GroundingError(
+            "expected COCO with images and annotations, got another document; check the format"
+        )
     try:
         return _document_of_coco(document)
     except GroundingError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise GroundingError(f"expected COCO with videos, images, annotations and categories, got one without a proper {error}") from error
+        raise GroundingError(
+            f"expected COCO with videos, images, annotations and categories, got one without a proper {error}"
+        ) from error
 
 
 def _document_of_coco(coco: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +163,9 @@ def _time(image: Mapping[str, Any], fps: float | None) -> float:
     if "time" in image:
         return parse_number(image["time"], f"{where}, time")
     if fps is None:
-        raise GroundingError(f"expected the time of {where}, or fps of its video, got neither; add one of them")
+        raise GroundingError(
+            f"expected the time of {where}, or fps of its video, got neither; add one of them"
+        )
     frame = parse_number(image["frame_id"], f"{where}, frame_id", whole=True)
     return frame / checked_rate(fps, "to count the time of frames")
 
@@ -186,7 +194,9 @@ def _place(annotation: Mapping[str, Any], where: str) -> tuple[Any, Any, bool]:
         left, top, width, height = (parse_number(value, f"{where}, bbox") for value in annotation["bbox"])
         return left + width / 2, top + height / 2, True
     if len(keypoints) != 3:
-        raise GroundingError(f"expected one keypoint in {where}, got {len(keypoints) / 3:g}; choose the one to track")
+        raise GroundingError(
+            f"expected one keypoint in {where}, got {len(keypoints) / 3:g}; choose the one to track"
+        )
     x, y, visibility = keypoints
     return x, y, visibility != _HIDDEN
 

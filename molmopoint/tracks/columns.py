@@ -37,7 +37,9 @@ class About(NamedTuple):
     labels: dict[int, str] | None
 
 
-def checked_columns(columns: Columns, size: Any, fps: Any, moments: Any, labels: Mapping[int, str] | None) -> tuple[Columns, About]:
+def checked_columns(
+    columns: Columns, size: Any, fps: Any, moments: Any, labels: Mapping[int, str] | None
+) -> tuple[Columns, About]:
     """The same as arrays of the right type, rows in the order of time and object.
 
     Raises:
@@ -82,7 +84,9 @@ def _arrays(columns: Columns) -> Columns:
     )
     for name, column in arrays._asdict().items():
         if column is not None and column.shape != (count,):
-            raise GroundingError(f"expected {count} values in column {name}, one per row, got shape {column.shape}")
+            raise GroundingError(
+                f"expected {count} values in column {name}, one per row, got shape {column.shape}"
+            )
     return arrays
 
 
@@ -109,7 +113,9 @@ def _whole_numbers(column: Any, name: str) -> np.ndarray:
         exact = _numbers(column, name)
         is_whole = (exact == np.rint(exact)) & (np.abs(exact) < LARGEST_WHOLE)
         if not is_whole.all():
-            raise GroundingError(f"expected whole numbers of 64 bits in column {name}, got {exact[~is_whole][0]}")
+            raise GroundingError(
+                f"expected whole numbers of 64 bits in column {name}, got {exact[~is_whole][0]}"
+            )
     return given.astype(np.int64)
 
 
@@ -122,7 +128,9 @@ def _check_rows(columns: Columns) -> None:
             raise GroundingError(f"expected finite numbers in column {name}, got {column[~is_finite][0]}")
     time, score = columns.time, columns.score
     if (time < 0).any():
-        raise GroundingError(f"expected times of 0 or more seconds from the start of the clip, got {time.min()}")
+        raise GroundingError(
+            f"expected times of 0 or more seconds from the start of the clip, got {time.min()}"
+        )
     is_outside = (score < 0) | (score > 1)  # not NaN
     if is_outside.any():
         raise GroundingError(f"expected scores in 0..1 or NaN, got {score[is_outside][0]}")
@@ -130,7 +138,8 @@ def _check_rows(columns: Columns) -> None:
     twice = np.flatnonzero(same_time & (np.diff(columns.object_id) == 0))
     if twice.size:
         raise GroundingError(
-            f"expected one place per object and time, got several of object {columns.object_id[twice[0]]} at {time[twice[0]]:g} s; "
+            f"expected one place per object and time, got several of object {columns.object_id[twice[0]]} "
+            f"at {time[twice[0]]:g} s; "
             "keep one of them"
         )
     if columns.frame is not None:
@@ -138,12 +147,16 @@ def _check_rows(columns: Columns) -> None:
 
 
 def _check_frames(frame: np.ndarray, same_time: np.ndarray) -> None:
-    """Raises GroundingError for numbers (n,) of frames that do not fit times, which are equal for some rows and those after them."""
+    """Raises GroundingError for numbers (n,) of frames that do not fit times, which are equal for some rows
+    and those after them.
+    """
     if (frame < 0).any():
         raise GroundingError(f"expected numbers of frames from 0, got {frame.min()}")
     steps = np.diff(frame)  # (n - 1,)
     if (same_time & (steps != 0)).any() or (steps < 0).any():
-        raise GroundingError("expected numbers of frames that rise with time and are equal at equal times, got others")
+        raise GroundingError(
+            "expected numbers of frames that rise with time and are equal at equal times, got others"
+        )
 
 
 def _size(size: Any) -> tuple[int, int] | None:
@@ -170,7 +183,9 @@ def checked_rate(fps: Any, purpose: str) -> float:
     if fps is None:
         got = "None"
     elif isinstance(fps, int | float | np.number) and not isinstance(fps, bool):
-        with contextlib.suppress(OverflowError):  # integers beyond every float, which are too long to be shown, too
+        with contextlib.suppress(
+            OverflowError
+        ):  # integers beyond every float, which are too long to be shown, too
             found = float(fps)
             got = str(fps)
     if math.isfinite(found) and found > 0:
@@ -188,7 +203,9 @@ def _moments(moments: Any, time: np.ndarray) -> np.ndarray:
         raise GroundingError(f"expected moments of 0 or more seconds, got {given[~is_time][0]}")
     is_there = np.isin(time, given)
     if not is_there.all():
-        raise GroundingError(f"expected the times of all rows among the moments, got {time[~is_there][0]} s beside them")
+        raise GroundingError(
+            f"expected the times of all rows among the moments, got {time[~is_there][0]} s beside them"
+        )
     return given
 
 
@@ -197,12 +214,16 @@ def _labels(labels: Mapping[int, str] | None, object_id: np.ndarray) -> dict[int
     if not labels:
         return None
     if not isinstance(labels, Mapping):
-        raise GroundingError(f"expected labels as a mapping from numbers of objects to phrases, got {type(labels).__name__}")
+        raise GroundingError(
+            f"expected labels as a mapping from numbers of objects to phrases, got {type(labels).__name__}"
+        )
     checked: dict[int, str] = {}
     for key, label in labels.items():
         number = int(checked_number(key, "the numbers of labels", whole=True))
         if not isinstance(label, str):
-            raise GroundingError(f"expected phrases as labels, got {type(label).__name__} for object {number}")
+            raise GroundingError(
+                f"expected phrases as labels, got {type(label).__name__} for object {number}"
+            )
         checked[number] = checked_label(label, f"the label of object {number}") or ""
     unknown = checked.keys() - set(object_id.tolist())
     if unknown:

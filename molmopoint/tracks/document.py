@@ -2,9 +2,11 @@
 
 A document has rows under `points`, and beside them what they share:
 
-    {"schema_version": 1, "time_unit": "second", "coordinate_unit": "pixel", "size": [640, 360], "fps": 30.0, "moments": [0.0, 0.5],
+    {"schema_version": 1, "time_unit": "second", "coordinate_unit": "pixel", "size": [640, 360], "fps": 30.0,
+    "moments": [0.0, 0.5],
      "objects": [{"object_id": 7, "label": "the red car"}],
-     "points": [{"object_id": 7, "time": 0.5, "x": 10.0, "y": 20.0, "visible": true, "score": null, "frame": 15}]}
+     "points": [{"object_id": 7, "time": 0.5, "x": 10.0, "y": 20.0, "visible": true, "score": null, "frame":
+     15}]}
 
 A row has a `frame` only if it is known; size, fps, labels and scores that are not known are null.
 """
@@ -30,7 +32,11 @@ _ROW_FIELDS = ("object_id", "time", "x", "y", "visible", "score")
 
 
 def rows_to_document(
-    columns: Columns, size: tuple[int, int] | None, fps: float | None, moments: np.ndarray, labels: Mapping[int, str]
+    columns: Columns,
+    size: tuple[int, int] | None,
+    fps: float | None,
+    moments: np.ndarray,
+    labels: Mapping[int, str],
 ) -> dict[str, Any]:
     """The document of some columns, in plain types only."""
     values = [getattr(columns, name).tolist() for name in _ROW_FIELDS]
@@ -67,13 +73,18 @@ def rows_from_document(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     version = document.get("schema_version") if isinstance(document, Mapping) else None
     if version != SCHEMA_VERSION:
-        raise GroundingError(f"expected tracks of schema version {SCHEMA_VERSION}, got {version!r}; use the release that wrote them")
+        raise GroundingError(
+            f"expected tracks of schema version {SCHEMA_VERSION}, got {version!r}; use the release that "
+            "wrote them"
+        )
     try:
         return _arguments(document)
     except GroundingError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise GroundingError(f"expected a document as Tracks.to_dict writes it, got one without a proper {error}") from error
+        raise GroundingError(
+            f"expected a document as Tracks.to_dict writes it, got one without a proper {error}"
+        ) from error
 
 
 def make_document(

@@ -1,7 +1,7 @@
 """Tracks in files: JSON, tables of comma-separated values, MOTChallenge and COCO.
 
-Every format is a pair of functions between the text of a file and the plain form of `document`, and an entry of `FORMATS`. A new format
-is such a pair and such an entry; a long one has a module of its own, as COCO does.
+Every format is a pair of functions between the text of a file and the plain form of `document`, and an entry
+of `FORMATS`. A new format is such a pair and such an entry; a long one has a module of its own, as COCO does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from molmopoint.tracks.columns import checked_rate
 from molmopoint.tracks.document import frame_on_screen, make_document, parse_box, parse_number
 
 
-def write_document(document: Mapping[str, Any], path: str | os.PathLike[str], name: str | None, **options: Any) -> None:
+def write_document(
+    document: Mapping[str, Any], path: str | os.PathLike[str], name: str | None, **options: Any
+) -> None:
     """Writes tracks in a format; see `Tracks.save`.
 
     Raises:
@@ -43,10 +45,14 @@ def read_document(path: str | os.PathLike[str], name: str | None, **options: Any
     name, track_format = _format_of(Path(path), name)
     _check_options(name, options, track_format.read_options, "reading")
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:  # line ends inside quotes are the table's own
+        with Path(path).open(
+            encoding="utf-8-sig", newline=""
+        ) as file:  # line ends inside quotes are the table's own
             text = file.read()
     except (OSError, ValueError) as error:  # no file, a name that cannot be one, other encodings
-        raise GroundingError(f"expected a text file of tracks at {os.fspath(path)!r}, got: {error}") from error
+        raise GroundingError(
+            f"expected a text file of tracks at {os.fspath(path)!r}, got: {error}"
+        ) from error
     return track_format.read(text, **options)
 
 
@@ -93,7 +99,8 @@ def _parse_json(text: str) -> Any:
 
 # ---- Comma-separated values: one line per object and moment, with a header
 #
-# Moments without any object, the size and the rate of the video have no place in a table. Columns beyond ours are left alone by reading.
+# Moments without any object, the size and the rate of the video have no place in a table. Columns beyond ours
+# are left alone by reading.
 _CSV_COLUMNS = ("object_id", "frame", "time", "x", "y", "visible", "score", "label")
 _CSV_NEEDED = ("object_id", "time", "x", "y")
 _CSV_DECIMALS = 2
@@ -117,7 +124,9 @@ def write_csv(document: Mapping[str, Any]) -> str:
     return paper.getvalue()
 
 
-def read_csv(text: str, fps: float | None = None, size: Any = None, label: str | None = None) -> dict[str, Any]:
+def read_csv(
+    text: str, fps: float | None = None, size: Any = None, label: str | None = None
+) -> dict[str, Any]:
     """The plain form of what `write_csv` or another tool wrote.
 
     Args:
@@ -134,11 +143,15 @@ def read_csv(text: str, fps: float | None = None, size: Any = None, label: str |
         header = table.fieldnames = [name.strip() for name in table.fieldnames or ()]
         lines = [(table.line_num, cells) for cells in table]
     except csv.Error as error:
-        raise GroundingError(f"expected a table of comma-separated values, got in line {table.line_num}: {error}") from error
+        raise GroundingError(
+            f"expected a table of comma-separated values, got in line {table.line_num}: {error}"
+        ) from error
     missing = [name for name in _CSV_NEEDED if name not in header]
     if missing:
         got = ", ".join(header) or "nothing"
-        raise GroundingError(f"expected a CSV header with {', '.join(_CSV_NEEDED)}, got {got}; add {missing[0]}")
+        raise GroundingError(
+            f"expected a CSV header with {', '.join(_CSV_NEEDED)}, got {got}; add {missing[0]}"
+        )
 
     rows: list[dict[str, Any]] = []
     labels: dict[int, str | None] = {}
@@ -149,7 +162,9 @@ def read_csv(text: str, fps: float | None = None, size: Any = None, label: str |
         rows.append(row)
     with_frame = sum("frame" in row for row in rows)
     if 0 < with_frame < len(rows):
-        raise GroundingError("expected the frame of every row or of none, got it of some; fill or empty the column")
+        raise GroundingError(
+            "expected the frame of every row or of none, got it of some; fill or empty the column"
+        )
     return make_document(rows, labels, fps=fps, size=size)
 
 
@@ -180,9 +195,10 @@ def _cell(value: Any) -> str:
 
 # ---- MOTChallenge: `frame,id,left,top,width,height,conf,class,visibility`, one line per object and frame
 #
-# Points become boxes of size zero around the same place, or of a size that is asked for; reading takes the middle of every box. Frames
-# and, as usual, nothing else count from 1: boxes are in pixels from the upper left corner. The class is always 1. `conf` is the score,
-# -1 where it is unknown. Times, labels, size and moments without objects have no place in it.
+# Points become boxes of size zero around the same place, or of a size that is asked for; reading takes the
+# middle of every box. Frames and, as usual, nothing else count from 1: boxes are in pixels from the upper
+# left corner. The class is always 1. `conf` is the score, -1 where it is unknown. Times, labels, size and
+# moments without objects have no place in it.
 _UNKNOWN_SCORE = "-1"
 
 
@@ -213,12 +229,15 @@ def write_mot(document: Mapping[str, Any], fps: float | None = None, box: Any = 
     return "".join(lines[key] for key in sorted(lines))
 
 
-def read_mot(text: str, fps: float | None = None, size: Any = None, label: str | None = None) -> dict[str, Any]:
+def read_mot(
+    text: str, fps: float | None = None, size: Any = None, label: str | None = None
+) -> dict[str, Any]:
     """The plain form of what `write_mot` or another tool wrote.
 
     Args:
-        text: lines of six or more numbers. A `conf` outside 0..1 means unknown. Of a line with nine or more numbers the ninth is the
-            visibility: 0 means out of sight; -1, which the files of trackers have there, says nothing.
+        text: lines of six or more numbers. A `conf` outside 0..1 means unknown. Of a line with nine or more
+            numbers the ninth is the visibility: 0 means out of sight; -1, which the files of trackers have
+            there, says nothing.
         fps: frames per second of the video; needed, since times are counted from it.
         size: (width, height) of the video.
         label: of all objects.
@@ -250,7 +269,9 @@ def _row_of_line(line: str, number_of_line: int, fps: float) -> dict[str, Any]:
     where = f"line {number_of_line}"
     cells = line.replace(",", " ").split()
     if len(cells) < 6:
-        raise GroundingError(f"expected frame,id,left,top,width,height,... in {where}, got {line.strip()!r:.80}")
+        raise GroundingError(
+            f"expected frame,id,left,top,width,height,... in {where}, got {line.strip()!r:.80}"
+        )
     frame, object_id = (parse_number(cell, where, whole=True) for cell in cells[:2])
     left, top, width, height = (parse_number(cell, where) for cell in cells[2:6])
     if frame < 1:

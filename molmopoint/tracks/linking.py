@@ -1,7 +1,8 @@
 """One set of tracks out of windows that share some moments.
 
-Each window has numbers of its own. At the moments that two windows share, the same object is at nearly the same place in both:
-objects are paired so that the sum of their mean distances there is smallest, and no pair is farther apart than a limit.
+Each window has numbers of its own. At the moments that two windows share, the same object is at nearly the
+same place in both: objects are paired so that the sum of their mean distances there is smallest, and no pair
+is farther apart than a limit.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from molmopoint.tracks.table import Tracks
 def link(windows: Sequence[Tracks], reach: float) -> Tracks:
     """The windows as one, with the numbers of the first; objects that a later window adds are numbered on.
 
-    At a shared moment the earlier window's place of an object is kept. What cannot be linked gets a new number: an object that is
-    in no shared moment of both windows, or that moved there by more than the limit.
+    At a shared moment the earlier window's place of an object is kept. What cannot be linked gets a new
+    number: an object that is in no shared moment of both windows, or that moved there by more than the limit.
 
     Args:
-        windows: one or more, in the order of time, each sharing moments with the one before; times count from one start.
+        windows: one or more, in the order of time, each sharing moments with the one before; times count from
+            one start.
         reach: pixels within which two places are of one object.
 
     Raises:
@@ -36,15 +38,19 @@ def link(windows: Sequence[Tracks], reach: float) -> Tracks:
     for window in windows[1:]:
         if len(joined.moments) and len(window.moments) and not np.isin(window.moments, joined.moments).any():
             raise GroundingError(
-                f"expected windows that share a moment, got one up to {joined.moments[-1]:g} s and one from {window.moments[0]:g} s"
+                f"expected windows that share a moment, got one up to {joined.moments[-1]:g} s and one from "
+                f"{window.moments[0]:g} s"
             )
         joined = _joined(joined, window.renumbered(_numbers(joined, window, reach)))
     return joined
 
 
 def pairs_within(distances: np.ndarray, reach: float) -> list[tuple[int, int]]:
-    """(row, column) of the pairs of a table (n, m) of distances whose sum is smallest, without those beyond the reach."""
-    # What is out of reach costs more than all pairs within reach together, so it is never chosen in place of one of them.
+    """(row, column) of the pairs of a table (n, m) of distances whose sum is smallest, without those beyond
+    the reach.
+    """
+    # What is out of reach costs more than all pairs within reach together, so it is never chosen in place of
+    # one of them.
     costly = 1.0 + reach * (1 + min(distances.shape))
     rows, columns = linear_sum_assignment(np.where(distances <= reach, distances, costly))
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
@@ -66,7 +72,9 @@ def _numbers(earlier: Tracks, later: Tracks, reach: float) -> dict[int, int]:
 
 
 def _mean_distances(earlier: Tracks, later: Tracks) -> np.ndarray:
-    """(objects of `earlier`, objects of `later`) pixels: mean over the moments two objects share, infinite without any."""
+    """(objects of `earlier`, objects of `later`) pixels: mean over the moments two objects share, infinite
+    without any.
+    """
     old = [_places(earlier, number) for number in earlier.object_ids]
     new = [_places(later, number) for number in later.object_ids]
     distances = np.full((len(old), len(new)), np.inf)

@@ -1,6 +1,7 @@
 """Where an object is between the moments it was seen at.
 
-Letters: n known points of one object, m wanted times, k of them at which it has a place, T moments at which it was looked for.
+Letters: n known points of one object, m wanted times, k of them at which it has a place, T moments at which
+it was looked for.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def wanted_times(fps: float | None, times: Any, known: np.ndarray) -> tuple[np.n
         GroundingError: neither fps nor times or both, or a number out of range.
     """
     if (fps is None) == (times is None):
-        raise GroundingError("expected either fps or times, got both or neither; pass the rate of the video as fps")
+        raise GroundingError(
+            "expected either fps or times, got both or neither; pass the rate of the video as fps"
+        )
     if fps is None:
         wanted = np.unique(np.asarray(times, dtype=np.float64).reshape(-1))
         if not np.isfinite(wanted).all() or (wanted < 0).any():
@@ -62,11 +65,19 @@ def wanted_times(fps: float | None, times: Any, known: np.ndarray) -> tuple[np.n
 def check_max_gap(max_gap: float | None) -> None:
     """Raises GroundingError where a limit on gaps is none."""
     if max_gap is not None and (isinstance(max_gap, bool) or not max_gap >= 0):
-        raise GroundingError(f"expected max_gap to be 0 or more seconds, or None for no limit, got {max_gap!r}")
+        raise GroundingError(
+            f"expected max_gap to be 0 or more seconds, or None for no limit, got {max_gap!r}"
+        )
 
 
 def resample(
-    time: np.ndarray, xy: np.ndarray, visible: np.ndarray, moments: np.ndarray, wanted: np.ndarray, reach: float, max_gap: float | None
+    time: np.ndarray,
+    xy: np.ndarray,
+    visible: np.ndarray,
+    moments: np.ndarray,
+    wanted: np.ndarray,
+    reach: float,
+    max_gap: float | None,
 ) -> Resampled:
     """Places of one object at other times, on straight lines between known points.
 
@@ -98,7 +109,8 @@ def resample(
     on_line = np.stack([x_on_line, y_on_line], axis=1)  # (m, 2)
     places = np.where(is_between[:, None], on_line, xy[nearest])
 
-    # Where an object was looked for and not found between two points, it is not known to be in sight anywhere between them.
+    # Where an object was looked for and not found between two points, it is not known to be in sight anywhere
+    # between them.
     looks_before = np.searchsorted(moments, time[left] + SAME_TIME)
     looks_until = np.searchsorted(moments, time[right] - SAME_TIME)
     visible_between = visible[left] & visible[right] & (looks_until <= looks_before)
@@ -110,7 +122,9 @@ def resample(
 
 
 def _neighbours(time: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (m,) of the known times on either side of each wanted one; outside, those of the first or last pair."""
+    """Indices (m,) of the known times on either side of each wanted one; outside, those of the first or last
+    pair.
+    """
     if len(time) < 2:
         only = np.zeros(len(wanted), dtype=np.int64)
         return only, only

@@ -1,9 +1,10 @@
 """Tracks as results: columns that know their units, objects on demand.
 
-A row says where an object is at a moment. What no row says is told apart by `moments`, the times at which objects were looked
-for: models list only what they see, so an object without a row at one of the moments was not in sight (or was missed), and
-between the moments nothing is known. `interpolated` fills the gaps between the points of an object and marks the rows it adds:
-`visible` is False where the object was looked for in between and not found.
+A row says where an object is at a moment. What no row says is told apart by `moments`, the times at which
+objects were looked for: models list only what they see, so an object without a row at one of the moments was
+not in sight (or was missed), and between the moments nothing is known. `interpolated` fills the gaps between
+the points of an object and marks the rows it adds: `visible` is False where the object was looked for in
+between and not found.
 """
 
 from __future__ import annotations
@@ -123,12 +124,13 @@ class Tracks(Sequence[Track]):
         frame: (n,) int64 number of the frame on screen, from 0; None if unknown.
         size: (width, height) of the displayed video; None if unknown.
         fps: frames per second of the video; None if unknown.
-        moments: (T,) float64 seconds at which objects were looked for, ascending, those of all rows among them. None at birth
-            means those of the rows.
+        moments: (T,) float64 seconds at which objects were looked for, ascending, those of all rows among
+            them. None at birth means those of the rows.
         labels: phrase that names an object, by its number; objects without one are left out.
 
     Raises:
-        GroundingError: columns of unequal length, a number out of range, or an object that is in two places at once.
+        GroundingError: columns of unequal length, a number out of range, or an object that is in two places
+            at once.
     """
 
     object_id: np.ndarray
@@ -150,7 +152,9 @@ class Tracks(Sequence[Track]):
             object.__setattr__(self, name, value)
 
     @classmethod
-    def empty(cls, *, size: tuple[int, int] | None = None, fps: float | None = None, moments: Any = None) -> Tracks:
+    def empty(
+        cls, *, size: tuple[int, int] | None = None, fps: float | None = None, moments: Any = None
+    ) -> Tracks:
         """No objects, though they may have been looked for."""
         none = np.empty(0)
         return cls(none, none, none, none, size=size, fps=fps, moments=moments)
@@ -170,7 +174,10 @@ class Tracks(Sequence[Track]):
             GroundingError: points of pictures.
         """
         if not points.is_video:
-            raise GroundingError("expected points of a clip, whose groups are seconds, got points of pictures; track in a video")
+            raise GroundingError(
+                "expected points of a clip, whose groups are seconds, got points of pictures; track in a "
+                "video"
+            )
         points = points[_first_of_each_place(points)]
         labels: dict[int, str] = {}
         for number, label in zip(points.object_id.tolist(), points.labels or (), strict=False):
@@ -215,7 +222,9 @@ class Tracks(Sequence[Track]):
         """
         rows = self.object_id == object_id
         if not rows.any():
-            raise GroundingError(f"expected the number of an object out of {list(self.object_ids)}, got {object_id!r}")
+            raise GroundingError(
+                f"expected the number of an object out of {list(self.object_ids)}, got {object_id!r}"
+            )
         frame = None if self.frame is None else self.frame[rows]
         label = (self.labels or {}).get(int(object_id))
         columns = (self.time[rows], self.x[rows], self.y[rows], self.visible[rows], self.score[rows])
@@ -244,13 +253,16 @@ class Tracks(Sequence[Track]):
             GroundingError: the part ends before it starts.
         """
         if not start <= end:
-            raise GroundingError(f"expected a part of time whose end is not before its start, got {start}..{end}")
+            raise GroundingError(
+                f"expected a part of time whose end is not before its start, got {start}..{end}"
+            )
         part = self.where((self.time >= start) & (self.time <= end))
         is_inside = (self.moments >= start) & (self.moments <= end)
         return replace(part, moments=self.moments[is_inside])
 
     def shifted(self, seconds: float) -> Tracks:
-        """The same at later times, such as those of the file that a clip was cut from; times are rounded to microseconds.
+        """The same at later times, such as those of the file that a clip was cut from; times are rounded to
+        microseconds.
 
         Raises:
             GroundingError: a time becomes negative.
@@ -300,18 +312,21 @@ class Tracks(Sequence[Track]):
         places = self.interpolated(times=[time], max_gap=max_gap)
         return tuple(point for track in places for point in track)
 
-    def interpolated(self, fps: float | None = None, *, times: Any = None, max_gap: float | None = None) -> Tracks:
+    def interpolated(
+        self, fps: float | None = None, *, times: Any = None, max_gap: float | None = None
+    ) -> Tracks:
         """The objects at regular times, or at given ones, on straight lines between their points.
 
         Args:
-            fps: points per second and object, at multiples of 1/fps. The first and the last point of an object, and those beside a
-                gap, move to the nearest multiple.
+            fps: points per second and object, at multiples of 1/fps. The first and the last point of an
+                object, and those beside a gap, move to the nearest multiple.
             times: (m,) seconds instead; nothing moves.
             max_gap: seconds without a point beyond which an object counts as gone; None fills every gap.
 
         Returns:
-            Rows at those times; scores only where a point was there already. `visible` is False where the object was looked for
-            between two points and not found. Before its first and after its last point an object has no rows.
+            Rows at those times; scores only where a point was there already. `visible` is False where the
+            object was looked for between two points and not found. Before its first and after its last point
+            an object has no rows.
 
         Raises:
             GroundingError: neither fps nor times or both, or a number out of range.
@@ -360,7 +375,8 @@ class Tracks(Sequence[Track]):
         Args:
             segmenter: what `molmopoint.load_segmenter` returned.
             video: the file, or its frames: (T, height, width, 3) uint8 or a list of pictures.
-            timestamps: (T,) seconds of the frames; of a file the moments to look at, by default those of these tracks.
+            timestamps: (T,) seconds of the frames; of a file the moments to look at, by default those of
+                these tracks.
             fps: frames per second of a file to look at instead.
             negative_others: points of the nearest other objects of the same frame say "not here".
 
@@ -369,11 +385,16 @@ class Tracks(Sequence[Track]):
             GroundingError: the segmenter is something else, or a point lies outside of the frames.
         """
         if not hasattr(segmenter, "follow"):
-            raise GroundingError(f"expected what molmopoint.load_segmenter returns, got {type(segmenter).__name__}; load a segmenter first")
+            raise GroundingError(
+                f"expected what molmopoint.load_segmenter returns, got {type(segmenter).__name__}; load a "
+                "segmenter first"
+            )
         if timestamps is None and fps is None and len(self.moments):
             timestamps = self.moments
         points = self.where(self.visible).to_points()
-        return segmenter.follow(video, points, timestamps=timestamps, fps=fps, negative_others=negative_others)
+        return segmenter.follow(
+            video, points, timestamps=timestamps, fps=fps, negative_others=negative_others
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON: unknown scores are None. `from_dict` reads it back."""
@@ -407,9 +428,10 @@ class Tracks(Sequence[Track]):
 
         Args:
             path: of the file.
-            format: "csv", "json", "mot" or "coco"; by default as the ending says: .csv, .json, or .txt for MOTChallenge.
-            **options: `fps` of the frame numbers and `box`, the (width, height) of the boxes around the points, in pixels: for
-                "mot" and "coco". Points are boxes of size zero by default.
+            format: "csv", "json", "mot" or "coco"; by default as the ending says: .csv, .json, or .txt for
+                MOTChallenge.
+            **options: `fps` of the frame numbers and `box`, the (width, height) of the boxes around the
+                points, in pixels: for "mot" and "coco". Points are boxes of size zero by default.
 
         Raises:
             GroundingError: an unknown format or option, or no rate where frames must be numbered.
@@ -423,7 +445,8 @@ class Tracks(Sequence[Track]):
         Args:
             path: of the file.
             format: as in `save`; a .json file is recognised by what it holds.
-            **options: what a form does not hold: `fps` and `size` of the video and `label` of all objects, for "csv" and "mot".
+            **options: what a form does not hold: `fps` and `size` of the video and `label` of all objects,
+                for "csv" and "mot".
 
         Raises:
             GroundingError: the file is missing or of another form, or needs an option.
@@ -442,7 +465,9 @@ class Tracks(Sequence[Track]):
     def __getitem__(self, index: slice | np.ndarray | Sequence[int]) -> Tracks: ...
 
     def __getitem__(self, index: int | slice | np.ndarray | Sequence[int]) -> Track | Tracks:
-        """One object for an int, counted from 0 in the order of ids; tracks of several for a slice, a mask or a list of them."""
+        """One object for an int, counted from 0 in the order of ids; tracks of several for a slice, a mask or
+        a list of them.
+        """
         ids = np.array(self.object_ids, dtype=np.int64)
         if isinstance(index, (int, np.integer)):
             return self.track(int(ids[index]))

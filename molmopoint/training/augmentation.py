@@ -1,7 +1,8 @@
 """Pictures that look different in every epoch, with their points: what makes a few hundred pictures enough.
 
-A change is made only where the answer stays right. Pictures that anybody speaks of with a word of place are left as they lie,
-points are never cut off, and pictures with questions or captions are only made lighter or darker.
+A change is made only where the answer stays right. Pictures that anybody speaks of with a word of place are
+left as they lie, points are never cut off, and pictures with questions or captions are only made lighter or
+darker.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class AugmentedSource:
 
     def example(self, index: int, epoch: int = 0) -> Example:
         """The example of this number as this epoch shows it."""
-        return augment(self.source.example(index, epoch), self.settings, np.random.default_rng([self.seed, index, epoch]))
+        return augment(
+            self.source.example(index, epoch), self.settings, np.random.default_rng([self.seed, index, epoch])
+        )
 
 
 def augment(example: Example, settings: Augmentation, rng: np.random.Generator) -> Example:
@@ -87,11 +90,15 @@ def augment(example: Example, settings: Augmentation, rng: np.random.Generator) 
 
     ends = np.cumsum([len(points) for _, points in located])
     by_record = np.split(xy, ends[:-1])
-    records = [_with_points(record, points) for record, points in zip(example.records, by_record, strict=True)]
+    records = [
+        _with_points(record, points) for record, points in zip(example.records, by_record, strict=True)
+    ]
     return replace(example, records=tuple(records), pictures=tuple(pictures))
 
 
-def _move(picture: Image.Image, xy: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
+def _move(
+    picture: Image.Image, xy: np.ndarray, settings: Augmentation, rng: np.random.Generator
+) -> tuple[Image.Image, np.ndarray]:
     """Mirrors, turns and crops a picture and its points (n, 2) in pixels."""
     if rng.random() < settings.mirror:
         xy = np.stack([picture.width - xy[:, 0], xy[:, 1]], axis=1)
@@ -103,8 +110,11 @@ def _move(picture: Image.Image, xy: np.ndarray, settings: Augmentation, rng: np.
     return picture, xy
 
 
-def _turn(picture: Image.Image, xy: np.ndarray, most: float, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
-    """Turns about the middle by up to `most` degrees; the first of some angles that keeps all points well inside, else none.
+def _turn(
+    picture: Image.Image, xy: np.ndarray, most: float, rng: np.random.Generator
+) -> tuple[Image.Image, np.ndarray]:
+    """Turns about the middle by up to `most` degrees; the first of some angles that keeps all points well
+    inside, else none.
 
     Corners that come into view have the mean colour of the old edge.
     """
@@ -117,7 +127,9 @@ def _turn(picture: Image.Image, xy: np.ndarray, most: float, rng: np.random.Gene
         turned = (xy - middle) @ rotation + middle
         stays_inside = (turned >= MARGIN * size) & (turned <= (1 - MARGIN) * size)
         if stays_inside.all():
-            rotated = picture.rotate(float(angle), Image.Resampling.BICUBIC, fillcolor=_colour_of_edge(picture))
+            rotated = picture.rotate(
+                float(angle), Image.Resampling.BICUBIC, fillcolor=_colour_of_edge(picture)
+            )
             return rotated, turned
     return picture, xy
 
@@ -130,7 +142,9 @@ def _colour_of_edge(picture: Image.Image) -> tuple[int, ...]:
     return tuple(mean.tolist())
 
 
-def _crop(picture: Image.Image, xy: np.ndarray, most: float, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
+def _crop(
+    picture: Image.Image, xy: np.ndarray, most: float, rng: np.random.Generator
+) -> tuple[Image.Image, np.ndarray]:
     """Cuts off up to the part `most` of each side, as far as points allow."""
     size = np.array(picture.size)
     near = most / 2 * rng.random(2) * size  # (2,) cut off at the left and at the top
@@ -152,7 +166,9 @@ def _relight(picture: Image.Image, most: float, rng: np.random.Generator) -> Ima
     brightness, contrast = (1 + most) ** rng.uniform(-1, 1, size=2)
     pixels = np.asarray(picture, dtype=np.float32)
     mean = pixels.mean()
-    return Image.fromarray(np.clip((pixels - mean) * contrast + mean * brightness, 0, 255).round().astype(np.uint8))
+    return Image.fromarray(
+        np.clip((pixels - mean) * contrast + mean * brightness, 0, 255).round().astype(np.uint8)
+    )
 
 
 def _may_move(record: Record) -> bool:
@@ -168,5 +184,7 @@ def _with_points(record: Record, xy: np.ndarray) -> Record:
     """The record with points (n, 2) in pixels."""
     if not record.points:
         return record
-    moved = tuple(replace(point, x=float(x), y=float(y)) for point, (x, y) in zip(record.points, xy, strict=True))
+    moved = tuple(
+        replace(point, x=float(x), y=float(y)) for point, (x, y) in zip(record.points, xy, strict=True)
+    )
     return replace(record, points=moved, coords="pixel")

@@ -1,4 +1,6 @@
-"""From a trained model to a folder that anybody can load: adapters merged, tables whole, processor and card beside the weights."""
+"""From a trained model to a folder that anybody can load: adapters merged, tables whole, processor and card
+beside the weights.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +56,19 @@ Licence: that of the model it was made from and of the data; to be filled in by 
 
 
 def export_model(
-    model: Any, processor: Any, folder: Path, card: str, *, adapter: Path | None = None, dtype: torch.dtype | None = None
+    model: Any,
+    processor: Any,
+    folder: Path,
+    card: str,
+    *,
+    adapter: Path | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Writes a trained model in the released layout; files appear when all of them are written.
 
     Args:
-        model: as trained, with split tables and maybe adapters; its adapters are merged and its tables joined by this.
+        model: as trained, with split tables and maybe adapters; its adapters are merged and its tables joined
+            by this.
         processor: of the model.
         folder: where the model goes.
         card: text of its README.md.

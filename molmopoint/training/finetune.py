@@ -3,7 +3,8 @@
     result = finetune("data.jsonl", "nano", "learned", replay="synthetic")
     print(result.scores_before["point_f1"], result.scores_after["point_f1"])
 
-The steps are those of `run`; here is what pointing does its own way: its sources, its packed rows, and its export.
+The steps are those of `run`; here is what pointing does its own way: its sources, its packed rows, and its
+export.
 """
 
 from __future__ import annotations
@@ -85,12 +86,16 @@ def finetune(
         RecipeError: a faulty recipe.
         ProcessingError: faulty data; the message names the row.
         CheckpointError: a model that cannot be fine-tuned.
-        TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint that cannot be written.
+        TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint
+            that cannot be written.
     """
     given = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_recipe(model), overrides)
     settings = settle_precision(given)
     if settings.reward is not None:
-        raise RecipeError("expected a recipe for pointing, got one with a table [reward]; use finetune-reward, or another recipe")
+        raise RecipeError(
+            "expected a recipe for pointing, got one with a table [reward]; use finetune-reward, or another "
+            "recipe"
+        )
     return run(PointingTask(settings, model, data, held_out, replay, on_progress), out, log)
 
 
@@ -142,7 +147,9 @@ class PointingTask:
         """Points of `generate` against those of the held-out rows, None without any."""
         if not self._rows.score:
             return None
-        return HeldOutScore(self._rows.score, self._backend, self.recipe.scoring, resolve_precision(self.recipe.dtype))
+        return HeldOutScore(
+            self._rows.score, self._backend, self.recipe.scoring, resolve_precision(self.recipe.dtype)
+        )
 
     def make_trainer(self, network: nn.Module, folder: Path, score: Score | None, processes: Any) -> Any:
         """The trainer on packed rows, with the network made ready."""
@@ -162,10 +169,14 @@ class PointingTask:
             recipe.data.crop_weight,
             max(recipe.data.max_stay, recipe.data.pool),
         )
-        dataset = PackedDataset(order, prepare, limits, rank=processes.process_index, num_ranks=processes.world_size)
+        dataset = PackedDataset(
+            order, prepare, limits, rank=processes.process_index, num_ranks=processes.world_size
+        )
         collator = PackCollator(self._backend.patch_token_id, self._backend.processor.tokenizer.pad_token_id)
         names = [source.name for source in data.train]
-        return pointing_trainer(network, recipe, dataset, collator, folder, steps=steps, sources=names, score=score)
+        return pointing_trainer(
+            network, recipe, dataset, collator, folder, steps=steps, sources=names, score=score
+        )
 
     def fresh_network(self) -> nn.Module:
         """The network made ready once more, its frozen weights neither rounded nor sharded."""
@@ -180,7 +191,9 @@ class PointingTask:
         """Writes model, adapters and card."""
         adapter = None if self.recipe.lora is None else folder.adapter
         dtype = resolve_precision(self.recipe.dtype)
-        export_model(network, self._backend.processor, folder.model, self._card(result), adapter=adapter, dtype=dtype)
+        export_model(
+            network, self._backend.processor, folder.model, self._card(result), adapter=adapter, dtype=dtype
+        )
 
     def _card(self, result: FinetuneResult) -> str:
         labels = self._rows.labels
@@ -190,13 +203,17 @@ class PointingTask:
             title=f"{base}, fine-tuned",
             header="pipeline_tag: image-text-to-text\ntags: [pointing, grounding, molmopoint]",
             about=f"{base}, fine-tuned with `molmopoint finetune`.",
-            usage=(f'pointer = molmopoint.load("this folder or repository")\nprint(pointer.point("picture.jpg", "{example}").points)'),
+            usage=(
+                f'pointer = molmopoint.load("this folder or repository")\nprint(pointer.point("picture.jpg", "{example}").points)'
+            ),
             data=self._describe_data(),
             recipe=self.recipe,
             steps=result.steps,
             scored=(
-                f"Measured on the held-out part with `generate`; a point is right if it lies within {self.recipe.scoring.tolerance:.0%} "
-                "of the picture's longer side from\na target (inside its mask where there are masks). Means over expressions."
+                "Measured on the held-out part with `generate`; a point is right if it lies within "
+                f"{self.recipe.scoring.tolerance:.0%} "
+                "of the picture's longer side from\na target (inside its mask where there are masks). Means "
+                "over expressions."
             ),
             before=result.scores_before,
             after=result.scores_after,
@@ -205,7 +222,9 @@ class PointingTask:
     def _describe_data(self) -> str:
         """Sentences about the data for the card; names of files, but no paths of this machine."""
         rows = self._rows
-        sentences = [f"`{name_of(self.data)}`: {rows.num_train} rows trained on, {rows.num_held_out} rows held out."]
+        sentences = [
+            f"`{name_of(self.data)}`: {rows.num_train} rows trained on, {rows.num_held_out} rows held out."
+        ]
         if rows.labels:
             shown = ", ".join(f"`{label}`" for label in rows.labels[:_SHOWN])
             more = ", ..." if len(rows.labels) > _SHOWN else ""
@@ -255,11 +274,14 @@ class RunData:
         return 1.0 if self.rates is None else self.rates[0]
 
 
-def load_run_data(data: Rows, held_out: Rows | None, replay: Rows | None, recipe: Recipe, on_progress: OnProgress) -> RunData:
+def load_run_data(
+    data: Rows, held_out: Rows | None, replay: Rows | None, recipe: Recipe, on_progress: OnProgress
+) -> RunData:
     """Checked data, split by picture unless there are held-out rows.
 
     Raises:
-        ProcessingError: a fault of the data, pictures that are both trained and scored on, or nothing to train on.
+        ProcessingError: a fault of the data, pictures that are both trained and scored on, or nothing to
+            train on.
     """
     records, folder = load_rows(data, on_progress=on_progress)
     if held_out is None:
@@ -269,7 +291,9 @@ def load_run_data(data: Rows, held_out: Rows | None, replay: Rows | None, recipe
         kept, kept_folder = load_rows(held_out, on_progress=on_progress)
         check_apart(records, kept, (folder, kept_folder))
         if not any(map(can_be_scored, kept)):
-            raise ProcessingError("expected rows with points in the held-out data, got none; scores are about points")
+            raise ProcessingError(
+                "expected rows with points in the held-out data, got none; scores are about points"
+            )
 
     own = _group_source("data", records, folder, recipe)
     train: list[Source] = [AugmentedSource(own, recipe.augmentation, recipe.data.seed)]

@@ -1,8 +1,9 @@
 """From a row to a conversation: the request, the answer with its points, and how much it counts.
 
-Everything here is a pure function of the row, of what the processor recorded about its pictures, and of a random generator that
-draws styles and templates. The same generator state gives the same conversation. What is decided by the recipe is in `rules`. How
-places are written in an answer is the backend's affair: it gives the `PointWriter`.
+Everything here is a pure function of the row, of what the processor recorded about its pictures, and of a
+random generator that draws styles and templates. The same generator state gives the same conversation. What
+is decided by the recipe is in `rules`. How places are written in an answer is the backend's affair: it gives
+the `PointWriter`.
 
 Tracks: the points of numbered objects at the times of the frames, and the three things one can ask of them.
 """
@@ -75,7 +76,8 @@ class _Track:
 
     @property
     def rate(self) -> int | None:
-        """Points per second, None where that is no whole number or where no point stands at a multiple of its step.
+        """Points per second, None where that is no whole number or where no point stands at a multiple of its
+        step.
 
         The last frame may be nearer than the others.
         """
@@ -89,15 +91,20 @@ class _Track:
         return whole
 
     def on_grid(self, rate: int) -> np.ndarray:
-        """(n,) bool: which points stand at multiples of 1/rate seconds from the start of the clip, as a request for a rate means."""
+        """(n,) bool: which points stand at multiples of 1/rate seconds from the start of the clip, as a
+        request for a rate means.
+        """
         return np.abs(self.times - np.rint(self.times * rate) / rate) < _WRITTEN
 
 
-def format_track(record: Record, label: str, writer: PointWriter, rng: np.random.Generator, rules: FormattingRules) -> tuple[str, Answer]:
+def format_track(
+    record: Record, label: str, writer: PointWriter, rng: np.random.Generator, rules: FormattingRules
+) -> tuple[str, Answer]:
     """Request and answer of a row of a track style.
 
-    Objects are numbered by first appearance among the points of the answer. Where the request states a rate, only points at multiples
-    of its step, counted from the start of the clip, are answered: "at 1 FPS" means whole seconds, for tracks that begin later too.
+    Objects are numbered by first appearance among the points of the answer. Where the request states a rate,
+    only points at multiples of its step, counted from the start of the clip, are answered: "at 1 FPS" means
+    whole seconds, for tracks that begin later too.
 
     Args:
         record: with a clip and numbered objects, or without points.
@@ -124,7 +131,9 @@ def format_track(record: Record, label: str, writer: PointWriter, rng: np.random
     if rate is not None and record.prompt is None and style != "track_start_end":
         track = track[track.on_grid(rate)]
     request = _request(record, style, label, rate, query, rng, rules)
-    return request, writer.tracks(track.times, track.xy, track.objects.tolist(), label) if len(track) else (NO_TRACKS,)
+    return request, writer.tracks(track.times, track.xy, track.objects.tolist(), label) if len(track) else (
+        NO_TRACKS,
+    )
 
 
 def _draw_track_style(record: Record, rng: np.random.Generator, rules: FormattingRules) -> TrackStyle:
@@ -137,7 +146,13 @@ def _draw_track_style(record: Record, rng: np.random.Generator, rules: Formattin
 
 
 def _request(
-    record: Record, style: TrackStyle, label: str, rate: int | None, query: str, rng: np.random.Generator, rules: FormattingRules
+    record: Record,
+    style: TrackStyle,
+    label: str,
+    rate: int | None,
+    query: str,
+    rng: np.random.Generator,
+    rules: FormattingRules,
 ) -> str:
     """What is asked, behind its tag where the style has one."""
     if rules.requests == "tags" and style != "track_from_point":
@@ -152,7 +167,13 @@ def _request(
 def _at_frames(record: Record, writer: PointWriter, tolerance: float) -> _Track:
     """The points at the times of frames."""
     if writer.timestamps is None:
-        raise row_error(record.row, "video", "the metadata of a clip", "that of pictures", "process the row's clip as a video")
+        raise row_error(
+            record.row,
+            "video",
+            "the metadata of a clip",
+            "that of pictures",
+            "process the row's clip as a video",
+        )
     given = np.array([point.t for point in record.points or ()], dtype=np.float64)
     away = np.abs(writer.timestamps[None] - given[:, None])
     kept = np.flatnonzero(away.min(axis=1) <= tolerance)
@@ -178,7 +199,9 @@ def _ends(track: _Track) -> np.ndarray:
 
 
 def _draw_start(track: _Track, rng: np.random.Generator) -> int:
-    """Index of the point that a request for one object shows: mostly its first one, never its last if there are others."""
+    """Index of the point that a request for one object shows: mostly its first one, never its last if there
+    are others.
+    """
     numbers, counts = np.unique(track.objects, return_counts=True)
     followed = numbers[counts > 1] if (counts > 1).any() else numbers
     places = np.flatnonzero(track.objects == followed[int(rng.integers(len(followed)))])
@@ -220,7 +243,8 @@ class Conversation:
 
 
 def expressions(record: Record, max_points: int = 60) -> tuple[Record, ...]:
-    """A record per thing to point at: the row itself, or one per point label where the row has neither prompt nor label.
+    """A record per thing to point at: the row itself, or one per point label where the row has neither prompt
+    nor label.
 
     Raises:
         ProcessingError: an expression has more than `max_points` points and is no track.
@@ -230,7 +254,10 @@ def expressions(record: Record, max_points: int = 60) -> tuple[Record, ...]:
     parts = (record,)
     if record.points and not (record.prompt or record.prompts or record.label):
         labels = dict.fromkeys(point.label for point in record.points)
-        parts = tuple(replace(record, label=label, points=tuple(p for p in record.points if p.label == label)) for label in labels)
+        parts = tuple(
+            replace(record, label=label, points=tuple(p for p in record.points if p.label == label))
+            for label in labels
+        )
     for part in parts:
         if part.style not in TRACK_STYLES and part.num_points > max_points:
             raise row_error(
@@ -255,8 +282,8 @@ def format_record(
         rules: of the recipe.
 
     Raises:
-        ProcessingError: the pictures do not fit the record, a point lies outside its picture, or no point of a track is at
-            the time of a frame.
+        ProcessingError: the pictures do not fit the record, a point lies outside its picture, or no point of
+            a track is at the time of a frame.
     """
     rules = rules or FormattingRules()
     turns = [_exchange(replace(turn, source=record.source), writer, rng, rules) for turn in record.requests]
@@ -264,30 +291,44 @@ def format_record(
 
 
 def join_turns(conversations: Sequence[Conversation]) -> Conversation:
-    """One conversation of several about the same pictures, one after the other; it counts as the first one does."""
+    """One conversation of several about the same pictures, one after the other; it counts as the first one
+    does.
+    """
     first = conversations[0]
     return replace(first, later=tuple(turn for each in conversations for turn in each.turns)[1:])
 
 
-def _exchange(record: Record, writer: PointWriter | None, rng: np.random.Generator, rules: FormattingRules) -> Exchange:
+def _exchange(
+    record: Record, writer: PointWriter | None, rng: np.random.Generator, rules: FormattingRules
+) -> Exchange:
     """One request and its answer."""
     record = _with_drawn_prompt(record, rng, rules)
     if not record.is_pointing:
         return _text_request(record, rng, rules), (record.answer or record.caption or "",)
     if writer is None:
-        raise row_error(record.row, None, "the metadata of the pictures of a row with points", "none", "ask the processor for it")
+        raise row_error(
+            record.row,
+            None,
+            "the metadata of the pictures of a row with points",
+            "none",
+            "ask the processor for it",
+        )
     if record.style in TRACK_STYLES:
         return format_track(record, _label(record, rules), writer, rng, rules)
     return _pointing(record, writer, rng, rules)
 
 
 def _with_drawn_prompt(record: Record, rng: np.random.Generator, rules: FormattingRules) -> Record:
-    """One of the wordings as the prompt; it is then also what the answer calls the points. Or the label, if there is one."""
+    """One of the wordings as the prompt; it is then also what the answer calls the points. Or the label, if
+    there is one.
+    """
     if not record.prompts:
         return record
     if record.label is not None and rng.random() >= rules.prompt_share:
         return replace(record, prompts=())
-    return replace(record, prompt=record.prompts[int(rng.integers(len(record.prompts)))], prompts=(), label=None)
+    return replace(
+        record, prompt=record.prompts[int(rng.integers(len(record.prompts)))], prompts=(), label=None
+    )
 
 
 def _text_request(record: Record, rng: np.random.Generator, rules: FormattingRules) -> str:
@@ -303,13 +344,16 @@ def triples_of(record: Record, metadata: PointingMetadata, *, clip: bool = False
     """(n, 3) grounding triples of the points of a record, in their order.
 
     Raises:
-        ProcessingError: the pictures do not fit the record, or a point lies outside its picture without `clip`.
+        ProcessingError: the pictures do not fit the record, or a point lies outside its picture without
+            `clip`.
     """
     group, xy = to_pixels(record, metadata.image_sizes, clip=clip)
     return points_to_triples(group, xy, metadata)
 
 
-def _pointing(record: Record, writer: PointWriter, rng: np.random.Generator, rules: FormattingRules) -> Exchange:
+def _pointing(
+    record: Record, writer: PointWriter, rng: np.random.Generator, rules: FormattingRules
+) -> Exchange:
     """Request and answer of the styles that number points from 1 in reading order."""
     style = _draw_style(record, rng, rules)
     group, xy = to_pixels(record, writer.image_sizes, clip=(record.source or "") in rules.clip)
@@ -339,7 +383,8 @@ def _pointing(record: Record, writer: PointWriter, rng: np.random.Generator, rul
 def _thousandths(record: Record) -> np.ndarray | None:
     """(n, 2) thousandths of width and height, straight from a space that has them; None for pixels.
 
-    Source: the reference writes round(1000 * x / 100) of percents. By way of pixels, halves go to either side.
+    Source: the reference writes round(1000 * x / 100) of percents. By way of pixels, halves go to either
+    side.
     """
     if record.coords == "pixel" or not record.points:
         return None
@@ -355,12 +400,15 @@ def _draw_style(record: Record, rng: np.random.Generator, rules: FormattingRules
     if record.prompt is not None:
         return "point_count" if _ASKS_FOR_NUMBER.match(record.prompt) else "pointing"
     if not rules.styles:
-        raise ProcessingError("expected one or more styles to draw from, got none; leave `styles` out for the published ones")
+        raise ProcessingError(
+            "expected one or more styles to draw from, got none; leave `styles` out for the published ones"
+        )
     return rules.styles[int(rng.integers(len(rules.styles)))]
 
 
 def _label(record: Record, rules: FormattingRules) -> str:
-    """What the answer calls the points: the label, in lower case for single pictures; without one, the request itself.
+    """What the answer calls the points: the label, in lower case for single pictures; without one, the
+    request itself.
 
     Source: public training code; labels of clips, of several pictures and of screens keep their case.
     """

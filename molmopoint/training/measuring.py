@@ -1,4 +1,5 @@
-"""How many tokens and crops the training examples of a data set have, by making them as training does; no weights are needed.
+"""How many tokens and crops the training examples of a data set have, by making them as training does; no
+weights are needed.
 
 And how many steps a number of passes over the data takes, before anything is packed.
 """
@@ -53,7 +54,10 @@ class ExampleSizes:
 
     def summary(self, max_tokens: int, max_crops: int) -> dict[str, Any]:
         """JSON values: how tokens and crops are spread, and how many examples are larger than a packed row."""
-        over = sum(tokens > max_tokens or crops > max_crops for tokens, crops in zip(self.tokens, self.crops, strict=True))
+        over = sum(
+            tokens > max_tokens or crops > max_crops
+            for tokens, crops in zip(self.tokens, self.crops, strict=True)
+        )
         return {
             "examples": self.examples,
             "measured": len(self.tokens),
@@ -65,7 +69,13 @@ class ExampleSizes:
 
 
 def measure_examples(
-    records: Sequence[Record], folder: Path, backend: Backend, rules: FormattingRules, *, at_most: int = 200, seed: int = 0
+    records: Sequence[Record],
+    folder: Path,
+    backend: Backend,
+    rules: FormattingRules,
+    *,
+    at_most: int = 200,
+    seed: int = 0,
 ) -> ExampleSizes:
     """Tokens and crops of the examples that training would make.
 
@@ -133,7 +143,10 @@ def _sample_sizes(prepare: ExamplePreparer, total: int) -> list[ExampleSize]:
         else:
             sizes.append(size_of_row(row))
     if not sizes:
-        raise ProcessingError(f"expected examples that can be prepared, got only broken ones ({reason}); run `molmopoint data check`")
+        raise ProcessingError(
+            f"expected examples that can be prepared, got only broken ones ({reason}); run `molmopoint data "
+            "check`"
+        )
     return sizes
 
 
@@ -152,4 +165,6 @@ def histogram_line(values: Sequence[int]) -> str:
     '█                      ▃'
     """
     counts, _ = np.histogram(values, bins=_BINS)
-    return "".join(_BARS[max(1, round(7 * count / counts.max()))] if count else " " for count in counts.tolist())
+    return "".join(
+        _BARS[max(1, round(7 * count / counts.max()))] if count else " " for count in counts.tolist()
+    )

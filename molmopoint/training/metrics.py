@@ -1,15 +1,18 @@
-"""What a training run reports: losses, accuracies, throughput and fill, summed on the device between two lines.
+"""What a training run reports: losses, accuracies, throughput and fill, summed on the device between two
+lines.
 
-One line costs one transfer to the host. Losses by source and accuracies need the logits again, so they come from the steps that
-are logged alone. Letters: B rows, S tokens, R supervised tokens, M supervised selections of one kind, V + A vocabulary.
+One line costs one transfer to the host. Losses by source and accuracies need the logits again, so they come
+from the steps that are logged alone. Letters: B rows, S tokens, R supervised tokens, M supervised selections
+of one kind, V + A vocabulary.
 
 The lines of a run in a file: one JSON object per line, gone on with where a resumed run starts.
 
 How much of a GPU a training step uses: the products the model needs, over what the GPU could do.
 
-A weight costs 2 operations per position forward and 4 backward (2 if it is frozen; none in a frozen ViT, before which nothing
-trains), attention 12 * width * length per position and layer. Recomputed activations count once, and masked attention and padding
-in full, so the figure is model FLOPs use, not hardware FLOPs use. Source: PaLM report (arXiv 2204.02311), appendix B.
+A weight costs 2 operations per position forward and 4 backward (2 if it is frozen; none in a frozen ViT,
+before which nothing trains), attention 12 * width * length per position and layer. Recomputed activations
+count once, and masked attention and padding in full, so the figure is model FLOPs use, not hardware FLOPs
+use. Source: PaLM report (arXiv 2204.02311), appendix B.
 """
 
 from __future__ import annotations
@@ -93,7 +96,8 @@ LOG_FILE = "log.jsonl"
 
 
 class RunLog(TrainerCallback):
-    """Appends every logged line to `log.jsonl`; lines behind the checkpoint a run goes on from are removed first.
+    """Appends every logged line to `log.jsonl`; lines behind the checkpoint a run goes on from are removed
+    first.
 
     Args:
         out: folder of the run.
@@ -105,7 +109,9 @@ class RunLog(TrainerCallback):
         self.events = out / "tensorboard" if tensorboard else None
         self.board: TensorBoardCallback | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Takes the lines of steps that will be made again out of the file."""
         if not state.is_world_process_zero:
             return
@@ -114,11 +120,18 @@ class RunLog(TrainerCallback):
         if self.events is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = board = TensorBoardCallback(SummaryWriter(str(self.events), purge_step=state.global_step + 1))
+            self.board = board = TensorBoardCallback(
+                SummaryWriter(str(self.events), purge_step=state.global_step + 1)
+            )
             board.on_train_begin(args, state, control, **kwargs)
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Appends a line."""
         if not state.is_world_process_zero:
@@ -128,7 +141,9 @@ class RunLog(TrainerCallback):
         if self.board is not None:
             self.board.on_log(args, state, control, logs=logs, **kwargs)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Closes the event files."""
         if self.board is not None:
             self.board.on_train_end(args, state, control, **kwargs)
@@ -179,13 +194,16 @@ class RunningSums:
         self.start()
 
     def start(self) -> None:
-        """Starts a line: nothing counted, and the clock at 0. What happens between two lines, such as saving, is then not timed."""
+        """Starts a line: nothing counted, and the clock at 0. What happens between two lines, such as saving,
+        is then not timed.
+        """
         self.sums = {name: torch.zeros(size, device=self.device) for name, size in self._sizes.items()}
         self.counts = dict.fromkeys(self._names, 0.0)
         self._since = time.perf_counter()
 
     def close(self, reduce: Callable[[Tensor], Tensor]) -> tuple[dict[str, list[float]], float]:
-        """The sums of all processes by name, and the seconds they took; starts anew. One reduction and one transfer to the host.
+        """The sums of all processes by name, and the seconds they took; starts anew. One reduction and one
+        transfer to the host.
 
         Args:
             reduce: sum over processes.
@@ -265,7 +283,9 @@ class TrainingMetrics:
                 sums[f"weight/{kind}"] += len(logits)
 
     @torch.no_grad()
-    def add_details(self, output: Any, batch: Mapping[str, Tensor], source_ids: Tensor, config: Any, *, weighted: bool) -> None:
+    def add_details(
+        self, output: Any, batch: Mapping[str, Tensor], source_ids: Tensor, config: Any, *, weighted: bool
+    ) -> None:
         """Adds accuracies and losses by source.
 
         Args:
@@ -297,12 +317,14 @@ class TrainingMetrics:
             reduce: sum over processes.
 
         Returns:
-            "loss", "loss/KIND", "accuracy/KIND", "loss/source/NAME", "bad" (micro-steps without a finite loss), "tokens_per_s",
-            "loss_tokens_per_s", "crops_per_s", "flops_per_s", "fill/tokens", "fill/crops" and "steps_per_s". What did not occur
-            is left out.
+            "loss", "loss/KIND", "accuracy/KIND", "loss/source/NAME", "bad" (micro-steps without a finite
+            loss), "tokens_per_s", "loss_tokens_per_s", "crops_per_s", "flops_per_s", "fill/tokens",
+            "fill/crops" and "steps_per_s". What did not occur is left out.
         """
         sums, seconds = self._running.close(reduce)
-        of_sources = list(zip(self.sources, sums.pop("loss/sources"), sums.pop("weight/sources"), strict=True))
+        of_sources = list(
+            zip(self.sources, sums.pop("loss/sources"), sums.pop("weight/sources"), strict=True)
+        )
         totals = {name: total for name, (total,) in sums.items()}
 
         figures = Ratios()
@@ -344,8 +366,12 @@ class Ratios:
         return defined
 
 
-def _asked(output: Any, batch: Mapping[str, Tensor], config: Any) -> list[tuple[str, tuple[Tensor, Tensor], Tensor, Tensor, Tensor]]:
-    """Kind, places, logits, targets and weights of everything that is supervised; the places are in row-major order, as the logits."""
+def _asked(
+    output: Any, batch: Mapping[str, Tensor], config: Any
+) -> list[tuple[str, tuple[Tensor, Tensor], Tensor, Tensor, Tensor]]:
+    """Kind, places, logits, targets and weights of everything that is supervised; the places are in row-major
+    order, as the logits.
+    """
     labels = batch["shift_labels"]  # (B, S)
     weights = batch.get("loss_weights")  # (B, S)
     if weights is None:
@@ -353,9 +379,13 @@ def _asked(output: Any, batch: Mapping[str, Tensor], config: Any) -> list[tuple[
     if not hasattr(output, "patch_logits"):  # a model without grounding tokens
         supervised = (labels != IGNORED) & (weights > 0)
         rows, columns = supervised.nonzero(as_tuple=True)  # (R,) each
-        return [("text", (rows, columns), output.logits, labels[rows, columns], weights[rows, columns].float())]
+        return [
+            ("text", (rows, columns), output.logits, labels[rows, columns], weights[rows, columns].float())
+        ]
 
-    supervision = Supervision.of(batch["input_ids"], batch["selection_ids"], labels, weights, config.grounding)
+    supervision = Supervision.of(
+        batch["input_ids"], batch["selection_ids"], labels, weights, config.grounding
+    )
     places_of_text = (supervision.rows, supervision.columns)
     found = [("text", places_of_text, output.logits, supervision.labels, supervision.weights)]
     for kind in KINDS[1:]:

@@ -1,8 +1,9 @@
 """AdamW in groups, each with its own peak, warm-up and clip.
 
-With s the step from 1, w the warm-up, S all steps and f the floor, the rate of a group is `peak * s / w` for s <= w, then
-`peak * (f + (1 - f) * (1 + cos(pi * (s - w) / (S - w))) / 2)`, and `f * peak` after S. Source: public Molmo2 training code.
-The linear schedule goes from the peak at the first step behind the warm-up to `f * peak` behind the last one.
+With s the step from 1, w the warm-up, S all steps and f the floor, the rate of a group is `peak * s / w` for
+s <= w, then `peak * (f + (1 - f) * (1 + cos(pi * (s - w) / (S - w))) / 2)`, and `f * peak` after S. Source:
+public Molmo2 training code. The linear schedule goes from the peak at the first step behind the warm-up to `f
+* peak` behind the last one.
 
 Which group a parameter belongs to, and which ones train.
 
@@ -15,8 +16,8 @@ Which group a parameter belongs to, and which ones train.
 | value | head of a reward model, and its separator |
 | frozen | rows of the text model in the input table; if tied, they are its output rows too |
 
-The tables have to be split first, by `split_output_rows`. Names are those of MolmoPoint and of native Molmo2 models, with or
-without the wrappers of PEFT, of DDP and of compiled modules.
+The tables have to be split first, by `split_output_rows`. Names are those of MolmoPoint and of native Molmo2
+models, with or without the wrappers of PEFT, of DDP and of compiled modules.
 
 Source: public MolmoPoint training code.
 """
@@ -69,14 +70,17 @@ def group_of(name: str) -> str:
     for pattern, group in _PATTERNS:
         if pattern.search(name):
             return group
-    raise RecipeError(f"expected a parameter of a MolmoPoint or Molmo2 model, got {name!r}; train one of these models")
+    raise RecipeError(
+        f"expected a parameter of a MolmoPoint or Molmo2 model, got {name!r}; train one of these models"
+    )
 
 
 def freeze(model: nn.Module, recipe: Recipe) -> None:
     """Sets what trains.
 
-    Never: the rows of the text model in the input table. Not: groups whose peak is 0; with `recipe.lora` everything of the text
-    model but its adapters. Parameters that cannot have a gradient, such as quantised ones, are left as they are.
+    Never: the rows of the text model in the input table. Not: groups whose peak is 0; with `recipe.lora`
+    everything of the text model but its adapters. Parameters that cannot have a gradient, such as quantised
+    ones, are left as they are.
 
     Raises:
         RecipeError: nothing is left to train, or `recipe.lora` for a model without adapters.
@@ -93,7 +97,9 @@ def freeze(model: nn.Module, recipe: Recipe) -> None:
             parameter.requires_grad_(trains)
             trained += trains
     if recipe.lora is not None and not has_adapters:
-        raise RecipeError("expected a model with the adapters of recipe.lora, got one without; add them before training")
+        raise RecipeError(
+            "expected a model with the adapters of recipe.lora, got one without; add them before training"
+        )
     if not trained:
         raise RecipeError(f"expected a group with a peak above 0, got {peaks}; set one of recipe.groups")
 
@@ -175,7 +181,9 @@ def _linear(rising: int, floor: float, steps: int) -> Callable[[int], float]:
 
 
 def _cosine(rising: int, floor: float, steps: int) -> Callable[[int], float]:
-    """Part of the peak after so many steps: up in `rising` of them, then down along half a cosine to the floor."""
+    """Part of the peak after so many steps: up in `rising` of them, then down along half a cosine to the
+    floor.
+    """
 
     def factor(done: int) -> float:
         step = done + 1
@@ -197,7 +205,8 @@ def clip_groups(optimiser: Optimizer, *, together: bool = False) -> dict[str, Te
         together: scale all of them by the norm of everything, to the smallest limit.
 
     Returns:
-        L2 norm of each group before, a float32 scalar on the device; 0 for a group without gradients. The same on all ranks.
+        L2 norm of each group before, a float32 scalar on the device; 0 for a group without gradients. The
+        same on all ranks.
     """
     members: dict[str, list[nn.Parameter]] = {}
     limits = {}

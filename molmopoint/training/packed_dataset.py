@@ -1,18 +1,21 @@
 """From rows of data to packs of prepared examples, in loader workers, with a position that survives a crash.
 
-Workers prepare ahead of the training, so what counts is not where they are but what was trained on. Every pack therefore
-carries the position its worker has after it. The training process gives back what it has used, and saves that:
+Workers prepare ahead of the training, so what counts is not where they are but what was trained on. Every
+pack therefore carries the position its worker has after it. The training process gives back what it has used,
+and saves that:
 
     dataset = PackedDataset(order, prepare, limits, rank=rank, num_ranks=num_ranks)
     dataset.load_state_dict(saved)                                 only to resume
-    for batch in DataLoader(dataset, batch_size=2, num_workers=2, collate_fn=PackCollator(patch_token_id, pad_token_id)):
+    for batch in DataLoader(dataset, batch_size=2, num_workers=2, collate_fn=PackCollator(patch_token_id,
+    pad_token_id)):
         progress, origins = batch.pop(PROGRESS), batch.pop(ORIGINS)
         ...                                                        a training step
         dataset.record(progress)
     dataset.state_dict()                                           goes into JSON
 
-The loader must be left as it is: each rank reads its own part here, so nothing may split or repeat the batches again
-(accelerate's `prepare` would), and `persistent_workers` would start a second pass from an old position.
+The loader must be left as it is: each rank reads its own part here, so nothing may split or repeat the
+batches again (accelerate's `prepare` would), and `persistent_workers` would start a second pass from an old
+position.
 
 What a run asks of its data: rows of one process, in an order that can be gone on with.
 """
@@ -81,10 +84,14 @@ class RunDataset(Protocol):
 logger = logging.getLogger(__name__)
 
 SOURCE_IDS = "source_ids"
-"""Key of a batch under which the source of every token lies, (B, S) with -1 at padding: no argument of the model either."""
+"""Key of a batch under which the source of every token lies, (B, S) with -1 at padding: no argument of the
+model either.
+"""
 
 BROKEN = (ValueError, OSError)
-"""What a broken example raises: every error of the library, of PIL and of files. Anything else is a fault of the program."""
+"""What a broken example raises: every error of the library, of PIL and of files. Anything else is a fault of
+the program.
+"""
 
 REASON_LENGTH = 300
 """Characters kept of what was wrong with an example."""
@@ -157,8 +164,8 @@ class PackedDataset(IterableDataset):
 
     Args:
         order: of the rows of the data.
-        prepare: makes the example of a draw. Depends on nothing but the draw, or resuming gives other examples. Raises one of
-            `BROKEN` if it cannot.
+        prepare: makes the example of a draw. Depends on nothing but the draw, or resuming gives other
+            examples. Raises one of `BROKEN` if it cannot.
         limits: how rows are filled; `pool_size` examples wait in the memory of each worker.
         rank: of this process.
         num_ranks: of all processes.
@@ -191,14 +198,17 @@ class PackedDataset(IterableDataset):
 
     @property
     def skipped(self) -> list[SkippedExample]:
-        """Broken rows of this rank, each once, up to the last recorded pack; those after the last pack of all are only logged."""
+        """Broken rows of this rank, each once, up to the last recorded pack; those after the last pack of all
+        are only logged.
+        """
         return list(self._skipped.values())
 
     def __iter__(self) -> Iterator[Pack]:
         info = get_worker_info()
         num_workers = 1 if info is None else info.num_workers
         self._check_workers(num_workers)
-        # The loader asks worker 0 first. After a resume the turn is that of the worker after the last one used.
+        # The loader asks worker 0 first. After a resume the turn is that of the worker after the last one
+        # used.
         first = 0 if self._last_worker is None else self._last_worker + 1
         worker = (first + (0 if info is None else info.id)) % num_workers
         return iter(_ShareReader(self, worker, num_workers, self._used.get(worker)))
@@ -211,14 +221,18 @@ class PackedDataset(IterableDataset):
     @property
     def passes(self) -> float:
         """Passes over the data so far."""
-        return max((progress.next_draw for progress in self._used.values()), default=0) / sum(self.order.sizes)
+        return max((progress.next_draw for progress in self._used.values()), default=0) / sum(
+            self.order.sizes
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """What the packs depend on; goes into JSON."""
         return {"order": self.order.fingerprint(), "limits": asdict(self.limits)}
 
     def record(self, progress: Sequence[Progress]) -> None:
-        """Notes that the packs of these positions were trained on; in the training process, batch by batch in order."""
+        """Notes that the packs of these positions were trained on; in the training process, batch by batch in
+        order.
+        """
         for step in progress:
             self._used[step.worker] = replace(step, skipped=())
             self._last_worker = step.worker
@@ -236,17 +250,23 @@ class PackedDataset(IterableDataset):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on after what was recorded when `state_dict` was called; iterators that run already are not moved.
+        """Goes on after what was recorded when `state_dict` was called; iterators that run already are not
+        moved.
 
         Raises:
-            ProcessingError: the position is one of other data, other limits, or another rank or number of ranks.
+            ProcessingError: the position is one of other data, other limits, or another rank or number of
+                ranks.
         """
         check_order(state["order"], self.order)
         if (limits := PackingLimits(**state["limits"])) != self.limits:
-            raise ProcessingError(f"expected the limits of the saved position, {limits}, got {self.limits}; resume with the same ones")
+            raise ProcessingError(
+                f"expected the limits of the saved position, {limits}, got {self.limits}; resume with the "
+                "same ones"
+            )
         if (state["rank"], state["num_ranks"]) != (self.rank, self.num_ranks):
             raise ProcessingError(
-                f"expected the position of rank {self.rank} of {self.num_ranks}, got that of rank {state['rank']} of "
+                f"expected the position of rank {self.rank} of {self.num_ranks}, got that of rank "
+                f"{state['rank']} of "
                 f"{state['num_ranks']}; resume with as many processes as before, or see training/sampling.py"
             )
         self._used = {position["worker"]: _progress(position) for position in state["workers"]}
@@ -254,10 +274,17 @@ class PackedDataset(IterableDataset):
         self._skipped = {(row["source"], row["index"]): SkippedExample(**row) for row in state["skipped"]}
 
     def go_to(self, states: Sequence[Mapping[str, Any]], num_workers: int) -> None:
-        """As `load_state_dict`, from the states of all ranks; with other ranks or workers what is left is dealt out anew."""
-        same = all(position["num_workers"] == num_workers for state in states for position in state["workers"])
+        """As `load_state_dict`, from the states of all ranks; with other ranks or workers what is left is
+        dealt out anew.
+        """
+        same = all(
+            position["num_workers"] == num_workers for state in states for position in state["workers"]
+        )
         if len(states) != self.num_ranks or not same:
-            logger.warning("another number of processes or loader workers than before: the rows that are left come in another order")
+            logger.warning(
+                "another number of processes or loader workers than before: the rows that are left come in "
+                "another order"
+            )
             states = reshare(states, self.num_ranks, num_workers)
         self.load_state_dict(states[self.rank])
 
@@ -265,8 +292,10 @@ class PackedDataset(IterableDataset):
         for progress in self._used.values():
             if progress.num_workers != num_workers:
                 raise ProcessingError(
-                    f"expected {progress.num_workers} loader workers, as when the position was saved, got {num_workers}; "
-                    "resume with as many as before (the training process itself counts as one), or see training/sampling.py"
+                    f"expected {progress.num_workers} loader workers, as when the position was saved, got "
+                    f"{num_workers}; "
+                    "resume with as many as before (the training process itself counts as one), or see "
+                    "training/sampling.py"
                 )
 
 
@@ -288,7 +317,9 @@ class _ShareReader:
         self.worker = worker
         self.num_workers = num_workers
         self.start = start
-        self.sampler = ShareSampler(dataset.order, Share.of(dataset.rank, dataset.num_ranks, worker, num_workers))
+        self.sampler = ShareSampler(
+            dataset.order, Share.of(dataset.rank, dataset.num_ranks, worker, num_workers)
+        )
         self.examples: dict[int, Any] = {}
         self.origins: dict[int, tuple[int, int]] = {}
         self.packer = Packer(dataset.limits)
@@ -311,7 +342,9 @@ class _ShareReader:
             return
         self.sampler.next_draw = self.start.next_draw
         self.left.extend(self.start.left)
-        sizes = [(number, since, self._prepare(self.dataset.order[number])) for number, since in self.start.pool]
+        sizes = [
+            (number, since, self._prepare(self.dataset.order[number])) for number, since in self.start.pool
+        ]
         pool = [Waiting(number, size, since) for number, since, size in sizes if size is not None]
         self.packer = Packer(self.dataset.limits, self.start.clock, pool)
 
@@ -319,7 +352,8 @@ class _ShareReader:
         end = self.dataset.order.end
         while self.left:
             number = self.left.popleft()
-            # Shares that were through already are resharded with numbers beyond the end, which more epochs would make valid.
+            # Shares that were through already are resharded with numbers beyond the end, which more epochs
+            # would make valid.
             if end is None or number < end:
                 yield self.dataset.order[number]
         yield from self.sampler
@@ -328,10 +362,18 @@ class _ShareReader:
         while (keys := self.packer.take(flush=flush)) is not None:
             pool = tuple((waiting.key, waiting.since) for waiting in self.packer.pool)
             progress = Progress(
-                self.worker, self.num_workers, self.sampler.next_draw, self.packer.clock, pool, tuple(self.left), tuple(self.skipped)
+                self.worker,
+                self.num_workers,
+                self.sampler.next_draw,
+                self.packer.clock,
+                pool,
+                tuple(self.left),
+                tuple(self.skipped),
             )
             self.skipped.clear()
-            examples, origins = (tuple(kept.pop(key) for key in keys) for kept in (self.examples, self.origins))
+            examples, origins = (
+                tuple(kept.pop(key) for key in keys) for kept in (self.examples, self.origins)
+            )
             yield Pack(examples, keys, progress, origins)
 
     def _prepare(self, draw: Draw) -> ExampleSize | None:
@@ -355,7 +397,8 @@ class _ShareReader:
         self.broken_in_a_row += 1
         if self.broken_in_a_row >= self.dataset.give_up_after:
             raise ProcessingError(
-                f"expected examples that can be prepared, got {self.broken_in_a_row} broken ones in a row, the last one row {draw.index} "
+                f"expected examples that can be prepared, got {self.broken_in_a_row} broken ones in a row, "
+                f"the last one row {draw.index} "
                 f"of source {draw.source} ({reason}); check the data, or raise give_up_after"
             ) from error
 

@@ -1,12 +1,15 @@
 """Which examples share a row: sizes in, packs out.
 
-A pool of examples waits. Once it is full, the subset that is worth most within the limits leaves it: an exact 0/1 knapsack
-over tokens and crops, where an example is worth its tokens plus its crops times a weight, so that examples with many crops,
-which are hard to place, leave early. What a packer does next follows from its pool and its clock alone: that is its state.
+A pool of examples waits. Once it is full, the subset that is worth most within the limits leaves it: an exact
+0/1 knapsack over tokens and crops, where an example is worth its tokens plus its crops times a weight, so
+that examples with many crops,
+which are hard to place, leave early. What a packer does next follows from its pool and its clock alone: that
+is its state.
 
 Lengths are rounded up to units and the limits down, so a pack never exceeds a limit.
 
-Source: public Molmo2 training code; of ours are the longest stay, the limits rounded down and the flush at the end.
+Source: public Molmo2 training code; of ours are the longest stay, the limits rounded down and the flush at
+the end.
 """
 
 from __future__ import annotations
@@ -38,9 +41,11 @@ class PackingLimits:
         max_tokens: of a row.
         max_crops: crops and frames of a row.
         pool_size: examples that wait at most, and candidates of a full pool; memory and time grow with it.
-        crop_weight: value of a crop in tokens; 1 in the published pre-training, 30 in fine-tuning, 10 for screens.
+        crop_weight: value of a crop in tokens; 1 in the published pre-training, 30 in fine-tuning, 10 for
+            screens.
         max_stay: an example leaves at the latest when this many others came after it.
-        alone_at_max_crops: an example with `max_crops` crops gets a row of its own, though there may be room for text.
+        alone_at_max_crops: an example with `max_crops` crops gets a row of its own, though there may be room
+            for text.
 
     Raises:
         ProcessingError: a value that packs nothing.
@@ -54,9 +59,17 @@ class PackingLimits:
     alone_at_max_crops: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("max_tokens", 1), ("max_crops", 0), ("pool_size", 1), ("crop_weight", 0), ("max_stay", self.pool_size)):
+        for name, least in (
+            ("max_tokens", 1),
+            ("max_crops", 0),
+            ("pool_size", 1),
+            ("crop_weight", 0),
+            ("max_stay", self.pool_size),
+        ):
             if getattr(self, name) < least:
-                raise ProcessingError(f"expected {name} of at least {least}, got {getattr(self, name)}; {_HELP[name]}")
+                raise ProcessingError(
+                    f"expected {name} of at least {least}, got {getattr(self, name)}; {_HELP[name]}"
+                )
 
     def check(self, size: ExampleSize) -> None:
         """Refuses an example that no row can hold.
@@ -65,7 +78,9 @@ class PackingLimits:
             ProcessingError: no tokens, or more tokens or crops than a row has.
         """
         if size.tokens < 1 or size.crops < 0:
-            raise ProcessingError(f"expected an example of one or more tokens, got {size}; leave empty examples out")
+            raise ProcessingError(
+                f"expected an example of one or more tokens, got {size}; leave empty examples out"
+            )
         if size.tokens > self.max_tokens:
             raise ProcessingError(
                 f"expected an example of at most {self.max_tokens} tokens, got {size.tokens}; "
@@ -73,7 +88,8 @@ class PackingLimits:
             )
         if size.crops > self.max_crops:
             raise ProcessingError(
-                f"expected an example of at most {self.max_crops} crops and frames, got {size.crops}; raise max_crops or use fewer"
+                f"expected an example of at most {self.max_crops} crops and frames, got {size.crops}; raise "
+                "max_crops or use fewer"
             )
 
     def fills_a_row(self, size: ExampleSize) -> bool:
@@ -131,8 +147,8 @@ class Packer:
         while (pack := packer.take()) is not None: ...      nothing is due: add the next example
         while (pack := packer.take(flush=True)) is not None: ...      after the last example
 
-    Whoever calls `take` until it gives None after every `add` never has more than `pool_size` examples waiting, and none of
-    them longer than `max_stay` additions.
+    Whoever calls `take` until it gives None after every `add` never has more than `pool_size` examples
+    waiting, and none of them longer than `max_stay` additions.
 
     Attributes:
         limits: how rows are filled.
@@ -183,7 +199,9 @@ class Packer:
         return None
 
 
-def best_subset(sizes: Sequence[ExampleSize], limits: PackingLimits, required: int | None = None) -> list[int]:
+def best_subset(
+    sizes: Sequence[ExampleSize], limits: PackingLimits, required: int | None = None
+) -> list[int]:
     """The examples worth most that fit into one row together.
 
     Exact for sizes in units; between subsets of one value it prefers the earlier examples.
@@ -201,16 +219,23 @@ def best_subset(sizes: Sequence[ExampleSize], limits: PackingLimits, required: i
     chosen = [] if required is None else [required]
     for i in chosen:
         max_tokens, max_crops = max_tokens - units[i][0], max_crops - units[i][1]
-    rest = [i for i in range(len(sizes)) if i != required and units[i][0] <= max_tokens and units[i][1] <= max_crops]
+    rest = [
+        i
+        for i in range(len(sizes))
+        if i != required and units[i][0] <= max_tokens and units[i][1] <= max_crops
+    ]
     values = [limits.value(sizes[i]) for i in rest]
     chosen += [rest[i] for i in _knapsack([units[i] for i in rest], values, max_tokens, max_crops)]
     return sorted(chosen)
 
 
-def _knapsack(units: Sequence[tuple[int, int]], values: Sequence[float], max_tokens: int, max_crops: int) -> list[int]:
+def _knapsack(
+    units: Sequence[tuple[int, int]], values: Sequence[float], max_tokens: int, max_crops: int
+) -> list[int]:
     """Dynamic programme over (item, tokens, crops), vectorised over the last two.
 
-    `best[t, c]` is the largest value of the items so far within t and c units; `taken[i, t, c]` tells whether it has item i.
+    `best[t, c]` is the largest value of the items so far within t and c units; `taken[i, t, c]` tells whether
+    it has item i.
     """
     # No subset needs more than all of them together: small pools have small tables.
     max_tokens = min(max_tokens, sum(tokens for tokens, _ in units))

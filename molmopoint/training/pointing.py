@@ -1,8 +1,9 @@
 """What a run teaches that is to point: the losses of MolmoPoint and Molmo2 on packed rows.
 
-A model takes the batch of `PackCollator` with `num_items_in_batch`, `z_loss` and `weight_pointing_losses`, and returns an output with
-`loss`, `loss_sums` (kind -> sum), `weight_sum` and `logits` (R, V) of the supervised tokens in row-major order, as MolmoPoint does.
-Batches without pictures or points give gradients (of zero) to what they do not need.
+A model takes the batch of `PackCollator` with `num_items_in_batch`, `z_loss` and `weight_pointing_losses`,
+and returns an output with `loss`, `loss_sums` (kind -> sum), `weight_sum` and `logits` (R, V) of the
+supervised tokens in row-major order, as MolmoPoint does. Batches without pictures or points give gradients
+(of zero) to what they do not need.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class PointingObjective:
         self.metrics.count(batch, flops)
         return flops
 
-    def loss(self, model: nn.Module, batch: dict[str, Any], divisor: Tensor, *, in_detail: bool) -> tuple[Tensor, Any]:
+    def loss(
+        self, model: nn.Module, batch: dict[str, Any], divisor: Tensor, *, in_detail: bool
+    ) -> tuple[Tensor, Any]:
         """The part of a micro-batch in the loss of the step, and the output of the model."""
         source_ids = batch.pop(SOURCE_IDS)
         weighted = self.recipe.weight_pointing_losses
@@ -79,8 +82,8 @@ def pointing_trainer(
 ) -> RunTrainer:
     """The trainer of a model that points.
 
-    The model is made ready by this: its vocabulary tables are split (`join_output_rows` makes them whole again), what the recipe
-    does not train is frozen, and residual dropout is added.
+    The model is made ready by this: its vocabulary tables are split (`join_output_rows` makes them whole
+    again), what the recipe does not train is frozen, and residual dropout is added.
 
     Args:
         model: with adapters if the recipe has them, in float32; frozen weights may have another type.
@@ -105,7 +108,9 @@ def pointing_trainer(
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compiles the layers of both towers, each for itself; connector and heads see other sizes in every batch and stay as they are."""
+    """Compiles the layers of both towers, each for itself; connector and heads see other sizes in every batch
+    and stay as they are.
+    """
     for module in model.modules():
         if isinstance(module, Molmo2DecoderLayer | Molmo2VisionEncoderLayer):
             module.compile()

@@ -1,8 +1,10 @@
-"""Which precision matrix products are made in: bfloat16 where the processor computes it, float32 where it only imitates it.
+"""Which precision matrix products are made in: bfloat16 where the processor computes it, float32 where it
+only imitates it.
 
-Weights and optimiser stay float32 either way; this is about the products of a training step. A GPU that knows bfloat16 is always quicker
-with it. Of processors only some are (AMX, avx512_bf16, the bfloat16 of newer ARM cores): others convert every number back and forth,
-which took five times as long on the one it was measured on. Lists of flags go out of date, so a processor is timed instead.
+Weights and optimiser stay float32 either way; this is about the products of a training step. A GPU that knows
+bfloat16 is always quicker with it. Of processors only some are (AMX, avx512_bf16, the bfloat16 of newer ARM
+cores): others convert every number back and forth, which took five times as long on the one it was measured
+on. Lists of flags go out of date, so a processor is timed instead.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from torch import Tensor
 from molmopoint.training.recipe import Precision, Recipe
 
 _SIDE = 384
-"""Side of the timed matrices: large enough that the product is what takes the time, small enough for a few milliseconds."""
+"""Side of the timed matrices: large enough that the product is what takes the time, small enough for a few
+milliseconds.
+"""
 _ROUNDS = 7
 """The quickest of so many products counts, for other programs may hold up some of them."""
 
@@ -48,7 +52,9 @@ def resolve_precision(precision: Precision, device: str | torch.device | None = 
 
 
 def settle_precision(recipe: Recipe) -> Recipe:
-    """The recipe of a run, with the precision that "auto" means on this machine; bfloat16 for one that keeps weights in it."""
+    """The recipe of a run, with the precision that "auto" means on this machine; bfloat16 for one that keeps
+    weights in it.
+    """
     if recipe.dtype != "auto":
         return recipe
     is_bfloat16 = recipe.bf16_weights or fastest_dtype() == torch.bfloat16
@@ -57,14 +63,17 @@ def settle_precision(recipe: Recipe) -> Recipe:
 
 
 def autocast(device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> torch.autocast:
-    """A context in which matrix products are made in `dtype`, by default the fastest one; float32 leaves them as they are."""
+    """A context in which matrix products are made in `dtype`, by default the fastest one; float32 leaves them
+    as they are.
+    """
     kind = torch.device(device).type
     chosen = fastest_dtype(kind) if dtype is None else dtype
     return torch.autocast(kind, chosen, enabled=chosen != torch.float32)
 
 
 def bfloat16_speedup() -> float:
-    """How many times quicker the processor multiplies matrices in bfloat16 than in float32, with the threads torch uses now.
+    """How many times quicker the processor multiplies matrices in bfloat16 than in float32, with the threads
+    torch uses now.
 
     Returns 0 where it cannot multiply them in bfloat16 at all.
     """
@@ -72,7 +81,9 @@ def bfloat16_speedup() -> float:
     rounded = matrix.to(torch.bfloat16)
     try:
         # One after the other in turns, so that a busy moment meets both.
-        seconds = [(_seconds(matrix.matmul, matrix), _seconds(rounded.matmul, rounded)) for _ in range(_ROUNDS)]
+        seconds = [
+            (_seconds(matrix.matmul, matrix), _seconds(rounded.matmul, rounded)) for _ in range(_ROUNDS)
+        ]
     except RuntimeError:
         return 0.0
     in_float32, in_bfloat16 = (min(column) for column in zip(*seconds, strict=True))

@@ -2,8 +2,8 @@
 
 Crops that are equal are looked at once.
 
-A picture no larger than a crop has one tile, and it is the same as its overview; sets of pictures may repeat one. The ViT need not
-see a crop twice: image tokens of both may pool the patches of one.
+A picture no larger than a crop has one tile, and it is the same as its overview; sets of pictures may repeat
+one. The ViT need not see a crop twice: image tokens of both may pool the patches of one.
 
 Letters: N crops, G ViT patches per crop, P image tokens, K slots.
 """
@@ -30,11 +30,15 @@ def share_equal_crops(row: Row) -> Row:
     """A row with the same loss and gradients whose crops all differ.
 
     Args:
-        row: one example, with pixel_values (N, G, patch values) and pooling (P, K) that counts over its own crops.
+        row: one example, with pixel_values (N, G, patch values) and pooling (P, K) that counts over its own
+            crops.
     """
     if row.pixel_values is None or row.pooling is None or len(row.pixel_values) < 2:
         return row
-    digests = [hashlib.blake2b(crop.contiguous().view(torch.uint8).numpy().data).digest() for crop in row.pixel_values]
+    digests = [
+        hashlib.blake2b(crop.contiguous().view(torch.uint8).numpy().data).digest()
+        for crop in row.pixel_values
+    ]
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     kept = sorted(first.values())
     if len(kept) == len(digests):
@@ -57,7 +61,9 @@ class ExamplePreparer:
         max_length: tokens of a row; branches that do not fit are left out.
     """
 
-    def __init__(self, sources: Sequence[Source], backend: Backend, rules: FormattingRules, max_length: int) -> None:
+    def __init__(
+        self, sources: Sequence[Source], backend: Backend, rules: FormattingRules, max_length: int
+    ) -> None:
         self.sources = tuple(sources)
         self.backend = backend
         self.rules = rules
@@ -78,4 +84,6 @@ def rules_of(data: Data) -> FormattingRules:
     """Formatting as the recipe wants it."""
     weights = PLAIN_WEIGHTS if data.weights == "plain" else FINETUNING_WEIGHTS
     rules = FormattingRules(weights=weights) if data.stage is None else published_rules(data.stage)
-    return replace(rules, weights=dict(rules.weights), max_points=data.max_points)  # a plain dict can be sent to workers
+    return replace(
+        rules, weights=dict(rules.weights), max_points=data.max_points
+    )  # a plain dict can be sent to workers

@@ -1,10 +1,13 @@
-"""What a training run is told: every number of it, in one place, read from a file and changed from the command line.
+"""What a training run is told: every number of it, in one place, read from a file and changed from the
+command line.
 
-A recipe is a TOML file whose tables are the classes below. `recipes/` holds the published ones and ours; a recipe may name
-another one as its `base` and write down only what differs. `load_recipe("lora", ["groups.point.peak=2e-4"])` reads one.
+A recipe is a TOML file whose tables are the classes below. `recipes/` holds the published ones and ours; a
+recipe may name another one as its `base` and write down only what differs. `load_recipe("lora",
+["groups.point.peak=2e-4"])` reads one.
 
-The classes are dataclasses that pydantic checks when they are made: nothing is turned into another type but whole numbers into
-numbers and lists into tuples, unknown settings are refused, and so is what is out of range. `recipe_files` puts its errors into words.
+The classes are dataclasses that pydantic checks when they are made: nothing is turned into another type but
+whole numbers into numbers and lists into tuples, unknown settings are refused, and so is what is out of
+range. `recipe_files` puts its errors into words.
 """
 
 from __future__ import annotations
@@ -114,7 +117,8 @@ class Optimiser:
         weight_decay: of matrices; norms, biases and embeddings never decay.
         floor: part of the peak that the schedule ends at.
         shape: of the way down, after the warm-up.
-        clip_together: scale all groups by one norm, to the smallest of their limits, instead of each by its own.
+        clip_together: scale all groups by one norm, to the smallest of their limits, instead of each by its
+            own.
     """
 
     betas: tuple[PartBelowOne, PartBelowOne] = (0.9, 0.95)
@@ -127,14 +131,16 @@ class Optimiser:
 
 @dataclass(frozen=True, config=_CHECKED)
 class Lora:
-    """Low-rank adapters on the text model; everything else of it stays as it is, the other groups train in full.
+    """Low-rank adapters on the text model; everything else of it stays as it is, the other groups train in
+    full.
 
     Attributes:
         rank: of the added matrices.
         alpha: the update is scaled by alpha / rank.
         dropout: on the input of the adapters.
         targets: names of the linear layers of the text model that get one.
-        bits: 4 or 8 stores the frozen matrices of the text model quantised (needs bitsandbytes); 16 leaves them.
+        bits: 4 or 8 stores the frozen matrices of the text model quantised (needs bitsandbytes); 16 leaves
+            them.
     """
 
     rank: Count = 64
@@ -159,7 +165,8 @@ class Data:
         workers: loader processes per device; 0 prepares in the training process.
         seed: of order, styles and templates.
         max_points: of an expression and of a message tree.
-        weights: loss weights by kind of row; "finetuning" as published for mixtures, "plain" counts every target once.
+        weights: loss weights by kind of row; "finetuning" as published for mixtures, "plain" counts every
+            target once.
         stage: requests, styles and weights of a published stage instead of our own.
         held_out: pictures kept for the score in the loop; below 1 a part of all, else a number.
         replay: share of examples drawn from the second data file, if there is one.
@@ -176,14 +183,17 @@ class Data:
     seed: CountOrZero = 50189
     max_points: Count = 60
     weights: Literal["finetuning", "plain"] = "plain"
-    stage: Annotated[Literal["pretraining", "fine_tuning", "long_context", "gui"] | None, _FALSE_IS_NONE] = None
+    stage: Annotated[Literal["pretraining", "fine_tuning", "long_context", "gui"] | None, _FALSE_IS_NONE] = (
+        None
+    )
     held_out: NotNegative = 0.1
     replay: PartBelowOne = 0.2
 
 
 @dataclass(frozen=True, config=_CHECKED)
 class Augmentation:
-    """Views of the user's own pictures that change from epoch to epoch, see `augmentation`; nothing is changed by default.
+    """Views of the user's own pictures that change from epoch to epoch, see `augmentation`; nothing is
+    changed by default.
 
     Attributes:
         mirror: how likely a picture is mirrored.
@@ -207,7 +217,8 @@ class Scoring:
         examples: expressions asked at most.
         batch_size: expressions per call of `generate`.
         max_new_tokens: of an answer.
-        tolerance: where the data has no masks, a point is right within this part of the picture's longer side.
+        tolerance: where the data has no masks, a point is right within this part of the picture's longer
+            side.
     """
 
     every: CountOrZero = 100
@@ -236,7 +247,8 @@ class Logging:
 
     Attributes:
         every: steps between lines.
-        to: trackers of transformers by name, such as "tensorboard" (works offline), "trackio", "wandb"; empty for none.
+        to: trackers of transformers by name, such as "tensorboard" (works offline), "trackio", "wandb"; empty
+            for none.
     """
 
     every: Count = 10
@@ -250,19 +262,21 @@ class Reward:
     Attributes:
         loss: of the scores of one list of answers.
         layout: whose turn the answers are in.
-        opening: which rows of layout "assistant" begin with the first token of the tokenizer: those with pictures or a clip ("visual", as
-            published) or all.
+        opening: which rows of layout "assistant" begin with the first token of the tokenizer: those with
+            pictures or a clip ("visual", as published) or all.
         attention: whether an answer sees those before it.
         pooling: which states of an answer are read.
-        begin: where an answer behind another one begins, for poolings that read more than its end: at the blank line behind the separator,
-            as published, or at its words.
+        begin: where an answer behind another one begins, for poolings that read more than its end: at the
+            blank line behind the separator, as published, or at its words.
         head_width: hidden layer of the head; None for a plain linear one.
         activation: of the head.
-        separator: the vector of the token between answers at first: the row that the base has for it ("base", as published; zeros if it
-            has none), or the mean of the vocabulary.
+        separator: the vector of the token between answers at first: the row that the base has for it ("base",
+            as published; zeros if it has none), or the mean of the vocabulary.
         train_separator: train the vector of the token between answers too; the published training does not.
-        text: weight of the next-token loss on the words of a best answer, beside the loss of the scores; the published training has none.
-        train_text_head: let the output table learn along for that loss. It is of no use to a judge and is not stored with a small one.
+        text: weight of the next-token loss on the words of a best answer, beside the loss of the scores; the
+            published training has none.
+        train_text_head: let the output table learn along for that loss. It is of no use to a judge and is not
+            stored with a small one.
         vision_tokens: of a row at most.
         margin: tokens of a row that stay free.
         crops: tiles of a picture beside its overview, tried in turn until a row fits.
@@ -274,7 +288,9 @@ class Reward:
     layout: Literal["assistant", "user"] = "assistant"
     opening: Literal["visual", "always"] = "visual"
     attention: Literal["causal", "block"] = "causal"
-    pooling: Literal["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"] = "last"
+    pooling: Literal[
+        "last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"
+    ] = "last"
     begin: Literal["separator", "words"] = "separator"
     head_width: CountOrNone = 1024
     activation: Literal["silu", "selu", "gelu", "relu", "tanh"] = "silu"
@@ -298,13 +314,14 @@ class Recipe:
         epochs: passes over the data instead, which may be a part of one.
         accumulation: micro-steps per optimiser step.
         seed: of dropout and of everything but the data.
-        dtype: of the products; weights and optimiser stay float32 unless `bf16_weights`. "auto" is settled when a run starts: bfloat16
-            where the device computes it, float32 where it would only imitate it.
+        dtype: of the products; weights and optimiser stay float32 unless `bf16_weights`. "auto" is settled
+            when a run starts: bfloat16 where the device computes it, float32 where it would only imitate it.
         bf16_weights: keep frozen weights in bfloat16.
         gradient_checkpointing: compute activations a second time instead of keeping them.
         compile: compile the blocks of both towers.
         z_loss: coefficient of the squared log-partition of the text loss.
-        weight_pointing_losses: multiply selection losses by the weights of their tokens; the published training does not.
+        weight_pointing_losses: multiply selection losses by the weights of their tokens; the published
+            training does not.
         residual_dropout: in the text model.
         reward: settings of a reward model; None trains pointing.
     """
@@ -334,7 +351,9 @@ class Recipe:
     def _fits_together(self) -> Recipe:
         if (self.steps is None) == (self.epochs is None):
             given = f"steps {self.steps} and epochs {self.epochs}"
-            raise PydanticCustomError(TOGETHER, f"expected steps or epochs, got {given}; set exactly one of them")  # type: ignore[arg-type]
+            raise PydanticCustomError(
+                TOGETHER, f"expected steps or epochs, got {given}; set exactly one of them"
+            )  # type: ignore[arg-type]
         if self.bf16_weights and self.dtype == "float32":
             remedy = "set bf16_weights=false or the dtype"
             message = f"bf16_weights: expected dtype 'bfloat16' beside it, got {self.dtype!r}; {remedy}"

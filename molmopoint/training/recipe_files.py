@@ -1,8 +1,10 @@
-"""Recipes from files and from the command line: what is misspelt or of another type is refused, with the nearest name.
+"""Recipes from files and from the command line: what is misspelt or of another type is refused, with the
+nearest name.
 
     load_recipe("lora", ["groups.point.peak=2e-4", "lora.rank=16"])
 
-TOML has no word for nothing, so `false` leaves out what may be left out: `lora = false`, `data.crops_per_image = false`.
+TOML has no word for nothing, so `false` leaves out what may be left out: `lora = false`,
+`data.crops_per_image = false`.
 """
 
 from __future__ import annotations
@@ -54,12 +56,14 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
     """A checked recipe.
 
     Args:
-        name_or_file: a name of `recipe_names`, or a TOML or JSON file. Its `base` names the recipe that it changes; without one
-            what is left out has the default of its class.
-        overrides: changes as `key=value`, the key with dots, the value as in TOML; a value that is no TOML is text.
+        name_or_file: a name of `recipe_names`, or a TOML or JSON file. Its `base` names the recipe that it
+            changes; without one what is left out has the default of its class.
+        overrides: changes as `key=value`, the key with dots, the value as in TOML; a value that is no TOML is
+            text.
 
     Raises:
-        RecipeError: there is no such recipe, or it holds an unknown key, a value of another type, or one out of range.
+        RecipeError: there is no such recipe, or it holds an unknown key, a value of another type, or one out
+            of range.
     """
     table = _read(name_or_file)
     for override in overrides:
@@ -88,14 +92,21 @@ def _read(name_or_file: str | Path, depth: int = 0, beside: Path = Path()) -> di
         text = path.read_text(encoding="utf-8")
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, OSError, RecursionError) as error:
-        raise RecipeError(f"expected a TOML or JSON file at {path}, got: {error}; correct it there") from error
+        raise RecipeError(
+            f"expected a TOML or JSON file at {path}, got: {error}; correct it there"
+        ) from error
     if not isinstance(table, dict):
-        raise RecipeError(f"expected a table of settings in {path}, got {type(table).__name__}; see docs/finetuning.md")
+        raise RecipeError(
+            f"expected a table of settings in {path}, got {type(table).__name__}; see docs/finetuning.md"
+        )
     base = table.pop("base", None)
     if base is None:
         return table
     if not isinstance(base, str) or depth >= _MAX_BASES:
-        raise RecipeError(f"expected the name of a recipe as base in {path}, got {_shown(base)}; a recipe cannot be its own base")
+        raise RecipeError(
+            f"expected the name of a recipe as base in {path}, got {_shown(base)}; a recipe cannot be its "
+            "own base"
+        )
     return _merged(_read(base, depth + 1, path.parent), table)
 
 
@@ -104,11 +115,17 @@ def _find(name_or_file: str | Path, beside: Path) -> Path:
     if isinstance(name_or_file, Path) or name.endswith((".toml", ".json")):
         path = beside / Path(name).expanduser()
         if not is_file(path):
-            raise RecipeError(f"expected a recipe file, got no file {path}; the recipes of the package are {', '.join(recipe_names())}")
+            raise RecipeError(
+                f"expected a recipe file, got no file {path}; the recipes of the package are "
+                f"{', '.join(recipe_names())}"
+            )
         return path
     if name not in recipe_names():
         known = ", ".join(recipe_names())
-        raise RecipeError(f"expected a TOML file or one of the recipes {known}, got {name!r}{_nearest(name, recipe_names())}")
+        raise RecipeError(
+            f"expected a TOML file or one of the recipes {known}, got "
+            f"{name!r}{_nearest(name, recipe_names())}"
+        )
     return FOLDER / f"{name}.toml"
 
 
@@ -117,7 +134,10 @@ def _override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise RecipeError(f"expected key=value such as groups.point.peak=2e-4, got {text!r}; put it in quotes if it has blanks")
+        raise RecipeError(
+            f"expected key=value such as groups.point.peak=2e-4, got {text!r}; put it in quotes if it has "
+            "blanks"
+        )
     parsed: Any = _toml_value(value.strip(), key)
     for part in reversed(key.split(".")):
         parsed = {part: parsed}
@@ -131,7 +151,9 @@ def _toml_value(text: str, key: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
-        raise RecipeError(f"{key}: expected a value of TOML, got {text[:_SHOWN]!r} ({error}); correct --set {key}=...") from error
+        raise RecipeError(
+            f"{key}: expected a value of TOML, got {text[:_SHOWN]!r} ({error}); correct --set {key}=..."
+        ) from error
     return table["value"] if len(table) == 1 else text
 
 
@@ -142,7 +164,9 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         merged |= dict.fromkeys(_LENGTHS, False)
     for key, value in changes.items():
         below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+        merged[key] = (
+            _merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+        )
     return merged
 
 

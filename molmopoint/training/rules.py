@@ -15,7 +15,9 @@ Kind = Literal["points", "answer", "caption", "video_caption"]
 """What a row teaches, as far as loss weights care."""
 
 TrackStyle = Literal["track", "track_start_end", "track_from_point"]
-"""All points of tracks; the first and the last point of each object; or one object onwards from a point in the request."""
+"""All points of tracks; the first and the last point of each object; or one object onwards from a point in
+the request.
+"""
 
 Stage = Literal["pretraining", "fine_tuning", "long_context", "gui"]
 
@@ -29,7 +31,9 @@ FINETUNING_WEIGHTS: Mapping[Kind, LossWeighting] = MappingProxyType(
 )
 """Of the published fine-tuning on a mixture. Source: Molmo2 report and public training code."""
 
-PLAIN_WEIGHTS: Mapping[Kind, LossWeighting] = MappingProxyType(dict.fromkeys(FINETUNING_WEIGHTS, LossWeighting()))
+PLAIN_WEIGHTS: Mapping[Kind, LossWeighting] = MappingProxyType(
+    dict.fromkeys(FINETUNING_WEIGHTS, LossWeighting())
+)
 """Of the published pre-training: every target counts once."""
 
 GUI_SOURCE = "guisyn"
@@ -45,12 +49,16 @@ class FormattingRules:
         source_weights: loss weighting of the rows of a source, instead of that of their kind.
         styles: drawn from, each as likely, for rows with a label and no style.
         track_styles: drawn from, each as likely, for rows of style "track" without a prompt.
-        requests: "templates" asks in sentences, as published fine-tuning does; "tags" writes `style: label`, as pre-training does.
+        requests: "templates" asks in sentences, as published fine-tuning does; "tags" writes `style: label`,
+            as pre-training does.
         prompt_share: how likely a row with both `prompts` and a label is asked by one of its prompts.
         keep_case: sources whose labels keep their case on single pictures too, such as names of buttons.
-        clip: sources whose points outside the picture move to its edge; tracks always do. Elsewhere they are refused.
-        no_points_please: sources of plain question answering whose counting questions get a request not to point in front.
-        multi_turn: how likely the requests about one clip become turns of one conversation instead of branches.
+        clip: sources whose points outside the picture move to its edge; tracks always do. Elsewhere they are
+            refused.
+        no_points_please: sources of plain question answering whose counting questions get a request not to
+            point in front.
+        multi_turn: how likely the requests about one clip become turns of one conversation instead of
+            branches.
         max_points: of an expression, and of all expressions of a tree; tracks may have more.
         track_tolerance: seconds a point of a track may be away from the frame it belongs to.
         some_images: how likely a request about several pictures names only some of them.
@@ -74,18 +82,29 @@ class FormattingRules:
 def published_rules(stage: Stage) -> FormattingRules:
     """Rules of a published stage; sources with rules of their own are named with `dataclasses.replace`.
 
-    Source: public training code. The GUI stage does not set weights for points, so they count as other text does.
+    Source: public training code. The GUI stage does not set weights for points, so they count as other text
+    does.
     """
     if stage == "pretraining":
         return FormattingRules(weights=PLAIN_WEIGHTS, requests="tags")
     if stage == "gui":
-        return FormattingRules(weights={**FINETUNING_WEIGHTS, "points": FINETUNING_WEIGHTS["answer"]}, styles=("pointing",))
+        return FormattingRules(
+            weights={**FINETUNING_WEIGHTS, "points": FINETUNING_WEIGHTS["answer"]}, styles=("pointing",)
+        )
     return FormattingRules(multi_turn=0.2)
 
 
 def weighting_of(record: Record, rules: FormattingRules) -> LossWeighting:
-    """Loss weighting of a row: by its source if the rules name it, else by its kind; times the row's own weight."""
-    kind: Kind = "points" if record.is_pointing else "caption" if any(turn.caption for turn in record.requests) else "answer"
+    """Loss weighting of a row: by its source if the rules name it, else by its kind; times the row's own
+    weight.
+    """
+    kind: Kind = (
+        "points"
+        if record.is_pointing
+        else "caption"
+        if any(turn.caption for turn in record.requests)
+        else "answer"
+    )
     if kind == "caption" and record.video is not None:
         kind = "video_caption"
     weighting = rules.source_weights.get(record.source or "", rules.weights[kind])

@@ -1,8 +1,10 @@
 """From rows to an exported model in one call: the steps that teaching to point and teaching to judge share.
 
-    check the folder, read the data, score the model as it comes, train, score the best one, export it with a card
+    check the folder, read the data, score the model as it comes, train, score the best one, export it with a
+    card
 
-The same call again goes on where it was stopped. What differs is a `Task`; `finetune` and `reward.finetune` have one each.
+The same call again goes on where it was stopped. What differs is a `Task`; `finetune` and `reward.finetune`
+have one each.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ class FinetuneResult:
 
     Attributes:
         folder: of the run; the model is in `folder / "model"`.
-        scores_before: of the model it started from, on the held-out part; of pointing those of replay begin with "replay_", of
-            judging the head knows nothing yet.
+        scores_before: of the model it started from, on the held-out part; of pointing those of replay begin
+            with "replay_", of judging the head knows nothing yet.
         scores_after: of the best model, the one that is exported.
         steps: optimiser steps.
         data: what was trained on, held out and left out, in words.
@@ -80,7 +82,9 @@ class Task(Protocol):
         """The score, None if nothing is held out."""
         ...
 
-    def make_trainer(self, network: nn.Module, folder: Path, score: Score | None, processes: Any) -> RunTrainer:
+    def make_trainer(
+        self, network: nn.Module, folder: Path, score: Score | None, processes: Any
+    ) -> RunTrainer:
         """The trainer, with the network made ready."""
         ...
 
@@ -104,7 +108,8 @@ def run(task: Task, out: str | Path, log: Callable[[str], None]) -> FinetuneResu
     Raises:
         ProcessingError: faulty data; the message names the row.
         CheckpointError: a model that cannot be fine-tuned.
-        TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint that cannot be written.
+        TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint
+            that cannot be written.
     """
     folder = RunFolder(Path(out))
     identity = identity_of(task.recipe, task.model, task.files)
@@ -142,7 +147,8 @@ def run(task: Task, out: str | Path, log: Callable[[str], None]) -> FinetuneResu
 
 
 def find_processes(recipe: Recipe, folder: Path) -> Any:
-    """Processes and device, as torchrun or accelerate set them up: arguments of Trainer, good for nothing else.
+    """Processes and device, as torchrun or accelerate set them up: arguments of Trainer, good for nothing
+    else.
 
     Raises:
         RecipeError: accelerate is missing.
@@ -152,10 +158,14 @@ def find_processes(recipe: Recipe, folder: Path) -> Any:
 
         return training_arguments(recipe, folder, 1)
     except ImportError as error:
-        raise RecipeError(f'expected accelerate for training, got: {error}; pip install "molmopoint[train]"') from error
+        raise RecipeError(
+            f'expected accelerate for training, got: {error}; pip install "molmopoint[train]"'
+        ) from error
 
 
-def _scores_before(folder: RunFolder, score: Score | None, network: nn.Module, *, is_main: bool) -> dict[str, float]:
+def _scores_before(
+    folder: RunFolder, score: Score | None, network: nn.Module, *, is_main: bool
+) -> dict[str, float]:
     """Scores of the model as it comes; a run that goes on reads them."""
     known = folder.read("before.json")
     if known is not None:
@@ -176,7 +186,9 @@ def _in_words(before: Mapping[str, float]) -> str:
 
 
 def _whole(network: nn.Module, task: Task, *, is_main: bool) -> nn.Module:
-    """The trained model in one piece and unrounded: what trained, on what the run started from. Of use on the main process."""
+    """The trained model in one piece and unrounded: what trained, on what the run started from. Of use on the
+    main process.
+    """
     is_sharded = any(isinstance(parameter, DTensor) for parameter in network.parameters())
     if not task.is_rounded and not is_sharded:
         return network

@@ -12,11 +12,12 @@
 
 With several processes all of them write into one folder, so they need one file system; the first one renames.
 
-Which checkpoint is the best one is told from scores that are known only so well. A few dozen held-out requests do not rank
-checkpoints: with 30 of them F1 has a standard error of about 0.06, and the highest of several scores is mostly the luckiest. So the
-one-standard-error rule of cross-validation decides (Breiman, Friedman, Olshen and Stone: Classification and Regression Trees, 1984): of
-all that are as good as the highest within its standard error, the one that has learned longest. With many requests the error goes to
-zero, and the highest score wins.
+Which checkpoint is the best one is told from scores that are known only so well. A few dozen held-out
+requests do not rank checkpoints: with 30 of them F1 has a standard error of about 0.06, and the highest of
+several scores is mostly the luckiest. So the one-standard-error rule of cross-validation decides (Breiman,
+Friedman, Olshen and Stone: Classification and Regression Trees, 1984): of all that are as good as the highest
+within its standard error, the one that has learned longest. With many requests the error goes to zero, and
+the highest score wins.
 """
 
 from __future__ import annotations
@@ -123,13 +124,17 @@ def _not_written(target: Path, failure: Exception | None) -> TrainingError:
     newest = newest_checkpoint(target.parent)
     start = "the start" if newest is None else newest.name
     return TrainingError(
-        f"expected to write {target.name} into {target.parent}, got {failure or 'an error in another process'}; {free}; make room or "
-        f"choose another folder, then give the same command again: it goes on from {start}, which is untouched"
+        f"expected to write {target.name} into {target.parent}, got "
+        f"{failure or 'an error in another process'}; {free}; make room or "
+        f"choose another folder, then give the same command again: it goes on from {start}, which is "
+        "untouched"
     )
 
 
 def prune(out: Path, keep: int, best: int | None) -> None:
-    """Removes all but the newest `keep` checkpoints and that of the step `best`; hidden first, so that none is half there."""
+    """Removes all but the newest `keep` checkpoints and that of the step `best`; hidden first, so that none
+    is half there.
+    """
     found = complete_checkpoints(out)
     old_steps = list(found)[: -max(keep, 1)]
     for step in old_steps:
@@ -180,14 +185,16 @@ def check_weights(model: nn.Module, folder: Path) -> None:
     if changed := differences(before, now):
         more = " ..." if len(changed) > 5 else ""
         raise TrainingError(
-            f"expected the trained tensors of this model in {folder.name}, got others: {'; '.join(changed[:5])}{more}; "
+            f"expected the trained tensors of this model in {folder.name}, got others: "
+            f"{'; '.join(changed[:5])}{more}; "
             "start from the same model, or choose another folder"
         )
 
 
 @contextlib.contextmanager
 def frozen_left_out(model: nn.Module) -> Iterator[None]:
-    """While this lasts, a model that reads weights misses none: Trainer would name every one that does not train.
+    """While this lasts, a model that reads weights misses none: Trainer would name every one that does not
+    train.
 
     `check_weights` has shown by then that all that trains is there.
     """
@@ -212,7 +219,8 @@ def save_position(dataset: RunDataset, folder: Path) -> None:
 
 
 def load_position(dataset: RunDataset, folder: Path, num_workers: int) -> None:
-    """Puts the data where the checkpoint is; with another number of processes or workers, what is left is dealt out anew.
+    """Puts the data where the checkpoint is; with another number of processes or workers, what is left is
+    dealt out anew.
 
     Raises:
         ProcessingError: a position in other data.
@@ -227,7 +235,9 @@ def load_position(dataset: RunDataset, folder: Path, num_workers: int) -> None:
 
 @contextlib.contextmanager
 def randomness_kept() -> Iterator[None]:
-    """Puts every generator of this process back to where it was: Python's, numpy's, torch's, and that of its GPU."""
+    """Puts every generator of this process back to where it was: Python's, numpy's, torch's, and that of its
+    GPU.
+    """
     python, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     of_gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     try:
@@ -257,13 +267,13 @@ def best_step(history: Sequence[Mapping[str, Any]], name: str) -> tuple[int, flo
     """The best step of a run and its score.
 
     Args:
-        history: lines of the log; those that were scored have "step", the score, more is better, and maybe its standard error
-            under `name + "_error"`, else 0.
+        history: lines of the log; those that were scored have "step", the score, more is better, and maybe
+            its standard error under `name + "_error"`, else 0.
         name: of the score.
 
     Returns:
-        The newest step whose score is the highest less its standard error or more; of equal highest scores the newest counts.
-        None if nothing was scored.
+        The newest step whose score is the highest less its standard error or more; of equal highest scores
+        the newest counts. None if nothing was scored.
     """
     scored = [(line[name], line["step"], line.get(name + ERROR, 0.0)) for line in history if name in line]
     if not scored:

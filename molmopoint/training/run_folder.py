@@ -1,6 +1,7 @@
 """The folder of a run: what it was started with, its scores, and where the model goes.
 
-The same command again goes on in it; another recipe, model or data does not. Its checkpoints are those of `run_checkpoints`.
+The same command again goes on in it; another recipe, model or data does not. Its checkpoints are those of
+`run_checkpoints`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class RunFolder:
             identity: what `identity_of` says of the run.
 
         Raises:
-            TrainingError: the folder belongs to another run, or holds other files; the message names the difference.
+            TrainingError: the folder belongs to another run, or holds other files; the message names the
+                difference.
         """
         started = self.read(RUN_FILE)
         if started is not None:
@@ -78,12 +80,14 @@ class RunFolder:
             others = sorted(path.name for path in self.path.iterdir() if not _is_of_a_start(path))
         if others and (self.path / RUN_FILE).is_file():
             raise TrainingError(
-                f"expected the settings of a run in {self.path / RUN_FILE}, got a file that was cut off, beside {others[0]!r}; remove "
+                f"expected the settings of a run in {self.path / RUN_FILE}, got a file that was cut off, "
+                f"beside {others[0]!r}; remove "
                 f"{RUN_FILE} and what was trained, or choose another folder"
             )
         if others:
             raise TrainingError(
-                f"expected an empty folder or one of an earlier run, got {self.path} with other files ({others[0]!r}); choose another"
+                f"expected an empty folder or one of an earlier run, got {self.path} with other files "
+                f"({others[0]!r}); choose another"
             )
 
     def claim(self, identity: Mapping[str, Any]) -> None:
@@ -97,7 +101,8 @@ class RunFolder:
             self.write(RUN_FILE, identity)
         except OSError as error:
             raise TrainingError(
-                f"expected to write {RUN_FILE} into {self.path}, got {error}; make room, or choose another folder"
+                f"expected to write {RUN_FILE} into {self.path}, got {error}; make room, or choose another "
+                "folder"
             ) from error
 
     @contextlib.contextmanager
@@ -133,7 +138,9 @@ class RunFolder:
 
 
 def _is_of_a_start(path: Path) -> bool:
-    """Whether this is nothing that a run could go on from: a file of one that was killed before it had trained anything."""
+    """Whether this is nothing that a run could go on from: a file of one that was killed before it had
+    trained anything.
+    """
     if path.name in (RUN_FILE, RECIPE_FILE):
         return True
     return is_lock(path) or is_partial(path) or _EARLIER_PARTIAL.fullmatch(path.name) is not None
@@ -173,13 +180,16 @@ def check_same_run(place: Path, started: Mapping[str, Any], now: Mapping[str, An
     """
     if changed := differences(started, now):
         raise TrainingError(
-            f"expected the run that {place} was started with, got another: {'; '.join(changed[:_SHOWN])}; choose another folder, or go "
+            f"expected the run that {place} was started with, got another: {'; '.join(changed[:_SHOWN])}; "
+            "choose another folder, or go "
             "on with what it was started with"
         )
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is not the same in two nested tables, as "a.b 1, now 2"; without settings of a recipe that may change."""
+    """What is not the same in two nested tables, as "a.b 1, now 2"; without settings of a recipe that may
+    change.
+    """
     before, after = dict(_flat(saved)), dict(_flat(now))
     changes = []
     for name in {**before, **after}:

@@ -1,9 +1,11 @@
 """Which row of the data comes when: an endless, numbered order that anybody can ask for any draw.
 
-Draw n is a function of the seed and n alone. With S shares (ranks times loader workers), share s takes the draws s, s + S,
-s + 2 S and so on. So nothing is sent between processes, everything comes once, and a position in the order is one integer.
+Draw n is a function of the seed and n alone. With S shares (ranks times loader workers), share s takes the
+draws s, s + S, s + 2 S and so on. So nothing is sent between processes, everything comes once, and a position
+in the order is one integer.
 
-A saved position for another number of ranks or loader workers: every row still comes exactly once, in another order.
+A saved position for another number of ranks or loader workers: every row still comes exactly once, in another
+order.
 """
 
 from __future__ import annotations
@@ -40,15 +42,18 @@ class Draw:
     epoch: int
 
     def generator(self) -> np.random.Generator:
-        """Randomness for making the example; the same for a row and an epoch, whatever the seed, the ranks and the workers."""
+        """Randomness for making the example; the same for a row and an epoch, whatever the seed, the ranks
+        and the workers.
+        """
         return np.random.default_rng([self.source, self.index, self.epoch])
 
 
 class DrawOrder:
     """All draws from one or more sources, in an order that depends on the seed alone.
 
-    Without rates the sources are one heap: every epoch is a permutation of all rows. With rates each draw chooses a source
-    first, and every source is gone through by permutations of its own, so that its rows come equally often.
+    Without rates the sources are one heap: every epoch is a permutation of all rows. With rates each draw
+    chooses a source first, and every source is gone through by permutations of its own, so that its rows come
+    equally often.
 
     Args:
         sizes: rows of each source.
@@ -57,10 +62,18 @@ class DrawOrder:
         epochs: times every row comes, after which the order ends; None for an endless one.
 
     Raises:
-        ProcessingError: an empty source, rates that do not fit the sources, or a number of epochs for a mixture.
+        ProcessingError: an empty source, rates that do not fit the sources, or a number of epochs for a
+            mixture.
     """
 
-    def __init__(self, sizes: Sequence[int], rates: Sequence[float] | None = None, *, seed: int = 0, epochs: int | None = None) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        rates: Sequence[float] | None = None,
+        *,
+        seed: int = 0,
+        epochs: int | None = None,
+    ) -> None:
         _check(sizes, rates, seed, epochs)
         self.sizes = tuple(int(size) for size in sizes)
         self.rates = None if rates is None else tuple(float(rate) for rate in rates)
@@ -97,10 +110,15 @@ class DrawOrder:
 
     def fingerprint(self) -> dict[str, Any]:
         """What the order depends on, for comparing a saved position with the data at hand; goes into JSON."""
-        return {"sizes": list(self.sizes), "rates": None if self.rates is None else list(self.rates), "seed": self.seed}
+        return {
+            "sizes": list(self.sizes),
+            "rates": None if self.rates is None else list(self.rates),
+            "seed": self.seed,
+        }
 
     def __getstate__(self) -> dict[str, Any]:
-        # Workers make their own permutations: those of a large source are larger than everything else that is sent to them.
+        # Workers make their own permutations: those of a large source are larger than everything else that is
+        # sent to them.
         return self.__dict__ | {"_permutations": {}}
 
     def _permutation(self, source: int, epoch: int, size: int) -> np.ndarray:
@@ -117,7 +135,9 @@ class DrawOrder:
         self._places = np.zeros(0, dtype=np.int64)
 
     def _go_to_block(self, block: int) -> None:
-        """Makes the choices of a block; how often each source came before is counted from the block at hand, or from the start."""
+        """Makes the choices of a block; how often each source came before is counted from the block at hand,
+        or from the start.
+        """
         if block < self._block:
             self._clear_block()
         while self._block < block:
@@ -125,7 +145,9 @@ class DrawOrder:
             self._block += 1
             values = np.random.default_rng([self.seed, _SOURCES, self._block]).random(BLOCK)
             # Rounding may leave the last threshold below 1.
-            self._choices = np.minimum(np.searchsorted(self._thresholds, values, side="right"), len(self.sizes) - 1)
+            self._choices = np.minimum(
+                np.searchsorted(self._thresholds, values, side="right"), len(self.sizes) - 1
+            )
         self._places = np.empty(BLOCK, dtype=np.int64)
         for source in range(len(self.sizes)):
             mine = self._choices == source
@@ -134,7 +156,10 @@ class DrawOrder:
 
 def _check(sizes: Sequence[int], rates: Sequence[float] | None, seed: int, epochs: int | None) -> None:
     if not sizes or min(sizes) < 1:
-        raise ProcessingError(f"expected one or more sources of one or more rows, got sizes {list(sizes)}; leave empty sources out")
+        raise ProcessingError(
+            f"expected one or more sources of one or more rows, got sizes {list(sizes)}; leave empty "
+            "sources out"
+        )
     if seed < 0:
         raise ProcessingError(f"expected a seed of at least 0, got {seed}; choose another")
     if epochs is not None and epochs < 1:
@@ -143,10 +168,13 @@ def _check(sizes: Sequence[int], rates: Sequence[float] | None, seed: int, epoch
         return
     if len(rates) != len(sizes) or not all(0 < rate < float("inf") for rate in rates):
         raise ProcessingError(
-            f"expected {len(sizes)} rates above 0, one for each source, got {list(rates)}; leave out sources that are not to be drawn"
+            f"expected {len(sizes)} rates above 0, one for each source, got {list(rates)}; leave out "
+            "sources that are not to be drawn"
         )
     if epochs is not None:
-        raise ProcessingError(f"expected no epochs for a mixture with rates, got {epochs}; limit the training steps instead")
+        raise ProcessingError(
+            f"expected no epochs for a mixture with rates, got {epochs}; limit the training steps instead"
+        )
 
 
 @dataclass(frozen=True)
@@ -170,7 +198,8 @@ class Share:
         """
         if not (0 <= rank < num_ranks and 0 <= worker < num_workers):
             raise ProcessingError(
-                f"expected a rank below {num_ranks} and a worker below {num_workers}, got rank {rank} and worker {worker}; count from 0"
+                f"expected a rank below {num_ranks} and a worker below {num_workers}, got rank {rank} and "
+                f"worker {worker}; count from 0"
             )
         return cls(rank * num_workers + worker, num_ranks * num_workers)
 
@@ -203,7 +232,11 @@ class ShareSampler:
 
     def state_dict(self) -> dict[str, Any]:
         """The position, with what it is a position in; goes into JSON."""
-        return {"next_draw": self.next_draw, "share": [self.share.index, self.share.count], "order": self.order.fingerprint()}
+        return {
+            "next_draw": self.next_draw,
+            "share": [self.share.index, self.share.count],
+            "order": self.order.fingerprint(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state_dict` was called.
@@ -214,7 +247,8 @@ class ShareSampler:
         check_order(state["order"], self.order)
         if list(state["share"]) != [self.share.index, self.share.count]:
             raise ProcessingError(
-                f"expected a position of share {self.share.index} of {self.share.count}, got one of share {state['share'][0]} of "
+                f"expected a position of share {self.share.index} of {self.share.count}, got one of share "
+                f"{state['share'][0]} of "
                 f"{state['share'][1]}; resume with as many ranks and workers as before"
             )
         self.next_draw = int(state["next_draw"])
@@ -227,7 +261,9 @@ def check_order(saved: Mapping[str, Any], order: DrawOrder) -> None:
         ProcessingError: it does not.
     """
     now = order.fingerprint()
-    if changed := [f"{name} {saved.get(name)}, now {value}" for name, value in now.items() if saved.get(name) != value]:
+    if changed := [
+        f"{name} {saved.get(name)}, now {value}" for name, value in now.items() if saved.get(name) != value
+    ]:
         raise ProcessingError(
             f"expected the data the saved position was made with, got another order: {'; '.join(changed)}; "
             "resume with the same data, rates and seed, or start anew"
@@ -237,13 +273,14 @@ def check_order(saved: Mapping[str, Any], order: DrawOrder) -> None:
 def reshare(states: Sequence[Mapping[str, Any]], num_ranks: int, num_workers: int) -> list[dict[str, Any]]:
     """Divides what is left of a run among other processes.
 
-    Up to the furthest draw any worker has looked at, what was not trained on is dealt out; from there on each worker takes
-    every so-many-th as usual. Examples that waited in a pool start waiting anew.
+    Up to the furthest draw any worker has looked at, what was not trained on is dealt out; from there on each
+    worker takes every so-many-th as usual. Examples that waited in a pool start waiting anew.
 
     Args:
         states: `PackedDataset.state_dict` of all ranks of the run.
         num_ranks: of the new run.
-        num_workers: loader workers per rank of the new run, at least 1: the training process itself counts as one.
+        num_workers: loader workers per rank of the new run, at least 1: the training process itself counts as
+            one.
 
     Returns:
         The state for each new rank.
@@ -254,7 +291,9 @@ def reshare(states: Sequence[Mapping[str, Any]], num_ranks: int, num_workers: in
     old = _check_complete(states)
     count = Share.of(0, num_ranks, 0, num_workers).count
     frontier = max(next_draw for next_draw, _ in old)
-    left = sorted(number for next_draw, waiting in old for number in (*waiting, *range(next_draw, frontier, len(old))))
+    left = sorted(
+        number for next_draw, waiting in old for number in (*waiting, *range(next_draw, frontier, len(old)))
+    )
     shared = {name: states[0][name] for name in ("order", "limits")}
     return [
         {
@@ -284,9 +323,17 @@ def _check_complete(states: Sequence[Mapping[str, Any]]) -> list[tuple[int, list
     ranks = [state["rank"] for state in states]
     if not states or sorted(ranks) != list(range(states[0]["num_ranks"])):
         expected = states[0]["num_ranks"] if states else "one or more"
-        raise ProcessingError(f"expected the saved positions of {expected} ranks, one each, got those of ranks {ranks}; gather all of them")
-    if any((state["order"], state["limits"]) != (states[0]["order"], states[0]["limits"]) for state in states):
-        raise ProcessingError("expected saved positions of one run, got different data or limits; gather those of one checkpoint")
+        raise ProcessingError(
+            f"expected the saved positions of {expected} ranks, one each, got those of ranks {ranks}; "
+            "gather all of them"
+        )
+    if any(
+        (state["order"], state["limits"]) != (states[0]["order"], states[0]["limits"]) for state in states
+    ):
+        raise ProcessingError(
+            "expected saved positions of one run, got different data or limits; gather those of one "
+            "checkpoint"
+        )
     positions = {(state["rank"], worker["worker"]): worker for state in states for worker in state["workers"]}
     # Nothing was recorded anywhere: any number of workers is the right one.
     num_workers = max((worker["num_workers"] for worker in positions.values()), default=1)
@@ -297,5 +344,7 @@ def _check_complete(states: Sequence[Mapping[str, Any]]) -> list[tuple[int, list
             if position is None:  # it has not given a pack yet
                 shares.append((rank * num_workers + worker, []))
             else:
-                shares.append((position["next_draw"], [number for number, _ in position["pool"]] + position["left"]))
+                shares.append(
+                    (position["next_draw"], [number for number, _ in position["pool"]] + position["left"])
+                )
     return shares

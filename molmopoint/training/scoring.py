@@ -1,7 +1,7 @@
 """How well the model points on held-out examples, asked in the middle of training.
 
-Every expression is asked as a user would ask it and answered by `generate`. A point is right if it lies in the mask of a target,
-or near a target point where there are no masks; each target counts once.
+Every expression is asked as a user would ask it and answered by `generate`. A point is right if it lies in
+the mask of a target, or near a target point where there are no masks; each target counts once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from molmopoint.training.sources import Source
 from molmopoint.training.trees import read_media
 
 SCORES = ("point_f1", "count_accuracy", "over_count", "under_count", "precision", "recall", "point_f1_error")
-"""Names of the scores, each from 0 to 1 and averaged over expressions; for over_count and under_count less is better.
+"""Names of the scores, each from 0 to 1 and averaged over expressions; for over_count and under_count less is
+better.
 
 point_f1_error is the standard error of point_f1.
 """
@@ -56,12 +57,18 @@ class Question:
 
 
 def prompt_of(record: Record) -> str:
-    """How a user would ask for what a row points at: its (first) prompt, or the plainest sentence with its label."""
+    """How a user would ask for what a row points at: its (first) prompt, or the plainest sentence with its
+    label.
+    """
     if record.prompt is not None or record.prompts:
         return record.prompt or record.prompts[0]
     if record.style == "track":
         return f"Track {record.label}"
-    return f"How many {record.label} are there?" if "count" in (record.style or "") else f"Point to {record.label}"
+    return (
+        f"How many {record.label} are there?"
+        if "count" in (record.style or "")
+        else f"Point to {record.label}"
+    )
 
 
 def can_be_scored(record: Record) -> bool:
@@ -79,12 +86,20 @@ class HeldOutScore:
         dtype: of the products, as in training.
     """
 
-    def __init__(self, sources: Mapping[str, Source], backend: Backend, settings: Scoring, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        backend: Backend,
+        settings: Scoring,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.settings = settings
         self.backend = backend
         self.options = AnswerOptions(max_new_tokens=settings.max_new_tokens)
         self.dtype = dtype
-        self.plans = {prefix: (source, _plan(source, settings.examples)) for prefix, source in sources.items()}
+        self.plans = {
+            prefix: (source, _plan(source, settings.examples)) for prefix, source in sources.items()
+        }
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Means over all expressions, of all processes; the model is left in the mode it was in."""
@@ -105,7 +120,9 @@ class HeldOutScore:
     def _scores(self, backend: Backend, prefix: str, sharded: bool) -> dict[str, float]:
         source, plan = self.plans[prefix]
         # Sharded ranks gather weights together, so they must all make the same passes: each asks everything.
-        rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if _parallel() and not sharded else (0, 1)
+        rank, ranks = (
+            (distributed.get_rank(), distributed.get_world_size()) if _parallel() and not sharded else (0, 1)
+        )
         matches: list[MatchScores] = []
         for batch in self._batches(backend, source, plan[rank::ranks]):
             results = backend.answer([question.request for question in batch], self.options)
@@ -117,7 +134,9 @@ class HeldOutScore:
             matches = [match for part in parts for match in part]
         return summarise(matches)
 
-    def _batches(self, backend: Backend, source: Source, plan: Sequence[tuple[int, int]]) -> Iterator[list[Question]]:
+    def _batches(
+        self, backend: Backend, source: Source, plan: Sequence[tuple[int, int]]
+    ) -> Iterator[list[Question]]:
         """Questions in batches of rows whose pictures are pooled alike; broken examples are left out."""
         waiting: dict[int, list[Question]] = {}
         for index, number in plan:
@@ -166,7 +185,9 @@ def _question(backend: Backend, source: Source, index: int, number: int) -> Ques
 
 @contextlib.contextmanager
 def _own_settings(model: Any) -> Iterator[None]:
-    """Gives back what the checkpoint says about beams and penalties, which a backend takes away; it is saved as it came."""
+    """Gives back what the checkpoint says about beams and penalties, which a backend takes away; it is saved
+    as it came.
+    """
     stored = model.generation_config
     try:
         yield
@@ -175,7 +196,8 @@ def _own_settings(model: Any) -> Iterator[None]:
 
 
 def match_record(points: Points, record: Record, metadata: Any, tolerance: float) -> MatchScores:
-    """Points against the targets of a row, which are right within `tolerance` times the longer side of their picture.
+    """Points against the targets of a row, which are right within `tolerance` times the longer side of their
+    picture.
 
     Targets of a clip count at the time of the frame nearest to them.
 
@@ -188,7 +210,11 @@ def match_record(points: Points, record: Record, metadata: Any, tolerance: float
     group, xy = to_pixels(record, metadata.image_sizes, clip=True)
     sides = np.array([max(size) for size in metadata.image_sizes], dtype=np.float64)
     if metadata.timestamps is not None:
-        group = metadata.timestamps[np.abs(metadata.timestamps[None] - group[:, None]).argmin(axis=1)] if len(group) else group
+        group = (
+            metadata.timestamps[np.abs(metadata.timestamps[None] - group[:, None]).argmin(axis=1)]
+            if len(group)
+            else group
+        )
         radius = np.full(len(xy), sides[0])
     else:
         radius = sides[group]
@@ -216,7 +242,9 @@ def _plan(source: Source, examples: int) -> list[tuple[int, int]]:
     groups = getattr(source, "groups", None)
     if groups is None:  # every scene costs drawing, and one question of each is the most varied choice
         return [(index, index) for index in range(min(examples, len(source)))]
-    every = [(i, j) for i, group in enumerate(groups) for j, record in enumerate(group) if can_be_scored(record)]
+    every = [
+        (i, j) for i, group in enumerate(groups) for j, record in enumerate(group) if can_be_scored(record)
+    ]
     chosen = np.linspace(0, len(every) - 1, min(examples, len(every))).round().astype(int) if every else []
     return [every[i] for i in chosen]
 

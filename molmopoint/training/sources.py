@@ -1,16 +1,18 @@
 """Where training examples come from: groups of the user's rows, or scenes drawn on the fly.
 
-A source gives for a number the rows and the pictures they are about; what becomes of them is the same for all sources.
+A source gives for a number the rows and the pictures they are about; what becomes of them is the same for all
+sources.
 
 Rows to train on from a file, looked through before anything is trained.
 
-Whatever training would refuse, or learn wrongly from, stops it here: the message names the row and what to do. Broken pictures do
+Whatever training would refuse, or learn wrongly from, stops it here: the message names the row and what to
+do. Broken pictures do
 not: they are noted, and skipped, counted and listed when their turn comes.
 
 Which part of the data is kept for the score: whole pictures, never single rows.
 
-The choice depends on the names of the pictures and the seed alone. So it is the same on every machine and in every order of the
-rows, and adding rows leaves most of it as it was.
+The choice depends on the names of the pictures and the seed alone. So it is the same on every machine and in
+every order of the rows, and adding rows leaves most of it as it was.
 """
 
 from __future__ import annotations
@@ -44,11 +46,13 @@ Row = TypeVar("Row", bound=_HasMedia)
 def split_records(records: Sequence[Row], part: float, seed: int = 0) -> tuple[list[Row], list[Row]]:
     """Rows to train on, and rows that are held out, both in their old order.
 
-    Rows that share a picture or clip, even through others, stay together. Rows without visual input are trained on.
+    Rows that share a picture or clip, even through others, stay together. Rows without visual input are
+    trained on.
 
     Args:
         records: all rows.
-        part: pictures to hold out; below 1 a part of all of them, else a number. At least one and not all, if there are two.
+        part: pictures to hold out; below 1 a part of all of them, else a number. At least one and not all, if
+            there are two.
         seed: of the choice.
     """
     clusters = _clusters(records)
@@ -62,7 +66,9 @@ def split_records(records: Sequence[Row], part: float, seed: int = 0) -> tuple[l
             break
         held |= files
     apart = [bool(held.intersection(record.media)) for record in records]
-    return [r for r, out in zip(records, apart, strict=True) if not out], [r for r, out in zip(records, apart, strict=True) if out]
+    return [r for r, out in zip(records, apart, strict=True) if not out], [
+        r for r, out in zip(records, apart, strict=True) if out
+    ]
 
 
 def _clusters(records: Iterable[_HasMedia]) -> list[set[str]]:
@@ -124,7 +130,10 @@ def load_rows(rows: Rows, *, on_progress: OnProgress = no_progress) -> tuple[lis
     report = check_records(keep(), folder, decode=False)
     faults = [fault for fault in report.faults if fault.kind not in _SKIPPABLE]
     if faults:
-        raise ProcessingError(f"expected rows without faults in {name}, got {_quote(faults)}; `molmopoint data check` shows them all")
+        raise ProcessingError(
+            f"expected rows without faults in {name}, got {_quote(faults)}; `molmopoint data check` shows "
+            "them all"
+        )
     _check_spaces(kept, name)
     return kept, folder
 
@@ -142,8 +151,10 @@ def check_apart(trained: Sequence[Record], held_out: Sequence[Record], folders: 
         for file in record.media:
             if (row := known.get((folders[1] / file).resolve())) is not None:
                 raise ProcessingError(
-                    f"row {record.row} of the held-out data: expected a picture that is not trained on, got {file}, which is in row {row} "
-                    "of the training data; remove it from one of them, or leave the held-out file out and let a part be held out"
+                    f"row {record.row} of the held-out data: expected a picture that is not trained on, got "
+                    f"{file}, which is in row {row} "
+                    "of the training data; remove it from one of them, or leave the held-out file out and "
+                    "let a part be held out"
                 )
 
 
@@ -156,7 +167,8 @@ def _check_spaces(records: Sequence[Record], name: str) -> None:
         earlier = first.setdefault(record.source, record)
         if earlier.coords != record.coords:
             raise ProcessingError(
-                f"row {record.row}, coords: expected {earlier.coords!r} as in row {earlier.row} of {name}, got {record.coords!r}; "
+                f"row {record.row}, coords: expected {earlier.coords!r} as in row {earlier.row} of {name}, "
+                f"got {record.coords!r}; "
                 "bring all rows into one space, or name the data sets they come from in `source`"
             )
 

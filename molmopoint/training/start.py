@@ -25,12 +25,21 @@ from molmopoint.registration import register
 from molmopoint.training.recipe import Lora, Recipe
 from molmopoint.training.recipe_files import recipe_names
 
-_NOT_TEXT = ("vision_tower", "connector", "build_vit_embedding", "point_predictor", "lm_head", "vision_adapter", "vision_model")
+_NOT_TEXT = (
+    "vision_tower",
+    "connector",
+    "build_vit_embedding",
+    "point_predictor",
+    "lm_head",
+    "vision_adapter",
+    "vision_model",
+)
 """Modules that train in full, so they are never quantised."""
 
 
 def add_adapters(model: nn.Module, settings: Lora) -> None:
-    """Puts adapters on the linear layers of the text model that `settings.targets` names; at first they change nothing.
+    """Puts adapters on the linear layers of the text model that `settings.targets` names; at first they
+    change nothing.
 
     Raises:
         RecipeError: peft is missing, or the text model has no layer of such a name.
@@ -39,7 +48,8 @@ def add_adapters(model: nn.Module, settings: Lora) -> None:
 
 
 def quantised(recipe: Recipe) -> dict[str, Any]:
-    """Arguments of `from_pretrained` that store the matrices of the text model in fewer bits; empty without such a recipe.
+    """Arguments of `from_pretrained` that store the matrices of the text model in fewer bits; empty without
+    such a recipe.
 
     Raises:
         RecipeError: bitsandbytes or a GPU is missing.
@@ -48,9 +58,14 @@ def quantised(recipe: Recipe) -> dict[str, Any]:
         return {}
     if importlib.util.find_spec("bitsandbytes") is None:
         remedy = "pip install bitsandbytes, or set lora.bits=16"
-        raise RecipeError(f"expected bitsandbytes for lora.bits={recipe.lora.bits}, got no such package; {remedy}")
+        raise RecipeError(
+            f"expected bitsandbytes for lora.bits={recipe.lora.bits}, got no such package; {remedy}"
+        )
     if not torch.cuda.is_available():
-        raise RecipeError(f"expected a GPU for lora.bits={recipe.lora.bits}, got none; use the recipe lora, or set lora.bits=16")
+        raise RecipeError(
+            f"expected a GPU for lora.bits={recipe.lora.bits}, got none; use the recipe lora, or set "
+            "lora.bits=16"
+        )
     four = recipe.lora.bits == 4
     config = BitsAndBytesConfig(
         load_in_4bit=four,
@@ -63,7 +78,9 @@ def quantised(recipe: Recipe) -> dict[str, Any]:
 
 
 EAGER_TOKENS = 2048
-"""Longest packed row for plain attention on a processor: longer ones would need too much memory for their scores."""
+"""Longest packed row for plain attention on a processor: longer ones would need too much memory for their
+scores.
+"""
 
 
 def default_recipe(model: str | Path) -> str:
@@ -73,22 +90,27 @@ def default_recipe(model: str | Path) -> str:
 
 
 def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Backend]:
-    """Model in training precision on the CPU, and its backend with the processor that `molmopoint.load` reads as well.
+    """Model in training precision on the CPU, and its backend with the processor that `molmopoint.load` reads
+    as well.
 
     Args:
         model: zoo name, hub id or folder.
         recipe: says the crops per picture and whether weights are quantised.
 
     Raises:
-        CheckpointError: there is no such model, it is of another family, its tokenizer lacks the special tokens, or its chat template
-            cannot be followed.
+        CheckpointError: there is no such model, it is of another family, its tokenizer lacks the special
+            tokens, or its chat template cannot be followed.
     """
     register()
     source, revision = locate(model)
     family = backend_class_of(source, revision=revision)
     with _told_as_checkpoint_errors(source):
-        backend = family(family.read_processor(source, revision=revision), max_crops=recipe.data.crops_per_image)
-        backend.processor.chat.prompts(["?"])  # a template that cannot be followed is told before the weights are read
+        backend = family(
+            family.read_processor(source, revision=revision), max_crops=recipe.data.crops_per_image
+        )
+        backend.processor.chat.prompts(
+            ["?"]
+        )  # a template that cannot be followed is told before the weights are read
     return load_network(source, revision, recipe), backend
 
 
@@ -124,8 +146,10 @@ def _told_as_checkpoint_errors(source: str) -> Iterator[None]:
 
 
 def attention_of(recipe: Recipe) -> str:
-    """The attention to train with: SDPA, but on a processor and short rows the plain one, whose backward pass is quicker there.
+    """The attention to train with: SDPA, but on a processor and short rows the plain one, whose backward pass
+    is quicker there.
 
-    Measured with the embedded model, rows of 161 tokens and bfloat16 on one core: backward 0.26 s with SDPA, 0.16 s without.
+    Measured with the embedded model, rows of 161 tokens and bfloat16 on one core: backward 0.26 s with SDPA,
+    0.16 s without.
     """
     return "sdpa" if torch.accelerator.is_available() or recipe.data.max_tokens > EAGER_TOKENS else "eager"

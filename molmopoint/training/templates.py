@@ -1,19 +1,22 @@
 """Sentences that ask for points, by task, and the drawing of one.
 
-A template has `{label}`, and may have `{medium}` (image or video), `{images}` (which of several pictures) and `{rate}` (points
-per second of a track); requests to follow one object have `{points}` instead: the label and where it is. The wording is our own;
-how many there are of each kind, and how styles are mixed, follows the published training: a model that met one sentence only fails
-at the second.
+A template has `{label}`, and may have `{medium}` (image or video), `{images}` (which of several pictures) and
+`{rate}` (points per second of a track); requests to follow one object have `{points}` instead: the label and
+where it is. The wording is our own; how many there are of each kind, and how styles are mixed, follows the
+published training: a model that met one sentence only fails at the second.
 
 Style tags in front of prompts, as published.
 
-Pre-training writes no sentences: `pointing: boats`, `long_caption 61:`. Behind the tag of a text stands how long its answer is, so
-that the length can be chosen. Fine-tuning writes a tag only where its style is none of the everyday ones.
+Pre-training writes no sentences: `pointing: boats`, `long_caption 61:`. Behind the tag of a text stands how
+long its answer is, so that the length can be chosen. Fine-tuning writes a tag only where its style is none of
+the everyday ones.
 
-Finds questions that a model which counts by pointing would answer with points, though their answers have none.
+Finds questions that a model which counts by pointing would answer with points, though their answers have
+none.
 
-Such a question of a plain question-answering set gets one of many short requests not to point in front, so that the model learns
-to point when it is not told otherwise. The rule finds most of them and some others, on purpose.
+Such a question of a plain question-answering set gets one of many short requests not to point in front, so
+that the model learns to point when it is not told otherwise. The rule finds most of them and some others, on
+purpose.
 
 Source: the public training code, reworded.
 """
@@ -106,13 +109,20 @@ UNTAGGED = frozenset({
     "video_multiple_choice_count_without_pointing", "video_multiple_choice_multiple_correct", "video_multiple_choice_w_subtitle",
     "video_short_caption", "video_transcript",
 })  # fmt: skip
-"""Styles of text rows that fine-tuning leaves out of the prompt. Source: chat template of the released models."""
+"""Styles of text rows that fine-tuning leaves out of the prompt. Source: chat template of the released
+models.
+"""
 
 _NUMBER_LEFT_OUT, _NOISE, _CHARACTERS = 0.1, 25.0, 15
 _WITHOUT_LENGTH = frozenset({"text_sft"})
 
 _POINT_TAGS = {
-    "image": {"pointing": "pointing", "point_count": "point_count", "count_then_point": "count_then_point", "count": "only_count"},
+    "image": {
+        "pointing": "pointing",
+        "point_count": "point_count",
+        "count_then_point": "count_then_point",
+        "count": "only_count",
+    },
     "images": {
         "pointing": "multi_image_pointing",
         "point_count": "multi_image_point_then_count",
@@ -409,11 +419,25 @@ PICTURE_CAPTION = (
     "Tell me what you see in this image.",
 )
 
-SEVERAL_CAPTION = ("Describe these images.", "What do these images show?", "Write one caption for these images")
+SEVERAL_CAPTION = (
+    "Describe these images.",
+    "What do these images show?",
+    "Write one caption for these images",
+)
 
-VIDEO_CAPTION = ("Describe this video.", "What happens in this video?", "Write a caption for this video", "Tell me what this video shows.")
+VIDEO_CAPTION = (
+    "Describe this video.",
+    "What happens in this video?",
+    "Write a caption for this video",
+    "Tell me what this video shows.",
+)
 
-_ONE_INPUT = {"pointing": POINTING, "point_count": POINT_COUNT, "count_then_point": COUNT_THEN_POINT, "count": COUNT}
+_ONE_INPUT = {
+    "pointing": POINTING,
+    "point_count": POINT_COUNT,
+    "count_then_point": COUNT_THEN_POINT,
+    "count": COUNT,
+}
 _SEVERAL = {
     "pointing": SEVERAL_POINTING,
     "point_count": SEVERAL_POINT_COUNT,
@@ -422,7 +446,9 @@ _SEVERAL = {
 }
 
 
-def draw_prompt(task: Task, label: str, rng: np.random.Generator, *, medium: Literal["image", "video"] = "image") -> str:
+def draw_prompt(
+    task: Task, label: str, rng: np.random.Generator, *, medium: Literal["image", "video"] = "image"
+) -> str:
     """A request for the points of `label` in one picture or clip.
 
     Raises:
@@ -461,7 +487,9 @@ def draw_start_end_prompt(label: str, rng: np.random.Generator) -> str:
 
 
 def draw_from_point_prompt(points: str, rate: int | None, rng: np.random.Generator) -> str:
-    """A request to follow one object from a point that is written in the request; the rate as in `draw_track_prompt`."""
+    """A request to follow one object from a point that is written in the request; the rate as in
+    `draw_track_prompt`.
+    """
     if rate is None or (rate == 2 and rng.random() < 0.5):
         return _draw(TRACK_FROM_POINT, rng).replace("{points}", points)
     return _draw(TRACK_FROM_POINT_AT_RATE, rng).replace("{rate}", str(rate)).replace("{points}", points)

@@ -4,18 +4,19 @@
     trainer.train()                 goes on from run/checkpoint-000900 by itself, if it is there
     trainer.load_best()             the weights of the best score, else the newest ones
 
-What is taught is an `Objective`: what a batch weighs, its loss, and the figures of a line of the log. `pointing` and `reward.objective`
-have one each. What callers need to know:
+What is taught is an `Objective`: what a batch weighs, its loss, and the figures of a line of the log.
+`pointing` and `reward.objective` have one each. What callers need to know:
 
 - Every parameter that trains gets a gradient from every batch, or several processes would wait for each other.
 - The loss of a step is a sum over all micro-batches of all processes, divided by the sum of their weights.
 - `score` is called on all processes with the model in evaluation mode and must come to the same end on each; its "point_f1", or its
-  "score" without that, decides which checkpoint is best (`best_step`), with the standard error it may have under that name and "_error".
-  Randomness it uses does not change the training.
+  "score" without that, decides which checkpoint is best (`best_step`), with the standard error it may have
+  under that name and "_error". Randomness it uses does not change the training.
 - The run ends after `steps`. If the order of the data ends before, it ends before the first step for which any process has not all its
   micro-batches: processes have different numbers of them, and none may wait for one that has stopped.
 
-Of Trainer this uses what it documents for subclasses and callbacks. One private method is overridden, `_save_checkpoint`; it says why.
+Of Trainer this uses what it documents for subclasses and callbacks. One private method is overridden,
+`_save_checkpoint`; it says why.
 """
 
 from __future__ import annotations
@@ -35,7 +36,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
@@ -78,7 +86,9 @@ class Metrics(Protocol):
         ...
 
     def line(self, steps: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """The figures since the last line, of all processes, with "loss" and "bad", losses that are not finite."""
+        """The figures since the last line, of all processes, with "loss" and "bad", losses that are not
+        finite.
+        """
         ...
 
 
@@ -103,7 +113,9 @@ class Objective(Protocol):
         """Notes a micro-batch while it is on the host; returns its operations, 0 if nobody knows."""
         ...
 
-    def loss(self, model: nn.Module, batch: dict[str, Any], divisor: Tensor, *, in_detail: bool) -> tuple[Tensor, Any]:
+    def loss(
+        self, model: nn.Module, batch: dict[str, Any], divisor: Tensor, *, in_detail: bool
+    ) -> tuple[Tensor, Any]:
         """The part of a micro-batch in the loss of the step, and the output of the model.
 
         Args:
@@ -172,7 +184,9 @@ def recompute_activations(model: nn.Module) -> None:
     """Computes the activations of blocks a second time in the backward pass instead of keeping them."""
     backbone: Any = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     # The name in transformers since 5.21; the older one still works there, with a warning.
-    enable = getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
+    enable = (
+        getattr(backbone, "activation_checkpointing_enable", None) or backbone.gradient_checkpointing_enable
+    )
     enable({"use_reentrant": False})
 
 
@@ -183,12 +197,15 @@ class RunTrainer(Trainer):
         model: ready to train: adapters in it, the rest frozen.
         objective: what is taught.
         recipe: of the run.
-        args: of Trainer, see `training_arguments`; `output_dir` is the folder of the run, one for all processes.
+        args: of Trainer, see `training_arguments`; `output_dir` is the folder of the run, one for all
+            processes.
         dataset: rows of this process; `rank` and `num_ranks` are those of the environment.
-        collator: of its rows; what it returns holds `PROGRESS` and `ORIGINS` beside the arguments of the model.
+        collator: of its rows; what it returns holds `PROGRESS` and `ORIGINS` beside the arguments of the
+            model.
         score: of the model on held-out data.
         callbacks: further ones of transformers.
-        identity: what else must be the same when a run goes on, such as the name of the model; goes into JSON.
+        identity: what else must be the same when a run goes on, such as the name of the model; goes into
+            JSON.
 
     Raises:
         TrainingError: rows of another process.
@@ -212,7 +229,8 @@ class RunTrainer(Trainer):
     ) -> None:
         if (dataset.rank, dataset.num_ranks) != (args.process_index, args.world_size):
             raise TrainingError(
-                f"expected the rows of process {args.process_index} of {args.world_size}, got those of {dataset.rank} of "
+                f"expected the rows of process {args.process_index} of {args.world_size}, got those of "
+                f"{dataset.rank} of "
                 f"{dataset.num_ranks}; make the dataset with the rank of the environment"
             )
         if recipe.gradient_checkpointing:
@@ -222,8 +240,14 @@ class RunTrainer(Trainer):
         self.dataset = dataset
         self.score = score
         self.out = Path(cast(str, args.output_dir))
-        depends_on = {"recipe": recipe_to_dict(recipe), "steps": args.max_steps, "data": dataset.fingerprint()}
-        self.identity = json.loads(json.dumps({**depends_on, **(identity or {})}))  # as it comes back from a file
+        depends_on = {
+            "recipe": recipe_to_dict(recipe),
+            "steps": args.max_steps,
+            "data": dataset.fingerprint(),
+        }
+        self.identity = json.loads(
+            json.dumps({**depends_on, **(identity or {})})
+        )  # as it comes back from a file
         self._steps = _Steps(self)
         log = RunLog(self.out, tensorboard="tensorboard" in recipe.logging.to)
         super().__init__(
@@ -263,7 +287,9 @@ class RunTrainer(Trainer):
         # An endless order has no end to look for, and looking would make the device wait.
         if self.dataset.ends and num_short > 0:
             step = self.state.global_step + 1
-            logger.warning("the data ends before step %d of %d; the run ends here", step, self.state.max_steps)
+            logger.warning(
+                "the data ends before step %d of %d; the run ends here", step, self.state.max_steps
+            )
             self._steps.out_of_data = True
             self.control.should_training_stop = True
             return [], None
@@ -280,7 +306,9 @@ class RunTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """The part of a micro-batch in the loss of the step, times the processes whose gradients are averaged."""
+        """The part of a micro-batch in the loss of the step, times the processes whose gradients are
+        averaged.
+        """
         divisor = self.objective.weight_of(inputs) if num_items_in_batch is None else num_items_in_batch
         loss, output = self.objective.loss(model, inputs, divisor, in_detail=self._steps.in_detail)
         self._steps.note_loss(loss)
@@ -328,7 +356,9 @@ class RunTrainer(Trainer):
         (scores,) = broadcast_object_list([scores])
         deciding = next((name for name in SCORES if name in scores), None)
         if deciding is None:
-            raise TrainingError(f"expected a score with point_f1 or score, got {sorted(scores)}; return one of them")
+            raise TrainingError(
+                f"expected a score with point_f1 or score, got {sorted(scores)}; return one of them"
+            )
 
         scores = {f"score/{name}": float(value) for name, value in scores.items()}
         self.log(scores)
@@ -346,7 +376,8 @@ class RunTrainer(Trainer):
         """Trains to the end, from the newest complete checkpoint of the folder if there is one.
 
         Raises:
-            TrainingError: a checkpoint of another run, a loss that is not finite, or a checkpoint that cannot be written.
+            TrainingError: a checkpoint of another run, a loss that is not finite, or a checkpoint that cannot
+                be written.
         """
         if self.args.should_save:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -373,7 +404,9 @@ class RunTrainer(Trainer):
             return super().train(resume_from_checkpoint=str(newest))
 
     def load_best(self) -> Path | None:
-        """Puts the weights of the best step into the model, of the newest checkpoint if nothing was scored; returns the folder."""
+        """Puts the weights of the best step into the model, of the newest checkpoint if nothing was scored;
+        returns the folder.
+        """
         folders = complete_checkpoints(self.out)
         folder = folders.get(self.state.best_global_step or -1, newest_checkpoint(self.out))
         if folder is not None:
@@ -388,9 +421,10 @@ class RunTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Everything a run needs to go on, whole or not at all.
 
-        Private in Trainer, and overridden because no event comes before its first file and none after a failure: it fills a folder
-        of its final name in place, so a killed run would leave half of one, and where one process of several finds no room the
-        others wait for it for ever. Here it fills a folder beside; all processes agree that theirs is written, and it is renamed.
+        Private in Trainer, and overridden because no event comes before its first file and none after a
+        failure: it fills a folder of its final name in place, so a killed run would leave half of one, and
+        where one process of several finds no room the others wait for it for ever. Here it fills a folder
+        beside; all processes agree that theirs is written, and it is renamed.
         """
         step = self.state.global_step
         name = f"checkpoint-{step}"  # Trainer's own
@@ -472,28 +506,40 @@ class _Steps(TrainerCallback):
         self.origins.append(origins)
 
     def note_loss(self, loss: Tensor) -> None:
-        """Remembers the loss of a micro-batch and its rows, until a line of the log has shown that it was finite."""
+        """Remembers the loss of a micro-batch and its rows, until a line of the log has shown that it was
+        finite.
+        """
         rows = self.origins.popleft() if self.origins else None
         self.losses.append((self.trainer.state.global_step + 1, rows, loss.detach()))
 
-    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Clips each group to its own limit."""
         optimiser: Optimizer = kwargs["optimizer"]
         norms = clip_groups(optimiser, together=self.trainer.recipe.optimiser.clip_together)
         self.pace = {f"lr/{group['name']}": group["lr"] for group in optimiser.param_groups}
         self.pace |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Notes what was trained on, and says what is due: a line, a score, a checkpoint. Trainer does them in this order."""
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Notes what was trained on, and says what is due: a line, a score, a checkpoint. Trainer does them
+        in this order.
+        """
         self.trainer.dataset.record(self.positions)
         self.positions = []
         recipe = self.trainer.recipe
         step = state.global_step
         is_last = control.should_training_stop
         is_time_to_score = recipe.scoring.every > 0 and step % recipe.scoring.every == 0
-        self._ask_for(control, step, score=is_last or is_time_to_score, save=is_last or step % recipe.saving.every == 0)
+        self._ask_for(
+            control, step, score=is_last or is_time_to_score, save=is_last or step % recipe.saving.every == 0
+        )
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Closes a run that ran out of data: that a step was the last one is known only after it was saved."""
         if self.out_of_data:
             self._ask_for(control, state.global_step, score=True, save=True)
@@ -504,12 +550,16 @@ class _Steps(TrainerCallback):
         control.should_save = save
         control.should_log = control.should_log or control.should_evaluate or control.should_save
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Starts the clock of a line anew; scoring is not timed."""
         self.scored = state.global_step
         self.trainer.objective.metrics.start()
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Starts the clock of a line anew; saving is not timed."""
         self.trainer.objective.metrics.start()
 
@@ -550,6 +600,7 @@ class _Steps(TrainerCallback):
         newest = newest_checkpoint(self.trainer.out)
         last = "none" if newest is None else newest.name
         return (
-            f"expected a finite loss, got nan or inf in {where}; the last checkpoint, {last}, is from before. Look at those rows, "
+            f"expected a finite loss, got nan or inf in {where}; the last checkpoint, {last}, is from "
+            "before. Look at those rows, "
             "lower the peaks or raise the warm-ups of recipe.groups, or train with dtype=float32"
         )

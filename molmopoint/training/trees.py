@@ -15,14 +15,22 @@ from molmopoint.data.records import TRACK_STYLES, Record
 from molmopoint.processing.chat import ChatWriter, Media
 from molmopoint.processing.message_tree import MessageTree, Turn, build_row
 from molmopoint.processing.rows import IGNORED, Row
-from molmopoint.training.formatting import Conversation, FormattingRules, expressions, format_record, join_turns
+from molmopoint.training.formatting import (
+    Conversation,
+    FormattingRules,
+    expressions,
+    format_record,
+    join_turns,
+)
 from molmopoint.training.sources import Example
 
 
 def group_records(records: Iterable[Record], max_points: int = 60) -> list[tuple[Record, ...]]:
-    """Expressions on the same visual input together, in the order of the rows; at most `max_points` points in a group.
+    """Expressions on the same visual input together, in the order of the rows; at most `max_points` points in
+    a group.
 
-    Rows without visual input stay alone: they share nothing. A track of more points than the limit has a group of its own.
+    Rows without visual input stay alone: they share nothing. A track of more points than the limit has a
+    group of its own.
 
     Args:
         records: rows in any order; those with several point labels are taken apart.
@@ -57,7 +65,8 @@ def format_tree(
     rng: np.random.Generator,
     rules: FormattingRules | None = None,
 ) -> tuple[Conversation, ...]:
-    """Conversations of a group in a drawn order; every draw may give other styles, templates and another order.
+    """Conversations of a group in a drawn order; every draw may give other styles, templates and another
+    order.
 
     Raises:
         ProcessingError: as `format_record`, naming the row.
@@ -73,7 +82,12 @@ def format_tree(
 
 def _may_share_a_conversation(record: Record) -> bool:
     """Whether this is a request for points in a clip, alone and no track. Source: public training code."""
-    return record.video is not None and record.is_pointing and not record.turns and record.style not in TRACK_STYLES
+    return (
+        record.video is not None
+        and record.is_pointing
+        and not record.turns
+        and record.style not in TRACK_STYLES
+    )
 
 
 def media_of(record: Record) -> tuple[Media, int]:
@@ -95,9 +109,15 @@ def read_media(backend: Backend, example: Example) -> RequestMedia:
 
 
 def training_row(
-    backend: Backend, example: Example, rng: np.random.Generator, rules: FormattingRules | None = None, *, max_length: int | None = None
+    backend: Backend,
+    example: Example,
+    rng: np.random.Generator,
+    rules: FormattingRules | None = None,
+    *,
+    max_length: int | None = None,
 ) -> Row:
-    """The training row of an example; every draw of the generator may give other styles, templates and another order.
+    """The training row of an example; every draw of the generator may give other styles, templates and
+    another order.
 
     Args:
         backend: of the model.
@@ -115,7 +135,9 @@ def training_row(
     return tree_row(trunk, conversations, backend.processor.chat, max_length=max_length)
 
 
-def tree_row(trunk: Row, conversations: Sequence[Conversation], chat: ChatWriter, *, max_length: int | None = None) -> Row:
+def tree_row(
+    trunk: Row, conversations: Sequence[Conversation], chat: ChatWriter, *, max_length: int | None = None
+) -> Row:
     """A training row of a trunk and its conversations, each with the loss weighting of its own record.
 
     Args:

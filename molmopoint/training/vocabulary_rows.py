@@ -1,8 +1,9 @@
 """The vocabulary tables in two parts: the rows of the text model, and the rows added for pictures and points.
 
-Both parts learn at their own rate and the first may stay frozen, so each is a parameter of its own while a model trains. Outside
-of training the tables are whole again: `split_output_rows` and `join_output_rows` go there and back without changing a value.
-A model whose tables are tied says itself which parameters that are now (`get_expanded_tied_weights_keys`).
+Both parts learn at their own rate and the first may stay frozen, so each is a parameter of its own while a
+model trains. Outside of training the tables are whole again: `split_output_rows` and `join_output_rows` go
+there and back without changing a value. A model whose tables are tied says itself which parameters that are
+now (`get_expanded_tied_weights_keys`).
 
 Letters: V rows of the text model, A added rows, H text width, S tokens.
 """
@@ -77,9 +78,11 @@ Table = nn.Embedding | nn.Linear | SplitEmbedding | SplitHead
 
 
 def split_output_rows(model: nn.Module) -> None:
-    """Splits the input table, and the output table where it has added rows; tied tables stay tied. Twice is as good as once.
+    """Splits the input table, and the output table where it has added rows; tied tables stay tied. Twice is
+    as good as once.
 
-    The head of native Molmo2 has V rows and stays as it is. Call it before adapters, optimiser, DDP or `fully_shard`.
+    The head of native Molmo2 has V rows and stays as it is. Call it before adapters, optimiser, DDP or
+    `fully_shard`.
 
     Args:
         model: a MolmoPoint or native Molmo2, or a module that holds one, such as a reward model.
@@ -138,15 +141,20 @@ def _parts(name: str, weight: Tensor, owner: PreTrainedModel) -> tuple[nn.Parame
     base, added = text.vocab_size, text.additional_vocab_size
     if len(weight) != base + added:
         raise CheckpointError(
-            f"expected {name} with {base} + {added} rows, got {len(weight)}; load the model with the config it was saved with"
+            f"expected {name} with {base} + {added} rows, got {len(weight)}; load the model with the config "
+            "it was saved with"
         )
     first, second = weight.detach().split([base, added])
     trains = weight.requires_grad
-    return nn.Parameter(first.clone(), requires_grad=trains), nn.Parameter(second.clone(), requires_grad=trains)
+    return nn.Parameter(first.clone(), requires_grad=trains), nn.Parameter(
+        second.clone(), requires_grad=trains
+    )
 
 
 def _note_tied_names(owner: PreTrainedModel) -> None:
-    """Lets the model look up again what its tied parameters are called: it ties by name when it prepares sharding."""
+    """Lets the model look up again what its tied parameters are called: it ties by name when it prepares
+    sharding.
+    """
     owner.all_tied_weights_keys = owner.get_expanded_tied_weights_keys(all_submodels=True)
 
 
@@ -155,7 +163,9 @@ def _owner(model: nn.Module) -> PreTrainedModel:
     for module in model.modules():
         if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None:
             return module
-    raise CheckpointError(f"expected a model with a vocabulary, got {type(model).__name__}; pass a MolmoPoint or Molmo2 model")
+    raise CheckpointError(
+        f"expected a model with a vocabulary, got {type(model).__name__}; pass a MolmoPoint or Molmo2 model"
+    )
 
 
 def _tables(owner: PreTrainedModel) -> tuple[Table, Table]:

@@ -1,4 +1,6 @@
-"""Which frames of a video the model sees, and reading exactly those: files, animated pictures, parts of them, subtitles."""
+"""Which frames of a video the model sees, and reading exactly those: files, animated pictures, parts of them,
+subtitles.
+"""
 
 from molmopoint.video.loading import (
     MAX_CLIP_PIXELS,
@@ -11,7 +13,14 @@ from molmopoint.video.loading import (
     until_undamaged,
 )
 from molmopoint.video.reader import LATEST, MAX_FRAME_PIXELS, Clip, DamagedVideoError, RatedFile, VideoReader
-from molmopoint.video.sampling import MAX_FRAMES, MAX_RATE_OF_FPS_MODE, SampleMode, check_frame_count, sample_indices, sample_times
+from molmopoint.video.sampling import (
+    MAX_FRAMES,
+    MAX_RATE_OF_FPS_MODE,
+    SampleMode,
+    check_frame_count,
+    sample_indices,
+    sample_times,
+)
 from molmopoint.video.subtitles import Cue, as_cues, subtitle_text
 
 __all__ = [

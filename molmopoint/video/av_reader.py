@@ -1,7 +1,7 @@
 """Reading with PyAV, which brings FFmpeg with it.
 
-The time of every frame is found first, without decoding; then decoding goes on from where it stands, or from the key frame
-before the first frame needed, whichever is nearer.
+The time of every frame is found first, without decoding; then decoding goes on from where it stands, or from
+the key frame before the first frame needed, whichever is nearer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ import numpy as np
 from molmopoint.errors import ProcessingError
 from molmopoint.video.containers import import_av, open_media
 from molmopoint.video.display import Display
-from molmopoint.video.reader import TIME_TOLERANCE, DamagedVideoError, average_rate, check_frame_size, cut_off_note, damage_note, unreadable
+from molmopoint.video.reader import (
+    TIME_TOLERANCE,
+    DamagedVideoError,
+    average_rate,
+    check_frame_size,
+    cut_off_note,
+    damage_note,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -36,10 +44,12 @@ class AvReader:
 
     Args:
         path: of the file.
-        frame_rate: frames a second of a file that has no times of its own, such as raw H.264; None for what its stream says, or 25.
+        frame_rate: frames a second of a file that has no times of its own, such as raw H.264; None for what
+            its stream says, or 25.
 
     Raises:
-        ProcessingError: PyAV is not installed, the file is no video or has no decoder, or a rate is given and the file has times.
+        ProcessingError: PyAV is not installed, the file is no video or has no decoder, or a rate is given and
+            the file has times.
     """
 
     def __init__(self, path: str | Path, frame_rate: float | None = None) -> None:
@@ -66,14 +76,18 @@ class AvReader:
         has_times = not has_made_up_times and any(packet.pts is not None for packet in packets)
         self._untimed = bool(packets) and not has_times
         if frame_rate is not None and not self._untimed:
-            raise ProcessingError(f"expected no frame_rate with {self._name}, got {frame_rate:g}; the file says when its frames are shown")
+            raise ProcessingError(
+                f"expected no frame_rate with {self._name}, got {frame_rate:g}; the file says when its "
+                "frames are shown"
+            )
         self._rate_note = None
         if self._untimed:
             known_rate = frame_rate or stated_rate
             rate = Fraction(known_rate or USUAL_RATE).limit_denominator(1001)
             if not known_rate:
                 self._rate_note = (
-                    f"{self._name} does not say when its frames are shown: {float(rate):g} frames a second are taken; "
+                    f"{self._name} does not say when its frames are shown: {float(rate):g} frames a second "
+                    "are taken; "
                     "pass frame_rate= if you know better"
                 )
             # Frames without times are counted from the first one on, in units of one frame.
@@ -83,8 +97,14 @@ class AvReader:
 
         shown = _shown(packets)
         if not shown:
-            raise ProcessingError(f"expected frames in the video {self._name}, got none; record or export it again")
-        keys = [0] if self._untimed else sorted(packet.pts for packet in packets if packet.key and packet.pts is not None)
+            raise ProcessingError(
+                f"expected frames in the video {self._name}, got none; record or export it again"
+            )
+        keys = (
+            [0]
+            if self._untimed
+            else sorted(packet.pts for packet in packets if packet.key and packet.pts is not None)
+        )
         self._keys = np.array(keys, dtype=np.int64)
         self._pts = np.array([pts for pts, _ in shown], dtype=np.int64)  # (frames of the video,)
         self._seconds = (self._pts - self._pts[0]) * time_base.numerator / time_base.denominator
@@ -113,7 +133,10 @@ class AvReader:
             notes.append(f"{self._name}: {self._display.note}")
         if self._changed_size:
             width, height = self.size
-            notes.append(f"{self._name} has frames of several sizes: they are scaled to that of the first, {width} x {height}")
+            notes.append(
+                f"{self._name} has frames of several sizes: they are scaled to that of the first, {width} x "
+                f"{height}"
+            )
         return tuple(notes)
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
@@ -243,8 +266,12 @@ def _shown(packets: list[_Packet]) -> list[tuple[int, int]]:
     return sorted((pts, packet.length) for pts, packet in timed if packet.shown and pts >= start)
 
 
-def _scan(container: InputContainer, stream: VideoStream, failures: tuple[type[Exception], ...]) -> tuple[list[_Packet], float]:
-    """All packets up to where the file cannot be read, and the seconds that it claims to have beyond the end of all its streams."""
+def _scan(
+    container: InputContainer, stream: VideoStream, failures: tuple[type[Exception], ...]
+) -> tuple[list[_Packet], float]:
+    """All packets up to where the file cannot be read, and the seconds that it claims to have beyond the end
+    of all its streams.
+    """
     packets: list[_Packet] = []
     ends: dict[int, float] = {}
     try:
@@ -262,7 +289,8 @@ def _scan(container: InputContainer, stream: VideoStream, failures: tuple[type[E
         pass  # the good part is used
     claimed = (container.duration or 0) / 1e6  # some formats count it from the first frame, others from 0
     beyond_end = claimed - max(ends.values(), default=0.0)
-    # AVI files tell how many frames there should be, but their duration is made up from the size of what is there.
+    # AVI files tell how many frames there should be, but their duration is made up from the size of what is
+    # there.
     unseen = 0.0
     if stream.average_rate:
         unseen = (stream.frames - len(packets)) / float(stream.average_rate)
@@ -277,7 +305,9 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     """
     from av.stream import Disposition
 
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    moving = [
+        stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
+    ]
     if not moving:
         others = sorted({stream.type for stream in container.streams} - {"video"})
         if container.streams.video:
@@ -286,7 +316,9 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
         raise ProcessingError(f"expected a video stream in {name}, got none, only {found}; pass a video file")
     decodable = [stream for stream in moving if stream.codec_context is not None]
     if not decodable:
-        raise ProcessingError(f"expected a video in {name} that can be decoded, got an unknown codec; export it as MP4")
+        raise ProcessingError(
+            f"expected a video in {name} that can be decoded, got an unknown codec; export it as MP4"
+        )
     best = container.streams.best("video")
     for stream in decodable:
         if best is not None and stream.index == best.index:

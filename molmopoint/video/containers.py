@@ -1,8 +1,9 @@
 """Opening media files with FFmpeg so that it reads the file that was named, and nothing beside it.
 
-FFmpeg finds the format of a file from its bytes and its name, and some formats are lists of other files or addresses (`ffconcat`, HLS,
-DASH), patterns of names (`clip%d.png`), or programs. Here only formats that hold their own content are let in, a name is always that of
-a file, however much it looks like an address, and a format that is known by its first bytes is not guessed from the name.
+FFmpeg finds the format of a file from its bytes and its name, and some formats are lists of other files or
+addresses (`ffconcat`, HLS, DASH), patterns of names (`clip%d.png`), or programs. Here only formats that hold
+their own content are let in, a name is always that of a file, however much it looks like an address, and a
+format that is known by its first bytes is not guessed from the name.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ VIDEO_FORMATS = frozenset(
         "smk", "roq", "flic", "filmstrip", "mtv", "mv", "r3d", "xmv", "vividas", "viv", "vivo", "4xm", "ea",
     }
 )  # fmt: skip
-"""FFmpeg's names of the formats that may hold a video. Not among them: lists and patterns of files, devices, filters, still pictures."""
+"""FFmpeg's names of the formats that may hold a video. Not among them: lists and patterns of files, devices,
+filters, still pictures.
+"""
 
 SUBTITLE_FORMATS = frozenset(
     {

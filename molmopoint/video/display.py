@@ -1,10 +1,12 @@
-"""How the frames of a video are shown: turned or mirrored as the file says, and with pixels that are as wide as high.
+"""How the frames of a video are shown: turned or mirrored as the file says, and with pixels that are as wide
+as high.
 
-Telephones store what the sensor sees and write beside it how to turn it; cameras for the front mirror it. Old formats (DV, DVD, HDV)
-have pixels that are wider or narrower than high.
+Telephones store what the sensor sees and write beside it how to turn it; cameras for the front mirror it. Old
+formats (DV, DVD, HDV) have pixels that are wider or narrower than high.
 
-PyAV tells the display matrix of a file. torchcodec tells how a video is turned, but not that it is mirrored, so where PyAV is not
-installed the matrix is read from the boxes of the file itself, for files of the MP4 and QuickTime family.
+PyAV tells the display matrix of a file. torchcodec tells how a video is turned, but not that it is mirrored,
+so where PyAV is not installed the matrix is read from the boxes of the file itself, for files of the MP4 and
+QuickTime family.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ _MOST_BOXES = 4096
 
 
 _QUARTER_TURNS = ((False, False, False), (True, False, True), (False, True, True), (True, True, False))
-"""Whether rows become columns, and whether left and right, and top and bottom are exchanged after that, by quarters to the left."""
+"""Whether rows become columns, and whether left and right, and top and bottom are exchanged after that, by
+quarters to the left.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,19 @@ class Display:
     top_bottom: bool = False
 
     @classmethod
-    def of(cls, stored: tuple[int, int], matrix: Sequence[int] | None = None, pixel_aspect: Fraction | None = None) -> Display:
+    def of(
+        cls,
+        stored: tuple[int, int],
+        matrix: Sequence[int] | None = None,
+        pixel_aspect: Fraction | None = None,
+    ) -> Display:
         """What a file says.
 
         Args:
             stored: (width, height) of its frames.
-            matrix: the nine numbers of its display matrix, row by row: a stored place (p, q) is shown at (a p + c q + x, b p + d q + y)
-                of (a, b, u, c, d, v, x, y, w). The nearest of the eight ways to lay a frame is taken. None for upright.
+            matrix: the nine numbers of its display matrix, row by row: a stored place (p, q) is shown at (a p
+                + c q + x, b p + d q + y) of (a, b, u, c, d, v, x, y, w). The nearest of the eight ways to lay
+                a frame is taken. None for upright.
             pixel_aspect: None, or 0 or less, where it is not known.
         """
         aspect = Fraction(1)
@@ -100,7 +110,8 @@ class Display:
         width, height = self.size
         stored_width, stored_height = self.stored
         return (
-            f"pixels are not square (aspect ratio {aspect}): points are in the displayed size of {width} x {height}, "
+            f"pixels are not square (aspect ratio {aspect}): points are in the displayed size of {width} x "
+            f"{height}, "
             f"not in the stored one of {stored_width} x {stored_height}"
         )
 

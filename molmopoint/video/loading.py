@@ -30,15 +30,17 @@ _T = TypeVar("_T")
 
 
 def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader:
-    """Opens a video file with torchcodec, or with PyAV where torchcodec cannot be loaded or cannot read it; animated pictures with Pillow.
+    """Opens a video file with torchcodec, or with PyAV where torchcodec cannot be loaded or cannot read it;
+    animated pictures with Pillow.
 
     Args:
         path: of the file; a `RatedFile` for one with a frame rate.
-        frame_rate: frames a second of a file that has no times of its own, such as raw H.264; None for what its stream says, or 25.
+        frame_rate: frames a second of a file that has no times of its own, such as raw H.264; None for what
+            its stream says, or 25.
 
     Raises:
-        ProcessingError: the file is missing, no video, or empty; its frames are too large; a rate is given and the file has times; or no
-            decoder is installed.
+        ProcessingError: the file is missing, no video, or empty; its frames are too large; a rate is given
+            and the file has times; or no decoder is installed.
     """
     name = str(path)
     if frame_rate is None and isinstance(path, RatedFile):
@@ -47,7 +49,10 @@ def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader
     animation = open_animation(Path(path))
     if animation is not None:
         if frame_rate is not None:
-            raise ProcessingError(f"expected no frame_rate with {name!r}, got {frame_rate:g}; the file says when its frames are shown")
+            raise ProcessingError(
+                f"expected no frame_rate with {name!r}, got {frame_rate:g}; the file says when its frames "
+                "are shown"
+            )
         return animation
     if frame_rate is not None:  # torchcodec has no use for it
         return AvReader(path, frame_rate)
@@ -69,7 +74,10 @@ def open_video(path: str | Path, frame_rate: float | None = None) -> VideoReader
 
 def _check_is_file(name: str) -> None:
     if is_address(name):
-        raise ProcessingError(f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it first")
+        raise ProcessingError(
+            f"expected a video file, got the address {name[:80]!r}; nothing is downloaded here, so fetch it "
+            "first"
+        )
     if not is_file(Path(name)):
         kind = "a folder" if is_folder(Path(name)) else "nothing"
         raise ProcessingError(f"expected a video file at {name!r}, found {kind} there; check the path")
@@ -89,8 +97,8 @@ def read_video(
 ) -> Clip:
     """Reads the frames of a video that the model is to see.
 
-    Only the frames asked for are kept: T times width times height times 3 bytes. Of a damaged file the part before the
-    damage is read, with an `InputWarning`.
+    Only the frames asked for are kept: T times width times height times 3 bytes. Of a damaged file the part
+    before the damage is read, with an `InputWarning`.
 
     Args:
         path: of the video file, or of an animated picture.
@@ -107,14 +115,21 @@ def read_video(
         `frames`, (T, height, width, 3) uint8, and `timestamps`, (T,) seconds.
 
     Raises:
-        ProcessingError: the file cannot be read, the part lies outside of it, or the frames are more than `MAX_CLIP_PIXELS`.
+        ProcessingError: the file cannot be read, the part lies outside of it, or the frames are more than
+            `MAX_CLIP_PIXELS`.
     """
     reader = open_video(path, frame_rate)
 
     def read() -> Clip:
         duration = end_of_part(reader, str(path), start, end) - start
         times = sample_times(
-            duration, max_frames, max_fps, mode, frame_rate=reader.frame_rate, sampling_fps=sampling_fps, max_rate=max_rate
+            duration,
+            max_frames,
+            max_fps,
+            mode,
+            frame_rate=reader.frame_rate,
+            sampling_fps=sampling_fps,
+            max_rate=max_rate,
         )
         _check_clip_size(len(times), reader.size)
         return Clip(reader.frames_at(times + start), times)
@@ -130,13 +145,17 @@ def _check_clip_size(num_frames: int, size: tuple[int, int]) -> None:
     pixels = num_frames * width * height
     if pixels > MAX_CLIP_PIXELS:
         raise ProcessingError(
-            f"expected a clip of at most {MAX_CLIP_PIXELS:,} pixels over all frames, got {pixels:,} in {num_frames} frames of "
-            f"{width} x {height}; read fewer frames or a part, or let the processor read the file, piece by piece"
+            f"expected a clip of at most {MAX_CLIP_PIXELS:,} pixels over all frames, got {pixels:,} in "
+            f"{num_frames} frames of "
+            f"{width} x {height}; read fewer frames or a part, or let the processor read the file, piece by "
+            "piece"
         )
 
 
 def read_frames(path: str | Path, times: np.ndarray) -> np.ndarray:
-    """(T, height, width, 3) uint8, the frames of a file on screen at (T,) ascending seconds, of whatever can be read."""
+    """(T, height, width, 3) uint8, the frames of a file on screen at (T,) ascending seconds, of whatever can
+    be read.
+    """
     reader = open_video(path)
     return until_undamaged(reader, lambda: reader.frames_at(times))
 
@@ -150,7 +169,10 @@ def check_part(start: float, end: float | None) -> None:
     starts_well = is_number(start) and start >= 0
     ends_well = end is None or (is_number(end, endless=True) and starts_well and end > start)
     if not (starts_well and ends_well):
-        raise ProcessingError(f"expected a part of a video, start 0 or later and end after it, in seconds, got {start!r:.40}..{end!r:.40}")
+        raise ProcessingError(
+            "expected a part of a video, start 0 or later and end after it, in seconds, got "
+            f"{start!r:.40}..{end!r:.40}"
+        )
 
 
 def is_number(value: object, *, endless: bool = False) -> bool:
@@ -172,7 +194,9 @@ def end_of_part(reader: VideoReader, name: str, start: float, end: float | None)
     check_part(start, end)
     if start and not start < reader.duration:  # a video of one frame may have no duration at all
         asked_end = "its end" if end is None else f"{end:g}"
-        raise ProcessingError(f"expected a part of {name!r} within 0..{reader.duration:g} seconds, got {start:g}..{asked_end}")
+        raise ProcessingError(
+            f"expected a part of {name!r} within 0..{reader.duration:g} seconds, got {start:g}..{asked_end}"
+        )
     if end is None:
         return reader.duration
     return min(end, reader.duration)

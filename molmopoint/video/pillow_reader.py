@@ -15,14 +15,17 @@ from molmopoint.video.reader import TIME_TOLERANCE, average_rate, check_frame_si
 _MOVING = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _JPEG_STREAMS = frozenset({".mjpeg", ".mjpg"})
 _SHORTEST, _USUAL = 10, 100
-"""Milliseconds: frames of at most the first are shown for the second, as browsers do; authors mean "as fast as possible"."""
+"""Milliseconds: frames of at most the first are shown for the second, as browsers do; authors mean "as fast
+as possible".
+"""
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError)
 """What Pillow raises for cut or garbled files."""
 
 
 class AnimationReader:
-    """A `VideoReader` of an animated picture. Transparent pixels are laid on white, as those of still pictures.
+    """A `VideoReader` of an animated picture. Transparent pixels are laid on white, as those of still
+    pictures.
 
     Args:
         path: of the file.
@@ -46,7 +49,9 @@ class AnimationReader:
             self.notes = (damage_note(name, self.duration, self.duration + missing / self.frame_rate),)
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
-        """As `VideoReader` says; frames are drawn one on the other, so all up to the last one needed are read."""
+        """As `VideoReader` says; frames are drawn one on the other, so all up to the last one needed are
+        read.
+        """
         seconds = np.asarray(times, dtype=np.float64) + TIME_TOLERANCE
         on_screen = np.searchsorted(self._ends, seconds, side="right")
         wanted = np.minimum(on_screen, len(self._ends) - 1).tolist()

@@ -1,7 +1,7 @@
 """What reading a video gives, and what every reader of one can do.
 
-Letters: T frames that are read. Frames are uint8 (T, height, width, 3) as displayed, times are seconds from the start of the
-video (or of the clip cut from it).
+Letters: T frames that are read. Frames are uint8 (T, height, width, 3) as displayed, times are seconds from
+the start of the video (or of the clip cut from it).
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ TIME_TOLERANCE = 1e-6
 """Seconds by which a frame may start late; sums of times in binary floating point are off by less."""
 
 LATEST = 1e7
-"""Largest second of a frame or a subtitle, about 116 days; a larger number is a mistake, and would be written out digit by digit."""
+"""Largest second of a frame or a subtitle, about 116 days; a larger number is a mistake, and would be written
+out digit by digit.
+"""
 
 _DECLARED_SHARE, _DECLARED_SECONDS = 1.02, 0.5
-"""What a file may claim to have beyond what it has, as a factor and in seconds, before it counts as cut off; headers are rounded."""
+"""What a file may claim to have beyond what it has, as a factor and in seconds, before it counts as cut off;
+headers are rounded.
+"""
 
 _PLACE_IN_SOURCE = re.compile(r"\A.*\.cpp:\d+, ")
 """How torchcodec begins its messages."""
@@ -32,7 +36,8 @@ MAX_FRAME_PIXELS = 2**26
 
 
 class Clip:
-    """Decoded frames and their times; unpacks into the two. No tuple or dataclass: transformers takes those in messages apart.
+    """Decoded frames and their times; unpacks into the two. No tuple or dataclass: transformers takes those
+    in messages apart.
 
     Attributes:
         frames: (T, height, width, 3) uint8, or a list of T pictures.
@@ -53,7 +58,8 @@ class Clip:
 
 
 class RatedFile(str):
-    """The path of a video file that does not say when its frames are shown, with their rate; it goes wherever a path goes.
+    """The path of a video file that does not say when its frames are shown, with their rate; it goes wherever
+    a path goes.
 
     Attributes:
         frame_rate: frames a second.
@@ -88,11 +94,14 @@ class VideoReader(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is wrong with the file, where a part of it can be used all the same; some of it turns up while frames are read."""
+        """What is wrong with the file, where a part of it can be used all the same; some of it turns up while
+        frames are read.
+        """
         ...
 
     def frames_at(self, times: np.ndarray) -> np.ndarray:
-        """(T, height, width, 3) uint8, the frame on screen at each of (T,) ascending times; the last one from the end on.
+        """(T, height, width, 3) uint8, the frame on screen at each of (T,) ascending times; the last one from
+        the end on.
 
         Raises:
             DamagedVideoError: a frame cannot be decoded; from now on the video ends before it.
@@ -102,7 +111,9 @@ class VideoReader(Protocol):
 
 
 class DamagedVideoError(ProcessingError):
-    """A video that can be read up to some moment only. The reader has shortened itself, so reading again can succeed."""
+    """A video that can be read up to some moment only. The reader has shortened itself, so reading again can
+    succeed.
+    """
 
 
 def average_rate(count: int, duration: float) -> float:
@@ -119,7 +130,8 @@ def check_frame_size(size: tuple[int, int], name: str) -> None:
     width, height = size
     if not 0 < width * height <= MAX_FRAME_PIXELS:
         raise ProcessingError(
-            f"expected frames of 1 to {MAX_FRAME_PIXELS:,} pixels in {name}, got {width} x {height} (width x height); "
+            f"expected frames of 1 to {MAX_FRAME_PIXELS:,} pixels in {name}, got {width} x {height} (width "
+            "x height); "
             "make the video smaller, the model sees far fewer"
         )
 

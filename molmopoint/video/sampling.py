@@ -1,8 +1,9 @@
 """Which frames of a video the model sees.
 
-Two ways to say when: by time, when a file is read (the frame on screen at that moment), and by index, when frames are
-already in memory. Two modes: `uniform_last_frame`, at most `max_fps` frames a second and always the last moment, and `fps`,
-a rate that divides that of the video, as tracking data was prepared.
+Two ways to say when: by time, when a file is read (the frame on screen at that moment), and by index, when
+frames are
+already in memory. Two modes: `uniform_last_frame`, at most `max_fps` frames a second and always the last
+moment, and `fps`, a rate that divides that of the video, as tracking data was prepared.
 
 Letters: T frames that are read.
 """
@@ -52,11 +53,14 @@ def sample_times(
     Raises:
         ProcessingError: a number is out of range, or the base rate does not divide the frame rate.
 
-    Source: Molmo2 paper, section on video; the times, not those of the frames found there, are what the prompt states.
+    Source: Molmo2 paper, section on video; the times, not those of the frames found there, are what the
+    prompt states.
     """
     _check_sampling(max_frames, max_fps, mode)
     if not (math.isfinite(duration) and duration >= 0):
-        raise ProcessingError(f"expected a duration of zero or more seconds, got {duration}; check the video file")
+        raise ProcessingError(
+            f"expected a duration of zero or more seconds, got {duration}; check the video file"
+        )
     if mode == "fps":
         rate = _common_rate(duration, max_frames, frame_rate, sampling_fps, max_rate)
         times = np.arange(max_frames) / rate
@@ -94,13 +98,17 @@ def sample_indices(
     Raises:
         ProcessingError: there are no frames, or a number is out of range.
 
-    Source: as released, except that frames slower than `max_fps` are kept once each; the released rule repeats them.
+    Source: as released, except that frames slower than `max_fps` are kept once each; the released rule
+    repeats them.
     """
     _check_sampling(max_frames, max_fps, mode)
     if num_frames < 1:
         raise ProcessingError("expected at least one frame, got none; check the video or the list of frames")
     if not (math.isfinite(fps) and fps > 0):
-        raise ProcessingError(f"expected a positive number of frames a second, got {fps}; pass the rate the frames were taken with")
+        raise ProcessingError(
+            f"expected a positive number of frames a second, got {fps}; pass the rate the frames were taken "
+            "with"
+        )
     if mode == "fps":
         rate = _common_rate(num_frames / fps, max_frames, fps, sampling_fps, max_rate)
         indices = np.rint(np.arange(max_frames) * (fps / rate))
@@ -125,12 +133,17 @@ def check_frame_count(count: int) -> None:
         ProcessingError: there are more than `MAX_FRAMES`.
     """
     if count > MAX_FRAMES:
-        raise ProcessingError(f"expected a clip of at most {MAX_FRAMES} frames, got {count}; look at fewer of them, or at a part at a time")
+        raise ProcessingError(
+            f"expected a clip of at most {MAX_FRAMES} frames, got {count}; look at fewer of them, or at a "
+            "part at a time"
+        )
 
 
 def _check_sampling(max_frames: int, max_fps: float | None, mode: str) -> None:
     if mode not in get_args(SampleMode):
-        raise ProcessingError(f"expected a frame sample mode out of {', '.join(get_args(SampleMode))}, got {mode!r}")
+        raise ProcessingError(
+            f"expected a frame sample mode out of {', '.join(get_args(SampleMode))}, got {mode!r}"
+        )
     if max_frames < 1:
         raise ProcessingError(f"expected room for at least one frame, got max_frames {max_frames}")
     check_frame_count(max_frames)
@@ -138,12 +151,15 @@ def _check_sampling(max_frames: int, max_fps: float | None, mode: str) -> None:
         raise ProcessingError(f"expected max_fps above 0, or None for no limit, got {max_fps}")
 
 
-def _common_rate(duration: float, max_frames: int, frame_rate: float | None, sampling_fps: int, max_rate: int) -> int:
+def _common_rate(
+    duration: float, max_frames: int, frame_rate: float | None, sampling_fps: int, max_rate: int
+) -> int:
     """Largest multiple of the base rate that divides the frame rate and still reaches the end of the video."""
     whole = int(round(frame_rate or 0, 2))  # times in whole milliseconds make 29.9995 of 30
     if sampling_fps < 1 or whole < 1 or whole % sampling_fps:
         raise ProcessingError(
-            f"expected a frame rate whose whole part is a multiple of sampling_fps {sampling_fps} for mode 'fps', got {frame_rate}; "
+            f"expected a frame rate whose whole part is a multiple of sampling_fps {sampling_fps} for mode "
+            f"'fps', got {frame_rate}; "
             "pass sampling_fps=1, or mode 'uniform_last_frame'"
         )
     chosen = sampling_fps

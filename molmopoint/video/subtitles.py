@@ -45,20 +45,26 @@ def as_cues(subtitles: str | Path | Iterable[tuple[float, float, str]]) -> list[
         subtitles: a file with subtitles, or (start, end, text) in seconds.
 
     Raises:
-        ProcessingError: the file cannot be read, is a list of other files, or has no subtitles; PyAV is not installed; or a cue is none.
+        ProcessingError: the file cannot be read, is a list of other files, or has no subtitles; PyAV is not
+            installed; or a cue is none.
     """
     if isinstance(subtitles, (str, Path)):
         cues = sorted(_read(Path(subtitles)))
         if not cues:
-            raise ProcessingError(f"expected subtitles in {str(subtitles)!r}, got none; save them as .srt or .vtt in UTF-8")
+            raise ProcessingError(
+                f"expected subtitles in {str(subtitles)!r}, got none; save them as .srt or .vtt in UTF-8"
+            )
         return cues
     if not isinstance(subtitles, Iterable):
-        raise ProcessingError(f"expected subtitles as a file or a list of (start, end, text), got {type(subtitles).__name__}")
+        raise ProcessingError(
+            f"expected subtitles as a file or a list of (start, end, text), got {type(subtitles).__name__}"
+        )
     return sorted(_checked(cue) for cue in subtitles)
 
 
 def subtitle_text(cues: Sequence[Cue], timestamps: Sequence[float], start: float = 0.0) -> str:
-    """What the model reads after the frames of a clip: the cues near a frame, a line each; nothing if there are none.
+    """What the model reads after the frames of a clip: the cues near a frame, a line each; nothing if there
+    are none.
 
     Args:
         cues: with the times of the video.
@@ -84,19 +90,30 @@ def _is_near(cue: Cue, timestamps: Sequence[float]) -> bool:
 
 def _read(path: Path) -> Iterator[Cue]:
     if not is_file(path):
-        raise ProcessingError(f"expected a file with subtitles at {str(path)!r}, found none; check the path, or pass (start, end, text)")
+        raise ProcessingError(
+            f"expected a file with subtitles at {str(path)!r}, found none; check the path, or pass (start, "
+            "end, text)"
+        )
     av = import_av()
     if av is None:
-        raise ProcessingError('expected PyAV to read subtitles, found none; pip install "molmopoint[video]", or pass (start, end, text)')
+        raise ProcessingError(
+            'expected PyAV to read subtitles, found none; pip install "molmopoint[video]", or pass (start, end, text)'
+        )
     name = repr(str(path))
     _check_encoding(path)
     try:
         with open_media(path, SUBTITLE_FORMATS) as container:
             if not container.streams.subtitles:
-                raise ProcessingError(f"expected subtitles in {name}, got none; pass an .srt or .vtt file, or (start, end, text)")
+                raise ProcessingError(
+                    f"expected subtitles in {name}, got none; pass an .srt or .vtt file, or (start, end, "
+                    "text)"
+                )
             stream = container.streams.subtitles[0]
             if stream.codec_context is None:
-                raise ProcessingError(f"expected subtitles in {name} that FFmpeg can read, got some it cannot; save them as .srt in UTF-8")
+                raise ProcessingError(
+                    f"expected subtitles in {name} that FFmpeg can read, got some it cannot; save them as "
+                    ".srt in UTF-8"
+                )
             for packet in container.demux(stream):
                 if not packet.size or packet.pts is None:
                     continue
@@ -107,7 +124,9 @@ def _read(path: Path) -> Iterator[Cue]:
                 length = float((packet.duration or 0) * packet.time_base)
                 yield _checked((start, start + length, text), f" in {name}")
     except (av.error.FFmpegError, OSError, UnicodeDecodeError, OverflowError) as error:
-        raise ProcessingError(f"expected subtitles in {name}, got: {error}; save them as .srt or .vtt in UTF-8") from error
+        raise ProcessingError(
+            f"expected subtitles in {name}, got: {error}; save them as .srt or .vtt in UTF-8"
+        ) from error
 
 
 def _check_encoding(path: Path) -> None:
@@ -124,7 +143,8 @@ def _check_encoding(path: Path) -> None:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ProcessingError(
-            f"expected subtitles in UTF-8 in {str(path)!r}, got the byte 0x{data[error.start]:02x} in line {line}; save them in UTF-8"
+            f"expected subtitles in UTF-8 in {str(path)!r}, got the byte 0x{data[error.start]:02x} in line "
+            f"{line}; save them in UTF-8"
         ) from error
 
 
@@ -140,15 +160,20 @@ def _checked(cue: Any, where: str = "") -> Cue:
         start, end, text = cue
         start, end = _seconds(start), _seconds(end)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ProcessingError(f"expected a subtitle as (start, end, text) in seconds, got {_shown(cue)}") from error
+        raise ProcessingError(
+            f"expected a subtitle as (start, end, text) in seconds, got {_shown(cue)}"
+        ) from error
     if not isinstance(text, str) or not -LATEST <= start <= end <= LATEST:
         raise ProcessingError(
-            f"expected a subtitle as (start, end, text) with start before end, in seconds up to {LATEST:g}, got {_shown(cue)}{where}"
+            f"expected a subtitle as (start, end, text) with start before end, in seconds up to {LATEST:g}, "
+            f"got {_shown(cue)}{where}"
         )
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ProcessingError(f"expected the text of a subtitle in whole characters, got {text!r:.80}; decode it again") from error
+        raise ProcessingError(
+            f"expected the text of a subtitle in whole characters, got {text!r:.80}; decode it again"
+        ) from error
     return Cue(start, end, " ".join(text.split()))
 
 

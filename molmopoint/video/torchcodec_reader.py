@@ -1,4 +1,6 @@
-"""Reading with torchcodec, which needs FFmpeg's libraries on the machine. It turns rotated videos upright by itself."""
+"""Reading with torchcodec, which needs FFmpeg's libraries on the machine. It turns rotated videos upright by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -33,20 +35,26 @@ _NO_TIME = 1e9
 
 
 def torchcodec_decoder(path: str | Path) -> VideoDecoder | None:
-    """A decoder; None where torchcodec is missing, too old to turn videos, or without FFmpeg, which some versions notice only here.
+    """A decoder; None where torchcodec is missing, too old to turn videos, or without FFmpeg, which some
+    versions notice only here.
 
     Raises:
-        ProcessingError: it cannot read the file, or the file is not clearly of a format that holds its own frames.
+        ProcessingError: it cannot read the file, or the file is not clearly of a format that holds its own
+            frames.
     """
     try:
         from torchcodec.decoders import VideoDecoder  # type: ignore[reportPrivateImportUsage]
 
-        # torchcodec lets FFmpeg guess, lists of other files included, so it is given nothing whose format is not known already.
+        # torchcodec lets FFmpeg guess, lists of other files included, so it is given nothing whose format is
+        # not known already.
         if recognised(path) is None:
             raise ProcessingError(not_media(path))
         # FFmpeg takes a name with a per cent sign for a pattern of names; by PyAV it can be told not to.
         if "%" in str(path):
-            raise ProcessingError(f"expected a name without '%', got {str(path)!r}; rename the file, or install PyAV, which reads it")
+            raise ProcessingError(
+                f"expected a name without '%', got {str(path)!r}; rename the file, or install PyAV, which "
+                "reads it"
+            )
         decoder = VideoDecoder(f"file:{path}", dimension_order="NHWC", seek_mode="exact")
     except (ImportError, OSError):
         return None
@@ -69,7 +77,12 @@ class TorchcodecReader:
         ProcessingError: the file has no frames.
     """
 
-    def __init__(self, path: str | Path, decoder: VideoDecoder, instead: Callable[[], VideoReader | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        decoder: VideoDecoder,
+        instead: Callable[[], VideoReader | None] = lambda: None,
+    ) -> None:
         self._decoder = decoder
         self._name = repr(str(path))
         self._open_instead = instead
@@ -79,7 +92,9 @@ class TorchcodecReader:
         begin, end = metadata.begin_stream_seconds, metadata.end_stream_seconds
         self._count = metadata.num_frames or 0
         if not self._count or begin is None or end is None or abs(begin) > _NO_TIME:
-            raise ProcessingError(f"expected a video stream with frames in {self._name}, got none; record or export it again")
+            raise ProcessingError(
+                f"expected a video stream with frames in {self._name}, got none; record or export it again"
+            )
         self._begin, self._end = begin, end
         self.frame_rate = average_rate(self._count, self.duration)
         self._turns = round((metadata.rotation or 0) / 90) % 4
@@ -187,7 +202,9 @@ class TorchcodecReader:
             raise ProcessingError(unreadable(self._name, reason)) from reason
         self._end = good
         self._damage = damage_note(self._name, self.duration, self._total)
-        raise DamagedVideoError(f"expected a video that can be read to its end, but {self._damage}") from reason
+        raise DamagedVideoError(
+            f"expected a video that can be read to its end, but {self._damage}"
+        ) from reason
 
     def _end_of_frame(self, second: float) -> float | None:
         """When the frame on screen goes, None if it cannot be decoded."""

@@ -12,14 +12,25 @@ import numpy as np
 import pytest
 
 from molmopoint.backends.molmopoint import GroundingWriter
-from molmopoint.data.records import COLUMNS, FULL_SCALE, POINT_COLUMNS, POINT_STYLES, parse_record, record_fields
+from molmopoint.data.records import (
+    COLUMNS,
+    FULL_SCALE,
+    POINT_COLUMNS,
+    POINT_STYLES,
+    parse_record,
+    record_fields,
+)
 from molmopoint.geometry import PointingMetadata
 from molmopoint.training.formatting import NO_TRACKS, expressions, format_record
 from molmopoint.training.rules import FINETUNING_WEIGHTS, FormattingRules, Stage
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data_format.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-ROWS = [json.loads(text) for kind, block in BLOCKS for text in ({"json": [block], "jsonl": block.splitlines()}.get(kind, []))]
+ROWS = [
+    json.loads(text)
+    for kind, block in BLOCKS
+    for text in ({"json": [block], "jsonl": block.splitlines()}.get(kind, []))
+]
 TASKS = (
     "Points",
     "Counting",
@@ -67,7 +78,10 @@ def test_every_column_style_and_space_is_explained():
 def test_the_numbers_of_the_page_are_those_of_the_code():
     rules = {field.name: field.default for field in dataclasses.fields(FormattingRules)}
     assert f"at most {rules['max_points']} (`max_points`)" in PAGE
-    assert f"{FINETUNING_WEIGHTS['points'].factor} for points, {FINETUNING_WEIGHTS['video_caption'].factor} for captions of clips" in PAGE
+    assert (
+        f"{FINETUNING_WEIGHTS['points'].factor} for points, {FINETUNING_WEIGHTS['video_caption'].factor} "
+        "for captions of clips" in PAGE
+    )
     assert f'"{NO_TRACKS}" for tracks' in PAGE
 
 

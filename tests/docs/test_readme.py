@@ -26,7 +26,10 @@ COMMANDS = {
     'pip install -e ".[test]" && pytest',
 }
 
-_FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
 
 
@@ -61,7 +64,9 @@ def beside_the_examples(tmp_path, monkeypatch):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 @pytest.mark.usefixtures("beside_the_examples")
 def test_python_runs(document):
-    """The blocks of a document run one after the other and give what their comments say; those not run must at least be Python."""
+    """The blocks of a document run one after the other and give what their comments say; those not run must
+    at least be Python.
+    """
     namespace: dict[str, object] = {"__name__": "__document__"}
     for block in blocks(document):
         if block.language != "python":
@@ -90,7 +95,12 @@ def test_links_lead_to_files(document):
 
 def shell_lines() -> list[tuple[str, str]]:
     """Commands of all documents, one each; comments left out, lines that go on joined."""
-    found = [(name(document), block) for document in DOCUMENTS for block in blocks(document) if block.language == "bash"]
+    found = [
+        (name(document), block)
+        for document in DOCUMENTS
+        for block in blocks(document)
+        if block.language == "bash"
+    ]
     return [
         (where, command)
         for where, block in found
@@ -122,7 +132,9 @@ def test_commands_exist(where, command):
         files = [words[i + 1] for i, word in enumerate(words) if word == "--config_file"]
         assert all((ROOT / file).is_file() for file in files), f"{where}: no file {files}"
     elif words[:2] == ["python", "-m"]:
-        assert importlib.util.find_spec(f"{words[2]}.__main__") or importlib.util.find_spec(words[2]), f"{where}: no module {words[2]}"
+        assert importlib.util.find_spec(f"{words[2]}.__main__") or importlib.util.find_spec(words[2]), (
+            f"{where}: no module {words[2]}"
+        )
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file(), f"{where}: no file {words[1]}"
     elif words[0] == "pip":
@@ -133,7 +145,12 @@ def test_commands_exist(where, command):
 
 
 def test_readme_has_the_two_commands():
-    lines = {line for block in blocks(ROOT / "README.md") if block.language == "bash" for line in block.code.splitlines()}
+    lines = {
+        line
+        for block in blocks(ROOT / "README.md")
+        if block.language == "bash"
+        for line in block.code.splitlines()
+    }
     assert lines >= COMMANDS
 
 
@@ -157,7 +174,11 @@ def zoo_row(entry: ZooEntry) -> str:
 
 
 def test_the_table_is_that_of_the_zoo():
-    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if re.match(r"\| `[a-z0-9-]+` \|", line)]
+    rows = [
+        line
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if re.match(r"\| `[a-z0-9-]+` \|", line)
+    ]
     assert rows == [zoo_row(entry) for entry in list_models()]
 
 

@@ -29,7 +29,8 @@ RIGHT = [
     "True  # True",
     "'words'  # words about it, not compared",
     "x = 5  # five",
-    "import numpy as np\nnp.zeros((2, 3))  # (2, 3) float64\nnp.zeros((2, 3))  # (n, 3) float64\nnp.zeros(4)  # (4,) seconds: 0, 0",
+    "import numpy as np\nnp.zeros((2, 3))  # (2, 3) float64\nnp.zeros((2, 3))  # (n, 3) "
+    "float64\nnp.zeros(4)  # (4,) seconds: 0, 0",
     "print(\n    1,\n    2,\n)  # 1 2",
     "print('#')",
     "# print(1)  # 2",
@@ -53,7 +54,10 @@ WRONG = [
     ("5  # 5 things", "expected a value"),
     ("None  # True", "its code gives None"),
     ("x = [1]  # [2]", "its code gives"),
-    ("import numpy as np\nnp.zeros((2, 3))  # (n, 4) float64", r"says shape \(n, 4\), its code gives \(2, 3\)"),
+    (
+        "import numpy as np\nnp.zeros((2, 3))  # (n, 4) float64",
+        r"says shape \(n, 4\), its code gives \(2, 3\)",
+    ),
     ("import numpy as np\nnp.zeros((2, 3))  # (2,) float64", "says shape"),
 ]
 

@@ -25,7 +25,9 @@ def judged(answer, rule="points", made=FIVE) -> dict[str, float]:
     return PixmoCount().score(made, answer, rule)
 
 
-@pytest.mark.parametrize(("number", "correct", "close"), [(5, 1, 1), (6, 0, 1), (4, 0, 1), (7, 0, 0), (0, 0, 0)])
+@pytest.mark.parametrize(
+    ("number", "correct", "close"), [(5, 1, 1), (6, 0, 1), (4, 0, 1), (7, 0, 0), (0, 0, 0)]
+)
 def test_c14_close_is_off_by_one(number, correct, close):
     scores = judged(points(*[(1, 1)] * number))
     assert (scores["correct"], scores["close"]) == (correct, close)
@@ -43,18 +45,28 @@ def test_a_number_that_is_not_stated_is_wrong_and_disagrees_with_nothing():
 
 
 def test_c16_forms_of_stated_numbers():
-    for text, number in [("Counting the cups shows a total of 7.", 7), ("There are none.", 0), ("7", 7), ("seven", None)]:
+    for text, number in [
+        ("Counting the cups shows a total of 7.", 7),
+        ("There are none.", 0),
+        ("7", 7),
+        ("seven", None),
+    ]:
         made = Item("x", "cups", truth=number if number is not None else 7, categories={"count": "7"})
         assert judged(points(text=text), "stated", made)["correct"] == (number is not None)
 
 
 def test_t9_c23_mean_over_items_and_mean_over_counts():
     made = tuple(
-        Item(f"{i}", "cups", truth=count, categories={"count": str(count)}, cluster=str(i)) for i, count in enumerate((2, 3, 3, 3))
+        Item(f"{i}", "cups", truth=count, categories={"count": str(count)}, cluster=str(i))
+        for i, count in enumerate((2, 3, 3, 3))
     )
-    answers = {each.item_id: points((1, 1), (2, 2), text=f"a total of {2 + (each.item_id == '3')}.") for each in made}
+    answers = {
+        each.item_id: points((1, 1), (2, 2), text=f"a total of {2 + (each.item_id == '3')}.") for each in made
+    }
     benchmark = PixmoCount()
-    summary = summarise(benchmark, Items(made), score_items(benchmark, made, answers, "points"), answers, "points")
+    summary = summarise(
+        benchmark, Items(made), score_items(benchmark, made, answers, "points"), answers, "points"
+    )
     cells = {(cell.metric, cell.view, cell.group): (cell.value, cell.n) for cell in summary.cells}
     assert summary.headline.value == 0.25 and cells["correct", ("count",), ()] == (0.5, 4)
     assert cells["correct", ("count",), ("2",)] == (1, 1) and cells["correct", ("count",), ("3",)] == (0, 3)
@@ -86,8 +98,16 @@ def test_rows_without_label_or_count_are_missing(tmp_path):
     types = {name: pa.string() for name in ("image_url", "image_sha256", "label")} | {"count": pa.int64()}
     write_parquet(tmp_path / "data" / "test-00000-of-00001.parquet", rows, types)
     items = PixmoCount().read(tmp_path)
-    assert len(items.found) == 1 and [each.reason for each in items.missing] == ["no label", "no count", "no count"]
-    assert [whole_number(value) for value in (2, 2.0, 2.5, True, "2", float("inf"), float("nan"))] == [2, 2, *[None] * 5]
+    assert len(items.found) == 1 and [each.reason for each in items.missing] == [
+        "no label",
+        "no count",
+        "no count",
+    ]
+    assert [whole_number(value) for value in (2, 2.0, 2.5, True, "2", float("inf"), float("nan"))] == [
+        2,
+        2,
+        *[None] * 5,
+    ]
 
 
 def test_countbench_layout(tmp_path):

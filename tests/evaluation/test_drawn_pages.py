@@ -15,7 +15,14 @@ from molmopoint.eval.benchmark import Item
 from molmopoint.eval.benchmarks.screens import NOTHING_THERE, TARGETS_FILE, Screens
 from molmopoint.eval.runner.data import open_data
 
-GOOD = {"row": 1, "image": "images/a.png", "prompt": "the links", "kind": "type", "mentions": [], "boxes": [[[0, 0, 10, 10]]]}
+GOOD = {
+    "row": 1,
+    "image": "images/a.png",
+    "prompt": "the links",
+    "kind": "type",
+    "mentions": [],
+    "boxes": [[[0, 0, 10, 10]]],
+}
 
 
 def written(folder: Path, *rows: Any) -> Path:
@@ -34,7 +41,9 @@ def test_every_box_of_an_element_is_right_and_counts_once(tmp_path: Path):
     item = only_item(tmp_path, boxes=[broken_link, [[50, 50, 60, 60]]])
     assert Screens().score(item, points((5, 25), (60, 60)), "box")["f1"] == 1
     twice = Screens().score(item, points((5, 5), (5, 25)), "box")
-    assert twice["recall"] == twice["precision"] == 0.5 and twice["exact_count"] == 1 and twice["asks_one"] == 0
+    assert (
+        twice["recall"] == twice["precision"] == 0.5 and twice["exact_count"] == 1 and twice["asks_one"] == 0
+    )
 
 
 def test_a_click_is_the_first_point_of_questions_for_one_thing(tmp_path: Path):

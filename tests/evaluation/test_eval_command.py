@@ -65,15 +65,27 @@ def whole(scenes, tmp_path_factory) -> Path:
 def started(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, *launcher, "-m", "molmopoint", *map(str, words)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def test_a_run_writes_everything(whole):
     names = {file.name for file in whole.iterdir()}
-    assert names >= {"manifest.json", "predictions.jsonl", "items.jsonl", "metrics.json", "table.md", "table.csv", "gallery.html"}
+    assert names >= {
+        "manifest.json",
+        "predictions.jsonl",
+        "items.jsonl",
+        "metrics.json",
+        "table.md",
+        "table.csv",
+        "gallery.html",
+    }
     metrics = json.loads((whole / "metrics.json").read_text())
     assert (
-        metrics["settings"]["model"] == "nano" and metrics["rule"] == "mask" and metrics["coverage"]["scored"] == metrics["headline"]["n"]
+        metrics["settings"]["model"] == "nano"
+        and metrics["rule"] == "mask"
+        and metrics["coverage"]["scored"] == metrics["headline"]["n"]
     )
     assert metrics["headline"]["value"] > 0.6, "the embedded model points"
     assert "of 30 items" in (whole / "table.md").read_text()
@@ -85,7 +97,11 @@ def test_killed_and_called_again_it_loses_and_repeats_nothing(scenes, whole, tmp
     file = tmp_path / "synthetic" / "predictions.jsonl"
     process = started(*words)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and (not file.exists() or file.read_bytes().count(b"\n") < 3):
+    while (
+        time.monotonic() < deadline
+        and process.poll() is None
+        and (not file.exists() or file.read_bytes().count(b"\n") < 3)
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -112,7 +128,9 @@ def test_two_processes_share_the_items(scenes, whole, tmp_path):
         "--rdzv-endpoint",
         "localhost:0",
     )
-    process = started("eval", "synthetic", "--data", scenes, "--out", tmp_path, "--batch-size", "4", launcher=launcher)
+    process = started(
+        "eval", "synthetic", "--data", scenes, "--out", tmp_path, "--batch-size", "4", launcher=launcher
+    )
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     assert len(list((tmp_path / "synthetic").glob("predictions.*.jsonl"))) == 2
@@ -132,7 +150,9 @@ def test_a_limit_takes_the_same_items_and_goes_on(scenes, tmp_path):
     run(*words, "--limit", 6)
     more = points_of(tmp_path / "synthetic")
     assert len(few) == 4 and len(more) == 6 and few.items() <= more.items()
-    assert json.loads((tmp_path / "synthetic" / "metrics.json").read_text())["coverage"]["missing"] == {"not asked": 24}
+    assert json.loads((tmp_path / "synthetic" / "metrics.json").read_text())["coverage"]["missing"] == {
+        "not asked": 24
+    }
 
 
 def test_broken_pictures_fail_alone_and_are_tried_again(tmp_path):
@@ -145,7 +165,9 @@ def test_broken_pictures_fail_alone_and_are_tried_again(tmp_path):
     assert "5 failed and count as wrong" in " ".join(output.split())
     (scenes / "pictures" / "001.png").write_bytes(whole)
     run("eval", "synthetic", "--data", scenes, "--out", tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "synthetic" / "metrics.json").read_text())["coverage"]["failed"] == 0
+    assert (
+        json.loads((tmp_path / "out" / "synthetic" / "metrics.json").read_text())["coverage"]["failed"] == 0
+    )
 
 
 def test_missing_pictures_are_told(tmp_path):
@@ -161,7 +183,9 @@ def test_stored_answers_are_judged_without_model_and_pictures(scenes, whole, tmp
     for source in (whole, whole / "predictions.jsonl"):
         run("score", "synthetic", source, "--data", scenes, "--out", tmp_path / "again")
         assert table_of(tmp_path / "again" / "synthetic") == table_of(whole)
-    output = run("score", "synthetic", whole, "--data", scenes, "--out", tmp_path / "third", "--baseline", whole)
+    output = run(
+        "score", "synthetic", whole, "--data", scenes, "--out", tmp_path / "third", "--baseline", whole
+    )
     assert "only there" in output
 
 
@@ -199,12 +223,25 @@ def test_settings_of_one_benchmark_are_refused_elsewhere(tmp_path):
 def test_a_run_says_how_it_asked(tmp_path):
     run("eval", "pixmo_points", "--data", "fixture", "--out", tmp_path, "--limit", 1, "--template", "absence")
     manifest = json.loads((tmp_path / "pixmo_points" / "manifest.json").read_text())
-    assert manifest["settings"]["asking"]["template"].endswith("Please say 'There are none.' if it is not in the image.")
+    assert manifest["settings"]["asking"]["template"].endswith(
+        "Please say 'There are none.' if it is not in the image."
+    )
     assert manifest["settings"]["asking"]["max_crops"] == 24, "the embedded model has fewer"
     run("eval", "screenspot_v2", "--data", "fixture", "--out", tmp_path, "--limit", 1)
     asking = json.loads((tmp_path / "screenspot_v2" / "manifest.json").read_text())["settings"]["asking"]
     assert asking["max_crops"] == 24 and "min_crops" not in asking
-    run("eval", "screenspot_v2", "--data", "fixture", "--out", tmp_path / "few", "--limit", 1, "--max-crops", 4)
+    run(
+        "eval",
+        "screenspot_v2",
+        "--data",
+        "fixture",
+        "--out",
+        tmp_path / "few",
+        "--limit",
+        1,
+        "--max-crops",
+        4,
+    )
     few = json.loads((tmp_path / "few" / "screenspot_v2" / "manifest.json").read_text())["settings"]["asking"]
     assert few["max_crops"] == 4
 
@@ -224,7 +261,10 @@ def test_answers_about_an_unusable_row_are_left_out(tmp_path):
     ScreenSpotV2().write_fixture(data, np.random.default_rng(0))
     file = data / "screenspot_web_v2.json"
     rows = json.loads(file.read_text())
-    rows += [{**rows[0], "img_filename": name} for name in ("../../../etc/passwd", "/etc/passwd", "\ud800.png", "x" * 300)]
+    rows += [
+        {**rows[0], "img_filename": name}
+        for name in ("../../../etc/passwd", "/etc/passwd", "\ud800.png", "x" * 300)
+    ]
     file.write_text(json.dumps(rows))
     items = open_data(ScreenSpotV2(), data, tmp_path, with_media=False).items
     ids = [each.item_id for each in (*items.found, *items.missing)]
@@ -262,7 +302,10 @@ def test_names_of_windows_are_found(tmp_path):
     original.rename(original.parent / "row" / original.name)
     rows[0]["img_filename"] = f"row\\{original.name}"
     file.write_text(json.dumps(rows[:1]))
-    assert any("row" in each.images[0].parts and each.images[0].is_file() for each in ScreenSpotV2().read(tmp_path).found)
+    assert any(
+        "row" in each.images[0].parts and each.images[0].is_file()
+        for each in ScreenSpotV2().read(tmp_path).found
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,11 +324,25 @@ def test_names_of_windows_are_found(tmp_path):
 def test_lines_that_are_no_answers_are_refused(tmp_path, line, said):
     file = tmp_path / "answers.jsonl"
     file.write_bytes((line + "\n").encode("utf-8", "surrogateescape"))
-    words = ("score", "screenspot_v2", file, "--form", "plain", "--coords", "pixel", "--data", "fixture", "--out", tmp_path)
+    words = (
+        "score",
+        "screenspot_v2",
+        file,
+        "--form",
+        "plain",
+        "--coords",
+        "pixel",
+        "--data",
+        "fixture",
+        "--out",
+        tmp_path,
+    )
     assert said in " ".join(run(*words, code=2).split())
 
 
-@pytest.mark.parametrize("fault", [{"id": "9"}, {"id": 10**30}, {"id": 1.5}, {"x": 10**400}, {"group": "a"}, {"x": [1]}])
+@pytest.mark.parametrize(
+    "fault", [{"id": "9"}, {"id": 10**30}, {"id": 1.5}, {"x": 10**400}, {"group": "a"}, {"x": [1]}]
+)
 def test_stored_points_of_other_types_are_refused(fault):
     point = {"id": 1, "group": 0, "x": 1, "y": 1, "score": None} | fault
     fields = {"item_id": "a", "task": "synthetic", "task_version": 1, "prompt": "?", "points": [point]}

@@ -27,10 +27,14 @@ def scenes(tmp_path_factory) -> Path:
 
 
 def test_it_comes_to_what_the_command_line_writes(scenes, tmp_path, nano):
-    done = CliRunner().invoke(app, ["eval", "synthetic", "--data", str(scenes), "--limit", str(LIMIT), "--out", str(tmp_path / "a")])
+    done = CliRunner().invoke(
+        app, ["eval", "synthetic", "--data", str(scenes), "--limit", str(LIMIT), "--out", str(tmp_path / "a")]
+    )
     assert done.exit_code == 0, done.output
     steps: list[int] = []
-    result = molmopoint.evaluate(nano, "synthetic", data=scenes, limit=LIMIT, out=tmp_path / "b", on_progress=steps.append)
+    result = molmopoint.evaluate(
+        nano, "synthetic", data=scenes, limit=LIMIT, out=tmp_path / "b", on_progress=steps.append
+    )
     theirs, ours = tmp_path / "a" / "synthetic", tmp_path / "b" / "synthetic"
     for name in ("items.jsonl", "table.md", "table.csv", "gallery.html"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes()
@@ -50,7 +54,9 @@ def test_nothing_is_kept_without_a_folder(scenes, tmp_path, monkeypatch):
 
 def test_it_goes_on_where_it_was(tmp_path):
     first, second = LongerIsBetter(), LongerIsBetter()
-    results = [molmopoint.evaluate(each, "vl_rewardbench", data="fixture", out=tmp_path) for each in (first, second)]
+    results = [
+        molmopoint.evaluate(each, "vl_rewardbench", data="fixture", out=tmp_path) for each in (first, second)
+    ]
     assert first.calls and not second.calls, "every answer was there"
     assert results[0].score == results[1].score == 1
 
@@ -71,7 +77,9 @@ def test_what_cannot_be_is_refused(scenes, nano, monkeypatch):
         molmopoint.evaluate(nano, "sinthetic")
     with pytest.raises(EvaluationError, match="rules of synthetic"):
         molmopoint.evaluate(nano, "synthetic", data=scenes, rule="loose")
-    with pytest.raises(EvaluationError, match=r"expected of max_crops, max_new_tokens, single for synthetic.*got orders"):
+    with pytest.raises(
+        EvaluationError, match=r"expected of max_crops, max_new_tokens, single for synthetic.*got orders"
+    ):
         molmopoint.evaluate(nano, "synthetic", data=scenes, settings={"orders": 2})
     with pytest.raises(EvaluationError, match="model that points for synthetic"):
         molmopoint.evaluate(LongerIsBetter(), "synthetic", data=scenes)

@@ -96,12 +96,20 @@ def test_distances_to_a_box_are_to_its_nearest_side():
         (answer((5, 5)), ShownTruth(count=0), {"wrong count"}),
         (answer((30, 25)), boxes(BOX, count=1), set()),
         (answer((44, 25)), boxes(BOX, count=1), {"near miss"}),  # in the larger box
-        (answer((30, 34.4)), boxes(BOX, count=1), {"near miss"}),  # 2 % of the diagonal of 223.6 pixels are 4.47
+        (
+            answer((30, 34.4)),
+            boxes(BOX, count=1),
+            {"near miss"},
+        ),  # 2 % of the diagonal of 223.6 pixels are 4.47
         (answer((30, 34.6)), boxes(BOX, count=1), {"far miss"}),
         (answer((150, 80)), boxes(BOX), {"far miss"}),
         (answer((30, 25), (150, 80)), boxes(BOX, count=1), {"wrong count", "far miss"}),
         (answer((30, 25), (30.5, 25)), boxes(BOX), {"duplicate point"}),
-        (answer((22, 25), (38, 25)), boxes(BOX, (100, 20, 120, 40), count=2), {"duplicate point"}),  # both in the first object
+        (
+            answer((22, 25), (38, 25)),
+            boxes(BOX, (100, 20, 120, 40), count=2),
+            {"duplicate point"},
+        ),  # both in the first object
         (answer((22, 25), (38, 25)), boxes(BOX, count=2), set()),  # one outline of two objects
         (answer((30, 25), moments=(1.0,)), boxes(BOX, moment=3.0), {"wrong time"}),
         (answer((30, 25), moments=(1.0,)), boxes(BOX, moment=1.05), set()),
@@ -132,7 +140,9 @@ class Boxes(Benchmark):
     def read(self, folder: Path) -> Items:
         raise NotImplementedError
 
-    def score(self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+    def score(
+        self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False
+    ) -> dict[str, float]:
         hit = bool(len(answer)) and bool(inside(box_outline(item.truth), answer.xy).all())
         return {"correct": float(hit)}
 
@@ -143,7 +153,12 @@ class Boxes(Benchmark):
 def prediction(item: Item, *xy: tuple[float, float], **fields: Any) -> Prediction:
     points = tuple(PredictedPoint(None, 0.0, *place) for place in xy)
     return Prediction(
-        item.item_id, "boxes", 1, item.prompt, points=points, **{"image_sizes": (SIZE,), "raw_text": "</script><b>", **fields}
+        item.item_id,
+        "boxes",
+        1,
+        item.prompt,
+        points=points,
+        **{"image_sizes": (SIZE,), "raw_text": "</script><b>", **fields},
     )
 
 
@@ -162,7 +177,9 @@ def boxes_run(folder: Path, number: int = 12) -> tuple[Items, dict[str, Predicti
     return Items(tuple(items), (Missing("m1", "no picture file", "<m>.png"),)), predictions
 
 
-def write(folder: Path, benchmark: Benchmark, items: Items, predictions: dict[str, Prediction], **options: Any) -> Path:
+def write(
+    folder: Path, benchmark: Benchmark, items: Items, predictions: dict[str, Prediction], **options: Any
+) -> Path:
     answers = {item_id: each.answer() for item_id, each in predictions.items() if each.error is None}
     scores = score_items(benchmark, items.found, answers, "strict")
     summary = summarise(benchmark, items, scores, answers, "strict", failed=1)
@@ -185,7 +202,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = dict(attributes)
         self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        self.addresses += [
+            value or "" for name, value in attributes if name in ("src", "href", "srcset", "action")
+        ]
         if tag == "article":
             self.cards.append(values)
         self.paths += values.get("class") == "target"
@@ -204,7 +223,12 @@ def test_the_page_holds_every_item_and_nothing_external(tmp_path):
     verdicts = [card["data-verdict"] for card in page.cards]
     assert verdicts == ["right", "wrong", "wrong"] * 4
     faults = [json.loads(card["data-faults"]) for card in page.cards]
-    assert faults[0] == [] and faults[1] == ["near miss"] and faults[2] == ["far miss"] and faults[5] == ["failed"]
+    assert (
+        faults[0] == []
+        and faults[1] == ["near miss"]
+        and faults[2] == ["far miss"]
+        and faults[5] == ["failed"]
+    )
     assert json.loads(page.cards[1]["data-groups"]) == {"kind": ["text"], "tags": ["odd", "all"]}
     assert page.cards[5]["data-distance"] == "" and float(page.cards[0]["data-distance"]) == 0
 
@@ -214,7 +238,13 @@ def test_what_models_and_data_say_is_text(tmp_path):
     page = Page(write(tmp_path, Boxes(), items, predictions))
     assert page.tags.count("script") == 2 and "b" not in page.tags
     text = "".join(page.words)
-    for said in ("</script><b>", "item 3 <b>", "OSError: gone & lost", "<m>.png", "Boxes & <script>alert(1)</script>"):
+    for said in (
+        "</script><b>",
+        "item 3 <b>",
+        "OSError: gone & lost",
+        "<m>.png",
+        "Boxes & <script>alert(1)</script>",
+    ):
         assert said in text
 
 
@@ -249,7 +279,10 @@ def test_unreadable_media_are_placeholders(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8nothing")
     thumbnails = Thumbnails()
     assert thumbnails.picture(tmp_path / "broken.jpg").key is None
-    assert [each.key for each in thumbnails.frames(VideoSegment(tmp_path / "none.mp4"), GenerationSettings(16), [0.0, 1.0])] == [None, None]
+    assert [
+        each.key
+        for each in thumbnails.frames(VideoSegment(tmp_path / "none.mp4"), GenerationSettings(16), [0.0, 1.0])
+    ] == [None, None]
 
 
 class Clips(Boxes):
@@ -263,7 +296,9 @@ def test_clips_show_frames_at_predicted_and_at_true_times(tmp_path):
     for i in range(6):
         Image.new("RGB", SIZE, (40 * i, 0, 0)).save(frames / f"{i:03}.jpg")
     item = Item("clip", "the box", clip=VideoSegment(frames, frames_per_second=2.0), truth=BOX)
-    late = Prediction("clip", "boxes", 1, "the box", points=(PredictedPoint(3, 2.5, 30.0, 25.0),), image_sizes=(SIZE,))
+    late = Prediction(
+        "clip", "boxes", 1, "the box", points=(PredictedPoint(3, 2.5, 30.0, 25.0),), image_sizes=(SIZE,)
+    )
     path = write(tmp_path, Clips(), Items((item,)), {"clip": late})
     page = Page(path)
     assert [word for word in page.words if word in ("1 s", "2.5 s")] == ["1 s", "2.5 s"]
@@ -275,7 +310,9 @@ def test_clips_show_frames_at_predicted_and_at_true_times(tmp_path):
 def test_truth_in_another_size_is_drawn_in_that_of_the_points(tmp_path):
     class Halved(Boxes):
         def shown_truth(self, item: Item) -> ShownTruth:
-            return ShownTruth((ShownTarget(box_outline(np.array(BOX) / 2), point=(15.0, 12.5)),), count=1, size=(100, 50))
+            return ShownTruth(
+                (ShownTarget(box_outline(np.array(BOX) / 2), point=(15.0, 12.5)),), count=1, size=(100, 50)
+            )
 
     items, predictions = boxes_run(tmp_path, 1)
     text = write(tmp_path, Halved(), items, predictions).read_text(encoding="utf-8")
@@ -285,7 +322,12 @@ def test_truth_in_another_size_is_drawn_in_that_of_the_points(tmp_path):
 def test_a_tiny_target_is_also_shown_from_near(tmp_path):
     Image.effect_noise((1600, 800), 40).save(tmp_path / "screen.png")
     item = Item("tiny", "the button", images=(tmp_path / "screen.png",), truth=(1580.0, 10.0, 1600.0, 20.0))
-    path = write(tmp_path, Boxes(), Items((item,)), {"tiny": prediction(item, (1599.0, 15.0), image_sizes=((1600, 800),))})
+    path = write(
+        tmp_path,
+        Boxes(),
+        Items((item,)),
+        {"tiny": prediction(item, (1599.0, 15.0), image_sizes=((1600, 800),))},
+    )
     text = path.read_text(encoding="utf-8")
     assert 'viewBox="0 0 1600 800"' in text and 'viewBox="1500 0 100 64"' in text
     assert text.count("data:image/jpeg") == 2 and "close-up" in text
@@ -308,24 +350,38 @@ def test_three_hundred_photographs_stay_small(tmp_path):
 
 
 def browsers() -> list[str]:
-    return [found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))]
+    return [
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome", "chrome")
+        if (found := shutil.which(name))
+    ]
 
 
 @pytest.fixture
 def page(tmp_path) -> Iterator[Any]:
     """The page of 12 items in a headless browser without a network; faults of its JavaScript fail the test."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no browser driver is installed: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="no browser driver is installed: pip install playwright"
+    )
     items, predictions = boxes_run(tmp_path)
     path = write(tmp_path, Boxes(), items, predictions)
     with playwright.sync_playwright() as driver:
         try:
-            browser = driver.chromium.launch(executable_path=next(iter(browsers()), None), args=["--no-sandbox"])
+            browser = driver.chromium.launch(
+                executable_path=next(iter(browsers()), None), args=["--no-sandbox"]
+            )
         except playwright.Error as error:
-            pytest.skip(f"no browser is installed (apt install chromium, or playwright install chromium): {str(error).splitlines()[0]}")
+            pytest.skip(
+                "no browser is installed (apt install chromium, or playwright install chromium): "
+                f"{str(error).splitlines()[0]}"
+            )
         complaints: list[str] = []
         opened = browser.new_page(viewport={"width": 1200, "height": 900}, offline=True)
         opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+        opened.on(
+            "console",
+            lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None,
+        )
         opened.goto(path.as_uri())
         yield opened
         browser.close()
@@ -334,7 +390,9 @@ def page(tmp_path) -> Iterator[Any]:
 
 def shown(page: Any) -> list[str]:
     """Ids of visible cards in the order of the page; the counter must agree."""
-    ids = page.eval_on_selector_all("#cards > .card", "cards => cards.filter(c => c.checkVisibility()).map(c => c.dataset.id)")
+    ids = page.eval_on_selector_all(
+        "#cards > .card", "cards => cards.filter(c => c.checkVisibility()).map(c => c.dataset.id)"
+    )
     assert page.inner_text("#shown") == str(len(ids))
     return ids
 
@@ -361,7 +419,9 @@ def test_filters_and_counters(page):
     assert shown(page) == numbers(7)
     page.fill('input[name="text"]', "no such thing")
     assert shown(page) == [] and page.is_visible("#nothing")
-    assert set(FAULTS) == set(page.eval_on_selector_all('input[name="fault"]', "boxes => boxes.map(box => box.value)"))
+    assert set(FAULTS) == set(
+        page.eval_on_selector_all('input[name="fault"]', "boxes => boxes.map(box => box.value)")
+    )
 
 
 @pytest.mark.browser
@@ -402,7 +462,10 @@ def test_pictures_are_decoded_and_marks_can_be_hidden(page):
     middle = ((dot["x"] - canvas["x"]) / canvas["width"], (dot["y"] - canvas["y"]) / canvas["height"])
     assert middle == pytest.approx((30 / 200, 25 / 100), abs=0.03)
     page.uncheck("#points")
-    assert not page.locator(".card .mark").first.is_visible() and page.locator(".card .target").first.is_visible()
+    assert (
+        not page.locator(".card .mark").first.is_visible()
+        and page.locator(".card .target").first.is_visible()
+    )
 
 
 @pytest.mark.browser

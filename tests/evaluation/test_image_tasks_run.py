@@ -35,9 +35,19 @@ def test_from_data_to_report(name, nano, tmp_path):
     assert name in benchmark_names()
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", tmp_path)
-    predict(nano, benchmark, data, tmp_path / name, settings=benchmark.generation, identity={"model": "nano"}, batch_size=4)
+    predict(
+        nano,
+        benchmark,
+        data,
+        tmp_path / name,
+        settings=benchmark.generation,
+        identity={"model": "nano"},
+        batch_size=4,
+    )
     predictions = read_folder(tmp_path / name)
-    summary, scores = score_predictions(benchmark, data, predictions, benchmark.rules[0], ref_compat=bool(benchmark.flaws))
+    summary, scores = score_predictions(
+        benchmark, data, predictions, benchmark.rules[0], ref_compat=bool(benchmark.flaws)
+    )
     write_report(tmp_path / name, summary, scores, data)
     assert (summary.coverage.scored, summary.coverage.total) == TASKS[name] and not summary.coverage.failed
     assert all(each.text and each.image_sizes for each in predictions.values())
@@ -71,10 +81,15 @@ def test_stored_answers_are_judged_without_pictures(name, tmp_path):
     shutil.rmtree(with_pictures.folder / PICTURES[name])
     (with_pictures.folder / f"{PICTURES[name]}.zip").unlink(missing_ok=True)
     without = open_data(benchmark, with_pictures.folder, tmp_path, with_media=False)
-    assert without.digest == with_pictures.digest and not open_data(benchmark, with_pictures.folder, tmp_path).items.found
+    assert (
+        without.digest == with_pictures.digest
+        and not open_data(benchmark, with_pictures.folder, tmp_path).items.found
+    )
     answers = {each.item_id: points((20, 20), text="Here.") for each in without.items.found}
     for rule in benchmark.rules:
-        before, after = (score_items(benchmark, data.items.found, answers, rule) for data in (with_pictures, without))
+        before, after = (
+            score_items(benchmark, data.items.found, answers, rule) for data in (with_pictures, without)
+        )
         assert before == after
 
 
@@ -86,9 +101,13 @@ def test_the_drawn_truth_agrees_with_the_judge(name, tmp_path):
         shown = benchmark.shown_truth(item)
         assert shown is not None
         if shown.count is not None and not shown.targets:
-            assert benchmark.headline[0] != "f1" or benchmark.score(item, points(), benchmark.rules[0])["f1"] == (shown.count == 0)
+            assert benchmark.headline[0] != "f1" or benchmark.score(item, points(), benchmark.rules[0])[
+                "f1"
+            ] == (shown.count == 0)
             continue
-        middles = [next(xy for ring in target.rings for xy in _inner(target.rings, ring)) for target in shown.targets]
+        middles = [
+            next(xy for ring in target.rings for xy in _inner(target.rings, ring)) for target in shown.targets
+        ]
         numbers = benchmark.score(item, points(*middles), benchmark.rules[0])
         assert numbers[benchmark.headline[0]] == 1
 
@@ -108,8 +127,18 @@ def test_a_picture_that_cannot_be_read_fails_and_is_counted(name, nano, tmp_path
     data = open_data(benchmark, "fixture", tmp_path)
     broken = data.items.found[1].images[0]
     broken.write_bytes(broken.read_bytes()[:60])
-    predict(nano, benchmark, data, tmp_path / name, settings=benchmark.generation, identity={"model": "nano"}, batch_size=4)
+    predict(
+        nano,
+        benchmark,
+        data,
+        tmp_path / name,
+        settings=benchmark.generation,
+        identity={"model": "nano"},
+        batch_size=4,
+    )
     summary, scores = score_predictions(benchmark, data, read_folder(tmp_path / name), benchmark.rules[0])
     unread = {each.item_id for each in data.items.found if each.images[0] == broken}
-    assert summary.coverage.failed == len(unread) and len(scores) == len(data.items.found), "no item disappears"
+    assert summary.coverage.failed == len(unread) and len(scores) == len(data.items.found), (
+        "no item disappears"
+    )
     assert all(scores[item_id]["correct"] == 0 for item_id in unread)

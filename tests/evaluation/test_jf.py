@@ -28,7 +28,9 @@ def segmenter() -> Segmenter:
 
 def of_objects(masks: np.ndarray) -> dict[int, np.ndarray]:
     """United masks of (m, T, height, width), by frame."""
-    found = (FrameMask(i, number, mask, 1.0) for i, each in enumerate(masks) for number, mask in enumerate(each))
+    found = (
+        FrameMask(i, number, mask, 1.0) for i, each in enumerate(masks) for number, mask in enumerate(each)
+    )
     return united_masks(found, range(masks.shape[1]))
 
 
@@ -51,12 +53,17 @@ def test_true_masks_in_the_size_of_the_video():
     masks[0, 0, 0] = masks[1, 1, 1] = True
     frame = TrueFrame(("a", "b"), np.zeros((2, 2)), {"a": 0, "b": 1, "c": -1})
     united = true_masks(TrueTracks(MaskIndex.build(masks), (4, 4), 6.0, 1.0, {6: frame}))
-    assert list(united) == [6] and united[6].tolist() == np.kron(np.eye(2, dtype=bool), np.ones((2, 2), dtype=bool)).tolist()
+    assert (
+        list(united) == [6]
+        and united[6].tolist() == np.kron(np.eye(2, dtype=bool), np.ones((2, 2), dtype=bool)).tolist()
+    )
 
 
 def test_only_the_wanted_frames_are_kept():
     masks = moving_shapes.make(np.random.default_rng(0), 2, seconds=1).masks
-    found = [FrameMask(i, number, mask, 1.0) for i, each in enumerate(masks) for number, mask in enumerate(each)]
+    found = [
+        FrameMask(i, number, mask, 1.0) for i, each in enumerate(masks) for number, mask in enumerate(each)
+    ]
     united = united_masks(found, {3})
     assert list(united) == [3] and np.array_equal(united[3], masks[:, 3].any(axis=0))
     assert np.array_equal(found[3].mask, masks[0, 3]), "what was found is not written into"
@@ -70,12 +77,16 @@ def test_tracking_tables_get_jf(segmenter, tmp_path):
     (number, frame), *_ = first.truth.frames.items()
     point = PredictedPoint(1, number / first.truth.fps, *map(float, frame.xy[0]))
     stored = {
-        first.item_id: Prediction(first.item_id, "mevis", 1, "?", points=(point,), image_sizes=(first.truth.size,)),
+        first.item_id: Prediction(
+            first.item_id, "mevis", 1, "?", points=(point,), image_sizes=(first.truth.size,)
+        ),
         second.item_id: Prediction(second.item_id, "mevis", 1, "?", error="broken", finish_reason="error"),
     }
     summary, scores = score_predictions(benchmark, data, stored, "grid", segmenter=segmenter)
     assert scores[first.item_id]["f1"] > 0 and 0 <= scores[first.item_id]["jf_when_asked"] <= 1
-    alone = segmentation_of(first, stored[first.item_id].answer(), segmenter)  # the clip can be read at its own rate
+    alone = segmentation_of(
+        first, stored[first.item_id].answer(), segmenter
+    )  # the clip can be read at its own rate
     assert alone["jf_when_asked"] == scores[first.item_id]["jf_when_asked"]
     assert scores[second.item_id]["jf_when_asked"] == 0, "a failed item is wrong by every metric"
     cell = next(cell for cell in summary.cells if cell.metric == "jf_when_asked")

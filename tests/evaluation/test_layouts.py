@@ -1,4 +1,6 @@
-"""What several benchmarks read in the same way: boxes, sizes, pictures by address, parquet files, the account of rows."""
+"""What several benchmarks read in the same way: boxes, sizes, pictures by address, parquet files, the account
+of rows.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def test_boxes_that_reach_out_stay_and_are_counted(values, warned):
     assert listed(targets.box(values, None)) == values, "nothing to check against"
 
 
-@pytest.mark.parametrize("values", [None, [1, 2, 3], [1, 2, 3, float("nan")], "1, 2, 3, 4", [[1, 2], [3]], {"x": 1}])
+@pytest.mark.parametrize(
+    "values", [None, [1, 2, 3], [1, 2, 3, float("nan")], "1, 2, 3, 4", [[1, 2], [3]], {"x": 1}]
+)
 def test_what_is_no_box(values):
     assert reader("xyxy").box(values, None) is None
 
@@ -79,7 +83,10 @@ def test_what_is_no_box(values):
 def test_polygons():
     targets = reader("xywh")
     assert listed(targets.polygon([0, 0, 10, 0, 0, 10], (20, 20))) == [[0, 0], [10, 0], [0, 10]]
-    assert targets.polygon([0, 0, 10, 0], (20, 20)) is None and targets.polygon([0, 0, 10, 0, 5, 5, 1], None) is None
+    assert (
+        targets.polygon([0, 0, 10, 0], (20, 20)) is None
+        and targets.polygon([0, 0, 10, 0, 5, 5, 1], None) is None
+    )
     assert targets.polygon([30, 30, 40, 30, 30, 40], (20, 20)) is not None
     assert targets.warnings[REACHES_OUT] == 1
 
@@ -124,10 +131,16 @@ def test_pictures_by_address(tmp_path):
     (folder / "3.jpg").write_bytes(b"a placeholder")
     pictures = UrlPictures(tmp_path)
     assert pictures.expect("https://a.b/x.jpg", digests["one"].upper()).read_bytes() == b"one"
-    assert pictures.expect("https://a.b/caf%C3%A9.jpg?w=1", digests["two"]).read_bytes() == b"two", "the bytes decide"
+    assert pictures.expect("https://a.b/caf%C3%A9.jpg?w=1", digests["two"]).read_bytes() == b"two", (
+        "the bytes decide"
+    )
     assert not pictures.warnings
-    assert not pictures.expect("https://a.b/3.jpg", digests["three"]).exists() and pictures.warnings == {DIFFERS: 1}
-    assert not pictures.expect("https://a.b/4.jpg", digests["four"]).exists() and pictures.warnings == {DIFFERS: 1}
+    assert not pictures.expect("https://a.b/3.jpg", digests["three"]).exists() and pictures.warnings == {
+        DIFFERS: 1
+    }
+    assert not pictures.expect("https://a.b/4.jpg", digests["four"]).exists() and pictures.warnings == {
+        DIFFERS: 1
+    }
     assert pictures.expect("https://a.b/3.jpg", None).read_bytes() == b"a placeholder"
     assert pictures.warnings == {DIFFERS: 1, UNKNOWN: 1}
     assert not UrlPictures(tmp_path / "elsewhere").expect(None, None).exists()
@@ -174,7 +187,9 @@ def test_pictures_in_parquet_files_are_unpacked_once(tmp_path):
     before = file.stat().st_mtime_ns
     assert keep_picture(cell, tmp_path) == file and file.stat().st_mtime_ns == before
     assert displayed_size(file) == (4, 3)
-    assert keep_picture(None, tmp_path) is None and keep_picture({"bytes": None, "path": "x"}, tmp_path) is None
+    assert (
+        keep_picture(None, tmp_path) is None and keep_picture({"bytes": None, "path": "x"}, tmp_path) is None
+    )
     (tmp_path / "file").write_text("")
     with pytest.raises(EvaluationError, match="can be written"):
         keep_picture(cell, tmp_path / "file")
@@ -216,10 +231,15 @@ def test_a_name_of_a_table_never_leads_out_of_its_folder(tmp_path, name):
 def test_a_name_of_300_letters_is_a_missing_item(tmp_path):
     long = "x" * 300
     clip = VideoSegment(VideoFinder(tmp_path).expect(long))
-    items = Items((Item("a", "?", (FileFinder(tmp_path).expect(long),)), Item("b", "?", clip=clip), Item("c", "?", ())))
+    items = Items(
+        (Item("a", "?", (FileFinder(tmp_path).expect(long),)), Item("b", "?", clip=clip), Item("c", "?", ()))
+    )
     left = without_missing_media(without_unusable_names(items))
     assert [each.item_id for each in left.found] == ["c"]
-    assert [(each.item_id, each.reason) for each in left.missing] == [("a", "no picture file"), ("b", "no video file")]
+    assert [(each.item_id, each.reason) for each in left.missing] == [
+        ("a", "no picture file"),
+        ("b", "no video file"),
+    ]
 
 
 def test_items_with_half_of_a_character_are_missing_and_can_be_written():

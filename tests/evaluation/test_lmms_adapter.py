@@ -1,4 +1,6 @@
-"""The adapter for lmms-eval: its text forms and requests here, its own registry and parsers where it is installed."""
+"""The adapter for lmms-eval: its text forms and requests here, its own registry and parsers where it is
+installed.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,17 @@ def answered(pointer) -> PointingResult:
     return pointer.point(Image.new("RGB", SIZE), "it", max_new_tokens=8)
 
 
-def result(answered: PointingResult, *xy: tuple[float, float], text: str = "There are none.", **fields: Any) -> PointingResult:
+def result(
+    answered: PointingResult, *xy: tuple[float, float], text: str = "There are none.", **fields: Any
+) -> PointingResult:
     places = np.array(xy, dtype=float).reshape(-1, 2)
     group = fields.pop("group", np.zeros(len(places)))
-    points = Points(np.arange(1, len(places) + 1), np.array(group, dtype=float), *places.T, score=np.full(len(places), np.nan))
+    points = Points(
+        np.arange(1, len(places) + 1),
+        np.array(group, dtype=float),
+        *places.T,
+        score=np.full(len(places), np.nan),
+    )
     return replace(answered, points=points, text=text, **{"image_sizes": (SIZE,), **fields})
 
 
@@ -51,7 +60,11 @@ def result(answered: PointingResult, *xy: tuple[float, float], text: str = "Ther
         ("pointbench", "[(0.250000, 0.500000), (1.000000, 0.000000)]", "[]"),
         ("pointbench_json", '[{"point_2d": [0.250000, 0.500000]}, {"point_2d": [1.000000, 0.000000]}]', "[]"),
         ("refspatial_location", "[(0.250000, 0.500000), (1.000000, 0.000000)]", "[]"),
-        ("refspatial_location_json", '[{"point_2d": [0.250000, 0.500000]}, {"point_2d": [1.000000, 0.000000]}]', "[]"),
+        (
+            "refspatial_location_json",
+            '[{"point_2d": [0.250000, 0.500000]}, {"point_2d": [1.000000, 0.000000]}]',
+            "[]",
+        ),
         ("countbench", "2", "0"),
         ("pixmo_count", "2", "0"),
         ("mmmu_val", "Two cups.", "There are none."),
@@ -73,7 +86,9 @@ def test_a_click_reads_as_two_numbers_with_a_point(answered):
     assert (x, y) == (0.0, 1.0) and isinstance(x, float)
 
 
-def request(task: str, row: dict[str, Any], *, words: str = "<image>Say [x, y].", **settings: Any) -> tuple[tuple[Any, ...], dict]:
+def request(
+    task: str, row: dict[str, Any], *, words: str = "<image>Say [x, y].", **settings: Any
+) -> tuple[tuple[Any, ...], dict]:
     return (words, settings, lambda row: row.get("media"), 3, task, "test"), {task: {"test": {3: row}}}
 
 
@@ -136,9 +151,17 @@ def installed() -> None:
 def test_its_registry_takes_our_model():
     registry = importlib.import_module("lmms_eval.models.registry_v2").ModelRegistryV2()
     registry.register_manifest(lmms_adapter.manifest())
-    made = registry.get_model_class("molmopoint").create_from_arg_string("pretrained=nano", {"batch_size": "2", "device": "cpu"})
-    made.task_dict = {"screenspot_v2": {"test": [{"image": Image.new("RGB", (96, 64), "red"), "instruction": "the red thing"}]}}
-    asked = SimpleNamespace(args=("words", {"max_new_tokens": 64}, lambda row: [row["image"]], 0, "screenspot_v2", "test"))
+    made = registry.get_model_class("molmopoint").create_from_arg_string(
+        "pretrained=nano", {"batch_size": "2", "device": "cpu"}
+    )
+    made.task_dict = {
+        "screenspot_v2": {
+            "test": [{"image": Image.new("RGB", (96, 64), "red"), "instruction": "the red thing"}]
+        }
+    }
+    asked = SimpleNamespace(
+        args=("words", {"max_new_tokens": 64}, lambda row: [row["image"]], 0, "screenspot_v2", "test")
+    )
     (text,) = made.generate_until([asked])
     assert re.fullmatch(r"\[\d\.\d+, \d\.\d+\]", text)
 
@@ -148,7 +171,9 @@ def test_its_registry_takes_our_model():
 def test_its_tasks_read_our_clicks(answered, task):
     utils = pytest.importorskip(f"lmms_eval.tasks.{task}.utils", exc_type=ImportError)
     assert utils._parse_point(form_of(task).write(result(answered, (50, 50)))) == (0.25, 0.5)
-    assert utils._parse_point(form_of(task).write(result(answered))) == ((-1, -1) if task == "osworld_g" else None)
+    assert utils._parse_point(form_of(task).write(result(answered))) == (
+        (-1, -1) if task == "osworld_g" else None
+    )
 
 
 @pytest.mark.usefixtures("installed")
@@ -164,5 +189,8 @@ def test_its_tasks_read_our_point_lists(answered):
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("task", TASKS)
 def test_every_form_is_of_a_task_that_is_there(task):
-    folder = importlib.import_module("importlib.resources").files("lmms_eval.tasks") / task.split("_json")[0].split("_unseen")[0]
+    folder = (
+        importlib.import_module("importlib.resources").files("lmms_eval.tasks")
+        / task.split("_json")[0].split("_unseen")[0]
+    )
     assert folder.is_dir()

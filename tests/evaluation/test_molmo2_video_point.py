@@ -20,11 +20,17 @@ WHOLE = np.ones((10, 10), dtype=bool)
 def answer(*rows: tuple[float, float, float], size: tuple[int, int] | None = None) -> ParsedAnswer:
     """Of (seconds, x, y)."""
     table = np.array(rows, dtype=float).reshape(-1, 3)
-    return ParsedAnswer(table[:, 1:], table[:, 0], np.full(len(rows), -1), image_sizes=(size,) if size else ())
+    return ParsedAnswer(
+        table[:, 1:], table[:, 0], np.full(len(rows), -1), image_sizes=(size,) if size else ()
+    )
 
 
-def item(places: list[tuple[float, float, float]], masks: list[dict[int, int]], pictures: list[np.ndarray]) -> Item:
-    truth = _Truth(MaskIndex.build(pictures), np.array(places, dtype=float).reshape(-1, 3), tuple(masks), (10, 10), 10.0)
+def item(
+    places: list[tuple[float, float, float]], masks: list[dict[int, int]], pictures: list[np.ndarray]
+) -> Item:
+    truth = _Truth(
+        MaskIndex.build(pictures), np.array(places, dtype=float).reshape(-1, 3), tuple(masks), (10, 10), 10.0
+    )
     return Item("x", "?", truth=truth)
 
 
@@ -36,7 +42,9 @@ def test_c17_time_must_be_a_mask_time():
     made = item([(3.5, 5, 5)], [{6: 0, 7: 0, 8: 0}], [WHOLE])
     assert f1(made, answer((3.4, 5, 5))) == 0 and f1(made, answer((3.4, 5, 5)), "snap") == 1
     assert f1(made, answer((3.0, 5, 5))) == 1 and f1(made, answer((4.5, 5, 5)), "snap") == 0
-    assert f1(made, answer((3.5, 9.4, 5))) == 1 and f1(made, answer((3.5, 9.6, 5))) == 0, "points become pixels by rounding"
+    assert f1(made, answer((3.5, 9.4, 5))) == 1 and f1(made, answer((3.5, 9.6, 5))) == 0, (
+        "points become pixels by rounding"
+    )
 
 
 def test_time_and_space_weigh_the_same():
@@ -44,13 +52,27 @@ def test_time_and_space_weigh_the_same():
     # Same place at 1 and 9 seconds: only time tells which object is meant.
     made = item([(1, 2, 5), (9, 2, 5)], [{2: 0}, {18: 0}], [left])
     assert f1(made, answer((9, 2, 5), (1, 2, 5))) == 1
-    swapped = Molmo2VideoPoint().score(item([(1, 2, 5), (1, 7, 5)], [{2: 0}, {2: 1}], [left, ~left]), answer((1, 1, 5)), "exact")
-    assert swapped == {"precision": 1, "recall": 0.5, "f1": pytest.approx(2 / 3), "max_hit_f1": pytest.approx(2 / 3), "valid": 1}
+    swapped = Molmo2VideoPoint().score(
+        item([(1, 2, 5), (1, 7, 5)], [{2: 0}, {2: 1}], [left, ~left]), answer((1, 1, 5)), "exact"
+    )
+    assert swapped == {
+        "precision": 1,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+        "max_hit_f1": pytest.approx(2 / 3),
+        "valid": 1,
+    }
 
 
 def test_nothing_there_and_nothing_said():
     nothing, something = item([], [], []), item([(1, 1, 1)], [{2: 0}], [WHOLE])
-    assert Molmo2VideoPoint().score(nothing, answer(), "exact") == {"precision": 1, "recall": 1, "f1": 1, "max_hit_f1": 1, "valid": 0}
+    assert Molmo2VideoPoint().score(nothing, answer(), "exact") == {
+        "precision": 1,
+        "recall": 1,
+        "f1": 1,
+        "max_hit_f1": 1,
+        "valid": 0,
+    }
     assert f1(nothing, answer((1, 1, 1))) == 0 and f1(something, answer()) == 0
 
 
@@ -62,14 +84,21 @@ def test_pixels_of_another_size_are_rescaled():
 def test_layout_with_its_faults(tmp_path):
     Molmo2VideoPoint().write_fixture(tmp_path, np.random.default_rng(0))
     data = open_data(Molmo2VideoPoint(), tmp_path, tmp_path)
-    assert [each.item_id for each in data.items.found] == ["-a_1/disc", "été/disc", "gen0/disc", "-a_1/nothing of the kind"]
+    assert [each.item_id for each in data.items.found] == [
+        "-a_1/disc",
+        "été/disc",
+        "gen0/disc",
+        "-a_1/nothing of the kind",
+    ]
     assert sorted(each.reason for each in data.items.missing) == [
         "no size or duration of the video",
         "points, times and masks that do not fit each other",
     ]
     assert data.items.warnings[UNREADABLE] == 1 and data.items.warnings[OTHER_SIZE] > 0
     first = data.items.found[0]
-    assert first.prompt == 'How many "disc" are there in the video?' and first.image_sizes == (moving_shapes.SIZE,)
+    assert first.prompt == 'How many "disc" are there in the video?' and first.image_sizes == (
+        moving_shapes.SIZE,
+    )
     assert all(each.clip is not None and each.clip.path.is_file() for each in data.items.found)
     for each in data.items.found:
         assert f1(each, answer(*each.truth.places)) == 1, each.item_id
@@ -82,9 +111,14 @@ def test_missing_videos_are_missing_items_unless_answers_are_stored(tmp_path):
     (tmp_path / "videos" / "youtube" / "-a_1.mp4").unlink()
     asked = open_data(Molmo2VideoPoint(), tmp_path, tmp_path)
     stored = open_data(Molmo2VideoPoint(), tmp_path, tmp_path, with_media=False)
-    assert len(asked.items.found) == 2 and sum(each.reason == "no video file" for each in asked.items.missing) == 2
+    assert (
+        len(asked.items.found) == 2
+        and sum(each.reason == "no video file" for each in asked.items.missing) == 2
+    )
     assert len(stored.items.found) == 4 and asked.digest == stored.digest
-    assert np.array_equal(stored.items.found[0].truth.index.starts, asked.items.found[0].truth.index.starts), "from the kept index"
+    assert np.array_equal(
+        stored.items.found[0].truth.index.starts, asked.items.found[0].truth.index.starts
+    ), "from the kept index"
 
 
 def test_another_folder_is_refused(tmp_path):
@@ -100,7 +134,9 @@ def test_run_lengths_as_pycocotools_writes_them(height, width, share, seed):
     assert decoded is not None and np.array_equal(decoded, mask)
 
 
-@pytest.mark.parametrize("counts", ["", "!!!", "044é", "04", "o", "o" * 20 + "0", None, 7, [4, -4, 16], [3], [], [[16]], ["a"]])
+@pytest.mark.parametrize(
+    "counts", ["", "!!!", "044é", "04", "o", "o" * 20 + "0", None, 7, [4, -4, 16], [3], [], [[16]], ["a"]]
+)
 def test_broken_run_lengths_are_no_mask(counts):
     assert decode_mask({"size": [4, 4], "counts": counts}) is None
     whole = decode_mask({"size": [4, 4], "counts": [4, 4, 8]})

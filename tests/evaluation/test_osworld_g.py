@@ -24,7 +24,9 @@ BOX = Item("b", "?", truth=ClickTarget(box=np.array([10.0, 10, 20, 20]), publish
 
 def correct(made: Item, answer: ParsedAnswer) -> tuple[float, ...]:
     """By the official rule, and as the reference has it."""
-    return tuple(OSWorldG().score(made, answer, "official", ref_compat=flaw)["correct"] for flaw in (False, True))
+    return tuple(
+        OSWorldG().score(made, answer, "official", ref_compat=flaw)["correct"] for flaw in (False, True)
+    )
 
 
 def test_c12_refusal():
@@ -50,7 +52,13 @@ def test_c13_polygon():
 
 def test_a_polygon_of_four_numbers_is_a_box_of_two_corners():
     """The hub has such entries; the reference reads them as x, y, width and height."""
-    row = {"id": "p", "instruction": "the button", "box_type": "polygon", "box_coordinates": [100, 50, 120, 60], "image_size": [400, 300]}
+    row = {
+        "id": "p",
+        "instruction": "the button",
+        "box_type": "polygon",
+        "box_coordinates": [100, 50, 120, 60],
+        "image_size": [400, 300],
+    }
     collected = ItemCollector()
     _add(row, Path("a.png"), {}, TargetReader("xywh", collected.warnings), collected)
     (made,) = collected.found
@@ -79,9 +87,15 @@ def test_layout_with_its_traps(tmp_path):
     assert [(each.item_id, each.reason) for each in items.missing] == [("made-4", "no usable polygon")]
     assert items.warnings == {UNSORTED: 1}
     box, polygon, refusal, _ = items.found
-    assert box.categories == {"skill": ("text matching", "element recognition"), "target": "there", "shape": "bbox"}
+    assert box.categories == {
+        "skill": ("text matching", "element recognition"),
+        "target": "there",
+        "shape": "bbox",
+    }
     assert refusal.categories == {"skill": ("refusal",), "target": "refusal", "shape": "refusal"}
-    x, y, width, height = json.loads((tmp_path / "benchmark" / "OSWorld-G.json").read_text())[0]["box_coordinates"]
+    x, y, width, height = json.loads((tmp_path / "benchmark" / "OSWorld-G.json").read_text())[0][
+        "box_coordinates"
+    ]
     assert box.truth.box.tolist() == [x, y, x + width, y + height]
     assert correct(box, points((x + width, y + height))) == (1, 1)
     assert correct(polygon, points(tuple(polygon.truth.polygon.mean(axis=0))))[0] == 1
@@ -106,9 +120,16 @@ def test_the_hubs_rows_are_the_same_items(tmp_path):
     OSWorldG().write_fixture(folder, np.random.default_rng(0))
     ours, theirs = OSWorldG().read(folder), OSWorldG().read(hub)
     for a, b in zip(ours.found, theirs.found, strict=True):
-        assert (a.item_id, a.prompt, a.truth.published, a.truth.size) == (b.item_id, b.prompt, b.truth.published, b.truth.size)
+        assert (a.item_id, a.prompt, a.truth.published, a.truth.size) == (
+            b.item_id,
+            b.prompt,
+            b.truth.published,
+            b.truth.size,
+        )
         assert displayed_size(b.images[0]) == b.truth.size
-    assert [(each.item_id, each.reason) for each in theirs.missing] == [(each.item_id, each.reason) for each in ours.missing]
+    assert [(each.item_id, each.reason) for each in theirs.missing] == [
+        (each.item_id, each.reason) for each in ours.missing
+    ]
     with pytest.raises(EvaluationError, match=r"OSWorld-G_refined\.json"):
         OSWorldGRefined().read(hub)
 
@@ -117,10 +138,21 @@ def test_faults(tmp_path):
     OSWorldG().write_fixture(tmp_path, np.random.default_rng(0))
     path = tmp_path / "benchmark" / "OSWorld-G.json"
     row = json.loads(path.read_text())[0]
-    bad = [{"instruction": ""}, {"box_type": "circle"}, {"box_coordinates": None}, {"box_coordinates": ["a", 1, 2, 3]}, {"id": None}]
+    bad = [
+        {"instruction": ""},
+        {"box_type": "circle"},
+        {"box_coordinates": None},
+        {"box_coordinates": ["a", 1, 2, 3]},
+        {"id": None},
+    ]
     path.write_text(json.dumps([row, *({**row, **fault} for fault in bad)]))
     items = OSWorldG().read(tmp_path)
-    assert [each.reason for each in items.missing] == ["no instruction", "no usable circle", "no usable bbox", "no usable bbox"]
+    assert [each.reason for each in items.missing] == [
+        "no instruction",
+        "no usable circle",
+        "no usable bbox",
+        "no usable bbox",
+    ]
     assert items.found[1].item_id.startswith("screen 0.png/")
     (tmp_path / "benchmark" / "classification_result.json").write_text('{"classified": [1]}')
     with pytest.raises(EvaluationError, match="classified"):

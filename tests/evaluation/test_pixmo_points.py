@@ -17,7 +17,9 @@ from molmopoint.metrics.run_lengths import MaskIndex
 
 
 def item(masks: list[np.ndarray], xy: list[tuple[float, float]], size: tuple[int, int] = (10, 10)) -> Item:
-    truth = _Truth(MaskIndex.build(masks), np.arange(len(masks)), np.array(xy, dtype=float).reshape(-1, 2), size)
+    truth = _Truth(
+        MaskIndex.build(masks), np.arange(len(masks)), np.array(xy, dtype=float).reshape(-1, 2), size
+    )
     return Item("x", "cups", truth=truth)
 
 
@@ -53,15 +55,24 @@ def test_t7_a_picture_of_another_size_is_rescaled_and_flagged():
     made = item([block(slice(0, 20), slice(0, 20))], [(10, 10)], (20, 20))
     scores = judged(made, points((35, 35), image_sizes=((40, 40),)))
     assert scores["f1"] == 1 and scores["rescaled"] == 1
-    assert judged(made, points((35, 35), image_sizes=((20, 20),))) == {**scores, "f1": 0, "precision": 0, "recall": 0, "max_hit_f1": 0} | {
-        "rescaled": 0
-    }
+    assert judged(made, points((35, 35), image_sizes=((20, 20),))) == {
+        **scores,
+        "f1": 0,
+        "precision": 0,
+        "recall": 0,
+        "max_hit_f1": 0,
+    } | {"rescaled": 0}
 
 
 def test_nan_points_and_cut_answers_are_judged_by_what_is_whole():
     made = item([block(slice(0, 5), slice(0, 5))], [(2, 2)])
     prediction = Prediction(
-        "x", "pixmo_points", 1, "cups", points=(PredictedPoint(1, 0, 2, 2), PredictedPoint(2, 0, float("nan"), 1)), finish_reason="length"
+        "x",
+        "pixmo_points",
+        1,
+        "cups",
+        points=(PredictedPoint(1, 0, 2, 2), PredictedPoint(2, 0, float("nan"), 1)),
+        finish_reason="length",
     )
     answer = prediction.answer()
     assert judged(made, answer)["f1"] == 1 and answer.invalid == 1 and answer.truncated
@@ -81,10 +92,14 @@ def test_layout_with_its_traps(tmp_path):
         assert judged(each, perfect)["f1"] == judged(each, perfect)["max_hit_f1"] == 1
         assert bool(judged(each, points())["f1"]) == (each.categories["objects"] == "0")
     larger = stored.found[2]
-    twice = points(*map(tuple, larger.truth.xy * 2), image_sizes=(tuple(2 * side for side in larger.truth.size),))
+    twice = points(
+        *map(tuple, larger.truth.xy * 2), image_sizes=(tuple(2 * side for side in larger.truth.size),)
+    )
     assert judged(larger, twice)["f1"] == judged(larger, twice)["rescaled"] == 1
     again = PixmoPoints().read(tmp_path)
-    assert [each.item_id for each in again.found] == [each.item_id for each in stored.found], "from the kept index"
+    assert [each.item_id for each in again.found] == [each.item_id for each in stored.found], (
+        "from the kept index"
+    )
     assert again.warnings == stored.warnings
 
 
@@ -109,7 +124,13 @@ HERE = [{"x": 0.0, "y": 0.0}]
     ],
 )
 def test_bad_rows_are_counted(tmp_path, row, missing, warned):
-    good = {"image_url": "https://a.b/c.png", "image_sha256": "00", "label": "Cups", "points": HERE, "masks": [SQUARE]}
+    good = {
+        "image_url": "https://a.b/c.png",
+        "image_sha256": "00",
+        "label": "Cups",
+        "points": HERE,
+        "masks": [SQUARE],
+    }
     point = pa.struct([("x", pa.float64()), ("y", pa.float64())])
     types = {name: pa.string() for name in ("image_url", "image_sha256", "label")}
     types |= {"points": pa.list_(point), "masks": pa.list_(pa.list_(pa.list_(pa.bool_())))}

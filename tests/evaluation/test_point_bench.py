@@ -39,12 +39,24 @@ WHOLE = np.ones((10, 10), dtype=bool)
 
 
 def test_c9_two_points_outside_of_counting():
-    assert correct(item(1, "spatial", WHOLE), answer((1, 1), (2, 2))) == {"ai2": True, "official": True, "paper": False}
+    assert correct(item(1, "spatial", WHOLE), answer((1, 1), (2, 2))) == {
+        "ai2": True,
+        "official": True,
+        "paper": False,
+    }
 
 
 def test_c10_counting():
-    assert correct(item(3, "counting", WHOLE), answer((1, 1), (2, 2))) == {"ai2": True, "official": False, "paper": False}
-    assert correct(item(2, "counting", WHOLE), answer((1, 1), (2, 2))) == {"ai2": True, "official": True, "paper": True}
+    assert correct(item(3, "counting", WHOLE), answer((1, 1), (2, 2))) == {
+        "ai2": True,
+        "official": False,
+        "paper": False,
+    }
+    assert correct(item(2, "counting", WHOLE), answer((1, 1), (2, 2))) == {
+        "ai2": True,
+        "official": True,
+        "paper": True,
+    }
 
 
 def test_only_the_official_rule_forgives_a_second_point_outside():
@@ -58,7 +70,10 @@ def test_every_target_needs_its_point_by_the_paper():
     mask = np.zeros((10, 10), dtype=bool)
     mask[0:3, 0:3] = mask[6:9, 6:9] = True
     both, twice = answer((1, 1), (7, 7)), answer((1, 1), (2, 2))
-    assert correct(item(2, "counting", mask), both)["paper"] and not correct(item(2, "counting", mask), twice)["paper"]
+    assert (
+        correct(item(2, "counting", mask), both)["paper"]
+        and not correct(item(2, "counting", mask), twice)["paper"]
+    )
     assert correct(item(2, "counting", mask), twice)["official"], "the scripts do not look at single targets"
 
 
@@ -98,7 +113,9 @@ def with_existing_points(folder) -> None:
     points = json.dumps([{"x": 50.0, "y": 25.0}, {"x": 10.0, "y": 12.5}])
     table = io.StringIO()
     writer = csv.writer(table)
-    writer.writerows([("image_filename", "points"), ("0003.png", points), ("0000.png", points), ("0004.png", "[]")])
+    writer.writerows(
+        [("image_filename", "points"), ("0003.png", points), ("0000.png", points), ("0004.png", "[]")]
+    )
     (folder / "pixmo_metadata.csv").write_text(table.getvalue(), encoding="utf-8")
 
 
@@ -112,18 +129,28 @@ def test_the_official_rule_tells_the_point_a_question_refers_to(tmp_path):
     PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     alone = asked(tmp_path)
     without_file = asked(tmp_path, "official")
-    assert without_file.digest == alone.digest and without_file.items.warnings == {ALONE: 1}, "says that it could not"
+    assert without_file.digest == alone.digest and without_file.items.warnings == {ALONE: 1}, (
+        "says that it could not"
+    )
     with_existing_points(tmp_path)
-    assert asked(tmp_path).digest == asked(tmp_path, "paper").digest == asked(tmp_path, "official", "none").digest == alone.digest
+    assert (
+        asked(tmp_path).digest
+        == asked(tmp_path, "paper").digest
+        == asked(tmp_path, "official", "none").digest
+        == alone.digest
+    )
     told = asked(tmp_path, "official")
     assert told.digest == asked(tmp_path, "ai2", "text").digest != alone.digest and not told.items.warnings
-    changed = [(a, b) for a, b in zip(alone.items.found, told.items.found, strict=True) if a.prompt != b.prompt]
+    changed = [
+        (a, b) for a, b in zip(alone.items.found, told.items.found, strict=True) if a.prompt != b.prompt
+    ]
     ((before, after),) = changed
     with Image.open(before.images[0]) as picture:
         width, height = picture.size
     first, second = f"[{width / 2:.1f}, {height / 4:.1f}]", f"[{width / 10:.1f}, {height / 8:.1f}]"
     assert after.prompt == (
-        f"{before.prompt}\nThe image contains an existing original point at pixel coordinates: {first}, {second}."
+        f"{before.prompt}\nThe image contains an existing original point at pixel coordinates: {first}, "
+        f"{second}."
         "\nThe query refers to this existing point."
     )
 
@@ -134,16 +161,25 @@ def test_the_point_can_be_drawn(tmp_path):
         asked(tmp_path, steerable="drawn")
     with_existing_points(tmp_path)
     before = {each.item_id: each.images[0] for each in asked(tmp_path).items.found}
-    drawn = [each for each in asked(tmp_path, steerable="drawn").items.found if each.images[0] != before[each.item_id]]
+    drawn = [
+        each
+        for each in asked(tmp_path, steerable="drawn").items.found
+        if each.images[0] != before[each.item_id]
+    ]
     (made,) = drawn
     assert made.categories["category"] == "steerable"
     with Image.open(made.images[0]) as picture, Image.open(before[made.item_id]) as original:
-        assert picture.size == original.size and picture.getpixel((picture.width // 2, picture.height // 4)) == (0, 0, 255)
+        assert picture.size == original.size and picture.getpixel(
+            (picture.width // 2, picture.height // 4)
+        ) == (0, 0, 255)
         changed = np.argwhere((np.asarray(picture) != np.asarray(original.convert("RGB"))).any(axis=-1))
     assert 0 < len(changed) < 0.01 * picture.width * picture.height, "two dots"
 
 
-@pytest.mark.parametrize("table", ["a,b\n1,2\n", 'image_filename,points\na.png,"[1]"\n', "image_filename,points\na.png,[[[\n", "\xff"])
+@pytest.mark.parametrize(
+    "table",
+    ["a,b\n1,2\n", 'image_filename,points\na.png,"[1]"\n', "image_filename,points\na.png,[[[\n", "\xff"],
+)
 def test_another_table_of_points_is_refused(tmp_path, table):
     PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     (tmp_path / "pixmo_metadata.csv").write_text(table, encoding="latin-1")
@@ -161,8 +197,17 @@ def test_nothing_and_outside():
 def test_layout_with_its_traps(tmp_path):
     PointBench().write_fixture(tmp_path, np.random.default_rng(0))
     items = PointBench().read(tmp_path)
-    assert [each.categories["category"] for each in items.found] == ["affordable", "spatial", "reasoning", "steerable", "counting"]
-    assert sorted((each.reason, each.detail) for each in items.missing) == [("no mask file", "gone.png"), ("unreadable mask", "broken.png")]
+    assert [each.categories["category"] for each in items.found] == [
+        "affordable",
+        "spatial",
+        "reasoning",
+        "steerable",
+        "counting",
+    ]
+    assert sorted((each.reason, each.detail) for each in items.missing) == [
+        ("no mask file", "gone.png"),
+        ("unreadable mask", "broken.png"),
+    ]
     assert all(each.images[0].is_file() for each in items.found), "the accented name is found"
     for each in items.found:
         mask = each.truth.index.mask(each.truth.mask)
@@ -173,7 +218,9 @@ def test_layout_with_its_traps(tmp_path):
         assert (mask.shape[::-1] == size) == (each.categories["category"] != "reasoning")
         assert PointBench().score(each, answer((columns[0], rows[0])), "ai2")["correct"]
     again = PointBench().read(tmp_path)
-    assert [each.item_id for each in again.found] == [each.item_id for each in items.found], "from the kept index"
+    assert [each.item_id for each in again.found] == [each.item_id for each in items.found], (
+        "from the kept index"
+    )
     assert np.array_equal(again.found[0].truth.index.starts, items.found[0].truth.index.starts)
 
 

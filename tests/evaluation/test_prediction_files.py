@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import ScoredPass
 from molmopoint.eval.benchmarks import find_benchmark
-from molmopoint.eval.predictions.records import PredictedPoint, Prediction, PredictionWriter, from_fields, merge, read_predictions, to_line
+from molmopoint.eval.predictions.records import (
+    PredictedPoint,
+    Prediction,
+    PredictionWriter,
+    from_fields,
+    merge,
+    read_predictions,
+    to_line,
+)
 from molmopoint.eval.runner.data import open_data
 from molmopoint.eval.runner.run_folder import claim, read
 
@@ -25,11 +33,23 @@ POINTS = (PredictedPoint(1, 0, 10.25, 20.5, 0.75), PredictedPoint(None, 0, 1 / 3
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=64)
 
 
-@given(st.lists(st.tuples(st.none() | st.integers(-5, 10**9), numbers, numbers, numbers, st.none() | numbers), max_size=4), st.text())
+@given(
+    st.lists(
+        st.tuples(st.none() | st.integers(-5, 10**9), numbers, numbers, numbers, st.none() | numbers),
+        max_size=4,
+    ),
+    st.text(),
+)
 def test_lines_there_and_back(places, text):
     import json
 
-    made = prediction("é", points=tuple(PredictedPoint(*place) for place in places), text=text, raw_text=text, image_sizes=((3, 4),))
+    made = prediction(
+        "é",
+        points=tuple(PredictedPoint(*place) for place in places),
+        text=text,
+        raw_text=text,
+        image_sizes=((3, 4),),
+    )
     line = to_line(made)
     assert line.count("\n") == 1 and line.endswith("\n")
     assert from_fields(json.loads(line)) == made
@@ -37,7 +57,16 @@ def test_lines_there_and_back(places, text):
 
 def test_nan_points_are_counted_not_judged(tmp_path):
     with PredictionWriter(tmp_path / "p.jsonl") as writer:
-        writer.write([prediction("a", points=(*POINTS, PredictedPoint(2, 0, math.nan, 1.0)), invalid=1, finish_reason="length")])
+        writer.write(
+            [
+                prediction(
+                    "a",
+                    points=(*POINTS, PredictedPoint(2, 0, math.nan, 1.0)),
+                    invalid=1,
+                    finish_reason="length",
+                )
+            ]
+        )
     (stored,) = read_predictions(tmp_path / "p.jsonl")
     answer = stored.answer()
     assert answer.xy.tolist() == [[10.25, 20.5], [1 / 3, 2.0]] and answer.object_id.tolist() == [1, -1]
@@ -58,7 +87,13 @@ def test_cut_last_line_is_dropped(tmp_path, cut):
 
 
 def test_merge_sorts_and_replaces_failures():
-    merged = merge([prediction("b", rank=1), prediction("a", error="no file", finish_reason="error"), prediction("a", points=POINTS)])
+    merged = merge(
+        [
+            prediction("b", rank=1),
+            prediction("a", error="no file", finish_reason="error"),
+            prediction("a", points=POINTS),
+        ]
+    )
     assert list(merged) == ["a", "b"] and merged["a"].points == POINTS
     assert merge([prediction("a", points=POINTS), prediction("a", error="x")])["a"].error is None
     assert len(merge([prediction("a"), prediction("a", rank=1)])) == 1, "the same answer twice is one answer"
@@ -68,12 +103,21 @@ def test_merge_sorts_and_replaces_failures():
 
 def scored(score: float | None, *passes: float) -> Prediction:
     more = (ScoredPass((0, 1), passes),) if passes else ()
-    return prediction("a", points=(PredictedPoint(1, 0, 10.25, 20.5, score), PredictedPoint(2, 0, math.nan, 1.0, score)), passes=more)
+    return prediction(
+        "a",
+        points=(PredictedPoint(1, 0, 10.25, 20.5, score), PredictedPoint(2, 0, math.nan, 1.0, score)),
+        passes=more,
+    )
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [((0.75,), (0.75 + 5e-6,)), ((None,), (None,)), ((0.0,), (5e-6,)), ((0.5, 12.0, -3.0), (0.5, 12.0001, -3.00002))],
+    [
+        ((0.75,), (0.75 + 5e-6,)),
+        ((None,), (None,)),
+        ((0.0,), (5e-6,)),
+        ((0.5, 12.0, -3.0), (0.5, 12.0001, -3.00002)),
+    ],
 )
 def test_last_digits_of_scores_make_no_other_answer(first, second):
     """They depend on what else was in the batch of a process."""
@@ -82,7 +126,12 @@ def test_last_digits_of_scores_make_no_other_answer(first, second):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [((0.75,), (0.7501,)), ((0.75,), (None,)), ((0.5, 12.0, -3.0), (0.5, 12.001, -3.0)), ((0.5, 1.0, 2.0), (0.5, 1.0, 2.0, 3.0))],
+    [
+        ((0.75,), (0.7501,)),
+        ((0.75,), (None,)),
+        ((0.5, 12.0, -3.0), (0.5, 12.001, -3.0)),
+        ((0.5, 1.0, 2.0), (0.5, 1.0, 2.0, 3.0)),
+    ],
 )
 def test_other_scores_are_another_answer(first, second):
     with pytest.raises(EvaluationError, match="two different ones"):

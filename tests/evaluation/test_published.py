@@ -1,4 +1,6 @@
-"""Published numbers: complete entries, known benchmarks, rules and columns, and a few values read again from their sources."""
+"""Published numbers: complete entries, known benchmarks, rules and columns, and a few values read again from
+their sources.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,11 @@ ENTRY = {
     "additionalProperties": False,
     "properties": {
         **{key: {"type": "string", "minLength": 1} for key in ("task", "rule", "model", "source", "note")},
-        "values": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "number", "minimum": 0, "maximum": 100}},
+        "values": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": 100},
+        },
         "approximate": {"type": "array", "items": {"type": "string"}, "minItems": 1},
     },
 }
@@ -49,7 +55,13 @@ def columns_of(task: str) -> set[str]:
     benchmark = find_benchmark(task)
     groups = {name for view in benchmark.views for name in view.order}
     means = {f"mean over {' and '.join(view.category)}" for view in benchmark.views if view.macro}
-    return {metric.name for metric in benchmark.metrics} | groups | means | CROSSED.get(task, set()) | OTHER_COLUMNS
+    return (
+        {metric.name for metric in benchmark.metrics}
+        | groups
+        | means
+        | CROSSED.get(task, set())
+        | OTHER_COLUMNS
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -117,7 +129,9 @@ def test_where_a_paper_prints_otherwise_a_note_says_so():
 def test_rows_of_the_authors_say_their_crops():
     for task in ("point_bench", "pixmo_points", "screenspot_v2", "screenspot_pro", "osworld_g"):
         rows = [entry for rule in published_rules(task) for entry in published_for(task, rule)]
-        own = [entry for entry in rows if entry.model.startswith("MolmoPoint-") and "2603.28069" in entry.source]
+        own = [
+            entry for entry in rows if entry.model.startswith("MolmoPoint-") and "2603.28069" in entry.source
+        ]
         assert own and all("crops" in entry.model + entry.note for entry in own)
 
 
@@ -128,16 +142,23 @@ def test_the_means_are_those_of_their_cells():
             cells = [value for column, value in entry.values.items() if column != "headline"]
             assert np.mean(cells) == pytest.approx(entry.values["headline"], abs=0.11)
     for entry in published_for("molmo2_video_count", "stated"):
-        for mean, columns in (("mean over category", ("object", "animal", "action/event")), ("mean over bin", tuple(BINS))):
+        for mean, columns in (
+            ("mean over category", ("object", "animal", "action/event")),
+            ("mean over bin", tuple(BINS)),
+        ):
             if mean in entry.values and all(column in entry.values for column in columns):
-                assert np.mean([entry.values[column] for column in columns]) == pytest.approx(entry.values[mean], abs=0.11)
+                assert np.mean([entry.values[column] for column in columns]) == pytest.approx(
+                    entry.values[mean], abs=0.11
+                )
 
 
 def point_bench_summary(rule: str) -> Summary:
     truth = _Truth(MaskIndex.build([np.ones((10, 10), dtype=bool)]), 0, 1)
     item = Item("a", "?", categories={"category": "spatial"}, truth=truth)
     answers = {"a": ParsedAnswer(np.array([[1.0, 1.0]]), np.zeros(1), np.full(1, -1))}
-    return summarise(PointBench(), Items((item,)), score_items(PointBench(), [item], answers, rule), answers, rule)
+    return summarise(
+        PointBench(), Items((item,)), score_items(PointBench(), [item], answers, rule), answers, rule
+    )
 
 
 def printed(summary: Summary, *, one_line: bool = True) -> str:
@@ -150,11 +171,22 @@ def printed(summary: Summary, *, one_line: bool = True) -> str:
 def test_our_run_stands_in_the_same_columns():
     table = printed(point_bench_summary("ai2"), one_line=False)
     ours = next(line for line in table.splitlines() if "this run" in line)
-    assert [cell.strip() for cell in ours.strip(" │").split("│")] == ["this run", "", "100.0", "", "", "", "100.0", "1 of 1 items"]
+    assert [cell.strip() for cell in ours.strip(" │").split("│")] == [
+        "this run",
+        "",
+        "100.0",
+        "",
+        "",
+        "",
+        "100.0",
+        "1 of 1 items",
+    ]
     assert "Early versions" in table
 
 
 def test_numbers_by_another_rule_are_not_shown_but_named():
     table = printed(point_bench_summary("official"))
     assert "70.7" not in table and "there are some by --rule ai2" in table
-    assert "No published numbers are known by this rule." in printed(replace(point_bench_summary("official"), task="synthetic"))
+    assert "No published numbers are known by this rule." in printed(
+        replace(point_bench_summary("official"), task="synthetic")
+    )

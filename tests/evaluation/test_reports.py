@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Benchmark, DatasetSource, GenerationSettings, Item, Items, Metric, Missing, ParsedAnswer, View
+from molmopoint.eval.benchmark import (
+    Benchmark,
+    DatasetSource,
+    GenerationSettings,
+    Item,
+    Items,
+    Metric,
+    Missing,
+    ParsedAnswer,
+    View,
+)
 from molmopoint.eval.reports.comparison import ScoredRun, compare
 from molmopoint.eval.reports.intervals import bootstrap_difference, bootstrap_mean, mcnemar, wilson
 from molmopoint.eval.reports.summary import summarise
@@ -31,12 +41,19 @@ class Toy(Benchmark):
     def read(self, folder: Path) -> Items:
         raise NotImplementedError
 
-    def score(self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False) -> dict[str, float]:
+    def score(
+        self, item: Item, answer: ParsedAnswer, rule: str, *, ref_compat: bool = False
+    ) -> dict[str, float]:
         raise NotImplementedError
 
 
 def item(number: int, kind: str, cluster: str = "") -> Item:
-    return Item(f"i{number}", "?", categories={"kind": kind, "side": ("left", "right") if number == 0 else "left"}, cluster=cluster)
+    return Item(
+        f"i{number}",
+        "?",
+        categories={"kind": kind, "side": ("left", "right") if number == 0 else "left"},
+        cluster=cluster,
+    )
 
 
 def answer(points: int, **fields) -> ParsedAnswer:
@@ -51,7 +68,9 @@ SCORES = {
     "i3": {"correct": 0, "answered": 1},
 }
 ANSWERS = {"i0": answer(1), "i1": answer(0, truncated=True), "i2": answer(2, invalid=1)}
-ITEMS = Items(FOUND, (Missing("i9", "no mask file"), Missing("i8", "no mask file")), {"mask of another size": 2})
+ITEMS = Items(
+    FOUND, (Missing("i9", "no mask file"), Missing("i8", "no mask file")), {"mask of another size": 2}
+)
 
 
 def toy_summary(**options):
@@ -65,19 +84,31 @@ def test_summary_by_hand():
     assert cells["correct", ("kind",), ("text",)].value == pytest.approx(2 / 3)
     assert cells["correct", ("kind",), ("icon",)].value == 0
     assert summary.headline.value == pytest.approx(1 / 3), "macro over the two kinds"
-    assert cells["f1", (), ()].value == 0.75 and cells["f1", (), ()].n == 2, "only answered items that have the metric"
+    assert cells["f1", (), ()].value == 0.75 and cells["f1", (), ()].n == 2, (
+        "only answered items that have the metric"
+    )
     assert math.isnan(cells["f1", ("kind",), ("icon",)].value)
     assert cells["correct", ("kind", "side"), ("text", "right")].n == 1, "an item may be in several groups"
     assert summary.missing_is_wrong == pytest.approx(1 / 3 * 4 / 6)
     assert summary.coverage.total == 7 and summary.coverage.missing == {"no mask file": 2, "not asked": 1}
     assert str(summary.coverage) == "4 of 7 (2 no mask file, 1 not asked)"
-    assert summary.rates == {"without_points": 0.5, "several_points": 0.25, "truncated": 0.25, "with_invalid_points": 0.25}
+    assert summary.rates == {
+        "without_points": 0.5,
+        "several_points": 0.25,
+        "truncated": 0.25,
+        "with_invalid_points": 0.25,
+    }
     assert summary.flaws == () and toy_summary(ref_compat=True).flaws == Toy.flaws
 
 
 def test_tables():
     text = markdown(toy_summary(ref_compat=True, failed=1))
-    assert "rule `strict`" in text and "4 of 7 items" in text and "1 failed" in text and "reads boxes as polygons" in text
+    assert (
+        "rule `strict`" in text
+        and "4 of 7 items" in text
+        and "1 failed" in text
+        and "reads boxes as polygons" in text
+    )
     assert text.index("| icon |") < text.index("| text |") < text.index("| mean over kind |")
     lines = csv_text(toy_summary()).splitlines()
     assert lines[0] == "task,rule,view,group,metric,value,low,high,n"

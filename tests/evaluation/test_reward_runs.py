@@ -1,4 +1,6 @@
-"""Runs of reward benchmarks: killed, failing, in batches, of the wrong kind, from stored scores, and on the page."""
+"""Runs of reward benchmarks: killed, failing, in batches, of the wrong kind, from stored scores, and on the
+page.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,15 @@ predict(Killed(), benchmark, data, work / "run", settings=benchmark.generation, 
 def scored(judge: LongerIsBetter, folder: Path, name: str = "vl_rewardbench", batch_size: int = 8) -> tuple:
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", folder)
-    predict(judge, benchmark, data, folder / "run", settings=benchmark.generation, identity={"model": "longer"}, batch_size=batch_size)
+    predict(
+        judge,
+        benchmark,
+        data,
+        folder / "run",
+        settings=benchmark.generation,
+        identity={"model": "longer"},
+        batch_size=batch_size,
+    )
     predictions = read_folder(folder / "run")
     return benchmark, data, predictions, *score_predictions(benchmark, data, predictions, "each")
 
@@ -74,7 +84,13 @@ def test_interrupted_and_called_again_it_repeats_nothing(tmp_path):
 @pytest.mark.slow
 def test_killed_and_called_again_it_loses_and_repeats_nothing(tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     file = tmp_path / "run" / "predictions.jsonl"
     assert len(list(read_predictions(file))) == 2
@@ -92,14 +108,21 @@ class Batched(LongerIsBetter):
     sizes: tuple[int, ...] = ()
 
     def score_batch(self, prompts, responses, images=None, videos=None):
-        assert images is not None and videos is not None and len(prompts) == len(responses) == len(images) == len(videos)
-        assert len({(each is None, other is None) for each, other in zip(images, videos, strict=True)}) == 1, "one kind of media"
+        assert (
+            images is not None
+            and videos is not None
+            and len(prompts) == len(responses) == len(images) == len(videos)
+        )
+        assert (
+            len({(each is None, other is None) for each, other in zip(images, videos, strict=True)}) == 1
+        ), "one kind of media"
         self.sizes += (len(prompts),)
         return [self.score(*call) for call in zip(prompts, responses, strict=True)]
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("vl_rewardbench", (4, 4)), ("mm_rlhf_rewardbench", (4, 2, 2, 2)), ("mr2bench_image", (4, 4, 4, 4, 3))]
+    ("name", "sizes"),
+    [("vl_rewardbench", (4, 4)), ("mm_rlhf_rewardbench", (4, 2, 2, 2)), ("mr2bench_image", (4, 4, 4, 4, 3))],
 )
 def test_passes_of_an_item_stay_together_in_batches(name, sizes, tmp_path):
     judge = Batched()
@@ -116,7 +139,10 @@ class InOrders(LongerIsBetter):
         assert images is not None and videos is not None and len(prompts) == len(images) == len(videos)
         self.items += (len(prompts),)
         asked = zip(prompts, responses, orders, strict=True)
-        return [[self.score(prompt, [answers[i] for i in order]) for order in given] for prompt, answers, given in asked]
+        return [
+            [self.score(prompt, [answers[i] for i in order]) for order in given]
+            for prompt, answers, given in asked
+        ]
 
 
 @pytest.mark.parametrize(("name", "items"), [("vl_rewardbench", (2, 2)), ("mr2bench_image", (1, 1, 1, 1, 1))])
@@ -125,7 +151,9 @@ def test_all_orders_of_an_item_are_asked_at_once(name, items, tmp_path):
     *_, predictions, summary, _ = scored(judge, tmp_path / "ours", name, batch_size=4)
     assert judge.items == items and summary.headline.value == 1
     *_, one_by_one, _, _ = scored(LongerIsBetter(), tmp_path / "theirs", name)
-    assert {key: each.passes for key, each in predictions.items()} == {key: each.passes for key, each in one_by_one.items()}
+    assert {key: each.passes for key, each in predictions.items()} == {
+        key: each.passes for key, each in one_by_one.items()
+    }
 
 
 class Failing(LongerIsBetter):
@@ -179,7 +207,11 @@ def test_lines_come_back(tmp_path):
     for prediction in predictions.values():
         assert from_fields(json.loads(to_line(prediction))) == prediction and len(prediction.passes) == 2
     fields = json.loads(to_line(prediction))
-    for broken in ({"order": [0, 0], "scores": [1, 2]}, {"order": [0, 1], "scores": [1, None]}, {"order": [0, 1]}):
+    for broken in (
+        {"order": [0, 0], "scores": [1, 2]},
+        {"order": [0, 1], "scores": [1, None]},
+        {"order": [0, 1]},
+    ):
         with pytest.raises(EvaluationError, match="stored prediction"):
             from_fields(fields | {"passes": [broken]})
 
@@ -193,11 +225,31 @@ def run(*words: object, code: int = 0) -> str:
 def test_stored_scores_are_judged_by_every_rule(tmp_path):
     scored(FirstIsBetter(), tmp_path)
     for rule in ("each", "mean", "every"):
-        run("score", "vl_rewardbench", tmp_path / "run", "--data", "fixture", "--rule", rule, "--out", tmp_path / rule, "--compare")
+        run(
+            "score",
+            "vl_rewardbench",
+            tmp_path / "run",
+            "--data",
+            "fixture",
+            "--rule",
+            rule,
+            "--out",
+            tmp_path / rule,
+            "--compare",
+        )
         metrics = json.loads((tmp_path / rule / "vl_rewardbench" / "metrics.json").read_text())
         assert metrics["headline"]["value"] == (0.5 if rule == "each" else 0)
     assert "there are some by --rule each" in run(
-        "score", "vl_rewardbench", tmp_path / "run", "--data", "fixture", "--rule", "mean", "--out", tmp_path / "again", "--compare"
+        "score",
+        "vl_rewardbench",
+        tmp_path / "run",
+        "--data",
+        "fixture",
+        "--rule",
+        "mean",
+        "--out",
+        tmp_path / "again",
+        "--compare",
     )
 
 
@@ -224,7 +276,9 @@ def test_scores_of_other_models(tmp_path):
         file.write_text(json.dumps({"item_id": items[0].item_id, **line}) + "\n")
         assert message in run(*words, "--form", "scores", code=2)
     assert "--form ours or scores" in run(*words, "--form", "molmo2", code=2)
-    assert "one of molmo" in run("score", "screenspot_v2", file, "--data", "fixture", "--form", "scores", "--out", tmp_path, code=2)
+    assert "one of molmo" in run(
+        "score", "screenspot_v2", file, "--data", "fixture", "--form", "scores", "--out", tmp_path, code=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -245,7 +299,9 @@ def test_the_page_shows_responses(tmp_path):
     assert page.count('<li class="') == 2 * len(scores) and "chosen in 1 of 2 orders" in page
     assert page.count('<span class="fault">order decides</span>') == len(scores)
     assert "near miss" not in page.split("<script")[0] and "farthest" not in page.split("<script")[0]
-    assert page.count("<figure") == sum(len(item.images) or 3 for item in data.items.found), "a clip is a strip of frames"
+    assert page.count("<figure") == sum(len(item.images) or 3 for item in data.items.found), (
+        "a clip is a strip of frames"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +325,9 @@ def test_a_reward_model_through_the_command_line(reward_folder, tmp_path):
     for item_id, prediction in read_folder(folder).items():
         item = items[item_id]
         for each in prediction.passes:
-            alone = judge.score(item.prompt, [item.responses[i] for i in each.order], **media_of(item, benchmark.generation))
+            alone = judge.score(
+                item.prompt, [item.responses[i] for i in each.order], **media_of(item, benchmark.generation)
+            )
             assert [each.scores[i] for i in each.order] == pytest.approx(alone, abs=1e-4)
     run(*words)
     assert len(list(read_predictions(folder / "predictions.jsonl"))) == 5, "no item is asked twice"

@@ -39,7 +39,9 @@ def work(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("rewards")
 
 
-def run(name: str, judge: LongerIsBetter, work: Path, rule: str = "each", **changes) -> tuple[Summary, dict[str, dict[str, float]]]:
+def run(
+    name: str, judge: LongerIsBetter, work: Path, rule: str = "each", **changes
+) -> tuple[Summary, dict[str, dict[str, float]]]:
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", work)
     folder = work / "-".join((name, type(judge).__name__, *map(str, changes.values())))
@@ -51,7 +53,11 @@ def run(name: str, judge: LongerIsBetter, work: Path, rule: str = "each", **chan
 
 
 def cell(summary: Summary, metric: str, group: tuple[str, ...] = ()) -> float:
-    return next(each.value for each in summary.cells if each.metric == metric and each.group == group and (group or not each.view))
+    return next(
+        each.value
+        for each in summary.cells
+        if each.metric == metric and each.group == group and (group or not each.view)
+    )
 
 
 @pytest.mark.parametrize(("name", "rule"), [*zip(TASKS, ["each", "mean", "every"] * 2, strict=True)])
@@ -63,12 +69,17 @@ def test_a_right_judge_is_right_by_every_rule(name, rule, work):
     size = 2 if find_benchmark(name).headline[0] == "correct" else 4
     if name != "mr2bench_image":  # which has an item of three responses
         assert [summary.rates[f"chose_slot_{i + 1}"] for i in range(size)] == pytest.approx([1 / size] * size)
-    lines = [json.loads(line) for line in (work / f"{name}-LongerIsBetter" / "items.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (work / f"{name}-LongerIsBetter" / "items.jsonl").read_text().splitlines()
+    ]
     judged = [line for line in lines if "scores" in line]
     assert len(judged) == TASKS[name][0] and len(lines) == TASKS[name][1], "no item disappears"
     for line in judged:
         assert len(line["passes"]) == len(line["ranks"])
-        assert {each["order"][0] for each in line["passes"]} == set(range(len(line["ranks"]))), "every response stands first once"
+        assert {each["order"][0] for each in line["passes"]} == set(range(len(line["ranks"]))), (
+            "every response stands first once"
+        )
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -109,7 +120,11 @@ def test_one_order_only(work):
 def test_groups_of_vl_rewardbench(work):
     summary, _ = run("vl_rewardbench", LongerIsBetter(), work)
     assert summary.headline.view == ("group",) and summary.headline.is_macro
-    assert {each.group: each.n for each in summary.cells if each.metric == "correct" and each.view == ("group",) and each.group} == {
+    assert {
+        each.group: each.n
+        for each in summary.cells
+        if each.metric == "correct" and each.view == ("group",) and each.group
+    } == {
         ("general",): 1,
         ("hallucination",): 2,
         ("reasoning",): 1,
@@ -135,13 +150,18 @@ def test_dimensions_of_video_rewardbench(work):
     summary, _ = run("video_rewardbench", LongerIsBetter(), work)
     groups = [each.group[0] for each in summary.cells if each.metric == "correct" and each.group]
     assert groups == ["long-form perception", "short-form perception", "knowledge", "reasoning", "safety"]
-    assert dimension_of("perception_long") == "long-form perception" and dimension_of("Short") == "short-form perception"
+    assert (
+        dimension_of("perception_long") == "long-form perception"
+        and dimension_of("Short") == "short-form perception"
+    )
     assert dimension_of("video safety") == "safety" and dimension_of("Other Things") == "other things"
 
 
 def answer(*passes: tuple[float, float]) -> ParsedAnswer:
     nothing = np.empty((0, 2)), np.empty(0), np.empty(0, dtype=np.int64)
-    return ParsedAnswer(*nothing, passes=tuple(ScoredPass((i % 2, 1 - i % 2), scores) for i, scores in enumerate(passes)))
+    return ParsedAnswer(
+        *nothing, passes=tuple(ScoredPass((i % 2, 1 - i % 2), scores) for i, scores in enumerate(passes))
+    )
 
 
 def test_all_pairs_of_a_question():
@@ -154,13 +174,19 @@ def test_all_pairs_of_a_question():
         ([half, other_half], 0, 0, 0),  # never both in one pass
         ([right, None], 0, 0, 0),
     ):
-        assert [all_correct(answers, pairs, rule) for rule in ("each", "mean", "every")] == [each, mean, every]
+        assert [all_correct(answers, pairs, rule) for rule in ("each", "mean", "every")] == [
+            each,
+            mean,
+            every,
+        ]
 
 
 def test_acc_plus_counts_every_question_once(work):
     summary, scores = run("mm_rlhf_rewardbench", LongerIsBetter(), work)
     plus = next(each for each in summary.cells if each.metric == "all_correct" and not each.view)
-    assert (plus.n, plus.value) == (3, 1) and sum("all_correct" in numbers for numbers in scores.values()) == 3
+    assert (plus.n, plus.value) == (3, 1) and sum(
+        "all_correct" in numbers for numbers in scores.values()
+    ) == 3
 
 
 def test_orders_are_by_chance_and_go_round():
@@ -177,9 +203,18 @@ def test_orders_are_by_chance_and_go_round():
 def test_missing_media_are_told_and_scores_are_judged_without_them(name, work, tmp_path):
     benchmark = find_benchmark(name)
     data = open_data(benchmark, "fixture", tmp_path)
-    predict(LongerIsBetter(), benchmark, data, tmp_path / "run", settings=benchmark.generation, identity={"model": "longer"})
+    predict(
+        LongerIsBetter(),
+        benchmark,
+        data,
+        tmp_path / "run",
+        settings=benchmark.generation,
+        identity={"model": "longer"},
+    )
     before, _ = score_predictions(benchmark, data, read_folder(tmp_path / "run"), "each")
-    for path in {path for item in data.items.found for path in (*item.images, *([item.clip.path] if item.clip else ()))}:
+    for path in {
+        path for item in data.items.found for path in (*item.images, *([item.clip.path] if item.clip else ()))
+    }:
         path.rename(path.with_name(f"not-{path.name}"))
     gone = open_data(benchmark, data.folder, tmp_path)
     if name != "vl_rewardbench":  # whose pictures are unpacked again
@@ -188,7 +223,10 @@ def test_missing_media_are_told_and_scores_are_judged_without_them(name, work, t
         }
     without = open_data(benchmark, data.folder, tmp_path, with_media=False)
     after, _ = score_predictions(benchmark, without, read_folder(tmp_path / "run"), "each")
-    assert after.headline.value == before.headline.value and without.digest == open_data(benchmark, "fixture", work).digest
+    assert (
+        after.headline.value == before.headline.value
+        and without.digest == open_data(benchmark, "fixture", work).digest
+    )
 
 
 def test_faults_of_rows_are_named(work):
@@ -235,7 +273,12 @@ def test_a_missing_column_is_named_with_the_names_tried():
     [
         ("mr2bench_image", None, "", "*.jsonl"),
         ("mr2bench_image", "a.jsonl", '{"prompt": "?", "rankings": [1], "image": "a"}\n', "'responses'"),
-        ("mr2bench_video", "video.jsonl", '{"prompt": "?", "responses": [], "rankings": [], "image": "a"}\n', "'video'"),
+        (
+            "mr2bench_video",
+            "video.jsonl",
+            '{"prompt": "?", "responses": [], "rankings": [], "image": "a"}\n',
+            "'video'",
+        ),
         ("mr2bench_image", "a.jsonl", "[1]\n", "line 1"),
         ("mr2bench_image", "a.jsonl", "{\n", "line 1"),
         ("video_rewardbench", "a.jsonl", '{"prompt": "?", "chosen": "a", "rejected": "b"}\n', "'video'"),

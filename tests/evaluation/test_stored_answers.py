@@ -39,7 +39,11 @@ def xy(prediction: Prediction) -> list[tuple[float, float]]:
         ("molmo2", None, '<points coords="1 1 250 500">cup</points>'),
         ("qwen", "pixel", '```json\n[{"point_2d": [100, 100], "label": "cup"}]\n```'),
         ("qwen", "norm1000", '{"bbox_2d": [200, 400, 300, 600]}'),
-        ("qwen", "norm1", '{"name": "computer_use", "arguments": {"action": "left_click", "coordinate": [0.25, 0.5]}}'),
+        (
+            "qwen",
+            "norm1",
+            '{"name": "computer_use", "arguments": {"action": "left_click", "coordinate": [0.25, 0.5]}}',
+        ),
         ("plain", "percent", "The cup is at (25, 50)."),
         ("plain", "norm1", "[0.25, 0.5]"),
         ("plain", "pixel", "100 100"),
@@ -64,9 +68,20 @@ def test_sizes_may_come_with_the_answer(tmp_path, item):
 def test_answers_that_cannot_be_placed_are_counted(tmp_path, item):
     clip = Item("c", "?", clip=VideoSegment(tmp_path / "c.mp4"), image_sizes=((400, 200),))
     both = Item("b", "?", item.images * 2)
-    found = read(tmp_path, [clip, both], [{"item_id": key, "text": "(1, 2)"} for key in "bc"], form="plain", coords="pixel")
+    found = read(
+        tmp_path,
+        [clip, both],
+        [{"item_id": key, "text": "(1, 2)"} for key in "bc"],
+        form="plain",
+        coords="pixel",
+    )
     assert [found[key].invalid for key in "bc"] == [1, 1] and not found["b"].points
-    timed = read(tmp_path, [clip], [{"item_id": "c", "text": '<points coords="1.5 1 250 500">x</points>'}], form="molmo2")
+    timed = read(
+        tmp_path,
+        [clip],
+        [{"item_id": "c", "text": '<points coords="1.5 1 250 500">x</points>'}],
+        form="molmo2",
+    )
     assert timed["c"].points[0].group == 1.5
 
 

@@ -35,20 +35,28 @@ def data(tmp_path_factory) -> dict[str, BenchmarkData]:
 
 
 def true_answer(item: Item, per_second: int = 1) -> ParsedAnswer:
-    """Every object at its place, with ids from 1 on in the order they are stored; held still between the moments asked for."""
+    """Every object at its place, with ids from 1 on in the order they are stored; held still between the
+    moments asked for.
+    """
     rows = []
     for number, frame in item.truth.frames.items():
         numbers = {each: i for i, each in enumerate(frame.masks, 1)}
         for part in range(per_second):
             rows += [
-                (numbers[each], number / item.truth.fps + part / per_second, *xy) for each, xy in zip(frame.ids, frame.xy, strict=True)
+                (numbers[each], number / item.truth.fps + part / per_second, *xy)
+                for each, xy in zip(frame.ids, frame.xy, strict=True)
             ]
     table = np.array(rows, dtype=float).reshape(-1, 4)
     return ParsedAnswer(table[:, 2:], table[:, 1], table[:, 0].astype(np.int64), image_sizes=item.image_sizes)
 
 
 def broken_frames(item: Item) -> int:
-    return sum(number < 0 for frame in item.truth.frames.values() for each, number in frame.masks.items() if each in frame.ids)
+    return sum(
+        number < 0
+        for frame in item.truth.frames.values()
+        for each, number in frame.masks.items()
+        if each in frame.ids
+    )
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=NAMES)
@@ -57,17 +65,31 @@ def test_the_true_places_are_right(benchmark, data):
         assert item.prompt.startswith("Track ") and item.prompt.endswith(" in 1 FPS.")
         exact, twice = true_answer(item), true_answer(item, per_second=2)
         scores, strict = benchmark.score(item, exact, "grid"), benchmark.score(item, exact, "strict")
-        assert scores == strict and (scores["f1"] == scores["hota"] == 1) == (not broken_frames(item)), item.item_id
+        assert scores == strict and (scores["f1"] == scores["hota"] == 1) == (not broken_frames(item)), (
+            item.item_id
+        )
         assert benchmark.score(item, twice, "grid") == scores
         if len(twice):
-            moments, between = len(item.truth.frames), sum(bool(frame.ids) for frame in item.truth.frames.values())
-            assert benchmark.score(item, twice, "strict")["f1"] == pytest.approx(scores["f1"] * moments / (moments + between))
-            assert benchmark.score(item, twice, "grid", ref_compat=True)["f1"] < scores["f1"], "the reference is strict"
+            moments, between = (
+                len(item.truth.frames),
+                sum(bool(frame.ids) for frame in item.truth.frames.values()),
+            )
+            assert benchmark.score(item, twice, "strict")["f1"] == pytest.approx(
+                scores["f1"] * moments / (moments + between)
+            )
+            assert benchmark.score(item, twice, "grid", ref_compat=True)["f1"] < scores["f1"], (
+                "the reference is strict"
+            )
 
 
 def moved(item: Item, *, x: float = 0.0, size: float = 1.0) -> ParsedAnswer:
     given = true_answer(item)
-    return ParsedAnswer(given.xy * size + [x, 0], given.group, given.object_id, image_sizes=((round(96 * size), round(64 * size)),))
+    return ParsedAnswer(
+        given.xy * size + [x, 0],
+        given.group,
+        given.object_id,
+        image_sizes=((round(96 * size), round(64 * size)),),
+    )
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=NAMES)
@@ -78,7 +100,9 @@ def test_other_answers(benchmark, data):
     empty = float(np.mean([not frame.ids for frame in item.truth.frames.values()]))
     assert benchmark.score(item, moved(item, x=48), "grid")["f1"] == pytest.approx(empty)
     nothing = ParsedAnswer(np.empty((0, 2)), np.empty(0), np.empty(0, dtype=np.int64))
-    assert benchmark.score(item, nothing, "grid")["f1"] == pytest.approx(empty), "right where there is nothing"
+    assert benchmark.score(item, nothing, "grid")["f1"] == pytest.approx(empty), (
+        "right where there is nothing"
+    )
     given = true_answer(item)
     unnamed = ParsedAnswer(given.xy, given.group, np.full(len(given), -1))
     assert benchmark.score(item, unnamed, "grid")["without_ids"] == 1
@@ -90,14 +114,28 @@ def reasons(found: BenchmarkData) -> list[str]:
 
 def test_mevis(data):
     found = data["mevis"]
-    assert [each.item_id.split("/")[:2] for each in found.items.found] == [["c0", "0"], ["c0", "1"], ["c0", "2"], ["c0", "3"], ["c1", "0"]]
+    assert [each.item_id.split("/")[:2] for each in found.items.found] == [
+        ["c0", "0"],
+        ["c0", "1"],
+        ["c0", "2"],
+        ["c0", "3"],
+        ["c1", "0"],
+    ]
     assert not reasons(found)
-    assert found.items.warnings[referring_video.UNLISTED] == 1 and found.items.warnings[tracking.UNREADABLE] == 1
+    assert (
+        found.items.warnings[referring_video.UNLISTED] == 1 and found.items.warnings[tracking.UNREADABLE] == 1
+    )
     nothing = found.items.found[3]
-    assert [frame.ids for frame in nothing.truth.frames.values()] == [(), (), ()] and nothing.categories["objects"] == "0"
+    assert [frame.ids for frame in nothing.truth.frames.values()] == [(), (), ()] and nothing.categories[
+        "objects"
+    ] == "0"
     assert Mevis().score(nothing, true_answer(nothing), "grid")["f1"] == 1
     leaves = found.items.found[1].truth
-    assert {number: frame.ids for number, frame in leaves.frames.items()} == {0: ("12",), 6: ("12",), 12: ()} and leaves.num_frames == 18
+    assert {number: frame.ids for number, frame in leaves.frames.items()} == {
+        0: ("12",),
+        6: ("12",),
+        12: (),
+    } and leaves.num_frames == 18
 
 
 @pytest.mark.parametrize("benchmark", [RefYtVos(), ReasonVos()], ids=["ref_yt_vos", "reasonvos"])
@@ -121,8 +159,16 @@ def test_ref_davis17_has_clusters_of_objects(data):
 
 def test_molmo2_track(data, tmp_path):
     found = data["molmo2_track"]
-    assert [each.categories["field"] for each in found.items.found] == ["Dancers", "Dancers", "Animals", "other"]
-    assert reasons(found) == ["no video file", "unknown frame rate of the video"] and found.items.warnings[OTHER_FIELD] == 1
+    assert [each.categories["field"] for each in found.items.found] == [
+        "Dancers",
+        "Dancers",
+        "Animals",
+        "other",
+    ]
+    assert (
+        reasons(found) == ["no video file", "unknown frame rate of the video"]
+        and found.items.warnings[OTHER_FIELD] == 1
+    )
     whole, part = found.items.found[0], found.items.found[2]
     assert whole.truth.num_frames == 18 and part.truth.num_frames is None
     assert whole.clip is not None and whole.clip.start is None and whole.clip.path.name == "dance_0_17.mp4"
@@ -139,7 +185,9 @@ def test_molmo2_track(data, tmp_path):
 
 
 def made_question(**changes):
-    """A row of Molmo2-Track about a square of 4 x 4 that is at (2, 2) in frames 3 to 23 of a clip of 6 frames a second."""
+    """A row of Molmo2-Track about a square of 4 x 4 that is at (2, 2) in frames 3 to 23 of a clip of 6 frames
+    a second.
+    """
     mask = np.zeros((20, 20), dtype=bool)
     mask[:5, :5] = True
     row = {"exp": "the square", "w": 20, "h": 20, "clip": "c", "video": "v", "video_dataset": "DanceTrack"}
@@ -155,7 +203,9 @@ def judged(tmp_path, row, given, *, ref_compat=False):
     write_parquet(tmp_path / "data" / "test-00000-of-00001.parquet", [row])
     (item,) = open_data(Molmo2Track(), tmp_path, tmp_path, with_media=False).items.found
     table = np.array(given, dtype=float).reshape(-1, 4)
-    answer = ParsedAnswer(table[:, 2:], table[:, 0], table[:, 1].astype(np.int64), image_sizes=((row["w"], row["h"]),))
+    answer = ParsedAnswer(
+        table[:, 2:], table[:, 0], table[:, 1].astype(np.int64), image_sizes=((row["w"], row["h"]),)
+    )
     scores = Molmo2Track().score(item, answer, "grid", ref_compat=ref_compat)
     return item, scores
 
@@ -190,13 +240,17 @@ def test_ids_of_the_reference_are_numbers_in_the_order_of_the_question(tmp_path)
     left[:, :10], right[:, 10:] = True, True
     row = made_question(mask_id=["9", "10"], end_frame=11)
     row["points"] = [{"object_id": name, "points": [[x, 5.0]] * 12} for name, x in (("9", 4.0), ("10", 15.0))]
-    row["masks"] = [{"object_id": name, "masks": [encode_mask(mask)] * 12} for name, mask in (("9", left), ("10", right))]
+    row["masks"] = [
+        {"object_id": name, "masks": [encode_mask(mask)] * 12} for name, mask in (("9", left), ("10", right))
+    ]
     perfect = [(second, number, x, 5) for second in (0.0, 1.0) for number, x in ((1, 4), (2, 15))]
     assert judged(tmp_path, row, perfect, ref_compat=True)[1]["hota"] == 1, "9 comes before 10"
     # Listed the other way round, the reference pairs the first point with the first mask, which is that of 9.
     row["points"] = row["points"][::-1]
     _, scores = judged(tmp_path, row, perfect, ref_compat=True)
-    assert scores["hota"] == 1 and scores["f1"] == 0, "ids go by the question's order, points by the order listed"
+    assert scores["hota"] == 1 and scores["f1"] == 0, (
+        "ids go by the question's order, points by the order listed"
+    )
     assert judged(tmp_path, row, perfect)[1]["f1"] == 1
 
 
@@ -218,7 +272,9 @@ def test_a_table_out_of_step_with_the_seconds_says_its_moments_itself(tmp_path):
         moment["frame"] += 3
     write_parquet(table, [row])
     (item,) = Mevis().read(made.folder).found
-    assert sorted(item.truth.frames) == [3, 9, 15] and Mevis().score(item, true_answer(item), "grid")["f1"] == 1
+    assert (
+        sorted(item.truth.frames) == [3, 9, 15] and Mevis().score(item, true_answer(item), "grid")["f1"] == 1
+    )
 
 
 def test_frames_of_clips_are_those_of_training():
@@ -227,7 +283,13 @@ def test_frames_of_clips_are_those_of_training():
     rates = {}
     for fps in (6, 20, 24, 25, 29.97, 30):
         times = sample_times(
-            4.0, settings.max_frames, settings.fps, settings.sample_mode, frame_rate=fps, sampling_fps=1, max_rate=MAX_RATE
+            4.0,
+            settings.max_frames,
+            settings.fps,
+            settings.sample_mode,
+            frame_rate=fps,
+            sampling_fps=1,
+            max_rate=MAX_RATE,
         )
         rates[fps] = round(1 / (times[1] - times[0]))
         assert times[-1] < 4
@@ -249,7 +311,9 @@ def test_stored_answers_are_judged_without_the_videos(tmp_path):
     for file in first.folder.glob("videos/**/*.mp4"):
         file.unlink()
     again = open_data(Molmo2Track(), first.folder, tmp_path, with_media=False)
-    assert [each.item_id for each in again.items.found] == [each.item_id for each in first.items.found], "frame rates are kept"
+    assert [each.item_id for each in again.items.found] == [each.item_id for each in first.items.found], (
+        "frame rates are kept"
+    )
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=NAMES)
@@ -260,7 +324,9 @@ def test_clips_can_be_cut(benchmark, data):
         for number, frame in item.truth.frames.items():
             shown = frames[int(np.argmin(np.abs(np.array(times) - number / item.truth.fps)))]
             for x, y in frame.xy.astype(int):
-                assert np.ptp(shown[y, x].astype(int)) > 60, "the disc is where the truth says, not the grey ground"
+                assert np.ptp(shown[y, x].astype(int)) > 60, (
+                    "the disc is where the truth says, not the grey ground"
+                )
 
 
 def test_run_lengths_of_every_or_of_some_frames():
@@ -315,5 +381,7 @@ def test_a_cut_list_of_coordinates_gives_the_reference_nothing(tmp_path):
     assert scores(cut, True) == 0
     first = '<tracks coords="1.0 1 100 100">a</tracks>'
     assert scores(first + '<tracks coords="2.0 1 100 100;3.0 1 100 100;', True) == pytest.approx(1 / 3)
-    ours = Prediction(item.item_id, "molmo2_track", 2, "", raw_text='<tracks coords="<POINT_1><POINT_2><POINT_3>1')
+    ours = Prediction(
+        item.item_id, "molmo2_track", 2, "", raw_text='<tracks coords="<POINT_1><POINT_2><POINT_3>1'
+    )
     assert ours.answer().closed is None

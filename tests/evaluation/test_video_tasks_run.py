@@ -33,7 +33,9 @@ def test_from_data_to_report(name, nano, tmp_path):
     settings = replace(benchmark.generation, max_new_tokens=32)
     predict(nano, benchmark, data, tmp_path / name, settings=settings, identity={"model": "nano"}, limit=1)
     predictions = read_folder(tmp_path / name)
-    summary, scores = score_predictions(benchmark, data, predictions, benchmark.rules[0], ref_compat=bool(benchmark.flaws))
+    summary, scores = score_predictions(
+        benchmark, data, predictions, benchmark.rules[0], ref_compat=bool(benchmark.flaws)
+    )
     write_report(tmp_path / name, summary, scores, data)
     assert (len(data.items.found), summary.coverage.total) == TASKS[name] and not summary.coverage.failed
     assert summary.coverage.scored == 1 and 0 <= summary.headline.value <= 1

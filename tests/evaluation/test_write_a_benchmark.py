@@ -24,7 +24,14 @@ def test_the_example_is_a_benchmark(tmp_path, capsys):
     benchmark = find_benchmark(str(EXAMPLE))
     data = open_data(benchmark, tmp_path / "shapes", tmp_path)
     assert len(data.items.found) > 4 and not data.items.missing
-    predict(load("nano"), benchmark, data, tmp_path / "run", settings=benchmark.generation, identity={"model": "nano"})
+    predict(
+        load("nano"),
+        benchmark,
+        data,
+        tmp_path / "run",
+        settings=benchmark.generation,
+        identity={"model": "nano"},
+    )
     summary, scores = score_predictions(benchmark, data, read_folder(tmp_path / "run"), "box")
     write_report(tmp_path / "run", summary, scores, data)
     assert summary.headline.value > 0.5, "the embedded model knows these shapes"

@@ -33,7 +33,11 @@ B = square(20, 20, slice(10, 15), slice(10, 15))
 
 
 def scores(points: list, masks: list[np.ndarray], centres: list):
-    hits = np.stack([in_mask(points, mask, "round") for mask in masks], axis=1) if masks else np.zeros((len(points), 0), dtype=bool)
+    hits = (
+        np.stack([in_mask(points, mask, "round") for mask in masks], axis=1)
+        if masks
+        else np.zeros((len(points), 0), dtype=bool)
+    )
     places = np.asarray(points, dtype=float).reshape(-1, 2)
     targets = np.asarray(centres, dtype=float).reshape(-1, 2)
     return assigned_scores(places, targets, hits), max_hit_scores(hits)
@@ -72,7 +76,9 @@ def test_c8_rounding_rules():
     column = square(10, 10, slice(0, 10), slice(5, 6))
     assert in_mask([(4.6, 3)], column, "round").all()
     assert not in_mask([(4.6, 3)], column, "truncate").any()
-    assert in_mask([(4.5, 3), (5.5, 3)], column, "round").tolist() == [False, False], "ties go to the even pixel"
+    assert in_mask([(4.5, 3), (5.5, 3)], column, "round").tolist() == [False, False], (
+        "ties go to the even pixel"
+    )
 
 
 def test_points_that_are_no_places():
@@ -88,24 +94,35 @@ def test_points_that_are_no_places():
 
 
 def test_c11_boxes_include_their_sides():
-    assert in_box([(20, 20), (10, 10), (20.01, 20), (15, 9.99)], (10, 10, 20, 20)).tolist() == [True, True, False, False]
+    assert in_box([(20, 20), (10, 10), (20.01, 20), (15, 9.99)], (10, 10, 20, 20)).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert distance_to_box([(15, 15), (23, 24), (15, 5)], (10, 10, 20, 20)).tolist() == [0, 5, 5]
 
 
 def test_c13_polygons():
     triangle = [(0, 0), (10, 0), (0, 10)]
     assert in_polygon([(3, 3), (8, 8)], triangle).tolist() == [True, False]
-    assert in_polygon([(3, 3), (8, 8)], triangle[::-1]).tolist() == [True, False], "the sense of rotation does not matter"
+    assert in_polygon([(3, 3), (8, 8)], triangle[::-1]).tolist() == [True, False], (
+        "the sense of rotation does not matter"
+    )
     notched = [(0, 0), (10, 0), (10, 10), (5, 2), (0, 10)]
     assert in_polygon([(5, 1), (5, 5), (1, 5), (9, 5)], notched).tolist() == [True, False, True, True]
-    assert in_polygon([(50, 10), (1, 25)], [(0, 20), (0, 1e-305), (100, 0)]).tolist() == [False, False], "edges that are all but level"
+    assert in_polygon([(50, 10), (1, 25)], [(0, 20), (0, 1e-305), (100, 0)]).tolist() == [False, False], (
+        "edges that are all but level"
+    )
     with pytest.raises(ValueError, match="three or more"):
         in_polygon([(0, 0)], [(0, 0), (1, 1)])
 
 
 @given(st.data())
 def test_polygons_agree_with_half_planes(data):
-    corners = data.draw(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=3, max_size=3, unique=True))
+    corners = data.draw(
+        st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=3, max_size=3, unique=True)
+    )
     (ax, ay), (bx, by), (cx, cy) = corners
     if (bx - ax) * (cy - ay) == (by - ay) * (cx - ax):
         return
@@ -118,7 +135,9 @@ def test_polygons_agree_with_half_planes(data):
     ]
     if min(abs(side) for side in sides) < 1e-9:
         return
-    assert in_polygon([point], corners)[0] == (all(side > 0 for side in sides) or all(side < 0 for side in sides))
+    assert in_polygon([point], corners)[0] == (
+        all(side > 0 for side in sides) or all(side < 0 for side in sides)
+    )
 
 
 def test_c14_and_c15_close_counts():

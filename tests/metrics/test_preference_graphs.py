@@ -1,4 +1,6 @@
-"""Preference graphs: order recovered, cycles broken at the lightest place, checked by brute force on up to seven responses."""
+"""Preference graphs: order recovered, cycles broken at the lightest place, checked by brute force on up to
+seven responses.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molmopoint.metrics.preference_graphs import merge_graphs, rank_acyclic, rank_by_preferences, votes_to_graph, without_cycles
+from molmopoint.metrics.preference_graphs import (
+    merge_graphs,
+    rank_acyclic,
+    rank_by_preferences,
+    votes_to_graph,
+    without_cycles,
+)
 
 
 def lightest(weights: np.ndarray) -> float:
@@ -72,7 +80,9 @@ def test_clean_orders_are_recovered(order, exact):
     votes = [(order[i], order[j], 1.0) for i in range(6) for j in range(i + 1, 6)]
     assert rank_by_preferences(6, [votes], exact=exact) == list(order)
     neighbours = [(order[i], order[i + 1], 1.0) for i in range(5)]
-    assert rank_by_preferences(6, [neighbours], exact=exact) == list(order), "what is not compared follows from the chain"
+    assert rank_by_preferences(6, [neighbours], exact=exact) == list(order), (
+        "what is not compared follows from the chain"
+    )
 
 
 @pytest.mark.parametrize("exact", [0, 10])
@@ -82,7 +92,12 @@ def test_many_noisy_judges_find_the_order(exact):
     judges = []
     for _ in range(30):
         pairs = [(i, j) for i in range(6) for j in range(i + 1, 6)]
-        judges.append([(order[i], order[j], 1.0) if rng.random() < 0.75 else (order[j], order[i], 1.0) for i, j in pairs])
+        judges.append(
+            [
+                (order[i], order[j], 1.0) if rng.random() < 0.75 else (order[j], order[i], 1.0)
+                for i, j in pairs
+            ]
+        )
     assert rank_by_preferences(6, judges, exact=exact) == order
     assert sum(rank_by_preferences(6, [judge]) == order for judge in judges) < 10, "one judge alone does not"
 

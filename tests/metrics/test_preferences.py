@@ -18,7 +18,9 @@ def test_c24_win_rate_without_ties():
 
 def test_even_votes_and_none():
     assert tally(10, 10).p_value == 1 and tally(10, 10).win_rate == 0.5
-    assert math.isnan(tally(0, 0, 3).win_rate) and tally(0, 0, 3).tie_rate == 1 and tally(0, 0, 3).p_value == 1
+    assert (
+        math.isnan(tally(0, 0, 3).win_rate) and tally(0, 0, 3).tie_rate == 1 and tally(0, 0, 3).p_value == 1
+    )
     assert math.isnan(tally(0, 0).tie_rate)
     assert (tally(3, 0).low, tally(3, 0).high) == (pytest.approx(0.025 ** (1 / 3)), 1)
     with pytest.raises(ValueError, match="numbers of votes"):

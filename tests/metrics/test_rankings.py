@@ -50,7 +50,11 @@ def test_by_hand(scores, ranks, best, pairs):
 def test_correlations_are_those_of_scipy(lists):
     scores, ranks = lists
     if len(set(ranks)) == 1:
-        assert math.isnan(kendall_tau_b(scores, ranks)) and math.isnan(spearman(scores, ranks)) and math.isnan(pair_accuracy(scores, ranks))
+        assert (
+            math.isnan(kendall_tau_b(scores, ranks))
+            and math.isnan(spearman(scores, ranks))
+            and math.isnan(pair_accuracy(scores, ranks))
+        )
     elif len(set(scores)) == 1:
         assert kendall_tau_b(scores, ranks) == spearman(scores, ranks) == 0
     else:
@@ -64,7 +68,9 @@ def test_the_order_of_the_list_does_not_matter(lists, seed):
     scores, ranks = lists
     order = np.random.default_rng(seed).permutation(len(ranks))
     for judge in (best_of_n, pair_accuracy, kendall_tau_b, spearman):
-        assert judge([scores[i] for i in order], [ranks[i] for i in order]) == pytest.approx(judge(scores, ranks), nan_ok=True)
+        assert judge([scores[i] for i in order], [ranks[i] for i in order]) == pytest.approx(
+            judge(scores, ranks), nan_ok=True
+        )
 
 
 def test_a_pass_counts_by_its_differences_only():

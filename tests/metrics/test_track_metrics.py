@@ -27,12 +27,16 @@ A, B = (4.0, 5.0), (15.0, 5.0)
 FPS = 6.0
 
 
-def truth(frames: dict[int, list[str]], objects: tuple[str, ...] = ("a", "b"), num_frames: int | None = None) -> TrueTracks:
+def truth(
+    frames: dict[int, list[str]], objects: tuple[str, ...] = ("a", "b"), num_frames: int | None = None
+) -> TrueTracks:
     """The first object is on the left, the second one on the right."""
     made = {}
     for number, ids in frames.items():
         xy = np.array([(A, B)[objects.index(each)] for each in ids], dtype=float).reshape(-1, 2)
-        made[number] = TrueFrame(tuple(ids), xy, {each: i if each in ids else -1 for i, each in enumerate(objects)})
+        made[number] = TrueFrame(
+            tuple(ids), xy, {each: i if each in ids else -1 for i, each in enumerate(objects)}
+        )
     return TrueTracks(INDEX, (20, 10), FPS, 1.0, made, num_frames)
 
 
@@ -76,10 +80,16 @@ def test_nearest_time_wins_and_far_ones_are_left_out():
     kept = grid(ONE, (0.8, 1, B), (1.1, 1, A), (1.26, 2, B), (1.5, 1, B), (2.24, 1, A))
     assert kept.frame.tolist() == [6, 12] and kept.xy.tolist() == [list(A), list(A)]
     out_of_step = truth({2: ["a"], 8: ["a"]}, ("a",))
-    assert grid(out_of_step, (1 / 3, 1, A), (1.0, 1, A), (4 / 3, 1, A)).frame.tolist() == [2, 8], "no frame is at a whole second"
+    assert grid(out_of_step, (1 / 3, 1, A), (1.0, 1, A), (4 / 3, 1, A)).frame.tolist() == [2, 8], (
+        "no frame is at a whole second"
+    )
     late = truth({6: ["a"], 9: ["a"]}, ("a",))
-    assert grid(late, (0.5, 1, A), (1.0, 1, A), (1.5, 1, A)).frame.tolist() == [6], "counted from the start of the clip"
-    assert grid(truth({0: ["a"]}, ("a",), num_frames=12), (2.0, 1, A)).frame.tolist() == [], "the clip has no such frame"
+    assert grid(late, (0.5, 1, A), (1.0, 1, A), (1.5, 1, A)).frame.tolist() == [6], (
+        "counted from the start of the clip"
+    )
+    assert grid(truth({0: ["a"]}, ("a",), num_frames=12), (2.0, 1, A)).frame.tolist() == [], (
+        "the clip has no such frame"
+    )
     assert grid(truth({}), (0.0, 1, A), (0.6, 1, A)).frame.tolist() == [0]
 
 
@@ -87,7 +97,9 @@ def test_frames_at_the_moments_asked_for():
     assert [frame for frame in range(13) if is_on_grid(frame, 6.0, 1.0)] == [0, 6, 12]
     assert [frame for frame in range(121) if is_on_grid(frame, 29.97, 1.0)] == [0, 30, 60, 90, 120]
     assert [frame for frame in range(121) if is_on_reference_grid(frame, 29.97, 1.0)] == [0, 29, 58, 87, 116]
-    assert [frame for frame in range(3) if is_on_reference_grid(frame, 0.5, 1.0)] == [0, 1, 2], "slower than the answers"
+    assert [frame for frame in range(3) if is_on_reference_grid(frame, 0.5, 1.0)] == [0, 1, 2], (
+        "slower than the answers"
+    )
 
 
 def test_a_frame_without_objects_is_right_without_points():
@@ -111,17 +123,23 @@ def test_t18_masks_by_place_are_those_of_others():
     first_gone = truth({0: ["b"]})
     given = strict((0, 2, B))
     assert track_scores(first_gone, given).points.f1 == 1
-    assert track_scores(first_gone, given, ref_compat=True).points.f1 == 0, "the mask of the first object is taken"
+    assert track_scores(first_gone, given, ref_compat=True).points.f1 == 0, (
+        "the mask of the first object is taken"
+    )
 
 
 def test_t18_masks_go_with_objects_as_listed():
-    """The frame lists the right object first; the reference takes the first mask for it, which is that of the left one."""
+    """The frame lists the right object first; the reference takes the first mask for it, which is that of the
+    left one.
+    """
     xy = np.array([B, A])
     listed = TrueFrame(("b", "a"), xy, {"a": 0, "b": 1})
     true = TrueTracks(INDEX, (20, 10), FPS, 1.0, {0: listed})
     perfect = strict((0, 1, A), (0, 2, B))
     assert f1_and_hota(track_scores(true, perfect)) == (1, 1)
-    assert f1_and_hota(track_scores(true, perfect, ref_compat=True)) == (0, 1), "HOTA goes by the order of the question"
+    assert f1_and_hota(track_scores(true, perfect, ref_compat=True)) == (0, 1), (
+        "HOTA goes by the order of the question"
+    )
 
 
 def test_t19_ids_are_numbers_in_the_order_of_the_question():
@@ -133,7 +151,9 @@ def test_t19_ids_are_numbers_in_the_order_of_the_question():
     assert track_scores(only_ten, perfect).hota.score == 1
     assert track_scores(only_ten, perfect, ref_compat=True).hota.score < 1, "alone, 10 takes the mask of 9"
     turned = TrueTracks(INDEX, (20, 10), FPS, 1.0, both.frames, objects=("10", "9"))
-    assert track_scores(turned, given, ref_compat=True).hota.score == 1, "a swap of all is no mistake of the tracks"
+    assert track_scores(turned, given, ref_compat=True).hota.score == 1, (
+        "a swap of all is no mistake of the tracks"
+    )
 
 
 @pytest.mark.parametrize("ref_compat", [False, True])
@@ -168,7 +188,9 @@ def test_changed_ids_cost_association_only():
 
 def test_masks_of_another_size_and_masks_that_are_not_there():
     large = TrueTracks(INDEX, (40, 20), FPS, 1.0, ONE.frames)
-    assert track_scores(large, strict((0, 1, (18, 10)), (1, 1, (18, 10)), (2, 1, (22, 10)))).points.precision == pytest.approx(2 / 3)
+    assert track_scores(
+        large, strict((0, 1, (18, 10)), (1, 1, (18, 10)), (2, 1, (22, 10)))
+    ).points.precision == pytest.approx(2 / 3)
     broken = TrueTracks(INDEX, (20, 10), FPS, 1.0, {0: TrueFrame(("a",), np.array([A]), {"a": -1})})
     assert f1_and_hota(track_scores(broken, strict((0, 1, A)))) == (0, 0)
 

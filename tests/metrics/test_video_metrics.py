@@ -66,7 +66,9 @@ def random_sequence(rng: np.random.Generator) -> list[TrackedFrame]:
 
 def trackeval_scores(module, frames: list[TrackedFrame]) -> list[float]:
     """HOTA, DetA and AssA of TrackEval."""
-    true, predicted = (sorted({i for f in frames for i in getattr(f, name)}) for name in ("true_ids", "predicted_ids"))
+    true, predicted = (
+        sorted({i for f in frames for i in getattr(f, name)}) for name in ("true_ids", "predicted_ids")
+    )
     data = {
         "num_gt_dets": sum(len(f.true_ids) for f in frames),
         "num_tracker_dets": sum(len(f.predicted_ids) for f in frames),
@@ -82,7 +84,9 @@ def trackeval_scores(module, frames: list[TrackedFrame]) -> list[float]:
 
 
 def test_hota_equals_stored_scores_of_trackeval():
-    stored = json.loads((Path(__file__).parent / "hota_reference.json").read_text(encoding="utf-8"))["sequences"]
+    stored = json.loads((Path(__file__).parent / "hota_reference.json").read_text(encoding="utf-8"))[
+        "sequences"
+    ]
     assert len(stored) >= 30
     for sequence in stored:
         found = hota([frame(*each) for each in sequence["frames"]])
@@ -93,7 +97,9 @@ def test_hota_equals_stored_scores_of_trackeval():
 @given(st.integers(0, 2**32))
 def test_hota_equals_trackeval(seed):
     with contextlib.redirect_stdout(io.StringIO()):
-        trackeval = pytest.importorskip("trackeval.metrics.hota", reason="needs trackeval: pip install trackeval")
+        trackeval = pytest.importorskip(
+            "trackeval.metrics.hota", reason="needs trackeval: pip install trackeval"
+        )
         frames = random_sequence(np.random.default_rng(seed))
         if not sum(len(f.true_ids) for f in frames) or not sum(len(f.predicted_ids) for f in frames):
             return  # it has no rule for these
@@ -114,7 +120,16 @@ def test_c22_empty_masks():
 def test_outline_by_hand():
     mask = np.zeros((6, 6), dtype=bool)
     mask[2:4, 2:4] = True
-    assert np.argwhere(outline_of(mask)).tolist() == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 3], [3, 1], [3, 2], [3, 3]]
+    assert np.argwhere(outline_of(mask)).tolist() == [
+        [1, 1],
+        [1, 2],
+        [1, 3],
+        [2, 1],
+        [2, 3],
+        [3, 1],
+        [3, 2],
+        [3, 3],
+    ]
 
 
 @given(st.integers(0, 2**32))

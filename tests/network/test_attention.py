@@ -36,12 +36,18 @@ def sees(query, key, q, k):
 
 
 def rule_of(rows):
-    examples, branches, vision = (torch.tensor([[token[i] for token in row] for row in rows]) for i in range(3))
+    examples, branches, vision = (
+        torch.tensor([[token[i] for token in row] for row in rows]) for i in range(3)
+    )
     return AttentionRule(examples, branches, vision.bool())
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 9).flatmap(lambda n: st.lists(st.lists(TOKEN, min_size=n, max_size=n), min_size=1, max_size=3)))
+@given(
+    st.integers(1, 9).flatmap(
+        lambda n: st.lists(st.lists(TOKEN, min_size=n, max_size=n), min_size=1, max_size=3)
+    )
+)
 def test_the_predicate_is_the_rule(rows):
     mask: Any = prompt_mask(rule_of(rows), len(rows[0]), "sdpa", torch.float32)
     for b, row in enumerate(rows):
@@ -89,7 +95,10 @@ def test_a_step_sees_every_real_token_so_far(kind, padded):
     eager: Any = step_mask(real if padded else None, cache, "eager", torch.bfloat16)
     assert torch.equal(eager == 0, mask)
     flex: Any = step_mask(real if padded else None, cache, "flex_attention", torch.float32)
-    assert [bool(flex.mask_mod(torch.tensor(0), torch.tensor(0), torch.tensor(0), torch.tensor(k))) for k in range(length)] == seen[0]
+    assert [
+        bool(flex.mask_mod(torch.tensor(0), torch.tensor(0), torch.tensor(0), torch.tensor(k)))
+        for k in range(length)
+    ] == seen[0]
 
 
 @pytest.mark.parametrize("backend", ["sdpa", "eager", pytest.param("flex_attention", marks=pytest.mark.slow)])
@@ -117,7 +126,9 @@ def flash_of_sdpa(query, key, value, attention_mask, query_length, attn_implemen
     assert attn_implementation == "flash_attention_2" and query.shape[1] == query_length == 1
     seen = None if attention_mask is None else attention_mask[:, None, None, :].bool()
     parts = (part.transpose(1, 2) for part in (query, key, value))
-    attended = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=seen, scale=softmax_scale, enable_gqa=True)
+    attended = torch.nn.functional.scaled_dot_product_attention(
+        *parts, attn_mask=seen, scale=softmax_scale, enable_gqa=True
+    )
     return attended.transpose(1, 2)
 
 
@@ -214,7 +225,13 @@ def test_a_native_model_may_make_its_own_masks_for_it(monkeypatch):
     monkeypatch.setattr(attention, "_flash_attention_forward", flash_of_sdpa)
     model: Any = random_molmo2()
     ids = torch.tensor([[0, 0, 5, 6, 7], [3, 9, 8, 4, 2]])
-    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "max_new_tokens": 5, "pad_token_id": 0, "eos_token_id": None}
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": (ids > 0).long(),
+        "max_new_tokens": 5,
+        "pad_token_id": 0,
+        "eos_token_id": None,
+    }
     expected = model.generate(**inputs)
     model.model.language_model.config._attn_implementation = flash_in_steps("flash_attention_2")
     honour_masks(model)

@@ -20,5 +20,12 @@ def test_a_compiled_step_gives_the_same_answers():
     torch._dynamo.utils.counters.clear()
     compiled = model.generate(**inputs, **limits, cache_implementation="static", compile_config=everywhere)
     plain = model.generate(**inputs, **limits)
-    assert isinstance(compiled, torch.Tensor) and isinstance(plain, torch.Tensor) and torch.equal(compiled, plain)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 and not torch._dynamo.utils.counters["graph_break"]
+    assert (
+        isinstance(compiled, torch.Tensor)
+        and isinstance(plain, torch.Tensor)
+        and torch.equal(compiled, plain)
+    )
+    assert (
+        torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+        and not torch._dynamo.utils.counters["graph_break"]
+    )

@@ -50,9 +50,13 @@ def test_pooling_is_one_query_attention_over_the_filled_slots():
 def test_empty_slots_do_not_matter():
     made, features = random_connector()
     expected = made(features, TABLE)
-    assert torch.allclose(made(features, torch.nn.functional.pad(TABLE, (0, 5), value=-1)), expected, atol=1e-6)
+    assert torch.allclose(
+        made(features, torch.nn.functional.pad(TABLE, (0, 5), value=-1)), expected, atol=1e-6
+    )
     packed = torch.tensor([[7, 3, -1, -1], [5, 9, -1, -1], [1, 2, 3, 4]])
-    assert torch.allclose(made(features, packed), expected, atol=1e-5), "nor does the order, without positions"
+    assert torch.allclose(made(features, packed), expected, atol=1e-5), (
+        "nor does the order, without positions"
+    )
     features[0] += 100.0  # where empty slots would be looked up
     assert torch.equal(made(features, TABLE), expected)
     assert torch.isfinite(made(features, torch.full((1, 4), -1))).all()
@@ -75,7 +79,9 @@ def test_positional_bias_and_output_projection():
     assert not torch.allclose(*made(features, table), atol=1e-3), "the order counts now"
     shifted = features[[3, 7]] + made.positional_embeddings.bias[:2]
     made.positional_embeddings.bias.zero_()
-    assert torch.allclose(made(shifted, torch.tensor([[0, 1]])), made(shifted, torch.tensor([[0, 1, -1, -1]])), atol=1e-6)
+    assert torch.allclose(
+        made(shifted, torch.tensor([[0, 1]])), made(shifted, torch.tensor([[0, 1, -1, -1]])), atol=1e-6
+    )
 
     longer, _ = random_connector(attention_pooling_out_layer=True)
     attention = longer.image_pooling_2d

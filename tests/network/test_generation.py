@@ -21,7 +21,13 @@ STEPS = 40
 
 
 def generate(model, inputs, steps=STEPS, **kwargs) -> Any:
-    return model.generate(**inputs, max_new_tokens=steps, eos_token_id=kwargs.pop("eos_token_id", None), pad_token_id=0, **kwargs)
+    return model.generate(
+        **inputs,
+        max_new_tokens=steps,
+        eos_token_id=kwargs.pop("eos_token_id", None),
+        pad_token_id=0,
+        **kwargs,
+    )
 
 
 def answered(inputs, sequences):
@@ -36,7 +42,9 @@ def plain(model, answer, sample):
     """Plain ids and selections of one generated answer (n,)."""
     patches = sum(len(table) for _, (_, _, table) in sample["parts"])
     slots = max((table.shape[1] for _, (_, _, table) in sample["parts"]), default=0)
-    ids, selections = split_extended(answer[None], torch.tensor([patches]), torch.tensor([slots]), model.config.grounding)
+    ids, selections = split_extended(
+        answer[None], torch.tensor([patches]), torch.tensor([slots]), model.config.grounding
+    )
     return ids[0], selections[0]
 
 
@@ -74,15 +82,27 @@ def test_answers_follow_the_grammar(seed, sample_tokens):
     samples = Rows(model.config, seed).prompts(MIX)
     inputs = batch_of(samples, model.config)
     torch.manual_seed(seed)
-    answers = generate(model, inputs, 120, do_sample=sample_tokens, **({"temperature": 1.5, "top_k": 20} if sample_tokens else {}))
+    answers = generate(
+        model,
+        inputs,
+        120,
+        do_sample=sample_tokens,
+        **({"temperature": 1.5, "top_k": 20} if sample_tokens else {}),
+    )
     for answer, sample in zip(answers[:, inputs["input_ids"].shape[1] :], samples, strict=True):
         ids, selections = plain(model, answer, sample)
         symbols = sentence(model, ids, selections)
         GroundingGrammar().run(symbols)
         assert symbols[0] is Symbol.TEXT, "no answer starts inside a list that was never opened"
-        tables = [torch.nn.functional.pad(t, (0, 9 - t.shape[1]), value=-1) for _, (_, _, t) in sample["parts"]]
+        tables = [
+            torch.nn.functional.pad(t, (0, 9 - t.shape[1]), value=-1) for _, (_, _, t) in sample["parts"]
+        ]
         table = torch.cat([*tables, torch.zeros(0, 9, dtype=torch.long)])
-        places = [(int(selections[i]), int(selections[i + 1])) for i in range(len(symbols) - 1) if symbols[i] is Symbol.PATCH]
+        places = [
+            (int(selections[i]), int(selections[i + 1]))
+            for i in range(len(symbols) - 1)
+            if symbols[i] is Symbol.PATCH
+        ]
         assert places == sorted(set(places)), "places ascend and none comes twice"
         assert all(table[p, k] >= 0 for p, k in places), "an empty slot was chosen"
         first_choice = next((s for s in symbols if s is not Symbol.TEXT), None)
@@ -121,7 +141,9 @@ def test_single_point_in_an_open_list_comes_at_once():
     model = random_model(2)
     samples = Rows(model.config, 2).prompts([["image"], ["clip"]])
     inputs = batch_of(samples, model.config)
-    answers = generate(model, inputs, 12, single_point=True, open_list=True)[:, inputs["input_ids"].shape[1] :]
+    answers = generate(model, inputs, 12, single_point=True, open_list=True)[
+        :, inputs["input_ids"].shape[1] :
+    ]
     for answer, sample in zip(answers, samples, strict=True):
         ids, selections = plain(model, answer, sample)
         assert sentence(model, ids, selections)[:3] == [Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION]
@@ -129,10 +151,16 @@ def test_single_point_in_an_open_list_comes_at_once():
 
 
 def choices_left(table, places, new_patch=None):
-    """What may be chosen after `places`, by the words of the contract: patches and no-more-points, or slots of `new_patch`."""
+    """What may be chosen after `places`, by the words of the contract: patches and no-more-points, or slots
+    of `new_patch`.
+    """
     patch, slot = places[-1] if places else (-1, -1)
     if new_patch is not None:
-        return [k for k, entry in enumerate(table[new_patch].tolist()) if entry >= 0 and (new_patch != patch or k > slot)]
+        return [
+            k
+            for k, entry in enumerate(table[new_patch].tolist())
+            if entry >= 0 and (new_patch != patch or k > slot)
+        ]
     indexable = range(len(table))
     left = [p for p in indexable if p > patch or (p == patch and choices_left(table, places, patch))]
     return left + ([len(table)] if places else [])
@@ -140,7 +168,9 @@ def choices_left(table, places, new_patch=None):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_teacher_forcing_repeats_greedy_choices(seed):
-    """The training pass over a greedy answer finds every selection on top of what the rules leave, with the same probability."""
+    """The training pass over a greedy answer finds every selection on top of what the rules leave, with the
+    same probability.
+    """
     model = random_model(seed)
     with torch.no_grad():
         model.lm_head.weight[model.config.patch_token_id] *= 3
@@ -156,17 +186,25 @@ def test_teacher_forcing_repeats_greedy_choices(seed):
         rows = {name: iter(getattr(passed, f"{name}_logits")) for name in ("patch", "subpatch", "location")}
         places: list[tuple[int, int]] = []
         new_patch = -1
-        for token, selection, probability in zip(ids.tolist(), selections.tolist(), out.selection_probabilities[0].tolist(), strict=True):
+        for token, selection, probability in zip(
+            ids.tolist(), selections.tolist(), out.selection_probabilities[0].tolist(), strict=True
+        ):
             if selection == -1:
                 assert probability != probability, "text has no selection probability"
                 continue
             if token == model.config.patch_token_id:
                 logits = next(rows["patch"])
-                allowed = [p for p in choices_left(table, places) if logits[p] > torch.finfo(logits.dtype).min]
+                allowed = [
+                    p for p in choices_left(table, places) if logits[p] > torch.finfo(logits.dtype).min
+                ]
                 chosen = len(table) if selection == NO_MORE_POINTS else selection
                 new_patch = selection
             elif token == model.config.subpatch_token_id:
-                logits, allowed, chosen = next(rows["subpatch"]), choices_left(table, places, new_patch), selection
+                logits, allowed, chosen = (
+                    next(rows["subpatch"]),
+                    choices_left(table, places, new_patch),
+                    selection,
+                )
                 places.append((new_patch, selection))
             else:
                 logits, chosen = next(rows["location"]), selection
@@ -188,7 +226,9 @@ def test_cached_steps_equal_one_pass():
     state, length = prompt.grounding_state, inputs["input_ids"].shape[1]
     assert torch.allclose(prompt.logits[:, -1], whole[:, length - 1], atol=1e-4)
     for t in range(length, length + 29):
-        step = model(out[:, t : t + 1], attention_mask=mask[:, : t + 1], cache=prompt.cache, grounding_state=state)
+        step = model(
+            out[:, t : t + 1], attention_mask=mask[:, : t + 1], cache=prompt.cache, grounding_state=state
+        )
         state = step.grounding_state
         assert torch.allclose(step.logits[:, 0], whole[:, t], atol=1e-4)
 
@@ -272,7 +312,9 @@ def test_steps_compute_only_what_some_row_chooses_from(rows):
     model.forward = everything
     full = generate(model, inputs, return_dict_in_generate=True)
     assert torch.equal(lean.sequences, full.sequences)
-    assert torch.allclose(lean.selection_probabilities, full.selection_probabilities, atol=1e-6, equal_nan=True)
+    assert torch.allclose(
+        lean.selection_probabilities, full.selection_probabilities, atol=1e-6, equal_nan=True
+    )
     slots_only = Stages(words=False, slots=True, locations=False)
     assert (slots_only in asked) == (len(rows) == 1)
     for step, stages in enumerate(asked):
@@ -302,7 +344,8 @@ def test_a_streamer_sees_the_prompt_and_every_token():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("output_scores", True), ("output_logits", True), ("guidance_scale", 2.0), ("prefill_chunk_size", 8)]
+    ("option", "value"),
+    [("output_scores", True), ("output_logits", True), ("guidance_scale", 2.0), ("prefill_chunk_size", 8)],
 )
 def test_options_that_would_be_left_out_say_so(tiny_model, option, value):
     inputs = batch_of(Rows(tiny_model.config).prompts([["image"]]), tiny_model.config)

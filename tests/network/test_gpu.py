@@ -1,4 +1,6 @@
-"""What only a CUDA device can show. Run with `pytest -m gpu`; nothing here has run yet where the project is developed on a CPU."""
+"""What only a CUDA device can show. Run with `pytest -m gpu`; nothing here has run yet where the project is
+developed on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ def test_a_batch_is_its_rows(dtype):
     batch = on_gpu(batch_of(samples, model.config))
     together = model.generate(**batch, **LIMITS)[:, batch["input_ids"].shape[1] :]
     equal = sum(
-        torch.equal(answer, model.generate(**on_gpu(batch_of([sample], model.config)), **LIMITS)[0, len(sample["ids"]) :])
+        torch.equal(
+            answer,
+            model.generate(**on_gpu(batch_of([sample], model.config)), **LIMITS)[0, len(sample["ids"]) :],
+        )
         for answer, sample in zip(together, samples, strict=True)
     )
     # In half precision the order of sums depends on the batch, so a random model may flip a near tie.
@@ -47,7 +52,10 @@ def test_backends_have_the_same_gradients(backend):
     config = random_model(2).config
     samples = Rows(config, 2).prompts([["image"], ["image"]], words=[0, 0])
     answers = [((9, 0, 4), (12, 1, 8)), ((10, 2, 2),)]
-    trees = [row(config, sample, [conversation(config, [20 + i, 30], answers[i]) for i in range(2)]) for sample in samples]
+    trees = [
+        row(config, sample, [conversation(config, [20 + i, 30], answers[i]) for i in range(2)])
+        for sample in samples
+    ]
     batch = on_gpu(training_batch(config, trees, samples))
     gradients = []
     for name in ("sdpa", backend):

@@ -17,7 +17,9 @@ def batches(config):
     singles = [row(config, sample, [words]) for sample, words in zip(samples, spoken, strict=True)]
     second = row(config, samples[1], [spoken[1]], example=1, first_patch=18)
     packed = {name: singles[0][name] + second[name] for name in second}
-    separate = [training_batch(config, [single], [sample]) for single, sample in zip(singles, samples, strict=True)]
+    separate = [
+        training_batch(config, [single], [sample]) for single, sample in zip(singles, samples, strict=True)
+    ]
     return separate, training_batch(config, [packed], samples)
 
 
@@ -60,7 +62,10 @@ def test_packed_gradients_are_the_sum_of_separate_ones(scale):
 
 def test_a_larger_batch_gives_the_sum_of_its_rows(model):
     samples = Rows(model.config, 3).prompts([["image"], ["image"]], words=[0, 0])
-    spoken = [conversation(model.config, words, answer) for words, answer in zip(([20, 30], [20] * 9), ANSWER, strict=True)]
+    spoken = [
+        conversation(model.config, words, answer)
+        for words, answer in zip(([20, 30], [20] * 9), ANSWER, strict=True)
+    ]
     rows = [row(model.config, sample, [words]) for sample, words in zip(samples, spoken, strict=True)]
     alone = [training_batch(model.config, [r], [s]) for r, s in zip(rows, samples, strict=True)]
     assert_close(gradients(model, *alone), gradients(model, training_batch(model.config, rows, samples)))
@@ -68,7 +73,9 @@ def test_a_larger_batch_gives_the_sum_of_its_rows(model):
 
 @pytest.mark.parametrize("backend", ["sdpa", "flash_attention_2"])
 def test_checkpointed_gradients_are_the_plain_ones(model, backend):
-    """Layers run again in the backward pass: with the backend of the forward pass, which is never flash attention."""
+    """Layers run again in the backward pass: with the backend of the forward pass, which is never flash
+    attention.
+    """
     _, packed = batches(model.config)
     expected = gradients(model, packed)
     twin = calm_model()
@@ -87,7 +94,9 @@ def test_nothing_is_frozen_and_every_weight_of_a_pointing_batch_learns(model):
     separate, _ = batches(model.config)
     found = gradients(model, *separate)
     silent = {name for name, gradient in found.items() if not gradient.any()}
-    assert silent <= {name for name in found if name.endswith("k_proj.bias")}, "a bias of the keys moves no softmax"
+    assert silent <= {name for name in found if name.endswith("k_proj.bias")}, (
+        "a bias of the keys moves no softmax"
+    )
 
 
 @pytest.mark.parametrize("kind", ["image", "clip", None])
@@ -118,6 +127,10 @@ def test_autocast_gradients_are_close(model):
         out = model(**separate[0], num_items_in_batch=1.0)
     assert all(total.dtype == torch.float32 for total in out.loss_sums.values())
     out.loss.backward()
-    for name in ("model.point_predictor.patch.query.weight", "model.point_predictor.subpatch.key.weight", "lm_head.weight"):
+    for name in (
+        "model.point_predictor.patch.query.weight",
+        "model.point_predictor.subpatch.key.weight",
+        "lm_head.weight",
+    ):
         found = model.get_parameter(name).grad
         assert torch.nn.functional.cosine_similarity(found.flatten(), expected[name].flatten(), 0) > 0.98

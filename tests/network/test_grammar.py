@@ -15,7 +15,9 @@ SENTENCES = {
     True: re.compile(r"(?:T|PSL)*(?P<open>P|PS|NT*)?"),
     False: re.compile(r"(?:T|PS)*(?P<open>P|NT*)?"),
 }
-"""All beginnings of answers: whole points and text, then perhaps a point in the making or the end of the list."""
+"""All beginnings of answers: whole points and text, then perhaps a point in the making or the end of the
+list.
+"""
 
 
 def expected_state(sentence, has_locations):
@@ -23,7 +25,11 @@ def expected_state(sentence, has_locations):
     if match is None:
         return None
     tail = match["open"] or ""
-    return State.CLOSED if tail.startswith("N") else (State.FREE, State.PATCH_CHOSEN, State.SUBPATCH_CHOSEN)[len(tail)]
+    return (
+        State.CLOSED
+        if tail.startswith("N")
+        else (State.FREE, State.PATCH_CHOSEN, State.SUBPATCH_CHOSEN)[len(tail)]
+    )
 
 
 @pytest.mark.parametrize("has_locations", [True, False])
@@ -52,7 +58,9 @@ def test_what_is_allowed_is_what_has_a_next_state(has_locations):
 
 
 def test_a_wrong_token_is_named_with_its_place():
-    with pytest.raises(GroundingError, match=r"expected one of SUBPATCH at token 1 \(state PATCH_CHOSEN\), got TEXT"):
+    with pytest.raises(
+        GroundingError, match=r"expected one of SUBPATCH at token 1 \(state PATCH_CHOSEN\), got TEXT"
+    ):
         GroundingGrammar().run([Symbol.PATCH, Symbol.TEXT])
     with pytest.raises(GroundingError, match="expected one of TEXT at token 0"):
         GroundingGrammar().run([Symbol.PATCH], start=State.CLOSED)

@@ -12,19 +12,33 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molmopoint.heads import GroundingHeads, GroundingState, LocationHead, PatchHead, RMSNorm, SubpatchHead, patch_scale, rotate
+from molmopoint.heads import (
+    GroundingHeads,
+    GroundingState,
+    LocationHead,
+    PatchHead,
+    RMSNorm,
+    SubpatchHead,
+    patch_scale,
+    rotate,
+)
 
 H, F, E, L, THETA = 6, 10, 8, 9, 100.0
 
 
 def linear(layer, vector):
-    return [dot(row, vector) + bias for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)]
+    return [
+        dot(row, vector) + bias for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)
+    ]
 
 
 def turned(vector, position, theta=THETA):
     """Pairs (i, i + E/2) as complex numbers, turned by their angle."""
     half = len(vector) // 2
-    pairs = [complex(vector[i], vector[i + half]) * cmath.exp(1j * position * theta ** (-2 * i / len(vector))) for i in range(half)]
+    pairs = [
+        complex(vector[i], vector[i + half]) * cmath.exp(1j * position * theta ** (-2 * i / len(vector)))
+        for i in range(half)
+    ]
     return [p.real for p in pairs] + [p.imag for p in pairs]
 
 
@@ -51,7 +65,9 @@ def test_patch_head(theta):
         keys = [linear(head.key, tokens[0, p].tolist()) for p in range(3)]
         keys = [turned(k, places[0, p].item()) for p, k in enumerate(keys)] if theta else keys
         expected = [dot(query, key) for key in [*keys, head.no_more_points.tolist()]]
-        assert scores[0, q].tolist() == pytest.approx(expected, abs=1e-5), "no-more-points comes last and is never turned"
+        assert scores[0, q].tolist() == pytest.approx(expected, abs=1e-5), (
+            "no-more-points comes last and is never turned"
+        )
 
 
 @torch.no_grad()
@@ -80,7 +96,10 @@ def test_location_head_and_norm():
 @given(m=st.integers(0, 900), n=st.integers(0, 900), shift=st.integers(0, 900))
 def test_rotation_is_relative(m, n, shift):
     a, b = torch.randn(2, 16, generator=torch.Generator().manual_seed(1)).double()
-    products = [rotate(a, torch.tensor(m + s), 50.0).float() @ rotate(b, torch.tensor(n + s), 50.0).float() for s in (0, shift)]
+    products = [
+        rotate(a, torch.tensor(m + s), 50.0).float() @ rotate(b, torch.tensor(n + s), 50.0).float()
+        for s in (0, shift)
+    ]
     assert products[0].item() == pytest.approx(products[1].item(), abs=2e-3)
 
 
@@ -100,8 +119,13 @@ def test_half_precision_scores_are_not_rounded(dtype):
     states, keys = torch.randn(1, 1, H).to(dtype), torch.randn(1, 40, E).to(dtype)
     scores = head(states, torch.zeros(1, 1, dtype=torch.long), keys)
     assert scores.dtype == torch.float32
-    assert torch.allclose(scores[0, 0, :-1], keys[0].float() @ head.query(states)[0, 0].float(), rtol=1e-5, atol=1e-5)
-    assert SubpatchHead(H, F, E).to(dtype)(torch.randn(2, H).to(dtype), torch.randn(2, 3, F).to(dtype)).dtype == torch.float32
+    assert torch.allclose(
+        scores[0, 0, :-1], keys[0].float() @ head.query(states)[0, 0].float(), rtol=1e-5, atol=1e-5
+    )
+    assert (
+        SubpatchHead(H, F, E).to(dtype)(torch.randn(2, H).to(dtype), torch.randn(2, 3, F).to(dtype)).dtype
+        == torch.float32
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert PatchHead(H, E, THETA)(states.float(), torch.zeros(1, 1), keys).dtype == torch.float32
 
@@ -155,7 +179,11 @@ def test_a_step_of_a_batch_is_the_steps_of_its_rows():
         assert torch.allclose(together.patch[row, -1], single.patch[0, -1], atol=1e-5)
         assert torch.allclose(together.subpatch[row], single.subpatch[0], atol=1e-5)
         position = torch.tensor([[2 * selected]])
-        assert torch.allclose(single.patch, heads.patch(heads.norm(hidden[None, row : row + 1]), position, alone.patch_keys)[0], atol=1e-5)
+        assert torch.allclose(
+            single.patch,
+            heads.patch(heads.norm(hidden[None, row : row + 1]), position, alone.patch_keys)[0],
+            atol=1e-5,
+        )
     assert torch.allclose(heads.step(hidden, state, normed_location=False).location, heads.location(hidden))
 
 

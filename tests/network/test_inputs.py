@@ -29,7 +29,9 @@ def test_a_picture_and_a_clip_in_one_row(model):
 
 def test_frames_without_frame_tokens_beside_pictures(model):
     sample = batch_of(Rows(model.config, 0).prompts([["clip"], ["image"]]), model.config)
-    sample["input_ids"] = sample["input_ids"].masked_fill(sample["input_ids"] == model.config.frame_start_token_id, 5)
+    sample["input_ids"] = sample["input_ids"].masked_fill(
+        sample["input_ids"] == model.config.frame_start_token_id, 5
+    )
     with pytest.raises(ValueError, match="frames stand in frame tokens"):
         answer(model, sample)
 
@@ -45,7 +47,15 @@ def test_a_table_that_points_beyond_the_crops_or_has_other_rows(model, inputs, c
         answer(model, {k: v for k, v in inputs.items() if k != "image_token_pooling"}, **many)
 
 
-PER_TOKEN = ["selection_ids", "shift_labels", "labels", "loss_weights", "attention_mask", "example_ids", "mm_token_type_ids"]
+PER_TOKEN = [
+    "selection_ids",
+    "shift_labels",
+    "labels",
+    "loss_weights",
+    "attention_mask",
+    "example_ids",
+    "mm_token_type_ids",
+]
 
 
 @pytest.mark.parametrize("name", PER_TOKEN)
@@ -61,7 +71,9 @@ def test_branches_come_with_positions(model, inputs):
 
 
 def test_right_padding_is_found_without_a_mask(model):
-    inputs = batch_of(Rows(model.config, 0).prompts([["image"], []], words=[3, 3]), model.config, side="right")
+    inputs = batch_of(
+        Rows(model.config, 0).prompts([["image"], []], words=[3, 3]), model.config, side="right"
+    )
     inputs.pop("attention_mask")
     with pytest.raises(ValueError, match="left padding"):
         answer(model, inputs)

@@ -53,7 +53,10 @@ class Pictures:
         if index == 2:
             return Example((Record(1, prompt="Two and two?", answer="4"),))
         points = [(RecordPoint(0.1 + 0.5 * index, y), RecordPoint(0.75, y)) for y in (0.25, 0.5)]
-        records = [Record(1, ("a",), prompt=f"Point {i}", label="it", points=places, coords="norm1") for i, places in enumerate(points)]
+        records = [
+            Record(1, ("a",), prompt=f"Point {i}", label="it", points=places, coords="norm1")
+            for i, places in enumerate(points)
+        ]
         return Example(tuple(records), (picture(70, 80, index),))
 
 
@@ -66,17 +69,23 @@ def trainer_of(backend: Molmo2Backend, out, recipe: Recipe) -> RunTrainer:
     prepare = ExamplePreparer([Pictures()], backend, rules_of(recipe.data), 600)
     dataset = PackedDataset(DrawOrder((3,), seed=1), prepare, PackingLimits(600, 8, pool_size=2, max_stay=4))
     collator = PackCollator(backend.patch_token_id, backend.processor.tokenizer.pad_token_id)
-    return pointing_trainer(random_molmo2(1), recipe, dataset, collator, out, steps=recipe.steps or 1, sources=("toy",))
+    return pointing_trainer(
+        random_molmo2(1), recipe, dataset, collator, out, steps=recipe.steps or 1, sources=("toy",)
+    )
 
 
 def test_a_run_ends_as_a_native_model(backend: Molmo2Backend, tmp_path):
     whole: Any = trainer_of(backend, tmp_path / "whole", RECIPE)
     before = {name: parameter.detach().clone() for name, parameter in whole.model.named_parameters()}
     whole.train()
-    losses = [json.loads(line).get("loss") for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(line).get("loss") for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
+    ]
     losses = [loss for loss in losses if loss is not None]
     assert len(losses) == 4 and losses[-1] < losses[0]
-    moved = {name for name, parameter in whole.model.named_parameters() if not torch.equal(parameter, before[name])}
+    moved = {
+        name for name, parameter in whole.model.named_parameters() if not torch.equal(parameter, before[name])
+    }
     assert {name for name in before if name not in moved} == {"model.language_model.embed_tokens.base"}
 
     model = whole.model.eval()

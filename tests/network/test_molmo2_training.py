@@ -1,4 +1,6 @@
-"""The training pass of native Molmo2: masks, losses, and that what it learns is what `generate` writes and the parser reads."""
+"""The training pass of native Molmo2: masks, losses, and that what it learns is what `generate` writes and
+the parser reads.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,16 @@ from molmopoint.training.trees import format_tree, read_media, tree_row
 PROCESSOR: Any = molmo2_processor()
 BACKEND = Molmo2Backend(molmo2_pointing_processor())
 PAD = PROCESSOR.tokenizer.pad_token_id
-RULES = FormattingRules(weights=dict.fromkeys(("points", "answer", "caption"), LossWeighting(root_length=2.0, root_branches=True)))
+RULES = FormattingRules(
+    weights=dict.fromkeys(("points", "answer", "caption"), LossWeighting(root_length=2.0, root_branches=True))
+)
 
 
 def pointing(label: str, *places: tuple[float, float]) -> Record:
     points = tuple(RecordPoint(x, y) for x, y in places)
-    return Record(1, ("a",), prompt=f"Point to {label}", label=label, points=points, coords="norm1", style="pointing")
+    return Record(
+        1, ("a",), prompt=f"Point to {label}", label=label, points=points, coords="norm1", style="pointing"
+    )
 
 
 DOG, CATS = pointing("dog", (0.5, 0.25)), pointing("cats", (0.1, 0.9), (0.75, 0.5))
@@ -43,7 +49,9 @@ def row_of(*records: Record, seed: int = 0):
     media = read_media(BACKEND, example(*records, seed=seed))
     writer = BACKEND.writer_of(media)
     conversations = [format_tree([record], writer, np.random.default_rng(0), RULES)[0] for record in records]
-    return tree_row(BACKEND.requests.build_trunk(media), conversations, BACKEND.processor.chat, max_length=4096)
+    return tree_row(
+        BACKEND.requests.build_trunk(media), conversations, BACKEND.processor.chat, max_length=4096
+    )
 
 
 def batch_of(*rows, side: Literal["left", "right"] = "right"):
@@ -59,7 +67,9 @@ def test_a_packed_row_is_its_examples_alone(model: Any):
     rows = [row_of(DOG, CATS, QUESTION), row_of(CATS, seed=1), row_of(TEXT), row_of(QUESTION, DOG, seed=2)]
     alone = [model(**batch_of(row), z_loss=1e-2) for row in rows]
     packed = model(**batch_of(pack(rows, NO_PATCH_TOKEN)), z_loss=1e-2)
-    two_rows = model(**batch_of(pack(rows[:2], NO_PATCH_TOKEN), pack(rows[2:], NO_PATCH_TOKEN), side="left"), z_loss=1e-2)
+    two_rows = model(
+        **batch_of(pack(rows[:2], NO_PATCH_TOKEN), pack(rows[2:], NO_PATCH_TOKEN), side="left"), z_loss=1e-2
+    )
     expected = torch.cat([one.logits for one in alone])
     weights = torch.stack([one.weight_sum for one in alone])
     loss = (torch.stack([one.loss for one in alone]) * weights).sum() / weights.sum()
@@ -68,7 +78,9 @@ def test_a_packed_row_is_its_examples_alone(model: Any):
         torch.testing.assert_close(output.weight_sum, weights.sum())
         torch.testing.assert_close(output.loss, loss, atol=1e-5, rtol=1e-5)
         for name in ("text", "z"):
-            torch.testing.assert_close(output.loss_sums[name], sum(one.loss_sums[name] for one in alone), atol=1e-4, rtol=1e-5)
+            torch.testing.assert_close(
+                output.loss_sums[name], sum(one.loss_sums[name] for one in alone), atol=1e-4, rtol=1e-5
+            )
 
 
 def test_a_branch_is_the_conversation_alone_and_does_not_see_the_others(model: Any):
@@ -91,15 +103,22 @@ def test_one_conversation_is_the_native_forward(model: Any, attention: str):
     logits = native(
         input_ids=row.input_ids[None],
         mm_token_type_ids=row.mm_token_type_ids[None],
-        **{name: output[name] for name in ("pixel_values", "image_token_pooling", "image_grids", "image_num_crops")},
+        **{
+            name: output[name]
+            for name in ("pixel_values", "image_token_pooling", "image_grids", "image_num_crops")
+        },
     ).logits[0]
     supervised = row.shift_labels >= 0
     ours = model(**batch_of(row))
     torch.testing.assert_close(ours.logits, logits[supervised], atol=1e-5, rtol=1e-5)
-    entropy = torch.nn.functional.cross_entropy(logits[supervised], row.shift_labels[supervised], reduction="none")
+    entropy = torch.nn.functional.cross_entropy(
+        logits[supervised], row.shift_labels[supervised], reduction="none"
+    )
     weights = row.loss_weights[supervised]
     torch.testing.assert_close(ours.loss, (weights * entropy).sum() / weights.sum())
-    torch.testing.assert_close(model(**batch_of(row), num_items_in_batch=7.0).loss, (weights * entropy).sum() / 7)
+    torch.testing.assert_close(
+        model(**batch_of(row), num_items_in_batch=7.0).loss, (weights * entropy).sum() / 7
+    )
     model.set_attn_implementation("sdpa")
 
 
@@ -108,7 +127,10 @@ def test_pictures_that_do_not_fit_the_tokens_are_refused(model: Any):
     short = {"image_token_pooling": batch["image_token_pooling"][1:]}
     with pytest.raises(ValueError, match=r"expected \d+ image tokens for the \d+ rows of the pooling table"):
         model(**batch | short)
-    clips = {"pixel_values_videos": batch["pixel_values"], "video_token_pooling": batch["image_token_pooling"]}
+    clips = {
+        "pixel_values_videos": batch["pixel_values"],
+        "video_token_pooling": batch["image_token_pooling"],
+    }
     with pytest.raises(ValueError, match="expected pictures or clips, got both"):
         model(**batch, **clips)
 
@@ -119,7 +141,9 @@ def test_a_mask_given_ready_is_used_as_given(model: Any):
     alone = model(**batch | {"attention_mask": torch.eye(tokens, dtype=torch.bool)[None, None]}).logits
     again = batch["input_ids"].clone()
     again[0, :3] = 5
-    changed = model(**batch | {"attention_mask": torch.eye(tokens, dtype=torch.bool)[None, None], "input_ids": again}).logits
+    changed = model(
+        **batch | {"attention_mask": torch.eye(tokens, dtype=torch.bool)[None, None], "input_ids": again}
+    ).logits
     torch.testing.assert_close(alone, changed)
 
 
@@ -153,7 +177,10 @@ def test_what_is_saved_is_a_native_model(model: Any, tmp_path):
     model.save_pretrained(tmp_path)
     native, report = Molmo2ForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)  # type: ignore[misc]
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert native.config.architectures == ["Molmo2ForConditionalGeneration"] and native.config.model_type == "molmo2"
+    assert (
+        native.config.architectures == ["Molmo2ForConditionalGeneration"]
+        and native.config.model_type == "molmo2"
+    )
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in native.state_dict().items())
 
 
@@ -177,7 +204,9 @@ def test_it_learns_to_write_points_that_the_parser_reads():
     model.eval()
     media = read_media(BACKEND, example(CATS))
     prompt = PROCESSOR(
-        text="<|image|><|im_start|>user\nPoint to cats<|im_end|>\n<|im_start|>assistant\n", images=picture(70, 120), return_tensors="pt"
+        text="<|image|><|im_start|>user\nPoint to cats<|im_end|>\n<|im_start|>assistant\n",
+        images=picture(70, 120),
+        return_tensors="pt",
     )
     with torch.no_grad():
         ids = model.generate(**prompt, max_new_tokens=80, do_sample=False)[0, prompt["input_ids"].shape[1] :]

@@ -20,7 +20,9 @@ from molmopoint.training.vocabulary_rows import join_output_rows, split_output_r
 
 
 def tied_model(seed=0):
-    return random_model(seed, text_config={**tiny_config().text_config.to_dict(), "tie_word_embeddings": True})
+    return random_model(
+        seed, text_config={**tiny_config().text_config.to_dict(), "tie_word_embeddings": True}
+    )
 
 
 def trained(model):
@@ -29,7 +31,9 @@ def trained(model):
 
 def batch(config):
     samples = Rows(config, 3).prompts([["image"]], words=[0])
-    return training_batch(config, [row(config, samples[0], [conversation(config, [20, 99, 30], ANSWER[0])])], samples)
+    return training_batch(
+        config, [row(config, samples[0], [conversation(config, [20, 99, 30], ANSWER[0])])], samples
+    )
 
 
 @pytest.mark.parametrize("make", [random_model, tied_model, random_molmo2])
@@ -79,8 +83,13 @@ def test_groups_without_a_peak_and_the_text_model_under_lora_stay():
     layer = model.model.language_model.layers[0].mlp
     layer.register_parameter("lora_A", torch.nn.Parameter(torch.zeros(2, 2)))
     freeze(model, replace(recipe, lora=Lora()))
-    assert {name for name in trained(model) if group_of(name) == "llm"} == {"model.language_model.layers.0.mlp.lora_A"}
-    assert {name for name in trained(model) if name.endswith(".added")} == {"lm_head.added", "model.language_model.embed_tokens.added"}
+    assert {name for name in trained(model) if group_of(name) == "llm"} == {
+        "model.language_model.layers.0.mlp.lora_A"
+    }
+    assert {name for name in trained(model) if name.endswith(".added")} == {
+        "lm_head.added",
+        "model.language_model.embed_tokens.added",
+    }
 
 
 @pytest.mark.parametrize("make", [random_model, tied_model])
@@ -100,7 +109,9 @@ def test_split_tables_give_the_same_logits_and_gradients(make, checkpointing):
     other.loss.backward()
     table, parts = whole.model.language_model.embed_tokens, split.model.language_model.embed_tokens
     torch.testing.assert_close(torch.cat([parts.base.grad, parts.added.grad]), table.weight.grad)
-    torch.testing.assert_close(torch.cat([split.lm_head.base.grad, split.lm_head.added.grad]), whole.lm_head.weight.grad)
+    torch.testing.assert_close(
+        torch.cat([split.lm_head.base.grad, split.lm_head.added.grad]), whole.lm_head.weight.grad
+    )
     join_output_rows(split)
     after = split.state_dict()
     assert before.keys() == after.keys()
@@ -122,7 +133,9 @@ def test_states_of_split_tables_are_read_back_and_joined_ones_exported(make, tmp
     assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
-@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: torch.nn.ModuleDict({"backbone": model})])
+@pytest.mark.parametrize(
+    "wrap", [lambda model: model, lambda model: torch.nn.ModuleDict({"backbone": model})]
+)
 def test_a_tied_model_says_what_its_tied_parameters_are_called(wrap):
     model: Any = tied_model()
     whole = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
@@ -130,7 +143,9 @@ def test_a_tied_model_says_what_its_tied_parameters_are_called(wrap):
     split_output_rows(wrap(model))
     parts = {f"lm_head.{part}": f"model.language_model.embed_tokens.{part}" for part in ("base", "added")}
     assert model.all_tied_weights_keys == parts == model.get_expanded_tied_weights_keys(all_submodels=True)
-    assert type(model)._tied_weights_keys == model._tied_weights_keys == whole, "the declaration of the class stays"
+    assert type(model)._tied_weights_keys == model._tied_weights_keys == whole, (
+        "the declaration of the class stays"
+    )
     model.lm_head.base = torch.nn.Parameter(model.lm_head.base.detach().clone())
     assert not tables_are_tied(model)
     model.tie_weights()

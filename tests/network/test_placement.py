@@ -26,7 +26,11 @@ def test_offloaded_weights_give_the_same_answers():
     """Weights are only there while their module runs, so nothing may look at those of another one."""
     model = random_model(0)
     inputs = batch_of(Rows(model.config, 0).prompts(MIX), model.config)
-    words = {name: value[1:2] for name, value in inputs.items() if name in ("input_ids", "attention_mask", "mm_token_type_ids")}
+    words = {
+        name: value[1:2]
+        for name, value in inputs.items()
+        if name in ("input_ids", "attention_mask", "mm_token_type_ids")
+    }
     expected = answers(model, inputs), answers(model, words)
     accelerate.cpu_offload(model, torch.device("cpu"))
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}

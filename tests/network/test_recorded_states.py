@@ -1,4 +1,6 @@
-"""What transformers users ask of a forward pass beside logits: hidden states, attention weights, tuples, names of arguments."""
+"""What transformers users ask of a forward pass beside logits: hidden states, attention weights, tuples,
+names of arguments.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def test_states_of_all_layers(model, inputs):
     assert plain.hidden_states is None and plain.attentions is None and recorded.attentions is None
     assert [tuple(state.shape) for state in states] == [(*inputs["input_ids"].shape, 32)] * 3
     assert torch.equal(states[-1], model.hidden_states(**inputs))
-    assert torch.equal(model.lm_head(states[-1]), recorded.logits) and torch.equal(plain.logits, recorded.logits)
+    assert torch.equal(model.lm_head(states[-1]), recorded.logits) and torch.equal(
+        plain.logits, recorded.logits
+    )
     words = inputs["input_ids"] < model.config.image_start_token_id
     embeddings = model.get_input_embeddings()(inputs["input_ids"])
     assert torch.equal(states[0][words], embeddings[words]), "image tokens have their features on top"
@@ -65,8 +69,12 @@ def test_attention_weights(eager, model, inputs):
     real = inputs["attention_mask"].bool()
     for layer in weights:
         assert torch.allclose(layer.sum(-1), torch.ones(rows, 4, length), atol=1e-5)
-        assert (layer.transpose(1, 2)[real] * ~real.repeat_interleave(real.sum(1), 0)[:, None]).abs().max() == 0, "padding is not seen"
-    assert model(**inputs, output_attentions=True).attentions == (), "SDPA keeps none, and transformers says so"
+        assert (
+            layer.transpose(1, 2)[real] * ~real.repeat_interleave(real.sum(1), 0)[:, None]
+        ).abs().max() == 0, "padding is not seen"
+    assert model(**inputs, output_attentions=True).attentions == (), (
+        "SDPA keeps none, and transformers says so"
+    )
 
 
 @torch.no_grad()
@@ -84,13 +92,17 @@ def test_a_tuple_holds_what_is_not_none(model, inputs):
             named, plain = model(**inputs, **more), model(**inputs, **more, return_dict=False)
         assert isinstance(plain, tuple) and len(plain) == len(named.to_tuple())
         assert torch.equal(plain[0], named.to_tuple()[0])
-    assert named.patch_logits is not None and model(**inputs, labels=labels).patch_logits is None, "no selection is supervised"
+    assert named.patch_logits is not None and model(**inputs, labels=labels).patch_logits is None, (
+        "no selection is supervised"
+    )
 
 
 def test_answers_do_not_depend_on_the_form_of_outputs(model, inputs):
     other = random_model(3)
     other.config.return_dict = other.config.text_config.return_dict = False
-    assert torch.equal(other.generate(**inputs, **LIMITS).sequences, model.generate(**inputs, **LIMITS).sequences)
+    assert torch.equal(
+        other.generate(**inputs, **LIMITS).sequences, model.generate(**inputs, **LIMITS).sequences
+    )
 
 
 def test_gradients_are_retained(eager, inputs):
@@ -109,13 +121,18 @@ def test_gradients_are_retained(eager, inputs):
 def test_recording_changes_no_loss(model, inputs):
     labels = inputs["input_ids"].where(inputs["mm_token_type_ids"] == 0, -100)
     with torch.no_grad():
-        plain, recorded = model(**inputs, labels=labels), model(**inputs, labels=labels, output_hidden_states=True)
+        plain, recorded = (
+            model(**inputs, labels=labels),
+            model(**inputs, labels=labels, output_hidden_states=True),
+        )
     assert torch.equal(plain.loss, recorded.loss) and torch.equal(plain.logits, recorded.logits)
 
 
 def test_states_of_every_step(model, inputs):
     """Those of the steps are those of one pass over prompt and answer."""
-    plain, recorded = (model.generate(**inputs, **LIMITS, output_hidden_states=wanted) for wanted in (False, True))
+    plain, recorded = (
+        model.generate(**inputs, **LIMITS, output_hidden_states=wanted) for wanted in (False, True)
+    )
     assert plain.hidden_states is None and torch.equal(plain.sequences, recorded.sequences)
     answer = recorded.sequences
     prompt, new = inputs["input_ids"].shape[1], LIMITS["max_new_tokens"]
@@ -130,7 +147,9 @@ def test_states_of_every_step(model, inputs):
         whole = model(**(inputs | longer), output_hidden_states=True).hidden_states
     real = inputs["attention_mask"].bool()
     for layer in range(3):
-        assert torch.allclose(recorded.hidden_states[0][layer][real], whole[layer][:, :prompt][real], atol=1e-4)
+        assert torch.allclose(
+            recorded.hidden_states[0][layer][real], whole[layer][:, :prompt][real], atol=1e-4
+        )
         steps = torch.cat([step[layer] for step in recorded.hidden_states[1:]], 1)
         assert torch.allclose(steps, whole[layer][:, prompt:-1], atol=1e-4)
 
@@ -139,7 +158,10 @@ def test_attention_weights_of_every_step(eager, model, inputs):
     recorded = eager.generate(**inputs, **LIMITS, output_attentions=True)
     rows, prompt = inputs["input_ids"].shape
     shapes = [tuple(step[0].shape) for step in recorded.attentions]
-    assert shapes == [(rows, 4, prompt, prompt), *((rows, 4, 1, prompt + n) for n in range(1, LIMITS["max_new_tokens"]))]
+    assert shapes == [
+        (rows, 4, prompt, prompt),
+        *((rows, 4, 1, prompt + n) for n in range(1, LIMITS["max_new_tokens"])),
+    ]
     assert torch.equal(recorded.sequences, eager.generate(**inputs, **LIMITS).sequences)
     with pytest.raises(ValueError, match="attn_implementation='eager'"):
         model.generate(**inputs, **LIMITS, output_attentions=True)
@@ -176,9 +198,13 @@ def test_the_older_name_of_the_cache(model, inputs):
 def test_names_of_arguments_are_those_of_transformers(model, tmp_path):
     model.save_pretrained(save_directory=tmp_path)
     loaded = MolmoPointForConditionalGeneration.from_pretrained(pretrained_model_name_or_path=tmp_path)
-    built = MolmoPointForConditionalGeneration.from_pretrained(None, config=model.config, state_dict=model.state_dict())
+    built = MolmoPointForConditionalGeneration.from_pretrained(
+        None, config=model.config, state_dict=model.state_dict()
+    )
     for other in (loaded, built):
-        assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+        assert all(
+            torch.equal(other.state_dict()[name], tensor) for name, tensor in model.state_dict().items()
+        )
     for missing in ({}, {"config": model.config}, {"state_dict": model.state_dict()}):
         with pytest.raises(CheckpointError, match="config and state_dict together"):
             MolmoPointForConditionalGeneration.from_pretrained(None, **missing)
@@ -192,4 +218,6 @@ def test_the_inner_model_has_no_files(model, tmp_path):
         model.model.save_pretrained(tmp_path / "inner")
     assert not (tmp_path / "inner").exists()
     built = MolmoPointModel.from_pretrained(None, config=model.config, state_dict=model.model.state_dict())
-    assert all(torch.equal(built.state_dict()[name], tensor) for name, tensor in model.model.state_dict().items())
+    assert all(
+        torch.equal(built.state_dict()[name], tensor) for name, tensor in model.model.state_dict().items()
+    )

@@ -38,7 +38,9 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def made_from(base: Path, **settings: Any) -> tuple[RewardModel, Any]:
     """A reward model with adapters, all of it far from where it started."""
-    model, processor = RewardModel.from_base(base, RewardSettings(**{"head_width": 16, **settings}), device_map="cpu")
+    model, processor = RewardModel.from_base(
+        base, RewardSettings(**{"head_width": 16, **settings}), device_map="cpu"
+    )
     model.add_adapters(rank=4)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -66,7 +68,9 @@ def test_a_small_folder_gives_the_same_scores(base: Path, tmp_path: Path):
     kept, _ = RewardModel.from_pretrained(tmp_path, adapters="keep", device_map="cpu")
     np.testing.assert_allclose(scores(Judge(kept, processor)), expected, atol=1e-6)
     assert sum("lora_" in name for name, _ in kept.named_parameters()) > 0
-    assert judge.score("What?", ANSWERS) != molmopoint.load_reward(tmp_path, device_map="cpu", layout="assistant").score("What?", ANSWERS)
+    assert judge.score("What?", ANSWERS) != molmopoint.load_reward(
+        tmp_path, device_map="cpu", layout="assistant"
+    ).score("What?", ANSWERS)
 
 
 def test_a_merged_folder_gives_the_same_scores_and_needs_no_base(base: Path, tmp_path: Path):
@@ -79,7 +83,9 @@ def test_a_merged_folder_gives_the_same_scores_and_needs_no_base(base: Path, tmp
     table: Any = judge.model.backbone.get_input_embeddings().weight
     torch.testing.assert_close(table[model.separator_id].detach(), model.separator.detach())
     judge.model.save_pretrained(tmp_path / "again", judge.processor, merged=True)
-    np.testing.assert_allclose(scores(molmopoint.load_reward(tmp_path / "again", device_map="cpu")), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        scores(molmopoint.load_reward(tmp_path / "again", device_map="cpu")), expected, atol=1e-5
+    )
 
 
 def test_a_base_beside_the_folder_is_found_by_its_relative_path(base: Path, tmp_path: Path):
@@ -87,15 +93,21 @@ def test_a_base_beside_the_folder_is_found_by_its_relative_path(base: Path, tmp_
     folder = tmp_path / "reward"
     model.base = os.path.relpath(base, folder)
     model.save_pretrained(folder, processor)
-    np.testing.assert_allclose(scores(molmopoint.load_reward(folder, device_map="cpu")), scores(Judge(model, processor)), atol=1e-5)
+    np.testing.assert_allclose(
+        scores(molmopoint.load_reward(folder, device_map="cpu")), scores(Judge(model, processor)), atol=1e-5
+    )
 
 
 def test_adapters_touch_the_text_model_alone(base: Path):
     model, _ = RewardModel.from_base(base, RewardSettings(head_width=8), device_map="cpu")
     model.add_adapters()
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert trained and all(name.startswith("value.") or (".language_model." in name and ".lora_" in name) for name in trained)
-    assert len([name for name in trained if "lora_A" in name]) == 7 * model.config.text_config.num_hidden_layers
+    assert trained and all(
+        name.startswith("value.") or (".language_model." in name and ".lora_" in name) for name in trained
+    )
+    assert (
+        len([name for name in trained if "lora_A" in name]) == 7 * model.config.text_config.num_hidden_layers
+    )
 
 
 def test_the_separator_of_a_molmopoint_takes_a_filler_and_changes_nothing_else():
@@ -110,7 +122,9 @@ def test_the_separator_of_a_molmopoint_takes_a_filler_and_changes_nothing_else()
 
 def test_a_molmopoint_without_a_filler_is_refused():
     tokenizer = toy_processor().tokenizer
-    with pytest.raises(CheckpointError, match="where ids of places begin; use the tokenizer of a released model"):
+    with pytest.raises(
+        CheckpointError, match="where ids of places begin; use the tokenizer of a released model"
+    ):
         RewardModel(random_backbone("molmopoint"), RewardSettings(), add_separator(tokenizer))
 
 
@@ -118,10 +132,16 @@ def test_the_table_of_a_molmo2_grows_by_the_mean_and_its_output_stays():
     tokenizer = molmo2_processor().tokenizer
     text: Any = random_molmo2().config.text_config
     backbone: Any = random_molmo2(text_config={**text.to_dict(), "additional_vocab_size": 11})
-    rows, head = backbone.get_input_embeddings().weight.detach().clone(), backbone.lm_head.weight.detach().clone()
+    rows, head = (
+        backbone.get_input_embeddings().weight.detach().clone(),
+        backbone.lm_head.weight.detach().clone(),
+    )
     model = RewardModel(backbone, RewardSettings(), add_separator(tokenizer))
     table: Any = backbone.get_input_embeddings().weight
-    assert model.separator_id == len(rows) == len(table) - 1 and model.config.text_config.additional_vocab_size == 12
+    assert (
+        model.separator_id == len(rows) == len(table) - 1
+        and model.config.text_config.additional_vocab_size == 12
+    )
     torch.testing.assert_close(table[-1], rows[: model.config.text_config.vocab_size].mean(0))
     assert torch.equal(table[:-1], rows) and torch.equal(backbone.lm_head.weight, head)
 
@@ -136,10 +156,14 @@ def authors_folder(folder: Path, kind: str = "mlp", **config: Any) -> nn.Module:
     processor.tokenizer.add_special_tokens({"additional_special_tokens": [SEPARATOR]})
     backbone.save_pretrained(folder)
     tensors = load_file(folder / "model.safetensors")
-    tensors["model.language_model.embed_tokens.weight"] = tensors["model.language_model.embed_tokens.weight"][: len(processor.tokenizer)]
+    tensors["model.language_model.embed_tokens.weight"] = tensors["model.language_model.embed_tokens.weight"][
+        : len(processor.tokenizer)
+    ]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     processor.save_pretrained(folder)
-    head = nn.Linear(32, 1) if kind == "linear" else nn.Sequential(nn.Linear(32, 8), nn.SELU(), nn.Linear(8, 1))
+    head = (
+        nn.Linear(32, 1) if kind == "linear" else nn.Sequential(nn.Linear(32, 8), nn.SELU(), nn.Linear(8, 1))
+    )
     torch.save(head.state_dict(), folder / "value_head.pt")
     fields = {"value_head_type": kind, "value_head_hidden_dim": 8 if kind == "mlp" else None, "value_head_activation": "selu",
               "value_head_input_dim": 32, "resp_repr_mode": "last"}  # fmt: skip
@@ -165,15 +189,25 @@ def test_the_authors_files_are_read(kind: str, tmp_path: Path):
 
 
 def unmerged_folder(folder: Path) -> Any:
-    """The authors' adapters of fused layers beside a head, on a base in the folder above; the model with these adapters merged."""
+    """The authors' adapters of fused layers beside a head, on a base in the folder above; the model with
+    these adapters merged.
+    """
     base = folder.parent / "base"
     backbone: Any = random_molmo2()
     backbone.save_pretrained(base)
     reward_processor("molmo2").save_pretrained(base)
     folder.mkdir()
     head = ValueHead(32, 8, "silu", 32**-0.5)
-    torch.save({name.removeprefix("layers."): tensor for name, tensor in head.state_dict().items()}, folder / "value_head.pt")
-    fields = {"value_head_type": "mlp", "value_head_hidden_dim": 8, "value_head_activation": "silu", "value_head_input_dim": 32}
+    torch.save(
+        {name.removeprefix("layers."): tensor for name, tensor in head.state_dict().items()},
+        folder / "value_head.pt",
+    )
+    fields = {
+        "value_head_type": "mlp",
+        "value_head_hidden_dim": 8,
+        "value_head_activation": "silu",
+        "value_head_input_dim": 32,
+    }
     (folder / "reward_model_config.json").write_text(json.dumps({**fields, "resp_repr_mode": "last"}))
     tensors: dict[str, torch.Tensor] = {}
     generator = torch.Generator().manual_seed(1)
@@ -193,9 +227,19 @@ def unmerged_folder(folder: Path) -> Any:
             for part, rows in zip(parts, whole.split([part.out_features for part in parts]), strict=True):
                 part.weight.data.copy_(rows)
     save_file(tensors, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 2, "target_modules": ["att_proj", "attn_out", "ff_proj", "ff_out"]}
+    config = {
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 2,
+        "target_modules": ["att_proj", "attn_out", "ff_proj", "ff_out"],
+    }
     (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "base"}))
-    model = RewardModel(backbone, RewardSettings(head_width=8), add_separator(reward_processor("molmo2").tokenizer), separator="base")
+    model = RewardModel(
+        backbone,
+        RewardSettings(head_width=8),
+        add_separator(reward_processor("molmo2").tokenizer),
+        separator="base",
+    )
     model.value.load_state_dict(head.state_dict())
     return model.eval()
 
@@ -206,7 +250,9 @@ def test_the_authors_unmerged_folder_is_read_exactly(keep: Any, tmp_path: Path):
     processor = reward_processor("molmo2")
     expected = Judge(merged, processor).score("What?", ANSWERS, picture(70, 120))
     model, read = RewardModel.from_pretrained(tmp_path / "adapter", adapters=keep, device_map="cpu")
-    np.testing.assert_allclose(Judge(model, read).score("What?", ANSWERS, picture(70, 120)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        Judge(model, read).score("What?", ANSWERS, picture(70, 120)), expected, atol=1e-5
+    )
     assert model.settings.opening == "visual"
     if keep == "keep":
         model.save_pretrained(tmp_path / "ours")
@@ -217,7 +263,9 @@ def test_the_authors_unmerged_folder_is_read_exactly(keep: Any, tmp_path: Path):
 def test_the_base_of_an_unmerged_folder_can_be_given(tmp_path: Path):
     merged = unmerged_folder(tmp_path / "adapter")
     (tmp_path / "base").rename(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match=r"expected the model below the adapters in .* at 'base'; pass base="):
+    with pytest.raises(
+        CheckpointError, match=r"expected the model below the adapters in .* at 'base'; pass base="
+    ):
         molmopoint.load_reward(tmp_path / "adapter", device_map="cpu")
     judge = molmopoint.load_reward(tmp_path / "adapter", base=tmp_path / "elsewhere", device_map="cpu")
     expected = Judge(merged, reward_processor("molmo2")).score("What?", ANSWERS)
@@ -232,7 +280,10 @@ def test_the_base_of_an_unmerged_folder_can_be_given(tmp_path: Path):
     [
         ({"use_dora": True}, "expected plain adapters in .*, got use_dora=True"),
         ({"lora_bias": True}, "expected plain adapters in .*, got lora_bias=True"),
-        ({"megatron_config": {"x": 1}, "megatron_core": "own"}, "expected plain adapters in .*, got megatron_config="),
+        (
+            {"megatron_config": {"x": 1}, "megatron_core": "own"},
+            "expected plain adapters in .*, got megatron_config=",
+        ),
         ({"r": 0}, "expected a number above 0 as r in"),
         ({"lora_alpha": "much"}, "expected a number above 0 as lora_alpha in"),
         ({"base_model_name_or_path": "x" * 500}, "expected the model below the adapters in"),
@@ -277,13 +328,19 @@ def test_the_separator_may_keep_the_row_of_the_base(spare: int, tmp_path: Path):
 
 
 def test_folders_of_the_first_version_are_read_as_they_were(base: Path, tmp_path: Path):
-    """They have no setting for the first token, which all rows had, nor for where an answer begins, which was at its words."""
+    """They have no setting for the first token, which all rows had, nor for where an answer begins, which was
+    at its words.
+    """
     model, processor = made_from(base, opening="always", begin="words", pooling="first_last_add")
     expected = [Judge(model, processor).score("What?", ANSWERS), scores(Judge(model, processor))]
     model.save_pretrained(tmp_path)
     file = tmp_path / "reward_config.json"
     document = json.loads(file.read_text())
-    assert document["format_version"] == 2 and document.pop("opening") == "always" and document.pop("begin") == "words"
+    assert (
+        document["format_version"] == 2
+        and document.pop("opening") == "always"
+        and document.pop("begin") == "words"
+    )
     file.write_text(json.dumps({**document, "format_version": 1}))
     judge = molmopoint.load_reward(tmp_path, device_map="cpu")
     assert judge.model.settings == model.settings
@@ -369,7 +426,10 @@ def test_truncated_heads_and_foreign_adapters_are_refused(base: Path, tmp_path: 
     model, _ = made_from(base)
     model.save_pretrained(tmp_path)
     adapters = load_file(tmp_path / "adapter_model.safetensors")
-    save_file({name.replace("layers.0", "layers.7"): tensor for name, tensor in adapters.items()}, tmp_path / "adapter_model.safetensors")
+    save_file(
+        {name.replace("layers.0", "layers.7"): tensor for name, tensor in adapters.items()},
+        tmp_path / "adapter_model.safetensors",
+    )
     for keep in ("merge", "keep"):
         with pytest.raises(CheckpointError, match="expected adapters of this model"):
             RewardModel.from_pretrained(tmp_path, adapters=keep, device_map="cpu")
@@ -395,7 +455,9 @@ def test_the_head_is_exact_in_half_precision_models():
     head = ValueHead(16, 8, scale=0.25)
     vectors = torch.randn(5, 16)
     expected = head(vectors)
-    assert expected.dtype == torch.float32 and head.state_dict().keys() == {f"layers.{i}.{k}" for i in (0, 2) for k in ("weight", "bias")}
+    assert expected.dtype == torch.float32 and head.state_dict().keys() == {
+        f"layers.{i}.{k}" for i in (0, 2) for k in ("weight", "bias")
+    }
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(head(vectors), expected)
     assert head.to(torch.bfloat16)(vectors.bfloat16()).dtype == torch.float32
@@ -412,4 +474,6 @@ def test_tables_under_released_names_may_have_fewer_rows_than_the_config_says(tm
     tensors["model.transformer.wte.embedding"] = table[:vocabulary].contiguous()
     tensors["model.transformer.wte.new_embedding"] = table[vocabulary:].contiguous()
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    np.testing.assert_allclose(molmopoint.load_reward(tmp_path, device_map="cpu").score("What?", ANSWERS), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        molmopoint.load_reward(tmp_path, device_map="cpu").score("What?", ANSWERS), expected, atol=1e-6
+    )

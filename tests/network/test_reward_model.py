@@ -1,4 +1,6 @@
-"""Rows of answers and their scores, for both families: who sees whom, where answers are read, and that batches are their rows."""
+"""Rows of answers and their scores, for both families: who sees whom, where answers are read, and that
+batches are their rows.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def test_in_block_attention_permuted_answers_have_permuted_scores(block: Any):
     seen = {"images": [picture(70, 120), picture(70, 70, 1)]}
     scores = score(block, ANSWERS, **seen)
     order = [2, 0, 3, 1]
-    torch.testing.assert_close(score(block, [ANSWERS[i] for i in order], **seen), scores[order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        score(block, [ANSWERS[i] for i in order], **seen), scores[order], atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("layout", ["assistant", "user"])
@@ -89,8 +93,16 @@ def test_several_orders_in_one_row_are_each_order_alone(causal: Any):
 def test_a_batch_of_many_kinds_is_its_rows_alone(family: Any, attention: str):
     model, builder = reward_of(family, attention=attention)
     clip = Clip(frames(3, 70, 70), [0.0, 0.5, 1.0])
-    prompts = [builder.prompt("Two and two?"), builder.prompt("What?", picture(70, 120)), builder.prompt("When?", videos=clip)]
-    rows = [builder.row(prompts[0], ANSWERS[:2]), builder.row(prompts[1], ANSWERS), builder.row(prompts[2], ANSWERS[1:])]
+    prompts = [
+        builder.prompt("Two and two?"),
+        builder.prompt("What?", picture(70, 120)),
+        builder.prompt("When?", videos=clip),
+    ]
+    rows = [
+        builder.row(prompts[0], ANSWERS[:2]),
+        builder.row(prompts[1], ANSWERS),
+        builder.row(prompts[2], ANSWERS[1:]),
+    ]
     for side in ("left", "right"):
         batch = scores_of(model, *rows, side=side)
         for row, scores in zip(rows, batch, strict=True):
@@ -105,7 +117,9 @@ def test_a_new_head_gives_every_answer_the_same_chance():
     model.value.reset_parameters()
     for count in range(2, 9):
         scores = scores_of(model, builder.row(builder.prompt("What?"), [f"Answer {i}" for i in range(count)]))
-        assert float(functional.cross_entropy(scores, torch.tensor([0]))) == pytest.approx(math.log(count), abs=1e-2)
+        assert float(functional.cross_entropy(scores, torch.tensor([0]))) == pytest.approx(
+            math.log(count), abs=1e-2
+        )
 
 
 def test_absent_answers_get_no_gradient():
@@ -133,16 +147,26 @@ def test_a_separator_that_somebody_typed_is_text(family: Any):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("pooling", ["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"])
+@pytest.mark.parametrize(
+    "pooling", ["last", "first", "first_last_concat", "first_last_add", "first_last_sub", "response_mean"]
+)
 def test_vectors_of_answers_are_those_of_the_published_poolings(family: Any, pooling: Any):
     model, builder = reward_of(family, pooling=pooling)
     row = builder.row(builder.prompt("What?", picture(70, 120)), ANSWERS)
     seen: dict[str, torch.Tensor] = {}
-    hook = model.backbone.model.language_model.norm if family == "molmopoint" else model.backbone.model.language_model
-    handle = hook.register_forward_hook(lambda _m, _a, out: seen.update(hidden=out if isinstance(out, torch.Tensor) else out[0]))
+    hook = (
+        model.backbone.model.language_model.norm
+        if family == "molmopoint"
+        else model.backbone.model.language_model
+    )
+    handle = hook.register_forward_hook(
+        lambda _m, _a, out: seen.update(hidden=out if isinstance(out, torch.Tensor) else out[0])
+    )
     scores = scores_of(model, row)[0]
     handle.remove()
-    states = [seen["hidden"][0, a : b + 1] for a, b in zip(row.response_starts, row.response_positions, strict=True)]
+    states = [
+        seen["hidden"][0, a : b + 1] for a, b in zip(row.response_starts, row.response_positions, strict=True)
+    ]
     vectors = {
         "last": lambda h: h[-1],
         "first": lambda h: h[0],
@@ -177,9 +201,15 @@ def test_places_that_do_not_fit_are_refused():
     places = batch["response_positions"]
     for change, message in (
         ({"response_positions": places + 1}, r"expected response_positions in -1\.\.\d+, got \d+\.\.\d+"),
-        ({"response_positions": places[0]}, r"expected response_positions \(rows, answers\) for 1 rows, got \(4,\)"),
+        (
+            {"response_positions": places[0]},
+            r"expected response_positions \(rows, answers\) for 1 rows, got \(4,\)",
+        ),
         ({"response_starts": None}, "expected response_starts for this pooling, got none"),
-        ({"response_words": None, "spoken": torch.zeros(1, dtype=torch.long)}, "expected response_words for the words of an answer"),
+        (
+            {"response_words": None, "spoken": torch.zeros(1, dtype=torch.long)},
+            "expected response_words for the words of an answer",
+        ),
         ({"response_starts": places[:, :2]}, r"expected response_starts of shape \(1, 4\), got \(1, 2\)"),
         ({"position_ids": None}, "expected position_ids together with branch_ids"),
     ):
@@ -189,11 +219,19 @@ def test_places_that_do_not_fit_are_refused():
 
 def test_pictures_seen_before_are_judged_as_if_they_were_seen_now():
     model, builder = reward_of("molmopoint")
-    prompts = [builder.prompt("What?", picture(70, 120)), builder.prompt("Two and two?"), builder.prompt("Where?", picture(120, 70, 1))]
+    prompts = [
+        builder.prompt("What?", picture(70, 120)),
+        builder.prompt("Two and two?"),
+        builder.prompt("Where?", picture(120, 70, 1)),
+    ]
     seen = [prompt if prompt.pixel_values is None else _seen(model, prompt) for prompt in prompts]
-    scores, again = (scores_of(model, *[builder.row(prompt, ANSWERS) for prompt in part]) for part in (prompts, seen))
+    scores, again = (
+        scores_of(model, *[builder.row(prompt, ANSWERS) for prompt in part]) for part in (prompts, seen)
+    )
     torch.testing.assert_close(scores, again, atol=1e-6, rtol=1e-6)
-    with pytest.raises(ProcessingError, match="expected features or pixels in all rows, got features in 1 and pixels in 1"):
+    with pytest.raises(
+        ProcessingError, match="expected features or pixels in all rows, got features in 1 and pixels in 1"
+    ):
         collate([builder.row(prompts[0], ANSWERS), builder.row(seen[0], ANSWERS)], PAD)
 
 
@@ -214,7 +252,10 @@ def _seen(model: RewardModel, prompt: PromptPart) -> PromptPart:
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_text_loss_is_that_of_the_words_of_one_answer(causal: Any, side: Literal["left", "right"]):
     model, builder = causal
-    rows = [builder.row(builder.prompt("What?", picture(70, 120)), ANSWERS), builder.row(builder.prompt("Two and two?"), ANSWERS[:2])]
+    rows = [
+        builder.row(builder.prompt("What?", picture(70, 120)), ANSWERS),
+        builder.row(builder.prompt("Two and two?"), ANSWERS[:2]),
+    ]
     spoken = [2, 1]
     with torch.no_grad():
         losses = model(**collate(rows, PAD, side), spoken=torch.tensor(spoken)).text_losses
@@ -223,11 +264,15 @@ def test_the_text_loss_is_that_of_the_words_of_one_answer(causal: Any, side: Lit
             first, last = int(row.response_words[answer]), int(row.response_positions[answer])
             hidden = _hidden(model, batch)[0]
             logits = model.backbone.lm_head(hidden[first - 1 : last]).float()
-            torch.testing.assert_close(loss, functional.cross_entropy(logits, row.input_ids[first : last + 1]))
+            torch.testing.assert_close(
+                loss, functional.cross_entropy(logits, row.input_ids[first : last + 1])
+            )
 
 
 def test_in_block_attention_words_follow_those_they_can_see(block: Any):
-    """The second answer has its first token right behind the prompt, by position, but not in the row: that token is not predicted."""
+    """The second answer has its first token right behind the prompt, by position, but not in the row: that
+    token is not predicted.
+    """
     model, builder = block
     prompt = builder.prompt("What?", picture(70, 120))
     row = builder.row(prompt, ANSWERS[:2])

@@ -1,4 +1,6 @@
-"""Rows of reward models: ids are those of the whole text, whatever answers begin with, and places are where they belong."""
+"""Rows of reward models: ids are those of the whole text, whatever answers begin with, and places are where
+they belong.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ WHITE = [" Yes, three.", "\nNo.", "  \n Maybe", "\n\nI see 4."]
 
 @cache
 def builder_of(family: Any, template: str = TEMPLATE, **given: Any) -> RowBuilder:
-    return RowBuilder(reward_processor(family, line_ends=True, template=template), RewardSettings(head_width=8, **given))
+    return RowBuilder(
+        reward_processor(family, line_ends=True, template=template), RewardSettings(head_width=8, **given)
+    )
 
 
 def whole_text(builder: RowBuilder, prompt: str, answers: list[str], template: str) -> list[int]:
@@ -46,14 +50,35 @@ def whole_text(builder: RowBuilder, prompt: str, answers: list[str], template: s
     return literal.encode(f"{first}<|im_start|>user\n{prompt}<|im_end|>\n{header}{joined}{end}")
 
 
-PIECES = ["Yes", "no.", "?", " ", "\n", "\n\n", "\t", ".", "<|im_end|>", "<|im", SEPARATOR, "<|resp_", "the", "\u00a0", "é", "\r\n"]
+PIECES = [
+    "Yes",
+    "no.",
+    "?",
+    " ",
+    "\n",
+    "\n\n",
+    "\t",
+    ".",
+    "<|im_end|>",
+    "<|im",
+    SEPARATOR,
+    "<|resp_",
+    "the",
+    "\u00a0",
+    "é",
+    "\r\n",
+]
 ANSWER = st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join).filter(str.strip)
 
 
 @settings(derandomize=True, max_examples=60)
 @given(prompt=ANSWER, answers=st.lists(ANSWER, min_size=1, max_size=4))
-@pytest.mark.parametrize(("layout", "opening", "template"), list(product(LAYOUTS, OPENINGS, (TEMPLATE, PUBLISHED))))
-def test_ids_are_those_of_the_whole_text(layout: Any, opening: Any, template: str, prompt: str, answers: list[str]):
+@pytest.mark.parametrize(
+    ("layout", "opening", "template"), list(product(LAYOUTS, OPENINGS, (TEMPLATE, PUBLISHED)))
+)
+def test_ids_are_those_of_the_whole_text(
+    layout: Any, opening: Any, template: str, prompt: str, answers: list[str]
+):
     builder = builder_of("molmo2", template, layout=layout, opening=opening)
     row = builder.row(builder.prompt(prompt), answers)
     expected = whole_text(builder, prompt, answers, template)
@@ -96,10 +121,16 @@ def test_white_space_at_the_start_shares_a_token_with_the_line_end_before_it():
 
 
 def test_the_last_answer_is_read_where_the_template_ends():
-    for template, layout, end in ((PUBLISHED, "assistant", "."), (PUBLISHED, "user", "\n"), (TEMPLATE, "assistant", "\n")):
+    for template, layout, end in (
+        (PUBLISHED, "assistant", "."),
+        (PUBLISHED, "user", "\n"),
+        (TEMPLATE, "assistant", "\n"),
+    ):
         builder = builder_of("molmo2", template, layout=layout)
         row = builder.row(builder.prompt("What?"), ["Yes.", "No."])
-        assert builder.processor.tokenizer.decode(row.input_ids[int(row.response_positions[-1])]).endswith(end)
+        assert builder.processor.tokenizer.decode(row.input_ids[int(row.response_positions[-1])]).endswith(
+            end
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -109,7 +140,9 @@ def test_lists_in_one_row_are_the_lists_alone_with_white_space_too(family: Any, 
     """In some of them the first answer shares a token with the prompt, so the trunk ends before it for all."""
     processor = reward_processor(family, line_ends=True, template=PUBLISHED)
     separator = add_separator(processor.tokenizer)
-    model = RewardModel(random_backbone(family), RewardSettings(head_width=8, layout=layout, attention=attention), separator).eval()
+    model = RewardModel(
+        random_backbone(family), RewardSettings(head_width=8, layout=layout, attention=attention), separator
+    ).eval()
     with torch.no_grad():
         for parameter in model.value.parameters():
             parameter.normal_(std=0.5)
@@ -130,7 +163,11 @@ def test_lists_in_one_row_are_the_lists_alone_with_white_space_too(family: Any, 
 @pytest.mark.parametrize("attention", ["causal", "block"])
 def test_the_limit_counts_the_tokens_of_the_row(attention: Any):
     free = builder_of("molmo2", PUBLISHED, attention=attention)
-    prompt, answers, orders = free.prompt("What?"), ["Yes.", *WHITE], [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [4, 3, 2, 1, 0]]
+    prompt, answers, orders = (
+        free.prompt("What?"),
+        ["Yes.", *WHITE],
+        [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [4, 3, 2, 1, 0]],
+    )
     lengths = [len(free.row(prompt, answers, orders[:count])) for count in (1, 2, 3)]
     assert free.length(prompt, answers) == lengths[0]
     limited = RowBuilder(free.processor, free.settings)
@@ -139,7 +176,10 @@ def test_the_limit_counts_the_tokens_of_the_row(attention: Any):
         row, fitting = limited.longest_row(prompt, answers, orders)
         assert (fitting, len(row)) == (count, lengths[count - 1])
     limited.max_length = lengths[0] - 1
-    with pytest.raises(ProcessingError, match=rf"expected at most {lengths[0] - 1} tokens, got {lengths[0]}: \d+ of the prompt"):
+    with pytest.raises(
+        ProcessingError,
+        match=rf"expected at most {lengths[0] - 1} tokens, got {lengths[0]}: \d+ of the prompt",
+    ):
         limited.longest_row(prompt, answers, orders)
 
 
@@ -172,7 +212,9 @@ def test_words_that_run_together_are_told_apart_or_refused():
     said = {"role": "assistant", "content": [{"type": "points", "points": points, "label": "a"}]}
     asked = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Point."}]}
     builder = builder_of("molmopoint", "<|image|>" + bare)
-    with pytest.raises(ProcessingError, match="expected a chat template that begins turns with a special token"):
+    with pytest.raises(
+        ProcessingError, match="expected a chat template that begins turns with a special token"
+    ):
         builder.prompt([asked, said, {"role": "user", "content": "And?"}], picture(70, 120))
 
 

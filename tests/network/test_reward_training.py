@@ -1,4 +1,6 @@
-"""Runs of the reward trainer on a tiny model: it learns, goes on bit by bit after a stop, and several processes equal one."""
+"""Runs of the reward trainer on a tiny model: it learns, goes on bit by bit after a stop, and several
+processes equal one.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def preparer(folder, *, max_tokens=600, vision=300, crops=(4, 1), attention="cau
 
 def test_answers_come_in_a_new_order_every_time_and_ranks_follow(tmp_path):
     _, prepare = preparer(tmp_path)
-    prepare.records = [replace(record, responses=("a", "b", "c", "d"), rankings=(1, 1, 3, 4)) for record in prepare.records]
+    prepare.records = [
+        replace(record, responses=("a", "b", "c", "d"), rankings=(1, 1, 3, 4)) for record in prepare.records
+    ]
     rows = [prepare(Draw(0, 0, 2, epoch)) for epoch in range(40)]
     assert len({tuple(row.ranks.tolist()) for row in rows}) > 8
     decode = prepare.builder.processor.tokenizer.decode
@@ -73,7 +77,8 @@ def test_what_does_not_fit_gets_fewer_crops_or_is_refused(tmp_path):
     assert fewest < most
     assert tokens(vision=most) == most and tokens(vision=most - 1) == fewest
     with pytest.raises(
-        ProcessingError, match=r"row 10: expected at most 600 tokens, 3 of them of pictures, got \d+ and \d+ with the fewest"
+        ProcessingError,
+        match=r"row 10: expected at most 600 tokens, 3 of them of pictures, got \d+ and \d+ with the fewest",
     ):
         tokens(vision=3)
     with pytest.raises(ProcessingError, match="row 10: expected at most 20 tokens"):
@@ -85,7 +90,9 @@ def test_a_fresh_head_costs_the_logarithm_of_the_number_and_padding_has_no_say(t
     with torch.no_grad():
         for parameter in model.value.parameters():
             parameter.mul_(0.001)
-    rows = [prepare(Draw(0, 0, index, 0)) for index in (0, 1, 2)]  # 2, 3 and 4 answers, one of them with a picture
+    rows = [
+        prepare(Draw(0, 0, index, 0)) for index in (0, 1, 2)
+    ]  # 2, 3 and 4 answers, one of them with a picture
     batch = join_rows(rows, 0)
     ranks, best = batch.pop(RANKS), batch.pop(BEST)
     losses = reward_losses("ce", model(**batch).scores, ranks, best)
@@ -132,12 +139,26 @@ def test_a_run_that_stops_goes_on_bit_by_bit(tmp_path):
         tiny_reward_trainer(tmp_path / "stopped", callbacks=[StopAfter(3)]).train()
     again = tiny_reward_trainer(tmp_path / "stopped")
     again.train()
-    assert curve(tmp_path / "stopped") == curve(tmp_path / "through") and len(curve(tmp_path / "stopped")) == 6
+    assert (
+        curve(tmp_path / "stopped") == curve(tmp_path / "through") and len(curve(tmp_path / "stopped")) == 6
+    )
     ours, theirs = weights(again), weights(through)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert {name.split(".")[0] for name in ours} == {"value", "backbone"} and all("lora" in name for name in ours if "value" not in name)
+    assert {name.split(".")[0] for name in ours} == {"value", "backbone"} and all(
+        "lora" in name for name in ours if "value" not in name
+    )
     line = read_log(tmp_path / "through" / "log.jsonl")[0]
-    assert {"loss", "top1_accuracy", "margin", "min_reward", "mean_reward", "max_reward", "lr/llm", "lr/value", "skipped"} <= set(line)
+    assert {
+        "loss",
+        "top1_accuracy",
+        "margin",
+        "min_reward",
+        "mean_reward",
+        "max_reward",
+        "lr/llm",
+        "lr/value",
+        "skipped",
+    } <= set(line)
     assert line["lr/llm"] == pytest.approx(3e-3)  # no warm-up, and then down to nothing in a line
 
 
@@ -146,7 +167,13 @@ def test_words_of_the_best_answer_are_learned_beside_the_scores(tmp_path, learns
     section = RECIPE.reward
     assert section is not None
     learned = replace(section, text=1.0, train_text_head=learns_along)
-    recipe = replace(RECIPE, steps=24, reward=learned, data=replace(RECIPE.data, rows=4), logging=replace(RECIPE.logging, every=8))
+    recipe = replace(
+        RECIPE,
+        steps=24,
+        reward=learned,
+        data=replace(RECIPE.data, rows=4),
+        logging=replace(RECIPE.logging, every=8),
+    )
     trainer = tiny_reward_trainer(tmp_path / "out", recipe)
     network: Any = trainer.model
     table = network.backbone.lm_head.weight
@@ -175,7 +202,11 @@ def test_it_learns_what_is_better(tmp_path):
     trainer = tiny_reward_trainer(tmp_path / "out", recipe)
     trainer.train()
     lines = [line for line in read_log(tmp_path / "out" / "log.jsonl") if "loss" in line]
-    assert lines[-1]["top1_accuracy"] > 0.8 and lines[-1]["loss"] < 0.7 * lines[0]["loss"] and lines[-1]["margin"] > 0
+    assert (
+        lines[-1]["top1_accuracy"] > 0.8
+        and lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+        and lines[-1]["margin"] > 0
+    )
     assert [row.index for row in trainer.dataset.skipped] == [5]
 
 
@@ -189,22 +220,37 @@ def test_the_recipes_are_as_published():
         "silu",
         (8, 4, 2, 1),
     )
-    assert (recipe.data.max_tokens, recipe.reward.vision_tokens, recipe.reward.margin, recipe.data.rows * recipe.accumulation) == (
+    assert (
+        recipe.data.max_tokens,
+        recipe.reward.vision_tokens,
+        recipe.reward.margin,
+        recipe.data.rows * recipe.accumulation,
+    ) == (
         24576,
         16384,
         256,
         8,
     )
     assert {recipe.groups.vit.peak, recipe.groups.connector.peak, recipe.groups.point.peak} == {0.0}
-    assert recipe.groups.llm == recipe.groups.value and (recipe.groups.llm.peak, recipe.groups.llm.warmup) == (1e-4, 0)
-    assert (recipe.optimiser.shape, recipe.optimiser.floor, recipe.optimiser.clip_together, recipe.saving.keep) == ("linear", 0.0, True, 3)
+    assert recipe.groups.llm == recipe.groups.value and (
+        recipe.groups.llm.peak,
+        recipe.groups.llm.warmup,
+    ) == (1e-4, 0)
+    assert (
+        recipe.optimiser.shape,
+        recipe.optimiser.floor,
+        recipe.optimiser.clip_together,
+        recipe.saving.keep,
+    ) == ("linear", 0.0, True, 3)
     nano = load_recipe("nano-reward").reward
     assert nano is not None and nano.loss == "plackett_luce"
 
 
 def run_process(*arguments: str, **environment: str) -> subprocess.Popen:
     command = [sys.executable, str(TESTS / "tiny_reward_run.py"), *arguments]
-    return subprocess.Popen(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | environment)
+    return subprocess.Popen(
+        command, env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | environment
+    )
 
 
 @pytest.mark.slow
@@ -218,7 +264,10 @@ def test_a_killed_process_goes_on_bit_by_bit(tmp_path, workers):
     process.wait(60)
     assert run_process("kill", str(tmp_path / "killed"), workers, "12").wait(600) == 0
     assert curve(tmp_path / "killed") == curve(tmp_path / "through") and len(curve(tmp_path / "killed")) == 12
-    ours, theirs = (load_file(checkpoint_folder(tmp_path / name, 12) / "model.safetensors") for name in ("killed", "through"))
+    ours, theirs = (
+        load_file(checkpoint_folder(tmp_path / name, 12) / "model.safetensors")
+        for name in ("killed", "through")
+    )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -229,7 +278,10 @@ def test_two_processes_equal_one(tmp_path):
         port = str(probe.getsockname()[1])
     together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
-        run_process("together", str(tmp_path / "two"), "1", "2", RANK=str(rank), LOCAL_RANK=str(rank), **together) for rank in (0, 1)
+        run_process(
+            "together", str(tmp_path / "two"), "1", "2", RANK=str(rank), LOCAL_RANK=str(rank), **together
+        )
+        for rank in (0, 1)
     ]
     assert [process.wait(600) for process in processes] == [0, 0]
     assert run_process("together", str(tmp_path / "one"), "2", "2").wait(600) == 0

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from tiny import tiny_config
 
 from molmopoint.errors import GroundingError
-from molmopoint.rows import ExtendedIds, PatchHistory, check_image_tokens, check_selections, lay_out, split_extended
+from molmopoint.rows import (
+    ExtendedIds,
+    PatchHistory,
+    check_image_tokens,
+    check_selections,
+    lay_out,
+    split_extended,
+)
 from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION, ExtendedVocabulary, Kind
 
 CONFIG = tiny_config().grounding
@@ -23,7 +30,10 @@ def test_extended_ids_split_as_the_vocabulary_says_and_join_again(sizes, data):
     """Every row has its own P and K; also P = 0, where only no-more-points is a patch id."""
     vocabularies = [ExtendedVocabulary(CONFIG.extended_start, p, k, CONFIG.num_locations) for p, k in sizes]
     length = data.draw(st.integers(1, 6))
-    ids = [[data.draw(st.integers(0, CONFIG.extended_start + v.size - 1)) for _ in range(length)] for v in vocabularies]
+    ids = [
+        [data.draw(st.integers(0, CONFIG.extended_start + v.size - 1)) for _ in range(length)]
+        for v in vocabularies
+    ]
     patches, slots = torch.tensor(sizes).unbind(1)
     plain, selections = split_extended(torch.tensor(ids), patches, slots, CONFIG)
     for b, vocabulary in enumerate(vocabularies):
@@ -36,7 +46,9 @@ def test_extended_ids_split_as_the_vocabulary_says_and_join_again(sizes, data):
 
 
 def test_labels_that_are_ignored_stay_ignored():
-    plain, selections = split_extended(torch.tensor([[-100, 5, -1]]), torch.tensor([0]), torch.tensor([0]), CONFIG)
+    plain, selections = split_extended(
+        torch.tensor([[-100, 5, -1]]), torch.tensor([0]), torch.tensor([0]), CONFIG
+    )
     assert plain.tolist() == [[-100, 5, -1]]
     assert selections.tolist() == [[NO_SELECTION] * 3]
 
@@ -45,7 +57,12 @@ TOKENS = st.sampled_from([3, IMAGE, IMAGE, LOW])
 
 
 @settings(max_examples=80)
-@given(st.integers(1, 12).flatmap(lambda n: st.lists(st.lists(TOKENS, min_size=n, max_size=n), min_size=1, max_size=3)), st.data())
+@given(
+    st.integers(1, 12).flatmap(
+        lambda n: st.lists(st.lists(TOKENS, min_size=n, max_size=n), min_size=1, max_size=3)
+    ),
+    st.data(),
+)
 def test_layout(rows, data):
     length = len(rows[0])
     starts = [sorted(data.draw(st.sets(st.integers(1, length), max_size=2))) for _ in rows]
@@ -62,7 +79,14 @@ def test_layout(rows, data):
                 expected.append((b, t, patch, token == IMAGE, max(seen[example] - 1, 0), example))
                 patch += 1
         assert layout.num_patches[b] == patch
-    found = (layout.rows, layout.columns, layout.patches, layout.indexable, layout.rotary_positions, layout.examples)
+    found = (
+        layout.rows,
+        layout.columns,
+        layout.patches,
+        layout.indexable,
+        layout.rotary_positions,
+        layout.examples,
+    )
     assert list(zip(*(part.tolist() for part in found), strict=True)) == expected
     assert layout.max_patches == layout.num_patches.max()
     spread = layout.scatter(layout.columns, -7)
@@ -87,10 +111,16 @@ def test_no_rows_and_no_images():
         check_image_tokens(empty, 4)
 
 
-CHOICES = st.sampled_from([(3, -1), (PATCH, 2), (PATCH, 0), (PATCH, NO_MORE_POINTS), (PATCH, -1), (SUBPATCH, 1)])
+CHOICES = st.sampled_from(
+    [(3, -1), (PATCH, 2), (PATCH, 0), (PATCH, NO_MORE_POINTS), (PATCH, -1), (SUBPATCH, 1)]
+)
 
 
-@given(st.integers(1, 10).flatmap(lambda n: st.lists(st.lists(CHOICES, min_size=n, max_size=n), min_size=1, max_size=3)))
+@given(
+    st.integers(1, 10).flatmap(
+        lambda n: st.lists(st.lists(CHOICES, min_size=n, max_size=n), min_size=1, max_size=3)
+    )
+)
 def test_history(rows):
     ids, selections = torch.tensor(rows).unbind(-1)
     history = PatchHistory.of(ids, selections, CONFIG)
@@ -107,12 +137,24 @@ def check(token, selection, patches=6, slots=4):
     check_selections(selections, ids, torch.tensor([9, patches]), torch.tensor([9, slots]), CONFIG)
 
 
-@pytest.mark.parametrize("token, selection", [(PATCH, 0), (PATCH, 5), (PATCH, -1), (PATCH, -2), (SUBPATCH, 3), (LOCATION, 8), (5, -1)])
+@pytest.mark.parametrize(
+    "token, selection",
+    [(PATCH, 0), (PATCH, 5), (PATCH, -1), (PATCH, -2), (SUBPATCH, 3), (LOCATION, 8), (5, -1)],
+)
 def test_selections_of_the_row_pass(token, selection):
     check(token, selection)
 
 
-NOWHERE = [(PATCH, 6), (PATCH, -3), (SUBPATCH, 4), (SUBPATCH, -2), (LOCATION, 9), (LOCATION, -2), (5, 0), (5, -2)]
+NOWHERE = [
+    (PATCH, 6),
+    (PATCH, -3),
+    (SUBPATCH, 4),
+    (SUBPATCH, -2),
+    (LOCATION, 9),
+    (LOCATION, -2),
+    (5, 0),
+    (5, -2),
+]
 
 
 @pytest.mark.parametrize("token, selection", NOWHERE)

@@ -25,13 +25,18 @@ def load(folder, **kwargs):
 
 def same(a, b):
     first, second = a.state_dict(), b.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[k], second[k].to(first[k].dtype)) for k in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[k], second[k].to(first[k].dtype)) for k in first
+    )
 
 
 def described(model):
     """The saved config, without the dtypes that loading adds to its parts."""
     fields = model.config.to_diff_dict()
-    return {k: {n: v for n, v in part.items() if n != "dtype"} if isinstance(part, dict) else part for k, part in fields.items()}
+    return {
+        k: {n: v for n, v in part.items() if n != "dtype"} if isinstance(part, dict) else part
+        for k, part in fields.items()
+    }
 
 
 def contents(folder):
@@ -80,7 +85,11 @@ def test_one_file_and_shards_come_back(model, tmp_path):
 
 def test_files_have_released_names(saved):
     names = set(load_file(saved / WEIGHTS))
-    assert {"model.transformer.wte.embedding", "model.transformer.wte.new_embedding", "model.point_predictor.x_norm.weight"} <= names
+    assert {
+        "model.transformer.wte.embedding",
+        "model.transformer.wte.new_embedding",
+        "model.point_predictor.x_norm.weight",
+    } <= names
     assert not [name for name in names if "language_model" in name]
 
 
@@ -101,7 +110,10 @@ def test_tied_tables_with_and_without_a_stored_output_table(tmp_path, stored):
     tied = random_model(1, text_config=tiny_config().text_config.to_dict() | {"tie_word_embeddings": True})
     tied.save_pretrained(tmp_path)
     if not stored:
-        change(tmp_path, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("lm_head")])
+        change(
+            tmp_path,
+            lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("lm_head")],
+        )
     again = load(tmp_path)
     assert again.config.tie_word_embeddings
     assert again.lm_head.weight is again.model.language_model.embed_tokens.weight
@@ -119,9 +131,13 @@ def test_untied_tables_stay_apart(model, saved):
 def test_errors_name_the_tensors(saved):
     whole = (saved / WEIGHTS).read_bytes()
     edits = {
-        r"point_predictor\.patch\.no_more_points missing": lambda t: t.pop("model.point_predictor.add_no_point_class_embed.vector"),
+        r"point_predictor\.patch\.no_more_points missing": lambda t: t.pop(
+            "model.point_predictor.add_no_point_class_embed.vector"
+        ),
         r"model\.something\.else unknown": lambda t: t.update({"model.something.else": torch.zeros(3)}),
-        r"build_vit_embedding\.bias \(3,\) instead of \(32,\)": lambda t: t.update({"model.build_vit_embedding.bias": torch.zeros(3)}),
+        r"build_vit_embedding\.bias \(3,\) instead of \(32,\)": lambda t: t.update(
+            {"model.build_vit_embedding.bias": torch.zeros(3)}
+        ),
     }
     for message, edit in edits.items():
         change(saved, edit)
@@ -187,7 +203,9 @@ def test_adapters(model, saved, tmp_path):
     if Version(peft.__version__) < Version(MIN_PEFT_VERSION):
         pytest.skip(f"this transformers takes adapters of peft {MIN_PEFT_VERSION} or newer only")
     adapted = load(saved)
-    adapted.add_adapter(peft.LoraConfig(target_modules=["q_proj", "v_proj", "patch.query"], init_lora_weights=False))
+    adapted.add_adapter(
+        peft.LoraConfig(target_modules=["q_proj", "v_proj", "patch.query"], init_lora_weights=False)
+    )
     folder = tmp_path / "adapters"
     adapted.save_pretrained(folder)
     assert WEIGHTS not in contents(folder)

@@ -1,7 +1,8 @@
-"""FSDP2 by our rule: two processes under gloo hold halves and compute what one process with both batches computes.
+"""FSDP2 by our rule: two processes under gloo hold halves and compute what one process with both batches
+computes.
 
-In every micro-step one of the ranks has pictures and points and the other one neither, so collectives that only some batches
-call would hang here.
+In every micro-step one of the ranks has pictures and points and the other one neither, so collectives that
+only some batches call would hang here.
 """
 
 from __future__ import annotations
@@ -35,11 +36,15 @@ TIMEOUT = 300
 def found(tmp_path_factory) -> dict[str, Any]:
     """What both processes found together."""
     folder = tmp_path_factory.mktemp("sharded")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+    }
     command = [sys.executable, "-W", "ignore", str(TESTS / "sharded_process.py")]
     logs = [(folder / f"{rank}.log").open("w+") for rank in range(2)]
     started = [
-        subprocess.Popen([*command, str(rank), str(folder)], env=environment, stdout=log, stderr=log) for rank, log in enumerate(logs)
+        subprocess.Popen([*command, str(rank), str(folder)], env=environment, stdout=log, stderr=log)
+        for rank, log in enumerate(logs)
     ]
     try:
         codes = [process.wait(TIMEOUT) for process in started]
@@ -70,7 +75,9 @@ def test_two_processes_compute_what_one_does(found, name):
     assert model["gradients"] < 1e-5
     assert model["without_gradient"] == []
     assert model["norms"][1] == pytest.approx(model["norms"][0], rel=1e-5)
-    assert set(model["norms"][0]) == {"vit", "connector", "llm", "point"} - ({"vit"} if name == "without ViT" else set())
+    assert set(model["norms"][0]) == {"vit", "connector", "llm", "point"} - (
+        {"vit"} if name == "without ViT" else set()
+    )
     assert model["clipped"] < 1e-5
     assert model["stepped"] < 1e-5
 
@@ -101,12 +108,21 @@ def test_accelerate_makes_the_same_units(found, name):
 
 def test_units_cover_the_large_parts_once():
     model = random_model()
-    parameters = [id(parameter) for unit in sharding_units(model) for module in unit for parameter in module.parameters()]
+    parameters = [
+        id(parameter)
+        for unit in sharding_units(model)
+        for module in unit
+        for parameter in module.parameters()
+    ]
     assert len(parameters) == len(set(parameters))
     left = {".".join(name.split(".")[1:3]) for name, p in model.named_parameters() if id(p) not in parameters}
     heads = {f"point_predictor.{part}" for part in ("norm", "patch", "subpatch", "location")}
     patches = {"vision_tower.positional_embedding", "vision_tower.patch_embedding"}
-    assert left == heads | patches | {"language_model.norm", "build_vit_embedding.weight", "build_vit_embedding.bias"}
+    assert left == heads | patches | {
+        "language_model.norm",
+        "build_vit_embedding.weight",
+        "build_vit_embedding.bias",
+    }
 
 
 def test_what_cannot_be_sharded_is_refused():
@@ -122,5 +138,12 @@ def test_sharded_over_the_gpus_that_are_here(tmp_path):
     command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torch.cuda.device_count()}"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
     script = str(TESTS / "sharded_on_gpus.py")
-    done = subprocess.run([sys.executable, *command, script], env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    done = subprocess.run(
+        [sys.executable, *command, script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,6 @@
-"""Runs of the trainer on the tiny model: the same weights however rows are divided, and the same curve after a stop."""
+"""Runs of the trainer on the tiny model: the same weights however rows are divided, and the same curve after
+a stop.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def test_a_run_that_stops_anywhere_goes_on_bit_by_bit(tmp_path, workers):
 def test_a_finished_run_has_nothing_to_do_and_keeps_the_best(tmp_path):
     scores = iter([0.1, 0.9, 0.3, 0.2, 0.2, 0.2])
     recipe = replace(RECIPE, scoring=Scoring(every=1), saving=Saving(every=3, keep=1))
-    trainer = tiny_trainer(tmp_path, recipe, score=lambda model: {"point_f1": next(scores), "count_accuracy": 1.0})
+    trainer = tiny_trainer(
+        tmp_path, recipe, score=lambda model: {"point_f1": next(scores), "count_accuracy": 1.0}
+    )
     trainer.train()
     assert list(complete_checkpoints(tmp_path)) == [2, 6]
     last = weights(trainer)
@@ -110,8 +114,14 @@ def test_the_newest_step_as_good_as_the_best_within_its_error_is_kept_over_a_sto
 
 def test_another_recipe_or_other_data_is_another_run(tmp_path):
     tiny_trainer(tmp_path, steps=2).train()
-    other = replace(RECIPE, groups=replace(RECIPE.groups, llm=replace(RECIPE.groups.llm, peak=0.5)), data=replace(RECIPE.data, seed=9))
-    with pytest.raises(TrainingError, match=r"recipe\.groups\.llm\.peak 0\.001, now 0\.5; recipe\.data\.seed 1, now 9"):
+    other = replace(
+        RECIPE,
+        groups=replace(RECIPE.groups, llm=replace(RECIPE.groups.llm, peak=0.5)),
+        data=replace(RECIPE.data, seed=9),
+    )
+    with pytest.raises(
+        TrainingError, match=r"recipe\.groups\.llm\.peak 0\.001, now 0\.5; recipe\.data\.seed 1, now 9"
+    ):
         tiny_trainer(tmp_path, other, steps=2).train()
     with pytest.raises(TrainingError, match="model nothing, now big"):
         tiny_trainer(tmp_path, steps=2, identity={"model": "big"}).train()
@@ -128,12 +138,19 @@ def test_more_processes_or_workers_go_on_with_the_rows_that_are_left(tmp_path):
 
 
 def test_the_run_ends_where_the_data_ends(tmp_path):
-    trainer = tiny_trainer(tmp_path, replace(RECIPE, accumulation=3), steps=500, epochs=1, score=lambda model: {"score": 1.0})
+    trainer = tiny_trainer(
+        tmp_path, replace(RECIPE, accumulation=3), steps=500, epochs=1, score=lambda model: {"score": 1.0}
+    )
     result = trainer.train()
     assert 1 <= result.global_step < 20
     assert list(complete_checkpoints(tmp_path))[-1] == result.global_step
-    assert json.loads((tmp_path / f"checkpoint-{result.global_step:06d}" / "run.json").read_text())["finished"]
-    assert tiny_trainer(tmp_path, replace(RECIPE, accumulation=3), steps=500, epochs=1).train().global_step == result.global_step
+    assert json.loads((tmp_path / f"checkpoint-{result.global_step:06d}" / "run.json").read_text())[
+        "finished"
+    ]
+    assert (
+        tiny_trainer(tmp_path, replace(RECIPE, accumulation=3), steps=500, epochs=1).train().global_step
+        == result.global_step
+    )
 
 
 def test_one_by_four_rows_equal_four_by_one(tmp_path):
@@ -146,7 +163,11 @@ def test_one_by_four_rows_equal_four_by_one(tmp_path):
     before, other = random_model(7).state_dict(), weights(in_turn)
     for name, weight in weights(at_once).items():
         torch.testing.assert_close(weight, other[name], rtol=0, atol=2e-5, msg=name)
-    moved = [name for name, weight in weights(at_once).items() if name in before and not torch.equal(weight, before[name])]
+    moved = [
+        name
+        for name, weight in weights(at_once).items()
+        if name in before and not torch.equal(weight, before[name])
+    ]
     assert len(moved) > 50
     for (_, one), (_, two) in zip(curve(tmp_path / "a"), curve(tmp_path / "b"), strict=True):
         assert one == pytest.approx(two, rel=1e-5)
@@ -157,12 +178,18 @@ class Poisoned:
 
     def __call__(self, draw):
         made = training_row(draw)
-        return made if made.pixel_values is None or draw.index != 2 else replace(made, pixel_values=made.pixel_values * torch.nan)
+        return (
+            made
+            if made.pixel_values is None or draw.index != 2
+            else replace(made, pixel_values=made.pixel_values * torch.nan)
+        )
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_reached(tmp_path):
     trainer = tiny_trainer(tmp_path, replace(RECIPE, saving=Saving(every=1)), steps=30, prepare=Poisoned())
-    with pytest.raises(TrainingError, match=r"nan or inf in step \d+, in a batch with .*\(0, 2\).*lower the peaks"):
+    with pytest.raises(
+        TrainingError, match=r"nan or inf in step \d+, in a batch with .*\(0, 2\).*lower the peaks"
+    ):
         trainer.train()
     assert all(torch.isfinite(weight).all() for weight in _saved(tmp_path))
 
@@ -186,7 +213,9 @@ def _start(*arguments: object, script: str = "tiny_run.py", **variables: object)
     own = {name: str(value) for name, value in variables.items()}
     shared = {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(TESTS / script), *map(str, arguments)]
-    return subprocess.Popen(command, env=os.environ | own | shared, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, env=os.environ | own | shared, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 @pytest.mark.slow
@@ -200,7 +229,9 @@ def test_killed_at_any_moment_the_same_command_goes_on(tmp_path, workers):
     kills = 0
     for least in (2, 8, 15, 22):
         run = _start("kill", out, workers, steps)
-        while run.poll() is None and (not (out / "log.jsonl").exists() or len((out / "log.jsonl").read_text().splitlines()) < least):
+        while run.poll() is None and (
+            not (out / "log.jsonl").exists() or len((out / "log.jsonl").read_text().splitlines()) < least
+        ):
             time.sleep(0.01)
         if run.poll() is None:
             run.send_signal(signal.SIGKILL)
@@ -218,8 +249,15 @@ def _together(out: Path, num_ranks: int, rows: int, accumulation: int, epochs: i
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": num_ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    own = [{"RANK": rank, "LOCAL_RANK": rank, **shared} for rank in range(num_ranks)] if num_ranks > 1 else [{}]
+    shared = {
+        "WORLD_SIZE": num_ranks,
+        "LOCAL_WORLD_SIZE": num_ranks,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    own = (
+        [{"RANK": rank, "LOCAL_RANK": rank, **shared} for rank in range(num_ranks)] if num_ranks > 1 else [{}]
+    )
     runs = [_start("together", out, rows, accumulation, epochs, **variables) for variables in own]
     for run in runs:
         output, _ = run.communicate(timeout=200)
@@ -234,7 +272,9 @@ def test_two_processes_equal_one(tmp_path):
     expected = load_file(tmp_path / "rows" / "checkpoint-000002" / "model.safetensors")
     start = random_model(7).state_dict()
     moved = [name for name in expected if name in start and not torch.equal(expected[name], start[name])]
-    assert {"model.point_predictor.patch.query.weight", "model.vision_tower.patch_embedding.weight"} <= set(moved)
+    assert {"model.point_predictor.patch.query.weight", "model.vision_tower.patch_embedding.weight"} <= set(
+        moved
+    )
     for name in ("processes", "both"):
         got = load_file(tmp_path / name / "checkpoint-000002" / "model.safetensors")
         for key, weight in expected.items():

@@ -18,7 +18,11 @@ def model():
 
 def batch(config, count=2):
     samples = Rows(config, 3).prompts([["image"]] * count, words=[0] * count)
-    return training_batch(config, [row(config, samples[i], [conversation(config, [20, 30 + i], ANSWER[i])]) for i in range(count)], samples)
+    return training_batch(
+        config,
+        [row(config, samples[i], [conversation(config, [20, 30 + i], ANSWER[i])]) for i in range(count)],
+        samples,
+    )
 
 
 @torch.no_grad()

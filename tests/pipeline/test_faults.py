@@ -1,4 +1,6 @@
-"""Numbers that are not finite are an error that names their stage; autocast around a call changes no rule; turns a model does not know."""
+"""Numbers that are not finite are an error that names their stage; autocast around a call changes no rule;
+turns a model does not know.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def pointer():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("options", [{}, {"single": True}, {"temperature": 0.7, "top_p": 0.9}], ids=["greedy", "single", "sampled"])
+@pytest.mark.parametrize(
+    "options", [{}, {"single": True}, {"temperature": 0.7, "top_p": 0.9}], ids=["greedy", "single", "sampled"]
+)
 def test_the_stage_is_named(pointer, stage, value, options):
     parameter = next(each for name, each in pointer.model.named_parameters() if STAGES[stage] in name)
     with torch.no_grad():
@@ -104,15 +108,23 @@ def test_autocast(pointer, molmo2_folder, dtype):
     right = nano.point(scene.image, query.prompt)
     with torch.autocast("cpu", dtype=dtype):
         found = nano.point(scene.image, query.prompt)
-        assert len(found.points) == len(right.points) > 0 and np.abs(found.points.xy - right.points.xy).max() < 10
+        assert (
+            len(found.points) == len(right.points) > 0
+            and np.abs(found.points.xy - right.points.xy).max() < 10
+        )
         assert found.heatmap(0).sum() == pytest.approx(1, abs=0.05) and np.isfinite(found.points.score).all()
         assert len(nano.point(scene.image, query.prompt, single=True).points) == 1
-        assert len(list(nano.point_batch([scene.image] * 3, query.prompt, batch_size=2, temperature=0.5))) == 3
+        assert (
+            len(list(nano.point_batch([scene.image] * 3, query.prompt, batch_size=2, temperature=0.5))) == 3
+        )
         assert list(nano.stream(scene.image, query.prompt)) and nano.count(scene.image, "stars") >= 0
         encoded = pointer.encode(PICTURES[0])
         assert pointer.point(encoded, "the cats", max_new_tokens=STEPS).invalid == 0
         for options in ({}, {"windows": True}):
-            assert pointer.point_video(clip, "the cats", frame_rate=2.0, max_new_tokens=STEPS, **options).invalid == 0
+            assert (
+                pointer.point_video(clip, "the cats", frame_rate=2.0, max_new_tokens=STEPS, **options).invalid
+                == 0
+            )
         assert pointer.track(clip, "the cats", frame_rate=2.0, max_new_tokens=STEPS).invalid == 0
         assert molmo2.point(PICTURES[0], "the cats", max_new_tokens=4).invalid == 0
         assert np.isfinite(judge.score(query.prompt, ["There are none.", "x"], images=scene.image)).all()
@@ -127,7 +139,9 @@ def test_turns_that_a_model_does_not_know(tmp_path):
         second = nano.point(scene.image, "the circles", history=[first])
     assert len(second.notes) == 1 and "leave history out" in second.notes[0]
     nano.model.config.save_pretrained(tmp_path / "saved")
-    assert json.loads((tmp_path / "saved" / "config.json").read_text())["max_turns"] == 1, "what is saved goes on saying so"
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["max_turns"] == 1, (
+        "what is saved goes on saying so"
+    )
     folder = tmp_path / "two"
     shutil.copytree(resolve("nano"), folder)
     settings = json.loads((folder / "config.json").read_text())

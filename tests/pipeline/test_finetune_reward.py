@@ -35,7 +35,12 @@ def preferences(tmp_path_factory):
         judgement = sample_judgement(np.random.default_rng([8, number]))
         judgement.image.save(folder / f"{number}.png")
         rows.append(
-            {"image": f"{number}.png", "prompt": judgement.prompt, "responses": judgement.responses, "rankings": judgement.rankings}
+            {
+                "image": f"{number}.png",
+                "prompt": judgement.prompt,
+                "responses": judgement.responses,
+                "rankings": judgement.rankings,
+            }
         )
     file = folder / "data.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -46,10 +51,23 @@ def test_a_file_becomes_a_model_that_judges(preferences, tmp_path):
     told = []
     result = finetune_reward(preferences, "nano", tmp_path / "out", overrides=SMALL, log=told.append)
     assert told[0] == "trained on: 4 rows; held out: 2 rows" and result.steps == 2
-    assert {"top1_accuracy", "margin", "order_consistency"} <= set(result.scores_before) == set(result.scores_after)
+    assert (
+        {"top1_accuracy", "margin", "order_consistency"}
+        <= set(result.scores_before)
+        == set(result.scores_after)
+    )
     files = {file.name for file in (tmp_path / "out" / "model").iterdir()}
-    assert files == {"README.md", "adapter_config.json", "adapter_model.safetensors", "reward.safetensors", "reward_config.json"}
-    assert "arXiv" not in (card := (tmp_path / "out" / "model" / "README.md").read_text()) and str(tmp_path) not in card
+    assert files == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "reward.safetensors",
+        "reward_config.json",
+    }
+    assert (
+        "arXiv" not in (card := (tmp_path / "out" / "model" / "README.md").read_text())
+        and str(tmp_path) not in card
+    )
     judge = molmopoint.load_reward(tmp_path / "out" / "model")
     row = json.loads(preferences.read_text().splitlines()[0])
     scores = judge.score(row["prompt"], row["responses"], preferences.parent / row["image"])
@@ -63,12 +81,18 @@ def test_a_file_becomes_a_model_that_judges(preferences, tmp_path):
 def test_recipes_of_the_other_kind_are_refused(preferences, tmp_path):
     with pytest.raises(RecipeError, match=r"expected a recipe with a table \[reward\], got one without"):
         finetune_reward(preferences, "nano", tmp_path / "a", "nano")
-    with pytest.raises(RecipeError, match=r"expected a recipe for pointing, got one with a table \[reward\]; use finetune-reward"):
+    with pytest.raises(
+        RecipeError,
+        match=r"expected a recipe for pointing, got one with a table \[reward\]; use finetune-reward",
+    ):
         finetune(preferences, "nano", tmp_path / "b", "nano-reward")
 
 
 def test_what_is_trained_on_is_not_scored_on(preferences, tmp_path):
-    with pytest.raises(ProcessingError, match=r"row 1 of the held-out data: expected a picture, .* got that of row 1 of the training"):
+    with pytest.raises(
+        ProcessingError,
+        match=r"row 1 of the held-out data: expected a picture, .* got that of row 1 of the training",
+    ):
         finetune_reward(preferences, "nano", tmp_path / "out", overrides=SMALL, held_out=preferences)
 
 

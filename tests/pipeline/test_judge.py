@@ -132,9 +132,15 @@ def test_layouts_differ():
 def test_lists_that_do_not_fit_into_one_row_are_spread_over_several(judge: Judge):
     row = judge.builder.row(judge.builder.prompt("What?"), ANSWERS)
     tight = judge_of(limits={"max_length": len(row) + 40})
-    np.testing.assert_allclose(tight.score("What?", ANSWERS, permutations=4), judge.score("What?", ANSWERS, permutations=4), atol=1e-5)
+    np.testing.assert_allclose(
+        tight.score("What?", ANSWERS, permutations=4),
+        judge.score("What?", ANSWERS, permutations=4),
+        atol=1e-5,
+    )
     alone = judge_of(attention="block", limits={"max_length": 90})
-    np.testing.assert_allclose(alone.score("What?", ANSWERS), judge_of(attention="block").score("What?", ANSWERS), atol=1e-5)
+    np.testing.assert_allclose(
+        alone.score("What?", ANSWERS), judge_of(attention="block").score("What?", ANSWERS), atol=1e-5
+    )
 
 
 def test_separators_in_answers_make_no_more_answers(judge: Judge):
@@ -165,7 +171,11 @@ def test_answers_that_are_none_are_refused(judge: Judge, answers: Any, message: 
     [
         ("What?", {"images": "nowhere.png"}, "expected a picture file at 'nowhere.png', found nothing"),
         ("What?", {"videos": "nowhere.mp4"}, "nowhere.mp4"),
-        ("What?", {"images": picture(70, 70), "videos": CLIP}, "expected pictures or a video, got 1 pictures and a video"),
+        (
+            "What?",
+            {"images": picture(70, 70), "videos": CLIP},
+            "expected pictures or a video, got 1 pictures and a video",
+        ),
         ("What?", {"videos": [CLIP, CLIP]}, "expected at most one video, got 2"),
         ("What?", {"images": [[picture(70, 70)]]}, "lists or gaps; use `score_batch`"),
         ("What?", {"images": [None]}, "lists or gaps"),
@@ -175,10 +185,16 @@ def test_answers_that_are_none_are_refused(judge: Judge, answers: Any, message: 
         ([{"role": "assistant", "content": "Hm."}], {}, "begin and end with the user's, got roles assistant"),
         ([{"role": "system", "content": "Hm."}], {}, "begin and end with the user's, got roles system"),
         ([{"role": "user", "content": [{"type": "image"}]}], {}, "expected 1 images, one for each part"),
-        ([{"role": "user", "content": [{"type": "image", "image": picture(70, 70)}]}], {"images": picture(70, 70)}, "got both"),
+        (
+            [{"role": "user", "content": [{"type": "image", "image": picture(70, 70)}]}],
+            {"images": picture(70, 70)},
+            "got both",
+        ),
     ],
 )
-def test_prompts_that_cannot_be_read_are_refused(judge: Judge, prompt: Any, about: dict[str, Any], message: str):
+def test_prompts_that_cannot_be_read_are_refused(
+    judge: Judge, prompt: Any, about: dict[str, Any], message: str
+):
     with pytest.raises(ProcessingError, match=message):
         judge.score(prompt, ANSWERS, **about)
 
@@ -186,7 +202,10 @@ def test_prompts_that_cannot_be_read_are_refused(judge: Judge, prompt: Any, abou
 @pytest.mark.parametrize("attention", ["causal", "block"])
 def test_answers_longer_than_the_budget_are_never_cut(attention: Any):
     judge = judge_of(attention=attention, limits={"max_length": 60})
-    with pytest.raises(ProcessingError, match=r"expected at most 60 tokens, got \d+: \d+ of the prompt with .*, answers of 3, 100"):
+    with pytest.raises(
+        ProcessingError,
+        match=r"expected at most 60 tokens, got \d+: \d+ of the prompt with .*, answers of 3, 100",
+    ):
         judge.score("What?", ["Yes", "no" * 50])
 
 
@@ -200,7 +219,9 @@ def test_orders_are_each_what_it_is_alone_and_the_picture_is_read_once(attention
     judge._run = lambda batch: (rows.append(len(batch)), run(batch))[1]  # type: ignore[method-assign]
     np.testing.assert_allclose(judge.score_orders("What?", ANSWERS, given, seen), alone, atol=1e-5)
     assert rows == [1]
-    batch = judge.score_orders_batch(["What?", "Who?"], [ANSWERS, ANSWERS[:2]], [given, [[1, 0]]], [seen, None])
+    batch = judge.score_orders_batch(
+        ["What?", "Who?"], [ANSWERS, ANSWERS[:2]], [given, [[1, 0]]], [seen, None]
+    )
     np.testing.assert_allclose(batch[0], alone, atol=1e-5)
     np.testing.assert_allclose(batch[1], [judge.score("Who?", ANSWERS[1::-1])], atol=1e-5)
 
@@ -259,9 +280,13 @@ def test_chunks_hold_every_answer_once_and_the_anchor_always(count: int, size: i
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(2, 20), permutations=st.integers(1, 5))
-def test_combining_gives_back_scores_that_depend_on_the_answer_alone(seed: int, count: int, permutations: int):
+def test_combining_gives_back_scores_that_depend_on_the_answer_alone(
+    seed: int, count: int, permutations: int
+):
     rng = np.random.default_rng(seed)
     true = rng.normal(size=count)
-    lists = [[chunk[i] for i in order] for chunk in chunks(count, 4) for order in orders(len(chunk), permutations)]
+    lists = [
+        [chunk[i] for i in order] for chunk in chunks(count, 4) for order in orders(len(chunk), permutations)
+    ]
     found = combine(count, lists, [true[each] + rng.normal() for each in lists])
     np.testing.assert_allclose(found - found.mean(), true - true.mean(), atol=1e-9)

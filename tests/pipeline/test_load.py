@@ -28,13 +28,18 @@ def test_a_saved_model_points_as_before(toy_folder):
     expected = toy_pointer().point(image, "the cats", max_new_tokens=24)
     for name in (toy_folder, str(toy_folder)):
         result = molmopoint.load(name, device_map="cpu").point(image, "the cats", max_new_tokens=24)
-        assert result.raw_text == expected.raw_text and result.points.xy.tolist() == expected.points.xy.tolist()
+        assert (
+            result.raw_text == expected.raw_text and result.points.xy.tolist() == expected.points.xy.tolist()
+        )
         assert result.points.score == pytest.approx(expected.points.score, abs=1e-5)
 
 
 def test_precision(toy_folder):
     assert molmopoint.load(toy_folder, device_map="cpu").model.dtype == torch.float32
-    assert molmopoint.load(toy_folder, dtype="bfloat16", device_map=torch.device("cpu")).model.dtype == torch.bfloat16
+    assert (
+        molmopoint.load(toy_folder, dtype="bfloat16", device_map=torch.device("cpu")).model.dtype
+        == torch.bfloat16
+    )
     assert default_dtype(torch.device("cpu")) == torch.float32
 
 
@@ -60,7 +65,10 @@ def test_unknown_names(name, message):
         molmopoint.load(name)
 
 
-@pytest.mark.parametrize("left_out", ["model.safetensors", "tokenizer.json", "processor_config.json", "config.json", "chat_template.jinja"])
+@pytest.mark.parametrize(
+    "left_out",
+    ["model.safetensors", "tokenizer.json", "processor_config.json", "config.json", "chat_template.jinja"],
+)
 def test_incomplete_folders(toy_folder, tmp_path, left_out):
     for file in toy_folder.iterdir():
         if file.name != left_out:
@@ -84,7 +92,11 @@ def test_devices_that_are_not_there(toy_folder, device):
 
 
 def test_arguments_that_do_not_exist(toy_folder):
-    for argument, hint in (("dtpye", "did you mean dtype"), ("load_in_4bit", "quantization_config"), ("xyzzy", "help")):
+    for argument, hint in (
+        ("dtpye", "did you mean dtype"),
+        ("load_in_4bit", "quantization_config"),
+        ("xyzzy", "help"),
+    ):
         with pytest.raises(TypeError, match=hint):
             arguments: dict[str, Any] = {argument: True}
             molmopoint.load(toy_folder, **arguments)
@@ -95,7 +107,10 @@ def test_arguments_that_do_not_exist(toy_folder):
     assert molmopoint.load(toy_folder, device="cpu", dtype="bf16").model.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(("name", "text"), [("config.json", "{}"), ("config.json", '{"model_type": "llama"}'), ("tokenizer.json", "{}")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("config.json", "{}"), ("config.json", '{"model_type": "llama"}'), ("tokenizer.json", "{}")],
+)
 def test_files_of_something_else(toy_folder, tmp_path, name, text):
     for file in toy_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -105,7 +120,9 @@ def test_files_of_something_else(toy_folder, tmp_path, name, text):
 
 
 def test_the_older_name_of_dtype(toy_folder):
-    assert molmopoint.load(toy_folder, device_map="cpu", torch_dtype=torch.float16).model.dtype == torch.float16
+    assert (
+        molmopoint.load(toy_folder, device_map="cpu", torch_dtype=torch.float16).model.dtype == torch.float16
+    )
 
 
 def circles():
@@ -118,21 +135,50 @@ def circles():
 SETTINGS = [
     {"num_beams": 4, "num_return_sequences": 2, "min_new_tokens": 30, "repetition_penalty": 1.8},
     {"stop_strings": ["c"], "use_cache": False, "suppress_tokens": list(range(300))},
-    {"do_sample": True, "temperature": 5.0, "top_k": 7, "max_new_tokens": 2, "max_time": 0.001, "guidance_scale": 3.0, "seed": 1},
-    {"forced_eos_token_id": 4, "bad_words_ids": [[40]], "sequence_bias": [[[41], 9.0]], "begin_suppress_tokens": [1], "custom": 3},
-    {"prompt_lookup_num_tokens": 3, "assistant_early_exit": 1, "cache_implementation": "static", "output_scores": True, "min_length": 99},
+    {
+        "do_sample": True,
+        "temperature": 5.0,
+        "top_k": 7,
+        "max_new_tokens": 2,
+        "max_time": 0.001,
+        "guidance_scale": 3.0,
+        "seed": 1,
+    },
+    {
+        "forced_eos_token_id": 4,
+        "bad_words_ids": [[40]],
+        "sequence_bias": [[[41], 9.0]],
+        "begin_suppress_tokens": [1],
+        "custom": 3,
+    },
+    {
+        "prompt_lookup_num_tokens": 3,
+        "assistant_early_exit": 1,
+        "cache_implementation": "static",
+        "output_scores": True,
+        "min_length": 99,
+    },
     {"eos_token_id": "x", "pad_token_id": 10**9, "bos_token_id": [None]},
 ]
 
 
-IN_CONFIG = {"num_beams": 4, "min_length": 30, "repetition_penalty": 1.8, "do_sample": True, "temperature": 5.0}
+IN_CONFIG = {
+    "num_beams": 4,
+    "min_length": 30,
+    "repetition_penalty": 1.8,
+    "do_sample": True,
+    "temperature": 5.0,
+}
 
 
 @pytest.mark.parametrize(
-    ("file", "settings"), [*(("generation_config.json", settings) for settings in SETTINGS), ("config.json", IN_CONFIG)]
+    ("file", "settings"),
+    [*(("generation_config.json", settings) for settings in SETTINGS), ("config.json", IN_CONFIG)],
 )
 def test_settings_of_a_checkpoint_do_not_count(tmp_path, file, settings):
-    """But for its tokens; what was left out is told once, in either file that transformers takes such settings from."""
+    """But for its tokens; what was left out is told once, in either file that transformers takes such
+    settings from.
+    """
     for part in Path(molmopoint.checkpoints.resolve("nano")).iterdir():
         (tmp_path / part.name).write_bytes(part.read_bytes())
     if file == "config.json":

@@ -1,4 +1,6 @@
-"""Molmo2 behind the same calls: a tiny random model from transformers' own files, and written answers through the real reader."""
+"""Molmo2 behind the same calls: a tiny random model from transformers' own files, and written answers through
+the real reader.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,16 @@ def pointer(molmo2_folder: Path) -> Pointer:
 
 
 class Dictation(LogitsProcessor):
-    """Makes the model write given answers and end its turn; where a limit leaves it no choice, that token comes first."""
+    """Makes the model write given answers and end its turn; where a limit leaves it no choice, that token
+    comes first.
+    """
 
     def __init__(self, pointer: Pointer, answers: tuple[str, ...]) -> None:
         tokenizer = pointer.processor.tokenizer
-        self.rows = [[*tokenizer.encode(answer, add_special_tokens=False), tokenizer.eos_token_id] for answer in answers]
+        self.rows = [
+            [*tokenizer.encode(answer, add_special_tokens=False), tokenizer.eos_token_id]
+            for answer in answers
+        ]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         for row, ids in enumerate(self.rows):
@@ -64,7 +71,9 @@ def dictated(pointer: Pointer, *answers: str) -> Iterator[Pointer]:
     limits = backend._limits
 
     def with_dictation(*arguments: Any) -> dict[str, Any]:
-        return {"logits_processor": [*limits(*arguments).get("logits_processor", ()), Dictation(pointer, answers)]}
+        return {
+            "logits_processor": [*limits(*arguments).get("logits_processor", ()), Dictation(pointer, answers)]
+        }
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "_limits", with_dictation)
@@ -84,18 +93,28 @@ def columns(*values: list[Any]) -> Any:
     return tuple(np.array(each) for each in values)
 
 
-def native_inputs(processor: Any, prompt: str, images: list[Any] | None = None, clip: Clip | None = None) -> Any:
+def native_inputs(
+    processor: Any, prompt: str, images: list[Any] | None = None, clip: Clip | None = None
+) -> Any:
     kinds = ["image"] * len(images or ()) + ["video"] * (clip is not None)
     content = [*({"type": kind} for kind in kinds), {"type": "text", "text": prompt}]
-    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
     if clip is None:
         return processor(text=[text], images=images, return_tensors="pt")
     known = {"total_num_frames": len(clip.frames), "fps": 1.0, "frames_indices": list(clip.timestamps)}
-    return processor(text=[text], videos=[clip.frames], video_metadata=[known], do_sample_frames=False, return_tensors="pt")
+    return processor(
+        text=[text], videos=[clip.frames], video_metadata=[known], do_sample_frames=False, return_tensors="pt"
+    )
 
 
-@pytest.mark.parametrize("changes", [{}, {"use_frame_special_tokens": False, "use_single_crop_col_tokens": False}])
-def test_inputs_and_answers_are_the_native_ones(molmo2_folder: Path, tmp_path: Path, changes: dict[str, bool]):
+@pytest.mark.parametrize(
+    "changes", [{}, {"use_frame_special_tokens": False, "use_single_crop_col_tokens": False}]
+)
+def test_inputs_and_answers_are_the_native_ones(
+    molmo2_folder: Path, tmp_path: Path, changes: dict[str, bool]
+):
     native: Any = molmo2_processor()
     model: Any = Molmo2ForConditionalGeneration.from_pretrained(molmo2_folder).eval()
     for name, value in changes.items():
@@ -111,9 +130,14 @@ def test_inputs_and_answers_are_the_native_ones(molmo2_folder: Path, tmp_path: P
         assert request.row.mm_token_type_ids.tolist() == expected["mm_token_type_ids"][0].tolist()
         for name, tensor in request.media.pixels.items():
             difference = (tensor - expected[name]).abs()
-            assert difference.max() <= 2 / 255 + 1e-6 and (difference > 1e-6).float().mean() <= 1e-3, name  # bytes may round otherwise
+            assert difference.max() <= 2 / 255 + 1e-6 and (difference > 1e-6).float().mean() <= 1e-3, (
+                name
+            )  # bytes may round otherwise
         same = {name: tensor for name, tensor in expected.items() if not name.startswith("pixel")}
-        inputs = {**same, **{name: value for name, value in request.media.pixels.items() if name.startswith("pixel")}}
+        inputs = {
+            **same,
+            **{name: value for name, value in request.media.pixels.items() if name.startswith("pixel")},
+        }
         written = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False)[0, len(request.input_ids) :]
         (result,) = pointer._answer([request], options)
         assert result.raw_text == native.tokenizer.decode(written, skip_special_tokens=True)
@@ -127,14 +151,21 @@ def test_a_batch_is_its_rows_whatever_they_show(pointer):
         builder.about_video(frames(3), "x", ClipOptions(TIMES), options),
         builder.about_pictures(None, "Where is it?", options),
         builder.about_pictures(PICTURES[1:3], "the cats", options),
-        builder.about_video(Clip(frames(40)[:, :20, :20], np.arange(40) / 2), "y", ClipOptions(), options),  # more than one pass of the ViT
+        builder.about_video(
+            Clip(frames(40)[:, :20, :20], np.arange(40) / 2), "y", ClipOptions(), options
+        ),  # more than one pass of the ViT
     ]
     alone = [pointer._answer([request], options)[0].raw_text for request in requests]
     assert len(set(alone)) == len(alone)
     assert [result.raw_text for result in pointer._answer(requests, options)] == alone
-    mixed = list(pointer.point_batch([PICTURES[0], None, PICTURES[1:3]], "the cats", max_new_tokens=STEPS, batch_size=2))
+    mixed = list(
+        pointer.point_batch(
+            [PICTURES[0], None, PICTURES[1:3]], "the cats", max_new_tokens=STEPS, batch_size=2
+        )
+    )
     assert [r.raw_text for r in mixed] == [
-        pointer.point(image, "the cats", max_new_tokens=STEPS).raw_text for image in (PICTURES[0], None, PICTURES[1:3])
+        pointer.point(image, "the cats", max_new_tokens=STEPS).raw_text
+        for image in (PICTURES[0], None, PICTURES[1:3])
     ]
 
 
@@ -152,11 +183,26 @@ def test_encoded_once_asked_often(pointer):
 
 WRITTEN = [
     ('<points coords="1 1 100 300 2 500 200">boats</points>', [(1, 0, 20, 45), (2, 0, 100, 30)], "boats", 0),
-    ('Seeing the <points coords="1 1 000 1000">cups</points> makes 1.', [(1, 0, 0, 150)], "Seeing the cups makes 1.", 0),
-    ('Two <points alt="c" coords="1 1 100 100\t1 2 200 200">cats</points>.', [(1, 0, 20, 15), (2, 0, 40, 30)], "Two cats.", 0),
+    (
+        'Seeing the <points coords="1 1 000 1000">cups</points> makes 1.',
+        [(1, 0, 0, 150)],
+        "Seeing the cups makes 1.",
+        0,
+    ),
+    (
+        'Two <points alt="c" coords="1 1 100 100\t1 2 200 200">cats</points>.',
+        [(1, 0, 20, 15), (2, 0, 40, 30)],
+        "Two cats.",
+        0,
+    ),
     ('<points coords="1 1 100 300 2 1001 200 3 45 100;2 4 100 100">x</points>', [(1, 0, 20, 45)], "x", 3),
     ('<point x="61.5" y="40.0" alt="cup">cup</point>', [(1, 0, 123, 60)], "cup", 0),
-    ('<points x1="10.5" y1="20.0" x2="3" y2="4.0" alt="cups">cups</points>', [(1, 0, 21, 30), (2, 0, 6, 6)], "cups", 0),
+    (
+        '<points x1="10.5" y1="20.0" x2="3" y2="4.0" alt="cups">cups</points>',
+        [(1, 0, 21, 30), (2, 0, 6, 6)],
+        "cups",
+        0,
+    ),
     ("Click(10.5, 20)", [(1, 0, 21, 30)], "Click(10.5, 20)", 0),
     ("There are none.", [], "There are none.", 0),
 ]
@@ -165,8 +211,17 @@ WRITTEN = [
 @pytest.mark.parametrize(("answer", "expected", "words", "invalid"), WRITTEN)
 def test_written_answers_become_points_and_so_do_their_streams(pointer, answer, expected, words, invalid):
     result = say(pointer, answer)
-    assert (places(result.points), result.text, result.invalid, result.truncated) == (expected, words, invalid, False)
-    assert result.raw_text == answer and result.points.image_sizes == ((200, 150),) and np.isnan(result.points.score).all()
+    assert (places(result.points), result.text, result.invalid, result.truncated) == (
+        expected,
+        words,
+        invalid,
+        False,
+    )
+    assert (
+        result.raw_text == answer
+        and result.points.image_sizes == ((200, 150),)
+        and np.isnan(result.points.score).all()
+    )
     with dictated(pointer, answer):
         stream = pointer.stream(PICTURES[2], "the cats")
         events = list(stream)
@@ -200,7 +255,9 @@ def test_several_pictures_clips_and_cut_answers(pointer):
     assert len(lost.points) == 0 and lost.invalid == 1
     with pytest.raises(GroundingError, match="distributions"):
         result.heatmap(0)
-    assert result.to_dict()["points"]["score"] == [None, None] if "score" in result.to_dict()["points"] else True
+    assert (
+        result.to_dict()["points"]["score"] == [None, None] if "score" in result.to_dict()["points"] else True
+    )
 
 
 def test_limits(pointer):
@@ -223,7 +280,9 @@ def test_limits(pointer):
         events = list(pointer.stream(PICTURES[2], "the cats", max_points=2))
     assert sum(isinstance(event, Point) for event in events) == 2
     for unlimited in (True, False):
-        sampled = pointer.point(PICTURES[0], "x", max_new_tokens=4, top_k=2, max_points=None if unlimited else 1)
+        sampled = pointer.point(
+            PICTURES[0], "x", max_new_tokens=4, top_k=2, max_points=None if unlimited else 1
+        )
         assert sampled.truncated
     with pytest.raises(ProcessingError, match="single"):
         pointer.point(None, "x", single=True)
@@ -243,7 +302,9 @@ def test_earlier_turns_are_written_as_text(pointer):
     first = say(pointer, answer)
     assert f"assistant\n{answer}" in prompt_of(pointer, first), "its own answers stay as they are"
     points = Points(*columns([2, 1], [0, 0], [100.0, 20.0], [30.0, 45.0]))
-    assert '<points coords="1 1 100 300 2 500 200">the <cats></points>' in prompt_of(pointer, [("the <cats>", points)])
+    assert '<points coords="1 1 100 300 2 500 200">the <cats></points>' in prompt_of(
+        pointer, [("the <cats>", points)]
+    )
     assert "There are none." in prompt_of(pointer, [("x", Points.empty())])
     assert "user\nWhat?<|im_end|>\n<|im_start|>assistant\nA cat." in prompt_of(pointer, [("What?", "A cat.")])
     with pytest.raises(GroundingError, match="inside a picture"):
@@ -251,7 +312,9 @@ def test_earlier_turns_are_written_as_text(pointer):
     clip = pointer._builder.process_video(frames(3), ClipOptions(TIMES))
     moving = Points(*columns([1, 1], [0.0, 0.5], [12.0, 24.0], [8.0, 8.0]))
     asked = pointer._builder.build_request(clip, "next", history=[("it", moving)])
-    assert '<tracks coords="0.0 1 100 100;0.5 1 200 100">it</tracks>' in pointer.processor.tokenizer.decode(asked.input_ids)
+    assert '<tracks coords="0.0 1 100 100;0.5 1 200 100">it</tracks>' in pointer.processor.tokenizer.decode(
+        asked.input_ids
+    )
 
 
 def test_turns_of_the_other_family(pointer):
@@ -261,13 +324,18 @@ def test_turns_of_the_other_family(pointer):
     assert len(triples) == len(theirs.points) > 0
     listed = "".join(f"{triple}{number}" for number, triple in enumerate(triples, 1))
     shown = prompt_of(pointer, replace(theirs, raw_text=f'See <points coords="{listed}">cats</point>.'))
-    assert f"assistant\nSee {text_points(theirs.points.group, theirs.points.xy, theirs.image_sizes, 'cats')}.<" in shown
+    assert (
+        f"assistant\nSee {text_points(theirs.points.group, theirs.points.xy, theirs.image_sizes, 'cats')}.<"
+        in shown
+    )
     ours = say(pointer, '<points coords="1 1 100 300 2 500 200">boats</points>')
     request = grounded._builder.about_pictures(PICTURES[2], "next", AnswerOptions(), [ours])
     assert int((request.row.selection_ids >= 0).sum()) == 6
     chosen = request.row.selection_ids[request.row.selection_ids >= 0].reshape(-1, 3).numpy()
     _, xy = triples_to_points(chosen, request.metadata)
-    assert np.abs(np.sort(xy, axis=0) - np.sort(ours.points.xy, axis=0)).max() <= 5, "half a location cell of a toy crop"
+    assert np.abs(np.sort(xy, axis=0) - np.sort(ours.points.xy, axis=0)).max() <= 5, (
+        "half a location cell of a toy crop"
+    )
 
 
 @pytest.mark.parametrize("family", ["molmo2", "molmopoint"])
@@ -277,12 +345,19 @@ def test_plain_questions(pointer, family, tmp_path):
         answer = asked.ask(image, "the colour", max_new_tokens=STEPS)
         stream = asked.ask_stream(image, "the colour", max_new_tokens=STEPS)
         assert "".join(stream).strip() == answer and stream.result.prompt == "the colour"
-        assert stream.result.text == answer == asked.point(image, "the colour", template="{}", max_new_tokens=STEPS).text
+        assert (
+            stream.result.text
+            == answer
+            == asked.point(image, "the colour", template="{}", max_new_tokens=STEPS).text
+        )
     clip = Clip(frames(3), TIMES)
     expected = asked.point_video(clip, "What?", max_new_tokens=STEPS).text
     assert asked.ask(clip, "What?", max_new_tokens=STEPS) == expected
     assert asked.ask(None, "What?", video=frames(3), timestamps=TIMES, max_new_tokens=STEPS) == expected
-    assert asked.ask(PICTURES[0], "And?", history=[("What?", "A cat.")], temperature=0.5, max_new_tokens=2) is not None
+    assert (
+        asked.ask(PICTURES[0], "And?", history=[("What?", "A cat.")], temperature=0.5, max_new_tokens=2)
+        is not None
+    )
     with asked.ask_stream(None, "What?", max_new_tokens=STEPS) as stream:
         next(stream)
     for arguments, message in (
@@ -295,7 +370,10 @@ def test_plain_questions(pointer, family, tmp_path):
         asked.ask(PICTURES[0], " ")
     with pytest.raises(ProcessingError, match="gone"):
         asked.ask(tmp_path / "gone.MP4", "What?")
-    assert asked.ask(None, "What?", video=frames(6), frame_rate=2, end=1.0, max_frames=2, max_new_tokens=2) is not None
+    assert (
+        asked.ask(None, "What?", video=frames(6), frame_rate=2, end=1.0, max_frames=2, max_new_tokens=2)
+        is not None
+    )
     with pytest.raises(TypeError, match="single"):
         asked.ask(PICTURES[0], "What?", single=True)
     with pytest.raises(TypeError, match="temperature"):
@@ -303,20 +381,33 @@ def test_plain_questions(pointer, family, tmp_path):
 
 
 def test_counting_with_text(pointer):
-    with dictated(pointer, 'Counting the <points coords="1 1 100 300 2 500 200">cats</points> shows a total of 2.'):
+    with dictated(
+        pointer, 'Counting the <points coords="1 1 100 300 2 500 200">cats</points> shows a total of 2.'
+    ):
         assert pointer.count(PICTURES[0], "cats") == 2
     with dictated(pointer, "3"):
         assert pointer.count(PICTURES[0], "cats") == 3
 
 
 def test_loading_checks_what_it_reads(molmo2_folder: Path, toy_folder: Path, tmp_path: Path):
-    assert backend_class_of(str(molmo2_folder)) is Molmo2Backend and backend_class_of(str(toy_folder)) is MolmoPointBackend
-    assert molmopoint.load(molmo2_folder, dtype="bfloat16", device_map="cpu").point(PICTURES[0], "x", max_new_tokens=2).truncated
+    assert (
+        backend_class_of(str(molmo2_folder)) is Molmo2Backend
+        and backend_class_of(str(toy_folder)) is MolmoPointBackend
+    )
+    assert (
+        molmopoint.load(molmo2_folder, dtype="bfloat16", device_map="cpu")
+        .point(PICTURES[0], "x", max_new_tokens=2)
+        .truncated
+    )
     for file in molmo2_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     weights = load_file(tmp_path / "model.safetensors")
     lost = next(name for name in weights if "language_model.layers.0" in name)
-    save_file({name: tensor for name, tensor in weights.items() if name != lost}, tmp_path / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: tensor for name, tensor in weights.items() if name != lost},
+        tmp_path / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(CheckpointError, match="missing"):
         molmopoint.load(tmp_path, device_map="cpu")
     (tmp_path / "model.safetensors").write_bytes(b"{}")
@@ -342,18 +433,33 @@ def test_the_processor_alone_reads_and_writes_points(pointer):
     processor = pointer.processor
     points = Points(*columns([1], [0], [20.0], [45.0]), labels=["cat"])
     messages = [
-        {"role": "user", "content": [{"type": "image", "image": PICTURES[2]}, {"type": "text", "text": "Point to the cat"}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image", "image": PICTURES[2]},
+                {"type": "text", "text": "Point to the cat"},
+            ],
+        },
         {"role": "assistant", "content": [{"type": "points", "points": points}]},
         {"role": "user", "content": "And the dog?"},
     ]
     output = processor.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True, return_pointing_metadata=True
+        messages,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        add_generation_prompt=True,
+        return_pointing_metadata=True,
     )
     assert '<points coords="1 1 100 300">cat</points>' in processor.tokenizer.decode(output["input_ids"][0])
     (metadata,) = output.pop("pointing_metadata")
     assert "selection_ids" not in output
     ids = processor.tokenizer.encode('<points coords="1 1 100 300">cat</points>', add_special_tokens=False)
-    assert places(processor.decode_points(ids, metadata)) == places(processor.decode_points(np.array(ids), metadata)) == [(1, 0, 20, 45)]
+    assert (
+        places(processor.decode_points(ids, metadata))
+        == places(processor.decode_points(np.array(ids), metadata))
+        == [(1, 0, 20, 45)]
+    )
 
 
 def test_written_tracks_keep_their_numbers(pointer):
@@ -361,19 +467,41 @@ def test_written_tracks_keep_their_numbers(pointer):
     answer = '<tracks coords="0.0 3 100 100 7 500 100;0.5 3 150 100;1.0 3 200 100 7 600 300 9 900 900">dog</tracks>'
     with dictated(pointer, answer):
         result = pointer.track(frames(3, 50, 70), "the dogs", timestamps=TIMES, fps=2)
-    assert result.prompt == "Track the dogs at 2 FPS" and result.tracks.object_ids == (3, 7, 9) and not result.invalid
-    assert result.raw_text == answer and result.tracks.moments.tolist() == TIMES and result.tracks.size == (70, 50)
-    assert result.tracks.track(7).xy == pytest.approx(np.array([[35, 5], [42, 15]])) and result.tracks.track(7).time.tolist() == [0, 1]
+    assert (
+        result.prompt == "Track the dogs at 2 FPS"
+        and result.tracks.object_ids == (3, 7, 9)
+        and not result.invalid
+    )
+    assert (
+        result.raw_text == answer
+        and result.tracks.moments.tolist() == TIMES
+        and result.tracks.size == (70, 50)
+    )
+    assert result.tracks.track(7).xy == pytest.approx(np.array([[35, 5], [42, 15]])) and result.tracks.track(
+        7
+    ).time.tolist() == [0, 1]
     assert [track.label for track in result.tracks] == ["dog"] * 3
 
 
 def test_written_tracks_of_two_windows_are_linked(pointer, monkeypatch):
-    """The second window counts its objects anew: its 1 is the 2 of the first, by the place at the shared moments."""
+    """The second window counts its objects anew: its 1 is the 2 of the first, by the place at the shared
+    moments.
+    """
     monkeypatch.setattr(pointer.processor.video_processor, "num_frames", 5)
     first = ";".join(f"{t / 2:.1f} 1 100 {100 + 50 * t} 2 800 {100 + 50 * t}" for t in range(5))
     second = ";".join(f"{t / 2:.1f} 1 800 {200 + 50 * t}" for t in range(5))
-    with dictated(pointer, f'<tracks coords="{first}">cat</tracks>', f'<tracks coords="{second}">cat</tracks>'):
+    with dictated(
+        pointer, f'<tracks coords="{first}">cat</tracks>', f'<tracks coords="{second}">cat</tracks>'
+    ):
         (result,) = pointer.track_batch([Clip(frames(7, 50, 70), np.arange(7) / 2)], "the cats", batch_size=2)
     assert len(result.answers) == 2 and result.tracks.object_ids == (1, 2)
-    assert result.tracks.track(1).end == 2.0 and result.tracks.track(2).time.tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+    assert result.tracks.track(1).end == 2.0 and result.tracks.track(2).time.tolist() == [
+        0,
+        0.5,
+        1,
+        1.5,
+        2,
+        2.5,
+        3,
+    ]
     assert result.tracks.track(2).y == pytest.approx(50 * np.arange(100, 401, 50) / 1000)

@@ -28,10 +28,15 @@ def test_it_finds_the_right_answer(judge: Judge):
     drawn = [np.random.default_rng([2_311, i]) for i in range(NUMBER)]
     judgements = [sample_judgement(rng) for rng in drawn]
     orders = [rng.permutation(NUM_RESPONSES).tolist() for rng in drawn]
-    answers = [[judgement.responses[i] for i in order] for judgement, order in zip(judgements, orders, strict=True)]
-    scores = judge.score_batch([j.prompt for j in judgements], answers, [j.image for j in judgements], batch_size=20)
+    answers = [
+        [judgement.responses[i] for i in order] for judgement, order in zip(judgements, orders, strict=True)
+    ]
+    scores = judge.score_batch(
+        [j.prompt for j in judgements], answers, [j.image for j in judgements], batch_size=20
+    )
     right = [
-        judgement.rankings[order[int(np.argmax(line))]] == 1 for judgement, order, line in zip(judgements, orders, scores, strict=True)
+        judgement.rankings[order[int(np.argmax(line))]] == 1
+        for judgement, order, line in zip(judgements, orders, scores, strict=True)
     ]
     assert np.mean(right) >= 0.7
 
@@ -47,7 +52,8 @@ def test_its_folder_is_small_and_stands_on_nano(judge: Judge):
 def test_it_does_not_point(by_folder: bool):
     name = registry.resolve("nano-reward") if by_folder else "nano-reward"
     with pytest.raises(
-        CheckpointError, match=r"expected a model that points, got the reward model '.*nano.reward'; load it with molmopoint"
+        CheckpointError,
+        match=r"expected a model that points, got the reward model '.*nano.reward'; load it with molmopoint",
     ):
         molmopoint.load(name)
 

@@ -22,7 +22,9 @@ def page() -> Image.Image:
     pen, letters = ImageDraw.Draw(picture), ImageFont.load_default(16)
     for name, box, colour in (("Save", SAVE, "#0d6efd"), ("Cancel", CANCEL, "#dc3545")):
         pen.rounded_rectangle(box, 5, fill=colour)
-        pen.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), name, fill="white", font=letters, anchor="mm")
+        pen.text(
+            ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), name, fill="white", font=letters, anchor="mm"
+        )
     pen.text((20, 100), "Email", fill="#222", font=letters)
     pen.rounded_rectangle(EMAIL, 4, outline="#999")
     return picture
@@ -39,7 +41,9 @@ def page() -> Image.Image:
         ("the Email field", [EMAIL]),
     ],
 )
-def test_kinds_colours_and_words_are_found(pointer: molmopoint.Pointer, page: Image.Image, asked: str, boxes: list):
+def test_kinds_colours_and_words_are_found(
+    pointer: molmopoint.Pointer, page: Image.Image, asked: str, boxes: list
+):
     points = pointer.point(page, asked).points
     assert len(points) == len(boxes)
     for point, (left, top, right, bottom) in zip(points, boxes, strict=True):

@@ -40,7 +40,11 @@ def test_points_lie_in_the_picture_and_have_scores(pointer):
     results = [ask(pointer, image) for image in PICTURES]
     assert sum(len(result.points) for result in results) >= 4
     for image, result in zip(PICTURES, results, strict=True):
-        assert result.image_sizes == (image.size,) and result.prompt == "Point to the cats" and result.invalid == 0
+        assert (
+            result.image_sizes == (image.size,)
+            and result.prompt == "Point to the cats"
+            and result.invalid == 0
+        )
         assert ((result.points.xy >= 0) & (result.points.xy <= image.size)).all()
         assert ((result.points.score >= 0) & (result.points.score <= 1)).all()
         for i in range(len(result.points)):
@@ -53,7 +57,9 @@ def test_a_row_is_what_the_processor_makes_of_it(pointer):
     for images in ([PICTURES[0]], PICTURES[:2], []):
         request = pointer._builder.about_pictures(images or None, prompt, AnswerOptions())
         content = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": prompt}]
-        text = pointer.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        text = pointer.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True
+        )
         output = pointer.processor(text=[text], images=[images] if images else None, return_tensors="pt")
         assert request.input_ids.tolist() == output["input_ids"][0].tolist()
         assert request.row.mm_token_type_ids.tolist() == output["mm_token_type_ids"][0].tolist()
@@ -76,8 +82,12 @@ def test_the_limit_on_pixels_is_the_pointers_own(pointer, monkeypatch):
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_a_batch_is_its_rows(pointer, batch_size):
     prompts = ["the cats", "a dog on a chair", "Where is it?", "x"]
-    batch = list(pointer.point_batch(iter(PICTURES), iter(prompts), batch_size=batch_size, max_new_tokens=STEPS))
-    assert [rows(a) for a in batch] == [rows(ask(pointer, i, p)) for i, p in zip(PICTURES, prompts, strict=True)]
+    batch = list(
+        pointer.point_batch(iter(PICTURES), iter(prompts), batch_size=batch_size, max_new_tokens=STEPS)
+    )
+    assert [rows(a) for a in batch] == [
+        rows(ask(pointer, i, p)) for i, p in zip(PICTURES, prompts, strict=True)
+    ]
     mixed = list(pointer.point_batch([PICTURES[0], None, PICTURES[1:3]], "the cats", max_new_tokens=STEPS))
     assert [rows(a) for a in mixed] == [rows(ask(pointer, i)) for i in (PICTURES[0], None, PICTURES[1:3])]
 
@@ -87,8 +97,12 @@ def test_encoded_once_asked_often(pointer):
     assert encoded.image_sizes == ((200, 150),) and "200x150" in repr(encoded)
     for prompt in ("the cats", "a dog"):
         assert rows(ask(pointer, encoded, prompt)) == rows(ask(pointer, PICTURES[2], prompt))
-    mixed = list(pointer.point_batch([encoded, PICTURES[1], encoded, None], ["a", "b", "c", "d"], max_new_tokens=STEPS))
-    plain = [ask(pointer, i, p) for i, p in zip([PICTURES[2], PICTURES[1], PICTURES[2], None], "abcd", strict=True)]
+    mixed = list(
+        pointer.point_batch([encoded, PICTURES[1], encoded, None], ["a", "b", "c", "d"], max_new_tokens=STEPS)
+    )
+    plain = [
+        ask(pointer, i, p) for i, p in zip([PICTURES[2], PICTURES[1], PICTURES[2], None], "abcd", strict=True)
+    ]
     assert [rows(a) for a in mixed] == [rows(b) for b in plain]
     with pytest.raises(ProcessingError, match="max_crops"):
         ask(pointer, encoded, max_crops=1)
@@ -127,7 +141,9 @@ def test_limits(pointer):
     with pytest.raises(ProcessingError, match="single"):
         ask(pointer, None, single=True)
     assert ask(pointer, PICTURES[1], max_new_tokens=3).truncated
-    few, many = (pointer._builder.process_images(PICTURES[2], max_crops).metadata.num_patches for max_crops in (1, 4))
+    few, many = (
+        pointer._builder.process_images(PICTURES[2], max_crops).metadata.num_patches for max_crops in (1, 4)
+    )
     assert few < many
 
 
@@ -143,7 +159,9 @@ def test_stream_gives_the_answer_in_order(pointer):
         stream = pointer.stream(image, "the cats", max_new_tokens=STEPS, max_points=5)
         events = list(stream)
         points = [event for event in events if isinstance(event, Point)]
-        assert [(p.object_id, p.group, p.x, p.y) for p in points] == [(p.object_id, p.group, p.x, p.y) for p in whole.points]
+        assert [(p.object_id, p.group, p.x, p.y) for p in points] == [
+            (p.object_id, p.group, p.x, p.y) for p in whole.points
+        ]
         assert stream.result is not None and rows(stream.result) == rows(whole)
         assert all(isinstance(event, str) and event for event in events if event not in points)
 
@@ -161,9 +179,15 @@ def test_stream_can_be_left_and_tells_of_errors(pointer):
 def test_clip(pointer):
     clip, times = frames(4, 50, 70), [0.0, 0.5, 1.25, 2.0]
     result = pointer.point_video(clip, "the cats", timestamps=times, max_new_tokens=96)
-    assert result.image_sizes == ((70, 50),) and result.points.is_video and set(result.points.group.tolist()) <= set(times)
+    assert (
+        result.image_sizes == ((70, 50),)
+        and result.points.is_video
+        and set(result.points.group.tolist()) <= set(times)
+    )
     assert len(result.draw(heatmap=True)) == len(set(result.points.group.tolist()))
-    assert rows(pointer.point_video(list(clip), "the cats", timestamps=times, max_new_tokens=96)) == rows(result)
+    assert rows(pointer.point_video(list(clip), "the cats", timestamps=times, max_new_tokens=96)) == rows(
+        result
+    )
     with pytest.raises(ProcessingError, match="timestamps"):
         pointer.point_video(clip, "the cats")
     with pytest.raises(ProcessingError, match="nothing"):
@@ -173,22 +197,31 @@ def test_clip(pointer):
 def test_earlier_turns_are_written_for_the_new_input(pointer):
     first = next(r for r in (ask(pointer, image) for image in PICTURES) if len(r.points))
     image = first.displayed.pictures[0]
-    same = pointer._builder.about_pictures(image, "a dog", AnswerOptions(), [("Point to the cats", first.points)])
+    same = pointer._builder.about_pictures(
+        image, "a dog", AnswerOptions(), [("Point to the cats", first.points)]
+    )
     selected = [selection for selection in same.row.selection_ids.tolist() if selection != NO_SELECTION]
-    assert selected == [*(n for triple in sorted(first.points.triples.tolist()) for n in triple), NO_MORE_POINTS]
+    assert selected == [
+        *(n for triple in sorted(first.points.triples.tolist()) for n in triple),
+        NO_MORE_POINTS,
+    ]
     # The whole conversation about the same pictures, through the processor, has the same ids.
     messages = conversation("image", 1, as_turns([("Point to the cats", first.points)]), "Point to a dog")
     messages[0]["content"][0] = {"type": "image", "image": image}
     whole = pointer.processor.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
     )
-    again = pointer._builder.about_pictures(image, "Point to a dog", AnswerOptions(), [("Point to the cats", first.points)])
+    again = pointer._builder.about_pictures(
+        image, "Point to a dog", AnswerOptions(), [("Point to the cats", first.points)]
+    )
     assert whole["input_ids"][0].tolist() == again.input_ids.tolist()
     assert whole["selection_ids"][0].tolist() == again.row.selection_ids.tolist()
     for history in ([first], [("Point to the cats", first.points), ("Is it red?", "No <POINT_1 >.")], first):
         assert ask(pointer, image, "a dog", history=history).prompt == "Point to a dog"
         assert ask(pointer, image, "a dog", history=history, max_crops=1).image_sizes == first.image_sizes
-    assert rows(ask(pointer, pointer.encode(image), "a dog", history=[first])) == rows(ask(pointer, image, "a dog", history=[first]))
+    assert rows(ask(pointer, pointer.encode(image), "a dog", history=[first])) == rows(
+        ask(pointer, image, "a dog", history=[first])
+    )
     with pytest.raises(ProcessingError, match="earlier turns"):
         ask(pointer, image, history=["what"])
     elsewhere = type(first.points)([1], [3], [1.0], [1.0])
@@ -199,8 +232,15 @@ def test_earlier_turns_are_written_for_the_new_input(pointer):
 def test_broken_pictures_in_a_batch(pointer, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     images = [PICTURES[0], tmp_path / "broken.png", tmp_path / "missing.png", PICTURES[1]]
-    answers = list(pointer.point_batch(images, "the cats", batch_size=2, on_error="yield", max_new_tokens=STEPS))
-    assert [type(answer).__name__ for answer in answers] == ["PointingResult", "ProcessingError", "ProcessingError", "PointingResult"]
+    answers = list(
+        pointer.point_batch(images, "the cats", batch_size=2, on_error="yield", max_new_tokens=STEPS)
+    )
+    assert [type(answer).__name__ for answer in answers] == [
+        "PointingResult",
+        "ProcessingError",
+        "ProcessingError",
+        "PointingResult",
+    ]
     assert "broken.png" in str(answers[1]) and "missing.png" in str(answers[2])
     answers = pointer.point_batch(images, "the cats", batch_size=2, max_new_tokens=STEPS)
     next(answers)
@@ -255,7 +295,13 @@ def test_one_picture_and_several_prompts_see_it_once(pointer, monkeypatch):
     monkeypatch.setattr(pointer._backend, "encode", lambda media: (seen.append(media), encode(media))[1])
     paper = io.BytesIO()
     PICTURES[0].save(paper, format="PNG")
-    forms = (PICTURES[0], paper.getvalue(), io.BytesIO(paper.getvalue()), np.asarray(PICTURES[0]), pointer.encode(PICTURES[0]))
+    forms = (
+        PICTURES[0],
+        paper.getvalue(),
+        io.BytesIO(paper.getvalue()),
+        np.asarray(PICTURES[0]),
+        pointer.encode(PICTURES[0]),
+    )
     for number, image in enumerate(forms):
         seen.clear()
         ask_all = pointer.point if number % 2 else pointer.point_batch
@@ -318,7 +364,10 @@ def test_what_cannot_be_asked(pointer, image, prompt, options, message):
         ask(pointer, image, prompt, **options)
 
 
-@pytest.mark.parametrize(("images", "prompts"), [(PICTURES[0], "the cats"), ("cats.png", "the cats"), (3, "the cats"), (PICTURES, None)])
+@pytest.mark.parametrize(
+    ("images", "prompts"),
+    [(PICTURES[0], "the cats"), ("cats.png", "the cats"), (3, "the cats"), (PICTURES, None)],
+)
 def test_batches_that_are_none_fail_at_the_call(pointer, images, prompts):
     with pytest.raises(ProcessingError, match="expected"):
         pointer.point_batch(images, prompts)
@@ -344,13 +393,20 @@ def test_stop_strings_end_an_answer(pointer):
     whole = ask(pointer, PICTURES[0])
     stop = whole.raw_text[len(whole.raw_text) // 2 :][:1]
     cut = ask(pointer, PICTURES[0], stop_strings=[stop])
-    assert whole.raw_text.startswith(cut.raw_text) and stop in cut.raw_text and len(cut.raw_text) < len(whole.raw_text)
+    assert (
+        whole.raw_text.startswith(cut.raw_text)
+        and stop in cut.raw_text
+        and len(cut.raw_text) < len(whole.raw_text)
+    )
 
 
 def test_a_raw_prompt_that_opens_a_list_may_start_with_a_point(pointer):
     text = f"{IMAGE_PLACEHOLDER}Point to the cats. <points{LIST_OPENING}"
     inputs = pointer.processor(
-        text=[text, text.removesuffix(LIST_OPENING)], images=[[PICTURES[0]], [PICTURES[1]]], padding_side="left", return_tensors="pt"
+        text=[text, text.removesuffix(LIST_OPENING)],
+        images=[[PICTURES[0]], [PICTURES[1]]],
+        padding_side="left",
+        return_tensors="pt",
     )
     assert inputs["open_list"].tolist() == [True, False]
     answers = pointer.model.generate(**inputs, max_new_tokens=1, single_point=True)[:, -1]

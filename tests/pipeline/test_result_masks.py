@@ -55,7 +55,10 @@ def test_masks_of_a_picture(pointer, segmenter):
 
 
 def test_masks_of_several_pictures(pointer, segmenter):
-    result = with_points(pointer.point([noise(90, 60), noise(40, 50)], "dots", max_new_tokens=STEPS), points((1, 1, 5, 5), (1, 0, 5, 5)))
+    result = with_points(
+        pointer.point([noise(90, 60), noise(40, 50)], "dots", max_new_tokens=STEPS),
+        points((1, 1, 5, 5), (1, 0, 5, 5)),
+    )
     masks = result.masks(segmenter)
     assert [each.mask.shape for each in masks] == [(50, 40), (60, 90)]
     drawn = masks.draw()
@@ -65,17 +68,27 @@ def test_masks_of_several_pictures(pointer, segmenter):
 def test_masks_of_a_clip(pointer, segmenter, clip):
     asked = pointer.point_video(clip, "dots", max_new_tokens=STEPS)
     times = asked.metadata.timestamps
-    result = with_points(asked, points((4, float(times[1]), 20, 20), (4, float(times[2]), 30, 20), (6, float(times[0]), 60, 50)))
+    result = with_points(
+        asked,
+        points((4, float(times[1]), 20, 20), (4, float(times[2]), 30, 20), (6, float(times[0]), 60, 50)),
+    )
     masks = result.masks(segmenter)
-    assert masks.object_id.tolist() == [4] * len(times) + [6] * len(times) and masks.at(times[0]).object_id.tolist() == [4, 6]
+    assert masks.object_id.tolist() == [4] * len(times) + [6] * len(times) and masks.at(
+        times[0]
+    ).object_id.tolist() == [4, 6]
     assert masks[0].mask.shape == (64, 96) and len(list(masks.drawn())) == len(times)
     every_frame = result.masks(segmenter, fps=moving_shapes.FPS)
-    assert 12 <= len(every_frame.of_object(4)) <= 12 + len(times) and set(result.points.group) <= set(every_frame.group)
+    assert 12 <= len(every_frame.of_object(4)) <= 12 + len(times) and set(result.points.group) <= set(
+        every_frame.group
+    )
     assert len(np.unique(every_frame.group)) == len(every_frame.of_object(6))
 
 
 def test_masks_of_frames(pointer, segmenter):
-    frames, times = moving_shapes.make(np.random.default_rng(0), 1, seconds=1).frames, [0.0, 0.2, 0.3, 0.7, 0.8, 0.9]
+    frames, times = (
+        moving_shapes.make(np.random.default_rng(0), 1, seconds=1).frames,
+        [0.0, 0.2, 0.3, 0.7, 0.8, 0.9],
+    )
     asked = pointer.point_video(frames, "dots", timestamps=times, max_new_tokens=STEPS)
     result = with_points(asked, points((1, 0.3, 20, 20)))
     assert result.masks(segmenter).group.tolist() == times
@@ -103,10 +116,17 @@ def test_masks_of_tracks(pointer, segmenter, clip):
 
 
 def test_no_points_no_masks(pointer, segmenter, clip):
-    for asked in (pointer.point(noise(90, 60), "dots", max_new_tokens=1), pointer.point_video(clip, "dots", max_new_tokens=1)):
+    for asked in (
+        pointer.point(noise(90, 60), "dots", max_new_tokens=1),
+        pointer.point_video(clip, "dots", max_new_tokens=1),
+    ):
         result = with_points(asked, Points.empty(video=asked.points.is_video))
         masks = result.masks(segmenter)
-        assert len(masks) == 0 and masks.image_sizes == result.image_sizes and masks.to_coco()["annotations"] == []
+        assert (
+            len(masks) == 0
+            and masks.image_sizes == result.image_sizes
+            and masks.to_coco()["annotations"] == []
+        )
 
 
 def test_requests_and_options_without_masks(pointer, segmenter, clip):

@@ -1,4 +1,6 @@
-"""Training and `Pointer` give a model the same input for the same picture, clip and question, for both families."""
+"""Training and `Pointer` give a model the same input for the same picture, clip and question, for both
+families.
+"""
 
 from __future__ import annotations
 
@@ -75,8 +77,16 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def of_training(folder: Path, files: list[Path], clip: Path | None) -> Any:
     """The part of a training row before its answer."""
     _, backend = load_start(folder, RECIPE)
-    record = Record(1, tuple(map(str, files)), video=None if clip is None else str(clip), prompt=QUESTION, answer="Nothing.")
-    row = training_row(backend, Example((record,), tuple(files), clip=clip), np.random.default_rng(0), max_length=4096)
+    record = Record(
+        1,
+        tuple(map(str, files)),
+        video=None if clip is None else str(clip),
+        prompt=QUESTION,
+        answer="Nothing.",
+    )
+    row = training_row(
+        backend, Example((record,), tuple(files), clip=clip), np.random.default_rng(0), max_length=4096
+    )
     first_target = int((row.shift_labels >= 0).nonzero()[0, 0])
     return row, first_target + 1
 
@@ -98,7 +108,11 @@ def assert_same(folder: Path, files: list[Path], clip: Path | None) -> torch.Ten
     assert row.selection_ids[:length].tolist() == request.row.selection_ids.tolist()
     assert row.position_ids[:length].tolist() == list(range(length))
     pixels = request.media.pixels
-    kind = ("pixel_values", "image_token_pooling") if clip is None else ("pixel_values_videos", "video_token_pooling")
+    kind = (
+        ("pixel_values", "image_token_pooling")
+        if clip is None
+        else ("pixel_values_videos", "video_token_pooling")
+    )
     given = [row.pixel_values, row.pooling]
     for tensor, name in zip(given, kind, strict=True):
         assert (tensor is None) == (name not in pixels)
@@ -108,7 +122,9 @@ def assert_same(folder: Path, files: list[Path], clip: Path | None) -> torch.Ten
 
 @pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.parametrize("template", [TEMPLATE, PUBLISHED], ids=["plain", "published"])
-def test_pictures_are_the_same_in_training(name: str, template: str, media: Path, tmp_path: Path, request: pytest.FixtureRequest):
+def test_pictures_are_the_same_in_training(
+    name: str, template: str, media: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
     folder = changed(request.getfixturevalue(name), tmp_path / "model", {}, template)
     for files in ([], ["turned.png"], ["turned.png", "other.png"]):
         assert_same(folder, [media / file for file in files], None)
@@ -118,14 +134,18 @@ NAMED = TEMPLATE.replace("<|image|>{% elif", "Image {{ loop.index }}<|image|>{% 
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_names_of_pictures_are_those_of_the_template(name: str, media: Path, tmp_path: Path, request: pytest.FixtureRequest):
+def test_names_of_pictures_are_those_of_the_template(
+    name: str, media: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
     folder = changed(request.getfixturevalue(name), tmp_path / "model", {}, NAMED)
     assert_same(folder, [media / "turned.png", media / "other.png"], None)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.parametrize("looks", LOOKS)
-def test_frames_are_the_same_in_training(name: str, looks: str, media: Path, tmp_path: Path, request: pytest.FixtureRequest):
+def test_frames_are_the_same_in_training(
+    name: str, looks: str, media: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
     folder = changed(request.getfixturevalue(name), tmp_path / "model", LOOKS[looks])
     pixels = assert_same(folder, [], media / "clip.mp4")
     assert pixels is not None and pixels.abs().max() <= 1.0  # no raw bytes
@@ -150,9 +170,12 @@ def test_what_is_written_after_training_is_read_by_transformers(molmo2_folder: P
 
 
 INSIDE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|image|>{% elif c['type'] == 'video' %}<|video|>{% else %}{{ c['text'] }}"
-    "{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] "
+    "}}{% else %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|image|>{% elif c['type'] == 'video' "
+    "%}<|video|>{% else %}{{ c['text'] }}"
+    "{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt "
+    "%}<|im_start|>assistant\n{% endif %}"
 )
 """Pictures stand inside the turn."""
 
@@ -184,7 +207,9 @@ def test_whatever_the_template_writes_is_what_training_writes(
         ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "every turn once"),
     ],
 )
-def test_templates_that_cannot_be_followed_are_refused_before_a_run(template: str, message: str, toy_folder: Path, tmp_path: Path):
+def test_templates_that_cannot_be_followed_are_refused_before_a_run(
+    template: str, message: str, toy_folder: Path, tmp_path: Path
+):
     folder = changed(toy_folder, tmp_path / "model", {}, template)
     with pytest.raises(CheckpointError, match=message):
         load_start(folder, RECIPE)

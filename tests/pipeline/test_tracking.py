@@ -71,8 +71,15 @@ def test_a_clip_in_memory_is_asked_as_point_video_asks(pointer):
         ({"fps": 1}, "Track the cats at 1 FPS"),
         ({"fps": 5}, "Track the cats at 5 FPS"),
         ({"template": "Follow {} closely", "fps": 2}, "Follow the cats closely"),
-        ({"ground": "start_end"}, "video_point_ground_start_end: Find the first and last visible position of the cats in the video."),
-        ({"point": (35.5, 10), "time": 0.6}, 'video_single_point_track_per_frame: Track <points coords="0.5 1 507 200">the cats</points>'),
+        (
+            {"ground": "start_end"},
+            "video_point_ground_start_end: Find the first and last visible position of the cats in the "
+            "video.",
+        ),
+        (
+            {"point": (35.5, 10), "time": 0.6},
+            'video_single_point_track_per_frame: Track <points coords="0.5 1 507 200">the cats</points>',
+        ),
     ],
 )
 def test_what_is_sent(options, prompt):
@@ -84,12 +91,21 @@ def test_what_is_sent(options, prompt):
 
 def test_a_file_is_seen_as_often_as_it_is_asked_for(pointer, video):
     usual = pointer.track(video, "the cats", **LIMIT)
-    assert usual.answers[0].metadata.timestamps.tolist() == np.linspace(0, 4, 9).tolist() and usual.tracks.fps == 10
+    assert (
+        usual.answers[0].metadata.timestamps.tolist() == np.linspace(0, 4, 9).tolist()
+        and usual.tracks.fps == 10
+    )
     assert usual.raw_text == pointer.point_video(video, "the cats", template="Track {}", **LIMIT).raw_text
     often = pointer.track(video, "the cats", fps=5, interpolate=10, max_gap=1, **LIMIT)
-    assert len(often.answers[0].metadata.timestamps) == 21 and often.prompt.endswith("at 5 FPS") and often.tracks.fps == 10
+    assert (
+        len(often.answers[0].metadata.timestamps) == 21
+        and often.prompt.endswith("at 5 FPS")
+        and often.tracks.fps == 10
+    )
     rare = pointer.track(video, "the cats", fps=1, **LIMIT)  # sees two frames a second, is asked about one
-    assert len(rare.answers[0].metadata.timestamps) == 9 and {0.0, 1.0, 2.0, 3.0, 4.0} <= set(rare.tracks.moments.tolist())
+    assert len(rare.answers[0].metadata.timestamps) == 9 and {0.0, 1.0, 2.0, 3.0, 4.0} <= set(
+        rare.tracks.moments.tolist()
+    )
 
 
 def test_a_given_point_begins_its_track(pointer, video):
@@ -101,7 +117,10 @@ def test_a_given_point_begins_its_track(pointer, video):
 def test_long_clips_are_seen_in_windows(short, video):
     result = short.track(video, "the cats", **LIMIT)
     assert len(result.answers) == 3 and all(answer.prompt == "Track the cats" for answer in result.answers)
-    assert all(answer.metadata.timestamps[0] == 0.0 and len(answer.metadata.timestamps) <= 5 for answer in result.answers)
+    assert all(
+        answer.metadata.timestamps[0] == 0.0 and len(answer.metadata.timestamps) <= 5
+        for answer in result.answers
+    )
     assert result.tracks.moments.tolist() == np.linspace(0, 4, 9).tolist() and result.tracks.time.max() <= 4.0
     frames_of_file = open_video(video).frames_at(np.linspace(0, 4, 9))
     in_memory = short.track(frames_of_file, "the cats", timestamps=np.linspace(0, 4, 9), **LIMIT)
@@ -115,7 +134,13 @@ SUBTITLES = [(0.0, 0.8, "Hello"), (1.2, 1.9, "a cat"), (3.4, 3.9, "Bye")]
 
 
 @pytest.mark.parametrize(
-    "part", [{"start": 1.0, "end": 3.0}, {"start": 2.5}, {"end": 1.0, "max_fps": 5}, {"start": 1.0, "subtitles": SUBTITLES}]
+    "part",
+    [
+        {"start": 1.0, "end": 3.0},
+        {"start": 2.5},
+        {"end": 1.0, "max_fps": 5},
+        {"start": 1.0, "subtitles": SUBTITLES},
+    ],
 )
 def test_a_part_of_a_file(pointer, video, part):
     result = pointer.track(video, "the cats", **part, **LIMIT)
@@ -126,10 +151,14 @@ def test_a_part_of_a_file(pointer, video, part):
 
 
 def test_a_part_in_windows(short, video, tmp_path):
-    """Times count from the start of the part, and each window reads its own subtitles, from a file as from memory."""
+    """Times count from the start of the part, and each window reads its own subtitles, from a file as from
+    memory.
+    """
     part = {"start": 0.5, "subtitles": SUBTITLES}
     result = short.track(video, "the cats", **part, **LIMIT)
-    assert len(result.answers) == 3 and result.tracks.moments.tolist() == pytest.approx(np.linspace(0, 3.5, 8))
+    assert len(result.answers) == 3 and result.tracks.moments.tolist() == pytest.approx(
+        np.linspace(0, 3.5, 8)
+    )
     clip = Clip(open_video(video).frames_at(np.linspace(0, 4, 9)), np.linspace(0, 4, 9))
     in_memory = short.track(clip, "the cats", **part, **LIMIT)
     assert in_memory.raw_text == result.raw_text and rows(in_memory.tracks) == rows(result.tracks)
@@ -147,7 +176,10 @@ def test_a_folder_of_pictures(pointer, tmp_path):
     for part in ({}, {"start": 0.5}, {"max_fps": 5}):
         result = pointer.track(tmp_path, "the cats", frame_rate=10, **part, **LIMIT)
         same = pointer.point_video(tmp_path, "the cats", template="Track {}", frame_rate=10, **part, **LIMIT)
-        assert result.raw_text == same.raw_text and result.tracks.moments.tolist() == same.metadata.timestamps.tolist()
+        assert (
+            result.raw_text == same.raw_text
+            and result.tracks.moments.tolist() == same.metadata.timestamps.tolist()
+        )
     times = np.arange(11) / 10
     result = pointer.track(tmp_path, "the cats", timestamps=times, end=0.4, **LIMIT)
     assert result.tracks.moments.tolist() == times[:5].tolist() and result.contact_sheet().width
@@ -167,7 +199,9 @@ def test_a_batch_is_its_clips(short, video, tmp_path):
     assert isinstance(batch[2], ProcessingError) and "gone.mp4" in str(batch[2])
     for i in (0, 1, 3):
         alone = short.track(clips[i], prompts[i], **LIMIT)
-        assert rows(batch[i].tracks) == [(n, t, pytest.approx(x), pytest.approx(y)) for n, t, x, y in rows(alone.tracks)]
+        assert rows(batch[i].tracks) == [
+            (n, t, pytest.approx(x), pytest.approx(y)) for n, t, x, y in rows(alone.tracks)
+        ]
     with pytest.raises(ProcessingError, match=r"gone\.mp4"):
         list(short.track_batch(clips[2:], "a dog", **LIMIT))
     with pytest.raises(ProcessingError, match="several"):
@@ -178,7 +212,12 @@ def test_drawings(tmp_path):
     """Object 1 goes to the right, object 2 is looked for at 0.5 s and not found."""
     grey = np.full((11, 64, 96, 3), 128, dtype=np.uint8)
     write_video([Image.fromarray(frame) for frame in grey], 10, tmp_path / "grey.mp4")
-    columns = {"object_id": [1, 1, 1, 2, 2], "time": [0, 0.5, 1, 0, 1], "x": [10, 40, 70, 20, 20], "y": [20, 20, 20, 50, 50]}
+    columns = {
+        "object_id": [1, 1, 1, 2, 2],
+        "time": [0, 0.5, 1, 0, 1],
+        "x": [10, 40, 70, 20, 20],
+        "y": [20, 20, 20, 50, 50],
+    }
     arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
     tracks = Tracks(**arrays)
     displayed = DisplayedMedia(clip=tmp_path / "grey.mp4", timestamps=np.array([0.0, 0.5, 1.0]))
@@ -193,7 +232,10 @@ def test_drawings(tmp_path):
     assert 0 < middle[40:60, 5:35].sum() < 0.7 * start[40:60, 5:35].sum()  # out of sight: a smaller marker
     assert not np.abs(drawn.frames_at(np.array([0.0]))[0].astype(int) - 128)[:, 80:].max() > 12
     result.draw(tmp_path / "gap.mp4", max_gap=0.6, numbers=False, trail=0)
-    gap = np.abs(open_video(tmp_path / "gap.mp4").frames_at(np.array([0.5]))[0].astype(int) - 128).max(axis=2) > 30
+    gap = (
+        np.abs(open_video(tmp_path / "gap.mp4").frames_at(np.array([0.5]))[0].astype(int) - 128).max(axis=2)
+        > 30
+    )
     assert not gap[40:60].any() and gap[20, 40] and not gap[20, 25]
     sheet = result.contact_sheet(cells=2, columns=3, width=120)
     assert sheet.size == (2 * 130 + 10, 34 + 80 + 22 + 10 + 10)
@@ -204,7 +246,10 @@ def test_drawings_of_frames_in_memory(pointer, tmp_path):
     result.draw(tmp_path / "memory.avi")
     drawn = open_video(tmp_path / "memory.avi")
     assert drawn.size == (70, 52) and drawn.frame_rate == pytest.approx(2.0)
-    for wrong, message in (({"path": tmp_path / "a.txt"}, "ends in"), ({"path": tmp_path / "a.mp4", "trail": -1}, "trail")):
+    for wrong, message in (
+        ({"path": tmp_path / "a.txt"}, "ends in"),
+        ({"path": tmp_path / "a.mp4", "trail": -1}, "trail"),
+    ):
         with pytest.raises(ProcessingError, match=message):
             result.draw(**wrong)
     with pytest.raises(ProcessingError, match="cells"):
@@ -286,7 +331,11 @@ def test_the_command(toy_folder, video, tmp_path):
     assert len(document["written"]) == 5 and all(path.is_file() for path in out.values())
     in_table = replace(tracks, x=tracks.x.round(2), y=tracks.y.round(2))
     assert rows(Tracks.load(out["a.csv"])) == rows(in_table) and Tracks.load(out["a.json"]) == tracks
-    for wrong, message in ((["--max-gap", 1], "interpolate"), (["--out", "a.txt"], "ends in"), (["--sheet", "a.doc"], "sheet")):
+    for wrong, message in (
+        (["--max-gap", 1], "interpolate"),
+        (["--out", "a.txt"], "ends in"),
+        (["--sheet", "a.doc"], "sheet"),
+    ):
         done = run(video, "cats", "--model", "no-such-model", *wrong)
         assert done.exit_code == 2 and message in done.stderr
     assert run(tmp_path / "gone.mp4", "cats", "--model", toy_folder).exit_code == 1

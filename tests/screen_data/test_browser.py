@@ -29,7 +29,9 @@ SMALL = View(400, 300)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    pytest.importorskip("playwright.async_api", reason="no browser driver is installed: pip install playwright")
+    pytest.importorskip(
+        "playwright.async_api", reason="no browser driver is installed: pip install playwright"
+    )
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))):
         pytest.skip("no browser is installed: apt install chromium")
     with Browser(seconds=30) as opened:
@@ -49,14 +51,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path in ("/away", "/away-ip"):
             self.send_response(302)
-            self.send_header("Location", f"http://{socket.gethostbyname(socket.gethostname()) if path == '/away-ip' else 'example.com'}/")
+            self.send_header(
+                "Location",
+                f"http://{socket.gethostbyname(socket.gethostname()) if path == '/away-ip' else 'example.com'}/",
+            )
             self.end_headers()
             return
         if path == "/missing":
             self.send_error(404)
             return
         self.send_response(200)
-        self.send_header("Content-Type", "application/octet-stream" if path == "/file" else "text/html; charset=utf-8")
+        self.send_header(
+            "Content-Type", "application/octet-stream" if path == "/file" else "text/html; charset=utf-8"
+        )
         if path == "/file":
             self.send_header("Content-Disposition", "attachment; filename=a.bin")
         self.end_headers()
@@ -112,14 +119,16 @@ def only(shown: Screen, kind: str) -> Element:
         "<button style='position:absolute;left:-500px'>B</button>",
         "<button style='position:absolute;top:2000px'>B</button>",
         "<div style='height:5px;overflow:hidden'><div style='height:30px'></div><button>B</button></div>",
-        "<div style='position:relative'><button>B</button><div style='position:absolute;inset:0;background:#ccc'></div></div>",
+        "<div style='position:relative'><button>B</button><div "
+        "style='position:absolute;inset:0;background:#ccc'></div></div>",
         "<div style='position:relative'><button>B</button>"
         "<div style='position:absolute;inset:0;background:#ccc;pointer-events:none'></div></div>",
         "<button style='clip-path:inset(50%)'>B</button>",
         "<button style='transform:scale(0)'>B</button>",
         "<button style='all:unset;color:#fff'>B</button>",
         "<details><summary>More</summary><button>B</button></details>",
-        "<div style='position:relative;height:60px'><button>B</button><img style='position:absolute;inset:0;width:90px;height:50px' "
+        "<div style='position:relative;height:60px'><button>B</button><img "
+        "style='position:absolute;inset:0;width:90px;height:50px' "
         "src='data:image/svg+xml,<svg xmlns=\"http://www.w3.org/2000/svg\"/>'></div>",
         "<template><button>B</button></template>",
         "<div style='position:relative;z-index:0'><button style='position:relative;z-index:-1'>B</button>"
@@ -135,8 +144,10 @@ def test_what_nobody_sees_is_left_out(browser: Browser, hidden: str):
     "seen",
     [
         "<button style='pointer-events:none'>B</button>",
-        "<div style='position:relative'><button>B</button><div style='position:absolute;inset:0'></div></div>",
-        "<div style='position:relative'><button>B</button><div style='position:absolute;inset:0;background:red;opacity:.05'></div></div>",
+        "<div style='position:relative'><button>B</button><div "
+        "style='position:absolute;inset:0'></div></div>",
+        "<div style='position:relative'><button>B</button><div "
+        "style='position:absolute;inset:0;background:red;opacity:.05'></div></div>",
         "<button disabled>B</button>",
         "<button style='position:fixed;bottom:5px;right:5px'>B</button>",
         "<button style='transform:rotate(8deg)'>B</button>",
@@ -145,7 +156,8 @@ def test_what_nobody_sees_is_left_out(browser: Browser, hidden: str):
         "<iframe srcdoc='<button>B</button>' style='width:200px;height:80px'></iframe>",
         "<div id=h></div><script>h.attachShadow({mode:'open'}).innerHTML='<button>B</button>'</script>",
         "<div id=h><button>B</button></div><script>h.attachShadow({mode:'open'}).innerHTML='<p><slot></slot></p>'</script>",
-        "<div id=h></div><script>h.attachShadow({mode:'open'}).innerHTML='<div id=i></div>';h.shadowRoot.getElementById('i')"
+        "<div id=h></div><script>h.attachShadow({mode:'open'}).innerHTML='<div "
+        "id=i></div>';h.shadowRoot.getElementById('i')"
         ".attachShadow({mode:'open'}).innerHTML='<button>B</button>'</script>",
     ],
 )
@@ -190,29 +202,50 @@ def test_kinds_names_and_states_come_from_the_accessibility_tree(browser: Browse
     shown = see(browser, body)
     found = {(element.kind, element.name or element.text): element for element in shown.elements}
     assert found["text field", "Email"].states == {"empty"}
-    assert found["checkbox", "News"].states == {"checked"} and found["radio button", "Card"].states == {"empty"}
+    assert found["checkbox", "News"].states == {"checked"} and found["radio button", "Card"].states == {
+        "empty"
+    }
     assert found["switch", "Dark mode"].states == {"on"} and found["switch", "Dark mode"].colour == "blue"
-    assert found["dropdown", "Size"].text == "Large" and ("progress bar", "Upload") in found and ("slider", "Volume") in found
-    assert found["button", "Delete"].icon == "trash" and not [element for element in shown.elements if element.kind == "icon"]
+    assert (
+        found["dropdown", "Size"].text == "Large"
+        and ("progress bar", "Upload") in found
+        and ("slider", "Volume") in found
+    )
+    assert found["button", "Delete"].icon == "trash" and not [
+        element for element in shown.elements if element.kind == "icon"
+    ]
     assert found["tab", "One"].states == {"selected"} and not found["tab", "Two"].states
-    assert found["button", "Off"].states == {"disabled"} and ("link", "More") in found and ("heading", "Head") in found
+    assert (
+        found["button", "Off"].states == {"disabled"}
+        and ("link", "More") in found
+        and ("heading", "Head") in found
+    )
 
 
 def test_links_with_a_surface_may_be_taken_for_buttons(browser: Browser):
-    plain, filled = "<a href=#>More</a>", "<a href=# style='display:inline-block;padding:8px 20px;background:#0d6efd;color:#fff'>Buy</a>"
-    links = [element for element in see(browser, f"{plain}<br><br>{filled}").elements if element.kind == "link"]
+    plain, filled = (
+        "<a href=#>More</a>",
+        "<a href=# style='display:inline-block;padding:8px 20px;background:#0d6efd;color:#fff'>Buy</a>",
+    )
+    links = [
+        element for element in see(browser, f"{plain}<br><br>{filled}").elements if element.kind == "link"
+    ]
     assert [element.also for element in links] == [None, "button"] and links[1].colour == "blue"
 
 
 def test_pages_that_change_the_built_in_objects_are_read_all_the_same(browser: Browser):
     spoilt = (
-        "<script>Array.prototype.map = () => 0; Element.prototype.getClientRects = () => []; window.getComputedStyle = () => null;</script>"
+        "<script>Array.prototype.map = () => 0; Element.prototype.getClientRects = () => []; "
+        "window.getComputedStyle = () => null;</script>"
     )
     assert texts(see(browser, spoilt + "<button>A</button>")) == ["A"]
 
 
 def test_looking_leaves_the_page_as_it_was(browser: Browser):
-    browser.write("<body><p style='pointer-events: none;'>x</p><p class=n>y</p><style>.n{pointer-events:none}</style></body>")
+    browser.write(
+        "<body><p style='pointer-events: none;'>x</p><p "
+        "class=n>y</p><style>.n{pointer-events:none}</style></body>"
+    )
     before = browser.ask_page("() => document.documentElement.outerHTML")
     browser.look(SMALL)
     assert browser.ask_page("() => document.documentElement.outerHTML") == before
@@ -236,16 +269,21 @@ def test_inside_a_running_loop_the_reason_is_told():
 
 def test_sizes_ratios_themes_and_scrolling(browser: Browser):
     browser.write(
-        "<style>body{margin:0;height:2000px} @media (prefers-color-scheme:dark){body{background:#000}}</style>"
-        "<button style='position:absolute;top:0'>Top</button><button style='position:absolute;bottom:0'>Bottom</button>"
-        "<div style='position:absolute;top:1960px'><button style='position:absolute;top:0'>Bottom</button></div>"
+        "<style>body{margin:0;height:2000px} @media "
+        "(prefers-color-scheme:dark){body{background:#000}}</style>"
+        "<button style='position:absolute;top:0'>Top</button><button "
+        "style='position:absolute;bottom:0'>Bottom</button>"
+        "<div style='position:absolute;top:1960px'><button "
+        "style='position:absolute;top:0'>Bottom</button></div>"
     )
     wide, tall = browser.look(View(400, 300, 2.0)), browser.look(View(200, 300, theme="dark"))
     assert wide.size == (800, 600) and tall.size == (200, 300)
     assert wide.pixels is not None and wide.pixels[-1, -1].tolist() == [255] * 3
     assert tall.pixels is not None and tall.pixels[-1, -1].tolist() == [0] * 3
     assert np.allclose(wide.elements[0].box[2:], 2 * np.array(tall.elements[0].box[2:]), atol=2)
-    assert "Bottom" in texts(browser.look(View(400, 300, scroll=1.0))) and "Top" not in texts(browser.look(View(400, 300, scroll=1.0)))
+    assert "Bottom" in texts(browser.look(View(400, 300, scroll=1.0))) and "Top" not in texts(
+        browser.look(View(400, 300, scroll=1.0))
+    )
 
 
 def test_ten_thousand_elements_are_looked_at_up_to_a_limit():
@@ -282,7 +320,9 @@ def test_pages_that_hang_or_crash_cost_only_themselves(tmp_path: Path):
     for name, text in pages.items():
         (tmp_path / f"{name}.html").write_text(text)
     with Browser(seconds=3) as opened:
-        drawn = draw_pages([(tmp_path / f"{name}.html").as_uri() for name in pages], tmp_path / "out", opened, [SMALL])
+        drawn = draw_pages(
+            [(tmp_path / f"{name}.html").as_uri() for name in pages], tmp_path / "out", opened, [SMALL]
+        )
         kinds = {Path(address).stem: kind for address, kind, _ in drawn.faults}
         assert kinds["b"] == "slow" and "a" not in kinds and "d" not in kinds
         with pytest.raises(PageFault) as crash:
@@ -297,7 +337,13 @@ def test_pages_that_hang_or_crash_cost_only_themselves(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("/file", "download"), ("/missing", "unreachable"), ("/away", "unreachable"), ("/away-ip", "unreachable")]
+    ("page", "kind"),
+    [
+        ("/file", "download"),
+        ("/missing", "unreachable"),
+        ("/away", "unreachable"),
+        ("/away-ip", "unreachable"),
+    ],
 )
 def test_addresses_without_a_page_are_typed(browser: Browser, server: str, page: str, kind: str):
     with pytest.raises(PageFault) as fault:
@@ -312,9 +358,13 @@ def test_addresses_outside_are_refused_and_requests_blocked(browser: Browser):
         browser.open("http://example.com/")
     assert fault.value.kind == "refused"
     before = browser.events["request blocked"]
-    assert texts(see(browser, "<img src='http://example.com/a.png'><script src='http://example.com/a.js'></script><button>A</button>")) == [
-        "A"
-    ]
+    assert texts(
+        see(
+            browser,
+            "<img src='http://example.com/a.png'><script "
+            "src='http://example.com/a.js'></script><button>A</button>",
+        )
+    ) == ["A"]
     assert browser.events["request blocked"] >= before + 2
 
 
@@ -329,7 +379,9 @@ def test_dialogs_windows_and_downloads_are_counted(browser: Browser, server: str
 
 
 def test_steps_sign_in_once_and_act_on_every_page(browser: Browser, server: str, tmp_path: Path):
-    script = Script((Step("go", f"{server}/login"), Step("fill", "Password", "x"), Step("click", "Sign in")), ())
+    script = Script(
+        (Step("go", f"{server}/login"), Step("fill", "Password", "x"), Step("click", "Sign in")), ()
+    )
     drawn = draw_pages([f"{server}/inside", f"{server}/inside?2"], tmp_path, browser, [SMALL], script=script)
     seen = [json.loads(line) for line in (tmp_path / "elements.jsonl").read_text().splitlines()]
     assert drawn.pages == 2 and [row["elements"][0]["text"] for row in seen] == ["Account", "Account"]
@@ -360,12 +412,27 @@ def test_the_command_writes_data_that_the_library_reads(tmp_path: Path):
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "a.html").write_text(
-        "<h1>Shop</h1><button style='background:#d00000;color:#fff'>Buy</button><button>Edit</button><button>Edit</button>"
+        "<h1>Shop</h1><button "
+        "style='background:#d00000;color:#fff'>Buy</button><button>Edit</button><button>Edit</button>"
         "<input aria-label=Name>"
     )
     (pages / "b.html").write_text("<button>保存</button><a href=#>Löschen</a>")
     out = tmp_path / "out"
-    arguments = ["data", "screens", str(pages), "--out", str(out), "--size", "320x240", "--size", "640x400", "--ratio", "1", "--ratio", "2"]
+    arguments = [
+        "data",
+        "screens",
+        str(pages),
+        "--out",
+        str(out),
+        "--size",
+        "320x240",
+        "--size",
+        "640x400",
+        "--ratio",
+        "1",
+        "--ratio",
+        "2",
+    ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     records = list(read_records(str(out / "data.jsonl")))
@@ -377,5 +444,7 @@ def test_the_command_writes_data_that_the_library_reads(tmp_path: Path):
         assert target["image"] == record.images[0] and len(xy) == len(target["boxes"])
         for (x, y), boxes in zip(xy, target["boxes"], strict=True):
             assert any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
-    assert {"data.jsonl", "targets.jsonl", "elements.jsonl", "sheet.png", "report.json", "images"} == {path.name for path in out.iterdir()}
+    assert {"data.jsonl", "targets.jsonl", "elements.jsonl", "sheet.png", "report.json", "images"} == {
+        path.name for path in out.iterdir()
+    }
     assert CliRunner().invoke(app, ["data", "check", str(out / "data.jsonl")]).exit_code == 0

@@ -26,7 +26,9 @@ def test_rows_are_in_the_format_of_the_library():
         target = target_of(query, "images/a.png", number)
         assert len(target["boxes"]) == len(record.points or ()) and record.no_points == (not query.targets)
         for point, boxes in zip(record.points or (), target["boxes"], strict=True):
-            assert any(left <= point.x <= right and top <= point.y <= bottom for left, top, right, bottom in boxes)
+            assert any(
+                left <= point.x <= right and top <= point.y <= bottom for left, top, right, bottom in boxes
+            )
 
 
 def test_elements_are_told_without_what_they_lack():

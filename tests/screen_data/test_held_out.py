@@ -50,10 +50,15 @@ def test_trained_pages_hold_nothing_of_the_held_out_parts(world: Any):
     sets = {spec.icon_set.name for spec in specs}
     assert sets == {icon_set.name for icon_set in world.icon_sets.TRAINED}
     assert not sets & {world.icon_sets.HELD_OUT_SET.name, world.icon_sets.HELD_OUT_STYLE.name}
-    assert {spec.kind for spec in specs} == set(world.pages.TRAINED) and not set(world.pages.TRAINED) & set(world.pages.HELD_OUT)
+    assert {spec.kind for spec in specs} == set(world.pages.TRAINED) and not set(world.pages.TRAINED) & set(
+        world.pages.HELD_OUT
+    )
     assert not any(spec.held_out_names for spec in specs)
     folders = {icon_set.folder for icon_set in world.icon_sets.TRAINED}
-    assert world.icon_sets.HELD_OUT_SET.folder not in folders and world.icon_sets.HELD_OUT_STYLE.folder not in folders
+    assert (
+        world.icon_sets.HELD_OUT_SET.folder not in folders
+        and world.icon_sets.HELD_OUT_STYLE.folder not in folders
+    )
     held_sheets = set(world.kits.HELD_OUT.sheets)
     assert not held_sheets & {sheet for kit in world.kits.TRAINED for sheet in kit.sheets}
 
@@ -88,7 +93,11 @@ def test_no_held_out_name_is_written_on_a_trained_page(world: Any, modules: Path
             rng = np.random.default_rng([3, i])
             spec = world.drawing.sample_spec(rng)
             world.pages.write_page(
-                rng, spec.kind, world.pages.Look(spec.kit, world.icon_sets.Icons(spec.icon_set, modules)), spec.held_out_names, (336, 336)
+                rng,
+                spec.kind,
+                world.pages.Look(spec.kit, world.icon_sets.Icons(spec.icon_set, modules)),
+                spec.held_out_names,
+                (336, 336),
             )
     assert len(written) > 500
     lists = {
@@ -126,20 +135,38 @@ def test_every_kind_of_page_can_be_written_in_every_kit(world: Any, modules: Pat
 def test_the_same_seed_writes_the_same_page(world: Any, modules: Path):
 
     look = world.pages.Look(world.kits.BOOTSTRAP, world.icon_sets.Icons(world.icon_sets.TRAINED[0], modules))
-    first, second = (world.pages.write_page(np.random.default_rng(5), "form", look, False, (336, 336)) for _ in range(2))
+    first, second = (
+        world.pages.write_page(np.random.default_rng(5), "form", look, False, (336, 336)) for _ in range(2)
+    )
     assert first == second
 
 
 def test_nothing_of_the_kits_is_in_the_package():
     text = (ROOT / "setup.py").read_text()
     assert "node_modules" not in text and re.search(r'"molmopoint.screens": \["\*\.js"\]', text)
-    assert [path.name for path in (ROOT / "molmopoint" / "screens").iterdir() if path.suffix not in (".py", ".js") and path.is_file()] == []
+    assert [
+        path.name
+        for path in (ROOT / "molmopoint" / "screens").iterdir()
+        if path.suffix not in (".py", ".js") and path.is_file()
+    ] == []
 
 
 def test_questions_and_elements_meet_in_one_vector(world: Any):
-    save = {"kind": "button", "text": "Save as", "name": "Save as", "colour": "blue", "icon": "floppy disk", "states": ["disabled"]}
+    save = {
+        "kind": "button",
+        "text": "Save as",
+        "name": "Save as",
+        "colour": "blue",
+        "icon": "floppy disk",
+        "states": ["disabled"],
+    }
     vector = world.labels.element_vector(save)
-    for mentions in ([("kind", "button")], [("colour", "blue"), ("kind", "button")], [("icon", "floppy disk")], [("name", "SAVE AS")]):
+    for mentions in (
+        [("kind", "button")],
+        [("colour", "blue"), ("kind", "button")],
+        [("icon", "floppy disk")],
+        [("name", "SAVE AS")],
+    ):
         asked = world.labels.vector_of(mentions)
         assert asked.sum() > 0 and (asked <= vector).all(), mentions
     for mentions in ([("kind", "link")], [("colour", "red")], [("icon", "star")], [("name", "Send")]):
@@ -148,7 +175,15 @@ def test_questions_and_elements_meet_in_one_vector(world: Any):
 
 
 def test_patches_know_what_stands_on_them(world: Any):
-    card = {"kind": "text", "boxes": [[0, 0, 140, 140]], "text": "a", "name": "", "states": [], "colour": None, "icon": None}
+    card = {
+        "kind": "text",
+        "boxes": [[0, 0, 140, 140]],
+        "text": "a",
+        "name": "",
+        "states": [],
+        "colour": None,
+        "icon": None,
+    }
     button = {**card, "kind": "button", "boxes": [[28, 28, 70, 56]], "text": "Go"}
     labels = world.labels.PageLabels([button, card], [["G", 30, 30, 40, 50]], (14, 0))
     grid = labels.owner.reshape(24, 24)

@@ -15,7 +15,11 @@ from molmopoint.screens.vocabulary import NOUNS, STATES
 
 
 def questions(shown: Screen, seeds: int = 40, **more: object) -> list[ScreenQuery]:
-    return [query for seed in range(seeds) for query in draw_questions(np.random.default_rng(seed), shown, 12, **more)]  # type: ignore[arg-type]
+    return [
+        query
+        for seed in range(seeds)
+        for query in draw_questions(np.random.default_rng(seed), shown, 12, **more)
+    ]  # type: ignore[arg-type]
 
 
 def test_all_kinds_of_questions_are_asked_and_answered_rightly():
@@ -53,7 +57,11 @@ def test_a_question_by_look_names_every_element_that_looks_so():
 
 
 def test_relations_find_the_one_in_the_row():
-    asked = [query for query in questions(files_screen()) if query.kind == "relation" and "report-3.pdf" in query.prompt]
+    asked = [
+        query
+        for query in questions(files_screen())
+        if query.kind == "relation" and "report-3.pdf" in query.prompt
+    ]
     assert asked
     for query in asked:
         assert [target.row for target in query.targets] == [0], query.prompt
@@ -73,12 +81,22 @@ def test_absent_things_have_no_targets_and_are_not_there():
 
 
 def test_names_that_occur_twice_are_asked_for_together_and_in_the_plural():
-    shown = screen(element("button", 0, 0, text="Edit"), element("button", 0, 40, text="Edit"), element("button", 0, 80, text="Save"))
-    asked = [query for query in questions(shown) if query.kind == "name" and dict(query.mentions)["name"] == "Edit"]
+    shown = screen(
+        element("button", 0, 0, text="Edit"),
+        element("button", 0, 40, text="Edit"),
+        element("button", 0, 80, text="Save"),
+    )
+    asked = [
+        query for query in questions(shown) if query.kind == "name" and dict(query.mentions)["name"] == "Edit"
+    ]
     assert asked
     for query in asked:
         assert len(query.targets) == 2
-        assert not query.prompt.startswith("the Edit button ") and query.prompt not in ("the Edit button", "the Edit", "Edit")
+        assert not query.prompt.startswith("the Edit button ") and query.prompt not in (
+            "the Edit button",
+            "the Edit",
+            "Edit",
+        )
 
 
 def test_one_is_asked_for_in_the_singular_and_several_in_the_plural():
@@ -106,37 +124,54 @@ def test_links_that_look_like_buttons_make_neither_kind_clear():
     link = element("link", 0, 40, text="Buy", also="button")
     shown = screen(element("button", 0, 0, text="Save", colour="blue"), link, element("checkbox", 0, 80))
     asked = questions(shown, 80)
-    assert {dict(query.mentions)["kind"] for query in asked if query.kind == "type" and query.targets} == {"checkbox"}
-    assert not [query for query in asked if query.kind == "type" and dict(query.mentions)["kind"] in ("button", "link")]
+    assert {dict(query.mentions)["kind"] for query in asked if query.kind == "type" and query.targets} == {
+        "checkbox"
+    }
+    assert not [
+        query
+        for query in asked
+        if query.kind == "type" and dict(query.mentions)["kind"] in ("button", "link")
+    ]
     assert [query for query in asked if query.targets == (link,) and query.kind == "name"]
 
 
 def test_a_bare_name_means_one_kind():
     shown = screen(element("button", 0, 0, text="Save"), element("text", 0, 40, text="Save"))
-    assert not [query for query in questions(shown, 80) if query.targets and query.prompt.strip('"') == "Save"]
+    assert not [
+        query for query in questions(shown, 80) if query.targets and query.prompt.strip('"') == "Save"
+    ]
 
 
 def test_nothing_says_what_is_not_written_on_it():
-    shown = screen(element("button", 0, 0, name="Delete", icon="trash"), element("button", 0, 40, text="Save", name="Save"))
+    shown = screen(
+        element("button", 0, 0, name="Delete", icon="trash"),
+        element("button", 0, 40, text="Save", name="Save"),
+    )
     asked = [query for query in questions(shown, 80) if query.kind == "name" and query.targets]
     assert {dict(query.mentions)["name"] for query in asked if "that says" in query.prompt} == {"Save"}
 
 
 def test_names_that_are_not_written_are_left_out_where_asked():
-    shown = screen(element("button", 0, 0, name="Delete", icon="trash"), element("checkbox", 0, 40, name="Dark mode"))
+    shown = screen(
+        element("button", 0, 0, name="Delete", icon="trash"), element("checkbox", 0, 40, name="Dark mode")
+    )
     names = {dict(query.mentions).get("name") for query in questions(shown) if query.kind == "name"}
     assert names == {"Delete", "Dark mode"}
     assert not [query for query in questions(shown, unseen_names=False) if query.kind == "name"]
     with_words = screen(*shown.elements, element("text", 40, 40, text="Dark mode"))
     seen = [query for query in questions(with_words, unseen_names=False) if query.kind == "name"]
-    assert seen and all(query.targets[0].kind == "checkbox" for query in seen), "the words beside a field mean the field"
+    assert seen and all(query.targets[0].kind == "checkbox" for query in seen), (
+        "the words beside a field mean the field"
+    )
 
 
 @pytest.mark.parametrize("kind", ["tab", "button"])
 def test_ordinals_count_along_one_line(kind: str):
     shown = screen(*(element(kind, 60 * i, 0, text=f"T{i}") for i in (2, 0, 1)))
     asked = [query for query in questions(shown, 80) if query.kind == "position"]
-    places = {dict(query.mentions)["position"]: query.targets[0].text for query in asked if len(query.targets) == 1}
+    places = {
+        dict(query.mentions)["position"]: query.targets[0].text for query in asked if len(query.targets) == 1
+    }
     assert {word: places.get(word) for word in ("first", "second", "last", "leftmost")} == {
         "first": "T0", "second": "T1", "last": "T2", "leftmost": "T0",
     }  # fmt: skip
@@ -149,7 +184,11 @@ def test_two_lines_have_no_ordinals():
 
 
 def test_names_in_other_scripts_are_asked_for():
-    shown = screen(element("button", 0, 0, text="保存"), element("link", 0, 40, text="Löschen"), element("tab", 0, 80, text="حفظ"))
+    shown = screen(
+        element("button", 0, 0, text="保存"),
+        element("link", 0, 40, text="Löschen"),
+        element("tab", 0, 80, text="حفظ"),
+    )
     names = {dict(query.mentions).get("name") for query in questions(shown) if query.targets}
     assert {"保存", "Löschen", "حفظ"} <= names
 

@@ -62,7 +62,9 @@ def test_sources_become_addresses_once_and_in_order(tmp_path: Path):
         (tmp_path / name).write_text("")
     found = addresses_of([str(tmp_path / "z.html"), str(tmp_path), "http://localhost:1/x"])
     assert [short_name(address) for address in found] == ["z", "a", "c", "x"]
-    assert found[-1] == "http://localhost:1/x" and all(address.startswith("file:///") for address in found[:3])
+    assert found[-1] == "http://localhost:1/x" and all(
+        address.startswith("file:///") for address in found[:3]
+    )
 
 
 @pytest.mark.parametrize("source", ["nowhere.html", "ftp://localhost/a", "javascript://x", "http://[broken/"])
@@ -77,7 +79,8 @@ def test_folders_without_pages_are_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("address", "name"), [("file:///a/b%20c.html", "b-20c"), ("http://localhost/", "localhost"), ("file:///日本.html", "page")]
+    ("address", "name"),
+    [("file:///a/b%20c.html", "b-20c"), ("http://localhost/", "localhost"), ("file:///日本.html", "page")],
 )
 def test_short_names_are_safe(address: str, name: str):
     assert short_name(address) == name
@@ -85,8 +88,12 @@ def test_short_names_are_safe(address: str, name: str):
 
 def test_steps_are_read(tmp_path: Path):
     file = tmp_path / "steps.toml"
-    file.write_text('[[once]]\nfill = "Password"\ntext = "secret"\n[[step]]\nclick = "Menu"\n[[step]]\nwait = 1\n')
-    assert read_steps(file) == Script((Step("fill", "Password", "secret"),), (Step("click", "Menu"), Step("wait", "1")))
+    file.write_text(
+        '[[once]]\nfill = "Password"\ntext = "secret"\n[[step]]\nclick = "Menu"\n[[step]]\nwait = 1\n'
+    )
+    assert read_steps(file) == Script(
+        (Step("fill", "Password", "secret"),), (Step("click", "Menu"), Step("wait", "1"))
+    )
     assert "secret" not in str(read_steps(file).once[0]), "what is filled in must not come into messages"
 
 

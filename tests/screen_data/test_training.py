@@ -1,4 +1,6 @@
-"""The training of the model of screens: examples point where the elements are, losses fall, released files load."""
+"""The training of the model of screens: examples point where the elements are, losses fall, released files
+load.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,34 @@ from molmopoint.tokens import NO_SELECTION
 
 ROOT = Path(__file__).resolve().parents[2]
 BOX = [100.0, 200.0, 160.0, 230.0]
-BUTTON = {"kind": "button", "boxes": [BOX], "name": "Save", "text": "Save", "states": [], "colour": "blue", "icon": None}
-ASKED = {"prompt": "the Save button", "label": "Save button", "kind": "name", "mentions": [["kind", "button"], ["name", "Save"]]}
+BUTTON = {
+    "kind": "button",
+    "boxes": [BOX],
+    "name": "Save",
+    "text": "Save",
+    "states": [],
+    "colour": "blue",
+    "icon": None,
+}
+ASKED = {
+    "prompt": "the Save button",
+    "label": "Save button",
+    "kind": "name",
+    "mentions": [["kind", "button"], ["name", "Save"]],
+}
 ROW = {
     "elements": [BUTTON],
     "letters": [["S", 110, 205, 120, 225]],
     "queries": [
         {**ASKED, "points": [[130.0, 215.0]], "boxes": [[BOX]]},
-        {"prompt": "the tabs", "label": "tabs", "kind": "type", "mentions": [["kind", "tab"]], "points": [], "boxes": []},
+        {
+            "prompt": "the tabs",
+            "label": "tabs",
+            "kind": "type",
+            "mentions": [["kind", "tab"]],
+            "points": [],
+            "boxes": [],
+        },
     ],
 }
 
@@ -43,7 +65,17 @@ def world() -> Iterator[Any]:
     """Modules of the training by their last name."""
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        names = ("alignment", "dense", "drawing", "files", "labels", "pointing", "release", "scoring", "settings")
+        names = (
+            "alignment",
+            "dense",
+            "drawing",
+            "files",
+            "labels",
+            "pointing",
+            "release",
+            "scoring",
+            "settings",
+        )
         yield SimpleNamespace(**{name: importlib.import_module(f"screens.{name}") for name in names})
     finally:
         sys.path.remove(str(ROOT / "examples"))
@@ -52,8 +84,24 @@ def world() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def small(world: Any) -> Any:
     """Settings of a model of a few thousand weights."""
-    sizes = {"vit_width": 64, "vit_mlp": 64, "vit_layers": 3, "text_width": 64, "text_mlp": 64, "text_layers": 1, "pointing_width": 32}
-    return replace(world.settings.ScreenSettings(), **sizes, vit_batch=2, point_batch=2, warmup=1, vit_frozen=0.5, first_lesson=0.0)
+    sizes = {
+        "vit_width": 64,
+        "vit_mlp": 64,
+        "vit_layers": 3,
+        "text_width": 64,
+        "text_mlp": 64,
+        "text_layers": 1,
+        "pointing_width": 32,
+    }
+    return replace(
+        world.settings.ScreenSettings(),
+        **sizes,
+        vit_batch=2,
+        point_batch=2,
+        warmup=1,
+        vit_frozen=0.5,
+        first_lesson=0.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +130,10 @@ def test_shards_are_read_as_they_were_written(world: Any, run: Path):
 def test_capital_letters_do_not_count_and_nothing_is_lost(world: Any, run: Path):
     tokenizer = world.pointing.Examples(run / "tokenizer", world.settings.ScreenSettings()).tokenizer
     assert tokenizer.encode("The SAVE button") == tokenizer.encode("the save button")
-    assert tokenizer.decode(tokenizer.encode("there are none. There are none.")) == "there are none. There are none."
+    assert (
+        tokenizer.decode(tokenizer.encode("there are none. There are none."))
+        == "there are none. There are none."
+    )
     assert tokenizer.decode(tokenizer.encode("löschen 日本 ☃")) == "löschen 日本 ☃"
 
 
@@ -127,13 +178,23 @@ def test_both_stages_learn_resume_and_are_released(world: Any, small: Any, run: 
     assert result.points.xy.shape[1] == 2
 
 
-def test_test_pages_are_written_in_the_layout_of_drawn_data(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_test_pages_are_written_in_the_layout_of_drawn_data(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     shown = dataclasses.replace(files_screen(), pixels=np.zeros((300, 400, 3), np.uint8))
     drawer = SimpleNamespace(draw=lambda *_: shown)
     monkeypatch.setattr(world.scoring, "Drawer", lambda _: contextlib.nullcontext(drawer))
-    groups = [world.scoring.Group("seen kits", "seen", (336, 336), 12), world.scoring.Group("held-out kit", "kit", (336, 336), 2)]
-    rows = [json.loads(line) for line in world.scoring.draw_tests(tmp_path, tmp_path, groups).read_text().splitlines()]
-    assert {row["group"] for row in rows} == {"seen kits", "held-out kit"} and len({row["image"] for row in rows}) == 14
+    groups = [
+        world.scoring.Group("seen kits", "seen", (336, 336), 12),
+        world.scoring.Group("held-out kit", "kit", (336, 336), 2),
+    ]
+    rows = [
+        json.loads(line)
+        for line in world.scoring.draw_tests(tmp_path, tmp_path, groups).read_text().splitlines()
+    ]
+    assert {row["group"] for row in rows} == {"seen kits", "held-out kit"} and len(
+        {row["image"] for row in rows}
+    ) == 14
     assert all((tmp_path / row["image"]).is_file() for row in rows)
     named = [row for row in rows if row["kind"] == "name" and row["boxes"]]
     assert named and all(row["names"] in ("trained", "held out") for row in named)
@@ -157,7 +218,9 @@ def test_figures_are_written_between_the_marks_of_a_card(world: Any, tmp_path: P
     ]
     card.write_text(f"# nano\n\n{evaluate.BEGIN}\nold\n{evaluate.END}\n\nend\n")
     evaluate.write_figures(card, tables)
-    assert card.read_text().startswith("# nano\n\n<!-- scores -->\n\n| pages |") and card.read_text().endswith("-->\n\nend\n")
+    assert card.read_text().startswith(
+        "# nano\n\n<!-- scores -->\n\n| pages |"
+    ) and card.read_text().endswith("-->\n\nend\n")
     assert "old" not in card.read_text()
     card.write_text("# nano\n")
     with pytest.raises(ValueError, match="without them"):

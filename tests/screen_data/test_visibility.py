@@ -52,18 +52,29 @@ def test_slivers_are_no_elements():
 
 
 def test_of_broken_lines_the_largest_comes_first():
-    parts = [{"box": [50, 0, 80, 20], "seen": ["111"] * 3, "whole": 600}, {"box": [0, 20, 70, 40], "seen": ["111"] * 3, "whole": 1400}]
+    parts = [
+        {"box": [50, 0, 80, 20], "seen": ["111"] * 3, "whole": 600},
+        {"box": [0, 20, 70, 40], "seen": ["111"] * 3, "whole": 1400},
+    ]
     assert seen_boxes(parts) == ((0, 20, 70, 40), (50, 0, 80, 20))
 
 
-@given(st.lists(st.text("01", min_size=4, max_size=4), min_size=3, max_size=6), st.floats(1, 500), st.floats(1, 500))
+@given(
+    st.lists(st.text("01", min_size=4, max_size=4), min_size=3, max_size=6),
+    st.floats(1, 500),
+    st.floats(1, 500),
+)
 @settings(derandomize=True, max_examples=200)
 def test_the_seen_part_lies_inside(seen: list[str], width: float, height: float):
     part = seen_part((5, 7, 5 + width, 7 + height), seen, width * height)
     assert (part is None) == ("1" not in "".join(seen))
     if part is not None:
         (left, top, right, bottom), share = part
-        assert 5 <= left < right <= 5 + width + 1e-9 and 7 <= top < bottom <= 7 + height + 1e-9 and 0 < share <= 1
+        assert (
+            5 <= left < right <= 5 + width + 1e-9
+            and 7 <= top < bottom <= 7 + height + 1e-9
+            and 0 < share <= 1
+        )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +208,9 @@ def test_the_icon_of_a_button_without_words_is_the_button():
 def test_boxes_are_in_pixels_of_the_picture():
     pixels = np.full((200, 200, 3), 255, dtype=np.uint8)
     pixels[40:80, 20:120] = 0
-    shown = read_screen({"width": 100, "height": 100, "leftOut": 0, "missed": 0, "elements": [told(1, text="Save")]}, pixels)
+    shown = read_screen(
+        {"width": 100, "height": 100, "leftOut": 0, "missed": 0, "elements": [told(1, text="Save")]}, pixels
+    )
     assert shown.elements[0].box == (20, 40, 120, 80) and shown.elements[0].point == (70, 60)
 
 
@@ -210,15 +223,27 @@ def test_the_two_trees_are_joined_through_shadows_and_frames():
     shadow = node(4, "#document-fragment", 11, shadowRootType="open", children=[node(5, "BUTTON")])
     hidden = node(6, "#document-fragment", 11, shadowRootType="user-agent", children=[node(7, "DIV")])
     host = node(3, "DIV", shadowRoots=[shadow, hidden], children=[node(10, "#text", 3), node(11, "I")])
-    document = node(1, "#document", 9, children=[node(2, "BODY", children=[host, node(12, "IFRAME", contentDocument=inside)])])
+    document = node(
+        1,
+        "#document",
+        9,
+        children=[node(2, "BODY", children=[host, node(12, "IFRAME", contentDocument=inside)])],
+    )
     accessible = [
         {
             "backendDOMNodeId": 5,
             "role": {"value": "button"},
             "name": {"value": " Save \n it "},
-            "properties": [{"name": "disabled", "value": {"value": True}}, {"name": "focusable", "value": {"value": True}}],
+            "properties": [
+                {"name": "disabled", "value": {"value": True}},
+                {"name": "focusable", "value": {"value": True}},
+            ],
         },
-        {"backendDOMNodeId": 9, "role": {"value": "switch"}, "properties": [{"name": "checked", "value": {"value": "mixed"}}]},
+        {
+            "backendDOMNodeId": 9,
+            "role": {"value": "switch"},
+            "properties": [{"name": "checked", "value": {"value": "mixed"}}],
+        },
         {"backendDOMNodeId": 11, "ignored": True, "role": {"value": "none"}},
     ]
     entries = described(document, accessible)
@@ -229,5 +254,11 @@ def test_the_two_trees_are_joined_through_shadows_and_frames():
 
 
 def test_frames_of_frames_are_found():
-    tree = {"frame": {"id": "a"}, "childFrames": [{"frame": {"id": "b"}, "childFrames": [{"frame": {"id": "c"}}]}, {"frame": {"id": "d"}}]}
+    tree = {
+        "frame": {"id": "a"},
+        "childFrames": [
+            {"frame": {"id": "b"}, "childFrames": [{"frame": {"id": "c"}}]},
+            {"frame": {"id": "d"}},
+        ],
+    }
     assert frames_in(tree) == ["a", "b", "c", "d"]

@@ -44,7 +44,10 @@ def test_the_class_for_pictures_gives_the_same(folder, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "sam2"
     segmenter = molmopoint.load_segmenter(str(tmp_path), dtype="float32")
     assert type(segmenter.model) is Sam2Model
-    assert segmenter.segment(PICTURE, POINTS).to_rle() == molmopoint.load_segmenter(folder).segment(PICTURE, POINTS).to_rle()
+    assert (
+        segmenter.segment(PICTURE, POINTS).to_rle()
+        == molmopoint.load_segmenter(folder).segment(PICTURE, POINTS).to_rle()
+    )
 
 
 def test_half_precision(folder):
@@ -72,7 +75,11 @@ def test_a_model_of_another_kind(toy_folder, tmp_path):
 def test_broken_and_missing_weights(folder, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     weights = load_file(copy / "model.safetensors")
-    save_file({name: value for name, value in weights.items() if "mask_decoder" not in name}, copy / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: value for name, value in weights.items() if "mask_decoder" not in name},
+        copy / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(CheckpointError, match=r"mask_decoder.*download"):
         molmopoint.load_segmenter(copy)
     (copy / "model.safetensors").write_bytes(b"cut off")

@@ -31,7 +31,11 @@ def is_mask(run_lengths: object, mask: np.ndarray) -> bool:
 
 
 def of_pictures() -> Masks:
-    rows = [Mask(3, 0, square(2, 1, 4), 0.9), Mask(1, 1, square(0, 0, 3, (7, 9)), 0.5), Mask(2, 0, square(0, 0, 0), 0.1)]
+    rows = [
+        Mask(3, 0, square(2, 1, 4), 0.9),
+        Mask(1, 1, square(0, 0, 3, (7, 9)), 0.5),
+        Mask(2, 0, square(0, 0, 0), 0.1),
+    ]
     source = PictureList([Image.new("RGB", (20, 10), "white"), Image.new("RGB", (7, 9), "white")], many=True)
     return Masks.collect(rows, video=False, image_sizes=[(20, 10), (7, 9)], source=source)
 
@@ -60,7 +64,9 @@ def test_run_lengths_are_those_of_pycocotools(mask):
 @settings(max_examples=80)
 @given(st.lists(masks(), min_size=1, max_size=4))
 def test_boxes_and_areas_are_those_of_the_pixels(several):
-    found = Masks.collect([Mask(1, 0, mask, 1.0) for mask in several], video=False, image_sizes=[several[0].shape[::-1]])
+    found = Masks.collect(
+        [Mask(1, 0, mask, 1.0) for mask in several], video=False, image_sizes=[several[0].shape[::-1]]
+    )
     for mask, box, area in zip(several, found.boxes, found.areas, strict=True):
         assert area == mask.sum()
         if not area:
@@ -74,17 +80,26 @@ def test_boxes_and_areas_are_those_of_the_pixels(several):
 def test_rows_slices_and_choices():
     found = of_pictures()
     assert found[0].object_id == 3 and found[-1].object_id == 2 and isinstance(found[1].group, int)
-    assert found[1:].object_id.tolist() == [1, 2] and found[[2, 0]].object_id.tolist() == [2, 3] and len(found[[]]) == 0
+    assert (
+        found[1:].object_id.tolist() == [1, 2]
+        and found[[2, 0]].object_id.tolist() == [2, 3]
+        and len(found[[]]) == 0
+    )
     assert found[found.score > 0.4].object_id.tolist() == [3, 1]
     assert found.at(0).object_id.tolist() == [3, 2] and len(found.of_object(9)) == 0
     assert np.array_equal(found[[1, 0]][1].mask, square(2, 1, 4)), "a choice keeps masks and rows together"
     with pytest.raises(IndexError):
         found[3]
-    assert repr(found) == "Masks(3 of 3 objects in 2 pictures)" and repr(of_clip()) == "Masks(3 of 1 objects in 3 frames)"
+    assert (
+        repr(found) == "Masks(3 of 3 objects in 2 pictures)"
+        and repr(of_clip()) == "Masks(3 of 1 objects in 3 frames)"
+    )
 
 
 def test_masks_of_one_picture_unite():
-    found = Masks.collect([Mask(1, 0, square(0, 0, 3), 1), Mask(2, 0, square(9, 5, 2), 1)], video=False, image_sizes=[(20, 10)])
+    found = Masks.collect(
+        [Mask(1, 0, square(0, 0, 3), 1), Mask(2, 0, square(9, 5, 2), 1)], video=False, image_sizes=[(20, 10)]
+    )
     assert np.array_equal(found.union(), square(0, 0, 3) | square(9, 5, 2))
     with pytest.raises(GroundingError, match="one size"):
         of_pictures().union()
@@ -115,13 +130,24 @@ def test_documents_of_another_kind(change):
 
 def test_coco():
     document = json.loads(json.dumps(of_pictures().to_coco("cup", ["a.png", "b.png"])))
-    assert [image["file_name"] for image in document["images"]] == ["a.png", "b.png"] and document["images"][1]["height"] == 9
+    assert [image["file_name"] for image in document["images"]] == ["a.png", "b.png"] and document["images"][
+        1
+    ]["height"] == 9
     first, second = document["annotations"]
-    assert first["bbox"] == [2, 1, 4, 4] and first["area"] == 16 and first["image_id"] == 1 and second["image_id"] == 2
+    assert (
+        first["bbox"] == [2, 1, 4, 4]
+        and first["area"] == 16
+        and first["image_id"] == 1
+        and second["image_id"] == 2
+    )
     assert is_mask(first["segmentation"], square(2, 1, 4)), "an empty mask is no annotation"
-    assert {first["track_id"], second["track_id"]} == {3, 1} and document["categories"] == [{"id": 1, "name": "cup"}]
+    assert {first["track_id"], second["track_id"]} == {3, 1} and document["categories"] == [
+        {"id": 1, "name": "cup"}
+    ]
     clip = of_clip().to_coco()
-    assert [image["time"] for image in clip["images"]] == [0, 0.5, 1] and [each["image_id"] for each in clip["annotations"]] == [2, 3]
+    assert [image["time"] for image in clip["images"]] == [0, 0.5, 1] and [
+        each["image_id"] for each in clip["annotations"]
+    ] == [2, 3]
     with pytest.raises(ProcessingError, match="2 file names"):
         of_pictures().to_coco(file_names=["a.png"])
 
@@ -134,7 +160,9 @@ def test_drawing_tints_and_outlines():
     assert (pixels[square(2, 1, 4)] < 255).any(axis=1).all(), "inside"
     assert (pixels[5:, 10:] == 255).all(), "far away"
     frames = of_clip().draw()
-    assert isinstance(frames, list) and len(frames) == 3 and (np.asarray(frames[0]) == 200).all(), "an empty mask draws nothing"
+    assert isinstance(frames, list) and len(frames) == 3 and (np.asarray(frames[0]) == 200).all(), (
+        "an empty mask draws nothing"
+    )
     assert next(of_clip().drawn())[0] == 0.0
     marked = next(found.drawn(points=points((7, 0, 15, 5))))[1]
     assert not np.array_equal(np.asarray(marked), pixels), "the point too"

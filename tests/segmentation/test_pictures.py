@@ -47,17 +47,25 @@ def test_points_together_are_points_one_by_one(segmenter, monkeypatch, per_call)
 
 
 def test_masks_are_the_models_own(segmenter):
-    """The plain way with the classes of transformers: picture and points in one call, best mask by expected overlap."""
+    """The plain way with the classes of transformers: picture and points in one call, best mask by expected
+    overlap.
+    """
     processor: Sam2VideoProcessor = segmenter.processor
-    inputs = processor(images=noise(), input_points=[[[[40.0, 20.0]]]], input_labels=[[[1]]], return_tensors="pt")
+    inputs = processor(
+        images=noise(), input_points=[[[[40.0, 20.0]]]], input_labels=[[[1]]], return_tensors="pt"
+    )
     with torch.no_grad():
         output = segmenter._still_model(
-            pixel_values=inputs["pixel_values"], input_points=inputs["input_points"], input_labels=inputs["input_labels"]
+            pixel_values=inputs["pixel_values"],
+            input_points=inputs["input_points"],
+            input_labels=inputs["input_labels"],
         )
     whole = processor.post_process_masks(output.pred_masks, inputs["original_sizes"])[0][0]
     found = segmenter.segment(noise(), THREE[[1]])[0]
     best = output.iou_scores[0, 0].argmax()
-    assert np.array_equal(found.mask, whole[best].numpy()) and found.score == pytest.approx(output.iou_scores[0, 0, best].item())
+    assert np.array_equal(found.mask, whole[best].numpy()) and found.score == pytest.approx(
+        output.iou_scores[0, 0, best].item()
+    )
     assert not np.array_equal(whole[0], whole[1]), "there is something to choose from"
 
 
@@ -82,7 +90,11 @@ def test_rows_follow_the_points_across_pictures(segmenter):
 def test_only_pictures_with_points_are_looked_at(segmenter, monkeypatch):
     looked = []
     encode = segmenter._still_model.get_image_embeddings
-    monkeypatch.setattr(segmenter._still_model, "get_image_embeddings", lambda pixels: looked.append(len(pixels)) or encode(pixels))
+    monkeypatch.setattr(
+        segmenter._still_model,
+        "get_image_embeddings",
+        lambda pixels: looked.append(len(pixels)) or encode(pixels),
+    )
     segmenter.segment([noise(), noise(seed=1), noise(seed=2)], points(*((i, 1, i, i) for i in range(1, 9))))
     assert looked == [1], "one picture once, whatever the number of points"
 
@@ -91,7 +103,11 @@ def test_negative_clicks_of_the_nearest_others():
     others = np.array([[50.0, 0], [1, 0], [5, 0]])
     prompt = prompt_of(np.zeros((1, 2)), others)
     assert prompt.xy[:, 0].tolist() == [0, 1, 5, 50] and prompt.labels.tolist() == [POSITIVE] + [NEGATIVE] * 3
-    assert prompt_of(np.zeros((2, 2)), others[:0]).labels.tolist() == prompt_of(np.zeros((2, 2))).labels.tolist() == [POSITIVE] * 2
+    assert (
+        prompt_of(np.zeros((2, 2)), others[:0]).labels.tolist()
+        == prompt_of(np.zeros((2, 2))).labels.tolist()
+        == [POSITIVE] * 2
+    )
     many = prompt_of(np.zeros((1, 2)), np.random.default_rng(0).random((30, 2)))
     assert len(many.labels) == len(many.xy) == 1 + MOST_NEGATIVES
 
@@ -108,7 +124,10 @@ def test_others_and_single_masks_change_the_answer(segmenter):
 def test_points_of_one_object_do_not_deny_each_other(segmenter):
     """And what a point gets does not depend on how many clicks the others have."""
     pair = points((1, 0, 3, 4), (1, 0, 40, 20))
-    assert segmenter.segment(noise(), pair, negative_others=True).to_rle() == segmenter.segment(noise(), pair).to_rle()
+    assert (
+        segmenter.segment(noise(), pair, negative_others=True).to_rle()
+        == segmenter.segment(noise(), pair).to_rle()
+    )
     mixed = points((1, 0, 3, 4), (2, 0, 70, 44), (1, 0, 40, 20), (3, 0, 10, 40))
     found = segmenter.segment(noise(), mixed, negative_others=True)
     for row, others in ((0, [1, 3]), (1, [0, 2, 3]), (2, [1, 3]), (3, [0, 1, 2])):

@@ -1,4 +1,6 @@
-"""A server with `nano` behind it: answers are those of `Pointer`, whatever is asked at the same time, and bad requests are told so."""
+"""A server with `nano` behind it: answers are those of `Pointer`, whatever is asked at the same time, and bad
+requests are told so.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def test_points_are_those_of_the_pointer(client: TestClient, pointer: Pointer):
     width, height = expected.image_sizes[0]
     assert body["image_sizes"] == [[width, height]] and body["count"] == 2 and body["text"] == expected.text
     for point, score in zip(body["points"], expected.points.score, strict=True):
-        assert point["x_norm"] == pytest.approx(point["x"] / width) and point["y_norm"] == pytest.approx(point["y"] / height)
+        assert point["x_norm"] == pytest.approx(point["x"] / width) and point["y_norm"] == pytest.approx(
+            point["y"] / height
+        )
         assert point["score"] == pytest.approx(float(score), abs=1e-5)
     assert body["usage"]["prompt_tokens"] > 50 and body["usage"]["completion_tokens"] > 5
 
@@ -103,13 +107,17 @@ def test_many_clients_get_their_own_answers(client: TestClient, pointer: Pointer
 
 
 def test_a_stream_gives_points_before_its_result(client: TestClient):
-    with client.stream("POST", "/v1/point", json={"image": encoded(SHAPES), "prompt": PROMPT, "stream": True}) as answer:
+    with client.stream(
+        "POST", "/v1/point", json={"image": encoded(SHAPES), "prompt": PROMPT, "stream": True}
+    ) as answer:
         lines = [line for line in answer.iter_lines() if line]
     assert lines[-1] == "data: [DONE]"
     events = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
     assert [event["type"] for event in events if event["type"] != "text"] == ["point", "point", "result"]
     final = [(point["x"], point["y"]) for point in events[-1]["points"]]
-    assert final == [(event["point"]["x"], event["point"]["y"]) for event in events if event["type"] == "point"]
+    assert final == [
+        (event["point"]["x"], event["point"]["y"]) for event in events if event["type"] == "point"
+    ]
     assert "".join(event["text"] for event in events if event["type"] == "text").strip() == events[-1]["text"]
 
 
@@ -132,7 +140,9 @@ def test_forms_of_others(client: TestClient, pointer: Pointer):
     points = client.post("/point", json={"image_url": picture, "object": PROMPT}).json()["points"]
     np.testing.assert_allclose([[point["x"] * 453, point["y"] * 450] for point in points], expected.xy)
     question = "How many circles are there?"
-    assert client.post("/query", json={"image_url": picture, "question": question}).json() == {"answer": pointer.ask(SHAPES, question)}
+    assert client.post("/query", json={"image_url": picture, "question": question}).json() == {
+        "answer": pointer.ask(SHAPES, question)
+    }
     assert isinstance(client.post("/caption", json={"image_url": picture}).json()["caption"], str)
     predicted = client.post("/predict", json={"image_b64": picture.split(",")[1], "prompt": PROMPT}).json()
     assert predicted["image_size"] == [453, 450]
@@ -183,7 +193,9 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
 
 
 @pytest.mark.parametrize(("change", "status", "message"), BAD)
-def test_bad_requests_are_told_what_is_wrong(client: TestClient, change: dict[str, Any], status: int, message: str):
+def test_bad_requests_are_told_what_is_wrong(
+    client: TestClient, change: dict[str, Any], status: int, message: str
+):
     body = {"image": encoded(SHAPES), "prompt": PROMPT, **change}
     if "images" in change:
         del body["image"]
@@ -192,9 +204,14 @@ def test_bad_requests_are_told_what_is_wrong(client: TestClient, change: dict[st
 
 
 def test_odd_bodies(client: TestClient):
-    assert client.post("/v1/point", content=b"{", headers={"content-type": "application/json"}).status_code == 422
+    assert (
+        client.post("/v1/point", content=b"{", headers={"content-type": "application/json"}).status_code
+        == 422
+    )
     assert client.post("/v1/point", content=b"x" * 5_000_000).status_code == 413
-    assert client.post("/v1/point", content=(b"x" * 100_000 for _ in range(50))).status_code == 413, "a body without a length"
+    assert client.post("/v1/point", content=(b"x" * 100_000 for _ in range(50))).status_code == 413, (
+        "a body without a length"
+    )
     large = Image.new("RGB", (2000, 1500))
     answer = client.post("/v1/point", json={"image": encoded(large), "prompt": PROMPT})
     assert answer.status_code == 400 and "pixels" in answer.json()["error"]["message"]
@@ -214,7 +231,10 @@ def test_keys_are_asked_for(pointer: Pointer, tmp_path: Path):
         assert client.get("/v1/models").status_code == 401
         assert client.get("/v1/models", headers={"Authorization": "Bearer third"}).status_code == 401
         for key in ("first", "second"):
-            assert client.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).json()["data"][0]["id"] == "nano"
+            assert (
+                client.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).json()["data"][0]["id"]
+                == "nano"
+            )
     file.write_text("#\n")
     with pytest.raises(ValueError, match="one or more keys"):
         read_keys(file)
@@ -236,7 +256,10 @@ class Slow:
 
 def test_a_full_queue_and_late_answers_are_refused(pointer: Pointer, monkeypatch: pytest.MonkeyPatch):
     slow = Slow(pointer, monkeypatch)
-    with TestClient(app({"nano": pointer}, limits=Limits(queue=2, seconds=1.0))) as client, ThreadPoolExecutor(4) as pool:
+    with (
+        TestClient(app({"nano": pointer}, limits=Limits(queue=2, seconds=1.0))) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
         first = [pool.submit(ask, client) for _ in range(2)]
         engine = client.app.state.server.engines["nano"]  # type: ignore[attr-defined]
         while engine.num_open < 2:
@@ -257,16 +280,24 @@ def test_running_answers_finish_when_the_server_stops(pointer: Pointer):
     assert engine.num_open == 0 and not engine._thread.is_alive()
 
 
-def test_the_client_is_a_pointer_from_afar(client: TestClient, pointer: Pointer, monkeypatch: pytest.MonkeyPatch):
+def test_the_client_is_a_pointer_from_afar(
+    client: TestClient, pointer: Pointer, monkeypatch: pytest.MonkeyPatch
+):
     remote = Client("http://testserver")
     monkeypatch.setattr(remote, "_http", client)
     result, expected = remote.point(SHAPES, PROMPT), pointer.point(SHAPES, PROMPT)
     np.testing.assert_allclose(result.points.xy, expected.points.xy)
-    assert (result.text, result.prompt, result.image_sizes) == (expected.text, expected.prompt, expected.image_sizes)
+    assert (result.text, result.prompt, result.image_sizes) == (
+        expected.text,
+        expected.prompt,
+        expected.image_sizes,
+    )
     drawn: Any = result.draw()
     assert drawn.size == expected.image_sizes[0]
     assert remote.count(SHAPES, "red circles") == 2
-    assert remote.ask(SHAPES, "How many circles are there?") == pointer.ask(SHAPES, "How many circles are there?")
+    assert remote.ask(SHAPES, "How many circles are there?") == pointer.ask(
+        SHAPES, "How many circles are there?"
+    )
     assert sum(not isinstance(event, str) for event in remote.stream(SHAPES, PROMPT)) == 2
     assert [len(each.points) for each in remote.point_batch([SHAPES] * 3, PROMPT)] == [2, 2, 2]
     with pytest.raises(ServerError, match="max_points"):

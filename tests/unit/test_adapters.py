@@ -46,7 +46,11 @@ def test_adapters_sit_in_the_text_model_alone_and_change_nothing_at_first():
     assert len(adapted) == 2 * 7 * model.config.text_config.num_hidden_layers
     assert all("language_model" in name for name in adapted) and type(model) is kind
     assert torch.equal(logits_of(model), before)
-    trains = {group_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad and not is_adapter(name)}
+    trains = {
+        group_of(name)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not is_adapter(name)
+    }
     assert trains == {"vit", "connector", "point"}
     assert all(parameter.requires_grad for name, parameter in model.named_parameters() if is_adapter(name))
 
@@ -85,13 +89,21 @@ def test_adapters_are_saved_in_the_form_of_peft(tmp_path):
     save_adapters(model, tmp_path / "adapter")
     tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert len(tensors) == 2 * 2 * model.config.text_config.num_hidden_layers
-    assert all(name.startswith("base_model.model.model.language_model.") and "default" not in name for name in tensors)
+    assert all(
+        name.startswith("base_model.model.model.language_model.") and "default" not in name
+        for name in tensors
+    )
 
 
 def test_what_cannot_be_adapted_is_refused():
-    with pytest.raises(RecipeError, match=r"lora\.targets: expected layers of the text model \(.*q_proj.*\), got 'query'"):
+    with pytest.raises(
+        RecipeError, match=r"lora\.targets: expected layers of the text model \(.*q_proj.*\), got 'query'"
+    ):
         add_adapters(random_model(), Lora(targets=("q_proj", "query")))
     assert quantised(RECIPE) == {}
     if importlib.util.find_spec("bitsandbytes") is None:
-        with pytest.raises(RecipeError, match=r"expected bitsandbytes for lora\.bits=4, got no such package; pip install bitsandbytes"):
+        with pytest.raises(
+            RecipeError,
+            match=r"expected bitsandbytes for lora\.bits=4, got no such package; pip install bitsandbytes",
+        ):
             quantised(load_recipe("qlora"))

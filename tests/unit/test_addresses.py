@@ -89,7 +89,9 @@ def server():
 def public(server, monkeypatch):
     """The server, as if this machine were a public host; other addresses are what they are."""
     real = addresses.check_public
-    monkeypatch.setattr(addresses, "check_public", lambda number, host: None if number == "127.0.0.1" else real(number, host))
+    monkeypatch.setattr(
+        addresses, "check_public", lambda number, host: None if number == "127.0.0.1" else real(number, host)
+    )
     return f"http://127.0.0.1:{server.server_port}"
 
 
@@ -117,7 +119,10 @@ def test_open_files_are_read_from_where_they_are(tmp_path):
             load_picture(file)
     with pytest.raises(ProcessingError, match="open it again"):
         load_picture(file)
-    with (tmp_path / "a.png").open(encoding="latin-1") as text, pytest.raises(ProcessingError, match="open it with 'rb'"):
+    with (
+        (tmp_path / "a.png").open(encoding="latin-1") as text,
+        pytest.raises(ProcessingError, match="open it with 'rb'"),
+    ):
         load_picture(text)
 
 
@@ -181,7 +186,11 @@ def test_odd_addresses_are_told(address, message):
 @pytest.mark.parametrize("redirect", ["http://[", "//[::1", "http://" + "b" * 64 + "/"])
 def test_odd_redirects_are_told(monkeypatch, redirect):
     asked = addresses._ask
-    monkeypatch.setattr(addresses, "_ask", lambda address, end: (b"", redirect) if ".example" in address else asked(address, end))
+    monkeypatch.setattr(
+        addresses,
+        "_ask",
+        lambda address, end: (b"", redirect) if ".example" in address else asked(address, end),
+    )
     with pytest.raises(ProcessingError, match="fetch it yourself"):
         addresses.fetch("http://a.example/a.png")
 
@@ -211,11 +220,16 @@ def test_answers_have_limits(public, monkeypatch, path, message):
     assert time.monotonic() - started < 4  # the slow one sends for five seconds
 
 
-@pytest.mark.parametrize("source", ["https://a.org/b.mp4", "FILE:/tmp/a.mp4", "s3://bucket/a", "data:video/mp4;base64,AAAA", "rtsp:/a"])
+@pytest.mark.parametrize(
+    "source",
+    ["https://a.org/b.mp4", "FILE:/tmp/a.mp4", "s3://bucket/a", "data:video/mp4;base64,AAAA", "rtsp:/a"],
+)
 def test_addresses_are_told_from_paths(source):
     assert addresses.is_address(source)
 
 
-@pytest.mark.parametrize("path", ["a.mp4", "/tmp/a:/b.mp4", "C:/clips/a.mp4", "1:/a", "a b:/c", "", "databases/a.mp4"])
+@pytest.mark.parametrize(
+    "path", ["a.mp4", "/tmp/a:/b.mp4", "C:/clips/a.mp4", "1:/a", "a b:/c", "", "databases/a.mp4"]
+)
 def test_paths_are_no_addresses(path):
     assert not addresses.is_address(path)

@@ -1,4 +1,6 @@
-"""New models from parts: they see exactly what their ViT sees, say exactly what their LLM says, and can be trained and saved."""
+"""New models from parts: they see exactly what their ViT sees, say exactly what their LLM says, and can be
+trained and saved.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,16 @@ TAPPED = (-1, -3)
 
 
 def build(vit=None, llm=None, **changes):
-    arguments = {"tokenizer": plain_tokenizer(), "vision_layers": TAPPED, "patch_embed_dim": 16, "point_tokens": 600}
+    arguments = {
+        "tokenizer": plain_tokenizer(),
+        "vision_layers": TAPPED,
+        "patch_embed_dim": 16,
+        "point_tokens": 600,
+    }
     arguments |= {"image_settings": IMAGE_SETTINGS, "video_settings": VIDEO_SETTINGS}
-    return assemble(tiny_vit() if vit is None else vit, tiny_llm() if llm is None else llm, **(arguments | changes))
+    return assemble(
+        tiny_vit() if vit is None else vit, tiny_llm() if llm is None else llm, **(arguments | changes)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,13 @@ def new():
 
 def patches(pictures, size):
     """(N, 3, H, W) as (N, patches, values), each patch by row, column, channel."""
-    return pictures.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
+    return (
+        pictures.unfold(2, size, size)
+        .unfold(3, size, size)
+        .permute(0, 2, 3, 4, 5, 1)
+        .flatten(3)
+        .flatten(1, 2)
+    )
 
 
 @torch.no_grad()
@@ -122,7 +137,9 @@ def test_a_picture_reaches_the_vit_as_timm_would_show_it(new):
     wanted = (torch.from_numpy(picture).permute(2, 0, 1) / 255 - mean) / std
     for crops in (
         processor.image_processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"][:1],
-        processor.video_processor(picture[None], video_metadata=[{"fps": 2}], return_tensors="pt")["pixel_values_videos"],
+        processor.video_processor(picture[None], video_metadata=[{"fps": 2}], return_tensors="pt")[
+            "pixel_values_videos"
+        ],
     ):
         with torch.no_grad():
             seen = model.model.vision_tower(crops, model.config.adapter_config.vision_feature_layer)
@@ -133,14 +150,22 @@ QWEN3_8B = Qwen3Config(
     intermediate_size=12288, num_hidden_layers=36, num_key_value_heads=8, max_position_embeddings=40960,
     rope_parameters={"rope_type": "default", "rope_theta": 1e6},
 )  # fmt: skip
-OLMO3_YARN = {"rope_parameters": {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0}}}
+OLMO3_YARN = {
+    "rope_parameters": {
+        "full_attention": YARN,
+        "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+    }
+}
 
 
 @pytest.mark.parametrize(
     ("family", "changes"),
     [
         ("qwen3", {}),
-        ("qwen3", {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}),
+        (
+            "qwen3",
+            {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 5e6}},
+        ),
         ("olmo2", {}),
         ("olmo3", {}),
         ("olmo3", OLMO3_YARN | {"num_key_value_heads": 4}),
@@ -156,7 +181,9 @@ def test_words_are_those_of_the_llm(family, changes, tmp_path):
         said = model(input_ids=ids).logits
     torch.testing.assert_close(said[..., :ROWS], wanted, atol=1e-4, rtol=0)
     assert said.shape[-1] == ROWS + 128
-    assert (model.lm_head.weight is model.model.language_model.embed_tokens.weight) == llm.config.tie_word_embeddings
+    assert (
+        model.lm_head.weight is model.model.language_model.embed_tokens.weight
+    ) == llm.config.tie_word_embeddings
     if not changes:
         return
     model.save_pretrained(tmp_path)
@@ -174,10 +201,14 @@ def test_published_parts_have_the_released_sizes():
     seen = vision_part(vit, (-3, -9))
     assert pixel_normalisation(vit) == ([0.5] * 3, [0.5] * 3)
     text = spoken.fields | {"max_position_embeddings": 37376}
-    assert seen.fields["hidden_act"] == "gelu"  # timm's choice for these weights; released configs say gelu_pytorch_tanh
+    assert (
+        seen.fields["hidden_act"] == "gelu"
+    )  # timm's choice for these weights; released configs say gelu_pytorch_tanh
     vision = seen.fields | {"hidden_act": "gelu_pytorch_tanh"}
     tapped = {"vision_feature_layer": [-3, -9]}
-    config = MolmoPointConfig.from_dict({"text_config": text, "vision_config": vision, "adapter_config": tapped})
+    config = MolmoPointConfig.from_dict(
+        {"text_config": text, "vision_config": vision, "adapter_config": tapped}
+    )
     assert config == MolmoPointConfig()
     assert len(seen.tensors) == 400 + 3
 
@@ -199,7 +230,11 @@ def test_new_weights_are_drawn_as_the_fact_sheet_says(new):
         assert len(rows) == 128
         assert float(rows.mean()) == pytest.approx(0, abs=1e-3)
         assert float(rows.std()) == pytest.approx(0.02, rel=0.05)
-    fresh = {n: p for n, p in parameters.items() if n.startswith(("model.connector.", "model.point_predictor.", "model.build_vit"))}
+    fresh = {
+        n: p
+        for n, p in parameters.items()
+        if n.startswith(("model.connector.", "model.point_predictor.", "model.build_vit"))
+    }
     assert len(fresh) > 15
     for name, parameter in fresh.items():
         if name.endswith((".bias", "no_more_points")):
@@ -214,7 +249,9 @@ def test_the_seed_decides_about_new_weights_alone(new):
     same, other = (build(seed=seed)[0].state_dict() for seed in (0, 1))
     for name, tensor in new[0].state_dict().items():
         assert torch.equal(same[name], tensor)
-        pretrained = name.startswith(("model.vision_tower.", "model.language_model.layers.", "model.language_model.norm."))
+        pretrained = name.startswith(
+            ("model.vision_tower.", "model.language_model.layers.", "model.language_model.norm.")
+        )
         constant = name.endswith((".bias", "no_more_points")) or "norm" in name
         assert torch.equal(other[name], tensor) == (pretrained or constant), name
         if name.endswith(("embed_tokens.weight", "lm_head.weight")):
@@ -237,7 +274,9 @@ def test_given_parts_stay_as_they_are():
 def test_tokens_stand_where_released_ones_do(new):
     model, processor = new
     tokenizer, config = processor.tokenizer, model.config
-    assert tokenizer.convert_tokens_to_ids(list(RELEASED_TOKENS)) == list(range(ROWS, ROWS + len(RELEASED_TOKENS)))
+    assert tokenizer.convert_tokens_to_ids(list(RELEASED_TOKENS)) == list(
+        range(ROWS, ROWS + len(RELEASED_TOKENS))
+    )
     assert {getattr(config, field) for field in ID_FIELDS} <= set(range(ROWS, ROWS + len(RELEASED_TOKENS)))
     assert processor.extended_start == config.extended_start == ROWS + 128
     assert tokenizer.convert_tokens_to_ids(point_text(599)) == config.extended_start + 599
@@ -250,7 +289,9 @@ def test_tokens_stand_where_released_ones_do(new):
 def test_chat_tokens_an_llm_lacks_become_additional_ones():
     bare = plain_tokenizer()
     names = ("<|im_start|>", "<|im_end|>")
-    backend = bare.backend_tokenizer.to_str().replace("<|im_start|>", "<|start|>").replace("<|im_end|>", "<|end|>")
+    backend = (
+        bare.backend_tokenizer.to_str().replace("<|im_start|>", "<|start|>").replace("<|im_end|>", "<|end|>")
+    )
     bare = type(bare)(tokenizer_object=type(bare.backend_tokenizer).from_str(backend))
     first = ROWS + len(RELEASED_TOKENS)
     assert extend_tokenizer(bare, ROWS, 128, 9).convert_tokens_to_ids(list(names)) == [first, first + 1]
@@ -286,11 +327,20 @@ def test_folders_become_a_model_that_points(tmp_path):
     save_for_hf(vit, tmp_path / "vit", safe_serialization=True)
     llm.save_pretrained(tmp_path / "llm")
     plain_tokenizer().save_pretrained(tmp_path / "llm")
-    model, processor = build(tmp_path / "vit", str(tmp_path / "llm"), tokenizer=None, out=folder, crop_size=98, dtype=torch.bfloat16)
+    model, processor = build(
+        tmp_path / "vit",
+        str(tmp_path / "llm"),
+        tokenizer=None,
+        out=folder,
+        crop_size=98,
+        dtype=torch.bfloat16,
+    )
     assert processor.image_processor.size == {"height": 98, "width": 98}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     expected, _ = build(vit, llm, crop_size=98, dtype=torch.bfloat16)
-    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert all(
+        torch.equal(tensor, expected.state_dict()[name]) for name, tensor in model.state_dict().items()
+    )
 
     pointer = molmopoint.load(folder)
     result = pointer.point(Image.new("RGB", (120, 90), "red"), "the red thing", max_new_tokens=8)
@@ -299,7 +349,13 @@ def test_folders_become_a_model_that_points(tmp_path):
     assert len(single.points) == 1
 
 
-SMALL: dict[str, Any] = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SMALL: dict[str, Any] = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 SMALL |= {"num_key_value_heads": 2, "head_dim": 8, "pad_token_id": None}
 UNEVEN = {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
 
@@ -307,11 +363,20 @@ UNEVEN = {"full_attention": YARN, "sliding_attention": {"rope_type": "default", 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: LlamaForCausalLM(LlamaConfig(**SMALL)), "LlamaForCausalLM, which has no norms of queries and keys"),
-        (lambda: Qwen3MoeForCausalLM(Qwen3MoeConfig(**SMALL, num_experts=2, moe_intermediate_size=8)), "a mixture of experts"),
+        (
+            lambda: LlamaForCausalLM(LlamaConfig(**SMALL)),
+            "LlamaForCausalLM, which has no norms of queries and keys",
+        ),
+        (
+            lambda: Qwen3MoeForCausalLM(Qwen3MoeConfig(**SMALL, num_experts=2, moe_intermediate_size=8)),
+            "a mixture of experts",
+        ),
         (lambda: Qwen3ForSequenceClassification(Qwen3Config(**SMALL)), "got Qwen3ForSequenceClassification"),
         (lambda: tiny_llm(attention_bias=True), "attention_bias=True"),
-        (lambda: tiny_llm(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}), "one base and one scaling"),
+        (
+            lambda: tiny_llm(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}),
+            "one base and one scaling",
+        ),
         (lambda: tiny_llm("olmo3", rope_parameters=UNEVEN), "one base and one scaling"),
     ],
 )
@@ -343,7 +408,13 @@ def test_a_vit_that_does_not_fit_is_refused_with_the_reason(changes, reason):
 
 
 def test_vits_with_windows_are_refused():
-    swin = timm.create_model("swin_tiny_patch4_window7_224", pretrained=False, depths=(1, 1, 1, 1), embed_dim=24, num_heads=(1, 1, 1, 1))
+    swin = timm.create_model(
+        "swin_tiny_patch4_window7_224",
+        pretrained=False,
+        depths=(1, 1, 1, 1),
+        embed_dim=24,
+        num_heads=(1, 1, 1, 1),
+    )
     with pytest.raises(CheckpointError, match=r"got SwinTransformer.*windows"):
         vision_part(swin, TAPPED)
 

@@ -1,4 +1,6 @@
-"""Augmented pictures: points follow what they point at, nothing pointed at is lost, and words of place forbid moving."""
+"""Augmented pictures: points follow what they point at, nothing pointed at is lost, and words of place forbid
+moving.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,10 @@ def test_space_is_kept_around_points():
         assert min(point.x, point.y, width - point.x, height - point.y) >= 100 * MARGIN
 
 
-@pytest.mark.parametrize("words", [{"label": "leftmost dots"}, {"prompt": "Point to the dot below the line"}, {"label": "Dots at the top"}])
+@pytest.mark.parametrize(
+    "words",
+    [{"label": "leftmost dots"}, {"prompt": "Point to the dot below the line"}, {"label": "Dots at the top"}],
+)
 def test_words_of_place_leave_the_picture_as_it_lies(words):
     example = marked(40, 30, [(3, 4)], **words)
     for seed in range(20):
@@ -93,7 +98,9 @@ def test_words_of_place_leave_the_picture_as_it_lies(words):
 def test_questions_on_the_picture_leave_it_as_it_lies_too():
     example = marked(40, 30, [(3, 4)])
     question = Record(2, images=("a.png",), prompt="What is this?", answer="A dot.")
-    changed = augment(replace(example, records=(*example.records, question)), GEOMETRY, np.random.default_rng(1))
+    changed = augment(
+        replace(example, records=(*example.records, question)), GEOMETRY, np.random.default_rng(1)
+    )
     assert changed.pictures[0].size == (40, 30)
     assert changed.records[1] == question
 
@@ -101,7 +108,9 @@ def test_questions_on_the_picture_leave_it_as_it_lies_too():
 def test_several_pictures_move_on_their_own():
     first, second = marked(40, 30, [(3, 4)]), marked(25, 50, [(20, 7)])
     points = (points_of(first)[0], replace(points_of(second)[0], image=1))
-    both = Example((replace(first.records[0], images=("a", "b"), points=points),), first.pictures + second.pictures)
+    both = Example(
+        (replace(first.records[0], images=("a", "b"), points=points),), first.pictures + second.pictures
+    )
     for seed in range(20):
         changed = augment(both, GEOMETRY, np.random.default_rng(seed))
         for point, picture in zip(points_of(changed), changed.pictures, strict=True):
@@ -111,7 +120,9 @@ def test_several_pictures_move_on_their_own():
 def test_light_changes_pixels_only():
     example = marked(40, 30, [(3, 4)])
     grey = Example(example.records, (Image.new("RGB", (40, 30), (100, 120, 140)),))
-    means = {np.asarray(augment(grey, LIGHT, np.random.default_rng(seed)).pictures[0]).mean() for seed in range(20)}
+    means = {
+        np.asarray(augment(grey, LIGHT, np.random.default_rng(seed)).pictures[0]).mean() for seed in range(20)
+    }
     assert len(means) > 10
     assert 120 / 1.31 < min(means) < max(means) < 120 * 1.31
     assert augment(grey, LIGHT, np.random.default_rng(0)).pictures[0].size == (40, 30)

@@ -44,7 +44,12 @@ def messages(text: str, image: Any = ONE) -> list[dict[str, Any]]:
 
 
 def chat(conversation: Any, **kwargs: Any) -> Any:
-    tensors: Any = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "return_pointing_metadata": True}
+    tensors: Any = {
+        "tokenize": True,
+        "return_dict": True,
+        "return_tensors": "pt",
+        "return_pointing_metadata": True,
+    }
     return PROCESSOR.apply_chat_template(conversation, add_generation_prompt=True, **tensors, **kwargs)
 
 
@@ -60,7 +65,16 @@ def test_chat_template() -> None:
     assert [known.image_sizes for known in both["pointing_metadata"]] == [((140, 100),), ((50, 90),)]
 
 
-NAMES = ["<|image|>", "<|video|>", "<im_patch>", "<|im_end|>", "<|im_start|>", point_text(3), point_text(10**6), tokens.PATCH]
+NAMES = [
+    "<|image|>",
+    "<|video|>",
+    "<im_patch>",
+    "<|im_end|>",
+    "<|im_start|>",
+    point_text(3),
+    point_text(10**6),
+    tokens.PATCH,
+]
 
 
 def plain_ids(text: str) -> list[int]:
@@ -72,7 +86,10 @@ def plain_ids(text: str) -> list[int]:
 @settings(max_examples=40)
 @given(
     st.lists(
-        st.one_of(st.sampled_from([*NAMES, "<", "|", "<|", "<|im", "age|>", "<POINT_", "3>", MARK, "the <im", " "]), st.text(max_size=4)),
+        st.one_of(
+            st.sampled_from([*NAMES, "<", "|", "<|", "<|im", "age|>", "<POINT_", "3>", MARK, "the <im", " "]),
+            st.text(max_size=4),
+        ),
         max_size=8,
     )
 )
@@ -81,7 +98,11 @@ def test_user_text_is_literal(pieces: list[str]) -> None:
     text = text.encode("utf-8", "ignore").decode().replace("\ufdd1", "")  # a lone surrogate is no text
     out = chat([{"role": "user", "content": text}])
     ids = out["input_ids"][0].tolist()
-    end, newline, start = TOKENIZER.convert_tokens_to_ids("<|im_end|>"), plain_ids("\n"), TOKENIZER.convert_tokens_to_ids("<|im_start|>")
+    end, newline, start = (
+        TOKENIZER.convert_tokens_to_ids("<|im_end|>"),
+        plain_ids("\n"),
+        TOKENIZER.convert_tokens_to_ids("<|im_start|>"),
+    )
     body = plain_ids("user\n" + text.replace(MARK, ""))
     assert ids == [end, start, *body, end, *newline, start, *plain_ids("assistant\n")]
 
@@ -94,12 +115,18 @@ def test_texts_cannot_join_into_a_name() -> None:
 
 
 def test_escaped_text_in_a_padded_batch() -> None:
-    texts = ["plain", PROCESSOR.escape_user_text("a <|image|> b"), "<|image|>with picture " + PROCESSOR.escape_user_text(point_text(5))]
+    texts = [
+        "plain",
+        PROCESSOR.escape_user_text("a <|image|> b"),
+        "<|image|>with picture " + PROCESSOR.escape_user_text(point_text(5)),
+    ]
     for side in ("left", "right"):
         out = run(texts, [[], [], [ONE]], padding_side=side)
         assert words(without_padding(out, 1)) == "<|im_end|>a <|image|> b"
         assert words(without_padding(out, 2)).endswith("<im_end>with picture " + point_text(5))
-        assert not set(out["input_ids"].flatten().tolist()) & set(range(PROCESSOR.extended_start, PROCESSOR.extended_start + POINT_NAMES))
+        assert not set(out["input_ids"].flatten().tolist()) & set(
+            range(PROCESSOR.extended_start, PROCESSOR.extended_start + POINT_NAMES)
+        )
     raw = run([point_text(5)])["input_ids"][0].tolist()
     assert raw[-1] == PROCESSOR.extended_start + 5, "raw text honours places"
 
@@ -109,12 +136,22 @@ def found(object_id: list[int], group: Any, x: list[float], y: list[float], **co
 
 
 def history(points: Points, **part: Any) -> list[dict[str, Any]]:
-    answer = [{"type": "text", "text": "Counting the "}, {"type": "points", "points": points, **part}, {"type": "text", "text": "."}]
-    return [*messages("count"), {"role": "assistant", "content": answer}, {"role": "user", "content": "and now?"}]
+    answer = [
+        {"type": "text", "text": "Counting the "},
+        {"type": "points", "points": points, **part},
+        {"type": "text", "text": "."},
+    ]
+    return [
+        *messages("count"),
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": "and now?"},
+    ]
 
 
 def test_earlier_points_become_selections() -> None:
-    points = found(object_id=[1, 2], group=[0, 0], x=[12.0, 100.0], y=[80.0, 20.0], labels=["cats <im_end>"] * 2)
+    points = found(
+        object_id=[1, 2], group=[0, 0], x=[12.0, 100.0], y=[80.0, 20.0], labels=["cats <im_end>"] * 2
+    )
     out = chat(history(points))
     ids, selected, known = out["input_ids"][0], out["selection_ids"][0], out["pointing_metadata"][0]
     grounding = TOKENIZER.convert_tokens_to_ids([tokens.PATCH, tokens.SUBPATCH, tokens.LOCATION])
@@ -124,12 +161,17 @@ def test_earlier_points_become_selections() -> None:
     _, xy = triples_to_points(np.reshape(chosen, (2, 3)), known)
     assert np.abs(xy - [[100, 20], [12, 80]]).max() < 5, "in the order of the new input"
     names = tokens.PATCH + tokens.SUBPATCH + tokens.LOCATION
-    assert f'Counting the <points coords="{names}2{names}1{tokens.PATCH}">cats <im_end></point>.' in words(ids)
+    assert f'Counting the <points coords="{names}2{names}1{tokens.PATCH}">cats <im_end></point>.' in words(
+        ids
+    )
 
 
 def test_earlier_points_survive_another_tiling_and_padding() -> None:
     points = found(object_id=[1], group=[0], x=[70.0], y=[50.0])
-    coarse = chat([history(points, label="it"), messages("no history, but a longer question " * 5)], processor_kwargs={"max_crops": 1})
+    coarse = chat(
+        [history(points, label="it"), messages("no history, but a longer question " * 5)],
+        processor_kwargs={"max_crops": 1},
+    )
     assert coarse["selection_ids"].shape == coarse["input_ids"].shape
     assert (coarse["selection_ids"][1] == -1).all()
     chosen = coarse["selection_ids"][0][coarse["selection_ids"][0] >= 0].tolist()
@@ -145,7 +187,10 @@ def test_an_earlier_answer_without_points() -> None:
 def test_earlier_tracks() -> None:
     points = found(object_id=[1, 1], group=[0.0, 2.04], x=[12.0, 100.0], y=[60.0, 20.0])
     conversation = history(points, label="dog")
-    conversation[0] = {"role": "user", "content": [{"type": "video", "video": CLIP}, {"type": "text", "text": "track"}]}
+    conversation[0] = {
+        "role": "user",
+        "content": [{"type": "video", "video": CLIP}, {"type": "text", "text": "track"}],
+    }
     assert '<tracks coords="' in words(chat(conversation)["input_ids"][0])
 
 
@@ -157,9 +202,18 @@ def test_earlier_tracks() -> None:
         ([{"content": "x"}], "expected messages with role and content, got"),
         ([{"role": "system", "content": "x"}], "only user and assistant speak"),
         ([{"role": "assistant", "content": point_text(3)}], "an earlier answer without <POINT_n>"),
-        ([{"role": "assistant", "content": [{"type": "text", "text": tokens.PATCH}]}], "an earlier answer without <POINT_n>"),
-        ([{"role": "user", "content": [{"type": "points", "points": Points.empty()}]}], "in assistant messages only"),
-        ([{"role": "assistant", "content": [{"type": "points", "points": [[1, 2]]}]}], "expected Points .* got list"),
+        (
+            [{"role": "assistant", "content": [{"type": "text", "text": tokens.PATCH}]}],
+            "an earlier answer without <POINT_n>",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "points", "points": Points.empty()}]}],
+            "in assistant messages only",
+        ),
+        (
+            [{"role": "assistant", "content": [{"type": "points", "points": [[1, 2]]}]}],
+            "expected Points .* got list",
+        ),
         (history(found([1], [0], [1.0], [1.0])), "expected one label"),
         ([*messages("x", "https://example.org/cat.png")], "unless allow_urls"),
     ],

@@ -16,13 +16,15 @@ TOKENIZER = toy_processor().tokenizer
 RELEASED: Any = toy_processor().chat_template
 OTHER = (
     "{%- set media = namespace(count=0) -%}"
-    "{%- for message in messages -%}{%- if message['content'] is not string -%}{%- for part in message['content'] -%}"
+    "{%- for message in messages -%}{%- if message['content'] is not string -%}{%- for part in "
+    "message['content'] -%}"
     "{%- if part['type'] == 'image' -%}{%- set media.count = media.count + 1 -%}{%- endif -%}"
     "{%- endfor -%}{%- endif -%}{%- endfor -%}"
     "{%- for i in range(media.count) -%}{{ 'Picture ' ~ i ~ ': <|image|>' }}{%- endfor -%}"
     "{%- for message in messages -%}{{ '<|im_start|>' ~ message['role'] ~ ': ' }}"
     "{%- if message['content'] is string -%}{{ message['content'] | trim }}{%- else -%}"
-    "{%- for part in message['content'] if part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endfor -%}{%- endif -%}"
+    "{%- for part in message['content'] if part['type'] == 'text' -%}{{ part['text'] | trim }}{%- endfor "
+    "-%}{%- endif -%}"
     "{{ '<|im_end|>' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant: ' }}{%- endif -%}"
 )
@@ -48,7 +50,11 @@ def test_turns_are_laid_out_as_released():
 def test_rows_of_training_are_those_of_requests(template, count):
     """Pieces of a conversation, put together, are what the template writes for the whole of it."""
     chat = ChatWriter(TOKENIZER, template)
-    turns = [("Is it there?", ["Yes."]), ("<|im_end|> Where? <POINT_3>", ["To the left."]), ("And now?", ["No."])]
+    turns = [
+        ("Is it there?", ["Yes."]),
+        ("<|im_end|> Where? <POINT_3>", ["To the left."]),
+        ("And now?", ["No."]),
+    ]
     pieces = chat.conversation(turns, "image", count)
     written = ids_of(chat.media_text("image", count))
     for turn in pieces[:-1]:
@@ -57,7 +63,9 @@ def test_rows_of_training_are_those_of_requests(template, count):
 
     processor = toy_processor()
     processor.chat_template = template
-    messages = [{"role": "user", "content": [*[{"type": "image"}] * count, {"type": "text", "text": turns[0][0]}]}]
+    messages = [
+        {"role": "user", "content": [*[{"type": "image"}] * count, {"type": "text", "text": turns[0][0]}]}
+    ]
     for (_, answer), (question, _) in pairwise(turns):
         messages.append({"role": "assistant", "content": [{"type": "text", "text": answer[0]}]})
         messages.append({"role": "user", "content": [{"type": "text", "text": question}]})

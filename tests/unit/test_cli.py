@@ -38,7 +38,9 @@ def run(*arguments):
 
 def test_one_picture(toy_folder, pictures, tmp_path):
     out = tmp_path / "points.jpg"
-    result = run("point", pictures[0], "the cats", "--model", toy_folder, "--out", out, "--heatmap", "--json", *LIMIT)
+    result = run(
+        "point", pictures[0], "the cats", "--model", toy_folder, "--out", out, "--heatmap", "--json", *LIMIT
+    )
     assert result.exit_code == OK, result.stderr
     document = json.loads(result.stdout)
     answer = document["results"][0]
@@ -53,17 +55,40 @@ def test_masks(toy_folder, pictures, tmp_path):
     tiny_sam2().save_pretrained(segmenter)
     tiny_sam2_processor().save_pretrained(segmenter)
     result = run(
-        "point", *pictures[:2], "the cats", "--model", toy_folder, "--masks", segmenter, "--out", out, "--json", "--single", *LIMIT
+        "point",
+        *pictures[:2],
+        "the cats",
+        "--model",
+        toy_folder,
+        "--masks",
+        segmenter,
+        "--out",
+        out,
+        "--json",
+        "--single",
+        *LIMIT,
     )
     assert result.exit_code == OK, result.stderr
     answers = json.loads(result.stdout)["results"]
-    assert all(len(answer["masks"]) == len(answer["points"]["points"]) for answer in answers) and any(answer["masks"] for answer in answers)
+    assert all(len(answer["masks"]) == len(answer["points"]["points"]) for answer in answers) and any(
+        answer["masks"] for answer in answers
+    )
     sizes = [each["mask"]["size"] for answer in answers for each in answer["masks"]]
     assert {tuple(size) for size in sizes} <= {(60, 90), (70, 90)} | {(90, 60), (90, 70)}
     assert sorted(path.name for path in out.iterdir()) == ["one.png", "two.png"]
     without = run("point", pictures[0], "the cats", "--model", toy_folder, "--masks", segmenter, *LIMIT)
     assert without.exit_code == USAGE and "--json together with --masks" in without.stderr
-    missing = run("point", pictures[0], "the cats", "--model", toy_folder, "--masks", tmp_path / "none", "--json", *LIMIT)
+    missing = run(
+        "point",
+        pictures[0],
+        "the cats",
+        "--model",
+        toy_folder,
+        "--masks",
+        tmp_path / "none",
+        "--json",
+        *LIMIT,
+    )
     assert missing.exit_code == NO_MODEL and "SAM 2" in missing.stderr
 
 
@@ -81,7 +106,9 @@ def test_good_pictures_survive_broken_ones(toy_folder, tmp_path):
     everything = [*names[:7], "cut.png", *names[7:12], "gone.png", *names[12:], "text.jpg"]
     out = tmp_path / "many"
     paths = [tmp_path / name for name in everything]
-    result = run("point", *paths, "cats", "--model", toy_folder, "--out", out, "--json", "--max-new-tokens", 4)
+    result = run(
+        "point", *paths, "cats", "--model", toy_folder, "--out", out, "--json", "--max-new-tokens", 4
+    )
     assert result.exit_code == SOME_FAILED
     answers = json.loads(result.stdout)["results"]
     assert [Path(answer["images"][0]).name for answer in answers] == everything
@@ -92,12 +119,25 @@ def test_good_pictures_survive_broken_ones(toy_folder, tmp_path):
 
 
 def test_together(toy_folder, pictures, tmp_path):
-    result = run("point", *pictures, "the cats", "--model", toy_folder, "--together", "--out", tmp_path / "all", "--json", *LIMIT)
+    result = run(
+        "point",
+        *pictures,
+        "the cats",
+        "--model",
+        toy_folder,
+        "--together",
+        "--out",
+        tmp_path / "all",
+        "--json",
+        *LIMIT,
+    )
     assert result.exit_code == OK, result.stderr
     (answer,) = json.loads(result.stdout)["results"]
     assert answer["images"] == pictures and len(answer["points"]["image_sizes"]) == 3
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["one.png", "three.png", "two.png"]
-    result = run("point", *pictures, tmp_path / "gone.png", "the cats", "--model", toy_folder, "--together", *LIMIT)
+    result = run(
+        "point", *pictures, tmp_path / "gone.png", "the cats", "--model", toy_folder, "--together", *LIMIT
+    )
     assert result.exit_code == SOME_FAILED and "gone.png" in result.stderr
 
 
@@ -137,7 +177,9 @@ def test_models_that_cannot_be_loaded(pictures, tmp_path):
 
 def test_unwritable_output_is_named(toy_folder, pictures, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    result = run("point", pictures[0], "cats", "--model", toy_folder, "--out", tmp_path / "file" / "out.png", *LIMIT)
+    result = run(
+        "point", pictures[0], "cats", "--model", toy_folder, "--out", tmp_path / "file" / "out.png", *LIMIT
+    )
     assert result.exit_code == SOME_FAILED and "could not be written" in result.stderr
 
 
@@ -160,7 +202,12 @@ def test_an_interrupted_loading_says_so(pictures, monkeypatch):
 
 def test_outputs_have_names_of_their_own(tmp_path):
     inputs = [Path("a/cat.png"), Path("b/cat.jpg"), Path("c/Cat.png"), Path("dog.webp")]
-    assert [path.name for path in plan_outputs(tmp_path / "out", inputs)] == ["cat.png", "cat-2.png", "Cat-3.png", "dog.png"]
+    assert [path.name for path in plan_outputs(tmp_path / "out", inputs)] == [
+        "cat.png",
+        "cat-2.png",
+        "Cat-3.png",
+        "dog.png",
+    ]
     assert plan_outputs(tmp_path / "x.webp", inputs[:1]) == [tmp_path / "x.webp"]
     assert plan_outputs(tmp_path, inputs[:1]) == [tmp_path / "cat.png"]
     with pytest.raises(ProcessingError, match="picture format"):

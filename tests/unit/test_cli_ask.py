@@ -33,9 +33,18 @@ def test_answers_are_those_of_the_pointer(molmo2_folder, files):
     for media, given in (([], None), (files[:1], files[0]), (files, files)):
         expected = pointer.ask(given, "What?", max_new_tokens=8)
         shown = run("ask", *media, "What?", "--model", molmo2_folder, "--device", "cpu", *LIMIT)
-        assert shown.exit_code == OK and shown.stdout.strip() == printable(expected).strip() and "token limit" in shown.stderr
+        assert (
+            shown.exit_code == OK
+            and shown.stdout.strip() == printable(expected).strip()
+            and "token limit" in shown.stderr
+        )
     document = json.loads(run("ask", *files, "What?", "--model", molmo2_folder, "--json", *LIMIT).stdout)
-    assert document["answer"] == expected and document["truncated"] and document["question"] == "What?" and len(document["files"]) == 2
+    assert (
+        document["answer"] == expected
+        and document["truncated"]
+        and document["question"] == "What?"
+        and len(document["files"]) == 2
+    )
 
 
 def test_wrong_usage(molmo2_folder, files, tmp_path):
@@ -57,11 +66,25 @@ def test_wrong_usage(molmo2_folder, files, tmp_path):
 
 def test_pointing_and_evaluating_with_text_coordinates(molmo2_folder, files, tmp_path):
     pointed = run("point", *files, "cats", "--model", molmo2_folder, "--json", *LIMIT)
-    assert pointed.exit_code == OK and all(answer["error"] is None for answer in json.loads(pointed.stdout)["results"])
+    assert pointed.exit_code == OK and all(
+        answer["error"] is None for answer in json.loads(pointed.stdout)["results"]
+    )
     (tmp_path / "scenes").mkdir()
     write_scenes(tmp_path / "scenes", 2)
     out = tmp_path / "out"
-    done = run("eval", "synthetic", "--data", tmp_path / "scenes", "--out", out, "--model", molmo2_folder, "--limit", 2, *LIMIT)
+    done = run(
+        "eval",
+        "synthetic",
+        "--data",
+        tmp_path / "scenes",
+        "--out",
+        out,
+        "--model",
+        molmo2_folder,
+        "--limit",
+        2,
+        *LIMIT,
+    )
     assert done.exit_code == OK, done.output
     assert json.loads((out / "synthetic" / "metrics.json").read_text())["coverage"]["scored"] == 2
 
@@ -69,4 +92,15 @@ def test_pointing_and_evaluating_with_text_coordinates(molmo2_folder, files, tmp
 def test_a_question_longer_than_a_file_name(molmo2_folder, files):
     """It is looked for as a file, to tell who forgot the question."""
     assert run("ask", files[0], "What is left of it? " * 20, "--model", molmo2_folder, *LIMIT).exit_code == OK
-    assert run("point", files[0], "the cup left of it, " * 20 + "as in a.png", "--model", "nano", "--device", "cpu").exit_code == OK
+    assert (
+        run(
+            "point",
+            files[0],
+            "the cup left of it, " * 20 + "as in a.png",
+            "--model",
+            "nano",
+            "--device",
+            "cpu",
+        ).exit_code
+        == OK
+    )

@@ -30,7 +30,9 @@ def coco(tmp_path):
     document = {
         "images": [{"id": i, "file_name": f"{i}.png"} for i in range(3)],
         "categories": [{"id": 0, "name": "cup"}],
-        "annotations": [{"id": i, "image_id": i, "category_id": 0, "bbox": [10, 10, 20, 30]} for i in range(3)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 0, "bbox": [10, 10, 20, 30]} for i in range(3)
+        ],
     }
     path = tmp_path / "coco.json"
     path.write_text(json.dumps(document))
@@ -42,7 +44,9 @@ def test_import_then_check(coco, tmp_path):
     result = run("import", "coco", coco, "--images", tmp_path / "pictures", "--out", out)
     assert result.exit_code == OK and "3 rows" in result.stdout, result.output
     first = next(read_records(out))
-    assert first.images == ("../pictures/0.png",) and [(point.x, point.y) for point in first.points or ()] == [(20, 25)]
+    assert first.images == ("../pictures/0.png",) and [
+        (point.x, point.y) for point in first.points or ()
+    ] == [(20, 25)]
     result = run("check", out, "--sheet", sheet)
     assert result.exit_code == OK and "no faults" in result.stdout and "cup 3" in result.stdout, result.output
     with Image.open(sheet) as picture:
@@ -51,12 +55,26 @@ def test_import_then_check(coco, tmp_path):
 
 def test_options_and_what_is_left_out(tmp_path):
     items = [{"img_filename": "a.png", "bbox": [1, 2, 4, 8], "instruction": f"click {i}"} for i in range(2)]
-    items += [{"img_filename": "a.png", "box_type": "polygon", "box_coordinates": [1, 1, 2, 2, 3, 3], "instruction": "x"}] * 5
+    items += [
+        {
+            "img_filename": "a.png",
+            "box_type": "polygon",
+            "box_coordinates": [1, 1, 2, 2, 3, 3],
+            "instruction": "x",
+        }
+    ] * 5
     path = tmp_path / "spot.json"
     path.write_text(json.dumps(items))
     result = run("import", "screenspot", path, "--option", "box=xywh", "--out", tmp_path / "out.jsonl")
-    assert result.exit_code == OK and "2 rows" in result.stdout and "and 2 more objects without a place" in result.stderr
-    assert [point.x for record in read_records(tmp_path / "out.jsonl") for point in record.points or ()] == [3, 3]
+    assert (
+        result.exit_code == OK
+        and "2 rows" in result.stdout
+        and "and 2 more objects without a place" in result.stderr
+    )
+    assert [point.x for record in read_records(tmp_path / "out.jsonl") for point in record.points or ()] == [
+        3,
+        3,
+    ]
 
 
 def test_wrong_usage(coco, tmp_path):
@@ -82,29 +100,47 @@ def test_an_import_without_rows(coco, tmp_path):
 
 def test_faults_are_named_and_counted(tmp_path):
     Image.new("RGB", (120, 90)).save(tmp_path / "a.png")
-    rows = [{"image": "a.png", "label": f"thing {i}", "coords": "pixel", "points": [{"x": 500 + i, "y": 5}]} for i in range(6)]
+    rows = [
+        {"image": "a.png", "label": f"thing {i}", "coords": "pixel", "points": [{"x": 500 + i, "y": 5}]}
+        for i in range(6)
+    ]
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows) + "\n{broken\n")
     result = run("check", path)
-    assert result.exit_code == SOME_FAILED and "row 1: 1 of 1 points lies outside" in result.stdout and "3 more" in result.stdout
+    assert (
+        result.exit_code == SOME_FAILED
+        and "row 1: 1 of 1 points lies outside" in result.stdout
+        and "3 more" in result.stdout
+    )
     assert "7 faults" in result.stdout and "row 7" in result.stdout
     assert "row 6: " in run("check", path, "--all").stdout
     result = run("check", path, "--json", "--sheet", tmp_path / "sheet.jpg")
     document = json.loads(result.stdout)
-    assert result.exit_code == SOME_FAILED and len(document["faults"]) == 7 and document["schema_version"] == 1
+    assert (
+        result.exit_code == SOME_FAILED and len(document["faults"]) == 7 and document["schema_version"] == 1
+    )
     assert (tmp_path / "sheet.jpg").is_file()
 
 
 def test_sizes_of_examples(tmp_path, toy_folder):
     Image.new("RGB", (120, 90)).save(tmp_path / "a.png")
-    rows = [{"image": "a.png", "label": name, "coords": "pixel", "points": [{"x": 5, "y": 5}]} for name in "ab"]
+    rows = [
+        {"image": "a.png", "label": name, "coords": "pixel", "points": [{"x": 5, "y": 5}]} for name in "ab"
+    ]
     rows.append({"prompt": "Why?", "answer": "No."})
     path = tmp_path / "data.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     result = run("check", path, "--model", toy_folder, "--json", "--max-tokens", 30)
     sizes = json.loads(result.stdout)["examples"]
-    assert result.exit_code == OK and (sizes["examples"], sizes["measured"], sizes["over_limits"]) == (2, 2, 1), result.output
-    assert sizes["tokens"]["min"] < 30 < sizes["tokens"]["max"] and sizes["crops"]["min"] == 0 < sizes["crops"]["max"]
+    assert result.exit_code == OK and (sizes["examples"], sizes["measured"], sizes["over_limits"]) == (
+        2,
+        2,
+        1,
+    ), result.output
+    assert (
+        sizes["tokens"]["min"] < 30 < sizes["tokens"]["max"]
+        and sizes["crops"]["min"] == 0 < sizes["crops"]["max"]
+    )
     result = run("check", path, "--model", toy_folder, "--sample", 1)
     assert result.exit_code == OK and "1 of 2 examples" in result.stdout and "tokens min" in result.stdout
     result = run("check", path, "--model", "no-such-model")
@@ -114,7 +150,11 @@ def test_sizes_of_examples(tmp_path, toy_folder):
 def test_examples_that_cannot_be_made_are_faults(tmp_path, toy_folder):
     (tmp_path / "a.mp4").write_bytes(b"no clip")
     path = tmp_path / "data.jsonl"
-    path.write_text(json.dumps({"video": "a.mp4", "label": "x", "coords": "percent", "points": [{"x": 5, "y": 5, "t": 0}]}))
+    path.write_text(
+        json.dumps(
+            {"video": "a.mp4", "label": "x", "coords": "percent", "points": [{"x": 5, "y": 5, "t": 0}]}
+        )
+    )
     result = run("check", path, "--model", toy_folder)
     assert result.exit_code == SOME_FAILED and "no_example" in result.stdout
 
@@ -122,9 +162,15 @@ def test_examples_that_cannot_be_made_are_faults(tmp_path, toy_folder):
 def test_no_sheet_of_clips(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x")
     points = [{"x": 5, "y": 5, "t": 1.5}]
-    (tmp_path / "data.jsonl").write_text(json.dumps({"video": "a.mp4", "label": "cup", "coords": "pixel", "points": points}))
+    (tmp_path / "data.jsonl").write_text(
+        json.dumps({"video": "a.mp4", "label": "cup", "coords": "pixel", "points": points})
+    )
     result = run("check", tmp_path / "data.jsonl", "--sheet", tmp_path / "sheet.png")
-    assert result.exit_code == OK and "no contact sheet" in result.stderr and not (tmp_path / "sheet.png").exists()
+    assert (
+        result.exit_code == OK
+        and "no contact sheet" in result.stderr
+        and not (tmp_path / "sheet.png").exists()
+    )
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "importing.md"
@@ -140,7 +186,11 @@ def test_the_page_says_what_is_there():
         assert all(word in help_text for word in words if word.startswith("--"))
     for format in FORMATS:
         line = next(line for line in text.splitlines() if line.startswith(f"| `{format}`"))
-        assert all(f"`{option}=" in line or f"`--{option}" in text for option in format_options(format) if option != "images")
+        assert all(
+            f"`{option}=" in line or f"`--{option}" in text
+            for option in format_options(format)
+            if option != "images"
+        )
     source = Path(checking.__file__).read_text(encoding="utf-8")
     assert all(f"`{kind}`" in text for kind in re.findall(r'\.(?:fault|note)\(\s*"(\w+)"', source))
 
@@ -162,8 +212,15 @@ def test_options_by_their_own_names(coco, tmp_path):
     coco.write_text(json.dumps(document))
     command = ("import", "coco", coco, "--images", tmp_path / "pictures", "--out", tmp_path / "out.jsonl")
     result = run(*command)
-    assert result.exit_code == OK and "left out, crowds: 1" in result.stderr and "--crowd object" in result.stderr
-    assert "whose points were scaled: 1" in result.stderr and "left out, pictures of another size than recorded: 1" in result.stderr
+    assert (
+        result.exit_code == OK
+        and "left out, crowds: 1" in result.stderr
+        and "--crowd object" in result.stderr
+    )
+    assert (
+        "whose points were scaled: 1" in result.stderr
+        and "left out, pictures of another size than recorded: 1" in result.stderr
+    )
     assert sum(record.no_points for record in read_records(tmp_path / "out.jsonl")) == 1
     run(*command, "--crowd", "object", "--negatives", "0")
     records = list(read_records(tmp_path / "out.jsonl"))
@@ -184,7 +241,22 @@ def test_what_is_imported_with_empty_pictures_satisfies_the_check(coco, tmp_path
     document = json.loads(coco.read_text())
     document["annotations"] = document["annotations"][:2]
     coco.write_text(json.dumps(document))
-    assert run("import", "coco", coco, "--images", tmp_path / "pictures", "--out", tmp_path / "out.jsonl").exit_code == OK
+    assert (
+        run(
+            "import", "coco", coco, "--images", tmp_path / "pictures", "--out", tmp_path / "out.jsonl"
+        ).exit_code
+        == OK
+    )
     assert "no_absent_targets" not in run("check", tmp_path / "out.jsonl").stdout
-    run("import", "coco", coco, "--images", tmp_path / "pictures", "--out", tmp_path / "out.jsonl", "--negatives", "0")
+    run(
+        "import",
+        "coco",
+        coco,
+        "--images",
+        tmp_path / "pictures",
+        "--out",
+        tmp_path / "out.jsonl",
+        "--negatives",
+        "0",
+    )
     assert "no_absent_targets" in run("check", tmp_path / "out.jsonl").stdout

@@ -69,7 +69,13 @@ def test_folders_and_patterns_are_the_pictures_in_them(folder, tmp_path):
 def test_told_before_the_libraries_of_models_are_loaded(folder, words, code, message):
     script = "import sys; from molmopoint.cli import main; sys.argv[0] = 'molmopoint'\n"
     script += "try: main()\nfinally: print('LOADED', sorted({'torch', 'transformers'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script, "point", *words], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "point", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == code and message in done.stderr and "LOADED []" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -79,12 +85,18 @@ def test_lines_are_appended_and_the_same_command_goes_on(toy_folder, folder, tmp
     command = ("the cats", "--model", toy_folder, "--jsonl", out, *LIMIT)
     assert run("point", folder / "0.png", folder / "gone.png", *command).exit_code == SOME_FAILED
     (first,) = lines(out)
-    assert first["images"] == [str(folder / "0.png")] and first["prompt"] == "Point to the cats" and "points" in first
+    assert (
+        first["images"] == [str(folder / "0.png")]
+        and first["prompt"] == "Point to the cats"
+        and "points" in first
+    )
     with out.open("a") as file:
         file.write('{"images": ["cut o')  # killed while it wrote
     result = run("point", folder, *command)
     assert result.exit_code == OK and "1 of 3 were answered before" in result.stderr and not result.stdout
-    assert [line["images"][0] for line in lines(out)] == [str(folder / f"{i}.png") for i in range(3)] and lines(out)[0] == first
+    assert [line["images"][0] for line in lines(out)] == [
+        str(folder / f"{i}.png") for i in range(3)
+    ] and lines(out)[0] == first
     assert run("point", folder, *command).exit_code == OK and len(lines(out)) == 3
     other = ("the dogs", *command[1:])
     assert run("point", folder, *other).exit_code == OK and len(lines(out)) == 6
@@ -105,7 +117,10 @@ def test_ctrl_c_loses_no_answer(toy_folder, folder, tmp_path, monkeypatch):
     out = tmp_path / "answers.jsonl"
     stopped = run("point", folder, "the cats", "--model", toy_folder, "--jsonl", out, *LIMIT)
     assert stopped.exit_code == INTERRUPTED and "after 2 of 3" in stopped.stderr and len(lines(out)) == 2
-    assert run("point", folder, "the cats", "--model", toy_folder, "--jsonl", out, *LIMIT).exit_code == OK and len(lines(out)) == 3
+    assert (
+        run("point", folder, "the cats", "--model", toy_folder, "--jsonl", out, *LIMIT).exit_code == OK
+        and len(lines(out)) == 3
+    )
     asked.clear()
     for extra, answers in (([], "2.png"), (["--json"], None)):
         asked.clear()

@@ -21,7 +21,12 @@ SHOWN = "a\\x1b]0;owned\\x07\\x9b31m\\x1b[2J\\u202eb\\rc\\x08\\x7f"
 
 def molmopoint(*words: str, prelude: str = "") -> tuple[int, str]:
     code = f"import sys; sys.argv = ['molmopoint', *sys.argv[1:]]; from molmopoint.cli import main\n{prelude}\nmain()"
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False, env={"PATH": "", "COLUMNS": "300"})
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        check=False,
+        env={"PATH": "", "COLUMNS": "300"},
+    )
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
@@ -60,7 +65,10 @@ def test_json_escapes_all_of_them(capsys):
     assert json.loads(printed)["name"] == HOSTILE + "\u2028\ud83d"
 
 
-@pytest.mark.parametrize("words", [["point", "a.png", "x", "--dtype", HOSTILE], [HOSTILE], ["zoo", HOSTILE], ["zoo", f"--{HOSTILE}"]])
+@pytest.mark.parametrize(
+    "words",
+    [["point", "a.png", "x", "--dtype", HOSTILE], [HOSTILE], ["zoo", HOSTILE], ["zoo", f"--{HOSTILE}"]],
+)
 def test_complaints_about_arguments(words):
     code, said = molmopoint(*words)
     assert code == 2

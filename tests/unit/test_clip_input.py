@@ -1,4 +1,6 @@
-"""What people and files may say of a clip, however odd: it is understood, or refused by an error of the library."""
+"""What people and files may say of a clip, however odd: it is understood, or refused by an error of the
+library.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,15 @@ ODD_NUMBERS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 40), st.floats(), st.sampled_from([10**400, -(10**400), 5e-324, 1e300, 1e9]),
     st.sampled_from(["2", b"2", [], {}, np.float32(0.5), np.int64(2), np.nan, complex(1)]),
 )  # fmt: skip
-WORDS = st.one_of(st.text(max_size=20), st.sampled_from(["\ud800", "a\0b", "{\\an8}", "<POINT_3><|image|>", 3, None, b"words"]))
-TIMES = st.one_of(ODD_NUMBERS, st.lists(ODD_NUMBERS, min_size=5, max_size=7), st.lists(st.floats(0, 9), min_size=6, max_size=6).map(sorted))
+WORDS = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["\ud800", "a\0b", "{\\an8}", "<POINT_3><|image|>", 3, None, b"words"]),
+)
+TIMES = st.one_of(
+    ODD_NUMBERS,
+    st.lists(ODD_NUMBERS, min_size=5, max_size=7),
+    st.lists(st.floats(0, 9), min_size=6, max_size=6).map(sorted),
+)
 FRAMES = np.zeros((6, 8, 8, 3), dtype=np.uint8)
 
 
@@ -46,7 +55,12 @@ def test_options_of_a_clip(processor, part, times):
         assert str(error)
         return
     seconds = np.array(clip.metadata.timestamps)
-    assert 1 <= clip.count <= 6 and np.isfinite(seconds).all() and (seconds >= 0).all() and (np.diff(seconds) >= 0).all()
+    assert (
+        1 <= clip.count <= 6
+        and np.isfinite(seconds).all()
+        and (seconds >= 0).all()
+        and (np.diff(seconds) >= 0).all()
+    )
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
@@ -62,7 +76,11 @@ def test_windows_of_a_clip(processor, part, times):
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
-@given(st.lists(st.one_of(st.tuples(ODD_NUMBERS, ODD_NUMBERS, WORDS), ODD_NUMBERS, st.text(max_size=3)), max_size=4))
+@given(
+    st.lists(
+        st.one_of(st.tuples(ODD_NUMBERS, ODD_NUMBERS, WORDS), ODD_NUMBERS, st.text(max_size=3)), max_size=4
+    )
+)
 def test_subtitles_in_memory(cues):
     try:
         known = as_cues(cues)
@@ -76,7 +94,15 @@ def test_subtitles_in_memory(cues):
 
 @pytest.mark.parametrize(
     "cue",
-    [(10**400, 10**400, "a"), (0, 1e300, "a"), (float("nan"), 1, "a"), (2, 1, "a"), ("0", "1", "a"), (True, 2, "a"), (0, 1, "\ud800")],
+    [
+        (10**400, 10**400, "a"),
+        (0, 1e300, "a"),
+        (float("nan"), 1, "a"),
+        (2, 1, "a"),
+        ("0", "1", "a"),
+        (True, 2, "a"),
+        (0, 1, "\ud800"),
+    ],
 )
 def test_subtitles_that_are_refused(cue):
     with pytest.raises(ProcessingError, match="subtitle"):
@@ -89,10 +115,18 @@ CUE = b"1\n00:00:01,000 --> 00:00:02,500\nwords\n\n"
 @pytest.mark.parametrize(
     ("name", "data", "error"),
     [
-        ("russian.srt", CUE + "2\n00:00:03,000 --> 00:00:04,000\nЖЩЯ\n\n".encode("cp1251"), "UTF-8 in .*russian.* 0xc6 in line 7"),
+        (
+            "russian.srt",
+            CUE + "2\n00:00:03,000 --> 00:00:04,000\nЖЩЯ\n\n".encode("cp1251"),
+            "UTF-8 in .*russian.* 0xc6 in line 7",
+        ),
         ("huge.srt", b"1\n" + b"9" * 400 + b":00:00,000 --> 99:00:00,000\nwords\n\n", "huge"),
         ("far.srt", b"1\n99999:00:00,000 --> 99999:00:01,000\nwords\n\n", "up to 1e"),
-        ("backwards.srt", b"1\n00:00:05,000 --> 00:00:01,000\nwords\n\n", r"start before end, .* got \(5.0, 1.0, 'words'\) in .*backwards"),
+        (
+            "backwards.srt",
+            b"1\n00:00:05,000 --> 00:00:01,000\nwords\n\n",
+            r"start before end, .* got \(5.0, 1.0, 'words'\) in .*backwards",
+        ),
         ("wide.srt", CUE.decode().encode("utf-16"), "UTF-8 in .*wide.* 0xff in line 1"),
         ("empty.srt", b"", "empty"),
         ("words.srt", b"no subtitles at all\n" * 30, "words"),
@@ -116,7 +150,11 @@ def test_encodings_that_are_read(tmp_path, encoding):
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
-@given(st.binary(max_size=60), st.sampled_from(["a.srt", "a.vtt", "a.ass", "a.mp4", "a"]), st.integers(0, len(CUE)))
+@given(
+    st.binary(max_size=60),
+    st.sampled_from(["a.srt", "a.vtt", "a.ass", "a.mp4", "a"]),
+    st.integers(0, len(CUE)),
+)
 def test_garbled_files_of_subtitles(tmp_path_factory, garbage, name, at):
     pytest.importorskip("av")
     path: Path = tmp_path_factory.getbasetemp() / name

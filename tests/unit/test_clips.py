@@ -85,7 +85,14 @@ def test_questions_are_mixed_as_documented(clips: list[SyntheticClip]) -> None:
 
 def test_answers_are_what_the_words_say(clips: list[SyntheticClip]) -> None:
     singular = {plural: shape for shape in SHAPES for plural in (shape, f"{shape}s", f"{shape}es")}
-    verbs = {"enter": "enters", "enters": "enters", "leave": "leaves", "leaves": "leaves", "moving": "moving", "still": "still"}
+    verbs = {
+        "enter": "enters",
+        "enters": "enters",
+        "leave": "leaves",
+        "leaves": "leaves",
+        "moving": "moving",
+        "still": "still",
+    }
     verbs |= {word: word for word in ("left", "right", "up", "down")} | {"move": "moving", "moves": "moving"}
     seen = Counter()
     for clip in clips:
@@ -97,14 +104,18 @@ def test_answers_are_what_the_words_say(clips: list[SyntheticClip]) -> None:
             expected = [
                 item
                 for item in clip.objects
-                if item.colour in (colours or [item.colour]) and item.shape in (shapes or [item.shape]) and all(map(item.does, motions))
+                if item.colour in (colours or [item.colour])
+                and item.shape in (shapes or [item.shape])
+                and all(map(item.does, motions))
             ]
             assert set(query.targets) == set(expected), query.prompt
             seen[query.kind] += 1
     assert min(seen.values()) > 80
 
 
-def test_points_of_a_track_are_all_visible_moments_and_points_the_first_of_each(clips: list[SyntheticClip]) -> None:
+def test_points_of_a_track_are_all_visible_moments_and_points_the_first_of_each(
+    clips: list[SyntheticClip],
+) -> None:
     for query in (query for clip in clips for query in clip.queries):
         seen = query.points()
         assert (np.diff(seen.frame) >= 0).all()
@@ -129,11 +140,17 @@ def test_training_clips_hide_the_held_out_pairs() -> None:
         clip = sample_clip(np.random.default_rng([9, i]), held_out=False, num_queries=8)
         assert len(clip.queries) == 8
         assert not {(item.colour, item.shape) for item in clip.objects} & HELD_OUT_PAIRS
-        assert not any(phrase in query.prompt or query.held_out for query in clip.queries for phrase in phrases)
+        assert not any(
+            phrase in query.prompt or query.held_out for query in clip.queries for phrase in phrases
+        )
 
 
 @settings(max_examples=25)
-@given(seed=st.integers(0, 10**6), num_frames=st.integers(2, 24), fps=st.sampled_from([0.5, 1.0, 2.0, 6.0, 29.97]))
+@given(
+    seed=st.integers(0, 10**6),
+    num_frames=st.integers(2, 24),
+    fps=st.sampled_from([0.5, 1.0, 2.0, 6.0, 29.97]),
+)
 def test_any_number_of_frames_at_any_rate(seed: int, num_frames: int, fps: float) -> None:
     clip = sample_clip(np.random.default_rng(seed), num_frames, fps, num_queries=3)
     assert clip.frames.shape[0] == num_frames and np.allclose(np.diff(clip.timestamps), 1 / fps)
@@ -143,7 +160,9 @@ def test_any_number_of_frames_at_any_rate(seed: int, num_frames: int, fps: float
             assert item.masks[frame, int(item.xy[frame, 1]), int(item.xy[frame, 0])]
 
 
-@pytest.mark.parametrize("arguments", [{"num_frames": 1}, {"num_frames": 0}, {"fps": 0.0}, {"fps": float("nan")}])
+@pytest.mark.parametrize(
+    "arguments", [{"num_frames": 1}, {"num_frames": 0}, {"fps": 0.0}, {"fps": float("nan")}]
+)
 def test_clips_in_which_nothing_can_move_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ProcessingError, match="two or more frames"):
         sample_clip(np.random.default_rng(0), **arguments)

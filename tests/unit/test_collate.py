@@ -21,7 +21,11 @@ def row(num_patches=0, num_slots=2, crops=2, patches=(), label=7):
     ids = [1] + [IMAGE] * num_patches + [i for _ in patches for i in (PATCH, SLOT)] + [PATCH]
     selections = [-1] * (1 + num_patches) + [s for p in patches for s in (p, 1)] + [-2]
     n = len(ids)
-    pooling = (torch.arange(num_patches * num_slots) % (crops * SIDE)).reshape(num_patches, num_slots) if num_patches else None
+    pooling = (
+        (torch.arange(num_patches * num_slots) % (crops * SIDE)).reshape(num_patches, num_slots)
+        if num_patches
+        else None
+    )
     if pooling is not None:
         pooling[-1, -1] = -1
     return Row(
@@ -51,7 +55,9 @@ def test_packing_shifts_patches_and_nothing_else():
     assert packed.example_ids.tolist() == [0] * 9 + [1] * 2 + [2] * 6
     assert packed.position_ids.tolist() == [*range(9), *range(2), *range(6)]
     for name in ("input_ids", "shift_labels", "loss_weights", "branch_ids", "mm_token_type_ids"):
-        assert torch.equal(getattr(packed, name), torch.cat([getattr(r, name) for r in (first, text_only, second)]))
+        assert torch.equal(
+            getattr(packed, name), torch.cat([getattr(r, name) for r in (first, text_only, second)])
+        )
     pooled = features(packed.pixel_values, packed.pooling)
     expected = features(first.pixel_values, first.pooling) + features(second.pixel_values, second.pooling)
     assert all(torch.equal(a, b) for a, b in zip(pooled, expected, strict=True))
@@ -66,7 +72,8 @@ def test_packing_twice_is_packing_once():
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=4), st.sampled_from(["left", "right"])
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=4),
+    st.sampled_from(["left", "right"]),
 )
 def test_a_batch_holds_every_row(shapes, side):
     rows = [row(*shape, patches=tuple(range(shape[0]))) for shape in shapes]
@@ -87,7 +94,10 @@ def test_a_batch_holds_every_row(shapes, side):
     if not tables:
         assert "pixel_values" not in batch
         return
-    assert batch["image_token_pooling"].shape == (sum(map(len, tables)), max(table.shape[1] for table in tables))
+    assert batch["image_token_pooling"].shape == (
+        sum(map(len, tables)),
+        max(table.shape[1] for table in tables),
+    )
     pooled = features(batch["pixel_values"], batch["image_token_pooling"])
     expected = [f for one in rows if one.pooling is not None for f in features(one.pixel_values, one.pooling)]
     assert all(torch.equal(a, b) for a, b in zip(pooled, expected, strict=True))

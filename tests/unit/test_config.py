@@ -17,7 +17,9 @@ from molmopoint.config import ID_FIELDS, MolmoPointAdapterConfig
 
 
 def released_dict(**overrides: Any) -> dict[str, Any]:
-    """What a released `config.json` says, at toy width: legacy names, no fields of ours, a forgotten id, two layers too many."""
+    """What a released `config.json` says, at toy width: legacy names, no fields of ours, a forgotten id, two
+    layers too many.
+    """
     return {
         "model_type": "molmo_point",
         "architectures": ["MolmoPointForConditionalGeneration"],
@@ -67,8 +69,17 @@ def test_released_file_is_read():
     assert config.text_config.rms_norm_eps == 1e-5
     assert config.text_config.rope_parameters == {"rope_theta": 5e6, "rope_type": "default"}
     assert config.low_res_image_start_token_id == 324
-    assert (config.location_input, config.share_low_res_embedding, config.patch_logit_scale) == ("normed", True, "keys")
-    assert (config.location_grid, config.num_locations, config.extended_start, config.vit_feature_dim) == (3, 9, 448, 32)
+    assert (config.location_input, config.share_low_res_embedding, config.patch_logit_scale) == (
+        "normed",
+        True,
+        "keys",
+    )
+    assert (config.location_grid, config.num_locations, config.extended_start, config.vit_feature_dim) == (
+        3,
+        9,
+        448,
+        32,
+    )
     assert config.vision_token_ids == (322, 323, 320, 324, 327, 321, 328, 326)
     assert isinstance(config.adapter_config, MolmoPointAdapterConfig)
     assert config.adapter_config.pooling_attention_mask
@@ -90,7 +101,9 @@ def test_defaults_are_those_of_the_8b_model():
     }
 
 
-@pytest.mark.parametrize("make", [MolmoPointConfig, tiny_config, lambda: MolmoPointConfig.from_dict(released_dict())])
+@pytest.mark.parametrize(
+    "make", [MolmoPointConfig, tiny_config, lambda: MolmoPointConfig.from_dict(released_dict())]
+)
 def test_saved_and_read_again_is_equal(tmp_path, make):
     config = make()
     config.save_pretrained(tmp_path)
@@ -143,7 +156,9 @@ def test_what_the_user_passes_is_not_changed():
     before = copy.deepcopy(fields)
     MolmoPointConfig(**fields)
     assert fields == before
-    parts = {name: getattr(tiny_config(), name) for name in ("text_config", "vision_config", "adapter_config")}
+    parts = {
+        name: getattr(tiny_config(), name) for name in ("text_config", "vision_config", "adapter_config")
+    }
     config = MolmoPointConfig(**parts, patch_embed_dim=16)
     assert config == tiny_config()
     assert all(getattr(config, name) is not part for name, part in parts.items())
@@ -151,7 +166,10 @@ def test_what_the_user_passes_is_not_changed():
 
 def test_scaled_rope_survives(tmp_path):
     fields = released_dict()
-    fields["text_config"] |= {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_scaling_layers": [1, 3]}
+    fields["text_config"] |= {
+        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+        "rope_scaling_layers": [1, 3],
+    }
     config = MolmoPointConfig.from_dict(fields)
     assert config.text_config.rope_parameters == {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e6}
     config.save_pretrained(tmp_path)
@@ -161,7 +179,12 @@ def test_scaled_rope_survives(tmp_path):
 
 
 def test_unset_rotary_base_is_that_of_the_decoder():
-    assert MolmoPointConfig.from_dict(released_dict(token_prediction_rotary_theta=None)).token_prediction_rotary_theta == 5e6
+    assert (
+        MolmoPointConfig.from_dict(
+            released_dict(token_prediction_rotary_theta=None)
+        ).token_prediction_rotary_theta
+        == 5e6
+    )
 
 
 def test_location_grids():
@@ -264,7 +287,14 @@ def test_turns_are_counted_from_one(turns):
 def test_grounding_settings_are_those_of_the_moment_and_cannot_be_changed():
     config = tiny_config()
     before = config.grounding
-    for name in ("image_patch_id", "frame_start_token_id", "patch_token_id", "extended_start", "num_locations", "patch_embed_dim"):
+    for name in (
+        "image_patch_id",
+        "frame_start_token_id",
+        "patch_token_id",
+        "extended_start",
+        "num_locations",
+        "patch_embed_dim",
+    ):
         assert getattr(before, name) == getattr(config, name)
     assert before.masks_patches and before.norms_location
     config.mask_patches, config.location_input, config.patch_logit_scale = "inference", "hidden", 0.5

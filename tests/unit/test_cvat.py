@@ -20,7 +20,9 @@ def label(name, kind="any", parent=""):
 
 
 def task(inner="", *, number=7, labels="", size=None, source=""):
-    original = f"<original_size><width>{size[0]}</width><height>{size[1]}</height></original_size>" if size else ""
+    original = (
+        f"<original_size><width>{size[0]}</width><height>{size[1]}</height></original_size>" if size else ""
+    )
     source = f"<source>{source}</source>" if source else ""
     return (
         f"<task><id>{number}</id><name>yard</name><size>9</size><mode>annotation</mode><overlap>0</overlap><bugtracker></bugtracker>"
@@ -76,7 +78,9 @@ def places(path, **options):
     return {name: found for (_, name), found in rows.items()}
 
 
-@pytest.mark.parametrize("name", ["", " ", "../x.png", "/etc/passwd", "//outside/x.png", "\\\\outside\\x.png", "a/../../x.png"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "../x.png", "/etc/passwd", "//outside/x.png", "\\\\outside\\x.png", "a/../../x.png"]
+)
 def test_names_that_lead_out_of_the_folder(tmp_path, name):
     body = image(name, box("cup", 10, 10, 30, 30)) + image("b.png", box("cup", 10, 10, 30, 30), number=1)
     rows, skipped = imported(file(tmp_path, body))
@@ -85,13 +89,20 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
 
 
 def test_names_that_no_file_can_have(tmp_path):
-    body = image("x" * 300 + "/frame", box("cup", 10, 10, 30, 30)) + image("b.png", box("cup", 10, 10, 30, 30), number=1)
+    body = image("x" * 300 + "/frame", box("cup", 10, 10, 30, 30)) + image(
+        "b.png", box("cup", 10, 10, 30, 30), number=1
+    )
     assert (str(tmp_path / "images" / "b.png"), "cup") in imported(file(tmp_path, body))[0]
 
 
 def test_every_shape(tmp_path):
-    corners = dict(zip(("tl1", "bl1", "tr1", "br1", "tl2", "bl2", "tr2", "br2"), np.ndindex(2, 2, 2), strict=True))
-    cuboid = " ".join(f'x{name}="{100 + 40 * x + 6 * z}" y{name}="{20 + 30 * y + 4 * z}"' for name, (z, x, y) in corners.items())
+    corners = dict(
+        zip(("tl1", "bl1", "tr1", "br1", "tl2", "bl2", "tr2", "br2"), np.ndindex(2, 2, 2), strict=True)
+    )
+    cuboid = " ".join(
+        f'x{name}="{100 + 40 * x + 6 * z}" y{name}="{20 + 30 * y + 4 * z}"'
+        for name, (z, x, y) in corners.items()
+    )
     body = image(
         "a.png",
         box("turned", 10, 20, 30, 60, 'rotation="90.00"', '<attribute name="colour">red</attribute>')
@@ -150,7 +161,9 @@ PERSON = (
     '<points label="nose" source="manual" outside="1" occluded="0" points="20.00,30.00"></points>'
     '<attribute name="age">9</attribute></skeleton>'
 )
-SKELETON_LABELS = label("person", "skeleton") + "".join(label(name, "points", "person") for name in ("left_eye", "right_eye", "nose"))
+SKELETON_LABELS = label("person", "skeleton") + "".join(
+    label(name, "points", "person") for name in ("left_eye", "right_eye", "nose")
+)
 
 
 def test_skeletons(tmp_path):
@@ -161,7 +174,9 @@ def test_skeletons(tmp_path):
         "right eye of the person": [(30, 20)],
     }
     rows, _ = imported(path, negatives=0.5)
-    assert {key for key, found in rows.items() if found == "none"} == {(str(tmp_path / "images" / "b.png"), "left eye of the person")}
+    assert {key for key, found in rows.items() if found == "none"} == {
+        (str(tmp_path / "images" / "b.png"), "left eye of the person")
+    }
     with pytest.raises(ProcessingError, match="visible, labelled"):
         imported(path, keypoints="all")
 
@@ -179,7 +194,9 @@ def test_frames_and_subsets_of_a_project(tmp_path):
         + image("a.b", cup, number=4)
         + image("frame_000009", cup, number=5)
     )
-    rows, skipped = imported(file(tmp_path, body, f"<project><id>1</id><tasks>{task(number=5)}{task(number=6)}</tasks></project>"))
+    rows, skipped = imported(
+        file(tmp_path, body, f"<project><id>1</id><tasks>{task(number=5)}{task(number=6)}</tasks></project>")
+    )
     found = [str(file).removeprefix(f"{folder}/") for file, _ in rows]
     assert not skipped
     assert found == [
@@ -230,7 +247,9 @@ def test_recorded_sizes(tmp_path):
     ],
 )
 def test_a_broken_shape_ends_nothing(tmp_path, broken, said):
-    body = image("a.png", broken + box("plate", 10, 10, 30, 30)) + image("b.png", box("cup", 10, 10, 30, 30), number=1)
+    body = image("a.png", broken + box("plate", 10, 10, 30, 30)) + image(
+        "b.png", box("cup", 10, 10, 30, 30), number=1
+    )
     rows, skipped = imported(file(tmp_path, body))
     assert [(name.rpartition("/")[2], label) for name, label in rows] == [
         ("a.png", "plate"),
@@ -241,18 +260,26 @@ def test_a_broken_shape_ends_nothing(tmp_path, broken, said):
 
 def test_negatives_come_from_the_labels_of_the_file(tmp_path):
     labels = "".join(map(label, ("cup", "plate"))) + label("rope", "polyline") + label("indoor", "tag")
-    body = "".join(image(f"{n}.png", box("cup", 10, 10, 30, 30) if n % 2 else "", number=n) for n in range(20))
+    body = "".join(
+        image(f"{n}.png", box("cup", 10, 10, 30, 30) if n % 2 else "", number=n) for n in range(20)
+    )
     rows, _ = imported(file(tmp_path, body, task(labels=labels)), negatives=0.4)
-    absent = [(int(file.rpartition("/")[2][:-4]), name) for (file, name), found in rows.items() if found == "none"]
+    absent = [
+        (int(file.rpartition("/")[2][:-4]), name) for (file, name), found in rows.items() if found == "none"
+    ]
     assert 5 <= len(absent) <= 8
-    assert {name for _, name in absent} == {"cup", "plate"} and all(name == "plate" or n % 2 == 0 for n, name in absent)
+    assert {name for _, name in absent} == {"cup", "plate"} and all(
+        name == "plate" or n % 2 == 0 for n, name in absent
+    )
 
 
 def test_classes_on_pictures_left_out_are_not_denied(tmp_path):
     """Nothing is known of forks and of eyes but that a picture left out shows them."""
     picture(tmp_path / "images" / "odd.png", (400, 100))
     labels = label("cup") + label("fork") + label("plate") + SKELETON_LABELS
-    lost = image("odd.png", box("plate", 1, 1, 3, 3) + PERSON, size=(300, 300)) + image("../x.png", box("fork", 1, 1, 3, 3), number=1)
+    lost = image("odd.png", box("plate", 1, 1, 3, 3) + PERSON, size=(300, 300)) + image(
+        "../x.png", box("fork", 1, 1, 3, 3), number=1
+    )
     rows, skipped = imported(
         file(tmp_path, lost + image("a.png", box("cup", 1, 1, 3, 3), number=2), task(labels=labels)),
         negatives=0.9,
@@ -263,7 +290,9 @@ def test_classes_on_pictures_left_out_are_not_denied(tmp_path):
 def test_xml_that_is_a_weapon(tmp_path):
     path = tmp_path / "annotations.xml"
     entities = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
-    path.write_text(f'<!DOCTYPE a [<!ENTITY l0 "ha">{entities}]><annotations><image name="&l9;"/></annotations>')
+    path.write_text(
+        f'<!DOCTYPE a [<!ENTITY l0 "ha">{entities}]><annotations><image name="&l9;"/></annotations>'
+    )
     with pytest.raises(ProcessingError, match="without entities"):
         imported(path)
 
@@ -284,18 +313,27 @@ def tracked(path, **options):
     skipped = []
     rows = {}
     for record in import_records("cvat", path, on_skip=skipped.append, **{"fps": 10, **options}):
-        points = [(point.object_id, round(point.t or 0, 4), round(point.x, 3), round(point.y, 3)) for point in record.points or ()]
+        points = [
+            (point.object_id, round(point.t or 0, 4), round(point.x, 3), round(point.y, 3))
+            for point in record.points or ()
+        ]
         rows[record.video, record.label] = points
         assert record.style == "track"
     return rows, skipped
 
 
 def test_frames_are_those_of_the_clip(tmp_path):
-    meta = task(source="yard.mp4").replace("<start_frame>0<", "<start_frame>10<").replace("<frame_filter>", "<frame_filter>step=5")
+    meta = (
+        task(source="yard.mp4")
+        .replace("<start_frame>0<", "<start_frame>10<")
+        .replace("<frame_filter>", "<frame_filter>step=5")
+    )
     body = track("lorry", frame(10, 0), frame(15, 10, occluded=1), frame(20, 20), frame(25, 20, outside=1))
     rows, skipped = tracked(file(tmp_path, body, meta))
     assert not skipped
-    assert rows == {(str(tmp_path / "yard.mp4"), "lorry"): [(0, 1.0, 5, 25), (0, 1.5, 15, 25), (0, 2.0, 25, 25)]}
+    assert rows == {
+        (str(tmp_path / "yard.mp4"), "lorry"): [(0, 1.0, 5, 25), (0, 1.5, 15, 25), (0, 2.0, 25, 25)]
+    }
     assert rows == tracked(file(tmp_path, body, meta.replace("task>", "job>")))[0]
 
 
@@ -315,7 +353,9 @@ def test_several_tasks_of_a_project(tmp_path):
         + track("lorry", frame(3, 50), number=1, more='task_id="6" subset="Train"')
         + track("lorry", frame(3, 50), number=2, more='task_id="8" subset="Train"')
     )
-    rows, skipped = tracked(file(tmp_path, body, f"<project><id>1</id><name>p</name><tasks>{tasks}</tasks></project>"))
+    rows, skipped = tracked(
+        file(tmp_path, body, f"<project><id>1</id><name>p</name><tasks>{tasks}</tasks></project>")
+    )
     assert rows == {
         (str(tmp_path / "a.mp4"), "lorry"): [(0, 0.3, 5, 25)],
         (str(tmp_path / "b.mp4"), "lorry"): [(1, 0.3, 55, 25)],
@@ -363,13 +403,17 @@ def test_skeletons_in_tracks(tmp_path):
     ],
 )
 def test_a_broken_track_ends_nothing(tmp_path, broken, said):
-    rows, skipped = tracked(file(tmp_path, broken + track("lorry", frame(1, 0), number="7"), task(source="yard.mp4")))
+    rows, skipped = tracked(
+        file(tmp_path, broken + track("lorry", frame(1, 0), number="7"), task(source="yard.mp4"))
+    )
     assert rows == {(str(tmp_path / "yard.mp4"), "lorry"): [(7, 0.1, 5, 25)]}
     assert len(skipped) == 1 and said in skipped[0]
 
 
 def test_numbers_of_objects_are_their_own(tmp_path):
-    body = "".join(track("cup", frame(1, 10 * n), number=number) for n, number in enumerate((1, 1, "", "x", 10**30)))
+    body = "".join(
+        track("cup", frame(1, 10 * n), number=number) for n, number in enumerate((1, 1, "", "x", 10**30))
+    )
     rows, _ = tracked(file(tmp_path, body, task(source="yard.mp4")))
     assert [point[0] for points in rows.values() for point in points] == [1, 0, 2, 3, 4]
 
@@ -392,18 +436,38 @@ def test_negatives_of_clips(tmp_path):
         + track("bike", polyline, number=3, more='task_id="6"')
     )
     path = file(tmp_path, body, f"<project><tasks>{tasks}</tasks><labels>{labels}</labels></project>")
-    absent = [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
+    absent = [
+        record
+        for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len)
+        if record.no_points
+    ]
     assert not absent  # all that is known of bikes was left out
     path.write_text(path.read_text().replace(polyline, ""))
-    absent = [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
-    assert [(record.video, record.label, record.style) for record in absent] == [(str(tmp_path / "a.mp4"), "bike", "track")]
-    path.write_text(path.read_text().replace("</annotations>", track("", frame(1, 0), more='task_id="5"') + "</annotations>"))
-    assert not [record for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len) if record.no_points]
+    absent = [
+        record
+        for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len)
+        if record.no_points
+    ]
+    assert [(record.video, record.label, record.style) for record in absent] == [
+        (str(tmp_path / "a.mp4"), "bike", "track")
+    ]
+    path.write_text(
+        path.read_text().replace(
+            "</annotations>", track("", frame(1, 0), more='task_id="5"') + "</annotations>"
+        )
+    )
+    assert not [
+        record
+        for record in import_records("cvat", path, fps=10, negatives=0.4, on_skip=len)
+        if record.no_points
+    ]
 
 
 def test_two_tasks_with_one_name_of_a_clip_are_told(tmp_path):
     tasks = task(number=5, source="a.mp4") + task(number=6, source="a.mp4")
-    body = track("lorry", frame(3, 0), more='task_id="5"') + track("lorry", frame(9, 50), number=1, more='task_id="6"')
+    body = track("lorry", frame(3, 0), more='task_id="5"') + track(
+        "lorry", frame(9, 50), number=1, more='task_id="6"'
+    )
     journal = Journal()
     path = file(tmp_path, body, f"<project><tasks>{tasks}</tasks></project>")
     (row,) = import_records("cvat", path, fps=10, journal=journal)

@@ -22,7 +22,9 @@ def root(tmp_path):
         Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(
+        tmp_path / "turned.jpg", exif=exif
+    )
     return tmp_path
 
 
@@ -47,10 +49,21 @@ def test_good_data(root):
         row("d.png"),
         {"image": "a.png", "label": "dog", "no_points": True},
     ]
-    report = check(root, *rows, row("d.png", [(50, 50)], coords="percent", label="dog"), count_tokens=lambda record: record.row)
+    report = check(
+        root,
+        *rows,
+        row("d.png", [(50, 50)], coords="percent", label="dog"),
+        count_tokens=lambda record: record.row,
+    )
     assert report.ok and kinds(report.notes) == [("rare_label", None)]
     assert (report.rows, report.pictures, report.points, report.rows_without_points) == (6, 4, 6, 1)
-    assert report.labels == {"cup": 4, "dog": 2} and report.token_summary() == {"min": 1, "median": 3.5, "p95": 5.75, "max": 6, "total": 21}
+    assert report.labels == {"cup": 4, "dog": 2} and report.token_summary() == {
+        "min": 1,
+        "median": 3.5,
+        "p95": 5.75,
+        "max": 6,
+        "total": 21,
+    }
     assert json.loads(json.dumps(report.to_dict()))["ok"]
 
 
@@ -61,7 +74,12 @@ def test_files(root):
     rows = [row("gone.png"), row("gone.png"), row("cut.png"), row("text.jpg"), row("a.png"), row("copy.png")]
     clip = {"video": "gone.mp4", "label": "cup", "coords": "percent", "points": [{"x": 1, "y": 2, "t": 0.5}]}
     report = check(root, *rows, clip)
-    assert kinds(report.faults) == [("missing_file", 1), ("unreadable_picture", 3), ("unreadable_picture", 4), ("missing_file", 7)]
+    assert kinds(report.faults) == [
+        ("missing_file", 1),
+        ("unreadable_picture", 3),
+        ("unreadable_picture", 4),
+        ("missing_file", 7),
+    ]
     assert "gone.png" in report.faults[0].message and ("same_picture", None) in kinds(report.notes)
     assert ("unreadable_picture", 3) not in kinds(check(root, *rows, decode=False).faults)
 
@@ -69,7 +87,11 @@ def test_files(root):
 @pytest.mark.parametrize(
     ("fields", "kind", "words"),
     [
-        (row(points=[(10, 10), (310, 20), (5, 201)]), "point_outside", "2 of 3 points lie outside 0..300, 0..200, the first at (310, 20)"),
+        (
+            row(points=[(10, 10), (310, 20), (5, 201)]),
+            "point_outside",
+            "2 of 3 points lie outside 0..300, 0..200, the first at (310, 20)",
+        ),
         (row(points=[(10, 10), (100, 290)]), "swapped_axes", "x and y exchanged"),
         (row("turned.jpg", [(290, 100)]), "exif_rotated", "as stored"),
         (row(points=[(50, 130)], coords="percent"), "point_outside", "'norm1000'"),
@@ -102,19 +124,38 @@ def test_points_that_look_like_percent(root):
     rng = np.random.default_rng(1)
     report = check(root, *(row(name, rng.random((12, 2)) * 100) for name in ("a.png", "b.png")))
     assert report.ok and ("wrong_space", None) in kinds(report.notes)
-    spread = check(root, row("a.png", rng.random((30, 2)) * (300, 200)), row("b.png", rng.random((30, 2)) * 100, source="other"))
-    assert [finding.message for finding in spread.notes if finding.kind == "wrong_space" and "'other'" in finding.message]
+    spread = check(
+        root,
+        row("a.png", rng.random((30, 2)) * (300, 200)),
+        row("b.png", rng.random((30, 2)) * 100, source="other"),
+    )
+    assert [
+        finding.message
+        for finding in spread.notes
+        if finding.kind == "wrong_space" and "'other'" in finding.message
+    ]
 
 
 def test_rows_twice(root):
-    report = check(root, row(), row("b.png"), row(), row(points=[(1, 2)]), {"prompt": "hi", "answer": "a"}, {"prompt": "hi", "answer": "b"})
+    report = check(
+        root,
+        row(),
+        row("b.png"),
+        row(),
+        row(points=[(1, 2)]),
+        {"prompt": "hi", "answer": "a"},
+        {"prompt": "hi", "answer": "b"},
+    )
     assert report.ok and kinds(report.notes)[:2] == [("duplicate_row", 3), ("two_answers", 4)]
 
 
 def test_balance(root):
     rows = [row(points=[(i, 5)], prompt=f"cup {i}") for i in range(50)] + [row("b.png", label="dog")]
     found = {finding.kind: finding.message for finding in check(root, *rows).notes}
-    assert set(found) == {"rare_label", "dominant_label", "no_absent_targets"} and "98%" in found["dominant_label"]
+    assert (
+        set(found) == {"rare_label", "dominant_label", "no_absent_targets"}
+        and "98%" in found["dominant_label"]
+    )
 
 
 def test_the_line_of_a_broken_row(tmp_path):
@@ -131,24 +172,37 @@ def records(*rows):
 
 def test_a_point_is_drawn_where_it_is(tmp_path):
     Image.new("RGB", (300, 200), (90, 90, 90)).save(tmp_path / "a.png")
-    plain = np.asarray(contact_sheet(records({"image": "a.png", "label": "x", "no_points": True}), tmp_path), dtype=int)[60:340]
-    marked = np.asarray(contact_sheet(records(row(points=[(75, 150)], label="x")), tmp_path), dtype=int)[60:340]
+    plain = np.asarray(
+        contact_sheet(records({"image": "a.png", "label": "x", "no_points": True}), tmp_path), dtype=int
+    )[60:340]
+    marked = np.asarray(contact_sheet(records(row(points=[(75, 150)], label="x")), tmp_path), dtype=int)[
+        60:340
+    ]
     rows, cols = np.nonzero(np.abs(plain - marked).sum(axis=2) > 90)
-    # The picture fills the cell of 360 x 300 in width, so it is drawn at 1.2 times its size, 30 below the cell's top.
+    # The picture fills the cell of 360 x 300 in width, so it is drawn at 1.2 times its size, 30 below the
+    # cell's top.
     assert (cols.mean(), rows.mean()) == pytest.approx((14 + 90, 34 + 30 + 180 - 60), abs=1.5)
 
 
 def test_suspects_are_on_the_sheet(tmp_path):
     Image.new("RGB", (300, 200)).save(tmp_path / "a.png")
     everything = records(*(row(label=f"cup {i}") for i in range(60)), row("gone.png"))
-    sheets = [np.asarray(contact_sheet(everything, tmp_path, cells=4, suspects=suspects, seed=3)) for suspects in ((), (61,))]
+    sheets = [
+        np.asarray(contact_sheet(everything, tmp_path, cells=4, suspects=suspects, seed=3))
+        for suspects in ((), (61,))
+    ]
     alarms = [int((np.abs(sheet.astype(int) - (214, 20, 50)).sum(axis=2) < 30).sum()) for sheet in sheets]
     assert alarms[0] == 0 and alarms[1] > 20
 
 
 def test_sheets_of_anything(root):
     (root / "text.jpg").write_text("no picture")
-    several = {"images": list("abc"), "label": "x", "coords": "norm1", "points": [{"x": 0.5, "y": 0.5, "image": 2}]}
+    several = {
+        "images": list("abc"),
+        "label": "x",
+        "coords": "norm1",
+        "points": [{"x": 0.5, "y": 0.5, "image": 2}],
+    }
     several["images"] = ["a.png", "b.png", "c.png"]
     rows = [row(), row(points=[(900, -5)]), row("gone.png"), row("text.jpg"), row("turned.jpg"), several]
     rows += [
@@ -158,6 +212,8 @@ def test_sheets_of_anything(root):
     ]
     sheet = contact_sheet(records(*rows * 5), root, cells=10, columns=3)
     assert sheet.mode == "RGB" and sheet.width == 3 * 374 + 14
-    assert np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(records(*rows * 5), root, cells=10, columns=3)))
+    assert np.array_equal(
+        np.asarray(sheet), np.asarray(contact_sheet(records(*rows * 5), root, cells=10, columns=3))
+    )
     with pytest.raises(ProcessingError, match="pictures"):
         contact_sheet(records({"prompt": "a", "answer": "b"}), root)

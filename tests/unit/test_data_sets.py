@@ -1,4 +1,6 @@
-"""Hugging Face data sets with pictures inside: read without decoding, grouped by content, checked, formatted, and sent to workers."""
+"""Hugging Face data sets with pictures inside: read without decoding, grouped by content, checked, formatted,
+and sent to workers.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def columns():
     """Three rows on two pictures, the third one without points."""
     point = {"x": 10.0, "y": 20.0}
     return {
-        "image": [{"bytes": png(0), "path": "a.png"}, {"bytes": png(0), "path": "copy.png"}, {"bytes": png(1), "path": None}],
+        "image": [
+            {"bytes": png(0), "path": "a.png"},
+            {"bytes": png(0), "path": "copy.png"},
+            {"bytes": png(1), "path": None},
+        ],
         "label": ["cups", "dogs", "cats"],
         "points": [[point], [point, {"x": 30.0, "y": 5.0}], []],
         "coords": ["pixel", "pixel", None],
@@ -75,7 +81,10 @@ def test_rows_with_pictures_inside_work_to_the_end(source, tmp_path):
     pictures, clip = resolve_media(groups[0][0], tmp_path)
     assert clip is None and pictures[0].size == (90, 60)
     inputs = processor(
-        text=[processor.chat.media_text(*media_of(groups[0][0]))], images=list(pictures), return_pointing_metadata=True, return_tensors="pt"
+        text=[processor.chat.media_text(*media_of(groups[0][0]))],
+        images=list(pictures),
+        return_pointing_metadata=True,
+        return_tensors="pt",
     )
     made = format_tree(groups[0], GroundingWriter(inputs["pointing_metadata"][0]), np.random.default_rng(0))
     row = tree_row(Row.from_processor(inputs), made, processor.chat)
@@ -88,39 +97,67 @@ def test_bytes_stay_in_the_data_set(data_set):
         (image,) = record.images
         assert isinstance(image.source, StoredBytes) and image.digest in record.media
         assert np.array_equal(np.asarray(image.open()), np.asarray(values["image"]))
-    assert len(pickle.dumps(list(read_records(data_set)))) < 3 * len(png(0)) + 20_000  # the table once, no pictures beside it
+    assert (
+        len(pickle.dumps(list(read_records(data_set)))) < 3 * len(png(0)) + 20_000
+    )  # the table once, no pictures beside it
 
 
 def test_several_pictures_in_a_row():
-    rows = {"images": [[{"bytes": png(0), "path": None}, {"bytes": png(1), "path": None}]], "prompt": ["Same?"], "answer": ["No."]}
+    rows = {
+        "images": [[{"bytes": png(0), "path": None}, {"bytes": png(1), "path": None}]],
+        "prompt": ["Same?"],
+        "answer": ["No."],
+    }
     feature = datasets.Features(
-        {"images": datasets.List(datasets.Image()), "prompt": datasets.Value("string"), "answer": datasets.Value("string")}
+        {
+            "images": datasets.List(datasets.Image()),
+            "prompt": datasets.Value("string"),
+            "answer": datasets.Value("string"),
+        }
     )
     (record,) = read_records(datasets.Dataset.from_dict(rows, features=feature))
     first, second = resolve_media(record, ".")[0]
-    assert np.array_equal(np.asarray(second), np.asarray(picture(60, 90, 1))) and not np.array_equal(np.asarray(first), np.asarray(second))
+    assert np.array_equal(np.asarray(second), np.asarray(picture(60, 90, 1))) and not np.array_equal(
+        np.asarray(first), np.asarray(second)
+    )
 
 
 def test_orientation_counts(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    upright, turned = ({"image": Image.open(io.BytesIO(png(0, e))), "label": "x", "no_points": True} for e in (None, exif))
+    upright, turned = (
+        {"image": Image.open(io.BytesIO(png(0, e))), "label": "x", "no_points": True} for e in (None, exif)
+    )
     records = list(read_records([upright, turned]))
     assert len(group_records(records)) == 2
-    far = {"image": {"bytes": png(0, exif), "path": "t.png"}, "label": "x", "points": [{"x": 80, "y": 10}], "coords": "pixel"}
+    far = {
+        "image": {"bytes": png(0, exif), "path": "t.png"},
+        "label": "x",
+        "points": [{"x": 80, "y": 10}],
+        "coords": "pixel",
+    }
     assert [fault.kind for fault in check_records(parsed_rows([far]), tmp_path).faults] == ["exif_rotated"]
 
 
 def test_what_is_wrong_is_said(tmp_path, data_set):
-    broken = parse_record({"image": {"bytes": b"no picture", "path": "b.png"}, "label": "x", "no_points": True}, 4)
+    broken = parse_record(
+        {"image": {"bytes": b"no picture", "path": "b.png"}, "label": "x", "no_points": True}, 4
+    )
     with pytest.raises(ProcessingError, match=r"row 4, image: expected a picture in the bytes of b\.png"):
         resolve_media(broken, tmp_path)
     assert [fault.kind for fault in check_records([broken], tmp_path).faults] == ["unreadable_picture"]
-    with pytest.raises(ProcessingError, match="row 4, image: expected the path of a file, got an embedded picture; save the picture"):
+    with pytest.raises(
+        ProcessingError,
+        match="row 4, image: expected the path of a file, got an embedded picture; save the picture",
+    ):
         write_records(tmp_path / "out.jsonl", [broken])
     datasets.DatasetDict({"a": data_set, "b": data_set}).save_to_disk(tmp_path / "parts")
-    with pytest.raises(ProcessingError, match=r"expected a split among a, b in .*parts, got None; name one with split"):
+    with pytest.raises(
+        ProcessingError, match=r"expected a split among a, b in .*parts, got None; name one with split"
+    ):
         list(read_records(tmp_path / "parts"))
     assert len(list(read_records(tmp_path / "parts", split="b"))) == 3
-    with pytest.raises(ProcessingError, match=r"expected a JSONL or parquet file, a saved data set or .* got .*gone\.parquet"):
+    with pytest.raises(
+        ProcessingError, match=r"expected a JSONL or parquet file, a saved data set or .* got .*gone\.parquet"
+    ):
         list(read_records(tmp_path / "gone.parquet"))

@@ -1,4 +1,6 @@
-"""Reading answers: the grammar from ids and from text, answers cut short, and everything a model must not write."""
+"""Reading answers: the grammar from ids and from text, answers cut short, and everything a model must not
+write.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,19 @@ from molmopoint.errors import GroundingError
 from molmopoint.geometry import PointingMetadata, triples_to_points
 
 START = 200  # plain ids are characters below 200
-GLOBAL, P, K = 2, 6, 2  # two image tokens of a global view, then four that may be chosen; the last one has an empty slot
+GLOBAL, P, K = (
+    2,
+    6,
+    2,
+)  # two image tokens of a global view, then four that may be chosen; the last one has an empty slot
 
 
 def metadata(location_grid=3):
     pooling = np.array([[0, 1], [2, -1], [3, 4], [5, 6], [7, 8], [9, -1]])
     patch_map = np.array([[3, 4, 5, 6, 7, 8, 9]])
-    return PointingMetadata(pooling, np.arange(P) >= GLOBAL, [patch_map], [(70, 10)], location_grid=location_grid)
+    return PointingMetadata(
+        pooling, np.arange(P) >= GLOBAL, [patch_map], [(70, 10)], location_grid=location_grid
+    )
 
 
 def decode_ids(ids):
@@ -27,7 +35,9 @@ def decode_ids(ids):
 
 
 def spell(*parts):
-    """An answer as ids and as text: strings are text, tuples are the selections of a triple (its first ones, if shorter)."""
+    """An answer as ids and as text: strings are text, tuples are the selections of a triple (its first ones,
+    if shorter).
+    """
     ids, text = [], ""
     for part in parts:
         if isinstance(part, str):
@@ -46,14 +56,26 @@ NM = (P,)  # the id after the last patch
 def read(*parts, location_grid=3):
     """Reads ids and text, which must agree; returns (triples, object ids), invalid, truncated."""
     ids, text = spell(*parts)
-    answers = [read_answer(a, metadata(location_grid), START, decode_ids) for a in (ids, np.array(ids), torch.tensor(ids), text)]
+    answers = [
+        read_answer(a, metadata(location_grid), START, decode_ids)
+        for a in (ids, np.array(ids), torch.tensor(ids), text)
+    ]
     for other in answers[1:]:
-        assert (other.points, other.invalid, other.truncated_triple) == (answers[0].points, answers[0].invalid, answers[0].truncated_triple)
+        assert (other.points, other.invalid, other.truncated_triple) == (
+            answers[0].points,
+            answers[0].invalid,
+            answers[0].truncated_triple,
+        )
         assert other.labels == answers[0].labels
     assert answers[-1].token_positions is None
     first = answers[0]
     assert first.points.triples is not None
-    return [tuple(t) for t in first.points.triples.tolist()], first.points.object_id.tolist(), first.invalid, first.truncated_triple
+    return (
+        [tuple(t) for t in first.points.triples.tolist()],
+        first.points.object_id.tolist(),
+        first.invalid,
+        first.truncated_triple,
+    )
 
 
 A, B, C = (2, 0, 4), (3, 1, 8), (5, 0, 0)
@@ -70,7 +92,11 @@ def test_a_list_of_points():
     assert answer.points.labels == ("red cats",) * 3
     assert answer.points.image_sizes == ((70, 10),)
     assert answer.token_positions is not None
-    assert [ids[i] for i in answer.token_positions[1]] == [START + 3, START + P + 1 + 1, START + P + 1 + K + 8]
+    assert [ids[i] for i in answer.token_positions[1]] == [
+        START + 3,
+        START + P + 1 + 1,
+        START + P + 1 + K + 8,
+    ]
 
 
 TABLE = [
@@ -119,7 +145,9 @@ def test_spaces_inside_a_triple_are_read():
 
 def test_closing_tags_of_points_and_tracks():
     for tag in ("point", "points", "track", "tracks"):
-        answer = read_answer(f'<POINT_2><POINT_7><POINT_13>1<POINT_6>">a "b"> c</{tag}> shows a total of 1.', metadata(), START)
+        answer = read_answer(
+            f'<POINT_2><POINT_7><POINT_13>1<POINT_6>">a "b"> c</{tag}> shows a total of 1.', metadata(), START
+        )
         assert answer.labels == ('a "b"> c',)
 
 
@@ -154,7 +182,8 @@ def test_ids_need_their_text():
 selections = st.tuples(st.integers(0, P - 1), st.integers(0, K - 1), st.integers(0, 8))
 anything = st.lists(
     st.one_of(
-        st.sampled_from(["1", "x", '">a</point>', " "]).map(lambda s: list(map(ord, s))), st.integers(START, START + 25).map(lambda i: [i])
+        st.sampled_from(["1", "x", '">a</point>', " "]).map(lambda s: list(map(ord, s))),
+        st.integers(START, START + 25).map(lambda i: [i]),
     ),
     max_size=30,
 ).map(lambda parts: [i for part in parts for i in part])
@@ -162,7 +191,9 @@ anything = st.lists(
 
 @given(st.lists(selections, max_size=8))
 def test_no_triple_is_ever_lost(triples):
-    found, _, invalid, truncated = read(*(part for i, t in enumerate(triples) for part in (t, str(i + 1))), NM, '">a</point>')
+    found, _, invalid, truncated = read(
+        *(part for i, t in enumerate(triples) for part in (t, str(i + 1))), NM, '">a</point>'
+    )
     assert len(found) + invalid == len(triples)
     assert not truncated
 
@@ -170,7 +201,10 @@ def test_no_triple_is_ever_lost(triples):
 @given(anything)
 def test_reading_never_fails_and_ids_agree_with_text(ids):
     text = "".join(chr(i) if i < START else f"<POINT_{i - START}>" for i in ids)
-    from_ids, from_text = read_answer(ids, metadata(), START, decode_ids), read_answer(text, metadata(), START)
+    from_ids, from_text = (
+        read_answer(ids, metadata(), START, decode_ids),
+        read_answer(text, metadata(), START),
+    )
     assert from_ids.points == from_text.points
     assert (from_ids.invalid, from_ids.truncated_triple) == (from_text.invalid, from_text.truncated_triple)
     no_more = START + P

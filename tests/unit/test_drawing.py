@@ -17,7 +17,9 @@ def changed(before: Image.Image, after: Image.Image) -> np.ndarray:
     return (np.asarray(before.convert("RGB")).astype(int) != np.asarray(after)).any(axis=-1)
 
 
-@pytest.mark.parametrize("background", ["white", "black", (128, 128, 128), *(colour_of(i) for i in range(1, 13))])
+@pytest.mark.parametrize(
+    "background", ["white", "black", (128, 128, 128), *(colour_of(i) for i in range(1, 13))]
+)
 def test_marker_stands_out_on_any_background(background):
     picture = Image.new("RGB", (200, 150), background)
     drawn = np.asarray(draw_points(picture, [Point(1, 0, 100.0, 75.0)])).astype(int)
@@ -45,7 +47,9 @@ def test_numbers_and_colours_tell_objects_apart():
     picture = Image.new("RGB", (200, 200), "gray")
     one, other = (draw_points(picture, [Point(i, 0, 100, 100)]) for i in (1, 2))
     assert changed(one, other).any()
-    same_colour = [draw_points(picture, [Point(7, 0, 100, 100)], numbers=numbers) for numbers in (True, False)]
+    same_colour = [
+        draw_points(picture, [Point(7, 0, 100, 100)], numbers=numbers) for numbers in (True, False)
+    ]
     assert changed(*same_colour).any()
     assert len({colour_of(i) for i in range(1, 60)}) == 59
 

@@ -27,7 +27,12 @@ def backend() -> MolmoPointBackend:
 
 def row_of(backend: MolmoPointBackend, sizes: list[tuple[int, int]], seeds: list[int]) -> Any:
     """A `Row`."""
-    fields = {"images": [f"{i}.png" for i in range(len(sizes))], "label": "cups", "coords": "norm1", "points": [{"x": 0.3, "y": 0.6}]}
+    fields = {
+        "images": [f"{i}.png" for i in range(len(sizes))],
+        "label": "cups",
+        "coords": "norm1",
+        "points": [{"x": 0.3, "y": 0.6}],
+    }
     record = parse_record(fields, 1)
     pictures = tuple(picture(*size, seed) for size, seed in zip(sizes, seeds, strict=True))
     return training_row(backend, Example((record,), pictures), np.random.default_rng(0), max_length=4096)
@@ -37,7 +42,9 @@ def losses(model: Any, rows: list[Row], backend: MolmoPointBackend) -> tuple[flo
     model.zero_grad()
     loss = model(**collate(rows, backend.processor.tokenizer.pad_token_id)).loss
     loss.backward()
-    return float(loss.detach()), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return float(loss.detach()), {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters()
+    }
 
 
 def test_a_small_picture_is_looked_at_once(backend):

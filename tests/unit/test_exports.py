@@ -35,7 +35,10 @@ def two():
 def test_csv_reads_back(two):
     rows = list(csv.DictReader(io.StringIO(exports.to_csv(two))))
     assert [float(row["x"]) for row in rows] == two.points.x.round(2).tolist()
-    assert [row["score"] for row in rows] == ["0.75", ""] and [row["label"] for row in rows] == ["the red cup", ""]
+    assert [row["score"] for row in rows] == ["0.75", ""] and [row["label"] for row in rows] == [
+        "the red cup",
+        "",
+    ]
     formula = dataclasses.replace(two, points=dataclasses.replace(two.points, labels=["=1+1", None]))
     assert "'=1+1" in exports.to_csv(formula)
 
@@ -64,9 +67,20 @@ def test_label_studio_is_in_percent_of_the_picture(two):
     for region, point in zip(prediction["result"], two, strict=True):
         value = region["value"]
         assert (value["x"] * width / 100, value["y"] * height / 100) == pytest.approx(point.xy)
-        assert region["type"] == "keypointlabels" and region["original_width"] == width and region["image_rotation"] == 0
-    assert [region["value"]["keypointlabels"] for region in prediction["result"]] == [["the red cup"], ["cup"]]
-    assert prediction["result"][0]["score"] == 0.75 and "score" not in prediction["result"][1] and prediction["score"] == 0.75
+        assert (
+            region["type"] == "keypointlabels"
+            and region["original_width"] == width
+            and region["image_rotation"] == 0
+        )
+    assert [region["value"]["keypointlabels"] for region in prediction["result"]] == [
+        ["the red cup"],
+        ["cup"],
+    ]
+    assert (
+        prediction["result"][0]["score"] == 0.75
+        and "score" not in prediction["result"][1]
+        and prediction["score"] == 0.75
+    )
     assert len({region["id"] for region in prediction["result"]}) == 2
     json.dumps(task, allow_nan=False)
 
@@ -106,7 +120,9 @@ class Made:
 
 @pytest.fixture
 def fiftyone(monkeypatch):
-    """The real one where it is installed; else a stand-in that refuses what the real one would refuse to be named."""
+    """The real one where it is installed; else a stand-in that refuses what the real one would refuse to be
+    named.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what it is made of
@@ -120,13 +136,22 @@ def fiftyone(monkeypatch):
 def test_fiftyone_is_in_shares_of_the_picture(two, fiftyone):
     first, second = two.to_fiftyone("cup").keypoints
     np.testing.assert_allclose(first.points, two.points.xy_normalized[:1])
-    assert first.label == "the red cup" and second.label == "cup" and list(first.confidence) == [0.75] and not second.confidence
+    assert (
+        first.label == "the red cup"
+        and second.label == "cup"
+        and list(first.confidence) == [0.75]
+        and not second.confidence
+    )
     frames = result_of([[1, 0, 4], [7, 0, 4]], timestamps=[0.0, 0.5, 1.0]).to_fiftyone()
     assert sorted(frames) == [1, 3] and all(len(found.keypoints) == 1 for found in frames.values())
 
 
 def test_a_missing_package_is_named(two, monkeypatch):
-    for name, export in (("pandas", two.to_pandas), ("supervision", two.to_supervision), ("fiftyone", two.to_fiftyone)):
+    for name, export in (
+        ("pandas", two.to_pandas),
+        ("supervision", two.to_supervision),
+        ("fiftyone", two.to_fiftyone),
+    ):
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
         with pytest.raises(ProcessingError, match=f"pip install {name}"):
             export()
@@ -158,6 +183,9 @@ def test_a_page_shows_any_number_of_pictures(two):
 
 def test_words_are_drawn_inside_the_picture(two):
     plain = two.draw()
-    assert two.draw(labels=True).tobytes() != plain.tobytes() and two.draw(scores=True).tobytes() != plain.tobytes()
+    assert (
+        two.draw(labels=True).tobytes() != plain.tobytes()
+        and two.draw(scores=True).tobytes() != plain.tobytes()
+    )
     titled = two.draw(title="a title that is far too long for a picture of forty pixels")
     assert titled.width == plain.width and titled.height > plain.height

@@ -32,7 +32,9 @@ with alone_in(sys.argv[1], "an evaluation"):
 
 
 def holder(folder: Path, *more: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), *more], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder), *more], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert process.stdout is not None and process.stdout.readline() == "locked\n"
     return process
 
@@ -48,18 +50,31 @@ def test_the_second_is_refused_at_once_and_told_who_is_there(tmp_path):
     first = holder(tmp_path)
     begun = time.monotonic()
     try:
-        with pytest.raises(EvaluationError) as raised, alone_in(tmp_path, "an evaluation", error=EvaluationError):
+        with (
+            pytest.raises(EvaluationError) as raised,
+            alone_in(tmp_path, "an evaluation", error=EvaluationError),
+        ):
             pass
     finally:
         end(first)
     assert time.monotonic() - begun < 2
-    for word in (str(tmp_path), f"process {first.pid}", "an evaluation", str(time.localtime().tm_year), "choose another folder"):
+    for word in (
+        str(tmp_path),
+        f"process {first.pid}",
+        "an evaluation",
+        str(time.localtime().tm_year),
+        "choose another folder",
+    ):
         assert word in str(raised.value)
-    with alone_in(tmp_path, "an evaluation"):  # a killed one keeps nobody out, and its number may have another process by now
+    with alone_in(
+        tmp_path, "an evaluation"
+    ):  # a killed one keeps nobody out, and its number may have another process by now
         pass
 
 
-@pytest.mark.parametrize("words", [["eval", "synthetic"], ["finetune", "data.jsonl"], ["finetune-reward", "data.jsonl"]])
+@pytest.mark.parametrize(
+    "words", [["eval", "synthetic"], ["finetune", "data.jsonl"], ["finetune-reward", "data.jsonl"]]
+)
 def test_commands_refuse_before_they_load_anything(tmp_path, words):
     folder = tmp_path / "synthetic" if words[0] == "eval" else tmp_path
     code = "import sys; sys.modules['torch'] = None; sys.argv = ['molmopoint', *sys.argv[1:]]; from molmopoint.cli import main; main()"
@@ -71,7 +86,10 @@ def test_commands_refuse_before_they_load_anything(tmp_path, words):
 
 def test_in_one_process_too(tmp_path):
     with alone_in(tmp_path, "a run"):
-        with pytest.raises(MolmoPointError, match=f"a run by process {os.getpid()} "), alone_in(tmp_path, "a run"):
+        with (
+            pytest.raises(MolmoPointError, match=f"a run by process {os.getpid()} "),
+            alone_in(tmp_path, "a run"),
+        ):
             pass
         with alone_in(tmp_path, "a run", part="-1"), alone_in(tmp_path / "other", "a run"):
             pass
@@ -93,7 +111,15 @@ def test_in_one_process_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"process_id": "x"}', '{"process_id": 1e400, "host": 3}', '{"process_id": 99999999999999999999}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"process_id": "x"}',
+        '{"process_id": 1e400, "host": 3}',
+        '{"process_id": 99999999999999999999}',
+    ],
 )
 def test_what_the_file_says_decides_nothing(tmp_path, content):
     (tmp_path / ".lock.json").write_text(content)
@@ -159,7 +185,9 @@ def test_only_the_main_process_of_a_run_locks(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("content", [b"", b'{"recipe": {"steps": 1, "mode', b"[]", b"\xff\xfe", b"{" * 50_000])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"recipe": {"steps": 1, "mode', b"[]", b"\xff\xfe", b"{" * 50_000]
+)
 def test_a_half_written_start_is_begun_again(tmp_path, content):
     folder = RunFolder(tmp_path)
     (tmp_path / "run.json").write_bytes(content)
@@ -215,14 +243,20 @@ def test_a_link_in_place_of_the_owner_is_not_followed(tmp_path):
 @pytest.mark.parametrize("name", ["file", "file/below", "x" * 300, "a\0b"])
 def test_what_cannot_be_a_folder(tmp_path, name):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(TrainingError, match="expected a folder that can be written to"), alone_in(tmp_path / name, "", error=TrainingError):
+    with (
+        pytest.raises(TrainingError, match="expected a folder that can be written to"),
+        alone_in(tmp_path / name, "", error=TrainingError),
+    ):
         pass
     check_free(tmp_path / name)
 
 
 def test_a_lock_that_is_no_file(tmp_path):
     (tmp_path / ".lock").mkdir()
-    with pytest.raises(MolmoPointError, match="expected a folder that can be written to"), alone_in(tmp_path, "an evaluation"):
+    with (
+        pytest.raises(MolmoPointError, match="expected a folder that can be written to"),
+        alone_in(tmp_path, "an evaluation"),
+    ):
         pass
 
 

@@ -1,4 +1,6 @@
-"""CVAT, LabelMe and Label Studio files in which anything is of another type, size or encoding: read, left out, or refused."""
+"""CVAT, LabelMe and Label Studio files in which anything is of another type, size or encoding: read, left
+out, or refused.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,10 @@ def _region(kind: str, value: dict[str, Any], number: int, **more: Any) -> dict[
 
 
 BRUSH = [0, 0, 0, 80, 56, 73, 255, 255, 143, 255, 192, 0, 128]
-KEYS = [{"frame": n, "enabled": True, "rotation": 0, "x": 10, "y": 10, "width": 5, "height": 5, "time": n / 25} for n in (1, 5)]
+KEYS = [
+    {"frame": n, "enabled": True, "rotation": 0, "x": 10, "y": 10, "width": 5, "height": 5, "time": n / 25}
+    for n in (1, 5)
+]
 
 LABEL_STUDIO: list[Any] = [
     {
@@ -90,11 +95,15 @@ LABEL_STUDIO: list[Any] = [
             {
                 "ground_truth": True,
                 "result": [
-                    _region("rectanglelabels", {"x": 1, "y": 2, "width": 10, "height": 20, "rotation": 30}, 1),
+                    _region(
+                        "rectanglelabels", {"x": 1, "y": 2, "width": 10, "height": 20, "rotation": 30}, 1
+                    ),
                     _region("keypointlabels", {"x": 5, "y": 6, "width": 1}, 2),
                     _region("ellipselabels", {"x": 30, "y": 40, "radiusX": 3, "radiusY": 4}, 3),
                     _region("polygonlabels", {"points": [[0, 0], [20, 0], [20, 20]]}, 4),
-                    _region("brushlabels", {"format": "rle", "rle": BRUSH}, 5, original_width=5, original_height=4),
+                    _region(
+                        "brushlabels", {"format": "rle", "rle": BRUSH}, 5, original_width=5, original_height=4
+                    ),
                     _region("bitmasklabels", {"imageDataURL": "data:image/png;base64," + embedded("LA")}, 6),
                     _region(
                         "vectorlabels",
@@ -153,7 +162,9 @@ def folder(tmp_path: Path) -> Path:
 def imported(format: str, source: Path, **options: Any) -> Journal:
     """Imports and writes the rows, as the command line does."""
     journal = Journal()
-    write_records(source.with_suffix(".out.jsonl"), import_records(format, source, journal=journal, **options))
+    write_records(
+        source.with_suffix(".out.jsonl"), import_records(format, source, journal=journal, **options)
+    )
     assert all(isinstance(line, str) for line in journal.lines())
     return journal
 

@@ -38,14 +38,21 @@ def seen(*sizes, max_crops=4):
     """The processor's output for pictures of these (width, height), nothing but placeholders as text."""
     images = [picture(height, width) for width, height in sizes]
     text = processor().chat.media_text(*media_of(Record(1, tuple("ab"[: len(sizes)]))))
-    return processor()(text=[text], images=images, max_crops=max_crops, return_pointing_metadata=True, return_tensors="pt")
+    return processor()(
+        text=[text], images=images, max_crops=max_crops, return_pointing_metadata=True, return_tensors="pt"
+    )
 
 
 @functools.cache
 def seen_clip():
     """Four frames, half a second apart."""
     metadata = {"fps": 2.0, "frames_indices": [0, 1, 2, 3], "total_num_frames": 4, "width": 120, "height": 80}
-    settings = {"video_metadata": [metadata], "do_sample_frames": False, "return_pointing_metadata": True, "return_tensors": "pt"}
+    settings = {
+        "video_metadata": [metadata],
+        "do_sample_frames": False,
+        "return_pointing_metadata": True,
+        "return_tensors": "pt",
+    }
     return processor()(text=["<|video|>"], videos=[frames(4)], **settings)
 
 
@@ -59,7 +66,12 @@ def rng(seed=0):
 
 def row(points=((40, 30), (100, 60)), **columns):
     """A record on one picture, in pixels."""
-    given = {"image": "a", "label": "Red Cups", "coords": "pixel", "points": [{"x": x, "y": y} for x, y in points]}
+    given = {
+        "image": "a",
+        "label": "Red Cups",
+        "coords": "pixel",
+        "points": [{"x": x, "y": y} for x, y in points],
+    }
     return parse_record({**given, **columns}, 5)
 
 
@@ -87,10 +99,14 @@ def test_there_and_back_within_half_a_cell(coords, size, max_crops, grid, places
     metadata = dataclasses.replace(metadata_of(seen(size, max_crops=max_crops)), location_grid=grid)
     scale = np.array(size) if coords == "pixel" else np.full(2, FULL_SCALE[coords])
     points = tuple(RecordPoint(*np.minimum(np.array(place) * scale, scale).tolist()) for place in places)
-    group, xy = triples_to_points(triples_of(Record(1, ("a",), label="dog", points=points, coords=coords), metadata), metadata)
+    group, xy = triples_to_points(
+        triples_of(Record(1, ("a",), label="dog", points=points, coords=coords), metadata), metadata
+    )
     rows, cols = metadata.patch_maps[0].shape
     vit_patch = np.array(size) / (cols, rows)
-    half_a_cell = (0.5 / grid + (0.01 if grid == 3 else 0.0)) * vit_patch  # three cells are 0.33 wide, not a third
+    half_a_cell = (
+        0.5 / grid + (0.01 if grid == 3 else 0.0)
+    ) * vit_patch  # three cells are 0.33 wide, not a third
     assert (group == 0).all()
     assert (np.abs(xy - np.array(places) * size) <= half_a_cell + 1e-6).all()
 
@@ -101,17 +117,26 @@ def test_points_on_seams_and_borders_have_a_place():
     rows, cols = metadata.patch_maps[0].shape
     edges = [(x * size[0] / cols, y * size[1] / rows) for x in range(cols + 1) for y in range(rows + 1)]
     triples = triples_of(row(edges, label="seams"), metadata)
-    inner = [triple for edge, triple in zip(edges, triples.tolist(), strict=True) if edge[0] < size[0] and edge[1] < size[1]]
-    assert len({tuple(triple[:2]) for triple in inner}) == rows * cols  # each ViT patch owns its upper left corner, once
+    inner = [
+        triple
+        for edge, triple in zip(edges, triples.tolist(), strict=True)
+        if edge[0] < size[0] and edge[1] < size[1]
+    ]
+    assert (
+        len({tuple(triple[:2]) for triple in inner}) == rows * cols
+    )  # each ViT patch owns its upper left corner, once
 
 
 def test_points_outside_are_refused_unless_their_source_is_clipped():
     outside, metadata = row([(40, 30), (161, 30)], source="loose"), metadata_of(seen(SIZE))
     with pytest.raises(
-        ProcessingError, match=r"^row 5, points\[1\]: expected x in 0\.\.160 and y in 0\.\.90 for coords 'pixel', got \(161, 30\)"
+        ProcessingError,
+        match=r"^row 5, points\[1\]: expected x in 0\.\.160 and y in 0\.\.90 for coords 'pixel', got \(161, 30\)",
     ):
         format_record(outside, GroundingWriter(metadata), rng())
-    clipped = format_record(outside, GroundingWriter(metadata), rng(), FormattingRules(clip=frozenset({"loose"})))
+    clipped = format_record(
+        outside, GroundingWriter(metadata), rng(), FormattingRules(clip=frozenset({"loose"}))
+    )
     assert len(point_list(clipped)) == 2
 
 
@@ -138,7 +163,11 @@ def test_answers_of_each_style(style, texts):
 
 @pytest.mark.parametrize("style", ["pointing", "point_count", "count_then_point", "count"])
 def test_nothing_to_point_at_is_one_sentence(style):
-    conversation = format_record(row(points=[], no_points=True, coords=None, style=style), GroundingWriter(metadata_of(seen(SIZE))), rng())
+    conversation = format_record(
+        row(points=[], no_points=True, coords=None, style=style),
+        GroundingWriter(metadata_of(seen(SIZE))),
+        rng(),
+    )
     assert conversation.answer == (NOTHING_THERE,)
 
 
@@ -146,7 +175,8 @@ def test_points_are_sorted_whatever_their_order():
     metadata = metadata_of(seen(SIZE))
     places = rng(1).uniform(0, 90, (12, 2)).tolist()
     answers = [
-        point_list(format_record(row(order, style="pointing"), GroundingWriter(metadata), rng())) for order in (places, places[::-1])
+        point_list(format_record(row(order, style="pointing"), GroundingWriter(metadata), rng()))
+        for order in (places, places[::-1])
     ]
     assert np.array_equal(answers[0].triples, answers[1].triples)
     assert answers[0].object_ids.tolist() == list(range(1, 13))
@@ -158,7 +188,9 @@ def test_styles_are_drawn_half_and_half_or_as_the_rules_say():
     lengths = [len(format_record(row(), GroundingWriter(metadata), source).answer) for _ in range(400)]
     assert 150 < lengths.count(1) < 250 and lengths.count(1) + lengths.count(3) == 400
     only = FormattingRules(styles=("count",))
-    assert {format_record(row(), GroundingWriter(metadata), source, only).answer for _ in range(5)} == {("2",)}
+    assert {format_record(row(), GroundingWriter(metadata), source, only).answer for _ in range(5)} == {
+        ("2",)
+    }
     with pytest.raises(ProcessingError, match="expected one or more styles"):
         format_record(row(), GroundingWriter(metadata), source, FormattingRules(styles=()))
 
@@ -174,7 +206,9 @@ def test_styles_are_drawn_half_and_half_or_as_the_rules_say():
     ],
 )
 def test_a_prompt_is_sent_as_it_is_and_decides_the_style(prompt, pieces):
-    conversation = format_record(row(prompt=prompt, label=None), GroundingWriter(metadata_of(seen(SIZE))), rng())
+    conversation = format_record(
+        row(prompt=prompt, label=None), GroundingWriter(metadata_of(seen(SIZE))), rng()
+    )
     assert conversation.prompt == prompt
     assert len(conversation.answer) == pieces
     assert point_list(conversation).label == prompt
@@ -183,8 +217,18 @@ def test_a_prompt_is_sent_as_it_is_and_decides_the_style(prompt, pieces):
 def test_labels_keep_their_case_where_case_means_something():
     metadata = metadata_of(seen(SIZE))
     rules = FormattingRules(keep_case=frozenset({"screens"}))
-    assert point_list(format_record(row(source="screens", style="pointing"), GroundingWriter(metadata), rng(), rules)).label == "Red Cups"
-    assert point_list(format_record(row(source="photos", style="pointing"), GroundingWriter(metadata), rng(), rules)).label == "red cups"
+    assert (
+        point_list(
+            format_record(row(source="screens", style="pointing"), GroundingWriter(metadata), rng(), rules)
+        ).label
+        == "Red Cups"
+    )
+    assert (
+        point_list(
+            format_record(row(source="photos", style="pointing"), GroundingWriter(metadata), rng(), rules)
+        ).label
+        == "red cups"
+    )
     clip = clip_row([(0, 10, 10, 1)], style="pointing")
     assert point_list(format_record(clip, GroundingWriter(metadata_of(seen_clip())), rng())).label == "Ducks"
 
@@ -193,7 +237,10 @@ def test_questions_and_captions_need_no_metadata():
     question = parse_record({"prompt": "Why?", "answer": "Because.", "style": "school"}, 1)
     conversation = format_record(question, None, rng())
     assert (conversation.prompt, conversation.answer) == ("school: Why?", ("Because.",))
-    captions = [parse_record({**visual, "caption": "A dog."}, 1) for visual in ({"image": "a"}, {"images": ["a", "b"]}, {"video": "v"})]
+    captions = [
+        parse_record({**visual, "caption": "A dog."}, 1)
+        for visual in ({"image": "a"}, {"images": ["a", "b"]}, {"video": "v"})
+    ]
     for record, word in zip(captions, ("image", "images", "video"), strict=True):
         made = format_record(record, None, rng())
         assert re.search(rf"\b(?:{word}|see|happens)\b", made.prompt) and made.answer == ("A dog.",)
@@ -207,7 +254,9 @@ def test_questions_and_captions_need_no_metadata():
 def test_several_pictures_name_what_they_ask_for():
     metadata, source = metadata_of(seen(SIZE, (90, 120))), rng(2)
     points = [{"x": 10, "y": 10, "image": 1}, {"x": 20, "y": 80, "image": 1}]
-    record = parse_record({"images": ["a", "b"], "label": "Cats", "points": points, "coords": "pixel", "style": "pointing"}, 1)
+    record = parse_record(
+        {"images": ["a", "b"], "label": "Cats", "points": points, "coords": "pixel", "style": "pointing"}, 1
+    )
     of_request = {}
     for _ in range(60):
         made = format_record(record, GroundingWriter(metadata), source)
@@ -217,14 +266,19 @@ def test_several_pictures_name_what_they_ask_for():
         )
     assert of_request == {"image_1": {NOTHING_THERE}, "image_2": {2}, "all images": {2}, None: {2}}
     groups, _ = triples_to_points(
-        point_list(format_record(record, GroundingWriter(metadata), rng(), FormattingRules(some_images=0.0))).triples, metadata
+        point_list(
+            format_record(record, GroundingWriter(metadata), rng(), FormattingRules(some_images=0.0))
+        ).triples,
+        metadata,
     )
     assert groups.tolist() == [1, 1]
 
 
 def test_points_of_a_clip_go_to_the_nearest_frame():
     metadata = metadata_of(seen_clip())
-    made = format_record(clip_row([(1.3, 50, 50, 1), (0.1, 90, 90, 2)], style="point_count"), GroundingWriter(metadata), rng())
+    made = format_record(
+        clip_row([(1.3, 50, 50, 1), (0.1, 90, 90, 2)], style="point_count"), GroundingWriter(metadata), rng()
+    )
     times, xy = triples_to_points(point_list(made).triples, metadata)
     assert times.tolist() == [0.0, 1.5]
     assert np.abs(xy - [[108, 72], [60, 40]]).max() < 24 / 6 + 0.3
@@ -240,8 +294,13 @@ def test_tracks_number_objects_by_first_appearance():
     assert (tracks.tag, tracks.label) == ("tracks", "Ducks")
     assert tracks.object_ids.tolist() == [1, 2, 1, 2]  # 0.77 s is no frame
     assert triples_to_points(tracks.triples, metadata)[0].tolist() == [0.5, 0.5, 1.0, 1.0]
-    assert format_record(clip_row([], style="track", no_points=True), GroundingWriter(metadata), rng()).answer == (NO_TRACKS,)
-    with pytest.raises(ProcessingError, match=r"row 5, points: expected points within 0\.01 s of a frame .* the nearest is 0\.230 s away"):
+    assert format_record(
+        clip_row([], style="track", no_points=True), GroundingWriter(metadata), rng()
+    ).answer == (NO_TRACKS,)
+    with pytest.raises(
+        ProcessingError,
+        match=r"row 5, points: expected points within 0\.01 s of a frame .* the nearest is 0\.230 s away",
+    ):
         format_record(clip_row([(0.73, 50, 50, 9)], style="track"), GroundingWriter(metadata), rng())
     outside = format_record(clip_row([(0, 101, -1, 1)], style="track"), GroundingWriter(metadata), rng())
     assert len(point_list(outside)) == 1  # tracks leave the picture; they end at its edge
@@ -258,7 +317,9 @@ def test_the_rate_of_a_track_is_that_of_its_points():
 
 
 def test_a_rate_means_moments_counted_from_the_start_of_the_clip():
-    """As the reference thins its tracks, and as benchmarks ask: whole seconds, also of a track that begins between them."""
+    """As the reference thins its tracks, and as benchmarks ask: whole seconds, also of a track that begins
+    between them.
+    """
     writer, source = TextWriter(((120, 80),), np.arange(8) / 2), rng()
 
     def asked_and_answered(times: list[float], **changes: str) -> tuple[set[str | None], list[float]]:
@@ -268,9 +329,15 @@ def test_a_rate_means_moments_counted_from_the_start_of_the_clip():
         answer = read_text_answer("".join(map(str, made[0].answer)), writer.image_sizes, writer.timestamps)
         return rates, answer.points.group.tolist()
 
-    assert asked_and_answered([0.0, 1.0, 2.0, 3.0, 3.5]) == ({"1"}, [0.0, 1.0, 2.0, 3.0]), "the last moment is out of step"
-    assert asked_and_answered([0.5, 1.5, 2.5]) == ({None}, [0.5, 1.5, 2.5]), "no rate is stated where no point would stand"
-    assert asked_and_answered([0.0, 1.0, 2.0, 3.0, 3.5], prompt="Where does it go?")[1][-1] == 3.5, "no rate was stated"
+    assert asked_and_answered([0.0, 1.0, 2.0, 3.0, 3.5]) == ({"1"}, [0.0, 1.0, 2.0, 3.0]), (
+        "the last moment is out of step"
+    )
+    assert asked_and_answered([0.5, 1.5, 2.5]) == ({None}, [0.5, 1.5, 2.5]), (
+        "no rate is stated where no point would stand"
+    )
+    assert asked_and_answered([0.0, 1.0, 2.0, 3.0, 3.5], prompt="Where does it go?")[1][-1] == 3.5, (
+        "no rate was stated"
+    )
 
 
 # Limits and groups
@@ -281,7 +348,8 @@ def test_too_many_points_for_one_expression():
     with pytest.raises(ProcessingError) as caught:
         group_records([row(), many])
     assert str(caught.value) == (
-        "row 5, points: expected at most 60 points for one expression, got 61; split the row by a narrower label, or raise max_points"
+        "row 5, points: expected at most 60 points for one expression, got 61; split the row by a narrower "
+        "label, or raise max_points"
     )
     assert expressions(many, max_points=61) == (many,)
     track = clip_row([(0.0, 1, 1, i) for i in range(61)], style="track")
@@ -291,12 +359,17 @@ def test_too_many_points_for_one_expression():
 def test_point_labels_are_expressions():
     points = [{"x": i, "y": 1, "label": name} for i, name in enumerate("abab")]
     parts = expressions(parse_record({"image": "p", "points": points, "coords": "pixel"}, 1))
-    assert [(part.label, [point.x for point in part.points or ()]) for part in parts] == [("a", [0, 2]), ("b", [1, 3])]
+    assert [(part.label, [point.x for point in part.points or ()]) for part in parts] == [
+        ("a", [0, 2]),
+        ("b", [1, 3]),
+    ]
     assert [expressions(part) for part in parts] == [(part,) for part in parts]
 
 
 small_rows = st.builds(
-    lambda name, count: row([(1, 1)] * count, image=name) if count else row([], image=name, no_points=True, coords=None),
+    lambda name, count: (
+        row([(1, 1)] * count, image=name) if count else row([], image=name, no_points=True, coords=None)
+    ),
     st.sampled_from("pqr"),
     st.integers(0, 10),
 )
@@ -311,7 +384,9 @@ def test_groups_hold_all_rows_in_order_within_the_limit(rows, limit):
         assert sum(len(each.points or ()) for each in group) <= limit
     for name in "pqr":
         same = [each for group in groups for each in group if each.images == (name,)]
-        assert all(a is b for a, b in zip(same, [each for each in rows if each.images == (name,)], strict=True))
+        assert all(
+            a is b for a, b in zip(same, [each for each in rows if each.images == (name,)], strict=True)
+        )
     firsts = [next(i for i, each in enumerate(rows) if each is group[0]) for group in groups]
     assert firsts == sorted(firsts)
 
@@ -323,9 +398,14 @@ def test_text_rows_share_nothing():
 
 def test_every_draw_shuffles_and_the_same_state_draws_the_same():
     group, metadata = [row(label=name) for name in "abcdef"], metadata_of(seen(SIZE))
-    orders = {tuple(str(each.record.label) for each in format_tree(group, GroundingWriter(metadata), rng(seed))) for seed in range(20)}
+    orders = {
+        tuple(str(each.record.label) for each in format_tree(group, GroundingWriter(metadata), rng(seed)))
+        for seed in range(20)
+    }
     assert len(orders) > 15 and all(sorted(order) == list("abcdef") for order in orders)
-    twice = [[each.prompt for each in format_tree(group, GroundingWriter(metadata), rng(9))] for _ in range(2)]
+    twice = [
+        [each.prompt for each in format_tree(group, GroundingWriter(metadata), rng(9))] for _ in range(2)
+    ]
     assert twice[0] == twice[1]
 
 
@@ -344,7 +424,10 @@ def test_every_draw_shuffles_and_the_same_state_draws_the_same():
     ],
 )
 def test_weights_by_kind_source_and_row(columns, weighting):
-    record, rules = parse_record(columns, 1), FormattingRules(source_weights={"mine": LossWeighting(1.0, 4.0)})
+    record, rules = (
+        parse_record(columns, 1),
+        FormattingRules(source_weights={"mine": LossWeighting(1.0, 4.0)}),
+    )
     assert weighting_of(record, rules) == weighting
     plain = dataclasses.replace(rules, weights=PLAIN_WEIGHTS, source_weights={})
     assert weighting_of(dataclasses.replace(record, weight=None), plain) == LossWeighting()
@@ -361,7 +444,9 @@ def test_a_tree_weighs_every_branch_by_its_own_row():
         weight = 0.4 if conversation.record.is_pointing else 2 / np.sqrt(int(mine.sum()) - 1) / np.sqrt(2)
         torch.testing.assert_close(built.loss_weights[mine], torch.full((int(mine.sum()),), float(weight)))
     assert (built.loss_weights[~targets] == 0).all()
-    first_only = tree_row(Row.from_processor(inputs), made, processor().chat, max_length=int((built.branch_ids < 1).sum()))
+    first_only = tree_row(
+        Row.from_processor(inputs), made, processor().chat, max_length=int((built.branch_ids < 1).sum())
+    )
     assert int(first_only.branch_ids.max()) == 0
 
 
@@ -373,13 +458,17 @@ def test_rows_read_as_the_processor_reads_them(kind):
     else:
         sizes = [SIZE, (90, 120)][: 1 if kind == "picture" else 2]
         points = [{"x": 40, "y": 30}, {"x": 70, "y": 80, "image": len(sizes) - 1}]
-        record = parse_record({"images": ["a", "b"][: len(sizes)], "label": "cups", "coords": "pixel", "points": points}, 1)
+        record = parse_record(
+            {"images": ["a", "b"][: len(sizes)], "label": "cups", "coords": "pixel", "points": points}, 1
+        )
         inputs = seen(*sizes)
     metadata = metadata_of(inputs)
     made = format_record(record, GroundingWriter(metadata), rng(), FormattingRules(some_images=0.0))
     built = tree_row(Row.from_processor(inputs), [made], processor().chat)
     text = f"{processor().chat.media_text(*media_of(record))}<|im_start|>user\n{made.prompt}<|im_end|>\n<|im_start|>assistant\n"
-    visual = {"images": [picture(h, w) for w, h in metadata.image_sizes], "max_crops": 4} if kind != "clip" else {}
+    visual = (
+        {"images": [picture(h, w) for w, h in metadata.image_sizes], "max_crops": 4} if kind != "clip" else {}
+    )
     if visual:
         expected = processor()(text=[text], **visual, return_tensors="pt")["input_ids"][0]
         assert torch.equal(built.input_ids[: len(expected)], expected)
@@ -391,11 +480,15 @@ def test_rows_read_as_the_processor_reads_them(kind):
 def extended_ids(built, metadata):
     """Ids as generation gives them: grounding tokens replaced by what they select."""
     known = processor()
-    vocabulary = ExtendedVocabulary(known.extended_start, metadata.num_patches, metadata.num_slots, metadata.num_locations)
+    vocabulary = ExtendedVocabulary(
+        known.extended_start, metadata.num_patches, metadata.num_slots, metadata.num_locations
+    )
     grounding = known.tokenizer.convert_tokens_to_ids([PATCH, "<|vit_index|>", "<|vit_loc|>"])
     kinds = dict(zip(grounding, (Kind.PATCH, Kind.SUBPATCH, Kind.LOCATION), strict=True))
     pairs = zip(built.input_ids.tolist(), built.selection_ids.tolist(), strict=True)
-    return [token if selection == -1 else vocabulary.encode(kinds[token], selection) for token, selection in pairs]
+    return [
+        token if selection == -1 else vocabulary.encode(kinds[token], selection) for token, selection in pairs
+    ]
 
 
 # Templates
@@ -418,7 +511,9 @@ def test_as_many_templates_as_published_and_no_two_alike():
         assert len(set(table)) == len(table), name
         slots = {slot for template in table for slot in re.findall(r"{(\w*)}", template)}
         assert slots <= {"label", "medium", "images", "rate", "points"}
-        assert name.endswith("CAPTION") or all(template.count("{label}") + template.count("{points}") == 1 for template in table), name
+        assert name.endswith("CAPTION") or all(
+            template.count("{label}") + template.count("{points}") == 1 for template in table
+        ), name
 
 
 def test_what_the_pipeline_sends_is_among_the_templates():
@@ -435,5 +530,8 @@ def test_braces_in_labels_mean_nothing(task, seed):
 
 
 def test_unknown_tasks_are_refused():
-    with pytest.raises(ProcessingError, match="expected one of the tasks pointing, point_count, count_then_point, count, got 'boxes'"):
+    with pytest.raises(
+        ProcessingError,
+        match="expected one of the tasks pointing, point_count, count_then_point, count, got 'boxes'",
+    ):
         templates.draw_prompt("boxes", "x", rng())  # type: ignore[arg-type]

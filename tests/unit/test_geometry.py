@@ -8,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molmopoint.errors import GroundingError
-from molmopoint.geometry import PointingMetadata, cell_width, image_patch_map, points_to_triples, triples_to_points, valid_triples
+from molmopoint.geometry import (
+    PointingMetadata,
+    cell_width,
+    image_patch_map,
+    points_to_triples,
+    triples_to_points,
+    valid_triples,
+)
 
 
 def picture_tables(tiling, crop=27, margin=4, window=2, first_vit_patch=0):
-    """Slow reference: pooling rows of the global view and the canvas, and the patch map, of one tiled picture."""
+    """Slow reference: pooling rows of the global view and the canvas, and the patch map, of one tiled
+    picture.
+    """
     (down, across), stride = tiling, crop - 2 * margin
     rows, cols = stride * down + 2 * margin, stride * across + 2 * margin
 
@@ -53,14 +62,18 @@ def pictures(sizes, tilings, **kwargs):
         indexable += [False] * len(whole) + [True] * len(canvas)
         maps.append(patch_map)
         start += (1 + tiling[0] * tiling[1]) * kwargs.get("crop", 27) ** 2
-    return PointingMetadata(np.concatenate(tables), np.array(indexable), maps, sizes, location_grid=location_grid)
+    return PointingMetadata(
+        np.concatenate(tables), np.array(indexable), maps, sizes, location_grid=location_grid
+    )
 
 
 def clip(timestamps, size, crop=5, window=3, location_grid=3):
     """Metadata of a clip whose frames are one crop each."""
     maps = [crop * crop * t + np.arange(crop * crop).reshape(crop, crop) for t in range(len(timestamps))]
     pooling = np.concatenate([pool(m, window) for m in maps])
-    return PointingMetadata(pooling, np.ones(len(pooling), dtype=bool), maps, [size], timestamps, location_grid)
+    return PointingMetadata(
+        pooling, np.ones(len(pooling), dtype=bool), maps, [size], timestamps, location_grid
+    )
 
 
 PUBLISHED = [  # (width, height), (canvas rows, cols), P, three point numbers, (x, y): public traces, P + 1 + slot, P + 5 + location
@@ -90,7 +103,9 @@ def test_published_traces(size, canvas, num_patches, numbers, xy):
 def test_worked_example_of_the_middle_of_a_picture():
     metadata = pictures([(640, 480)], [(2, 2)])
     assert points_to_triples([0], [[320, 240]], metadata).tolist() == [[460, 3, 0]]
-    np.testing.assert_allclose(triples_to_points([[460, 3, 0]], metadata)[1], [[322.295652, 241.721739]], atol=1e-6)
+    np.testing.assert_allclose(
+        triples_to_points([[460, 3, 0]], metadata)[1], [[322.295652, 241.721739]], atol=1e-6
+    )
 
 
 def test_cell_width_is_a_quirk_of_three_cells_only():
@@ -108,7 +123,9 @@ def test_there_and_back_stays_in_the_cell(tilings, grid, window, data):
     metadata = pictures(sizes, tilings, crop=5, margin=1, window=window, location_grid=grid)
     count = data.draw(st.integers(1, 8))
     group = np.array(data.draw(st.lists(st.integers(0, len(sizes) - 1), min_size=count, max_size=count)))
-    unit = np.array(data.draw(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=count, max_size=count)))
+    unit = np.array(
+        data.draw(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=count, max_size=count))
+    )
     xy = unit * np.array(sizes)[group]
     triples = points_to_triples(group, xy, metadata)
     back_group, back = triples_to_points(triples, metadata)
@@ -125,7 +142,10 @@ def test_there_and_back_stays_in_the_cell(tilings, grid, window, data):
 def test_every_valid_triple_is_a_place_of_its_own(tiling, grid, window):
     metadata = pictures([(97, 31)], [tiling], crop=5, margin=1, window=window, location_grid=grid)
     p, k, location = np.meshgrid(
-        np.arange(metadata.num_patches), np.arange(metadata.num_slots), np.arange(grid**2) if grid else [-1], indexing="ij"
+        np.arange(metadata.num_patches),
+        np.arange(metadata.num_slots),
+        np.arange(grid**2) if grid else [-1],
+        indexing="ij",
     )
     triples = np.stack([p.ravel(), k.ravel(), location.ravel()], axis=1)
     triples = triples[valid_triples(triples, metadata)]
@@ -140,7 +160,9 @@ def test_every_valid_triple_is_a_place_of_its_own(tiling, grid, window):
 def test_patch_map_is_rebuilt_from_the_pooling_table(tiling, window):
     _, canvas_rows, patch_map = picture_tables(tiling, crop=5, margin=1, window=window)
     grid = tuple(-(-side // window) for side in patch_map.shape)
-    np.testing.assert_array_equal(image_patch_map(canvas_rows, grid, (window, window), patch_map.shape), patch_map)
+    np.testing.assert_array_equal(
+        image_patch_map(canvas_rows, grid, (window, window), patch_map.shape), patch_map
+    )
 
 
 def test_patch_map_refuses_sizes_that_do_not_fit():
@@ -154,7 +176,9 @@ def test_patch_map_refuses_sizes_that_do_not_fit():
 
 
 def test_borders_belong_to_the_right_and_lower_neighbour():
-    metadata = pictures([(40, 40)], [(1, 1)], crop=4, margin=1)  # 4 by 4 ViT patches of 10 pixels, cells of 3.33
+    metadata = pictures(
+        [(40, 40)], [(1, 1)], crop=4, margin=1
+    )  # 4 by 4 ViT patches of 10 pixels, cells of 3.33
     triples = points_to_triples([0, 0, 0, 0], [[10, 0], [0, 10], [20, 20], [40, 40]], metadata)
     np.testing.assert_array_equal(triples - [4, 0, 0], [[0, 1, 0], [0, 2, 0], [3, 0, 0], [3, 3, 8]])
 
@@ -239,7 +263,12 @@ def test_groups_must_be_pictures(group):
 
 
 def tables(**changes):
-    good = {"pooling": [[0, 1], [2, 3]], "indexable": [False, True], "patch_maps": [[[2, 3]]], "image_sizes": [(4, 2)]}
+    good = {
+        "pooling": [[0, 1], [2, 3]],
+        "indexable": [False, True],
+        "patch_maps": [[[2, 3]]],
+        "image_sizes": [(4, 2)],
+    }
     return good | changes
 
 

@@ -1,4 +1,6 @@
-"""Writing answers: the published token sequence, order and numbering, literal text, and what is written can be read."""
+"""Writing answers: the published token sequence, order and numbering, literal text, and what is written can
+be read.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,21 @@ from transformers import PreTrainedTokenizerFast
 from molmopoint.decoding import read_answer
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.geometry import PointingMetadata
-from molmopoint.processing.grounding_answers import NOTHING_THERE, PointList, encode_answer, grounding_token_ids, write_answer
-from molmopoint.tokens import NO_MORE_POINTS, NO_SELECTION, RELEASED_TOKENS, ExtendedVocabulary, Kind, point_text
+from molmopoint.processing.grounding_answers import (
+    NOTHING_THERE,
+    PointList,
+    encode_answer,
+    grounding_token_ids,
+    write_answer,
+)
+from molmopoint.tokens import (
+    NO_MORE_POINTS,
+    NO_SELECTION,
+    RELEASED_TOKENS,
+    ExtendedVocabulary,
+    Kind,
+    point_text,
+)
 
 
 def byte_tokenizer():
@@ -23,7 +38,12 @@ def byte_tokenizer():
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    core.add_special_tokens([AddedToken(t, special=True) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *RELEASED_TOKENS)])
+    core.add_special_tokens(
+        [
+            AddedToken(t, special=True)
+            for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *RELEASED_TOKENS)
+        ]
+    )
     core.add_tokens([AddedToken(point_text(n), special=False) for n in range(40)])
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
 
@@ -43,8 +63,18 @@ def test_the_published_token_sequence():
         *text_ids('<points coords="'), T, V, L, *text_ids("1"), T, V, L, *text_ids("2"), T, *text_ids('">boats</point>'),
     ]  # fmt: skip
     assert encoded.ids.tolist() == expected
-    assert encoded.selections[encoded.selections != NO_SELECTION].tolist() == [5, 3, 2, 9, 0, 1, NO_MORE_POINTS]
-    assert (np.flatnonzero(encoded.selections != NO_SELECTION) == np.flatnonzero(np.isin(encoded.ids, [T, V, L]))).all()
+    assert encoded.selections[encoded.selections != NO_SELECTION].tolist() == [
+        5,
+        3,
+        2,
+        9,
+        0,
+        1,
+        NO_MORE_POINTS,
+    ]
+    assert (
+        np.flatnonzero(encoded.selections != NO_SELECTION) == np.flatnonzero(np.isin(encoded.ids, [T, V, L]))
+    ).all()
 
 
 @pytest.mark.parametrize(
@@ -110,13 +140,15 @@ VOCABULARY = ExtendedVocabulary(START, 4, 4, 9)
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 8)), max_size=12), st.sampled_from(["pointing", "point_count"])
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 8)), max_size=12),
+    st.sampled_from(["pointing", "point_count"]),
 )
 def test_what_is_written_can_be_read(triples, style):
     encoded = encode_answer(write_answer(triples, "green ä cups", style), TOKENIZER)
     kinds = {T: Kind.PATCH, V: Kind.SUBPATCH, L: Kind.LOCATION}
     ids = [
-        VOCABULARY.encode(kinds[i], s) if i in kinds else i for i, s in zip(encoded.ids.tolist(), encoded.selections.tolist(), strict=True)
+        VOCABULARY.encode(kinds[i], s) if i in kinds else i
+        for i, s in zip(encoded.ids.tolist(), encoded.selections.tolist(), strict=True)
     ]
     answer = read_answer(ids, METADATA, START, lambda ids: str(TOKENIZER.decode(ids)))
     assert answer.points.triples is not None and answer.points.triples.tolist() == sorted(map(list, triples))

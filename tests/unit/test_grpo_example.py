@@ -96,6 +96,14 @@ def test_trl_with_another_size_of_groups_is_refused(example, reward_folder, tmp_
     )  # fmt: skip
     data = questions.questions(3, 4, answered=False)
     judge: Any = RewardFunction(reward_folder, 4, device="cpu")  # its type allows fewer arguments than TRL's
-    trainer = GRPOTrainer(policy.new_policy(processor, 0), reward_funcs=judge, args=config, train_dataset=data, processing_class=processor)
-    with pytest.raises(ProcessingError, match="expected 4 answers to one prompt from place 0 on, got some to 2"):
+    trainer = GRPOTrainer(
+        policy.new_policy(processor, 0),
+        reward_funcs=judge,
+        args=config,
+        train_dataset=data,
+        processing_class=processor,
+    )
+    with pytest.raises(
+        ProcessingError, match="expected 4 answers to one prompt from place 0 on, got some to 2"
+    ):
         trainer.train()

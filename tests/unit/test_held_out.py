@@ -24,7 +24,10 @@ from molmopoint.training.trees import group_records, read_media
 
 
 def records(*pictures: tuple[str, ...]) -> list[Record]:
-    return [Record(row, images=images, label="cups", no_points=True) for row, images in enumerate(pictures, start=1)]
+    return [
+        Record(row, images=images, label="cups", no_points=True)
+        for row, images in enumerate(pictures, start=1)
+    ]
 
 
 def test_pictures_are_held_out_whole_and_whatever_the_order():
@@ -65,7 +68,9 @@ def test_points_match_nearby_targets_one_to_one():
 
 
 def test_scores_are_means_over_expressions():
-    scores = summarise([MatchScores(1, 2, 1), MatchScores(1, 1, 2), MatchScores(0, 0, 0), MatchScores(0, 1, 0)])
+    scores = summarise(
+        [MatchScores(1, 2, 1), MatchScores(1, 1, 2), MatchScores(0, 0, 0), MatchScores(0, 1, 0)]
+    )
     assert tuple(scores) == SCORES
     assert (scores["over_count"], scores["under_count"], scores["count_accuracy"]) == (0.5, 0.25, 0.25)
     assert scores["point_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1 + 0) / 4)
@@ -75,7 +80,10 @@ def test_scores_are_means_over_expressions():
 
 def test_questions_are_what_a_user_types():
     assert prompt_of(Record(1, images=("a",), label="cups", no_points=True)) == "Point to cups"
-    assert prompt_of(Record(1, images=("a",), label="cups", no_points=True, style="point_count")) == "How many cups are there?"
+    assert (
+        prompt_of(Record(1, images=("a",), label="cups", no_points=True, style="point_count"))
+        == "How many cups are there?"
+    )
     assert prompt_of(Record(1, images=("a",), prompt="Where?", label="cups", no_points=True)) == "Where?"
     assert prompt_of(Record(1, images=("a",), prompts=("Where?", "Which?"), no_points=True)) == "Where?"
     assert prompt_of(Record(1, video="a", label="cups", no_points=True, style="track")) == "Track cups"
@@ -88,7 +96,11 @@ def test_a_batch_scores_as_single_questions_do_and_the_mode_is_kept(tmp_path):
     source = GroupSource("held_out", group_records(rows), folder)
     asked = {}
     for size in (1, 3):
-        score = HeldOutScore({"": source, "replay_": SceneSource()}, backend, Scoring(examples=4, batch_size=size, max_new_tokens=24))
+        score = HeldOutScore(
+            {"": source, "replay_": SceneSource()},
+            backend,
+            Scoring(examples=4, batch_size=size, max_new_tokens=24),
+        )
         pointer.model.train()
         state = torch.get_rng_state()
         asked[size] = score(pointer.model)
@@ -105,15 +117,23 @@ def test_points_of_a_row_are_right_within_a_part_of_the_longer_side(tmp_path):
     longer, target = max(metadata.image_sizes[0]), targets[0]
     for away, f1 in ((0.0, 1.0), (0.049, 1.0), (0.051, 0.0)):
         place: Any = [np.array([value]) for value in (1, 0, target.x + away * longer, target.y, 1.0)]
-        assert match_record(Points(*place), record, metadata, 0.05).f1 == pytest.approx(f1 * 2 / (1 + len(targets)))
+        assert match_record(Points(*place), record, metadata, 0.05).f1 == pytest.approx(
+            f1 * 2 / (1 + len(targets))
+        )
 
 
 def test_examples_depend_on_the_draw_alone(tmp_path):
     pointer = toy_pointer()
     rows, folder = load_rows(write_rows(tmp_path / "data.jsonl", rows_of(tmp_path, 4)))
     source = GroupSource("data", group_records(rows), folder)
-    prepare = ExamplePreparer([source, SceneSource()], MolmoPointBackend(pointer.processor), rules_of(Data()), 1000)
+    prepare = ExamplePreparer(
+        [source, SceneSource()], MolmoPointBackend(pointer.processor), rules_of(Data()), 1000
+    )
     for draw in (Draw(7, 0, 1, 0), Draw(8, 1, 3, 2)):
         first, second = prepare(draw), prepare(draw)
-        assert torch.equal(first.input_ids, second.input_ids) and torch.equal(first.selection_ids, second.selection_ids)
-    assert not torch.equal(prepare(Draw(8, 1, 3, 2)).input_ids, prepare(Draw(8, 1, 3, 3)).input_ids), "scenes of another pass are others"
+        assert torch.equal(first.input_ids, second.input_ids) and torch.equal(
+            first.selection_ids, second.selection_ids
+        )
+    assert not torch.equal(prepare(Draw(8, 1, 3, 2)).input_ids, prepare(Draw(8, 1, 3, 3)).input_ids), (
+        "scenes of another pass are others"
+    )

@@ -31,7 +31,12 @@ def threads() -> Iterator[None]:
 
 def test_defaults_are_the_released_values() -> None:
     ours = MolmoPointImageProcessor()
-    assert (list(ours.image_mean), list(ours.image_std), ours.max_crops, ours.patch_size) == (HALF, HALF, 8, 14)
+    assert (list(ours.image_mean), list(ours.image_std), ours.max_crops, ours.patch_size) == (
+        HALF,
+        HALF,
+        8,
+        14,
+    )
     out = ours(picture(480, 640), return_tensors="pt")
     assert out["image_grids"].tolist() == [[14, 14, 23, 23]]
     assert out["image_num_crops"].tolist() == [5]
@@ -57,21 +62,30 @@ def test_the_number_of_threads_changes_nothing(threads: None) -> None:
     outputs = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        outputs.append(MolmoPointImageProcessor(**TOY)(picture(101, 143), return_tensors="pt")["pixel_values"])
+        outputs.append(
+            MolmoPointImageProcessor(**TOY)(picture(101, 143), return_tensors="pt")["pixel_values"]
+        )
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
 
 
 @settings(max_examples=40)
 @given(SIZES, st.sampled_from([[1, 1], [0, 1], [2, 0]]), st.sampled_from([[2, 2], [3, 3], [1, 2]]))
-def test_patch_map_and_pooling_table_agree(hw: tuple[int, int], margins: list[int], window: list[int]) -> None:
+def test_patch_map_and_pooling_table_agree(
+    hw: tuple[int, int], margins: list[int], window: list[int]
+) -> None:
     ours = MolmoPointImageProcessor(size=SIZE, overlap_margins=margins, pooling_size=window, max_crops=6)
     out = ours(picture(*hw), return_tensors="np", return_pointing_metadata=True)
     patch_map, (low_rows, low_cols, rows, cols) = out["patch_maps"][0], out["image_grids"][0]
     assert out["image_sizes"] == [(hw[1], hw[0])]
     assert len(np.unique(patch_map)) == patch_map.size
     assert patch_map.min() >= 25, "a place of the canvas belongs to the global crop"
-    rebuilt = image_patch_map(out["image_token_pooling"][low_rows * low_cols :], (rows, cols), (window[0], window[1]), patch_map.shape)
+    rebuilt = image_patch_map(
+        out["image_token_pooling"][low_rows * low_cols :],
+        (rows, cols),
+        (window[0], window[1]),
+        patch_map.shape,
+    )
     assert np.array_equal(rebuilt, patch_map)
 
 
@@ -108,7 +122,9 @@ def test_several_pictures_are_each_alone() -> None:
 
 def test_max_crops_of_one_call() -> None:
     ours = MolmoPointImageProcessor(size=SIZE, overlap_margins=[1, 1], max_crops=2)
-    counts = [int(ours(picture(300, 400), max_crops=n, return_tensors="pt")["image_num_crops"]) for n in (1, 8, 64)]
+    counts = [
+        int(ours(picture(300, 400), max_crops=n, return_tensors="pt")["image_num_crops"]) for n in (1, 8, 64)
+    ]
     assert counts[0] == 2 < counts[1] < counts[2] <= 65
     assert ours.max_crops == 2
 
@@ -120,7 +136,9 @@ def test_settings_survive_saving(tmp_path) -> None:
 
 
 def test_without_normalisation_bytes_come_out() -> None:
-    out = MolmoPointImageProcessor(**TOY, do_rescale=False, do_normalize=False)(picture(70, 70), return_tensors="pt")
+    out = MolmoPointImageProcessor(**TOY, do_rescale=False, do_normalize=False)(
+        picture(70, 70), return_tensors="pt"
+    )
     assert out["pixel_values"].max() > 250
     assert torch.equal(out["pixel_values"], out["pixel_values"].round())
 

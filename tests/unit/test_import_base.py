@@ -17,7 +17,13 @@ from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.placement import PictureSize, Placement, fitted, picture_size, placement_of
 from molmopoint.data.importers.point_lists import MAX_CORNERS, PointLists
 from molmopoint.data.importers.reading import decoded_text, loaded_json, picture_path, read_xml
-from molmopoint.data.importers.shapes import MAX_MASK_PIXELS, decode_counts, decoded_runs, mask_place, turned_box_ring
+from molmopoint.data.importers.shapes import (
+    MAX_MASK_PIXELS,
+    decode_counts,
+    decoded_runs,
+    mask_place,
+    turned_box_ring,
+)
 from molmopoint.errors import ProcessingError
 
 
@@ -35,7 +41,13 @@ def marked(path, size, place, orientation=1, **save):
 @pytest.mark.parametrize("ending", [".png", ".tif", ".webp"])
 def test_points_of_unturned_pictures_lie_on_what_they_marked(tmp_path, orientation, ending):
     """An annotation in stored pixels finds its block again in the picture as Pillow shows it."""
-    path = marked(tmp_path / f"a{ending}", (40, 20), (31, 6), orientation, **({"lossless": True} if ending == ".webp" else {}))
+    path = marked(
+        tmp_path / f"a{ending}",
+        (40, 20),
+        (31, 6),
+        orientation,
+        **({"lossless": True} if ending == ".webp" else {}),
+    )
     placement = placement_of(path, (40.0, 20.0))
     shown = np.asarray(ImageOps.exif_transpose(Image.open(path)))[..., 0]
     assert picture_size(path) is not None and placement.displayed == (shown.shape[1], shown.shape[0])
@@ -59,15 +71,27 @@ def test_points_of_unturned_pictures_lie_on_what_they_marked(tmp_path, orientati
     ],
 )
 def test_recorded_sizes(recorded, stored, orientation, place, expected):
-    placement = fitted((float(recorded[0]), float(recorded[1])), PictureSize((float(stored[0]), float(stored[1])), orientation))
+    placement = fitted(
+        (float(recorded[0]), float(recorded[1])),
+        PictureSize((float(stored[0]), float(stored[1])), orientation),
+    )
     assert np.allclose(placement.moved(np.array([place], dtype=float)), [expected])
 
 
 @pytest.mark.parametrize(
-    ("recorded", "stored"), [((300, 300), (400, 100)), ((640, 480), (640, 512)), ((1920, 1088), (1920, 1080)), ((2e5, 2e5), (100, 80))]
+    ("recorded", "stored"),
+    [
+        ((300, 300), (400, 100)),
+        ((640, 480), (640, 512)),
+        ((1920, 1088), (1920, 1080)),
+        ((2e5, 2e5), (100, 80)),
+    ],
 )
 def test_sizes_that_fit_nothing_are_refused(recorded, stored):
-    with pytest.raises(ProcessingError, match=rf"recorded size {recorded[0]:g} x {recorded[1]:g}.*got {stored[0]} x {stored[1]}"):
+    with pytest.raises(
+        ProcessingError,
+        match=rf"recorded size {recorded[0]:g} x {recorded[1]:g}.*got {stored[0]} x {stored[1]}",
+    ):
         fitted(recorded, PictureSize(stored))
 
 
@@ -106,7 +130,10 @@ def test_a_place_in_a_mask_is_in_it(width, height, seed):
     generator = np.random.default_rng(seed)
     mask = np.zeros((height, width), bool)
     left, top = int(generator.integers(width)), int(generator.integers(height))
-    mask[top : top + int(generator.integers(1, height + 1)), left : left + int(generator.integers(1, width + 1))] = True
+    mask[
+        top : top + int(generator.integers(1, height + 1)),
+        left : left + int(generator.integers(1, width + 1)),
+    ] = True
     mask &= generator.random(mask.shape) < 0.9 if mask.sum() < 100 else True
     if mask.any():
         x, y, inside = mask_place(mask)
@@ -150,7 +177,9 @@ def test_objects_beyond_the_border_are_left_out_and_told():
     found.add_box("cup", 120, 10, 150, 30)
     found.add_polygon("cup", [np.array([[200.0, 0], [210, 0], [210, 10]])])
     found.add("cup", 130, 20)
-    assert points_of(found) == {"cup": [(15, 15)]} and journal.left_out["objects outside of their picture"] == 3
+    assert (
+        points_of(found) == {"cup": [(15, 15)]} and journal.left_out["objects outside of their picture"] == 3
+    )
     found.add("cup", 2e9, 3)
     assert not points_of(found) and journal.left_out["broken objects"] == 1
 
@@ -200,14 +229,19 @@ def test_a_broken_object_spoils_its_label_only():
     found.add_polygon("dish", [np.zeros((MAX_CORNERS + 1, 2))])
     assert points_of(found) == {"plate": [(3, 3)]}
     said = journal.lines()
-    assert sum("object 7: expected a number" in line and "a.png" in line and "'cup'" in line for line in said) == 1
+    assert (
+        sum("object 7: expected a number" in line and "a.png" in line and "'cup'" in line for line in said)
+        == 1
+    )
     assert sum("object 8: expected a label" in line for line in said) == 1
     assert "points left out because another object of their label and picture is: 2" in said
     assert journal.left_out["broken objects"] == 3
 
 
 def collected(tmp_path, pictures, negatives=0.2, classes=("cup", "plate", "fork")):
-    """Rows of pictures with the labels given: each label one object, "!x" a broken one, "?" one without a label."""
+    """Rows of pictures with the labels given: each label one object, "!x" a broken one, "?" one without a
+    label.
+    """
     journal = Journal()
     collector = Collector(journal, classes=classes, negatives=negatives)
     rows = []
@@ -244,15 +278,22 @@ def test_negatives_are_a_share_of_the_rows(tmp_path):
 
 
 def test_classes_are_denied_as_often_as_they_are_pointed_at(tmp_path):
-    pictures = {f"{i}.png": ["cup"] if i % 10 else ["plate"] for i in range(1000)} | {f"e{i}.png": [] for i in range(1000)}
+    pictures = {f"{i}.png": ["cup"] if i % 10 else ["plate"] for i in range(1000)} | {
+        f"e{i}.png": [] for i in range(1000)
+    }
     counts = Counter(label for _, label in absent(collected(tmp_path, pictures)[0]) if label != "fork")
     assert counts.total() >= 245 and counts["cup"] > counts["plate"] > 10
 
 
 def test_what_may_be_there_is_not_absent(tmp_path):
-    rows, _ = collected(tmp_path, {"a.png": ["!cup", "plate"], "b.png": ["?", "plate"], "c.png": ["Fork"]}, negatives=0.9)
+    rows, _ = collected(
+        tmp_path, {"a.png": ["!cup", "plate"], "b.png": ["?", "plate"], "c.png": ["Fork"]}, negatives=0.9
+    )
     # c has no cup, but every cup of the set was left out: it would only ever be denied. "Fork" is the fork.
-    assert absent(rows) == [("c.png", "plate"), ("a.png", "fork")] or set(absent(rows)) == {("a.png", "fork"), ("c.png", "plate")}
+    assert absent(rows) == [("c.png", "plate"), ("a.png", "fork")] or set(absent(rows)) == {
+        ("a.png", "fork"),
+        ("c.png", "plate"),
+    }
     rows, _ = collected(tmp_path, {"a.png": [], "b.png": ["cup"]}, negatives=0.9, classes=None)
     assert absent(rows) == [("a.png", "cup")]
 
@@ -294,7 +335,20 @@ def test_names_stay_in_their_folder(tmp_path):
     assert picture_path(folder, "row\\a.png", "x") == folder / "row" / "a.png"
     assert picture_path(folder, str(folder / "a.png"), "x") == folder / "a.png"
     assert picture_path(folder, "../other/a.png", "x", beside=True) == folder / ".." / "other" / "a.png"
-    for name in ("../a.png", "/etc/passwd", "//etc/passwd", "a/../../b.png", "..\\a.png", "", " ", "\0", "\ud83d.png", 1, None, ["a"]):
+    for name in (
+        "../a.png",
+        "/etc/passwd",
+        "//etc/passwd",
+        "a/../../b.png",
+        "..\\a.png",
+        "",
+        " ",
+        "\0",
+        "\ud83d.png",
+        1,
+        None,
+        ["a"],
+    ):
         with pytest.raises(ProcessingError):
             picture_path(folder, name, "x")
     with pytest.raises(ProcessingError):
@@ -315,11 +369,16 @@ def test_texts_in_other_encodings(tmp_path):
 
 
 def test_numbers_of_many_digits_spoil_their_object_only():
-    assert loaded_json(json.dumps({"a": 1})[:-1] + ', "b": ' + "9" * 5000 + "}") == {"a": 1, "b": float("inf")}
+    assert loaded_json(json.dumps({"a": 1})[:-1] + ', "b": ' + "9" * 5000 + "}") == {
+        "a": 1,
+        "b": float("inf"),
+    }
 
 
 def test_xml_keeps_text_and_attributes(tmp_path):
-    (tmp_path / "a.xml").write_bytes('<?xml version="1.0" encoding="utf-16"?><a b="&lt;é"><c>x &amp; y</c> z</a>'.encode("utf-16"))
+    (tmp_path / "a.xml").write_bytes(
+        '<?xml version="1.0" encoding="utf-16"?><a b="&lt;é"><c>x &amp; y</c> z</a>'.encode("utf-16")
+    )
     root = read_xml(tmp_path / "a.xml")
     assert root.get("b") == "<é" and root.findtext("c") == "x & y" and root[0].tail == " z"
 

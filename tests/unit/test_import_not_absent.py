@@ -1,4 +1,6 @@
-"""What an annotation file says of a picture in other ways than by an object with a place is not called absent there."""
+"""What an annotation file says of a picture in other ways than by an object with a place is not called absent
+there.
+"""
 
 from __future__ import annotations
 
@@ -35,21 +37,34 @@ def test_tags_of_cvat(tmp_path):
     images = '<image name="a.png"><tag label="cow"/></image><image name="b.png"/>'
     images += '<image name="c.png"><box label="cow" xtl="1" ytl="1" xbr="5" ybr="5"/></image>'
     labels = "<meta><task><labels><label><name>cow</name></label></labels></task></meta>"
-    result = imported("cvat", write(tmp_path / "annotations.xml", f"<annotations>{labels}{images}</annotations>"), negatives=MOST)
+    result = imported(
+        "cvat",
+        write(tmp_path / "annotations.xml", f"<annotations>{labels}{images}</annotations>"),
+        negatives=MOST,
+    )
     assert result.absent == [("b.png", "cow")] and "without objects: 2" in result.said
 
 
 def test_parts_of_voc(tmp_path):
     box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
-    entries = {"a": f"<name>person</name>{box}<part><name>head</name>{box}</part>", "b": f"<name>head</name>{box}"}
+    entries = {
+        "a": f"<name>person</name>{box}<part><name>head</name>{box}</part>",
+        "b": f"<name>head</name>{box}",
+    }
     for stem, entry in entries.items():
         picture(tmp_path / f"{stem}.png")
-        write(tmp_path / f"{stem}.xml", f"<annotation><filename>{stem}.png</filename><object>{entry}</object></annotation>")
+        write(
+            tmp_path / f"{stem}.xml",
+            f"<annotation><filename>{stem}.png</filename><object>{entry}</object></annotation>",
+        )
     assert imported("voc", tmp_path, negatives=MOST).absent == [("b.png", "person")]
 
 
 def test_choices_of_label_studio(tmp_path):
-    box = {"type": "rectanglelabels", "value": {"x": 1, "y": 1, "width": 5, "height": 5, "rectanglelabels": ["cat"]}}
+    box = {
+        "type": "rectanglelabels",
+        "value": {"x": 1, "y": 1, "width": 5, "height": 5, "rectanglelabels": ["cat"]},
+    }
     results = {
         "a.png": {"type": "choices", "value": {"choices": ["Cat"]}},
         "b.png": {"type": "choices", "value": {"choices": ["dog"]}},
@@ -57,7 +72,10 @@ def test_choices_of_label_studio(tmp_path):
     }
     for name in results:
         picture(tmp_path / name)
-    tasks = [{"id": i, "data": {"image": name}, "annotations": [{"result": [entry]}]} for i, (name, entry) in enumerate(results.items())]
+    tasks = [
+        {"id": i, "data": {"image": name}, "annotations": [{"result": [entry]}]}
+        for i, (name, entry) in enumerate(results.items())
+    ]
     result = imported("label_studio", write(tmp_path / "e.json", tasks), negatives=MOST)
     assert result.absent == [("b.png", "cat")] and "without objects: 2" in result.said
 
@@ -71,7 +89,9 @@ def test_flags_of_labelme(tmp_path):
 
 
 def test_labels_keypoints_and_elements_of_datumaro(tmp_path):
-    """Labels of whole pictures; the keypoints of a person with a box; elements of skeletons, which are labels of their own."""
+    """Labels of whole pictures; the keypoints of a person with a box; elements of skeletons, which are labels
+    of their own.
+    """
     labels = [{"name": "person"}, {"name": "nose", "parent": "man"}, {"name": "man"}, {"name": "cup"}]
     categories = {"label": {"labels": labels}, "points": {"items": [{"label_id": 0, "labels": ["left_eye"]}]}}
     element = {"type": "points", "label_id": 1, "points": [5, 6]}
@@ -84,7 +104,10 @@ def test_labels_keypoints_and_elements_of_datumaro(tmp_path):
     }
     for stem in annotations:
         picture(tmp_path / "images" / f"{stem}.png")
-    items = [{"id": stem, "annotations": [entry], "image": {"path": f"{stem}.png"}} for stem, entry in annotations.items()]
+    items = [
+        {"id": stem, "annotations": [entry], "image": {"path": f"{stem}.png"}}
+        for stem, entry in annotations.items()
+    ]
     source = write(tmp_path / "annotations" / "default.json", {"categories": categories, "items": items})
     result = imported("datumaro", source, negatives=MOST)
     assert denied(result, "a.png") == {"person", "left eye of the person"}
@@ -97,13 +120,18 @@ def test_labels_keypoints_and_elements_of_datumaro(tmp_path):
 @pytest.mark.parametrize(("begins", "absent"), [((0,), ["bus"]), ((10,), []), ((10, 0), ["bus"])])
 def test_clips_whose_beginning_nobody_looked_at(tmp_path, begins, absent):
     """Of several tasks of a clip one may show its beginning."""
-    tasks = "".join(f"<task><id>{i}</id><start_frame>{first}</start_frame><source>a.mp4</source></task>" for i, first in enumerate(begins))
+    tasks = "".join(
+        f"<task><id>{i}</id><start_frame>{first}</start_frame><source>a.mp4</source></task>"
+        for i, first in enumerate(begins)
+    )
     labels = "<labels><label><name>cow</name></label><label><name>bus</name></label></labels>"
     box = '<box frame="12" outside="0" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="9" ybr="9"/>'
     meta = f"<meta><project><tasks>{tasks}</tasks>{labels}</project></meta>"
     text = f'<annotations>{meta}<track id="0" label="cow" task_id="0">{box}</track></annotations>'
     result = imported("cvat", write(tmp_path / "annotations.xml", text), fps=10, negatives=0.5)
-    assert [label for _, label in result.absent] == absent and ("shows a later part only" in result.said) == (not absent)
+    assert [label for _, label in result.absent] == absent and ("shows a later part only" in result.said) == (
+        not absent
+    )
 
 
 def test_labels_that_differ_in_capitals_and_accents(tmp_path):

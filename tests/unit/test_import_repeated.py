@@ -10,23 +10,40 @@ JOINED = "pictures listed several times, whose objects were joined: 1"
 
 def rows(result):
     """Name and label of the rows with points, each once if all is right."""
-    return sorted((record.media[0].rpartition("/")[2], record.label) for record in result.records if record.points)
+    return sorted(
+        (record.media[0].rpartition("/")[2], record.label) for record in result.records if record.points
+    )
 
 
 def test_coco_files_that_were_merged(tmp_path):
-    """Entries with one file name and several ids; an object of both is one. Of another size, each entry is scaled by itself."""
+    """Entries with one file name and several ids; an object of both is one. Of another size, each entry is
+    scaled by itself.
+    """
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")
     entries = [(1, "a.png", 100, 80), (2, "b.png", 100, 80), (3, "./a.png", 200, 160), (4, "a.png", 100, 80)]
     pictures = [{"id": i, "file_name": name, "width": w, "height": h} for i, name, w, h in entries]
-    boxes = [(1, 1, [0, 0, 10, 10]), (2, 1, [2, 2, 10, 10]), (3, 1, [0, 0, 20, 20]), (3, 1, [40, 40, 20, 20]), (4, 2, [0, 0, 4, 4])]
-    annotations = [{"id": i, "image_id": image, "category_id": kind, "bbox": box} for i, (image, kind, box) in enumerate(boxes)]
+    boxes = [
+        (1, 1, [0, 0, 10, 10]),
+        (2, 1, [2, 2, 10, 10]),
+        (3, 1, [0, 0, 20, 20]),
+        (3, 1, [40, 40, 20, 20]),
+        (4, 2, [0, 0, 4, 4]),
+    ]
+    annotations = [
+        {"id": i, "image_id": image, "category_id": kind, "bbox": box}
+        for i, (image, kind, box) in enumerate(boxes)
+    ]
     annotations.append({"id": 9, "image_id": 4, "category_id": 3, "bbox": "none"})
     annotations.append({"id": 10, "image_id": 1, "category_id": 3, "bbox": [0, 0, 2, 2]})
     categories = [{"id": i, "name": name} for i, name in enumerate(("cup", "plate", "fork"), start=1)]
-    source = write(tmp_path / "i.json", {"images": pictures, "annotations": annotations, "categories": categories})
+    source = write(
+        tmp_path / "i.json", {"images": pictures, "annotations": annotations, "categories": categories}
+    )
     result = imported("coco", source, negatives=0.99)
-    assert result.of("a.png") == {"cup": [(5, 5), (25, 25)], "plate": [(2, 2)]}, "the fork is broken in one of the entries"
+    assert result.of("a.png") == {"cup": [(5, 5), (25, 25)], "plate": [(2, 2)]}, (
+        "the fork is broken in one of the entries"
+    )
     assert rows(result) == [("a.png", "cup"), ("a.png", "plate"), ("b.png", "cup")]
     assert result.absent == [("b.png", "plate")] and JOINED in result.said and "pictures: 2" in result.said
 
@@ -34,9 +51,15 @@ def test_coco_files_that_were_merged(tmp_path):
 def test_cvat_jobs_that_share_a_picture(tmp_path):
     picture(tmp_path / "images" / "a.png")
     box = '<image name="a.png"><box label="cow" xtl="{0}" ytl="0" xbr="{1}" ybr="10"/></image>'
-    source = write(tmp_path / "annotations.xml", f"<annotations>{box.format(0, 10)}{box.format(20, 40)}</annotations>")
+    source = write(
+        tmp_path / "annotations.xml", f"<annotations>{box.format(0, 10)}{box.format(20, 40)}</annotations>"
+    )
     result = imported("cvat", source)
-    assert rows(result) == [("a.png", "cow")] and result.of("a.png") == {"cow": [(5, 5), (30, 5)]} and JOINED in result.said
+    assert (
+        rows(result) == [("a.png", "cow")]
+        and result.of("a.png") == {"cow": [(5, 5), (30, 5)]}
+        and JOINED in result.said
+    )
 
 
 def test_label_studio_tasks_that_were_loaded_twice(tmp_path):
@@ -51,7 +74,11 @@ def test_label_studio_tasks_that_were_loaded_twice(tmp_path):
         for x in (10, 50)
     ]
     result = imported("label_studio", write(tmp_path / "e.json", tasks))
-    assert rows(result) == [("a.png", "cat")] and result.of("a.png") == {"cat": [(15, 5), (55, 5)]} and JOINED in result.said
+    assert (
+        rows(result) == [("a.png", "cat")]
+        and result.of("a.png") == {"cat": [(15, 5), (55, 5)]}
+        and JOINED in result.said
+    )
 
 
 def test_via_keeps_a_picture_for_each_size_of_a_file(tmp_path):
@@ -59,22 +86,39 @@ def test_via_keeps_a_picture_for_each_size_of_a_file(tmp_path):
     entries = {
         f"a.png{x}": {
             "filename": "a.png",
-            "regions": [{"shape_attributes": {"name": "point", "cx": x, "cy": 1}, "region_attributes": {"kind": "cup"}}],
+            "regions": [
+                {
+                    "shape_attributes": {"name": "point", "cx": x, "cy": 1},
+                    "region_attributes": {"kind": "cup"},
+                }
+            ],
         }
         for x in (5, 9)
     }
     result = imported("via", write(tmp_path / "v.json", entries))
-    assert rows(result) == [("a.png", "cup")] and result.of("a.png") == {"cup": [(5, 1), (9, 1)]} and JOINED in result.said
+    assert (
+        rows(result) == [("a.png", "cup")]
+        and result.of("a.png") == {"cup": [(5, 1), (9, 1)]}
+        and JOINED in result.said
+    )
 
 
 def test_datumaro_subsets_that_share_a_picture(tmp_path):
     picture(tmp_path / "images" / "a.png")
     for subset, left in (("train", 0), ("val", 20)):
-        item = {"id": "a", "annotations": [{"type": "bbox", "label_id": 0, "bbox": [left, 0, 10, 10]}], "image": {"path": "a.png"}}
+        item = {
+            "id": "a",
+            "annotations": [{"type": "bbox", "label_id": 0, "bbox": [left, 0, 10, 10]}],
+            "image": {"path": "a.png"},
+        }
         categories = {"label": {"labels": [{"name": "cup"}]}}
         write(tmp_path / "annotations" / f"{subset}.json", {"categories": categories, "items": [item]})
     result = imported("datumaro", tmp_path)
-    assert rows(result) == [("a.png", "cup")] and result.of("a.png") == {"cup": [(5, 5), (25, 5)]} and JOINED in result.said
+    assert (
+        rows(result) == [("a.png", "cup")]
+        and result.of("a.png") == {"cup": [(5, 5), (25, 5)]}
+        and JOINED in result.said
+    )
 
 
 def test_lists_that_name_a_picture_again(tmp_path):
@@ -89,9 +133,14 @@ def test_lists_that_name_a_picture_again(tmp_path):
 
 
 def tracks(result):
-    """Seconds, place across in percent and number of the object of all points, by label; each label has one row if all is right."""
+    """Seconds, place across in percent and number of the object of all points, by label; each label has one
+    row if all is right.
+    """
     assert len({record.label for record in result.records}) == len(result.records)
-    return {record.label: [(point.t, point.x, point.object_id) for point in record.points or ()] for record in result.records}
+    return {
+        record.label: [(point.t, point.x, point.object_id) for point in record.points or ()]
+        for record in result.records
+    }
 
 
 def test_clips_of_several_tasks_in_label_studio(tmp_path):
@@ -128,9 +177,15 @@ def test_folders_of_annotations_and_of_pictures(tmp_path, format):
         shape = {"label": "cup", "shape_type": "rectangle", "points": [[left, 0], [left + 10, 10]]}
         write(tmp_path / "said" / folder / "1.json", {"imagePath": "1.png", "shapes": [shape]})
         entry = f"<object><name>cup</name>{box.format(left, left + 10)}</object>"
-        write(tmp_path / "said" / folder / "1.xml", f"<annotation><filename>1.png</filename>{entry}</annotation>")
+        write(
+            tmp_path / "said" / folder / "1.xml",
+            f"<annotation><filename>1.png</filename>{entry}</annotation>",
+        )
     result = imported(format, tmp_path / "said", images=tmp_path / "pictures")
     assert result.of("cam1/1.png") == {"cup": [(5, 5)]} and result.of("cam2/1.png") == {"cup": [(25, 5)]}
     assert "of one name" not in result.said
     picture(tmp_path / "flat" / "1.png")
-    assert "of one name, keep their folders apart: 1" in imported(format, tmp_path / "said", images=tmp_path / "flat").said
+    assert (
+        "of one name, keep their folders apart: 1"
+        in imported(format, tmp_path / "said", images=tmp_path / "flat").said
+    )

@@ -21,11 +21,20 @@ def test_accents_of_the_file_and_of_the_disk(tmp_path, said, kept):
     file = picture(tmp_path / spelt(kept))
     pictures = [{"id": 1, "file_name": spelt(said)}, {"id": 2, "file_name": spelt(said, "né.png")}]
     boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": BOX} for i in (1, 2)]
-    source = write(tmp_path / "i.json", {"images": pictures, "annotations": boxes, "categories": [{"id": 1, "name": "cup"}]})
+    source = write(
+        tmp_path / "i.json",
+        {"images": pictures, "annotations": boxes, "categories": [{"id": 1, "name": "cup"}]},
+    )
     result = imported("coco", source)
-    assert result.of(file) == {"cup": [(20, 40)]} and result.of(tmp_path / spelt(said, "né.png")) == {"cup": [(20, 40)]}
+    assert result.of(file) == {"cup": [(20, 40)]} and result.of(tmp_path / spelt(said, "né.png")) == {
+        "cup": [(20, 40)]
+    }
     task = {"id": 1, "data": {"image": f"s3://b/{spelt(said)}"}, "annotations": [{"result": []}]}
-    box = {"id": "a", "type": "rectanglelabels", "value": {"x": 1, "y": 1, "width": 2, "height": 2, "rectanglelabels": ["cup"]}}
+    box = {
+        "id": "a",
+        "type": "rectanglelabels",
+        "value": {"x": 1, "y": 1, "width": 2, "height": 2, "rectanglelabels": ["cup"]},
+    }
     task["annotations"][0]["result"].append(box)
     assert imported("label_studio", write(tmp_path / "e.json", [task])).of(file)
 
@@ -44,21 +53,36 @@ def test_accents_of_label_files_and_lists(tmp_path, said, kept):
 def test_items_of_datumaro_without_a_path(tmp_path, name):
     """Exported without pictures."""
     file = picture(tmp_path / "images" / "sub" / name)
-    item = {"id": f"sub/{file.stem}", "annotations": [{"type": "bbox", "label_id": 0, "bbox": BOX}], "image": {"path": ""}}
+    item = {
+        "id": f"sub/{file.stem}",
+        "annotations": [{"type": "bbox", "label_id": 0, "bbox": BOX}],
+        "image": {"path": ""},
+    }
     categories = {"label": {"labels": [{"name": "cup"}]}}
-    result = imported("datumaro", write(tmp_path / "annotations" / "default.json", {"categories": categories, "items": [item]}))
+    result = imported(
+        "datumaro",
+        write(tmp_path / "annotations" / "default.json", {"categories": categories, "items": [item]}),
+    )
     assert result.of(file) == {"cup": [(20, 40)]}
 
 
 @pytest.mark.parametrize(
-    ("lines", "expected"), [("0 1\n", ["0 1.png"]), ("0 1 -1\n", ["0 1.png"]), ("0 1\nb 1\n", ["0 1.png", "b.png"]), ("0\n", ["0.png"])]
+    ("lines", "expected"),
+    [
+        ("0 1\n", ["0 1.png"]),
+        ("0 1 -1\n", ["0 1.png"]),
+        ("0 1\nb 1\n", ["0 1.png", "b.png"]),
+        ("0\n", ["0.png"]),
+    ],
 )
 def test_lists_of_voc_with_spaces_in_names(tmp_path, lines, expected):
     """Behind the name may be numbers, and a name may end in one."""
     for stem in ("0 1", "0", "b"):
         picture(tmp_path / f"{stem}.png")
         box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
-        entry = f"<annotation><filename>{stem}.png</filename><object><name>cup</name>{box}</object></annotation>"
+        entry = (
+            f"<annotation><filename>{stem}.png</filename><object><name>cup</name>{box}</object></annotation>"
+        )
         write(tmp_path / "Annotations" / f"{stem}.xml", entry)
         picture(tmp_path / "JPEGImages" / f"{stem}.png")
     write(tmp_path / "ImageSets" / "Main" / "train.txt", lines)

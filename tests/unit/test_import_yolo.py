@@ -1,4 +1,6 @@
-"""YOLO and Darknet: encodings, names that YAML would change, pictures of newer kinds, paths, empty files and broken lines."""
+"""YOLO and Darknet: encodings, names that YAML would change, pictures of newer kinds, paths, empty files and
+broken lines.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def yolo(root: Path, labels, names="names: [cup, plate]", train="train/images"):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1"])
 def test_label_files_in_other_encodings(tmp_path, encoding):
-    result = imported("yolo", yolo(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\r\n1 0.1 0.1 0.1 0.1".encode(encoding)}))
+    result = imported(
+        "yolo", yolo(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\r\n1 0.1 0.1 0.1 0.1".encode(encoding)})
+    )
     assert result.of("a.png") == {"cup": [(0.5, 0.5)], "plate": [(0.1, 0.1)]}
 
 
@@ -63,7 +67,9 @@ def test_pictures_of_newer_kinds(tmp_path):
 
 
 def test_empty_label_files_are_negatives(tmp_path):
-    result = imported("yolo", yolo(tmp_path, {f"{i:02}": BOX if i < 10 else "" for i in range(20)}), negatives=0.2)
+    result = imported(
+        "yolo", yolo(tmp_path, {f"{i:02}": BOX if i < 10 else "" for i in range(20)}), negatives=0.2
+    )
     assert len(result.records) == 12 and len(result.absent) == 2
     assert all(label == "plate" or int(name[:2]) >= 10 for name, label in result.absent)
     assert "pictures without objects: 10" in result.said and "pictures: 20" in result.said
@@ -76,20 +82,34 @@ def test_boxes_over_the_border_and_turned_boxes(tmp_path):
     assert "objects outside of their picture: 1" in result.said
 
 
-BROKEN = ["0 0.5 0.5", "0 0.5 0.5 x 0.2", "0 nan 0.5 0.2 0.2", "0 50 40 20 16", "0 0.5 0.5 0.2 0.2 0.9", "0 1e999 0 0 0", "0"]
+BROKEN = [
+    "0 0.5 0.5",
+    "0 0.5 0.5 x 0.2",
+    "0 nan 0.5 0.2 0.2",
+    "0 50 40 20 16",
+    "0 0.5 0.5 0.2 0.2 0.9",
+    "0 1e999 0 0 0",
+    "0",
+]
 
 
 @pytest.mark.parametrize("line", BROKEN)
 def test_one_broken_line_ends_nothing(tmp_path, line):
-    result = imported("yolo", yolo(tmp_path, {"a": f"{BOX}{line}\n1 0.2 0.2 0.1 0.1\n", "b": BOX}), negatives=0.9)
+    result = imported(
+        "yolo", yolo(tmp_path, {"a": f"{BOX}{line}\n1 0.2 0.2 0.1 0.1\n", "b": BOX}), negatives=0.9
+    )
     assert result.of("a.png") == {"plate": [(0.2, 0.2)]} and result.of("b.png") == {"cup": [(0.5, 0.5)]}
     assert "a.txt, line 2" in result.said and ("a.png", "cup") not in result.absent
 
 
-@pytest.mark.parametrize("line", ["7 0.5 0.5 0.2 0.2", "x 0.5 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2", "-1 0 0 0 0", "cup 1 1 1 1"])
+@pytest.mark.parametrize(
+    "line", ["7 0.5 0.5 0.2 0.2", "x 0.5 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2", "-1 0 0 0 0", "cup 1 1 1 1"]
+)
 def test_a_line_without_a_class_leaves_nothing_absent(tmp_path, line):
     result = imported("yolo", yolo(tmp_path, {"a": f"{BOX}{line}\n"}), negatives=0.9)
-    assert result.of("a.png") == {"cup": [(0.5, 0.5)]} and not result.absent and "a.txt, line 2" in result.said
+    assert (
+        result.of("a.png") == {"cup": [(0.5, 0.5)]} and not result.absent and "a.txt, line 2" in result.said
+    )
 
 
 @pytest.mark.parametrize("data", [b"\xca\xc4\xff\xfe\x00", b"\xff\xfe\x00", b"\x00" * 20])
@@ -99,7 +119,10 @@ def test_a_label_file_that_is_no_text_ends_nothing(tmp_path, data):
     assert "bad.png: left out" in result.said and "pictures whose labels cannot be read: 1" in result.said
 
 
-@pytest.mark.parametrize("train", ["/", "//", "..", "../..", "/etc", "/usr/share", "../../elsewhere", "a/../../..", "[/]", "../set/.."])
+@pytest.mark.parametrize(
+    "train",
+    ["/", "//", "..", "../..", "/etc", "/usr/share", "../../elsewhere", "a/../../..", "[/]", "../set/.."],
+)
 def test_paths_that_lead_elsewhere(tmp_path, train):
     """Refused before anything is walked."""
     source = yolo(tmp_path / "set", {"a": BOX}, train=train)
@@ -111,7 +134,9 @@ def test_paths_that_lead_elsewhere(tmp_path, train):
 
 
 def test_paths_of_other_layouts(tmp_path):
-    """Beside data.yaml, an absolute path beside it, a folder of all data sets that is not there, and elsewhere if the user says so."""
+    """Beside data.yaml, an absolute path beside it, a folder of all data sets that is not there, and
+    elsewhere if the user says so.
+    """
     yolo(tmp_path / "coco8", {"a": BOX})
     names = "names: [cup]\n"
     for text in (
@@ -120,9 +145,14 @@ def test_paths_of_other_layouts(tmp_path):
         "train: ../coco8/train/images\n",
     ):
         assert imported("yolo", write(tmp_path / "settings" / "data.yaml", text + names)).files == ["a.png"]
-    for text in ("path: datasets/coco8\ntrain: train/images\n", "path: /content/coco8\ntrain: train/images\n"):
+    for text in (
+        "path: datasets/coco8\ntrain: train/images\n",
+        "path: /content/coco8\ntrain: train/images\n",
+    ):
         assert imported("yolo", write(tmp_path / "coco8" / "data.yaml", text + names)).files == ["a.png"]
-    far = write(tmp_path / "far" / "away" / "data.yaml", f"path: {tmp_path}/coco8\ntrain: train/images\n{names}")
+    far = write(
+        tmp_path / "far" / "away" / "data.yaml", f"path: {tmp_path}/coco8\ntrain: train/images\n{names}"
+    )
     with pytest.raises(ProcessingError, match=r"leads to .*coco8/train/images.*--images"):
         imported("yolo", far)
     assert imported("yolo", far, images=tmp_path / "coco8").files == ["a.png"]
@@ -153,7 +183,8 @@ def test_lists_of_pictures_stay_inside_too(tmp_path):
     write(outside.parent.parent / "labels" / "c.txt", BOX)
     inside = tmp_path / "set" / "train" / "images"
     write(
-        tmp_path / "set" / "list.txt", f"./train/images/a.png\n{inside}/b.png\n{outside}\n../../{outside.parent.parent.name}/images/c.png\n"
+        tmp_path / "set" / "list.txt",
+        f"./train/images/a.png\n{inside}/b.png\n{outside}\n../../{outside.parent.parent.name}/images/c.png\n",
     )
     result = imported("yolo", write(tmp_path / "set" / "data.yaml", "train: list.txt\nnames: [cup]\n"))
     assert result.files == ["a.png", "b.png"] and "pictures that lie elsewhere: 2" in result.said
@@ -193,9 +224,15 @@ def test_hidden_keypoints(tmp_path):
 
 def darknet(root, prefix="data/"):
     """As CVAT exports "YOLO 1.1": paths as if below Darknet's folder data."""
-    write(root / "obj.data", f"classes = 2\ntrain = {prefix}train.txt\nnames = {prefix}obj.names\nbackup = backup/\n")
+    write(
+        root / "obj.data",
+        f"classes = 2\ntrain = {prefix}train.txt\nnames = {prefix}obj.names\nbackup = backup/\n",
+    )
     write(root / "obj.names", "cup\nlarge plate\n")
-    write(root / "train.txt", f"{prefix}obj_train_data/a.png\n{prefix}obj_train_data/sub/b.jpg\n{prefix}obj_train_data/c.png\n")
+    write(
+        root / "train.txt",
+        f"{prefix}obj_train_data/a.png\n{prefix}obj_train_data/sub/b.jpg\n{prefix}obj_train_data/c.png\n",
+    )
     picture(root / "obj_train_data" / "a.png")
     write(root / "obj_train_data" / "a.txt", "0 0.5 0.25 0.1 0.1\n1 0.2 0.2 0.1 0.1\n")
     write(root / "obj_train_data" / "sub" / "b.txt", "")
@@ -207,7 +244,9 @@ def test_darknet(tmp_path, prefix):
     source = darknet(tmp_path, prefix)
     result = imported("darknet", source, negatives=0.4)
     assert result.of("a.png") == {"cup": [(0.5, 0.25)], "large plate": [(0.2, 0.2)]}
-    assert [name for name, _ in result.absent] == ["b.jpg"] and "c.png: left out, there is no label file" in result.said
+    assert [name for name, _ in result.absent] == [
+        "b.jpg"
+    ] and "c.png: left out, there is no label file" in result.said
     assert imported("darknet", tmp_path).files == ["a.png"]
 
 

@@ -44,9 +44,14 @@ def save(path, value):
 
 def coco(tmp_path, annotations, **category):
     document = {
-        "images": [{"id": 7, "file_name": "a.png", "width": 100, "height": 80}, {"id": 8, "file_name": "b.png"}],
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": 100, "height": 80},
+            {"id": 8, "file_name": "b.png"},
+        ],
         "categories": [{"id": 1, "name": "cup", **category}, {"id": 2, "name": "plate"}],
-        "annotations": [{"id": i, "image_id": 7, "category_id": 1, **entry} for i, entry in enumerate(annotations)],
+        "annotations": [
+            {"id": i, "image_id": 7, "category_id": 1, **entry} for i, entry in enumerate(annotations)
+        ],
     }
     return save(tmp_path / "coco.json", document)
 
@@ -64,7 +69,9 @@ def test_coco_boxes_masks_and_runs(tmp_path):
     )
     records, skipped = run("coco", path, images=tmp_path / "pictures")
     assert not skipped and set(records) == {"cup", "plate"}
-    assert records["cup"].images == (str(tmp_path / "pictures" / "a.png"),) and records["cup"].coords == "pixel"
+    assert (
+        records["cup"].images == (str(tmp_path / "pictures" / "a.png"),) and records["cup"].coords == "pixel"
+    )
     assert places(records["cup"])[:2] == [(10, 30), (20, 20)]
     x, y = places(records["cup"])[2]
     assert x == 5.5 and 11 <= y <= 29
@@ -72,16 +79,24 @@ def test_coco_boxes_masks_and_runs(tmp_path):
 
 
 def test_coco_keypoints(tmp_path):
-    path = coco(tmp_path, [{"keypoints": [5, 6, 2, 0, 0, 0, 9, 9, 1]}], keypoints=["left_eye", "nose", "tail"])
+    path = coco(
+        tmp_path, [{"keypoints": [5, 6, 2, 0, 0, 0, 9, 9, 1]}], keypoints=["left_eye", "nose", "tail"]
+    )
     records, _ = run("coco", path, target="keypoints")
     assert set(records) == {"left eye of the cup"} and places(records["left eye of the cup"]) == [(5, 6)]
 
 
 def test_coco_leaves_out_what_would_be_incomplete(tmp_path):
-    path = coco(tmp_path, [{"bbox": [0, 0, 4, 4]}, {"iscrowd": 1, "segmentation": {}}, {"image_id": 99, "bbox": [0, 0, 1, 1]}])
+    path = coco(
+        tmp_path,
+        [{"bbox": [0, 0, 4, 4]}, {"iscrowd": 1, "segmentation": {}}, {"image_id": 99, "bbox": [0, 0, 1, 1]}],
+    )
     records, skipped = run("coco", path)
     assert not records and "crowd" in skipped[0] and "99" in skipped[1]
-    records, skipped = run("coco", coco(tmp_path, [{"segmentation": [[1, 1, 5, 5, 9, 9]]}, {"category_id": 2, "bbox": [0, 0, 2, 2]}]))
+    records, skipped = run(
+        "coco",
+        coco(tmp_path, [{"segmentation": [[1, 1, 5, 5, 9, 9]]}, {"category_id": 2, "bbox": [0, 0, 2, 2]}]),
+    )
     assert set(records) == {"plate"} and "area" in skipped[0]
 
 
@@ -118,7 +133,13 @@ def test_coco_text_of_a_known_mask():
 
 def test_label_studio(tmp_path):
     def result(kind, value, **fields):
-        return {"type": kind, "original_width": 200, "original_height": 100, "value": {**value, kind: ["cup"]}, **fields}
+        return {
+            "type": kind,
+            "original_width": 200,
+            "original_height": 100,
+            "value": {**value, kind: ["cup"]},
+            **fields,
+        }
 
     shapes = [
         result("rectanglelabels", {"x": 10, "y": 20, "width": 20, "height": 40, "rotation": 0}),
@@ -129,19 +150,32 @@ def test_label_studio(tmp_path):
         {"type": "choices", "value": {"choices": ["good"]}},
     ]
     tasks = [
-        {"id": 1, "data": {"image": "/data/upload/3/a%20b.png"}, "annotations": [{"was_cancelled": True}, {"result": shapes}]},
-        {"id": 2, "data": {"image": "/data/local-files/?d=set/c.png"}, "annotations": [{"result": [shapes[2] | {"image_rotation": 90}]}]},
+        {
+            "id": 1,
+            "data": {"image": "/data/upload/3/a%20b.png"},
+            "annotations": [{"was_cancelled": True}, {"result": shapes}],
+        },
+        {
+            "id": 2,
+            "data": {"image": "/data/local-files/?d=set/c.png"},
+            "annotations": [{"result": [shapes[2] | {"image_rotation": 90}]}],
+        },
         {"id": 3, "data": {"image": "d.png"}, "annotations": []},
     ]
     records, skipped = run("label_studio", save(tmp_path / "export.json", tasks), images=tmp_path / "media")
-    assert records["cup"].images == (str(tmp_path / "media" / "a b.png"),) and records["cup"].coords == "percent"
-    # The second box turns a quarter about its corner (100, 50) px: its middle, (10, 10) px away, goes to (-10, 10) px.
+    assert (
+        records["cup"].images == (str(tmp_path / "media" / "a b.png"),) and records["cup"].coords == "percent"
+    )
+    # The second box turns a quarter about its corner (100, 50) px: its middle, (10, 10) px away, goes to
+    # (-10, 10) px.
     assert np.allclose(places(records["cup"]), [(20, 40), (45, 60), (5, 6), (30, 40), (10, 10)])
     assert "nobody" in skipped[0] and "set/c.png" in skipped[1] and "turned" in skipped[1]
 
 
 def brush_bytes(blocks, total):
-    """Run lengths as Label Studio writes them: values of 8 bits, counts of 3, 4, 8 and 16 bits; blocks are (width, values)."""
+    """Run lengths as Label Studio writes them: values of 8 bits, counts of 3, 4, 8 and 16 bits; blocks are
+    (width, values).
+    """
     widths = (3, 4, 8, 16)
     bits = f"{total:032b}{7:05b}" + "".join(f"{width - 1:04b}" for width in widths)
     for width, values in blocks:
@@ -157,7 +191,9 @@ def test_label_studio_brush(tmp_path):
     mask[2:9, 5:12] = 255
     flat = np.repeat(mask.reshape(-1), 4).tolist()
     cuts = [0, 3, 11, 160, 700, 800]
-    blocks = [(next(w for w in (3, 4, 8, 16) if b - a <= 2**w), flat[a:b]) for a, b in itertools.pairwise(cuts)]
+    blocks = [
+        (next(w for w in (3, 4, 8, 16) if b - a <= 2**w), flat[a:b]) for a, b in itertools.pairwise(cuts)
+    ]
     assert (decode_brush(brush_bytes(blocks, 800), 20, 10) == (mask > 0)).all()
     result = {"type": "brushlabels", "original_width": 20, "original_height": 10}
     result["value"] = {"format": "rle", "rle": brush_bytes(blocks, 800), "brushlabels": ["cup"]}
@@ -179,10 +215,17 @@ def test_labelme(tmp_path):
         {"label": "cup", "shape_type": "rectangle", "points": [[40, 60], [20, 20]]},
         {"label": "cup", "shape_type": "circle", "points": [[7, 8], [9, 8]]},
         {"label": "cup", "shape_type": "point", "points": [[1.5, 2.5]]},
-        {"label": "cup", "shape_type": "mask", "points": [[50, 40], [56, 48]], "mask": base64.b64encode(buffer.getvalue()).decode()},
+        {
+            "label": "cup",
+            "shape_type": "mask",
+            "points": [[50, 40], [56, 48]],
+            "mask": base64.b64encode(buffer.getvalue()).decode(),
+        },
         {"label": "crack", "shape_type": "linestrip", "points": [[1, 1], [2, 2]]},
     ]
-    save(tmp_path / "set" / "a.json", {"imagePath": "..\\pictures\\a.png", "shapes": shapes, "imageData": None})
+    save(
+        tmp_path / "set" / "a.json", {"imagePath": "..\\pictures\\a.png", "shapes": shapes, "imageData": None}
+    )
     save(tmp_path / "set" / "b.json", {"imagePath": "b.png", "shapes": []})
     records, skipped = run("labelme", tmp_path / "set")
     assert places(records["cup"]) == [(20, 20), (30, 40), (7, 8), (1.5, 2.5), (53.5, 44.5)]
@@ -215,27 +258,43 @@ CVAT_CLIP = """<annotations><version>1.1</version><meta><task><size>6</size><mod
 
 
 def test_cvat_tracks(tmp_path):
-    """Frames are those of the clip, whichever of them the task shows; occluded is partly hidden, outside is gone."""
+    """Frames are those of the clip, whichever of them the task shows; occluded is partly hidden, outside is
+    gone.
+    """
     path = save(tmp_path / "annotations.xml", CVAT_CLIP)
     records, skipped = run("cvat", path, fps=10)
     duck = records["duck"]
     assert (duck.video, duck.style, duck.coords) == (str(tmp_path / "pond.mp4"), "track", "pixel")
     tracks = [(point.t, point.object_id, point.x, point.y) for point in duck.points or ()]
     assert tracks == [(1.0, 0, 20, 40), (1.5, 0, 20, 42), (1.5, 3, 5, 6)]
-    assert set(records) == {"duck"} and any("rope" in sentence and "polyline" in sentence for sentence in skipped)
-    with pytest.raises(ProcessingError, match=r"expected the option fps, frames per second of the clip of annotations\.xml, got None"):
+    assert set(records) == {"duck"} and any(
+        "rope" in sentence and "polyline" in sentence for sentence in skipped
+    )
+    with pytest.raises(
+        ProcessingError,
+        match=r"expected the option fps, frames per second of the clip of annotations\.xml, got None",
+    ):
         run("cvat", path)
     with pytest.raises(ProcessingError, match="<source>"):
-        run("cvat", save(tmp_path / "bare.xml", "<annotations><track id='0' label='cup'/></annotations>"), fps=10.5)
+        run(
+            "cvat",
+            save(tmp_path / "bare.xml", "<annotations><track id='0' label='cup'/></annotations>"),
+            fps=10.5,
+        )
 
 
 @pytest.mark.parametrize("train", ["../train/images", "train/images", ["train/images"], "list.txt"])
 def test_yolo(tmp_path, train):
-    save(tmp_path / "data.yaml", json.dumps({"train": train, "nc": 2, "names": ["cup", "plate"]}))  # JSON is YAML
+    save(
+        tmp_path / "data.yaml", json.dumps({"train": train, "nc": 2, "names": ["cup", "plate"]})
+    )  # JSON is YAML
     save(tmp_path / "list.txt", "train/images/a.jpg\ntrain/images/b.jpg\ntrain/images/c.jpg\n")
     for name in "abc":
         save(tmp_path / "train" / "images" / f"{name}.jpg", "")
-    save(tmp_path / "train" / "labels" / "a.txt", "0 0.5 0.25 0.1 0.1\n0 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n\n1 0.2 0.3 0.1 0.1\n")
+    save(
+        tmp_path / "train" / "labels" / "a.txt",
+        "0 0.5 0.25 0.1 0.1\n0 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n\n1 0.2 0.3 0.1 0.1\n",
+    )
     save(tmp_path / "train" / "labels" / "b.txt", "")
     records, skipped = run("yolo", tmp_path)
     assert set(records) == {"cup", "plate"} and records["cup"].coords == "norm1"
@@ -249,8 +308,13 @@ def test_yolo_names_by_number_poses_and_faults(tmp_path):
     label = save(tmp_path / "labels" / "a.txt", "3 0.5 0.25 0.1 0.1 0.4 0.4 2 0.6 0.6 0\n")
     assert places(run("yolo", tmp_path / "data.yaml", split="val")[0]["cup"]) == [(0.5, 0.25)]
     points = run("yolo", tmp_path, split="val", target="keypoints")[0]
-    assert {label: places(record) for label, record in points.items()} == {"keypoint 1 of the cup": [(0.4, 0.4)]}
-    save(tmp_path / "data.yaml", "path: .\nval: images\nkpt_shape: [2, 2]\nkpt_names: {3: [left_eye, nose]}\nnames:\n  3: cup\n")
+    assert {label: places(record) for label, record in points.items()} == {
+        "keypoint 1 of the cup": [(0.4, 0.4)]
+    }
+    save(
+        tmp_path / "data.yaml",
+        "path: .\nval: images\nkpt_shape: [2, 2]\nkpt_names: {3: [left_eye, nose]}\nnames:\n  3: cup\n",
+    )
     save(label, "3 0.5 0.25 0.1 0.1 0.4 0.4 0 0\n")
     assert set(run("yolo", tmp_path, split="val", target="keypoints")[0]) == {"left eye of the cup"}
     save(label, "3 0.5 0.25 0.1 0.1 0.4 0.4\n")
@@ -260,18 +324,32 @@ def test_yolo_names_by_number_poses_and_faults(tmp_path):
         run("yolo", tmp_path)
     save(label, "0 0.5 0.25 0.1 0.1\n3 0.5 0.25 0.1 0.1 0.4 0.4 0 0\n")
     records, skipped = run("yolo", tmp_path, split="val")
-    assert set(records) == {"cup"} and len(skipped) == 1 and "a.txt, line 1: expected a class among 3..3, got 0" in skipped[0]
+    assert (
+        set(records) == {"cup"}
+        and len(skipped) == 1
+        and "a.txt, line 1: expected a class among 3..3, got 0" in skipped[0]
+    )
 
 
 def test_pixmo_points(tmp_path):
     save(tmp_path / "images" / "aa.jpg", "")
     rows = [
-        {"image_sha256": "aa", "image_url": "http://x", "label": "cups", "points": [{"x": 1.5, "y": 99.0}], "count": 1},
+        {
+            "image_sha256": "aa",
+            "image_url": "http://x",
+            "label": "cups",
+            "points": [{"x": 1.5, "y": 99.0}],
+            "count": 1,
+        },
         {"image_sha256": "aa", "label": "dogs", "points": [], "count": 0},
         {"image_sha256": "bb", "label": "cats", "points": [{"x": 1, "y": 1}]},
     ]
     records, skipped = run("pixmo_points", rows, images=tmp_path / "images")
-    assert places(records["cups"]) == [(1.5, 99.0)] and records["cups"].coords == "percent" and records["dogs"].no_points
+    assert (
+        places(records["cups"]) == [(1.5, 99.0)]
+        and records["cups"].coords == "percent"
+        and records["dogs"].no_points
+    )
     assert len(skipped) == 1 and "bb" in skipped[0]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
@@ -294,7 +372,9 @@ def test_screenspot(tmp_path):
     assert corners["close"].images == (str(tmp_path / "images" / "a.png"),)
     with pytest.raises(ProcessingError, match=r"'box'.*cannot be guessed"):
         run("screenspot", tmp_path / "annotations")
-    path = save(tmp_path / "bad.json", [{"img_filename": "a.png", "bbox": [10, 20, 3, 6], "instruction": "close"}])
+    path = save(
+        tmp_path / "bad.json", [{"img_filename": "a.png", "bbox": [10, 20, 3, 6], "instruction": "close"}]
+    )
     records, skipped = run("screenspot", path, box="xyxy")
     assert not records and "'xywh'" in skipped[0]
 
@@ -304,7 +384,11 @@ def test_guisyn(tmp_path):
         return {"x_center": i, "y_center": 2 * i, "width": 4, "height": 4, **fields}
 
     elements = [element(i, name=f"name {i}", intent=[f"do {i}", f"make {i}"]) for i in range(200)]
-    extra = [element(500, name="", intent=["only intent"]), element(501, name="Only Name", intent=[]), element(502, name=None, intent=None)]
+    extra = [
+        element(500, name="", intent=["only intent"]),
+        element(501, name="Only Name", intent=[]),
+        element(502, name=None, intent=None),
+    ]
     row = {"id": "s1", "image": "s1.png", "annotation": json.dumps(elements + extra)}
     records, skipped = run("guisyn", [row], images=tmp_path)
     assert len(skipped) == 1 and "502" not in skipped[0] and "element 202" in skipped[0]
@@ -332,13 +416,31 @@ def test_the_registry():
         import_records("yolo", "x", splt="train")
 
 
-@pytest.mark.parametrize("format", ["coco", "cvat", "label_studio", "labelme", "screenspot", "guisyn", "pixmo_points", "yolo"])
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1]", "{}", "null", "<a/>", '{"images": [1], "categories": [], "annotations": []}', "\x00\x01"]
+    "format", ["coco", "cvat", "label_studio", "labelme", "screenspot", "guisyn", "pixmo_points", "yolo"]
+)
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[1]",
+        "{}",
+        "null",
+        "<a/>",
+        '{"images": [1], "categories": [], "annotations": []}',
+        "\x00\x01",
+    ],
 )
 def test_other_files_are_refused_or_left_out(tmp_path, format, content):
     path = save(tmp_path / ("annotations" + {"cvat": ".xml", "yolo": ".yaml"}.get(format, ".json")), content)
-    options = {"box": "xyxy"} if format == "screenspot" else {"images": tmp_path} if format in ("guisyn", "pixmo_points") else {}
+    options = (
+        {"box": "xyxy"}
+        if format == "screenspot"
+        else {"images": tmp_path}
+        if format in ("guisyn", "pixmo_points")
+        else {}
+    )
     try:
         records, skipped = run(format, path, **options)
     except ProcessingError:

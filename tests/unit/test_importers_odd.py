@@ -1,4 +1,6 @@
-"""Importers on files in which anything is of another type, size or encoding: read, left out, or refused by an error of the library."""
+"""Importers on files in which anything is of another type, size or encoding: read, left out, or refused by an
+error of the library.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ EXAMPLES = 40
 
 COCO: dict[str, Any] = {
     "images": [
-        {"id": 1, "file_name": "a.png", "width": 40, "height": 30, "neg_category_ids": [2], "not_exhaustive_category_ids": [2]},
+        {
+            "id": 1,
+            "file_name": "a.png",
+            "width": 40,
+            "height": 30,
+            "neg_category_ids": [2],
+            "not_exhaustive_category_ids": [2],
+        },
         {"id": 2, "file_name": "b.png"},
     ],
     "categories": [
@@ -27,17 +36,49 @@ COCO: dict[str, Any] = {
         {"id": 2, "name": "plate", "supercategory": "thing"},
     ],
     "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 8], "iscrowd": 0, "keypoints": [5, 6, 2, 7, 8, 1], "area": 80},
-        {"id": 2, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9, 1, 9]], "bbox": [1, 1, 8, 8]},
-        {"id": 3, "image_id": 2, "category_id": 2, "segmentation": {"size": [4, 5], "counts": [3, 5, 12]}, "iscrowd": 0},
-        {"id": 4, "image_id": 2, "category_id": 1, "segmentation": {"size": [3, 3], "counts": "333"}, "iscrowd": 1},
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [1, 2, 10, 8],
+            "iscrowd": 0,
+            "keypoints": [5, 6, 2, 7, 8, 1],
+            "area": 80,
+        },
+        {
+            "id": 2,
+            "image_id": 1,
+            "category_id": 1,
+            "segmentation": [[1, 1, 9, 1, 9, 9, 1, 9]],
+            "bbox": [1, 1, 8, 8],
+        },
+        {
+            "id": 3,
+            "image_id": 2,
+            "category_id": 2,
+            "segmentation": {"size": [4, 5], "counts": [3, 5, 12]},
+            "iscrowd": 0,
+        },
+        {
+            "id": 4,
+            "image_id": 2,
+            "category_id": 1,
+            "segmentation": {"size": [3, 3], "counts": "333"},
+            "iscrowd": 1,
+        },
     ],
 }
 
 DATUMARO: dict[str, Any] = {
     "info": {},
     "categories": {
-        "label": {"labels": [{"name": "cup", "parent": ""}, {"name": "dog", "parent": ""}, {"name": "nose", "parent": "dog"}]},
+        "label": {
+            "labels": [
+                {"name": "cup", "parent": ""},
+                {"name": "dog", "parent": ""},
+                {"name": "nose", "parent": "dog"},
+            ]
+        },
         "points": {"items": [{"label_id": 1, "labels": ["nose", "tail"], "joints": []}]},
     },
     "items": [
@@ -54,10 +95,21 @@ DATUMARO: dict[str, Any] = {
                     "bbox": [1, 2, 9, 9],
                 },
                 {"id": 2, "type": "polygon", "group": 3, "label_id": 0, "points": [1, 1, 9, 1, 9, 9]},
-                {"id": 3, "type": "mask", "group": 3, "label_id": 0, "rle": {"counts": "333", "size": [3, 3]}},
+                {
+                    "id": 3,
+                    "type": "mask",
+                    "group": 3,
+                    "label_id": 0,
+                    "rle": {"counts": "333", "size": [3, 3]},
+                },
                 {"id": 4, "type": "ellipse", "label_id": 0, "points": [1, 1, 9, 9]},
                 {"id": 5, "type": "points", "label_id": 1, "points": [1, 1, 9, 9], "visibility": [2, 1]},
-                {"id": 6, "type": "skeleton", "label_id": 1, "elements": [{"type": "points", "label_id": 2, "points": [3, 3]}]},
+                {
+                    "id": 6,
+                    "type": "skeleton",
+                    "label_id": 1,
+                    "elements": [{"type": "points", "label_id": 2, "points": [3, 3]}],
+                },
                 {"id": 7, "type": "label", "label_id": 1},
             ],
         },
@@ -72,10 +124,20 @@ VIA: dict[str, Any] = {
             "filename": "a.png",
             "size": 12,
             "regions": [
-                {"shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 9, "height": 9}, "region_attributes": {"kind": "1"}},
-                {"shape_attributes": {"name": "circle", "cx": 4, "cy": 5, "r": 2}, "region_attributes": {"kind": {"1": True}}},
                 {
-                    "shape_attributes": {"name": "polygon", "all_points_x": [1, 9, 9], "all_points_y": [1, 1, 9]},
+                    "shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 9, "height": 9},
+                    "region_attributes": {"kind": "1"},
+                },
+                {
+                    "shape_attributes": {"name": "circle", "cx": 4, "cy": 5, "r": 2},
+                    "region_attributes": {"kind": {"1": True}},
+                },
+                {
+                    "shape_attributes": {
+                        "name": "polygon",
+                        "all_points_x": [1, 9, 9],
+                        "all_points_y": [1, 1, 9],
+                    },
                     "region_attributes": {"kind": "cup"},
                 },
                 {"shape_attributes": {"name": "polyline"}, "region_attributes": {"kind": "line"}},
@@ -83,7 +145,9 @@ VIA: dict[str, Any] = {
         },
         "b.png7": {
             "filename": "b.png",
-            "regions": {"0": {"shape_attributes": {"name": "point", "cx": 1, "cy": 1}, "region_attributes": {}}},
+            "regions": {
+                "0": {"shape_attributes": {"name": "point", "cx": 1, "cy": 1}, "region_attributes": {}}
+            },
         },
     },
     "_via_attributes": {"region": {"kind": {"type": "dropdown", "options": {"1": "cup", "2": "plate"}}}},
@@ -101,7 +165,11 @@ PIXMO: list[dict[str, Any]] = [
 ]
 
 GUISYN: list[dict[str, Any]] = [
-    {"id": "a", "image": None, "annotation": [{"x_center": 3, "y_center": 4, "name": "ok", "intent": ["agree", "go on"]}]},
+    {
+        "id": "a",
+        "image": None,
+        "annotation": [{"x_center": 3, "y_center": 4, "name": "ok", "intent": ["agree", "go on"]}],
+    },
     {"id": "b", "image": {"path": "b.png"}, "annotation": '[{"x_center": 3, "y_center": 4, "name": "no"}]'},
     {"id": "c", "image": "b.png", "annotation": {"x_center": [3, 4], "y_center": [4, 5], "name": ["a", "b"]}},
 ]
@@ -115,10 +183,13 @@ VOC = """<?xml version="1.0"?>
 """
 
 DATA_YAML = (
-    "path: .\ntrain: images\nval: [images, list.txt]\nkpt_shape: [2, 3]\nkpt_names:\n  0: [rim, ear]\nnames:\n  0: cup\n  1: plate\n"
+    "path: .\ntrain: images\nval: [images, list.txt]\nkpt_shape: [2, 3]\n"
+    "kpt_names:\n  0: [rim, ear]\nnames:\n  0: cup\n  1: plate\n"
 )
 LABELS = "0 0.5 0.25 0.1 0.1 0.4 0.4 2 0.6 0.6 1\n1 0.1 0.1 0.3 0.1 0.3 0.3 0 0 0 0\n"
-OBJ_DATA = "classes = 2\ntrain = data/train.txt\nvalid = data/train.txt\nnames = data/obj.names\nbackup = backup/\n"
+OBJ_DATA = (
+    "classes = 2\ntrain = data/train.txt\nvalid = data/train.txt\nnames = data/obj.names\nbackup = backup/\n"
+)
 
 
 @pytest.fixture
@@ -235,13 +306,17 @@ def test_darknet(folder, seconds):
     names = "data/images/a.png\ndata/images/b.png\n"
     files = [(OBJ_DATA, True), ("cup\nplate\n", False), (names, False)]
     for changed in range(3):
-        parts = [odd_files(text) if i == changed else st.just(text.encode()) for i, (text, _) in enumerate(files)]
+        parts = [
+            odd_files(text) if i == changed else st.just(text.encode()) for i, (text, _) in enumerate(files)
+        ]
         attack(st.tuples(*parts), read, examples=EXAMPLES // 2, seconds=seconds / 3)
 
 
 def test_entities_are_refused(folder):
     """Neither expanded nor fetched: a few lines may stand for gigabytes, or for another file."""
-    declared = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname"><!ENTITY y "yyyy"><!ENTITY z "&y;&y;&y;">]>'
+    declared = (
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname"><!ENTITY y "yyyy"><!ENTITY z "&y;&y;&y;">]>'
+    )
     for entity in ("&x;", "&z;"):
         text = VOC.replace('<?xml version="1.0"?>', declared).replace("cup", entity)
         (folder / "a.xml").write_text(text)

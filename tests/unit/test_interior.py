@@ -31,7 +31,10 @@ def test_masks_hold_their_point(mask):
 
 
 @settings(max_examples=80)
-@given(st.lists(st.tuples(st.floats(-500, 500), st.floats(-500, 500)), min_size=3, max_size=12), st.sampled_from([1e-3, 1.0, 20.0]))
+@given(
+    st.lists(st.tuples(st.floats(-500, 500), st.floats(-500, 500)), min_size=3, max_size=12),
+    st.sampled_from([1e-3, 1.0, 20.0]),
+)
 def test_polygons_hold_their_point(corners, scale):
     """Any polygon, crossing itself or not, in pixels or from 0 to 1: inside by a rule written a second time."""
     ring = np.array(corners) * scale
@@ -39,7 +42,9 @@ def test_polygons_hold_their_point(corners, scale):
         x, y = polygon_interior([ring])
     except ProcessingError:
         # Nothing to stand on: no thicker than rounding.
-        assert abs(_area(ring)) <= 1e-5 * max(np.ptp(ring, axis=0).max() ** 2, 1e-300) or len(np.unique(ring, axis=0)) < len(ring)
+        assert abs(_area(ring)) <= 1e-5 * max(np.ptp(ring, axis=0).max() ** 2, 1e-300) or len(
+            np.unique(ring, axis=0)
+        ) < len(ring)
         return
     assert _crossings(ring, x, y) % 2 == 1
     assert signed_distance(np.array([[x, y]]), ring)[0] > 0
@@ -59,9 +64,13 @@ def _crossings(ring, x, y):
 
 
 def test_shapes_whose_centroid_lies_outside():
-    horseshoe = np.array([(0, 0), (100, 0), (100, 20), (20, 20), (20, 80), (100, 80), (100, 100), (0, 100)], dtype=float)
+    horseshoe = np.array(
+        [(0, 0), (100, 0), (100, 20), (20, 20), (20, 80), (100, 80), (100, 100), (0, 100)], dtype=float
+    )
     x, y = polygon_interior([horseshoe])
-    assert signed_distance(np.array([[x, y]]), horseshoe)[0] == pytest.approx(20 / (1 + math.sqrt(0.5)), rel=0.03)
+    assert signed_distance(np.array([[x, y]]), horseshoe)[0] == pytest.approx(
+        20 / (1 + math.sqrt(0.5)), rel=0.03
+    )
     rows, cols = np.mgrid[:81, :81]
     distance = np.hypot(rows - 40, cols - 40)
     ring = (distance < 35) & (distance > 20)
@@ -70,7 +79,9 @@ def test_shapes_whose_centroid_lies_outside():
 
 
 def test_the_largest_part_wins_and_middles_stay_middles():
-    assert polygon_interior([circle(3.0), circle(10.0, centre=(50.0, 60.0))]) == pytest.approx((50, 60), abs=0.3)
+    assert polygon_interior([circle(3.0), circle(10.0, centre=(50.0, 60.0))]) == pytest.approx(
+        (50, 60), abs=0.3
+    )
     bar = np.array([(0, 0), (200, 0), (200, 10), (0, 10)], dtype=float)
     assert polygon_interior([bar]) == pytest.approx((100, 5))
     mask = np.zeros((20, 60), dtype=bool)
@@ -90,7 +101,9 @@ def test_slivers_and_thousands_of_corners():
     assert polygon_interior([star]) == pytest.approx((0, 0), abs=0.03)
 
 
-@pytest.mark.parametrize("ring", [[(0, 0), (5, 5)], [(0, 0), (5, 5), (9, 9)], [(0, 0), (float("nan"), 1), (2, 2)], []])
+@pytest.mark.parametrize(
+    "ring", [[(0, 0), (5, 5)], [(0, 0), (5, 5), (9, 9)], [(0, 0), (float("nan"), 1), (2, 2)], []]
+)
 def test_without_an_area(ring):
     with pytest.raises(ProcessingError, match="area"):
         polygon_interior([np.array(ring, dtype=float)])

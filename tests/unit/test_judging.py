@@ -30,7 +30,11 @@ def members_of(scene, noun):
     """Objects that a plural like "red circles" or "red objects" names."""
     *colour, plural = noun.split()
     shape = {"crosses": "cross"}.get(plural, plural.removesuffix("s"))
-    return [item for item in scene.objects if shape in ("object", item.shape) and (not colour or item.colour == colour[0])]
+    return [
+        item
+        for item in scene.objects
+        if shape in ("object", item.shape) and (not colour or item.colour == colour[0])
+    ]
 
 
 def test_the_right_answer_is_right(asked):
@@ -45,7 +49,12 @@ def test_the_right_answer_is_right(asked):
         else:
             *word, shape = question.noun.split()
             found = [item for item in scene.objects if item.shape == shape]
-            keys = {"leftmost": lambda i: i.x, "rightmost": lambda i: -i.x, "topmost": lambda i: i.y, "lowest": lambda i: -i.y}
+            keys = {
+                "leftmost": lambda i: i.x,
+                "rightmost": lambda i: -i.x,
+                "topmost": lambda i: i.y,
+                "lowest": lambda i: -i.y,
+            }
             chosen = min(found, key=keys[word[0]]) if word else found[0]
             assert question.answers[0] == chosen.colour and (word or len(found) == 1)
             present = {item.colour for item in scene.objects}
@@ -55,12 +64,20 @@ def test_the_right_answer_is_right(asked):
 def test_answers_differ_and_ranks_rise(asked):
     for _, question in asked:
         assert len(set(question.answers)) == NUM_RESPONSES
-        assert question.rankings[0] == 1 and question.rankings[1] > 1 and list(question.rankings) == sorted(question.rankings)
+        assert (
+            question.rankings[0] == 1
+            and question.rankings[1] > 1
+            and list(question.rankings) == sorted(question.rankings)
+        )
         assert all(rank == 1 + sum(other < rank for other in question.rankings) for rank in question.rankings)
         if question.kind == "count":
             assert all(isinstance(answer, int) and answer >= 0 for answer in question.answers)
     assert set(Counter(question.kind for _, question in asked)) == set(KINDS)
-    places = Counter(sorted(q.answers).index(q.answers[0]) for _, q in asked if q.kind == "count" and q.answers[0] >= NUM_RESPONSES - 1)
+    places = Counter(
+        sorted(q.answers).index(q.answers[0])
+        for _, q in asked
+        if q.kind == "count" and q.answers[0] >= NUM_RESPONSES - 1
+    )
     assert set(places) == set(range(NUM_RESPONSES))  # the middle one is not a safe guess
 
 
@@ -69,7 +86,9 @@ def test_a_seed_names_a_judgement_and_training_keeps_pairs_back():
         one, again = (sample_judgement(np.random.default_rng([5, i]), held_out=False) for _ in range(2))
         assert (one.prompt, one.responses, one.rankings) == (again.prompt, again.responses, again.rankings)
         assert one.image.tobytes() == again.image.tobytes()
-        assert len(one.responses) == len(set(one.responses)) == NUM_RESPONSES and all(answer.strip() == answer for answer in one.responses)
+        assert len(one.responses) == len(set(one.responses)) == NUM_RESPONSES and all(
+            answer.strip() == answer for answer in one.responses
+        )
         assert not any(f"{colour} {shape}" in one.prompt for colour, shape in HELD_OUT_PAIRS)
 
 

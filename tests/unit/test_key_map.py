@@ -45,7 +45,9 @@ def test_published_names(released: str, native: str):
 def test_every_parameter_has_a_released_name(tiny_model):
     weights = dict(tiny_model.named_parameters())
     released = to_released(weights, tiny_model.config)
-    assert not any(re.search("language_model|vision_tower|[qkvo]_proj|lm_head.weight", name) for name in released)
+    assert not any(
+        re.search("language_model|vision_tower|[qkvo]_proj|lm_head.weight", name) for name in released
+    )
     for back in (from_released(released, tiny_model.config), from_released(released)):
         assert back.keys() == weights.keys()
         assert all(torch.equal(back[name], weight) for name, weight in weights.items())
@@ -54,11 +56,15 @@ def test_every_parameter_has_a_released_name(tiny_model):
 def test_fused_order():
     rows = {"q": 6, "k": 2, "v": 2}
     layer = "model.language_model.layers.3.self_attn."
-    parts = {f"{layer}{name}_proj.weight": torch.full((rows[name], 6), float(i)) for i, name in enumerate(rows)}
+    parts = {
+        f"{layer}{name}_proj.weight": torch.full((rows[name], 6), float(i)) for i, name in enumerate(rows)
+    }
     fused = to_released(parts)["model.transformer.blocks.3.self_attn.att_proj.weight"]
     assert fused[:, 0].tolist() == [0.0] * 6 + [1.0] * 2 + [2.0] * 2
     mlp = "model.language_model.layers.0.mlp."
-    halves = to_released({f"{mlp}gate_proj.weight": torch.ones(3, 2), f"{mlp}up_proj.weight": torch.zeros(3, 2)})
+    halves = to_released(
+        {f"{mlp}gate_proj.weight": torch.ones(3, 2), f"{mlp}up_proj.weight": torch.zeros(3, 2)}
+    )
     assert halves["model.transformer.blocks.0.mlp.ff_proj.weight"][:, 0].tolist() == [0.0] * 3 + [1.0] * 3
 
 
@@ -114,8 +120,15 @@ def test_unknown_names_and_wrong_sizes():
 
 
 def test_a_layer_number_is_kept_whole():
-    names = {f"model.vit.transformer.resblocks.{n}.attention.wq.weight": torch.tensor(float(n)) for n in (1, 11, 101)}
-    assert {int(name.split(".")[3]): tensor.item() for name, tensor in from_released(names).items()} == {1: 1.0, 11: 11.0, 101: 101.0}
+    names = {
+        f"model.vit.transformer.resblocks.{n}.attention.wq.weight": torch.tensor(float(n))
+        for n in (1, 11, 101)
+    }
+    assert {int(name.split(".")[3]): tensor.item() for name, tensor in from_released(names).items()} == {
+        1: 1.0,
+        11: 11.0,
+        101: 101.0,
+    }
 
 
 def test_rules_for_reading_agree_with_the_table():
@@ -187,7 +200,9 @@ def test_pickles_are_refused(tmp_path):
 
 
 def test_loading_info():
-    check_loading_info({"missing_keys": set(), "unexpected_keys": [], "mismatched_keys": set(), "error_msgs": []})
+    check_loading_info(
+        {"missing_keys": set(), "unexpected_keys": [], "mismatched_keys": set(), "error_msgs": []}
+    )
     info = {"missing_keys": {"b", "a"}, "unexpected_keys": {"c"}, "mismatched_keys": {("d", (1, 2), (1, 3))}}
     with pytest.raises(CheckpointError, match=r"a, b missing; c unknown; d \(1, 2\) instead of \(1, 3\)"):
         check_loading_info(info, "folder")

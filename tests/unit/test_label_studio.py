@@ -77,14 +77,20 @@ def picture(path, size=(200, 100), **save):
 
 
 def imported(tmp_path, value, **options):
-    """Rows as (file, label) -> pixels of a picture of 200 x 100, or "none" where a class is absent, and what was said."""
+    """Rows as (file, label) -> pixels of a picture of 200 x 100, or "none" where a class is absent, and what
+    was said.
+    """
     journal = Journal()
     source = saved(tmp_path / "export.json", value) if not hasattr(value, "read_text") else value
     rows = {}
     for record in import_records("label_studio", source, journal=journal, **{"negatives": 0, **options}):
         scale = np.array([2, 1]) if record.coords == "percent" else 1
-        found = [tuple(np.round(np.array([point.x, point.y]) * scale, 3).tolist()) for point in record.points or ()]
-        rows[record.media[0].removeprefix(f"{tmp_path}/"), record.label] = "none" if record.no_points else found
+        found = [
+            tuple(np.round(np.array([point.x, point.y]) * scale, 3).tolist()) for point in record.points or ()
+        ]
+        rows[record.media[0].removeprefix(f"{tmp_path}/"), record.label] = (
+            "none" if record.no_points else found
+        )
     return rows, journal
 
 
@@ -106,13 +112,18 @@ def bitmask(size, left, top, right, bottom, mode="RGBA"):
 def test_every_shape(tmp_path, there):
     if there:
         picture(tmp_path / "a.png")
-    corners = [{"id": str(i), "x": x, "y": y, "isBezier": False} for i, (x, y) in enumerate([(0, 0), (20, 0), (20, 40), (0, 40)])]
+    corners = [
+        {"id": str(i), "x": x, "y": y, "isBezier": False}
+        for i, (x, y) in enumerate([(0, 0), (20, 0), (20, 40), (0, 40)])
+    ]
     found = places(
         tmp_path,
         region("rectanglelabels", box(10, 20), ["box"], "1"),
         region("rectanglelabels", box(90, 20, 30, 20), ["box"], "2"),
         region("rectanglelabels", box(50, 50, 10, 20, 90), ["box"], "3"),
-        region("ellipselabels", {"x": 30, "y": 40, "radiusX": 3, "radiusY": 4, "rotation": 0}, ["ellipse"], "4"),
+        region(
+            "ellipselabels", {"x": 30, "y": 40, "radiusX": 3, "radiusY": 4, "rotation": 0}, ["ellipse"], "4"
+        ),
         region(
             "polygonlabels",
             {"points": [[0, 0], [20, 0], [20, 40], [0, 40]], "closed": True},
@@ -144,7 +155,9 @@ def test_every_shape(tmp_path, there):
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_turned_ellipse_over_the_border(tmp_path, there):
-    """80 x 10 pixels about (0, 50), turned by 45 degrees clockwise: what is seen of it goes down to the right."""
+    """80 x 10 pixels about (0, 50), turned by 45 degrees clockwise: what is seen of it goes down to the
+    right.
+    """
     if there:
         picture(tmp_path / "a.png")
     value = {"x": 0, "y": 50, "radiusX": 40, "radiusY": 10, "rotation": 45}
@@ -160,7 +173,9 @@ def test_every_label_counts(tmp_path):
 
 
 def test_a_shape_and_its_labels_in_two_results(tmp_path):
-    """`<Rectangle>` and `<Labels>`; results of one region need not follow each other, and a label may come without the shape."""
+    """`<Rectangle>` and `<Labels>`; results of one region need not follow each other, and a label may come
+    without the shape.
+    """
     shapes = [region("rectangle", box(x, 20), name=name) for name, x in (("a", 10), ("b", 50), ("c", 70))]
     labels = [
         region("labels", box(50, 20), ["car"], "b"),
@@ -226,7 +241,9 @@ def test_which_annotation_counts(tmp_path, where):
     def several(number, *annotations):
         return {"id": number, "data": {"image": f"{number}.png"}, where: list(annotations)}
 
-    cancelled = annotation(car(90), **({"was_cancelled": True} if where == "annotations" else {"skipped": True}))
+    cancelled = annotation(
+        car(90), **({"was_cancelled": True} if where == "annotations" else {"skipped": True})
+    )
     tasks = [
         several(1, cancelled, annotation(car(10)), annotation(car(50))),
         several(2, annotation(car(10)), annotation(car(50), ground_truth=True)),
@@ -326,11 +343,17 @@ def test_tasks_of_several_pictures(tmp_path):
 
 def test_fields_of_the_picture(tmp_path):
     front, back = "/data/upload/1/front.jpg?x=1", "/data/upload/1/back.jpg"
-    assert set(imported(tmp_path, [task({"photo": front, "note": "nothing", "n": 3}, car(10))])[0]) == {("front.jpg", "car")}
-    both = [task({"front": front, "back": back}, car(10, to_name="front"), car(50, name="r2", to_name="back"))]
+    assert set(imported(tmp_path, [task({"photo": front, "note": "nothing", "n": 3}, car(10))])[0]) == {
+        ("front.jpg", "car")
+    }
+    both = [
+        task({"front": front, "back": back}, car(10, to_name="front"), car(50, name="r2", to_name="back"))
+    ]
     rows, journal = imported(tmp_path, both, field="back")
     assert rows == {("back.jpg", "car"): [(110, 30)]} and journal.left_out.total() == 1
-    unclear = [task({"front": front, "back": back}, car(10, to_name="img1"), car(50, name="r2", to_name="img2"))]
+    unclear = [
+        task({"front": front, "back": back}, car(10, to_name="img1"), car(50, name="r2", to_name="img2"))
+    ]
     rows, journal = imported(tmp_path, [*unclear, task("a.png", car(10), number=2)], field="back")
     assert not rows and journal.left_out.total() == 3  # two regions, and a task without that field
     rows, journal = imported(tmp_path, [*both, task("a.png", car(10), number=2)])
@@ -341,7 +364,9 @@ def test_what_may_be_there_is_not_absent(tmp_path):
     """A region of which nobody knows on which picture it is, one without a label, and a stretch of a clip."""
     front, back = "/data/upload/1/front.jpg", "/data/upload/1/back.jpg"
     tasks = [
-        task({"front": "1.png", "back": "2.png"}, car(10, to_name="img1"), car(50, name="r2", to_name="img2")),
+        task(
+            {"front": "1.png", "back": "2.png"}, car(10, to_name="img1"), car(50, name="r2", to_name="img2")
+        ),
         task({"front": ["3.png", "4.png"]}, car(10), number=2),
         task({"front": "5.png"}, region("rectangle", box(1, 2)), number=3),
         task({"front": "6.png"}, "odd", number=4),
@@ -454,13 +479,18 @@ def tracked(tmp_path, *results, data=None, **options):
             "track",
             "percent",
         )
-        points = [(point.object_id, round(point.t or 0, 4), round(point.x, 3), round(point.y, 3)) for point in record.points or ()]
+        points = [
+            (point.object_id, round(point.t or 0, 4), round(point.x, 3), round(point.y, 3))
+            for point in record.points or ()
+        ]
         rows[record.label] = points
     return rows, journal
 
 
 def test_boxes_move_between_key_frames(tmp_path):
-    """Frame 1 is the first, at 0 s. From 3 to 5 the box is away; behind the last key frame it stays to the end."""
+    """Frame 1 is the first, at 0 s. From 3 to 5 the box is away; behind the last key frame it stays to the
+    end.
+    """
     keys = [key(1, 0), key(3, 40, enabled=False), key(6, 50), key(7, 60)]
     rows, journal = tracked(tmp_path, moving(*reversed(keys), count=9, duration=0.36))
     assert not journal.left_out
@@ -473,20 +503,26 @@ def test_boxes_move_between_key_frames(tmp_path):
 
 
 def test_boxes_over_the_border_and_turned(tmp_path):
-    rows, _ = tracked(tmp_path, moving(key(1, 90, enabled=False), key(2, 120, enabled=False), count=2, duration=1))
+    rows, _ = tracked(
+        tmp_path, moving(key(1, 90, enabled=False), key(2, 120, enabled=False), count=2, duration=1)
+    )
     assert rows == {"ball": [(0, 0, 95, 20)]}
     turned = moving(key(1, 50, y=50, rotation=90), count=1, duration=1)
     rows, journal = tracked(tmp_path, turned)
     assert not rows and "original_width" in "".join(journal.lines())
     # 20 x 20 percent of 200 x 100 are 40 x 20 pixels; turned about (100, 50) the middle is at (90, 70).
-    assert tracked(tmp_path, {**turned, "original_width": 200, "original_height": 100})[0] == {"ball": [(0, 0, 45, 70)]}
+    assert tracked(tmp_path, {**turned, "original_width": 200, "original_height": 100})[0] == {
+        "ball": [(0, 0, 45, 70)]
+    }
 
 
 def test_the_rate_of_a_clip(tmp_path):
     keys = [key(51, 0, enabled=False)]
     assert tracked(tmp_path, moving(*keys))[0]["ball"][0][1] == 2.0
     assert tracked(tmp_path, moving(*keys), fps=50)[0]["ball"][0][1] == 1.0
-    assert tracked(tmp_path, moving(*keys, duration=0))[0]["ball"][0][1] == 2.0  # from the time of the key frame
+    assert (
+        tracked(tmp_path, moving(*keys, duration=0))[0]["ball"][0][1] == 2.0
+    )  # from the time of the key frame
     rows, journal = tracked(tmp_path, moving({**keys[0], "time": None}, duration=0))
     assert not rows and "option fps" in "".join(journal.lines())
 
@@ -522,7 +558,9 @@ def test_labels_and_numbers_of_objects(tmp_path):
     ],
 )
 def test_a_broken_box_ends_nothing(tmp_path, broken):
-    rows, journal = tracked(tmp_path, moving(key(1, 0, enabled=False), name="fine"), {**broken, "id": "broken"})
+    rows, journal = tracked(
+        tmp_path, moving(key(1, 0, enabled=False), name="fine"), {**broken, "id": "broken"}
+    )
     assert rows == {"ball": [(0, 0, 10, 20)]}
     assert journal.left_out.total() == 1 and "region broken" in "".join(journal.lines())
 

@@ -112,9 +112,16 @@ def test_every_shape(tmp_path):
 
 @pytest.mark.parametrize("kind", ["line", "linestrip", "cuboid", "lasso", 5])
 def test_shapes_without_an_inside_are_named(tmp_path, kind):
-    rows, skipped = imported(saved(tmp_path / "a.json", shape("crack", [[1, 1], [9, 9]], kind), shape("cup", [[1, 2]], "point")))
+    rows, skipped = imported(
+        saved(tmp_path / "a.json", shape("crack", [[1, 1], [9, 9]], kind), shape("cup", [[1, 2]], "point"))
+    )
     assert [label for _, label in rows] == ["cup"]
-    assert len(skipped) == 1 and str(kind) in skipped[0] and "crack" in skipped[0] and "a.json, shape 1" in skipped[0]
+    assert (
+        len(skipped) == 1
+        and str(kind) in skipped[0]
+        and "crack" in skipped[0]
+        and "a.json, shape 1" in skipped[0]
+    )
 
 
 def test_groups(tmp_path):
@@ -145,14 +152,18 @@ def test_recorded_sizes(tmp_path):
     saved(tmp_path / "d.json", shape("fork", [[250, 150]], "point"), image="phone.jpg", size=(500, 500))
     rows, skipped = imported(tmp_path)
     assert {label: found for (_, label), found in rows.items() if label == "plate"} == {"plate": [(150, 250)]}
-    assert rows[str(tmp_path / "a.png"), "cup"] == [(100, 25)] and rows[str(tmp_path / "phone.jpg"), "cup"] == [(150, 250)]
+    assert rows[str(tmp_path / "a.png"), "cup"] == [(100, 25)] and rows[
+        str(tmp_path / "phone.jpg"), "cup"
+    ] == [(150, 250)]
     assert len(skipped) == 1 and "500 x 500" in skipped[0]
 
 
 def test_a_mask_of_a_scaled_picture(tmp_path):
     picture(tmp_path / "a.png")
     mask = np.full((40, 80), 255, dtype=np.uint8)
-    path = saved(tmp_path / "a.json", shape("cup", [[100, 60], [179, 99]], "mask", mask=png(mask)), size=(400, 200))
+    path = saved(
+        tmp_path / "a.json", shape("cup", [[100, 60], [179, 99]], "mask", mask=png(mask)), size=(400, 200)
+    )
     ((x, y),) = places(path)["cup"]
     assert abs(x - 70) < 11 and abs(y - 40) < 1
 
@@ -161,7 +172,11 @@ def test_a_mask_of_another_size_than_its_box_is_not_decoded(tmp_path, monkeypatc
     """A few bytes of it may stand for hundreds of megabytes."""
     picture(tmp_path / "a.png")
     big = png(np.zeros((300, 400), dtype=np.uint8))
-    path = saved(tmp_path / "a.json", shape("cup", [[10, 20], [89, 59]], "mask", mask=big), shape("plate", [[1, 2]], "point"))
+    path = saved(
+        tmp_path / "a.json",
+        shape("cup", [[10, 20], [89, 59]], "mask", mask=big),
+        shape("plate", [[1, 2]], "point"),
+    )
     monkeypatch.setattr(Image.Image, "convert", None)
     rows, skipped = imported(path)
     assert len(rows) == 1 and "expected a mask of 80 x 40 pixels, got 400 x 300" in skipped[0]
@@ -181,7 +196,9 @@ def test_a_mask_of_another_size_than_its_box_is_not_decoded(tmp_path, monkeypatc
 )
 def test_where_pictures_are(tmp_path, name, there, expected):
     picture(tmp_path / there)
-    ((file, _),) = imported(saved(tmp_path / "set" / "a.json", shape("cup", [[1, 2]], "point"), image=name))[0]
+    ((file, _),) = imported(saved(tmp_path / "set" / "a.json", shape("cup", [[1, 2]], "point"), image=name))[
+        0
+    ]
     assert file == str(tmp_path / expected)
 
 
@@ -197,7 +214,9 @@ def test_pictures_in_a_folder_of_their_own(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "", None, 5, "a\0b.png", "\ud800.png"])
+@pytest.mark.parametrize(
+    "name", ["../../../etc/passwd", "/etc/passwd", "", None, 5, "a\0b.png", "\ud800.png"]
+)
 def test_pictures_elsewhere_are_left_out(tmp_path, name):
     saved(tmp_path / "set" / "a.json", shape("cup", [[1, 2]], "point"), image=name)
     saved(tmp_path / "set" / "b.json", shape("cup", [[1, 2]], "point"), image="b.png")
@@ -213,7 +232,12 @@ def chunk(kind, data):
 def claiming(width, height):
     """A PNG file of some hundred bytes that says how large it is."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(100_000)))
+        + chunk(b"IEND", b"")
+    )
     return base64.b64encode(data).decode()
 
 
@@ -255,7 +279,9 @@ def test_a_broken_shape_ends_nothing(tmp_path, broken, said):
     assert len(skipped) == 1 and "a.json, shape 1" in skipped[0] and said in skipped[0]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"shapes": []}', '{"imagePath": "a.png", "shapes": 5}', "\xff", "null"])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"shapes": []}', '{"imagePath": "a.png", "shapes": 5}', "\xff", "null"]
+)
 def test_other_files_in_the_folder_are_named(tmp_path, content):
     (tmp_path / "package.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ProcessingError, match="expected"):
@@ -274,6 +300,10 @@ def test_negatives(tmp_path):
             *[shape(("cup", "plate")[n % 2], [[1, 2]], "point")] * (n < 10),
             image=f"{n:02}.png",
         )
-    absent = [(int(file[-6:-4]), label) for (file, label), found in imported(tmp_path, negatives=0.5)[0].items() if found == "none"]
+    absent = [
+        (int(file[-6:-4]), label)
+        for (file, label), found in imported(tmp_path, negatives=0.5)[0].items()
+        if found == "none"
+    ]
     assert len(absent) == 10 and {label for _, label in absent} == {"cup", "plate"}
     assert all(n >= 10 or label == ("plate", "cup")[n % 2] for n, label in absent)

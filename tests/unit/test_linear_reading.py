@@ -31,7 +31,9 @@ SIZE = (640, 480)
 @pytest.fixture(scope="module")
 def metadata() -> Any:
     processor = toy_processor()
-    seen = processor(text=[IMAGE_PLACEHOLDER], images=[picture(*SIZE)], return_pointing_metadata=True, return_tensors="pt")
+    seen = processor(
+        text=[IMAGE_PLACEHOLDER], images=[picture(*SIZE)], return_pointing_metadata=True, return_tensors="pt"
+    )
     return seen["pointing_metadata"][0]
 
 
@@ -97,13 +99,17 @@ def slowest(read: Callable[[str], object], texts: list[tuple[str, str]]) -> tupl
 @pytest.mark.parametrize("name", READERS)
 def test_time_grows_with_the_length_and_no_faster(name):
     """Reading in quadratic time would take ten times as long and more."""
-    texts = [("", part) for part in REPEATED] + [(beginning, part) for beginning in ('<points coords="', '<points a="') for part in WORST]
+    texts = [("", part) for part in REPEATED] + [
+        (beginning, part) for beginning in ('<points coords="', '<points a="') for part in WORST
+    ]
     seconds, text = slowest(READERS[name], texts)
     assert seconds < 1.5, text
 
 
 @pytest.mark.parametrize("name", BY_CHARACTER)
-@pytest.mark.parametrize("text", [("", '">'), ('<points coords="', "9"), ('<points a="', "<"), ("<points ", " coords")])
+@pytest.mark.parametrize(
+    "text", [("", '">'), ('<points coords="', "9"), ('<points a="', "<"), ("<points ", " coords")]
+)
 def test_time_grows_with_the_length_of_what_comes_by_characters(name, text):
     seconds, _ = slowest(BY_CHARACTER[name], [text])
     assert seconds < 1.5
@@ -112,18 +118,31 @@ def test_time_grows_with_the_length_of_what_comes_by_characters(name, text):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_no_beginning_and_no_repetition_is_slow(name):
-    seconds, text = slowest(READERS[name], [(beginning, part) for beginning in BEGINNINGS for part in REPEATED])
+    seconds, text = slowest(
+        READERS[name], [(beginning, part) for beginning in BEGINNINGS for part in REPEATED]
+    )
     assert seconds < 1.5, text
 
 
 @pytest.mark.parametrize(
-    "part", ['">', "<POINT_1>", '<points coords="', "<POINT_200><POINT_726><POINT_731>", '<POINT_200>">a</point>', "1", " "]
+    "part",
+    [
+        '">',
+        "<POINT_1>",
+        '<points coords="',
+        "<POINT_200><POINT_726><POINT_731>",
+        '<POINT_200>">a</point>',
+        "1",
+        " ",
+    ],
 )
 def test_grounding_tokens_are_read_in_linear_time(metadata, part):
     text = (part * LENGTH)[:LENGTH]
     begun = time.process_time()
     read_answer(text, metadata, 10_000)
-    result = PointingResult(Points.empty(), text, text, "a", truncated=False, invalid=0, image_sizes=(SIZE,), metadata=metadata)
+    result = PointingResult(
+        Points.empty(), text, text, "a", truncated=False, invalid=0, image_sizes=(SIZE,), metadata=metadata
+    )
     conversation("image", 1, [("a", result)], "b")
     assert time.process_time() - begun < 2.0
 
@@ -157,7 +176,21 @@ def test_work_is_counted_where_it_can_be():
 TEXTS = st.lists(
     st.one_of(
         st.sampled_from(
-            [*REPEATED, "1e400", "9" * 5000, "0" * 400, "-", ".", "١٢", "NaN", "Infinity", "</points>", "There are none.", "\ud800", "\0"]
+            [
+                *REPEATED,
+                "1e400",
+                "9" * 5000,
+                "0" * 400,
+                "-",
+                ".",
+                "١٢",
+                "NaN",
+                "Infinity",
+                "</points>",
+                "There are none.",
+                "\ud800",
+                "\0",
+            ]
         ),
         st.text(max_size=8),
         st.integers(-(10**30), 10**30).map(str),
@@ -184,7 +217,13 @@ def test_no_text_is_an_error(text):
 
 @settings(derandomize=True, max_examples=100)
 @given(
-    TEXTS, st.lists(st.sampled_from(["<POINT_200>", "<POINT_726>", "<POINT_731>", "<POINT_" + "9" * 5000 + ">", "1", '">']), max_size=12)
+    TEXTS,
+    st.lists(
+        st.sampled_from(
+            ["<POINT_200>", "<POINT_726>", "<POINT_731>", "<POINT_" + "9" * 5000 + ">", "1", '">']
+        ),
+        max_size=12,
+    ),
 )
 def test_no_mixture_with_grounding_tokens_is_an_error(metadata, text, tokens):
     answer = read_answer(text + "".join(tokens) + text, metadata, 10_000)

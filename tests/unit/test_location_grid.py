@@ -23,12 +23,18 @@ def model_for(processor: MolmoPointProcessor, patch_location: str | None):
     """A tiny model with the vocabulary of a processor, eager to point and to write object ids."""
     tokenizer = processor.tokenizer
     first = tokenizer.convert_tokens_to_ids(IMAGE_START)
-    text = tiny_config().text_config.to_dict() | {"vocab_size": first, "additional_vocab_size": len(RELEASED_TOKENS)}
+    text = tiny_config().text_config.to_dict() | {
+        "vocab_size": first,
+        "additional_vocab_size": len(RELEASED_TOKENS),
+    }
     model = random_model(text_config=text, patch_location=patch_location)
     with torch.no_grad():
         for digit in tokenizer.encode("123", add_special_tokens=False):
             model.lm_head.weight[digit] *= 2
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = (
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    )
     return model
 
 
@@ -48,7 +54,10 @@ def test_there_and_back(patch_location):
     processor = toy_processor(patch_location=config.patch_location)
     sizes = [(131, 77), (64, 200)]
     output = processor(
-        text=IMAGE_PLACEHOLDER * 2, images=[picture(h, w) for w, h in sizes], return_tensors="pt", return_pointing_metadata=True
+        text=IMAGE_PLACEHOLDER * 2,
+        images=[picture(h, w) for w, h in sizes],
+        return_tensors="pt",
+        return_pointing_metadata=True,
     )
     metadata = output["pointing_metadata"][0]
     assert metadata.location_grid == config.location_grid and metadata.num_locations == config.num_locations
@@ -61,11 +70,19 @@ def test_there_and_back(patch_location):
     assert (back_group == group).all()
     assert (points_to_triples(back_group, back_xy, metadata) == triples).all()
     cells = max(config.location_grid, 1)
-    patch = np.array([[size[0] / m.shape[1], size[1] / m.shape[0]] for size, m in zip(sizes, metadata.patch_maps, strict=True)])[group]
+    patch = np.array(
+        [
+            [size[0] / m.shape[1], size[1] / m.shape[0]]
+            for size, m in zip(sizes, metadata.patch_maps, strict=True)
+        ]
+    )[group]
     # half a cell; three cells of 0.33 leave a hundredth of the ViT patch over
     assert (np.abs(back_xy - xy) <= patch * (0.5 / cells + abs(1 - cells * cell_width(cells))) + 1e-9).all()
     if config.num_locations:
-        assert set(triples[:, 2]) <= set(range(config.num_locations)) and len(set(triples[:, 2])) == config.num_locations
+        assert (
+            set(triples[:, 2]) <= set(range(config.num_locations))
+            and len(set(triples[:, 2])) == config.num_locations
+        )
 
 
 @pytest.mark.parametrize("patch_location", ["5x5", None])
@@ -82,17 +99,29 @@ def test_answers_have_as_many_locations(patch_location):
         again = points_to_triples(result.points.group, result.points.xy, result.metadata)
         assert (again == triples).all()
         # `<POINT_n>` of the text mean the same as the ids
-        assert pointer.processor.decode_points(result.raw_text, result.metadata).xy.tolist() == result.points.xy.tolist()
+        assert (
+            pointer.processor.decode_points(result.raw_text, result.metadata).xy.tolist()
+            == result.points.xy.tolist()
+        )
 
 
 def test_the_last_cell_survives_the_extended_vocabulary():
     processor = toy_processor(patch_location="5x5")
-    metadata = processor(text=IMAGE_PLACEHOLDER, images=[picture(70, 70)], return_pointing_metadata=True)["pointing_metadata"][0]
-    vocabulary = ExtendedVocabulary(processor.extended_start, metadata.num_patches, metadata.num_slots, metadata.num_locations)
+    metadata = processor(text=IMAGE_PLACEHOLDER, images=[picture(70, 70)], return_pointing_metadata=True)[
+        "pointing_metadata"
+    ][0]
+    vocabulary = ExtendedVocabulary(
+        processor.extended_start, metadata.num_patches, metadata.num_slots, metadata.num_locations
+    )
     triple = points_to_triples([0], [(70, 70)], metadata)[0].tolist()
     assert triple[2] == 24
-    ids = [vocabulary.encode(kind, index) for kind, index in zip((Kind.PATCH, Kind.SUBPATCH, Kind.LOCATION), triple, strict=True)]
-    points = processor.decode_points([*ids, *processor.tokenizer.encode("1", add_special_tokens=False)], metadata)
+    ids = [
+        vocabulary.encode(kind, index)
+        for kind, index in zip((Kind.PATCH, Kind.SUBPATCH, Kind.LOCATION), triple, strict=True)
+    ]
+    points = processor.decode_points(
+        [*ids, *processor.tokenizer.encode("1", add_special_tokens=False)], metadata
+    )
     assert points.triples is not None and points.triples.tolist() == [triple]
     assert points.xy.tolist() == [[pytest.approx(70 - 70 / 5 / 10)] * 2]
 

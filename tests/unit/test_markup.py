@@ -15,7 +15,10 @@ PLACES = "<POINT_7><POINT_101><POINT_106>1<POINT_100>"
     ("raw", "words"),
     [
         (f'<points coords="{PLACES}">cups</point>', "cups"),
-        (f'Counting the <points coords="{PLACES}">cups</point> shows a total of 1.', "Counting the cups shows a total of 1."),
+        (
+            f'Counting the <points coords="{PLACES}">cups</point> shows a total of 1.',
+            "Counting the cups shows a total of 1.",
+        ),
         (f'<tracks coords="{PLACES}">the dogs</point>', "the dogs"),
         (f'<points alt="x" coords="{PLACES}">a</points>', "a"),  # the base model may describe a list
         ("There are none.", "There are none."),
@@ -27,7 +30,10 @@ PLACES = "<POINT_7><POINT_101><POINT_106>1<POINT_100>"
         (f'<points coords="{PLACES}">cups</po', "cups"),
         ("1 < 2 and <b>bold</b>", "1 < 2 and <b>bold</b>"),  # other brackets are text
         (f'<points coords="{PLACES}">a "b" c</point>', 'a "b" c'),
-        ('There are 2 <points coords="1 1 100 200;2 2 300 400">cats</points>.', "There are 2 cats."),  # coordinates as text
+        (
+            'There are 2 <points coords="1 1 100 200;2 2 300 400">cats</points>.',
+            "There are 2 cats.",
+        ),  # coordinates as text
         ('<tracks coords="0.0 1 100 200', ""),
         ('The <point x="61.5" y="40.4" alt="the cup">cup</point> here', "The cup here"),  # older models
         ('<points x1="61.5" y1="40.4" x2="3" y2="4" alt="cups">cups</points>', "cups"),

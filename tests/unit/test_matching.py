@@ -56,7 +56,9 @@ def test_bad_input_is_named() -> None:
 
 
 corner = st.integers(0, 19)
-boxes = st.lists(st.tuples(corner, corner), max_size=5).map(lambda ends: [box(x, y, min(x + 6, 20), min(y + 6, 20)) for x, y in ends])
+boxes = st.lists(st.tuples(corner, corner), max_size=5).map(
+    lambda ends: [box(x, y, min(x + 6, 20), min(y + 6, 20)) for x, y in ends]
+)
 points = st.lists(st.tuples(st.floats(-2, 22), st.floats(-2, 22)), max_size=6)
 
 
@@ -71,7 +73,9 @@ def test_order_never_matters_and_scores_are_shares(xy: list, masks: list, chance
         assert 0 <= share <= 1
     assert scores.matched <= min(len(xy), len(masks))
     if scores.precision + scores.recall:
-        assert scores.f1 == pytest.approx(2 * scores.precision * scores.recall / (scores.precision + scores.recall))
+        assert scores.f1 == pytest.approx(
+            2 * scores.precision * scores.recall / (scores.precision + scores.recall)
+        )
 
 
 @given(boxes)

@@ -23,14 +23,21 @@ def text(*ids):
 
 
 def trunk(length=3):
-    return Row(torch.arange(length), torch.tensor([0] + [1] * (length - 1)), torch.zeros(2, 4, 5), torch.arange(8).reshape(2, 4))
+    return Row(
+        torch.arange(length),
+        torch.tensor([0] + [1] * (length - 1)),
+        torch.zeros(2, 4, 5),
+        torch.arange(8).reshape(2, 4),
+    )
 
 
 def turn(prompt, answer):
     return Turn(text(*prompt), text(*answer))
 
 
-TREE = MessageTree(trunk(), [[turn([10, 11], [12, 13])], [turn([20], [21])], [turn([30], [31]), turn([32, 33], [34])]])
+TREE = MessageTree(
+    trunk(), [[turn([10, 11], [12, 13])], [turn([20], [21])], [turn([30], [31]), turn([32, 33], [34])]]
+)
 
 
 def test_the_layout_of_a_tree():
@@ -51,7 +58,14 @@ def test_a_branch_is_supervised_as_the_same_conversation_alone():
     for i, branch in enumerate(TREE.branches):
         alone = build_row(MessageTree(TREE.trunk, [branch]), END)
         of_branch = (row.branch_ids == TRUNK) | (row.branch_ids == i)
-        for name in ("input_ids", "selection_ids", "shift_labels", "loss_weights", "position_ids", "mm_token_type_ids"):
+        for name in (
+            "input_ids",
+            "selection_ids",
+            "shift_labels",
+            "loss_weights",
+            "position_ids",
+            "mm_token_type_ids",
+        ):
             assert torch.equal(getattr(row, name)[of_branch], getattr(alone, name)), name
 
 
@@ -86,7 +100,10 @@ def test_cutting_leaves_out_branches_without_a_target(max_length):
         with pytest.raises(ProcessingError, match="max_length"):
             build_row(TREE, END, max_length=max_length)
         return
-    whole, row = build_row(TREE, END), build_row(TREE, END, LossWeighting(root_branches=True), max_length=max_length)
+    whole, row = (
+        build_row(TREE, END),
+        build_row(TREE, END, LossWeighting(root_branches=True), max_length=max_length),
+    )
     assert len(row) <= max_length
     for name in ("input_ids", "shift_labels", "position_ids", "branch_ids", "mm_token_type_ids"):
         assert torch.equal(getattr(row, name), getattr(whole, name)[: len(row)])
@@ -97,7 +114,9 @@ def test_cutting_leaves_out_branches_without_a_target(max_length):
 
 
 def test_branches_are_shuffled_by_the_callers_generator():
-    orders = {tuple(build_row(TREE, END, rng=np.random.default_rng(seed)).input_ids.tolist()) for seed in range(20)}
+    orders = {
+        tuple(build_row(TREE, END, rng=np.random.default_rng(seed)).input_ids.tolist()) for seed in range(20)
+    }
     assert len(orders) == 6
     again = [build_row(TREE, END, rng=np.random.default_rng(4)).input_ids for _ in range(2)]
     assert torch.equal(*again)
@@ -127,12 +146,20 @@ def processed(**changes):
 
 def test_trunks_come_from_the_processor():
     pixels, pooling = torch.zeros(2, 4, 5), torch.arange(8, dtype=torch.int32).reshape(2, 4)
-    for kind, table in (("pixel_values", "image_token_pooling"), ("pixel_values_videos", "video_token_pooling")):
+    for kind, table in (
+        ("pixel_values", "image_token_pooling"),
+        ("pixel_values_videos", "video_token_pooling"),
+    ):
         made = Row.from_processor(processed(**{kind: pixels, table: pooling}))
         assert made.input_ids.tolist() == [5, 6, 7]
         assert made.pooling is not None and made.pooling.dtype == torch.int64
     assert Row.from_processor(processed()).pixel_values is None
-    both = {"pixel_values": pixels, "image_token_pooling": pooling, "pixel_values_videos": pixels, "video_token_pooling": pooling}
+    both = {
+        "pixel_values": pixels,
+        "image_token_pooling": pooling,
+        "pixel_values_videos": pixels,
+        "video_token_pooling": pooling,
+    }
     with pytest.raises(ProcessingError, match="pictures or a clip"):
         Row.from_processor(processed(**both))
     with pytest.raises(ProcessingError, match="one sample"):

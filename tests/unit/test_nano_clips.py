@@ -1,4 +1,6 @@
-"""How clips become training examples of the embedded model: as the processor sees them, and with answers that read back."""
+"""How clips become training examples of the embedded model: as the processor sees them, and with answers that
+read back.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +69,13 @@ def test_trunk_and_pixels_are_those_of_the_processor(nano, processor, clips):
     examples = nano.clip_examples.ClipExamples(processor.tokenizer, nano.settings.Settings())
     trunk, _ = seen_by(processor, clips[0])
     ours = examples.trunk(8)
-    assert torch.equal(ours.input_ids, trunk.input_ids) and torch.equal(ours.mm_token_type_ids, trunk.mm_token_type_ids)
+    assert torch.equal(ours.input_ids, trunk.input_ids) and torch.equal(
+        ours.mm_token_type_ids, trunk.mm_token_type_ids
+    )
     pixels = nano.cache.patchify(nano.clip_cache.stretched_frames(clips[0].frames))
-    away = (pixels - trunk.pixel_values).abs()  # rounding differs between ways of stretching, by one level of a byte and rarely
+    away = (
+        pixels - trunk.pixel_values
+    ).abs()  # rounding differs between ways of stretching, by one level of a byte and rarely
     assert away.max() < 0.0079 and (away > 1e-5).float().mean() < 1e-3
     pooling = nano.cells.pooling_of_crops(examples.pooling, 8)
     assert trunk.pooling is not None and torch.equal(pooling, trunk.pooling)
@@ -85,7 +91,9 @@ def test_answers_read_back_as_the_points_of_the_question(nano, processor, clips)
         for query in clip.queries:
             seen = query.points()
             question = nano.clip_cache.question_of(query, tuple(size))
-            turn, grounding = examples.answer(question, list(range(8)), query.style == "track", nano.clip_examples.FPS)
+            turn, grounding = examples.answer(
+                question, list(range(8)), query.style == "track", nano.clip_examples.FPS
+            )
             assert grounding == (len(seen) + 1 if len(seen) else 0)
             if not len(seen):
                 text = processor.tokenizer.decode(turn.ids)
@@ -95,7 +103,9 @@ def test_answers_read_back_as_the_points_of_the_question(nano, processor, clips)
             points = read_answer(ids, metadata, extended, processor.tokenizer.decode).points
             elsewhere = nano.clip_scores.frames_of(clip, points)[:, None] != seen.frame
             away = np.abs(points.xy[:, None] - seen.xy) * 36 / size + elsewhere[..., None]
-            assert len(points) == len(seen) and (away.max(axis=2).min(axis=0) < 1).all(), "every point within its location cell"
+            assert len(points) == len(seen) and (away.max(axis=2).min(axis=0) < 1).all(), (
+                "every point within its location cell"
+            )
             assert len(set(points.object_id.tolist())) == len(query.targets) or query.style == "pointing"
             score = nano.clip_scores.score_answer(clip, query, points)
             assert score.get("hota", score.get("f1")) > 0.95
@@ -103,9 +113,13 @@ def test_answers_read_back_as_the_points_of_the_question(nano, processor, clips)
     assert len(checked) == 8
 
 
-def extended_ids(turn: Any, metadata: PointingMetadata, start: int, processor: MolmoPointProcessor) -> torch.Tensor:
+def extended_ids(
+    turn: Any, metadata: PointingMetadata, start: int, processor: MolmoPointProcessor
+) -> torch.Tensor:
     """An answer with the ids that `generate` returns for its selections."""
-    patch, slot, location = processor.tokenizer.convert_tokens_to_ids(["<|token_index|>", "<|vit_index|>", "<|vit_loc|>"])
+    patch, slot, location = processor.tokenizer.convert_tokens_to_ids(
+        ["<|token_index|>", "<|vit_index|>", "<|vit_loc|>"]
+    )
     patches, slots = metadata.pooling.shape
     first = {patch: start, slot: start + patches + 1, location: start + patches + 1 + slots}
     chosen = np.where(turn.selections == -2, patches, turn.selections)
@@ -123,7 +137,9 @@ def test_cut_clips_and_doubled_ends_keep_their_answers_and_neighbours(nano, proc
         tokens = [frames * 16 for frames in batch.frames]
         assert len(batch.pooling) == len(batch.there) == len(batch.velocity) == len(batch.ends) == sum(tokens)
         assert len(batch.named) == sum(batch.queries)
-        assert int((batch.inputs["selection_ids"] == -2).sum()) <= int((batch.inputs["selection_ids"] != -1).sum())
+        assert int((batch.inputs["selection_ids"] == -2).sum()) <= int(
+            (batch.inputs["selection_ids"] != -1).sum()
+        )
         for part, own in zip(batch.ends.split(tokens), tokens, strict=True):
             assert int(part.max()) < own
     assert len(lengths) > 2 and 9 in lengths

@@ -31,8 +31,20 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def test_the_folder_is_complete_and_small() -> None:
     names = {path.name for path in FOLDER.iterdir()}
-    wanted = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "README.md"}
-    wanted |= {"chat_template.jinja", "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"}
+    wanted = {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "README.md",
+    }
+    wanted |= {
+        "chat_template.jinja",
+        "processor_config.json",
+        "preprocessor_config.json",
+        "video_preprocessor_config.json",
+    }
     assert wanted <= names
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= MAX_BYTES
 
@@ -42,18 +54,28 @@ def test_weights_have_released_names_and_16_bits() -> None:
         names = set(file.keys())
         dtypes = {file.get_slice(name).get_dtype() for name in names}
     assert dtypes <= {"BF16", "F16"}
-    assert {"model.transformer.wte.embedding", "model.vit.positional_embedding", "model.point_predictor.x_norm.weight"} <= names
+    assert {
+        "model.transformer.wte.embedding",
+        "model.vit.positional_embedding",
+        "model.point_predictor.x_norm.weight",
+    } <= names
 
 
-def test_special_tokens_stand_where_the_config_says(config: MolmoPointConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_special_tokens_stand_where_the_config_says(
+    config: MolmoPointConfig, tokenizer: PreTrainedTokenizerFast
+) -> None:
     first = config.text_config.vocab_size
-    assert tokenizer.convert_tokens_to_ids(list(RELEASED_TOKENS)) == list(range(first, first + len(RELEASED_TOKENS)))
+    assert tokenizer.convert_tokens_to_ids(list(RELEASED_TOKENS)) == list(
+        range(first, first + len(RELEASED_TOKENS))
+    )
     for field, token in ID_FIELDS.items():
         assert getattr(config, field) == tokenizer.convert_tokens_to_ids(token)
     assert tokenizer.convert_tokens_to_ids(point_text(0)) == config.extended_start
     assert tokenizer.convert_tokens_to_ids(point_text(4095)) == config.extended_start + 4095
     generation = json.loads((FOLDER / "generation_config.json").read_text())
-    assert generation["eos_token_id"] == tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert (
+        generation["eos_token_id"] == tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    )
 
 
 def test_known_words_and_digits_are_single_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -69,9 +91,13 @@ def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast) -> 
 
 def test_prompt_layout_is_the_released_one(tokenizer: Any) -> None:
     picture, words = {"type": "image"}, {"type": "text", "text": "Point to the stars"}
-    one = tokenizer.apply_chat_template([{"role": "user", "content": [words, picture]}], tokenize=False, add_generation_prompt=True)
+    one = tokenizer.apply_chat_template(
+        [{"role": "user", "content": [words, picture]}], tokenize=False, add_generation_prompt=True
+    )
     assert one == "<|image|><|im_start|>user\nPoint to the stars<|im_end|>\n<|im_start|>assistant\n"
-    two = tokenizer.apply_chat_template([{"role": "user", "content": [picture, picture, words]}], tokenize=False)
+    two = tokenizer.apply_chat_template(
+        [{"role": "user", "content": [picture, picture, words]}], tokenize=False
+    )
     assert two == "Image 1<|image|>Image 2<|image|><|im_start|>user\nPoint to the stars<|im_end|>\n"
     with pytest.raises(Exception, match="alternation"):
         tokenizer.apply_chat_template([{"role": "assistant", "content": "a"}], tokenize=False)

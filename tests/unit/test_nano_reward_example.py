@@ -1,4 +1,6 @@
-"""The training of the embedded reward model: its short cuts change nothing, and its stages work on little data."""
+"""The training of the embedded reward model: its short cuts change nothing, and its stages work on little
+data.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_short_cuts_do_not_change_a_score(folder: Path, monkeypatch: pytest.Monk
     data = read_preferences(folder / "data.jsonl")
     names = sorted({str(record.images[0]) for record in data.records})
     features = training.see_pictures(folder / "seen.pt", folder, names, network.backbone, builder)
-    assert torch.equal(features, training.see_pictures(folder / "seen.pt", folder, names, None, builder)), "read from the file"
+    assert torch.equal(features, training.see_pictures(folder / "seen.pt", folder, names, None, builder)), (
+        "read from the file"
+    )
     given = (data.records, folder, builder, Budget(1024, 16384, 0, (1,), 8))
     plain, seen = PreferencePreparer(*given), training.SeenPreparer(features, names, *given)
 
@@ -70,7 +74,14 @@ def test_short_cuts_do_not_change_a_score(folder: Path, monkeypatch: pytest.Monk
 def test_a_run_goes_on_and_is_released_in_16_bit(folder: Path, tmp_path: Path):
     changes = [
         f"--set={change}"
-        for change in ("steps=2", "epochs=false", "data.rows=2", "data.held_out=1", "scoring.examples=2", "saving.every=1")
+        for change in (
+            "steps=2",
+            "epochs=false",
+            "data.rows=2",
+            "data.held_out=1",
+            "scoring.examples=2",
+            "saving.every=1",
+        )
     ]
     run("train", folder, *changes)
     first = load_file(folder / "run" / "model" / "reward.safetensors")
@@ -80,4 +91,7 @@ def test_a_run_goes_on_and_is_released_in_16_bit(folder: Path, tmp_path: Path):
     run("release", folder, "--target", str(tmp_path / "judge"))
     adapters = load_file(tmp_path / "judge" / "adapter_model.safetensors")
     assert adapters and all(tensor.dtype == torch.bfloat16 for tensor in adapters.values())
-    assert len(molmopoint.load_reward(tmp_path / "judge", device_map="cpu").score("Where?", ["Left.", "Right."])) == 2
+    assert (
+        len(molmopoint.load_reward(tmp_path / "judge", device_map="cpu").score("Where?", ["Left.", "Right."]))
+        == 2
+    )

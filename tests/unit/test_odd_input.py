@@ -1,4 +1,6 @@
-"""Documents, rows and recipes in which something is of another type, size or encoding: an error of the library, or read."""
+"""Documents, rows and recipes in which something is of another type, size or encoding: an error of the
+library, or read.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,25 @@ from molmopoint.points import Points
 from molmopoint.tracks import Tracks
 from molmopoint.training.recipe_files import load_recipe, recipe_to_dict
 
-POINT: dict[str, Any] = {"object_id": 1, "group": 0, "x": 2.0, "y": 4.0, "score": None, "triple": [1, 2, 3], "label": "cup"}
+POINT: dict[str, Any] = {
+    "object_id": 1,
+    "group": 0,
+    "x": 2.0,
+    "y": 4.0,
+    "score": None,
+    "triple": [1, 2, 3],
+    "label": "cup",
+}
 POINTS: dict[str, Any] = {
     "schema_version": 1, "group_unit": "image", "coordinate_unit": "pixel", "image_sizes": [[10, 10]], "points": [POINT],
 }  # fmt: skip
-COLUMNS: dict[str, Any] = {"object_id": [1, 1], "time": [0.0, 0.5], "x": [1.0, 2.0], "y": [4.0, 5.0], "frame": [0, 5]}
+COLUMNS: dict[str, Any] = {
+    "object_id": [1, 1],
+    "time": [0.0, 0.5],
+    "x": [1.0, 2.0],
+    "y": [4.0, 5.0],
+    "frame": [0, 5],
+}
 TRACKS = Tracks(**COLUMNS, size=(64, 48), fps=10, labels={1: "cup"}).to_dict()
 COCO: dict[str, Any] = {
     "videos": [{"id": 1, "width": 64, "height": 48, "fps": 10}],
@@ -40,11 +56,18 @@ ROW: dict[str, Any] = {
     "image": "a.png", "label": "cup", "coords": "pixel", "weight": 1.5, "source": "x",
     "points": [{"x": 1, "y": 2, "object_id": 3, "image": 0, "label": "cup"}],
 }  # fmt: skip
-TALK: dict[str, Any] = {"images": ["a.png", "a.png"], "turns": [{"prompt": "Who?", "answer": "Me."}, {"label": "cup", "no_points": True}]}
+TALK: dict[str, Any] = {
+    "images": ["a.png", "a.png"],
+    "turns": [{"prompt": "Who?", "answer": "Me."}, {"label": "cup", "no_points": True}],
+}
 PREFERENCE: dict[str, Any] = {
     "image": "a.png", "prompt": "What?", "responses": ["A cat.", "A dog."], "rankings": [1, 2], "models": ["a", "b"], "id": 7,
 }  # fmt: skip
-CHOSEN: dict[str, Any] = {"prompt": [{"role": "user", "content": "What?"}], "chosen": "A.", "rejected": ["B.", "C."]}
+CHOSEN: dict[str, Any] = {
+    "prompt": [{"role": "user", "content": "What?"}],
+    "chosen": "A.",
+    "rejected": ["B.", "C."],
+}
 
 seconds = pytest.mark.parametrize("seconds", [0, pytest.param(SECONDS, marks=pytest.mark.slow)])
 
@@ -93,10 +116,14 @@ def test_tracks_in_tables(tmp_path, name, text, options, seconds):
 
 
 @seconds
-@pytest.mark.parametrize("row", [ROW, TALK, PREFERENCE, CHOSEN], ids=["points", "turns", "rankings", "chosen"])
+@pytest.mark.parametrize(
+    "row", [ROW, TALK, PREFERENCE, CHOSEN], ids=["points", "turns", "rankings", "chosen"]
+)
 def test_rows(tmp_path, row, seconds):
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
-    good = json.dumps({"image": "a.png", "label": "cup", "points": [{"x": 1, "y": 2}], "coords": "pixel"}).encode()
+    good = json.dumps(
+        {"image": "a.png", "label": "cup", "points": [{"x": 1, "y": 2}], "coords": "pixel"}
+    ).encode()
     is_preference = "points" not in row and "turns" not in row
 
     def read(line: bytes) -> None:
@@ -126,7 +153,19 @@ def test_values_from_python(value):
                 parse({**fields, name: value}, 1)
             except ProcessingError as error:
                 assert "row 1" in str(error) and len(str(error)) < 1_000
-    for name in ("object_id", "time", "x", "y", "visible", "score", "frame", "size", "fps", "moments", "labels"):
+    for name in (
+        "object_id",
+        "time",
+        "x",
+        "y",
+        "visible",
+        "score",
+        "frame",
+        "size",
+        "fps",
+        "moments",
+        "labels",
+    ):
         columns: dict[str, Any] = {"object_id": [1], "time": [0.0], "x": [1.0], "y": [2.0]}
         try:
             Tracks(**{**columns, name: value})
@@ -235,7 +274,9 @@ def test_sizes_of_pictures_are_refused_by_place(sizes):
         Points.from_json(json.dumps({**POINTS, "image_sizes": sizes}))
 
 
-@pytest.mark.parametrize("name", ["b" * 300 + ".png", "\ud83d.png", "a\0.png", "c/" * 3000 + "a.png", "é" * 200 + ".png"])
+@pytest.mark.parametrize(
+    "name", ["b" * 300 + ".png", "\ud83d.png", "a\0.png", "c/" * 3000 + "a.png", "é" * 200 + ".png"]
+)
 @pytest.mark.parametrize("column", ["image", "images", "video"])
 def test_names_that_no_disk_holds_are_faults_of_their_rows(tmp_path, name, column):
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
@@ -244,7 +285,12 @@ def test_names_that_no_disk_holds_are_faults_of_their_rows(tmp_path, name, colum
     rows = [bad, good, {**good, "points": [{"x": 99, "y": 2}]}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert {finding.row for finding in checked(tmp_path / "a.jsonl").faults} == {1, 3}
-    preference = {"prompt": "What?", "chosen": "A.", "rejected": "B.", column: [name] if column == "images" else name}
+    preference = {
+        "prompt": "What?",
+        "chosen": "A.",
+        "rejected": "B.",
+        column: [name] if column == "images" else name,
+    }
     (tmp_path / "b.jsonl").write_text(json.dumps(preference) + "\n")
     with pytest.raises(ProcessingError, match="row 1"):
         read_preferences(tmp_path / "b.jsonl")
@@ -253,7 +299,12 @@ def test_names_that_no_disk_holds_are_faults_of_their_rows(tmp_path, name, colum
 def test_a_number_of_5000_digits_is_a_fault_of_its_row(tmp_path):
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
     good = json.dumps({"image": "a.png", "label": "cup", "points": [{"x": 1, "y": 2}], "coords": "pixel"})
-    rows = [good, good.replace('"x": 1', '"x": ' + "9" * 5000), good.replace('"x": 1', '"x": 99'), '{"a": ' + "[" * 100_000]
+    rows = [
+        good,
+        good.replace('"x": 1', '"x": ' + "9" * 5000),
+        good.replace('"x": 1', '"x": 99'),
+        '{"a": ' + "[" * 100_000,
+    ]
     (tmp_path / "a.jsonl").write_text("\n".join(rows) + "\n")
     assert {finding.row for finding in checked(tmp_path / "a.jsonl").faults} == {2, 3, 4}
 

@@ -51,7 +51,9 @@ def pointer():
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"model_type": ' + "[" * 100_000, "[]", "5", "{"])
-@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "generation_config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize(
+    "file", ["config.json", "tokenizer_config.json", "generation_config.json", "model.safetensors.index.json"]
+)
 def test_files_of_a_model_that_are_none(toy_folder, tmp_path, file, content):
     """Deep nesting ends in an error of its own in the reader of JSON."""
     model = shutil.copytree(toy_folder, tmp_path / "model")

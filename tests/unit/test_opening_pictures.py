@@ -42,13 +42,23 @@ def test_pictures_are_opened_in_one_place():
         for file in sorted((ROOT / folder).rglob("*.py")):
             name = file.relative_to(ROOT).as_posix()
             tree = ast.parse(file.read_text(encoding="utf-8"))
-            opened = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "open" and _is_image(n.value)]
-            imported = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "PIL.Image"]
-            assert not opened + imported, f"{name}:{(opened + imported)[0]}: use molmopoint.files.open_picture"
+            opened = [
+                n.lineno
+                for n in ast.walk(tree)
+                if isinstance(n, ast.Attribute) and n.attr == "open" and _is_image(n.value)
+            ]
+            imported = [
+                n.lineno for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "PIL.Image"
+            ]
+            assert not opened + imported, (
+                f"{name}:{(opened + imported)[0]}: use molmopoint.files.open_picture"
+            )
 
 
 def _is_image(node: ast.expr) -> bool:
-    return (isinstance(node, ast.Name) and node.id in ("Image", "PIL")) or (isinstance(node, ast.Attribute) and node.attr == "Image")
+    return (isinstance(node, ast.Name) and node.id in ("Image", "PIL")) or (
+        isinstance(node, ast.Attribute) and node.attr == "Image"
+    )
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, "JPEG", "MPO"])
@@ -176,8 +186,18 @@ def test_limit_is_that_of_the_thread():
 def test_a_picture_in_an_icon_counts():
     """An icon says how large it is in a byte; what is in it may be larger."""
     inner = blank((300, 200))
-    icon = b"\0\0\1\0\1\0" + bytes([16, 16, 0, 0, 1, 0, 32, 0]) + len(inner).to_bytes(4, "little") + (22).to_bytes(4, "little") + inner
-    with pytest.raises(ProcessingError, match="at most 1,000"), picture_limit(1_000), pytest.warns(UserWarning, match="expected size"):
+    icon = (
+        b"\0\0\1\0\1\0"
+        + bytes([16, 16, 0, 0, 1, 0, 32, 0])
+        + len(inner).to_bytes(4, "little")
+        + (22).to_bytes(4, "little")
+        + inner
+    )
+    with (
+        pytest.raises(ProcessingError, match="at most 1,000"),
+        picture_limit(1_000),
+        pytest.warns(UserWarning, match="expected size"),
+    ):
         open_picture(io.BytesIO(icon))
 
 

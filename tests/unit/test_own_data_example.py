@@ -1,4 +1,6 @@
-"""The data of `examples/own_data.py`: really new to the embedded model, honest about its test part, the same every time."""
+"""The data of `examples/own_data.py`: really new to the embedded model, honest about its test part, the same
+every time.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def test_points_lie_in_the_visible_mask_and_on_the_squares_of_the_part(modules, 
 def test_test_pictures_have_grounds_and_places_of_their_own(modules):
     grounds, pictures = modules["grounds"], modules["pictures"]
     assert not set(grounds.PATTERNS["train"]) & set(grounds.PATTERNS["test"])
-    apart = np.abs(np.array(grounds.TINTS["train"])[:, None] - np.array(grounds.TINTS["test"])[None]).max(axis=2)
+    apart = np.abs(np.array(grounds.TINTS["train"])[:, None] - np.array(grounds.TINTS["test"])[None]).max(
+        axis=2
+    )
     assert apart.min() >= 5
     seen = {part: set() for part in pictures.PARTS}
     for part in pictures.PARTS:
@@ -77,7 +81,11 @@ def test_the_words_are_in_no_text_the_embedded_model_was_trained_on(modules):
     assert not any(word in known.lower() for word in words)
     assert set(modules["drawing"].NEW_SHAPES) == set(NEW)
     assert not set(NEW) & set(SHAPES)
-    assert not any(word in template.lower() for word in words for template in (*POINTING, *POINT_COUNT, *COUNT_THEN_POINT, *COUNT))
+    assert not any(
+        word in template.lower()
+        for word in words
+        for template in (*POINTING, *POINT_COUNT, *COUNT_THEN_POINT, *COUNT)
+    )
 
 
 @pytest.mark.parametrize("shape", NEW)
@@ -93,7 +101,9 @@ def test_a_new_shape_turns_about_its_point_and_stays_within_reach(modules, shape
             assert stamp.coverage[61 - stamp.top, 60 - stamp.left] == 16
             areas.append(float(stamp.coverage.sum()) / 16)
     assert max(areas) < 1.02 * min(areas)
-    upright, turned = (drawing.draw_new_shape(shape, 60, 60, 30, 0.0, quarters).coverage for quarters in (0, 1))
+    upright, turned = (
+        drawing.draw_new_shape(shape, 60, 60, 30, 0.0, quarters).coverage for quarters in (0, 1)
+    )
     assert np.abs(np.rot90(upright, -1).astype(int) - turned).sum() <= 0.02 * upright.sum()
 
 
@@ -102,7 +112,9 @@ def test_pictures_are_the_same_on_every_machine(modules):
     for shape in NEW:
         for part in ("train", "test"):
             picture = modules["pictures"].draw_picture(shape, part, 3)
-            digest.update(np.asarray(picture.image).tobytes() + b"".join(t.mask.tobytes() for t in picture.targets))
+            digest.update(
+                np.asarray(picture.image).tobytes() + b"".join(t.mask.tobytes() for t in picture.targets)
+            )
     assert digest.hexdigest()[:16] == "85ac46d033f2ddbc"
 
 
@@ -117,9 +129,14 @@ def test_made_files_are_valid_rows_and_score(modules, tmp_path, capsys):
         picture = modules["pictures"].draw_picture("bolt", "test", index)
         with Image.open(tmp_path / row["image"]) as stored:
             assert (np.asarray(stored) == np.asarray(picture.image)).all()
-        assert [(point["x"], point["y"]) for point in row.get("points", [])] == [(t.x, t.y) for t in picture.targets]
+        assert [(point["x"], point["y"]) for point in row.get("points", [])] == [
+            (t.x, t.y) for t in picture.targets
+        ]
         levels = np.asarray(Image.open(tmp_path / row["image"].replace(".png", "_masks.png")))
-        assert all((mask == (levels == level + 1)).all() for level, mask in enumerate(t.mask for t in picture.targets))
+        assert all(
+            (mask == (levels == level + 1)).all()
+            for level, mask in enumerate(t.mask for t in picture.targets)
+        )
     sheet = own_data.compare({tmp_path: "nano"}, "nano", 0)
     above, below = np.split(np.asarray(sheet)[5:-5], 2)
     assert sheet.width > 300

@@ -14,7 +14,13 @@ from torch.utils.data import DataLoader
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.rows import IGNORED, TRUNK, Row
 from molmopoint.tokens import NO_SELECTION
-from molmopoint.training.packed_dataset import PROGRESS, PackCollator, PackedDataset, SkippedExample, size_of_row
+from molmopoint.training.packed_dataset import (
+    PROGRESS,
+    PackCollator,
+    PackedDataset,
+    SkippedExample,
+    size_of_row,
+)
 from molmopoint.training.packing import ExampleSize, PackingLimits
 from molmopoint.training.sampling import Draw, DrawOrder
 
@@ -43,7 +49,9 @@ def size(made: tuple[Draw, ExampleSize]) -> ExampleSize:
     return made[1]
 
 
-def dataset(prepare=example, *, epochs: int | None = 2, rates=None, sizes=(30, 13), rank=0, num_ranks=1, **options) -> PackedDataset:
+def dataset(
+    prepare=example, *, epochs: int | None = 2, rates=None, sizes=(30, 13), rank=0, num_ranks=1, **options
+) -> PackedDataset:
     order = DrawOrder(sizes, rates, seed=4, epochs=epochs)
     return PackedDataset(order, prepare, LIMITS, rank=rank, num_ranks=num_ranks, measure=size, **options)
 
@@ -57,9 +65,23 @@ def draws(batches) -> list[list[tuple[int, ...]]]:
 
 
 def test_two_ranks_with_two_workers_cover_everything_once():
-    batches = [batch for rank in range(2) for batch in load(dataset(rank=rank, num_ranks=2), num_workers=2, batch_size=2)]
-    seen = Counter((draw.source, draw.index, draw.epoch) for batch in batches for pack in batch for draw, _ in pack.examples)
-    assert seen == {(source, index, epoch): 1 for source, rows in ((0, 30), (1, 13)) for index in range(rows) for epoch in range(2)}
+    batches = [
+        batch
+        for rank in range(2)
+        for batch in load(dataset(rank=rank, num_ranks=2), num_workers=2, batch_size=2)
+    ]
+    seen = Counter(
+        (draw.source, draw.index, draw.epoch)
+        for batch in batches
+        for pack in batch
+        for draw, _ in pack.examples
+    )
+    assert seen == {
+        (source, index, epoch): 1
+        for source, rows in ((0, 30), (1, 13))
+        for index in range(rows)
+        for epoch in range(2)
+    }
     for batch in batches:
         for pack in batch:
             assert pack.draws == tuple(draw.number for draw, _ in pack.examples)
@@ -90,7 +112,9 @@ def test_killed_after_any_batch_it_goes_on_with_the_same_rows(epochs, rates):
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_with_workers_the_batches_go_on_in_the_same_order(batch_size):
-    """Killed in the middle, when the worker whose turn it is is the second one, and when only one worker has rows left."""
+    """Killed in the middle, when the worker whose turn it is is the second one, and when only one worker has
+    rows left.
+    """
     whole = draws(load(dataset(), 2, batch_size))
     assert len(whole) >= 8
     for killed_after in (1, len(whole) // 2, len(whole) - 1):

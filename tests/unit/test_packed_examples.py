@@ -1,4 +1,6 @@
-"""Examples of a user's file through the whole path to a batch: five packed in a row have the loss of the five alone."""
+"""Examples of a user's file through the whole path to a batch: five packed in a row have the loss of the five
+alone.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,27 @@ from molmopoint.training.sources import GroupSource
 from molmopoint.training.trees import group_records
 
 ROWS: list[dict[str, Any]] = [
-    {"image": "a.png", "label": "cups", "coords": "pixel", "points": [{"x": 10, "y": 12}, {"x": 90, "y": 60}, {"x": 40, "y": 70}]},
+    {
+        "image": "a.png",
+        "label": "cups",
+        "coords": "pixel",
+        "points": [{"x": 10, "y": 12}, {"x": 90, "y": 60}, {"x": 40, "y": 70}],
+    },
     {"image": "a.png", "label": "plates", "coords": "pixel", "points": [{"x": 33, "y": 5}]},
     {"image": "b.png", "label": "unicorns", "no_points": True},
     {"image": "c.png", "prompt": "What colour is the wall?", "answer": "It is grey."},
-    {"video": "d.mp4", "label": "dogs", "coords": "percent", "points": [{"x": 20, "y": 30, "t": 0.5}, {"x": 80, "y": 40, "t": 1.0}]},
-    {"images": ["a.png", "c.png"], "label": "lamps", "coords": "norm1", "points": [{"x": 0.2, "y": 0.9}, {"x": 0.7, "y": 0.3, "image": 1}]},
+    {
+        "video": "d.mp4",
+        "label": "dogs",
+        "coords": "percent",
+        "points": [{"x": 20, "y": 30, "t": 0.5}, {"x": 80, "y": 40, "t": 1.0}],
+    },
+    {
+        "images": ["a.png", "c.png"],
+        "label": "lamps",
+        "coords": "norm1",
+        "points": [{"x": 0.2, "y": 0.9}, {"x": 0.7, "y": 0.3, "image": 1}],
+    },
 ]
 EXAMPLES = 5
 CLIP_SLOTS = 9
@@ -68,7 +85,9 @@ def preparer_of(rows: list[dict[str, Any]], folder: Path) -> ExamplePreparer:
 
 def batches(preparer: ExamplePreparer, pool_size: int) -> list[dict[str, Any]]:
     """What the loader gives of one pass over the examples."""
-    dataset = PackedDataset(DrawOrder([EXAMPLES], epochs=1), preparer, PackingLimits(4096, 64, pool_size=pool_size))
+    dataset = PackedDataset(
+        DrawOrder([EXAMPLES], epochs=1), preparer, PackingLimits(4096, 64, pool_size=pool_size)
+    )
     tokenizer = preparer.backend.processor.tokenizer
     collator = PackCollator(preparer.backend.patch_token_id, tokenizer.pad_token_id)
     made = list(DataLoader(dataset, batch_size=1, collate_fn=collator))
@@ -77,11 +96,14 @@ def batches(preparer: ExamplePreparer, pool_size: int) -> list[dict[str, Any]]:
 
 
 def arguments(batch: dict[str, Any], slots: int = CLIP_SLOTS) -> dict[str, torch.Tensor]:
-    """Of the forward pass; tables as wide as those of clips, because the slots of a call are one softmax, empty ones included.
+    """Of the forward pass; tables as wide as those of clips, because the slots of a call are one softmax,
+    empty ones included.
 
     That is how the published training counts them, and the stored tensors of the acceptance checks agree.
     """
-    given = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor) and name != SOURCE_IDS}
+    given = {
+        name: value for name, value in batch.items() if isinstance(value, torch.Tensor) and name != SOURCE_IDS
+    }
     if (table := given.get("image_token_pooling")) is not None:
         given["image_token_pooling"] = torch.nn.functional.pad(table, (0, slots - table.shape[1]), value=-1)
     return given
@@ -90,7 +112,10 @@ def arguments(batch: dict[str, Any], slots: int = CLIP_SLOTS) -> dict[str, torch
 @torch.no_grad()
 def losses(model: Any, batch: dict[str, Any], slots: int = CLIP_SLOTS) -> dict[str, float]:
     out = model(**arguments(batch, slots), z_loss=1e-4)
-    return {part: float(out.loss_sums[part]) for part in PARTS} | {"z": float(out.loss_sums["z"]), "weight": float(out.weight_sum)}
+    return {part: float(out.loss_sums[part]) for part in PARTS} | {
+        "z": float(out.loss_sums["z"]),
+        "weight": float(out.weight_sum),
+    }
 
 
 def test_five_packed_examples_have_the_loss_of_the_five_alone(preparer):
@@ -104,7 +129,9 @@ def test_five_packed_examples_have_the_loss_of_the_five_alone(preparer):
     together = losses(model, packed)
     for part, value in together.items():
         assert value == pytest.approx(sum(one[part] for one in each), rel=1e-5), part
-    assert sum(one["patch"] > 0 for one in each) == 3  # no place is chosen where nothing is there, nor for the question
+    assert (
+        sum(one["patch"] > 0 for one in each) == 3
+    )  # no place is chosen where nothing is there, nor for the question
     assert packed["input_ids"].shape[1] == sum(batch["input_ids"].shape[1] for batch in alone)
 
 
@@ -117,7 +144,10 @@ def test_five_packed_examples_of_pictures_have_the_loss_of_the_five_alone_as_the
     [packed] = batches(made, pool_size=EXAMPLES)
     slots = packed["image_token_pooling"].shape[1]
     assert slots < CLIP_SLOTS
-    each, together = [losses(model, batch, slots) for batch in batches(made, pool_size=1)], losses(model, packed, slots)
+    each, together = (
+        [losses(model, batch, slots) for batch in batches(made, pool_size=1)],
+        losses(model, packed, slots),
+    )
     for part, value in together.items():
         assert value == pytest.approx(sum(one[part] for one in each), rel=1e-5), part
 

@@ -50,7 +50,10 @@ def test_everything_comes_once_and_no_limit_is_passed(sizes, pool_size, patience
     assert max(stays, default=0) <= limits.max_stay
 
 
-@given(st.lists(st.builds(ExampleSize, st.integers(1, 3000), st.integers(0, 1200)), max_size=25), st.integers(3000, 9000))
+@given(
+    st.lists(st.builds(ExampleSize, st.integers(1, 3000), st.integers(0, 1200)), max_size=25),
+    st.integers(3000, 9000),
+)
 @settings(max_examples=40)
 def test_limits_that_are_no_multiple_of_their_unit_hold(sizes, max_tokens):
     limits = PackingLimits(max_tokens, 1201, 5, max_stay=7)
@@ -81,7 +84,9 @@ def test_the_subset_is_the_best_of_all(sizes, crop_weight, max_crops, data):
         subset
         for count in range(1, len(sizes) + 1)
         for subset in combinations(range(len(sizes)), count)
-        if total(sizes, subset)[0] <= 100 and total(sizes, subset)[1] <= max_crops and (required is None or required in subset)
+        if total(sizes, subset)[0] <= 100
+        and total(sizes, subset)[1] <= max_crops
+        and (required is None or required in subset)
     ]
     assert tuple(chosen) in allowed
     assert value(chosen) == max(map(value, allowed))
@@ -109,10 +114,12 @@ def test_an_example_in_a_stream_of_full_rows_leaves_too():
 
 
 def realistic(rng: np.random.Generator, count: int) -> list[ExampleSize]:
-    """The fine-tuning stage as its parts are described: 144 tokens per crop, 196 for the view of the whole, 84 per frame.
+    """The fine-tuning stage as its parts are described: 144 tokens per crop, 196 for the view of the whole,
+    84 per frame.
 
-    25 % captions (4 to 8 crops, 60 to 500 words), 35 % pointing trees (1 to 15 questions, 24 crops for three in ten), 10 %
-    screens (24 to 48 crops, 5 to 80 elements), 20 % clips of 6 to 63 s at 2 frames a second, 10 % text.
+    25 % captions (4 to 8 crops, 60 to 500 words), 35 % pointing trees (1 to 15 questions, 24 crops for three
+    in ten), 10 % screens (24 to 48 crops, 5 to 80 elements), 20 % clips of 6 to 63 s at 2 frames a second, 10
+    % text.
     """
 
     def picture(crops: int, text: int) -> ExampleSize:

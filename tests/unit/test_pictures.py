@@ -32,17 +32,29 @@ def palette() -> Image.Image:
         (noise(3, 4)[..., 0], np.repeat(noise(3, 4)[..., :1], 3, axis=2)),  # grey
         (noise(3, 4) / 255.0, noise(3, 4)),  # floats in [0, 1]
         (torch.tensor(noise(3, 4)).permute(2, 0, 1), noise(3, 4)),  # a tensor, channels first
-        (torch.tensor(noise(3, 4)).permute(2, 0, 1).to(torch.float16) / 255, noise(3, 4)),  # half precision keeps the bytes
+        (
+            torch.tensor(noise(3, 4)).permute(2, 0, 1).to(torch.float16) / 255,
+            noise(3, 4),
+        ),  # half precision keeps the bytes
         (noise(3, 4)[:, ::-1], noise(3, 4)[:, ::-1]),  # negative strides
         (Image.fromarray(noise(3, 4)), noise(3, 4)),
         (Image.fromarray(noise(3, 4)[..., 0]), np.repeat(noise(3, 4)[..., :1], 3, axis=2)),  # mode L
-        (Image.fromarray(GRADIENT), np.repeat(np.linspace(0, 255, 12).round().reshape(3, 4, 1), 3, axis=2)),  # 16 bits are scaled
-        (Image.fromarray(GRADIENT.astype(np.int32)), np.repeat(np.linspace(0, 255, 12).round().reshape(3, 4, 1), 3, axis=2)),
+        (
+            Image.fromarray(GRADIENT),
+            np.repeat(np.linspace(0, 255, 12).round().reshape(3, 4, 1), 3, axis=2),
+        ),  # 16 bits are scaled
+        (
+            Image.fromarray(GRADIENT.astype(np.int32)),
+            np.repeat(np.linspace(0, 255, 12).round().reshape(3, 4, 1), 3, axis=2),
+        ),
         (
             Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)),
             np.repeat(np.array([[[0], [128], [255]]]), 3, axis=2),
         ),  # mode F in [0, 1]
-        (Image.fromarray(RGBA), np.repeat(np.array([[[255], [0], [127], [0]]] * 3), 3, axis=2)),  # alpha on white
+        (
+            Image.fromarray(RGBA),
+            np.repeat(np.array([[[255], [0], [127], [0]]] * 3), 3, axis=2),
+        ),  # alpha on white
         (palette(), np.asarray(palette().convert("RGB"))),
         (picture(6, 8).convert("CMYK"), np.asarray(picture(6, 8).convert("CMYK").convert("RGB"))),
         (picture(6, 8).convert("1"), np.asarray(picture(6, 8).convert("1").convert("RGB"))),
@@ -139,15 +151,24 @@ def animation(tmp_path: Path) -> Path:
         (lambda tmp: np.zeros((4, 4, 4), np.uint8), r"expected an array \(height, width, 3\)"),
         (lambda tmp: np.zeros((3, 4, 5), np.uint8), "channels come last in arrays"),
         (lambda tmp: np.zeros((2, 4, 4, 3), np.uint8), "several pictures are a list"),
-        (lambda tmp: np.zeros((4, 4, 3), np.int64), "expected uint8, or floats in .0, 1., for an array, got int64"),
+        (
+            lambda tmp: np.zeros((4, 4, 3), np.int64),
+            "expected uint8, or floats in .0, 1., for an array, got int64",
+        ),
         (lambda tmp: np.full((4, 4, 3), 200.0), r"got 200..200; divide by 255"),
         (lambda tmp: np.full((4, 4, 3), np.nan), "got nan..nan"),
         (lambda tmp: np.full((4, 4), -0.5), "got -0.5..-0.5"),
-        (lambda tmp: torch.zeros(4, 4, 3, dtype=torch.uint8), r"expected a tensor \(3, height, width\), got \(4, 4, 3\)"),
+        (
+            lambda tmp: torch.zeros(4, 4, 3, dtype=torch.uint8),
+            r"expected a tensor \(3, height, width\), got \(4, 4, 3\)",
+        ),
         (lambda tmp: torch.zeros(4, 4, dtype=torch.uint8), r"expected a tensor \(3, height, width\)"),
         (lambda tmp: torch.full((3, 2, 2), 2.0), r"floats in \[0, 1\] for a tensor, got 2..2"),
         (lambda tmp: Image.fromarray(np.array([[0, 9]], dtype=np.float32)), r"for a PIL picture, got 0..9"),
-        (lambda tmp: Image.fromarray(np.array([[0, 70000]], dtype=np.int32)), "expected 16-bit values 0..65535"),
+        (
+            lambda tmp: Image.fromarray(np.array([[0, 70000]], dtype=np.int32)),
+            "expected 16-bit values 0..65535",
+        ),
         (lambda tmp: 7, "expected a picture .*, got int"),
         (lambda tmp: b"bytes", "expected a picture .*, got bytes"),
     ],
@@ -160,8 +181,12 @@ def test_refused_by_name(tmp_path: Path, make: Callable[[Path], Any], message: s
         picture_to_tensor(source)
 
 
-@pytest.mark.parametrize("source", [noise(9, 12), Image.fromarray(noise(9, 12)), torch.tensor(noise(9, 12)).permute(2, 0, 1)])
+@pytest.mark.parametrize(
+    "source", [noise(9, 12), Image.fromarray(noise(9, 12)), torch.tensor(noise(9, 12)).permute(2, 0, 1)]
+)
 def test_too_large(monkeypatch: pytest.MonkeyPatch, source: Any) -> None:
     monkeypatch.setenv("MOLMOPOINT_MAX_PIXELS", "100")
-    with pytest.raises(ProcessingError, match=r"at most 100 pixels in .*, got 12 x 9 = 108 \(width x height\)"):
+    with pytest.raises(
+        ProcessingError, match=r"at most 100 pixels in .*, got 12 x 9 = 108 \(width x height\)"
+    ):
         load_picture(source)

@@ -55,7 +55,9 @@ def test_order_is_kept_and_nothing_may_be_chosen():
 
 def test_fractions_need_sizes():
     np.testing.assert_allclose(three().xy_normalized, [[0.1, 0.1], [0.2, 0.2], [0.5, 0.5]])
-    np.testing.assert_allclose(three(group=[0.0, 0.5, 1.0], image_sizes=[(100, 10)]).xy_normalized[:, 0], [0.1, 0.2, 0.3])
+    np.testing.assert_allclose(
+        three(group=[0.0, 0.5, 1.0], image_sizes=[(100, 10)]).xy_normalized[:, 0], [0.1, 0.2, 0.3]
+    )
     with pytest.raises(GroundingError, match="image_sizes"):
         _ = three(image_sizes=None).xy_normalized
 
@@ -70,7 +72,12 @@ def test_json_is_strict_and_says_its_version():
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 99), st.floats(0, 100), st.floats(0, 100), st.one_of(st.none(), st.floats(0, 1))), max_size=5),
+    st.lists(
+        st.tuples(
+            st.integers(0, 99), st.floats(0, 100), st.floats(0, 100), st.one_of(st.none(), st.floats(0, 1))
+        ),
+        max_size=5,
+    ),
     st.booleans(),
     st.booleans(),
     st.booleans(),
@@ -147,7 +154,9 @@ def test_other_documents_are_refused(document):
         Points.from_dict(document)
 
 
-@pytest.mark.parametrize("text", ["{", "", '{"schema_version": 1, "group_unit": "image", "points": [{"object_id": "a"}]}'])
+@pytest.mark.parametrize(
+    "text", ["{", "", '{"schema_version": 1, "group_unit": "image", "points": [{"object_id": "a"}]}']
+)
 def test_other_text_is_refused(text):
     with pytest.raises(GroundingError, match="expected"):
         Points.from_json(text)

@@ -22,8 +22,12 @@ def forget() -> Iterator[None]:
     precision._fastest_of_kind.cache_clear()
 
 
-@pytest.mark.parametrize(("speedup", "expected"), [(4.2, torch.bfloat16), (0.2, torch.float32), (0.0, torch.float32)])
-def test_a_processor_computes_in_what_is_quicker_there(speedup: float, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("speedup", "expected"), [(4.2, torch.bfloat16), (0.2, torch.float32), (0.0, torch.float32)]
+)
+def test_a_processor_computes_in_what_is_quicker_there(
+    speedup: float, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda: speedup)
     assert precision.fastest_dtype("cpu") == precision.resolve_precision("auto", "cpu") == expected
     with precision.autocast():
@@ -38,7 +42,9 @@ def test_it_is_measured_once_and_quickly(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(calls) == 1
 
 
-def test_the_measurement_is_a_positive_number_and_survives_a_missing_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_measurement_is_a_positive_number_and_survives_a_missing_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert precision.bfloat16_speedup() > 0
 
     def fail(*_: object) -> float:
@@ -50,7 +56,9 @@ def test_the_measurement_is_a_positive_number_and_survives_a_missing_kernel(monk
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_gpu_is_asked_and_not_measured(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: known and not including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: known and not including_emulation
+    )
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda: pytest.fail("measured on the processor"))
     assert precision.fastest_dtype("cuda:1") == (torch.bfloat16 if known else torch.float32)
     assert precision.fastest_dtype("mps") == torch.float32
@@ -67,7 +75,9 @@ def test_a_named_precision_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("speedup", "expected"), [(4.2, "bfloat16"), (0.2, "float32")])
-def test_recipes_settle_on_what_is_quicker(speedup: float, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_recipes_settle_on_what_is_quicker(
+    speedup: float, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(precision, "_default_kind", lambda: "cpu")
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda: speedup)
     recipe = load_recipe("nano")

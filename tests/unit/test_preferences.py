@@ -1,4 +1,6 @@
-"""Rows of preferences: three ways to write them give one record, faults name row and remedy, and the schema agrees."""
+"""Rows of preferences: three ways to write them give one record, faults name row and remedy, and the schema
+agrees.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from molmopoint.data.preferences import (
 )
 from molmopoint.errors import ProcessingError
 
-SCHEMA = json.loads((Path(molmopoint.data.__file__).parent / "preference.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(
+    (Path(molmopoint.data.__file__).parent / "preference.schema.json").read_text(encoding="utf-8")
+)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 ASKED = {"prompt": "What is it?"}
 
@@ -39,16 +43,41 @@ def chat(role, text):
         # lists on both sides: the chosen are as good as each other
         ({**ASKED, "chosen": ["a", "b"], "rejected": ["c", "d"]}, ("a", "b", "c", "d"), (1, 1, 3, 3)),
         # one turn of chat, as TRL writes it
-        ({"prompt": chat("user", "What?"), "chosen": chat("assistant", "a"), "rejected": chat("assistant", "b")}, ("a", "b"), (1, 2)),
         (
-            {"prompt": chat("user", [{"type": "image"}, {"type": "text", "text": "What?"}]), "chosen": "a", "rejected": "b"},
+            {
+                "prompt": chat("user", "What?"),
+                "chosen": chat("assistant", "a"),
+                "rejected": chat("assistant", "b"),
+            },
+            ("a", "b"),
+            (1, 2),
+        ),
+        (
+            {
+                "prompt": chat("user", [{"type": "image"}, {"type": "text", "text": "What?"}]),
+                "chosen": "a",
+                "rejected": "b",
+            },
             ("a", "b"),
             (1, 2),
         ),
         # another name of the prompt, and whole numbers that a data set stores as floats
-        ({"question": "What?", "responses": ["a", "b"], "rankings": [1.0, 2.0], "id": 7, "image": None}, ("a", "b"), (1, 2)),
+        (
+            {"question": "What?", "responses": ["a", "b"], "rankings": [1.0, 2.0], "id": 7, "image": None},
+            ("a", "b"),
+            (1, 2),
+        ),
         # blank answers go with their ranks
-        ({**ASKED, "responses": ["", "b", " \n", "d"], "rankings": [1, 2, 3, 4], "models": ["w", "x", "y", "z"]}, ("b", "d"), (2, 4)),
+        (
+            {
+                **ASKED,
+                "responses": ["", "b", " \n", "d"],
+                "rankings": [1, 2, 3, 4],
+                "models": ["w", "x", "y", "z"],
+            },
+            ("b", "d"),
+            (2, 4),
+        ),
     ],
 )
 def test_three_forms_are_one_record(columns, responses, rankings):
@@ -118,14 +147,26 @@ def test_a_file_is_read_and_what_teaches_nothing_is_counted(tmp_path):
     data = read_preferences(write(tmp_path / "data.jsonl", rows))
     assert [record.row for record in data.records] == [1, 4]
     assert (data.dropped, data.single, data.undecided, data.folder) == (2, 1, 1, tmp_path)
-    assert data.describe() == "2 rows; 2 blank answers left out; 1 rows with one answer left out; 1 rows without a preference left out"
+    assert (
+        data.describe()
+        == "2 rows; 2 blank answers left out; 1 rows with one answer left out; 1 rows without a preference left out"
+    )
     assert data.records[0].media == ("a.png",) and data.records[1].media == ("What is it?",)
     with pytest.raises(
-        ProcessingError, match=r"expected rows with two or more answers .* got 0 rows; 1 blank answers left out; 1 rows with one"
+        ProcessingError,
+        match=r"expected rows with two or more answers .* got 0 rows; 1 blank answers left out; 1 rows with one",
     ):
         read_preferences(write(tmp_path / "single.jsonl", rows[1:2]))
-    with pytest.raises(ProcessingError, match=r"row 2, video: expected a file that is there, got no file .*clip\.mp4; correct the path"):
-        read_preferences(write(tmp_path / "missing.jsonl", [pair, {**ASKED, "video": "clip.mp4", "chosen": "a", "rejected": "b"}]))
+    with pytest.raises(
+        ProcessingError,
+        match=r"row 2, video: expected a file that is there, got no file .*clip\.mp4; correct the path",
+    ):
+        read_preferences(
+            write(
+                tmp_path / "missing.jsonl",
+                [pair, {**ASKED, "video": "clip.mp4", "chosen": "a", "rejected": "b"}],
+            )
+        )
     with pytest.raises(ProcessingError, match="row 1: expected one JSON object per line"):
         read_preferences(_broken(tmp_path))
 
@@ -138,7 +179,12 @@ def _broken(folder):
 def test_a_data_set_with_its_pictures_in_it():
     datasets = pytest.importorskip("datasets")
     picture = Image.new("RGB", (8, 8), "red")
-    columns = {"image": [picture, None], "prompt": ["a?", "b?"], "chosen": ["x", "x"], "rejected": [["y"], ["y", "z"]]}
+    columns = {
+        "image": [picture, None],
+        "prompt": ["a?", "b?"],
+        "chosen": ["x", "x"],
+        "rejected": [["y"], ["y", "z"]],
+    }
     data = read_preferences(datasets.Dataset.from_dict(columns))
     assert [len(record.images) for record in data.records] == [1, 0]
     assert data.records[0].images[0].open().convert("RGB").getpixel((0, 0)) == (255, 0, 0)

@@ -29,7 +29,9 @@ PROMPTS = ["<|image|>one", "no picture", "<|image|>a<|image|>b", "<|video|>clip"
 
 
 def run(text: Any, images: Any = None, videos: Any = None, **kwargs: Any) -> Any:
-    return PROCESSOR(text=text, images=images, videos=videos, return_tensors="pt", return_pointing_metadata=True, **kwargs)
+    return PROCESSOR(
+        text=text, images=images, videos=videos, return_tensors="pt", return_pointing_metadata=True, **kwargs
+    )
 
 
 def words(ids: Any) -> str:
@@ -47,14 +49,21 @@ def test_layout_of_a_picture() -> None:
     canvas = "<im_start>" + ("<im_patch>" * cols + "<im_col>") * rows + "<im_end>"
     assert words(out["input_ids"][0]) == f"<|im_end|>{low}{canvas}Where?"
     types = out["mm_token_type_ids"][0]
-    assert types.tolist() == [int(t in tokens.VISION_TOKENS) for t in TOKENIZER.convert_ids_to_tokens(out["input_ids"][0])]
+    assert types.tolist() == [
+        int(t in tokens.VISION_TOKENS) for t in TOKENIZER.convert_ids_to_tokens(out["input_ids"][0])
+    ]
 
 
 def test_layout_of_a_clip() -> None:
     out = run("<|video|>Where?", videos=CLIP)
     frame = "<frame_start>" + "<im_patch>" * 4 + "<frame_end>"
-    assert words(out["input_ids"][0]) == "<|im_end|>" + " ".join(f"{t} {frame}" for t in ("0.0", "0.5", "1.0", "1.5", "2.0")) + "Where?"
-    assert out["pointing_metadata"][0].timestamps.tolist() == [0.0, 0.5, 1.0, 1.5, 2.04], "printed times are rounded, kept ones are not"
+    assert (
+        words(out["input_ids"][0])
+        == "<|im_end|>" + " ".join(f"{t} {frame}" for t in ("0.0", "0.5", "1.0", "1.5", "2.0")) + "Where?"
+    )
+    assert out["pointing_metadata"][0].timestamps.tolist() == [0.0, 0.5, 1.0, 1.5, 2.04], (
+        "printed times are rounded, kept ones are not"
+    )
 
 
 def test_the_first_token_is_not_doubled() -> None:
@@ -75,7 +84,12 @@ def test_a_mixed_batch_is_its_samples(side: str, nested: bool) -> None:
     images = [[ONE], None, [TWO, THREE], []] if nested else [ONE, TWO, THREE]
     videos = [None, None, None, [CLIP]] if nested else [CLIP]
     batch = run(PROMPTS, images, videos, padding_side=side)
-    alone = [run(PROMPTS[0], ONE), run(PROMPTS[1]), run(PROMPTS[2], [TWO, THREE]), run(PROMPTS[3], videos=[CLIP])]
+    alone = [
+        run(PROMPTS[0], ONE),
+        run(PROMPTS[1]),
+        run(PROMPTS[2], [TWO, THREE]),
+        run(PROMPTS[3], videos=[CLIP]),
+    ]
     assert len({len(row) for row in batch["input_ids"]}) == 1
     for row, sample in enumerate(alone):
         assert without_padding(batch, row) == sample["input_ids"][0].tolist()
@@ -87,7 +101,12 @@ def test_a_mixed_batch_is_its_samples(side: str, nested: bool) -> None:
     assert torch.equal(batch["pixel_values"], torch.cat([alone[0]["pixel_values"], alone[2]["pixel_values"]]))
     assert torch.equal(batch["pixel_values_videos"], alone[3]["pixel_values_videos"])
     offset = 25 * len(alone[0]["pixel_values"])
-    expected = torch.cat([alone[0]["image_token_pooling"], torch.where((t := alone[2]["image_token_pooling"]) >= 0, t + offset, -1)])
+    expected = torch.cat(
+        [
+            alone[0]["image_token_pooling"],
+            torch.where((t := alone[2]["image_token_pooling"]) >= 0, t + offset, -1),
+        ]
+    )
     assert torch.equal(batch["image_token_pooling"], expected), "the table counts over the call"
 
 
@@ -97,7 +116,12 @@ def test_metadata_fits_the_token_ids() -> None:
     for row, known in enumerate(out["pointing_metadata"]):
         of_images = [i for i in without_padding(out, row) if i in ids]
         assert [i == ids[0] for i in of_images] == known.indexable.tolist()
-    assert [known.image_sizes for known in out["pointing_metadata"]] == [((140, 100),), (), ((200, 60), (50, 90)), ((120, 80),)]
+    assert [known.image_sizes for known in out["pointing_metadata"]] == [
+        ((140, 100),),
+        (),
+        ((200, 60), (50, 90)),
+        ((120, 80),),
+    ]
     assert [known.num_slots for known in out["pointing_metadata"]] == [4, 0, 4, 9]
 
 
@@ -107,9 +131,14 @@ def test_points_there_and_back() -> None:
         known = out["pointing_metadata"][row]
         group, xy = np.array(group), np.array([[11.0, 22.0], [40.0, 31.0]])[: len(group)]
         triples = points_to_triples(group, xy, known)
-        vocabulary = ExtendedVocabulary(PROCESSOR.extended_start, known.num_patches, known.num_slots, known.num_locations)
+        vocabulary = ExtendedVocabulary(
+            PROCESSOR.extended_start, known.num_patches, known.num_slots, known.num_locations
+        )
         names = [
-            "".join(TOKENIZER.decode([vocabulary.encode(kind, int(n))]) for kind, n in zip(list(Kind)[1:], triple, strict=True))
+            "".join(
+                TOKENIZER.decode([vocabulary.encode(kind, int(n))])
+                for kind, n in zip(list(Kind)[1:], triple, strict=True)
+            )
             for triple in triples
         ]
         listed = "".join(f"{name}{i}" for i, name in enumerate(names, 1))
@@ -145,7 +174,9 @@ def test_outputs_and_their_options() -> None:
     assert set(plain) == {"input_ids", "attention_mask", "mm_token_type_ids"}
     assert [len(row) for row in plain["input_ids"]] == [4, 4], "padded unless told otherwise"
     assert [len(row) for row in PROCESSOR(text=["a", "bcd"], padding=False)["input_ids"]] == [2, 4]
-    assert isinstance(PROCESSOR(text="<|image|>", images=ONE, return_tensors="np")["pixel_values"], np.ndarray)
+    assert isinstance(
+        PROCESSOR(text="<|image|>", images=ONE, return_tensors="np")["pixel_values"], np.ndarray
+    )
     assert "video_metadata" in PROCESSOR(text="<|video|>", videos=CLIP, return_metadata=True)
     assert "pointing_metadata" not in PROCESSOR(text="<|image|>", images=ONE, return_tensors="pt")
     assert "mm_token_type_ids" not in PROCESSOR(text="x", return_mm_token_type_ids=False)
@@ -171,7 +202,15 @@ def test_forms_of_one_clip(tmp_path: Path) -> None:
     array = CLIP.frames
     expected = run("<|video|>", videos=Clip(array, np.arange(5) / 2))
     known = {"fps": 2.0}
-    forms = [array, list(array), torch.tensor(array), torch.tensor(array).permute(0, 3, 1, 2), array / 255.0, str(tmp_path), tmp_path]
+    forms = [
+        array,
+        list(array),
+        torch.tensor(array),
+        torch.tensor(array).permute(0, 3, 1, 2),
+        array / 255.0,
+        str(tmp_path),
+        tmp_path,
+    ]
     for videos in forms:
         out = run("<|video|>", videos=videos, video_metadata=known)
         assert torch.equal(out["input_ids"], expected["input_ids"])
@@ -198,7 +237,10 @@ def test_long_clips_are_cut_like_short_ones() -> None:
     """More frames than are read at once."""
     many = frames(37, 30, 40)
     out = PROCESSOR.video_processor(Clip(many, np.arange(37)), return_tensors="pt")
-    alone = [PROCESSOR.video_processor(Clip(many[i : i + 1], [0.0]), return_tensors="pt")["pixel_values_videos"] for i in range(37)]
+    alone = [
+        PROCESSOR.video_processor(Clip(many[i : i + 1], [0.0]), return_tensors="pt")["pixel_values_videos"]
+        for i in range(37)
+    ]
     assert torch.equal(out["pixel_values_videos"], torch.cat(alone))
     assert out["video_token_pooling"].max() == 37 * 25 - 1
 
@@ -228,8 +270,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert type(again.image_processor) is MolmoPointImageProcessor
     assert type(again.video_processor) is MolmoPointVideoProcessor
     assert again.to_dict() == processor.to_dict()
-    assert (again.location_grid, again.use_low_res_token_for_global_crops, again.chat_template) == (5, False, TEMPLATE)
-    ours, theirs = (p(text=PROMPTS, images=[ONE, TWO, THREE], videos=[CLIP], return_tensors="pt") for p in (processor, again))
+    assert (again.location_grid, again.use_low_res_token_for_global_crops, again.chat_template) == (
+        5,
+        False,
+        TEMPLATE,
+    )
+    ours, theirs = (
+        p(text=PROMPTS, images=[ONE, TWO, THREE], videos=[CLIP], return_tensors="pt")
+        for p in (processor, again)
+    )
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -250,11 +299,27 @@ def test_released_files_load_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
     processor = MolmoPointProcessor.from_pretrained(str(tmp_path))
     assert type(processor) is MolmoPointProcessor
-    assert (processor.location_grid, processor.image_processor.max_crops, processor.chat_template) == (2, 3, TEMPLATE)
+    assert (processor.location_grid, processor.image_processor.max_crops, processor.chat_template) == (
+        2,
+        3,
+        TEMPLATE,
+    )
     video = processor.video_processor
-    assert (video.frame_sample_mode, video.sampling_fps, video.num_frames, video.do_normalize) == ("fps", 1, 7, True)
-    out = processor(text="<|video|>", videos=[frames(40, 8, 8)], video_metadata=[{"fps": 10}], return_pointing_metadata=True)
-    assert np.allclose(out["pointing_metadata"][0].timestamps, [0, 1, 2, 3]), "2 a second would end before the video"
+    assert (video.frame_sample_mode, video.sampling_fps, video.num_frames, video.do_normalize) == (
+        "fps",
+        1,
+        7,
+        True,
+    )
+    out = processor(
+        text="<|video|>",
+        videos=[frames(40, 8, 8)],
+        video_metadata=[{"fps": 10}],
+        return_pointing_metadata=True,
+    )
+    assert np.allclose(out["pointing_metadata"][0].timestamps, [0, 1, 2, 3]), (
+        "2 a second would end before the video"
+    )
 
 
 # --- what is refused
@@ -266,21 +331,42 @@ def test_released_files_load_as_they_are(tmp_path: Path) -> None:
         ({"text": "<|image|>"}, r"expected 1 images for 1 placeholders <\|image\|> in 1 prompts, got 0"),
         ({"text": "x", "images": ONE}, "expected 0 images for 0 placeholders .* got 1"),
         ({"text": "<|image|><|image|>", "images": [ONE]}, "expected 2 images for 2 placeholders"),
-        ({"text": ["<|image|>", "x"], "images": [[], [ONE]]}, "expected 1 images for 1 placeholders .* in sample 0, got 0"),
-        ({"text": ["<|image|>", "x"], "images": [[ONE], [TWO]]}, "in sample 1, got 1: .*; pass the images in the order of the prompt"),
-        ({"text": ["<|image|>"] * 3, "images": [[ONE, TWO], [THREE]]}, "one list of images per sample for 3 samples, got 2 lists"),
-        ({"text": "<|image|>", "images": np.zeros((2, 8, 8, 3), np.uint8)}, "expected single pictures, got an array of shape"),
+        (
+            {"text": ["<|image|>", "x"], "images": [[], [ONE]]},
+            "expected 1 images for 1 placeholders .* in sample 0, got 0",
+        ),
+        (
+            {"text": ["<|image|>", "x"], "images": [[ONE], [TWO]]},
+            "in sample 1, got 1: .*; pass the images in the order of the prompt",
+        ),
+        (
+            {"text": ["<|image|>"] * 3, "images": [[ONE, TWO], [THREE]]},
+            "one list of images per sample for 3 samples, got 2 lists",
+        ),
+        (
+            {"text": "<|image|>", "images": np.zeros((2, 8, 8, 3), np.uint8)},
+            "expected single pictures, got an array of shape",
+        ),
         ({"text": "<|image|>", "images": ["missing.png"]}, "found nothing there"),
         ({"text": "<|video|>"}, r"expected 1 videos for 1 placeholders <\|video\|>"),
-        ({"text": "<|video|><|video|>", "videos": [CLIP, CLIP]}, "at most one video in a sample, got 2 in sample 0"),
+        (
+            {"text": "<|video|><|video|>", "videos": [CLIP, CLIP]},
+            "at most one video in a sample, got 2 in sample 0",
+        ),
         (
             {"text": "<|image|><|video|>", "images": ONE, "videos": CLIP, "return_pointing_metadata": True},
             "pictures or a video in a sample, got 1 pictures and a video",
         ),
         ({"text": "<|video|>", "videos": [frames(3)]}, "expected to know when the frames were taken"),
-        ({"text": "<|video|>", "videos": Clip(frames(3), [0.0, 1.0])}, "one ascending time in seconds, from 0, for each of 3 frames"),
+        (
+            {"text": "<|video|>", "videos": Clip(frames(3), [0.0, 1.0])},
+            "one ascending time in seconds, from 0, for each of 3 frames",
+        ),
         ({"text": "<|video|>", "videos": Clip(frames(2), [1.0, 0.0])}, "one ascending time"),
-        ({"text": "<|video|>", "videos": Clip(frames(2), [-1.0, 0.0])}, "one ascending time in seconds, from 0"),
+        (
+            {"text": "<|video|>", "videos": Clip(frames(2), [-1.0, 0.0])},
+            "one ascending time in seconds, from 0",
+        ),
         ({"text": "<|video|>", "videos": Clip(frames(2), ["a", "b"])}, "the time of each frame in seconds"),
         ({"text": "<|video|>", "videos": Clip(iter(frames(2)), [0.0, 1.0])}, "expected a clip"),
         ({"text": "<|video|>", "videos": Clip([], [])}, "at least one frame in a clip, got none"),
@@ -290,8 +376,14 @@ def test_released_files_load_as_they_are(tmp_path: Path) -> None:
         ),
         ({"text": "<|video|>", "videos": "missing.mp4"}, "expected a video file at 'missing.mp4'"),
         ({"text": "<|video|>", "videos": 5}, "expected a clip .*, got int"),
-        ({"text": "<|video|>", "videos": [CLIP], "video_metadata": [{}, {}]}, "video_metadata for 1 clips, got 2"),
-        ({"text": "<|video|>", "videos": [CLIP], "video_metadata": [3]}, "settings of the types .*video_metadata"),
+        (
+            {"text": "<|video|>", "videos": [CLIP], "video_metadata": [{}, {}]},
+            "video_metadata for 1 clips, got 2",
+        ),
+        (
+            {"text": "<|video|>", "videos": [CLIP], "video_metadata": [3]},
+            "settings of the types .*video_metadata",
+        ),
         ({"text": "x", "max_crops": "many"}, "settings of the types .*max_crops"),
         ({"text": None, "images": ONE}, "expected text with placeholders, got none"),
         ({"text": []}, "a list of at least one string"),
@@ -322,7 +414,11 @@ def test_a_tokenizer_without_the_special_tokens() -> None:
     from transformers import PreTrainedTokenizerFast
 
     description = json.loads(bare.backend_tokenizer.to_str())
-    description["added_tokens"] = [t for t in description["added_tokens"] if t["content"] not in ("<im_low>", "<frame_end>")]
-    poor = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(description)), eos_token="<|im_end|>")
+    description["added_tokens"] = [
+        t for t in description["added_tokens"] if t["content"] not in ("<im_low>", "<frame_end>")
+    ]
+    poor = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(description)), eos_token="<|im_end|>"
+    )
     with pytest.raises(ProcessingError, match="without <frame_end>, <im_low>"):
         MolmoPointProcessor(PROCESSOR.image_processor, PROCESSOR.video_processor, poor)

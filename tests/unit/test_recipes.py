@@ -49,10 +49,21 @@ def test_published_stages_have_their_values(name: str):
     assert (recipe.steps, recipe.epochs, recipe.lora) == (wanted["steps"], None, None)
     data = recipe.data
     assert (data.rows, data.rows * recipe.accumulation) == (wanted["rows"], wanted["batch"])
-    assert (data.max_tokens, data.max_crops, data.crops_per_image) == (wanted["tokens"], wanted["crops"], wanted["crops_per_image"])
-    assert (data.seed, (data.pool, data.crop_weight), data.workers) == (wanted["seed"], wanted["pool"], wanted["workers"])
+    assert (data.max_tokens, data.max_crops, data.crops_per_image) == (
+        wanted["tokens"],
+        wanted["crops"],
+        wanted["crops_per_image"],
+    )
+    assert (data.seed, (data.pool, data.crop_weight), data.workers) == (
+        wanted["seed"],
+        wanted["pool"],
+        wanted["workers"],
+    )
     assert data.stage == wanted["stage"]
-    assert ((recipe.saving.every, recipe.saving.keep), recipe.logging.every) == (wanted["saving"], wanted["log"])
+    assert ((recipe.saving.every, recipe.saving.keep), recipe.logging.every) == (
+        wanted["saving"],
+        wanted["log"],
+    )
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -70,7 +81,10 @@ def test_inheritance():
 
 
 def test_changes_from_the_command_line():
-    recipe = load_recipe("lora", ["groups.point.peak=2e-4", "lora.rank=16", 'lora.targets=["q_proj"]', "dtype=bfloat16", "steps=7"])
+    recipe = load_recipe(
+        "lora",
+        ["groups.point.peak=2e-4", "lora.rank=16", 'lora.targets=["q_proj"]', "dtype=bfloat16", "steps=7"],
+    )
     assert (recipe.groups.point.peak, recipe.groups.point.warmup, recipe.dtype) == (2e-4, 0.05, "bfloat16")
     assert recipe.lora is not None and (recipe.lora.rank, recipe.lora.targets) == (16, ("q_proj",))
     assert (recipe.steps, recipe.epochs) == (7, None), "steps take the place of epochs"
@@ -82,7 +96,12 @@ def test_a_file_of_ones_own(tmp_path):
     (tmp_path / "base.toml").write_text('base = "full"\nsteps = 9\n[data]\nmax_tokens = 512\n')
     (tmp_path / "mine.toml").write_text('base = "base.toml"\n[groups]\nvit = { peak = 0.0 }\n')
     recipe = load_recipe(tmp_path / "mine.toml", ["data.rows=2"])
-    assert (recipe.steps, recipe.data.max_tokens, recipe.data.rows, recipe.groups.vit.peak) == (9, 512, 2, 0.0)
+    assert (recipe.steps, recipe.data.max_tokens, recipe.data.rows, recipe.groups.vit.peak) == (
+        9,
+        512,
+        2,
+        0.0,
+    )
     (tmp_path / "again.json").write_text(json.dumps(recipe_to_dict(recipe)))
     assert load_recipe(str(tmp_path / "again.json")) == recipe
     (tmp_path / "empty.toml").write_text("")
@@ -97,7 +116,10 @@ def test_the_default_recipe_depends_on_the_model():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["data.max_token=5"], r"data\.max_token: expected one of max_tokens, .*got 'max_token'; did you mean max_tokens\?"),
+        (
+            ["data.max_token=5"],
+            r"data\.max_token: expected one of max_tokens, .*got 'max_token'; did you mean max_tokens\?",
+        ),
         (["grups.vit.peak=1e-5"], r"grups: expected one of .*did you mean groups\?"),
         (["steps=many"], r"steps: expected a whole number, got 'many'"),
         (["seed=1.5"], r"seed: expected a whole number, got 1\.5"),
@@ -112,7 +134,10 @@ def test_the_default_recipe_depends_on_the_model():
         (["groups.vit.clip=0"], r"groups\.vit\.clip: expected a number above 0, got 0"),
         (["data.replay=1.0"], r"data\.replay: expected a part from 0 to below 1, got 1\.0"),
         (["data.held_out=-1"], r"data\.held_out: expected 0 or more, got -1"),
-        (["steps=5", "epochs=false", "steps=false"], r"expected steps or epochs, got steps None and epochs None"),
+        (
+            ["steps=5", "epochs=false", "steps=false"],
+            r"expected steps or epochs, got steps None and epochs None",
+        ),
         (["bf16_weights=true", "dtype=float32"], r"bf16_weights: expected dtype 'bfloat16'"),
         (["steps"], r"expected key=value such as groups\.point\.peak=2e-4, got 'steps'"),
     ],
@@ -125,7 +150,10 @@ def test_faulty_changes_are_refused(changes: list[str], message: str):
 def test_faulty_files_are_refused(tmp_path):
     with pytest.raises(RecipeError, match=r"one of the recipes .*qlora.*, got 'loar'; did you mean lora\?"):
         load_recipe("loar")
-    with pytest.raises(RecipeError, match=r"expected a recipe file, got no file .*missing\.toml; the recipes of the package are"):
+    with pytest.raises(
+        RecipeError,
+        match=r"expected a recipe file, got no file .*missing\.toml; the recipes of the package are",
+    ):
         load_recipe("missing.toml")
     (tmp_path / "broken.toml").write_text("steps = = 3")
     with pytest.raises(RecipeError, match=r"expected a TOML or JSON file at .*broken\.toml, got: "):

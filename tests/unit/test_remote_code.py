@@ -47,13 +47,24 @@ class Trap:
         return model
 
     def tokenizer(self, model: Path) -> None:
-        edit(model / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", "own.Own"]}, tokenizer_class="OwnTokenizer")
+        edit(
+            model / "tokenizer_config.json",
+            auto_map={"AutoTokenizer": ["own.Own", "own.Own"]},
+            tokenizer_class="OwnTokenizer",
+        )
 
     def older_tokenizer(self, model: Path) -> None:
         edit(model / "tokenizer_config.json", auto_map=["own.Own", "own.Own"], tokenizer_class="OwnTokenizer")
 
     def config(self, model: Path) -> None:
-        names = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoTokenizer", "AutoProcessor")
+        names = (
+            "AutoConfig",
+            "AutoModel",
+            "AutoModelForCausalLM",
+            "AutoModelForImageTextToText",
+            "AutoTokenizer",
+            "AutoProcessor",
+        )
         edit(model / "config.json", auto_map=dict.fromkeys(names, "own.Own"))
 
     def unknown_type(self, model: Path) -> None:
@@ -61,9 +72,21 @@ class Trap:
         edit(model / "config.json", model_type="own")
 
     def processors(self, model: Path) -> None:
-        edit(model / "processor_config.json", auto_map={"AutoProcessor": "own.Own"}, processor_class="OwnProcessor")
-        edit(model / "preprocessor_config.json", auto_map={"AutoImageProcessor": "own.Own"}, image_processor_type="OwnImages")
-        edit(model / "video_preprocessor_config.json", auto_map={"AutoVideoProcessor": "own.Own"}, video_processor_type="OwnVideos")
+        edit(
+            model / "processor_config.json",
+            auto_map={"AutoProcessor": "own.Own"},
+            processor_class="OwnProcessor",
+        )
+        edit(
+            model / "preprocessor_config.json",
+            auto_map={"AutoImageProcessor": "own.Own"},
+            image_processor_type="OwnImages",
+        )
+        edit(
+            model / "video_preprocessor_config.json",
+            auto_map={"AutoVideoProcessor": "own.Own"},
+            video_processor_type="OwnVideos",
+        )
 
     def generation(self, model: Path) -> None:
         (model / "custom_generate").mkdir()
@@ -105,7 +128,10 @@ def test_models(trap, tmp_path, request, family, way):
     """Pointing models of both families, and the same as a start for training."""
     model = trap.set_in(copy_of(request.getfixturevalue(family), tmp_path))
     getattr(trap, way)(model)
-    readers = [lambda: molmopoint.load(model, device_map="cpu"), lambda: load_start(model, load_recipe("lora"))]
+    readers = [
+        lambda: molmopoint.load(model, device_map="cpu"),
+        lambda: load_start(model, load_recipe("lora")),
+    ]
     for read in readers:
         if WAYS[way] == READ or (family in KNOWN_TOKENIZERS and "tokenizer" in way):
             read()
@@ -212,7 +238,15 @@ def test_nothing_is_unpickled(tmp_path, toy_folder):
 
 @pytest.mark.parametrize("where", ["", "part"])
 @pytest.mark.parametrize(
-    "shard", ["../outside.safetensors", "/etc/outside.safetensors", "..\\outside.safetensors", "a/b.safetensors", "x.bin", ""]
+    "shard",
+    [
+        "../outside.safetensors",
+        "/etc/outside.safetensors",
+        "..\\outside.safetensors",
+        "a/b.safetensors",
+        "x.bin",
+        "",
+    ],
 )
 def test_shards_stay_in_their_folder(tmp_path, toy_folder, shard, where):
     model = tmp_path / "model" / where
@@ -220,9 +254,13 @@ def test_shards_stay_in_their_folder(tmp_path, toy_folder, shard, where):
     tensors = load_file(model / "model.safetensors")
     (model / "model.safetensors").unlink()
     save_file(tensors, tmp_path / "outside.safetensors", metadata={"format": "pt"})
-    (model / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(tensors, shard)}))
+    (model / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": dict.fromkeys(tensors, shard)})
+    )
     with pytest.raises(CheckpointError, match="only such files are read"):
-        MolmoPointForConditionalGeneration.from_pretrained(tmp_path / "model", **({"subfolder": where} if where else {}))
+        MolmoPointForConditionalGeneration.from_pretrained(
+            tmp_path / "model", **({"subfolder": where} if where else {})
+        )
 
 
 def test_shards_of_a_repository_stay_in_it(tmp_path, toy_folder):
@@ -236,7 +274,9 @@ def test_shards_of_a_repository_stay_in_it(tmp_path, toy_folder):
     index = {"metadata": {}, "weight_map": dict.fromkeys(tensors, "../../../outside.safetensors")}
     (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="only such files are read"):
-        MolmoPointForConditionalGeneration.from_pretrained("some/model", cache_dir=tmp_path, local_files_only=True)
+        MolmoPointForConditionalGeneration.from_pretrained(
+            "some/model", cache_dir=tmp_path, local_files_only=True
+        )
 
 
 @pytest.mark.parametrize(
@@ -258,7 +298,11 @@ def test_chat_templates_run_in_a_sandbox(toy_folder, tmp_path, template):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"quant_method": "bitsandbytes", "load_in_4bit": True}, {"quant_method": "torchao", "quant_type": {"default": {"_type": "X"}}}, 3],
+    [
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "torchao", "quant_type": {"default": {"_type": "X"}}},
+        3,
+    ],
 )
 def test_quantisation_named_by_a_file(toy_folder, tmp_path, settings):
     """Its package may be missing, or the settings wrong: told in an error of the library."""
@@ -271,7 +315,13 @@ def test_quantisation_named_by_a_file(toy_folder, tmp_path, settings):
 # --- the source
 
 
-OWN = {"MolmoPointConfig", "MolmoPointForConditionalGeneration", "MolmoPointProcessor", "Molmo2PointingProcessor", "RewardModel"}
+OWN = {
+    "MolmoPointConfig",
+    "MolmoPointForConditionalGeneration",
+    "MolmoPointProcessor",
+    "Molmo2PointingProcessor",
+    "RewardModel",
+}
 """Classes that answer no by themselves."""
 NO_CODE = {"MolmoPointImageProcessor", "MolmoPointVideoProcessor", "LoraConfig"}
 """The image and video processor of the library; and PEFT's adapters, which can name no code."""
@@ -284,17 +334,39 @@ def calls() -> list[tuple[str, ast.Call, str]]:
             if file.is_relative_to(ROOT / "molmopoint") and file.resolve() != file:
                 continue  # the links to the other rooms
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained":
-                    found.append((f"{file.relative_to(ROOT)}:{node.lineno}", node, ast.unparse(node.func.value).rpartition(".")[2]))
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and node.func.attr == "from_pretrained"
+                ):
+                    found.append(
+                        (
+                            f"{file.relative_to(ROOT)}:{node.lineno}",
+                            node,
+                            ast.unparse(node.func.value).rpartition(".")[2],
+                        )
+                    )
     return found
 
 
 def test_every_call_answers_no():
-    """`trust_remote_code=False`, or a class of the library, or `super()` of one; segmenters pass it among their settings."""
+    """`trust_remote_code=False`, or a class of the library, or `super()` of one; segmenters pass it among
+    their settings.
+    """
     known = calls()
     assert len(known) > 15
     for where, call, name in known:
-        says_no = any(word.arg == "trust_remote_code" and ast.unparse(word.value) == "False" for word in call.keywords)
-        passes_on = any(word.arg is None and ast.unparse(word.value) in ("safely", "placed") for word in call.keywords)
-        allowed = name in OWN | NO_CODE or name.startswith("super(") or (where.startswith("examples") and name == "PreTrainedTokenizerFast")
-        assert says_no or passes_on or allowed, f"{where}: {ast.unparse(call)[:80]} may run code of a repository"
+        says_no = any(
+            word.arg == "trust_remote_code" and ast.unparse(word.value) == "False" for word in call.keywords
+        )
+        passes_on = any(
+            word.arg is None and ast.unparse(word.value) in ("safely", "placed") for word in call.keywords
+        )
+        allowed = (
+            name in OWN | NO_CODE
+            or name.startswith("super(")
+            or (where.startswith("examples") and name == "PreTrainedTokenizerFast")
+        )
+        assert says_no or passes_on or allowed, (
+            f"{where}: {ast.unparse(call)[:80]} may run code of a repository"
+        )

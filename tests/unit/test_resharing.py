@@ -30,7 +30,10 @@ def size(made: ExampleSize) -> ExampleSize:
 
 def datasets(num_ranks: int) -> list[PackedDataset]:
     order, limits = DrawOrder([60], seed=2, epochs=2), PackingLimits(100, 8, pool_size=5, max_stay=12)
-    return [PackedDataset(order, example, limits, rank=rank, num_ranks=num_ranks, measure=size) for rank in range(num_ranks)]
+    return [
+        PackedDataset(order, example, limits, rank=rank, num_ranks=num_ranks, measure=size)
+        for rank in range(num_ranks)
+    ]
 
 
 def train(data: PackedDataset, num_workers: int, steps: int | None = None) -> list[Pack]:
@@ -70,7 +73,13 @@ def test_what_was_dealt_out_survives_a_crash():
     begun = [pack.draws for pack in train(used, 0, 1)]
     resumed.load_state_dict(json.loads(json.dumps(used.state_dict())))
     assert begun + [pack.draws for pack in train(resumed, 0)] == expected
-    assert len({number for pack in packs for number in pack.draws} & {number for draws in expected for number in draws}) == 0
+    assert (
+        len(
+            {number for pack in packs for number in pack.draws}
+            & {number for draws in expected for number in draws}
+        )
+        == 0
+    )
 
 
 def test_incomplete_or_mixed_positions_are_refused():

@@ -46,7 +46,10 @@ def test_draw_gives_what_came_in():
 
 def test_a_clip_draws_the_frames_with_points():
     result = result_of([[1, 0, 4], [7, 0, 4]], timestamps=[0.0, 0.5, 1.0])
-    assert result.points.group.tolist() == [0.0, 1.0] and [picture.size for picture in result.draw(heatmap=True)] == [(40, 20)] * 2
+    assert (
+        result.points.group.tolist() == [0.0, 1.0]
+        and [picture.size for picture in result.draw(heatmap=True)] == [(40, 20)] * 2
+    )
     assert result_of([], timestamps=[0.0, 0.5]).draw() == []
 
 
@@ -60,7 +63,9 @@ def test_without_a_picture_there_is_nothing_to_draw_on():
 
 
 def test_heatmap_of_a_certain_point_is_its_vit_patch():
-    heat = result_of([[2, 3, 4]]).heatmap(0)  # second image token, lower right slot: row 1, column 3 of 2 by 4
+    heat = result_of([[2, 3, 4]]).heatmap(
+        0
+    )  # second image token, lower right slot: row 1, column 3 of 2 by 4
     assert heat.shape == (20, 40) and heat.sum() == pytest.approx(1)
     assert (heat[10:, 30:] > 0).all() and heat[10:, 30:].sum() == pytest.approx(1)
 
@@ -76,12 +81,20 @@ def test_min_score_leaves_points_out_with_their_choices():
     result = dataclasses.replace(result_of([[1, 0, 4], [2, 3, 4]]), absent=0.25)
     scored = dataclasses.replace(result, points=result.points.with_scores(np.array([0.9, 0.2])))
     few = scored.at_least(0.5)
-    assert [point.object_id for point in few] == [1] and few.left_out == 1 and few.heatmap(0).argmax() == scored.heatmap(0).argmax()
+    assert (
+        [point.object_id for point in few] == [1]
+        and few.left_out == 1
+        and few.heatmap(0).argmax() == scored.heatmap(0).argmax()
+    )
     assert scored.at_least(None) is scored and scored.at_least(0.1) is scored
     none = scored.at_least(1.0)
-    assert count_of(dataclasses.replace(none, text="7")) == 0, "a number in words says nothing about points that were left out"
+    assert count_of(dataclasses.replace(none, text="7")) == 0, (
+        "a number in words says nothing about points that were left out"
+    )
     document = none.to_dict()
-    assert document["absent"] == 0.25 and document["left_out"] == 2 and result_of([]).to_dict()["absent"] is None
+    assert (
+        document["absent"] == 0.25 and document["left_out"] == 2 and result_of([]).to_dict()["absent"] is None
+    )
 
 
 def test_numbers_are_written_short():
@@ -96,7 +109,10 @@ def test_numbers_are_written_short():
 def test_large_pictures_have_coarse_heatmaps_where_they_are_drawn():
     result = result_of([[1, 0, 4]], sizes=[(4000, 2000)])
     assert result._heat(0, 768).shape == (384, 768)
-    small, drawn = np.asarray(result.displayed.pictures[0]).astype(int), np.asarray(result.draw(heatmap=True)).astype(int)
+    small, drawn = (
+        np.asarray(result.displayed.pictures[0]).astype(int),
+        np.asarray(result.draw(heatmap=True)).astype(int),
+    )
     places = np.abs(small - drawn).max(axis=-1) > 20
     assert places[:1000, :1000].mean() > 0.9 and not places[1100:].any(), "the upper left of 2 by 4 cells"
 
@@ -106,7 +122,9 @@ def test_large_pictures_have_coarse_heatmaps_where_they_are_drawn():
 def test_heatmap_keeps_the_probability_of_its_picture(width, height, seed):
     rng = np.random.default_rng(seed)
     patch = rng.dirichlet(np.ones(4))[None, :4] * np.array([0, 1, 1, 0])[None]
-    result = result_of([[1, 2, 0]], sizes=[(width, height)], patch=patch[:, :3], subpatch=rng.dirichlet(np.ones(4))[None])
+    result = result_of(
+        [[1, 2, 0]], sizes=[(width, height)], patch=patch[:, :3], subpatch=rng.dirichlet(np.ones(4))[None]
+    )
     heat = result.heatmap(0)
     assert heat.shape == (height, width) and heat.min() >= 0 and heat.max() > 0
     assert heat.sum() == pytest.approx(patch[:, :3].sum(), rel=0.02)

@@ -12,7 +12,12 @@ from PIL import Image
 from tiny_reward import FAMILIES, reward_processor
 from toy_processor import noise, picture
 
-from molmopoint.data.preferences import PreferenceRecord, parse_preferences, preference_fields, read_preferences
+from molmopoint.data.preferences import (
+    PreferenceRecord,
+    parse_preferences,
+    preference_fields,
+    read_preferences,
+)
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.rows import Row
 from molmopoint.reward import RewardSettings, RowBuilder
@@ -93,7 +98,15 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "columns",
-    [{"image": ""}, {"image": "  "}, {"video": ""}, {"image": "", "video": ""}, {"images": []}, {"image": "", "video": None}, {}],
+    [
+        {"image": ""},
+        {"image": "  "},
+        {"video": ""},
+        {"image": "", "video": ""},
+        {"images": []},
+        {"image": "", "video": None},
+        {},
+    ],
 )
 def test_a_blank_picture_or_clip_is_none(columns: dict[str, Any]):
     record = parse_preferences({**PAIR, **columns}, 1)
@@ -164,7 +177,12 @@ def test_clips_get_fewer_frames_until_they_fit(tmp_path: Path):
         return len(pixels)
 
     per_frame = rows * columns + 2
-    assert [frames_of(9 * per_frame), frames_of(9 * per_frame - 1), frames_of(4 * per_frame), frames_of(2000, 5)] == [9, 8, 4, 5]
+    assert [
+        frames_of(9 * per_frame),
+        frames_of(9 * per_frame - 1),
+        frames_of(4 * per_frame),
+        frames_of(2000, 5),
+    ] == [9, 8, 4, 5]
 
 
 def test_the_published_recipe_names_its_caps():

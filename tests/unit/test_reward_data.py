@@ -1,4 +1,6 @@
-"""Order and position of reward training: one kind per batch on all processes, every row once per epoch, and resuming anywhere."""
+"""Order and position of reward training: one kind per batch on all processes, every row once per epoch, and
+resuming anywhere.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def test_kinds_are_drawn_alike_until_one_is_used_up():
     assert all(abs(first[kind] - 200) < 50 for kind in range(3))
     late = Counter(order[i][0].source for i in range(4000, 6000))
     assert late[2] == 0 and abs(late[0] - late[1]) < 200
-    assert [order[i][0].index for i in range(50)] != [order[order.batches_per_epoch + i][0].index for i in range(50)]
+    assert [order[i][0].index for i in range(50)] != [
+        order[order.batches_per_epoch + i][0].index for i in range(50)
+    ]
     assert order[7] == ModalityOrder(["image"] * 3000 + ["text"] * 3000 + ["video"] * 300, 1, seed=1)[7]
 
 
@@ -71,12 +75,16 @@ def test_a_position_goes_on_with_any_number_of_workers(workers):
     then.go_to([json.loads(json.dumps(first.state_dict()))], 1)
     assert batches(then, 7, 2 - workers) == wanted[5:]
     assert [row.index for row in then.skipped] == [2] and then.state_dict() == whole.state_dict()
-    assert (2, 0) not in {row for batch in wanted for row in batch} and all(len(batch) == 2 for batch in wanted)
+    assert (2, 0) not in {row for batch in wanted for row in batch} and all(
+        len(batch) == 2 for batch in wanted
+    )
 
 
 def test_two_processes_share_the_batches_of_one():
     one = batches(PreferenceDataset(ModalityOrder(KINDS, 4, seed=3), prepare), 6)
-    two = [PreferenceDataset(ModalityOrder(KINDS, 4, seed=3), prepare, rank=rank, num_ranks=2) for rank in (0, 1)]
+    two = [
+        PreferenceDataset(ModalityOrder(KINDS, 4, seed=3), prepare, rank=rank, num_ranks=2) for rank in (0, 1)
+    ]
     halves = [batches(dataset, 6) for dataset in two]
     assert [a + b for a, b in zip(*halves, strict=True)] == one
     alone = PreferenceDataset(ModalityOrder(KINDS, 4, seed=3), prepare)
@@ -86,7 +94,10 @@ def test_two_processes_share_the_batches_of_one():
 
 def test_another_order_or_hopeless_data_is_refused():
     dataset = PreferenceDataset(ModalityOrder(KINDS, 2, seed=3), prepare)
-    with pytest.raises(ProcessingError, match=r"expected the order of the saved position, .*'seed': 4.* go on with the same data"):
+    with pytest.raises(
+        ProcessingError,
+        match=r"expected the order of the saved position, .*'seed': 4.* go on with the same data",
+    ):
         dataset.go_to([PreferenceDataset(ModalityOrder(KINDS, 2, seed=4), prepare).state_dict()], 1)
     with pytest.raises(ProcessingError, match="expected rows that 2 processes can share, got 3 per batch"):
         PreferenceDataset(ModalityOrder(KINDS, 3), prepare, num_ranks=2)

@@ -1,4 +1,6 @@
-"""The reward function of TRL: whole groups, pictures from wherever they lie, one pass per group, and nothing heavy in a pickle."""
+"""The reward function of TRL: whole groups, pictures from wherever they lie, one pass per group, and nothing
+heavy in a pickle.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,12 @@ def said(*texts):
 
 def test_rewards_are_the_scores_of_whole_groups(judge):
     reward = function(judge)
-    got = reward(prompts=["a", "a", "b", "b"], completions=["x", "yy", "z", "x"], trainer_state=None, completion_ids=None)
+    got = reward(
+        prompts=["a", "a", "b", "b"],
+        completions=["x", "yy", "z", "x"],
+        trainer_state=None,
+        completion_ids=None,
+    )
     assert got == pytest.approx(judge.score("a", ["x", "yy"]) + judge.score("b", ["z", "x"]), abs=1e-5)
     assert not isinstance(reward, nn.Module) and reward.__name__ == "judge"
     assert all(isinstance(value, float) for value in got)
@@ -46,11 +53,19 @@ def test_rewards_are_the_scores_of_whole_groups(judge):
 
 @pytest.mark.parametrize("way", ["messages", "image", "images"])
 def test_pictures_are_delivered(judge, way):
-    columns = {"image": {"image": [PICTURE, PICTURE, OTHER, OTHER]}, "images": {"images": [[PICTURE], [PICTURE], [OTHER], [OTHER]]}}
-    inside = [[{"type": "image", "image": picture}] if way == "messages" else [{"type": "image"}] for picture in (PICTURE, OTHER)]
+    columns = {
+        "image": {"image": [PICTURE, PICTURE, OTHER, OTHER]},
+        "images": {"images": [[PICTURE], [PICTURE], [OTHER], [OTHER]]},
+    }
+    inside = [
+        [{"type": "image", "image": picture}] if way == "messages" else [{"type": "image"}]
+        for picture in (PICTURE, OTHER)
+    ]
     prompts = [chat("a", *inside[0]), chat("a", *inside[0]), chat("a", *inside[1]), chat("a", *inside[1])]
     got = function(judge)(prompts=prompts, completions=said("x", "yy", "x", "yy"), **columns.get(way, {}))
-    assert got == pytest.approx(judge.score("a", ["x", "yy"], PICTURE) + judge.score("a", ["x", "yy"], OTHER), abs=1e-5)
+    assert got == pytest.approx(
+        judge.score("a", ["x", "yy"], PICTURE) + judge.score("a", ["x", "yy"], OTHER), abs=1e-5
+    )
     assert got[:2] != pytest.approx(got[2:], abs=1e-5)
 
 
@@ -74,8 +89,14 @@ def test_an_anchor_is_the_zero_of_every_group(judge):
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        (["a"] * 3, "expected whole groups of 2 answers, got 3 of 3 prompts; set per_device_train_batch_size"),
-        (["a", "b", "b", "a"], "expected 2 answers to one prompt from place 0 on, got some to 2; set per_device"),
+        (
+            ["a"] * 3,
+            "expected whole groups of 2 answers, got 3 of 3 prompts; set per_device_train_batch_size",
+        ),
+        (
+            ["a", "b", "b", "a"],
+            "expected 2 answers to one prompt from place 0 on, got some to 2; set per_device",
+        ),
         ([chat("a"), chat("b")], "got some to 2"),
     ],
 )
@@ -93,7 +114,11 @@ def test_faults_of_the_caller(judge):
 
 def test_weights_are_loaded_late_and_never_pickled(judge):
     reward = pickle.loads(pickle.dumps(function(judge, anchor="n")))
-    assert reward._judge is None and (reward.model, reward.anchor, reward.__name__) == ("somewhere", "n", "judge")
+    assert reward._judge is None and (reward.model, reward.anchor, reward.__name__) == (
+        "somewhere",
+        "n",
+        "judge",
+    )
     with pytest.raises(ValueError, match="somewhere"):
         reward(["a", "a"], ["x", "yy"])
 
@@ -101,6 +126,10 @@ def test_weights_are_loaded_late_and_never_pickled(judge):
 def test_nothing_is_recorded_for_gradients(judge, monkeypatch):
     seen = []
     forward = judge.model.forward
-    monkeypatch.setattr(judge.model, "forward", lambda **inputs: seen.append(torch.is_inference_mode_enabled()) or forward(**inputs))
+    monkeypatch.setattr(
+        judge.model,
+        "forward",
+        lambda **inputs: seen.append(torch.is_inference_mode_enabled()) or forward(**inputs),
+    )
     function(judge)(["a", "a"], ["x", "yy"])
     assert seen == [True] and not judge.model.training

@@ -1,4 +1,6 @@
-"""Losses of reward models: equal to slow, obvious definitions, to Bradley-Terry for pairs, and blind to padding."""
+"""Losses of reward models: equal to slow, obvious definitions, to Bradley-Terry for pairs, and blind to
+padding.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,12 @@ SCORE = st.floats(-5, 5, width=32)
 
 @st.composite
 def rows(draw):
-    """Scores and ranks of one row with two or more ranks, the place of a best one, and places that are only padding."""
-    ranks = draw(st.lists(st.integers(1, 4), min_size=2, max_size=6).filter(lambda values: len(set(values)) > 1))
+    """Scores and ranks of one row with two or more ranks, the place of a best one, and places that are only
+    padding.
+    """
+    ranks = draw(
+        st.lists(st.integers(1, 4), min_size=2, max_size=6).filter(lambda values: len(set(values)) > 1)
+    )
     scores = draw(st.lists(SCORE, min_size=len(ranks), max_size=len(ranks)))
     best = draw(st.sampled_from([i for i, rank in enumerate(ranks) if rank == min(ranks)]))
     return scores, ranks, best, draw(st.integers(0, 3))
@@ -38,7 +44,11 @@ def slow(kind, scores, ranks, best):
     if kind == "ce_soft":
         return -sum(log_probability(i, places) for i in top) / len(top)
     if kind == "plackett_luce":
-        return -sum(log_probability(i, [j for j in places if ranks[j] >= ranks[i]]) for i in places if ranks[i] < max(ranks))
+        return -sum(
+            log_probability(i, [j for j in places if ranks[j] >= ranks[i]])
+            for i in places
+            if ranks[i] < max(ranks)
+        )
     pairs = [(i, j) for i, j in itertools.permutations(places, 2) if ranks[i] < ranks[j]]
     return -sum(math.log(1 / (1 + math.exp(scores[j] - scores[i]))) for i, j in pairs) / len(pairs)
 
@@ -63,7 +73,9 @@ def test_losses_are_what_they_say_and_padding_gets_no_gradient(kind, row):
 @given(better=SCORE, worse=SCORE, first=st.booleans())
 def test_pairs_are_bradley_terry(kind, better, worse, first):
     scores, ranks = ([better, worse], [1, 2]) if first else ([worse, better], [5, 2])
-    loss = reward_losses(kind, torch.tensor([scores]), torch.tensor([ranks]), torch.tensor([0 if first else 1]))
+    loss = reward_losses(
+        kind, torch.tensor([scores]), torch.tensor([ranks]), torch.tensor([0 if first else 1])
+    )
     assert loss.item() == pytest.approx(-functional.logsigmoid(torch.tensor(better - worse)).item(), abs=1e-5)
 
 
@@ -72,7 +84,9 @@ def test_equal_scores_cost_the_logarithm_of_their_number(number):
     scores, ranks, best = torch.zeros(1, number), torch.arange(1, number + 1)[None], torch.tensor([0])
     assert reward_losses("ce", scores, ranks, best).item() == pytest.approx(math.log(number))
     assert reward_losses("ce_soft", scores, ranks, best).item() == pytest.approx(math.log(number))
-    assert reward_losses("plackett_luce", scores, ranks, best).item() == pytest.approx(math.lgamma(number + 1), rel=1e-5)
+    assert reward_losses("plackett_luce", scores, ranks, best).item() == pytest.approx(
+        math.lgamma(number + 1), rel=1e-5
+    )
     assert reward_losses("pairwise", scores, ranks, best).item() == pytest.approx(math.log(2))
 
 

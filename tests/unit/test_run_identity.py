@@ -1,4 +1,6 @@
-"""What makes two runs the same: recipe, model and the content of files, but not how often is logged, scored and saved."""
+"""What makes two runs the same: recipe, model and the content of files, but not how often is logged, scored
+and saved.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,15 @@ def identity(*changes: str, model: str = "nano", **files: object) -> dict:
 
 
 @pytest.mark.parametrize(
-    "change", ["logging.every=3", "saving.keep=9", "scoring.every=1", "compile=true", "gradient_checkpointing=false", "data.workers=5"]
+    "change",
+    [
+        "logging.every=3",
+        "saving.keep=9",
+        "scoring.every=1",
+        "compile=true",
+        "gradient_checkpointing=false",
+        "data.workers=5",
+    ],
 )
 def test_what_may_change_is_the_same_run(change):
     assert change.partition("=")[0].startswith(MAY_CHANGE)
@@ -48,9 +58,14 @@ def test_the_content_of_a_file_counts_and_not_its_name(tmp_path):
     assert differences(one, copy) == []
     with pytest.raises(TrainingError, match=r"files\.train is another file"):
         check_same_run(PLACE, one, other)
-    assert differences(identity(replay="synthetic"), identity(replay=None)) == ["files.replay is another file"]
+    assert differences(identity(replay="synthetic"), identity(replay=None)) == [
+        "files.replay is another file"
+    ]
 
 
 def test_numbers_and_lists_are_what_json_makes_of_them():
     assert differences({"a": 200, "b": (1, 2)}, {"a": 200.0, "b": [1, 2]}) == []
-    assert differences({"recipes": 1, "logging": 2}, {"recipes": 2, "logging": 3}) == ["recipes 1, now 2", "logging 2, now 3"]
+    assert differences({"recipes": 1, "logging": 2}, {"recipes": 2, "logging": 3}) == [
+        "recipes 1, now 2",
+        "logging 2, now 3",
+    ]

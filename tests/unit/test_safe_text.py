@@ -21,7 +21,9 @@ def test_control_characters_are_shown_as_escapes():
     assert printable("\ud83d") == "\\ud83d"
 
 
-@pytest.mark.parametrize("text", ["", "the red cup", "tête à tête", "שלום", "مرحبا\u200f!", "杯子", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "a\n\tb", "back\\slash"])
+@pytest.mark.parametrize(
+    "text", ["", "the red cup", "tête à tête", "שלום", "مرحبا\u200f!", "杯子", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "a\n\tb", "back\\slash"]
+)
 def test_what_people_write_stays(text: str):
     assert printable(text) == text
 

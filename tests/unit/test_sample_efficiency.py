@@ -1,4 +1,6 @@
-"""The comparison of grounding tokens with text coordinates: same data for both, forms that say the same, switches that switch."""
+"""The comparison of grounding tokens with text coordinates: same data for both, forms that say the same,
+switches that switch.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,25 @@ Examples = example("nano.pointing").Examples
 command = example("sample_efficiency")
 
 PLAN = replace(
-    plan.Plan(), sizes=(4, 6), batch=2, steps=4, score_every=2, search_size=4, search_steps=1, warmup=1, vit_steps=1, questions=3
+    plan.Plan(),
+    sizes=(4, 6),
+    batch=2,
+    steps=4,
+    score_every=2,
+    search_size=4,
+    search_steps=1,
+    warmup=1,
+    vit_steps=1,
+    questions=3,
 )
 PLAN = replace(PLAN, vit_shards=1, text_layers=1, search_scenes=2, val_scenes=2, many_scenes=1, seeds=(1, 2))
 FIRST_STUDY = replace(plan.Plan(), search_steps=250, seeds=(1, 2), steps=500)
 """That of the results in the repository."""
 FORMS = [("text", "none"), ("grounding", "none"), *(("grounding", name) for name in forms.ABLATIONS)]
 TWO = {"prompt": "stars", "label": "stars", "style": "pointing", "points": [[0.8, 0.1], [0.2, 0.9]]}
-"""The first point comes first in reading order, the second one is further left; both orders differ from each other."""
+"""The first point comes first in reading order, the second one is further left; both orders differ from each
+other.
+"""
 THREE = TWO | {"points": [[0.2, 0.9], [0.8, 0.1], [0.5, 0.5]], "style": "point_count"}
 
 
@@ -84,7 +97,10 @@ def test_text_answers_there_and_back(style: str, tokenizer: Any) -> None:
 
 def test_text_answers_are_those_of_molmo2(tokenizer: Any) -> None:
     form = forms.AnswerForm("text", "none", tokenizer)
-    assert written(form, [[0.5, 0.2], [0.1, 0.3]], "pointing")[1] == '<points coords="1 1 100 300 2 500 200">stars</points>'
+    assert (
+        written(form, [[0.5, 0.2], [0.1, 0.3]], "pointing")[1]
+        == '<points coords="1 1 100 300 2 500 200">stars</points>'
+    )
     counted = 'Counting the <points coords="1 1 000 1000">stars</points> shows a total of 1.'
     assert written(form, [[0.0, 1.0]], "point_count")[1] == counted
     assert written(form, [], "pointing")[1] == "There are none."
@@ -107,7 +123,9 @@ def test_every_form_says_the_same_points(format: str, ablation: str, tokenizer: 
     ids = encoded.ids.copy()
     for token, offset in table.items():
         mine = (ids == tokenizer.convert_tokens_to_ids(token)) & (encoded.selections != NO_SELECTION)
-        ids[mine] = start_id + np.where(encoded.selections[mine] == NO_MORE_POINTS, 36, offset + encoded.selections[mine])
+        ids[mine] = start_id + np.where(
+            encoded.selections[mine] == NO_MORE_POINTS, 36, offset + encoded.selections[mine]
+        )
     xy = form.read(torch.from_numpy(ids), (144, 144), start_id)
     wanted = np.array(THREE["points"]) * 144
     assert len(xy) == 3
@@ -116,7 +134,9 @@ def test_every_form_says_the_same_points(format: str, ablation: str, tokenizer: 
 
 
 def test_sorting_and_no_more_points_are_what_the_switches_change(tokenizer: Any) -> None:
-    usual, unsorted, endless = (forms.AnswerForm("grounding", name, tokenizer).write(THREE) for name in FORMS_TO_COMPARE)
+    usual, unsorted, endless = (
+        forms.AnswerForm("grounding", name, tokenizer).write(THREE) for name in FORMS_TO_COMPARE
+    )
     chosen = [answer.selections[answer.selections != NO_SELECTION] for answer in (usual, unsorted, endless)]
     assert chosen[0][-1] == chosen[1][-1] == NO_MORE_POINTS and chosen[2][-1] != NO_MORE_POINTS
     patches = [picked[:9:3].tolist() for picked in chosen]
@@ -154,8 +174,12 @@ def test_both_formats_see_the_same_pictures_in_the_same_order() -> None:
 
 
 def test_both_formats_start_from_the_same_network(folder: Path) -> None:
-    first, second, other = (arm.starting_model(folder / "vit.safetensors", PLAN.settings(), seed) for seed in (1, 1, 2))
-    for (name, weight), same, different in zip(first.named_parameters(), second.parameters(), other.parameters(), strict=True):
+    first, second, other = (
+        arm.starting_model(folder / "vit.safetensors", PLAN.settings(), seed) for seed in (1, 1, 2)
+    )
+    for (name, weight), same, different in zip(
+        first.named_parameters(), second.parameters(), other.parameters(), strict=True
+    ):
         assert torch.equal(weight, same), name
         if "vision_tower" in name:
             assert torch.equal(weight, different) and not weight.requires_grad, name
@@ -193,17 +217,25 @@ def test_the_trunk_is_the_tile_alone(shop: Any, tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(("format", "ablation"), FORMS)
-def test_a_few_steps_of_each_run(format: str, ablation: str, shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_steps_of_each_run(
+    format: str, ablation: str, shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(arm, "MAX_NEW_TOKENS", 12)
     run = plan.Run(format, 4, 1, 1e-3, PLAN.steps, ablation)
     result = arm.run_once(run, shop)
-    assert 0 <= result["scores"]["f1"] <= 1 and "too_many_many" in result["scores"] and result["best_step"] in (2, 4)
+    assert (
+        0 <= result["scores"]["f1"] <= 1
+        and "too_many_many" in result["scores"]
+        and result["best_step"] in (2, 4)
+    )
     monkeypatch.setattr(arm, "train", None)  # the second time, nothing is trained
     assert arm.run_once(run, shop) == result
     assert not list((shop.folder / "runs").glob("*.safetensors"))
 
 
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(arm, "MAX_NEW_TOKENS", 4)
     run = plan.Run("text", 6, 2, 1e-3, PLAN.steps)
 
@@ -233,7 +265,14 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(shop: Any, monkeypatc
 def test_the_report_marks_what_was_not_run(tmp_path: Path) -> None:
     def result(format: str, size: int, seed: int, f1: float, **more: Any) -> dict[str, Any]:
         scores = {"f1": f1, "f1_present": f1, "exact_count": 0.5, "too_many": 0.1}
-        return {"role": "arm", "format": format, "ablation": "none", "size": size, "seed": seed, "scores": scores} | more
+        return {
+            "role": "arm",
+            "format": format,
+            "ablation": "none",
+            "size": size,
+            "seed": seed,
+            "scores": scores,
+        } | more
 
     results = [result("grounding", 4, 1, 0.25), result("grounding", 4, 2, 0.35), result("text", 6, 1, 0.1)]
     table = report.table_of(results, PLAN)
@@ -241,9 +280,9 @@ def test_the_report_marks_what_was_not_run(tmp_path: Path) -> None:
     assert table.count("| not run | not run | not run | not run | 0 |") == 2 + len(forms.ABLATIONS)
     assert "| 4 | not run | 0 |" in table
     paired = [*results, result("text", 4, 1, 0.15), result("text", 4, 2, 0.05)]
-    assert report.leads_of(paired, 4) == pytest.approx([0.1, 0.3]) and "| 4 | 0.200 (-1.071 to 1.471) | 2 |" in report.table_of(
-        paired, PLAN
-    )
+    assert report.leads_of(paired, 4) == pytest.approx(
+        [0.1, 0.3]
+    ) and "| 4 | 0.200 (-1.071 to 1.471) | 2 |" in report.table_of(paired, PLAN)
     searched = [
         result("text", 4, 99, 0.0, role="search", rate=rate, steps=1, search_f1=f1)
         for f1, rate in zip((0.1, 0.3, 0.3), PLAN.rates, strict=True)

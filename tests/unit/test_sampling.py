@@ -20,11 +20,17 @@ SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 @given(SIZES, st.integers(1, 3), st.integers(0, 5), st.integers(1, 3), st.integers(1, 3))
 def test_all_shares_together_draw_every_row_once_per_epoch(sizes, epochs, seed, num_ranks, num_workers):
     order = DrawOrder(sizes, seed=seed, epochs=epochs)
-    shares = [Share.of(rank, num_ranks, worker, num_workers) for rank in range(num_ranks) for worker in range(num_workers)]
+    shares = [
+        Share.of(rank, num_ranks, worker, num_workers)
+        for rank in range(num_ranks)
+        for worker in range(num_workers)
+    ]
     draws = [draw for share in shares for draw in ShareSampler(order, share)]
     rows = {(source, index) for source, size in enumerate(sizes) for index in range(size)}
     assert sorted(draw.number for draw in draws) == list(range(epochs * sum(sizes)))
-    assert Counter((draw.source, draw.index, draw.epoch) for draw in draws) == {(*row, epoch): 1 for row in rows for epoch in range(epochs)}
+    assert Counter((draw.source, draw.index, draw.epoch) for draw in draws) == {
+        (*row, epoch): 1 for row in rows for epoch in range(epochs)
+    }
     assert all(draw.epoch == draw.number // sum(sizes) for draw in draws)
 
 
@@ -61,8 +67,13 @@ def test_the_seed_decides():
 
 
 def test_randomness_of_an_example_follows_its_row_and_epoch():
-    one = {(d.index, d.epoch): d.generator().random() for d in ShareSampler(DrawOrder([20], seed=0, epochs=2))}
-    other = {(d.index, d.epoch): d.generator().random() for d in ShareSampler(DrawOrder([20], seed=9, epochs=2), Share(1, 3))}
+    one = {
+        (d.index, d.epoch): d.generator().random() for d in ShareSampler(DrawOrder([20], seed=0, epochs=2))
+    }
+    other = {
+        (d.index, d.epoch): d.generator().random()
+        for d in ShareSampler(DrawOrder([20], seed=9, epochs=2), Share(1, 3))
+    }
     assert len(set(one.values())) == 40
     assert other == {key: one[key] for key in other}
 

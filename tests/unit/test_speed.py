@@ -82,7 +82,9 @@ def test_the_small_model_has_a_tenth_of_a_billion_parameters():
 def test_prompts_fit_the_model(toy):
     inputs = subjects.picture_prompt(toy, 2, 640, 480)
     config = toy.model.config
-    image_tokens = (inputs["input_ids"] == config.image_patch_id) | (inputs["input_ids"] == config.image_non_indexable_patch_id)
+    image_tokens = (inputs["input_ids"] == config.image_patch_id) | (
+        inputs["input_ids"] == config.image_non_indexable_patch_id
+    )
     assert image_tokens.sum() == len(inputs["image_token_pooling"])
     assert inputs["image_token_pooling"].shape[1] == 4
     clip = subjects.clip_prompt(toy, 2)
@@ -101,7 +103,10 @@ def test_answers_are_forced(toy):
     config = toy.model.config
     start, tokens = config.extended_start, [int(t) for t in clock.tokens[0]]
     first_slot = start + len(inputs["visual_features"].pooling) // 2 + 1
-    kinds = ["word" if t < start else "patch" if t < first_slot else "slot" if t < first_slot + 4 else "location" for t in tokens]
+    kinds = [
+        "word" if t < start else "patch" if t < first_slot else "slot" if t < first_slot + 4 else "location"
+        for t in tokens
+    ]
     assert kinds == ["patch", "slot", "location", "word"] * 2 + ["patch"]
     text = answer(toy, Setting(), inputs, 3, pointing=False)
     assert set(text.tokens[1].tolist()) == {subjects.WORD}
@@ -114,7 +119,11 @@ def test_measures_of_a_turn(toy):
     assert set(text_turn(toy, Setting(clock="processor"), inputs, 8)) == {"prefill", "text step"}
     bare = BareText(toy, Setting(), 1, 20)
     for _ in range(2):
-        assert set(points_turn(toy, Setting(), inputs, 8, bare)) == {"pointing step", "point", "bare text step"}
+        assert set(points_turn(toy, Setting(), inputs, 8, bare)) == {
+            "pointing step",
+            "point",
+            "bare text step",
+        }
         assert len(bare.seconds) == 9
         assert bare.cache.get_seq_length() == 29  # every turn starts where the first one did
 
@@ -129,7 +138,10 @@ def test_two_settings_take_turns(toy):
 
 
 def test_limits():
-    rows = [Measurement("decode", "pointing step", "ms", 1, ([1.2, 1.2],)), Measurement("decode", "pointing step", "ms", 8, ([3.0, 3.0],))]
+    rows = [
+        Measurement("decode", "pointing step", "ms", 1, ([1.2, 1.2],)),
+        Measurement("decode", "pointing step", "ms", 8, ([3.0, 3.0],)),
+    ]
     rows.append(Measurement("decode", "bare text step", "ms", 1, ([1.0, 1.0],)))
     of_batch, of_heads = checks("0.1b", rows)
     assert of_batch.holds
@@ -149,7 +161,9 @@ def test_parts_do_not_count_twice(toy):
     assert not head._forward_hooks
 
 
-@pytest.mark.parametrize("measured", [memory.run_case, pytest.param(memory.measure_in_child, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "measured", [memory.run_case, pytest.param(memory.measure_in_child, marks=pytest.mark.slow)]
+)
 def test_memory_of_a_clip(measured):
     case = {"model": "toy", "setting": Setting(dtype="bfloat16").to_dict(), "frames": 2}
     found = measured(case)
@@ -161,7 +175,9 @@ def test_memory_of_a_clip(measured):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [*arguments, "--repeats", "1", "--steps", "8", "--batch", "1", "--frames", "0", "--no-memory"])
+    return CliRunner().invoke(
+        app, [*arguments, "--repeats", "1", "--steps", "8", "--batch", "1", "--frames", "0", "--no-memory"]
+    )
 
 
 def test_the_program_on_the_embedded_model():
@@ -193,7 +209,11 @@ def test_wrong_usage_is_named():
 def test_reading_a_clip(capsys):
     pytest.importorskip("av")
     document = video.measure(video.Film(seconds=2, size=(64, 48)), ("toy",), Setting(), repeats=1)
-    assert {(row["what"], row["kind"]) for row in document["rows"]} >= {("PyAV", "ours"), ("PyAV", "plain"), ("toy", "vision")}
+    assert {(row["what"], row["kind"]) for row in document["rows"]} >= {
+        ("PyAV", "ours"),
+        ("PyAV", "plain"),
+        ("toy", "vision"),
+    }
     assert all(row["ms_per_frame"]["median"] > 0 for row in document["rows"])
     assert document["checks"][0]["limit"] == 1.3
     with pytest.raises(SystemExit) as caught:
@@ -201,7 +221,9 @@ def test_reading_a_clip(capsys):
     assert caught.value.code == 2 and "expected a model of nano" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("case", [reward.Case("picture", (200, 150), 0, 7), reward.Case("text", None, 30, 12)])
+@pytest.mark.parametrize(
+    "case", [reward.Case("picture", (200, 150), 0, 7), reward.Case("text", None, 30, 12)]
+)
 def test_answers_judged_apart_have_the_same_scores_in_every_way(toy, case):
     model = reward.RewardModel(toy.model, reward.RewardSettings(), reward.SEPARATOR).eval()
     scorer = reward.ways_of(toy, model, case, 3)
@@ -215,14 +237,20 @@ def test_answers_judged_apart_have_the_same_scores_in_every_way(toy, case):
 
 
 def test_the_promise_of_counting_tokens_is_that_of_the_fact_sheet():
-    found = [round(reward.promised(prompt, answer, count), 2) for prompt, answer in ((4096, 50), (512, 512)) for count in (2, 4, 8)]
+    found = [
+        round(reward.promised(prompt, answer, count), 2)
+        for prompt, answer in ((4096, 50), (512, 512))
+        for count in (2, 4, 8)
+    ]
     assert found == [1.98, 3.86, 7.38, 1.33, 1.6, 1.78]
 
 
 def test_the_program_that_judges(toy):
     cases = [reward.Case(reward.CHECKED[0], None, 20, 4), reward.Case("text", None, 12, 9)]
     document = json.loads(json.dumps(reward.examine(toy, Setting(), 1, (2, 4), cases)))
-    assert [(row["case"], row["answers"]) for row in document["rows"]] == [(case.name, count) for case in cases for count in (2, 4)]
+    assert [(row["case"], row["answers"]) for row in document["rows"]] == [
+        (case.name, count) for case in cases for count in (2, 4)
+    ]
     assert all(set(row["gain"]) == set(reward.BASELINES) for row in document["rows"])
     assert len(document["checks"]) == 1
     reward.print_tables(document)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from molmopoint.eval.speed.example_rows import KINDS, MIXTURES, RowMaker, draw
-from molmopoint.eval.speed.packing import SMALL, batches_by_layout, describe, measure_fill, packs_of, train_pass
+from molmopoint.eval.speed.packing import (
+    SMALL,
+    batches_by_layout,
+    describe,
+    measure_fill,
+    packs_of,
+    train_pass,
+)
 from molmopoint.eval.speed.scoring import measure
 from molmopoint.eval.speed.subjects import build
 from molmopoint.eval.speed.timing import Setting

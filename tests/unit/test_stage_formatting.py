@@ -1,4 +1,6 @@
-"""What the four published stages ask beyond plain requests: tags, parts of tracks, several turns, drawn prompts, no points please."""
+"""What the four published stages ask beyond plain requests: tags, parts of tracks, several turns, drawn
+prompts, no points please.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,14 @@ from molmopoint.training.trees import format_tree, group_records, tree_row
 
 PRETRAINING, FINE_TUNING, GUI = (published_rules(stage) for stage in ("pretraining", "fine_tuning", "gui"))
 POINTS = {"points": [{"x": 40, "y": 30}, {"x": 70, "y": 80}], "coords": "pixel"}
-TRACK = [(0.0, 10, 20, 7), (0.5, 20, 30, 7), (1.0, 30, 40, 7), (1.5, 40, 50, 7), (0.5, 80, 80, 9), (1.0, 70, 80, 9)]
+TRACK = [
+    (0.0, 10, 20, 7),
+    (0.5, 20, 30, 7),
+    (1.0, 30, 40, 7),
+    (1.5, 40, 50, 7),
+    (0.5, 80, 80, 9),
+    (1.0, 70, 80, 9),
+]
 processor = functools.cache(toy_processor)
 
 
@@ -33,12 +42,16 @@ def seen(kind="picture"):
     known = {"return_pointing_metadata": True, "return_tensors": "pt"}
     if kind == "clip":
         clip = {"fps": 2.0, "frames_indices": [0, 1, 2, 3], "total_num_frames": 4, "width": 120, "height": 80}
-        return processor()(text=["<|video|>"], videos=[frames(4)], video_metadata=[clip], do_sample_frames=False, **known)
+        return processor()(
+            text=["<|video|>"], videos=[frames(4)], video_metadata=[clip], do_sample_frames=False, **known
+        )
     return processor()(text=["<|image|>"], images=[picture(90, 160)], **known)
 
 
 def made(columns, rules=None, seed=0):
-    record = parse_record({"image": "a", **columns} if "video" not in columns and "images" not in columns else columns, 5)
+    record = parse_record(
+        {"image": "a", **columns} if "video" not in columns and "images" not in columns else columns, 5
+    )
     metadata = seen("clip" if record.video else "picture")["pointing_metadata"][0]
     return format_record(record, GroundingWriter(metadata), np.random.default_rng(seed), rules)
 
@@ -74,9 +87,15 @@ def test_pre_training_asks_by_tags(columns, prompt):
 def test_pre_training_names_the_length_of_texts():
     prompts = [made({"caption": "x" * 900}, PRETRAINING, seed).prompt for seed in range(300)]
     lengths = [int(match[1]) for prompt in prompts if (match := re.fullmatch(r"long_caption (\d+):", prompt))]
-    assert 0.05 < prompts.count("long_caption:") / 300 < 0.16 and len(lengths) + prompts.count("long_caption:") == 300
+    assert (
+        0.05 < prompts.count("long_caption:") / 300 < 0.16
+        and len(lengths) + prompts.count("long_caption:") == 300
+    )
     assert 58 < np.mean(lengths) < 61.5 and 1 < np.std(lengths) < 2.5
-    assert re.fullmatch(r"user_qa( -?\d+)?: What is it\?", made({"prompt": "What is it?", "answer": "A cup."}, PRETRAINING).prompt)
+    assert re.fullmatch(
+        r"user_qa( -?\d+)?: What is it\?",
+        made({"prompt": "What is it?", "answer": "A cup."}, PRETRAINING).prompt,
+    )
     assert made({"caption": "x", "style": "transcript"}, PRETRAINING).prompt.startswith("transcript")
     assert made({"caption": "x"}, PRETRAINING).weighting == LossWeighting()
 
@@ -98,11 +117,15 @@ def test_one_object_from_a_point():
     starts = []
     for seed in range(200):
         conversation = made(track("track_from_point"), FINE_TUNING, seed)
-        found = re.search(r'<points coords="(\d\.\d) 1 (\d{3,4}) (\d{3,4})">Ducks</points>', conversation.prompt)
+        found = re.search(
+            r'<points coords="(\d\.\d) 1 (\d{3,4}) (\d{3,4})">Ducks</points>', conversation.prompt
+        )
         assert found and conversation.prompt.startswith(f"{TRACK_TAGS['track_from_point']}: ")
         time, x, y = float(found[1]), int(found[2]) / 10, int(found[3]) / 10
         ((number),) = {entry[3] for entry in TRACK if entry[:3] == (time, x, y)}
-        assert times_of(conversation) == [(1, entry[0]) for entry in TRACK if entry[3] == number and entry[0] > time]
+        assert times_of(conversation) == [
+            (1, entry[0]) for entry in TRACK if entry[3] == number and entry[0] > time
+        ]
         starts.append((number, time))
     assert set(starts) == {(7, 0.0), (7, 0.5), (7, 1.0), (9, 0.5)}
     assert 0.75 < sum(start in ((7, 0.0), (9, 0.5)) for start in starts) / 200 < 0.97
@@ -114,7 +137,9 @@ def test_recipes_choose_what_is_asked_of_tracks():
     prompts = [made(track("track"), rules, seed).prompt for seed in range(60)]
     kinds = [prompt.split(":")[0] if ":" in prompt.split(" ")[0] else "" for prompt in prompts]
     assert set(kinds) == {"", TRACK_TAGS["track_start_end"], TRACK_TAGS["track_from_point"]}
-    assert {made(track("track", prompt="Follow it"), rules, seed).prompt for seed in range(20)} == {"Follow it"}
+    assert {made(track("track", prompt="Follow it"), rules, seed).prompt for seed in range(20)} == {
+        "Follow it"
+    }
     assert made({**track("track_from_point", []), "coords": None, "no_points": True}).answer == (NO_TRACKS,)
 
 
@@ -129,43 +154,80 @@ TURNS = {
 
 def test_turns_are_one_conversation():
     conversation = made(TURNS, FINE_TUNING)
-    assert [len(answer) for _, answer in conversation.turns] == [3, 1, 1] and conversation.turns[1] == ("Whose?", ("Mine.",))
+    assert [len(answer) for _, answer in conversation.turns] == [3, 1, 1] and conversation.turns[1] == (
+        "Whose?",
+        ("Mine.",),
+    )
     assert conversation.weighting == LossWeighting(0.2)
     row = tree_row(Row.from_processor(seen()), [conversation], processor().chat)
     assert int(row.branch_ids.max()) == 0
     text = processor().tokenizer.decode(row.input_ids.tolist())
-    assert text.count("<|im_start|>user") == 3 and "Whose?" in text and text.index("Whose?") > text.index("Counting the")
+    assert (
+        text.count("<|im_start|>user") == 3
+        and "Whose?" in text
+        and text.index("Whose?") > text.index("Counting the")
+    )
     assert (row.loss_weights[row.shift_labels != -100] == np.float32(0.2)).all()
 
 
 def test_points_of_all_turns_count_for_the_limit():
     record = parse_record({"image": "a", **TURNS}, 5)
-    assert record.num_points == 2 and [len(group) for group in group_records([record] * 3, max_points=4)] == [2, 1]
+    assert record.num_points == 2 and [len(group) for group in group_records([record] * 3, max_points=4)] == [
+        2,
+        1,
+    ]
     with pytest.raises(ProcessingError, match="expected at most 1 points for one expression, got 2"):
         group_records([record], max_points=1)
 
 
 def test_requests_about_a_clip_may_share_a_conversation():
-    rows = [{"video": "v", "label": name, "points": [{"x": 5, "y": 5, "t": 0.5}], "coords": "percent"} for name in "abc"]
+    rows = [
+        {"video": "v", "label": name, "points": [{"x": 5, "y": 5, "t": 0.5}], "coords": "percent"}
+        for name in "abc"
+    ]
     (group,) = group_records([parse_record(row, i) for i, row in enumerate(rows, start=1)])
     metadata = seen("clip")["pointing_metadata"][0]
-    lengths = [len(format_tree(group, GroundingWriter(metadata), np.random.default_rng(seed), FINE_TUNING)) for seed in range(200)]
+    lengths = [
+        len(format_tree(group, GroundingWriter(metadata), np.random.default_rng(seed), FINE_TUNING))
+        for seed in range(200)
+    ]
     assert set(lengths) == {1, 3} and 0.12 < lengths.count(1) / 200 < 0.28
-    (joined,) = format_tree(group, GroundingWriter(metadata), np.random.default_rng(0), FormattingRules(multi_turn=1.0))
+    (joined,) = format_tree(
+        group, GroundingWriter(metadata), np.random.default_rng(0), FormattingRules(multi_turn=1.0)
+    )
     assert len(joined.turns) == 3
     with_track = [*group, parse_record(track("track"), 9)]
-    assert len(format_tree(with_track, GroundingWriter(metadata), np.random.default_rng(0), FormattingRules(multi_turn=1.0))) == 4
+    assert (
+        len(
+            format_tree(
+                with_track,
+                GroundingWriter(metadata),
+                np.random.default_rng(0),
+                FormattingRules(multi_turn=1.0),
+            )
+        )
+        == 4
+    )
 
 
 def test_elements_of_a_screen_are_asked_for_by_intent_or_name():
-    element = {"prompts": ["Store the file", "Keep it"], "label": "Save As", "points": [{"x": 40, "y": 30}], "coords": "pixel"}
+    element = {
+        "prompts": ["Store the file", "Keep it"],
+        "label": "Save As",
+        "points": [{"x": 40, "y": 30}],
+        "coords": "pixel",
+    }
     conversations = [made({**element, "source": "guisyn"}, GUI, seed) for seed in range(400)]
     by_intent = [each for each in conversations if each.prompt in element["prompts"]]
-    assert 0.74 < len(by_intent) / 400 < 0.86 and {each.prompt for each in by_intent} == set(element["prompts"])
+    assert 0.74 < len(by_intent) / 400 < 0.86 and {each.prompt for each in by_intent} == set(
+        element["prompts"]
+    )
     assert all(each.answer[0].label == each.prompt for each in by_intent)
     others = [each for each in conversations if each.prompt not in element["prompts"]]
     assert all("Save As" in each.prompt and each.answer[0].label == "Save As" for each in others)
-    assert {len(each.answer) for each in conversations} == {1} and by_intent[0].weighting == LossWeighting(1.0, 2.0, True)
+    assert {len(each.answer) for each in conversations} == {1} and by_intent[0].weighting == LossWeighting(
+        1.0, 2.0, True
+    )
     screen = [parse_record({"image": "s", **element}, i + 1) for i in range(55)]
     assert len(group_records(screen)) == 1
 
@@ -174,7 +236,10 @@ def test_counting_questions_of_named_sources_ask_for_no_points():
     rules = FormattingRules(no_points_please=frozenset({"qa"}))
     question = {"prompt": "How many cups are there?", "answer": "2"}
     prompt = made({**question, "source": "qa"}, rules).prompt
-    assert prompt.endswith(question["prompt"]) and prompt.removesuffix(question["prompt"]).strip() in NO_POINTS_PLEASE
+    assert (
+        prompt.endswith(question["prompt"])
+        and prompt.removesuffix(question["prompt"]).strip() in NO_POINTS_PLEASE
+    )
     assert made(question, rules).prompt == question["prompt"]
     assert made({"prompt": "Why?", "answer": "No.", "source": "qa"}, rules).prompt == "Why?"
     assert len(set(NO_POINTS_PLEASE)) == 32

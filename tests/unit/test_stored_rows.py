@@ -1,7 +1,9 @@
-"""Rows of the public reference implementation, made again from their examples by our path from trees to batches.
+"""Rows of the public reference implementation, made again from their examples by our path from trees to
+batches.
 
-`training_rows.json` holds four packed rows of the reference: what their examples are (trunk, requests, answers, places) and what
-it made of them (ids, targets with weights, positions, segments, places and pooling tables counted over the row).
+`training_rows.json` holds four packed rows of the reference: what their examples are (trunk, requests,
+answers, places) and what it made of them (ids, targets with weights, positions, segments, places and pooling
+tables counted over the row).
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def row_of(example: dict[str, Any]) -> Row:
     branches = []
     for branch in example["branches"]:
         prompt = EncodedText(np.array(branch["prompt"]), np.full(len(branch["prompt"]), -1))
-        branches.append([Turn(prompt, EncodedText(np.array(branch["answer"]), np.array(branch["selections"])))])
+        branches.append(
+            [Turn(prompt, EncodedText(np.array(branch["answer"]), np.array(branch["selections"])))]
+        )
     return build_row(MessageTree(trunk, branches), END, LossWeighting(root_branches=True))
 
 
@@ -65,12 +69,18 @@ def test_stored_rows_come_out_of_our_path(name):
     batch = batch_of_rows(name)
     for i, row in enumerate(STORED[name]):
         stored, length = row["stored"], len(row["stored"]["input_ids"])
-        assert batch["attention_mask"][i].tolist() == [1] * length + [0] * (batch["input_ids"].shape[1] - length)
+        assert batch["attention_mask"][i].tolist() == [1] * length + [0] * (
+            batch["input_ids"].shape[1] - length
+        )
         assert batch["input_ids"][i, :length].tolist() == stored["input_ids"]
         assert batch["position_ids"][i, :length].tolist() == stored["position_ids"]
         at = (batch["loss_weights"][i] > 0).nonzero()[:, 0].tolist()
-        assert [[t, int(batch["shift_labels"][i, t])] for t in at] == [target[:2] for target in stored["targets"]]
-        assert batch["loss_weights"][i, at].tolist() == pytest.approx([weight for *_, weight in stored["targets"]], abs=1e-6)
+        assert [[t, int(batch["shift_labels"][i, t])] for t in at] == [
+            target[:2] for target in stored["targets"]
+        ]
+        assert batch["loss_weights"][i, at].tolist() == pytest.approx(
+            [weight for *_, weight in stored["targets"]], abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", STORED)

@@ -27,7 +27,13 @@ def test_same_seed_same_scene_everywhere() -> None:
     pixels = hashlib.sha256(np.asarray(scene.image).tobytes()).hexdigest()
     assert pixels.startswith("313d40fd3ca7eacc")
     prompts = [query.prompt for query in scene.queries]
-    assert prompts == ["all the white things", "red things", "the diamonds", "the lowest circle", "the yellow shapes"]
+    assert prompts == [
+        "all the white things",
+        "red things",
+        "the diamonds",
+        "the lowest circle",
+        "the yellow shapes",
+    ]
 
 
 def test_scenes_keep_their_promises(scenes: list[Scene]) -> None:
@@ -49,7 +55,9 @@ def test_shapes_are_large_enough_and_visible_enough() -> None:
     for shape in drawing.SHAPES:
         for upright in (False, True):
             picture = np.zeros((120, 120, 3), dtype=np.int32)
-            mask = drawing.paint(picture, drawing.draw_shape(shape, 60.0, 60.0, 12.0, 0.1, upright), np.array([255, 0, 0]))
+            mask = drawing.paint(
+                picture, drawing.draw_shape(shape, 60.0, 60.0, 12.0, 0.1, upright), np.array([255, 0, 0])
+            )
             rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             smallest = min(np.ptp(rows), np.ptp(cols)) + 1
             assert smallest >= 0.06 * 120, f"{shape} of the smallest size has a side of {smallest} pixels"
@@ -135,7 +143,9 @@ def test_one_tenth_of_the_pairs_is_held_out() -> None:
     tilt=st.floats(-0.1, 0.1),
     upright=st.booleans(),
 )
-def test_a_shape_surrounds_its_point(shape: str, x: float, y: float, size: float, tilt: float, upright: bool) -> None:
+def test_a_shape_surrounds_its_point(
+    shape: str, x: float, y: float, size: float, tilt: float, upright: bool
+) -> None:
     stamp = drawing.draw_shape(shape, x, y, size, tilt, upright)
     coverage, window = drawing.clip_stamp(stamp, 64, 64)
     canvas = np.zeros((64, 64), dtype=int)

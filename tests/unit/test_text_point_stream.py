@@ -39,7 +39,10 @@ def test_what_is_followed_begins_what_is_read(parts, data, timestamps):
     assert found == follow([text], timestamps) == rows(answer.points)[: len(found)]
     assert not found or answer.form is TextForm.COORDS
     closed = follow([text, '"'], timestamps)
-    assert closed == rows(read_text_answer(text + '"', SIZES[: 1 if timestamps else 2], timestamps).points) or not closed
+    assert (
+        closed == rows(read_text_answer(text + '"', SIZES[: 1 if timestamps else 2], timestamps).points)
+        or not closed
+    )
 
 
 def test_points_come_when_something_follows_them():
@@ -76,4 +79,6 @@ def test_object_ids_that_repeat_in_time_are_tracks():
     text = text_list(points, SIZES[:1], "dogs", is_video=True)
     assert text == '<tracks coords="0.0 1 100 100;0.5 1 200 100 2 300 120">dogs</tracks>'
     answer = read_text_answer(text, SIZES[:1], [0.0, 0.5])
-    assert follow([text], [0.0, 0.5]) == rows(answer.points) and answer.points.x == pytest.approx([100, 200, 300])
+    assert follow([text], [0.0, 0.5]) == rows(answer.points) and answer.points.x == pytest.approx(
+        [100, 200, 300]
+    )

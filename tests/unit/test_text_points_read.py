@@ -46,9 +46,15 @@ def test_forms_of_one_picture(text: str, form: TextForm, expected: list):
 
 @pytest.mark.parametrize("separator", [";", "\t", ":", ","])
 def test_several_pictures(separator: str):
-    answer = read_text_answer(f'<points coords="1 1 050 060 2 100 200{separator}3 3 010 1000">cats</points>', THREE)
+    answer = read_text_answer(
+        f'<points coords="1 1 050 060 2 100 200{separator}3 3 010 1000">cats</points>', THREE
+    )
     assert rows(answer.points) == [(1, 0, 50, 30), (2, 0, 100, 100), (3, 2, 0.1, 10)]
-    assert answer.labels == ("cats",) and answer.points.labels == ("cats",) * 3 and answer.points.group.dtype.kind == "i"
+    assert (
+        answer.labels == ("cats",)
+        and answer.points.labels == ("cats",) * 3
+        and answer.points.group.dtype.kind == "i"
+    )
 
 
 def test_clips():
@@ -58,7 +64,11 @@ def test_clips():
     assert [row[1] for row in rows(read_text_answer(text, ONE, [0, 0.46, 1]).points)] == [0.0, 0.0, 0.46, 3.0]
     older = "<points 0.5 1 10.0 20.0 2 30.0 40.0/> then <points 1.0 1 1.0 2.0 />"
     answer = read_text_answer(older, ONE, [0.0, 0.5, 1.0])
-    assert answer.form is TextForm.BLOCKS and rows(answer.points) == [(1, 0.5, 100, 100), (2, 0.5, 300, 200), (1, 1.0, 10, 10)]
+    assert answer.form is TextForm.BLOCKS and rows(answer.points) == [
+        (1, 0.5, 100, 100),
+        (2, 0.5, 300, 200),
+        (1, 1.0, 10, 10),
+    ]
     with pytest.raises(GroundingError, match="one"):
         read_text_answer(text, THREE, [0.0])
 
@@ -110,7 +120,11 @@ def test_an_object_is_once_at_a_time_in_a_track():
 def test_forms_are_not_mixed():
     text = '<points coords="1 1 100 100">a</points> also (1.0, 2.0) and <point x="1" y="2">b</point>'
     answer = read_text_answer(text, ONE)
-    assert answer.form is TextForm.COORDS and rows(answer.points) == [(1, 0, 100, 50)] and answer.labels == ("a",)
+    assert (
+        answer.form is TextForm.COORDS
+        and rows(answer.points) == [(1, 0, 100, 50)]
+        and answer.labels == ("a",)
+    )
 
 
 WHOLE = '<points coords="1 1 100 300 2 500 200;2 3 1000 100 12 070 080">boats</points> there.'
@@ -128,13 +142,22 @@ def test_cut_anywhere_it_reads_what_is_whole():
 
 
 def test_a_number_that_may_go_on_is_cut():
-    for text, points, cut in (("1 1 200 100", 0, True), ("1 1 200 300", 1, False), ("1 1 200 1000", 1, False), ("1 1 200 100 ", 1, False)):
+    for text, points, cut in (
+        ("1 1 200 100", 0, True),
+        ("1 1 200 300", 1, False),
+        ("1 1 200 1000", 1, False),
+        ("1 1 200 100 ", 1, False),
+    ):
         answer = read_text_answer(f'<points coords="{text}', ONE)
         assert (len(answer.points), answer.truncated_triple) == (points, cut)
     for text in ('<points x1="10.5" y1="20.0" x2="3" y2="4.', '<points x1="10.5" y1="20.0" x2="3'):
         answer = read_text_answer(text, ONE)
         assert (len(answer.points), answer.invalid, answer.truncated_triple) == (1, 0, True)
-    for text in ("<points 0.5 1 10.0 20.0 2 30.0 4", "<points 0.5 1 10.0 20.0 2 30.", "<points 0.5 1 10.0 20.0 2"):
+    for text in (
+        "<points 0.5 1 10.0 20.0 2 30.0 4",
+        "<points 0.5 1 10.0 20.0 2 30.",
+        "<points 0.5 1 10.0 20.0 2",
+    ):
         answer = read_text_answer(text, ONE, [0.5])
         assert (len(answer.points), answer.invalid, answer.truncated_triple) == (1, 0, True)
 
@@ -181,7 +204,9 @@ def test_hostile_text_takes_linear_time(start: str):
         ("7.0", [0.0, 0.5, 1.0], 7.0),
     ],
 )
-def test_a_written_time_becomes_a_frames_own_only_if_it_means_it(written: str, frames: list[float], read: float):
+def test_a_written_time_becomes_a_frames_own_only_if_it_means_it(
+    written: str, frames: list[float], read: float
+):
     answer = read_text_answer(f'<points coords="{written} 1 100 100">a</points>', ONE, frames)
     assert answer.points.group.tolist() == [read]
 

@@ -34,7 +34,9 @@ def all_tracks(draw):
             unique_by=lambda row: (row[0], row[1]),
         )
     )  # fmt: skip
-    ids, frames, xs, ys, visible, scores = (list(column) for column in zip(*rows, strict=True)) if rows else ([] for _ in range(6))
+    ids, frames, xs, ys, visible, scores = (
+        (list(column) for column in zip(*rows, strict=True)) if rows else ([] for _ in range(6))
+    )
     named = draw(st.dictionaries(st.sampled_from(ids), names)) if rows else {}
     more = draw(st.lists(st.integers(0, 60), max_size=3))
     return Tracks(
@@ -88,25 +90,39 @@ def test_mot_keeps_frames_and_places(tmp_path_factory, tracks, box):
     path = tmp_path_factory.mktemp("tracks") / "tracks.txt"
     tracks.save(path, fps=FPS, box=box)
     again = Tracks.load(path, fps=FPS, size=tracks.size)
-    assert again.object_id.tolist() == tracks.object_id.tolist() and again.visible.tolist() == tracks.visible.tolist()
+    assert (
+        again.object_id.tolist() == tracks.object_id.tolist()
+        and again.visible.tolist() == tracks.visible.tolist()
+    )
     np.testing.assert_allclose(again.xy, tracks.xy, atol=1e-9)
     np.testing.assert_array_equal(again.score, tracks.score)
     assert again.frame is None or again.frame.tolist() == np.rint(tracks.time * FPS).tolist()
     np.testing.assert_allclose(again.time, tracks.time)
     if tracks.frame is not None:
         tracks.save(path, box=box)
-        assert [point.frame for track in Tracks.load(path, fps=FPS) for point in track] == [p.frame for t in tracks for p in t]
+        assert [point.frame for track in Tracks.load(path, fps=FPS) for point in track] == [
+            p.frame for t in tracks for p in t
+        ]
 
 
 def small(**changes):
-    given: dict[str, Any] = {"object_id": [1, 2], "time": [0.0, 0.5], "x": [5.0, 8.0], "y": [1.0, 2.0], "fps": 30, "labels": {1: "cat"}}
+    given: dict[str, Any] = {
+        "object_id": [1, 2],
+        "time": [0.0, 0.5],
+        "x": [5.0, 8.0],
+        "y": [1.0, 2.0],
+        "fps": 30,
+        "labels": {1: "cat"},
+    }
     return Tracks(**given | changes)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_reads_the_places_that_it_writes(tmp_path, name):
     """A new format is tried as soon as it is in the table."""
-    columns = [np.array(values) for values in ([7, 3, 7], [0.0, 0.5, 0.5], [10.25, 20.0, 30.5], [1.0, 2.0, 3.5])]
+    columns = [
+        np.array(values) for values in ([7, 3, 7], [0.0, 0.5, 0.5], [10.25, 20.0, 30.5], [1.0, 2.0, 3.5])
+    ]
     tracks = Tracks(*columns, visible=np.array([True, False, True]), fps=FPS, size=(64, 36))
     path = tmp_path / "tracks"
     tracks.save(path, name)
@@ -126,7 +142,10 @@ def test_what_the_lines_look_like(tmp_path):
     small(size=(64, 36)).save(tmp_path / "a.json", "coco")
     document = json.loads((tmp_path / "a.json").read_text())
     assert document["videos"] == [{"id": 1, "width": 64, "height": 36, "fps": 30.0}]
-    assert document["annotations"][0]["keypoints"] == [5.0, 1.0, 2] and document["annotations"][0]["track_id"] == 1
+    assert (
+        document["annotations"][0]["keypoints"] == [5.0, 1.0, 2]
+        and document["annotations"][0]["track_id"] == 1
+    )
     assert [category["name"] for category in document["categories"]] == ["cat", "object"]
 
 
@@ -141,17 +160,28 @@ def test_a_spreadsheet_computes_no_label(tmp_path):
 
 
 def test_two_times_in_one_frame(tmp_path):
-    """The last moment of a clip may lie in the frame of the moment before; MOTChallenge has room for one of them."""
+    """The last moment of a clip may lie in the frame of the moment before; MOTChallenge has room for one of
+    them.
+    """
     small(object_id=[1, 1], time=[1.0, 1.01], y=[0, 0]).save(tmp_path / "a.txt", fps=30)
     assert (tmp_path / "a.txt").read_text().splitlines() == ["31,1,5.0,0.0,0.0,0.0,-1,1,1"]
 
 
 def test_files_of_other_tools(tmp_path):
-    (tmp_path / "tracker.txt").write_text("1, 3, 794.27, 247.59, 71.245, 174.88, 4.56, -1, -1, -1\n\n2 3 10 20 4 6\n")
+    (tmp_path / "tracker.txt").write_text(
+        "1, 3, 794.27, 247.59, 71.245, 174.88, 4.56, -1, -1, -1\n\n2 3 10 20 4 6\n"
+    )
     tracks = Tracks.load(tmp_path / "tracker.txt", fps=25, label="person")
-    assert tracks.time.tolist() == [0, 0.04] and tracks.visible.all() and np.isnan(tracks.score).all() and tracks.labels == {3: "person"}
+    assert (
+        tracks.time.tolist() == [0, 0.04]
+        and tracks.visible.all()
+        and np.isnan(tracks.score).all()
+        and tracks.labels == {3: "person"}
+    )
     np.testing.assert_allclose(tracks.xy, [[794.27 + 71.245 / 2, 247.59 + 174.88 / 2], [12, 23]])
-    (tmp_path / "sheet.csv").write_text("\ufefftime, object_id,x,y,note\r\n0.5,2,1,3,hello\r\n", encoding="utf-8")
+    (tmp_path / "sheet.csv").write_text(
+        "\ufefftime, object_id,x,y,note\r\n0.5,2,1,3,hello\r\n", encoding="utf-8"
+    )
     tracks = Tracks.load(tmp_path / "sheet.csv")
     assert tracks.xy.tolist() == [[1, 3]] and tracks.object_ids == (2,)
     videos = {
@@ -162,7 +192,9 @@ def test_files_of_other_tools(tmp_path):
     }
     (tmp_path / "vid.json").write_text(json.dumps(videos))
     tracks = Tracks.load(tmp_path / "vid.json")
-    assert tracks == small(object_id=[5], time=[2.0], x=[3.0], y=[3.0], frame=[10], size=(8, 6), fps=5, labels={5: "dog"})
+    assert tracks == small(
+        object_id=[5], time=[2.0], x=[3.0], y=[3.0], frame=[10], size=(8, 6), fps=5, labels={5: "dog"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,7 +258,9 @@ def test_files_that_cannot_be_written(tmp_path, arguments, message):
         small(fps=None).save(tmp_path / "a.txt")
 
 
-@pytest.mark.parametrize("document", [{}, [], {"schema_version": 2}, {"schema_version": 1}, {"schema_version": 1, "points": [{}]}])
+@pytest.mark.parametrize(
+    "document", [{}, [], {"schema_version": 2}, {"schema_version": 1}, {"schema_version": 1, "points": [{}]}]
+)
 def test_other_documents_are_refused(document):
     with pytest.raises(GroundingError, match="expected"):
         Tracks.from_dict(document)

@@ -48,7 +48,9 @@ def test_the_model_sees_the_frames_it_is_asked_for():
 @settings(max_examples=60)
 @given(st.integers(1, 5), st.integers(12, 60), st.integers(6, 20), st.integers(0, 2**32 - 1))
 def test_objects_keep_their_numbers(objects, count, limit, seed):
-    """Objects that are far apart and always in sight come out of noisy windows, numbered anew in each, as they were."""
+    """Objects that are far apart and always in sight come out of noisy windows, numbered anew in each, as
+    they were.
+    """
     rng = np.random.default_rng(seed)
     lanes = 100.0 * np.arange(objects)
     drift = rng.uniform(-8, 8, (objects, 2)) / count
@@ -56,7 +58,11 @@ def test_objects_keep_their_numbers(objects, count, limit, seed):
     for part in plan_windows(count, limit, 1):
         names = rng.permutation(objects) + 1
         rows = [
-            (names[i], frame / 2, *(np.array([lanes[i], lanes[i]]) + drift[i] * frame + rng.uniform(-3, 3, 2)))
+            (
+                names[i],
+                frame / 2,
+                *(np.array([lanes[i], lanes[i]]) + drift[i] * frame + rng.uniform(-3, 3, 2)),
+            )
             for frame in range(part.start, part.stop)
             for i in range(objects)
         ]
@@ -72,23 +78,36 @@ def test_objects_keep_their_numbers(objects, count, limit, seed):
 def test_what_cannot_be_linked_gets_a_new_number():
     one = tracks_of([(1, 0, 0, 0), (1, 1, 10, 0), (2, 0, 90, 0)], [0, 1])
     other = tracks_of([(1, 1, 50, 0), (1, 2, 60, 0), (2, 2, 20, 0)], [1, 2])
-    joined = link([one, other], reach=15)  # 40 pixels apart at second 1; object 2 of each is in no shared moment
+    joined = link(
+        [one, other], reach=15
+    )  # 40 pixels apart at second 1; object 2 of each is in no shared moment
     assert joined.object_ids == (1, 2, 3, 4) and joined.track(3).xy.tolist() == [[50, 0], [60, 0]]
     near = link([one, other], reach=45)
-    assert near.object_ids == (1, 2, 3) and near.track(1).x.tolist() == [0, 10, 60]  # the earlier place of the shared moment
+    assert near.object_ids == (1, 2, 3) and near.track(1).x.tolist() == [
+        0,
+        10,
+        60,
+    ]  # the earlier place of the shared moment
 
 
 def test_a_far_pair_never_displaces_a_near_one():
     one = tracks_of([(1, 0, 0, 0), (2, 0, 100, 0)])
     other = tracks_of([(1, 0, 110, 0), (2, 0, 300, 0)])
-    assert link([one, other], reach=20).object_ids == (1, 2, 3) and link([one, other], reach=20).track(3).x[0] == 300
+    assert (
+        link([one, other], reach=20).object_ids == (1, 2, 3)
+        and link([one, other], reach=20).track(3).x[0] == 300
+    )
 
 
 def test_labels_and_empty_windows():
     named = replace(tracks_of([(1, 0.0, 5, 5)], [0.0, 1.0]), labels={1: "cat"})
     nothing = Tracks.empty(moments=[1.0, 2.0])
     joined = link([named, nothing, tracks_of([(1, 2, 5, 5)], [2.0, 3.0])], reach=10)
-    assert joined.labels == {1: "cat"} and joined.object_ids == (1, 2) and joined.moments.tolist() == [0, 1, 2, 3]
+    assert (
+        joined.labels == {1: "cat"}
+        and joined.object_ids == (1, 2)
+        and joined.moments.tolist() == [0, 1, 2, 3]
+    )
 
 
 @pytest.mark.parametrize("windows", [[], [tracks_of([(1, 0, 0, 0)]), tracks_of([(1, 1, 0, 0)])]])

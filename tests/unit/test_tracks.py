@@ -39,13 +39,22 @@ def test_a_sequence_of_objects():
     tracks = two_cars()
     assert len(tracks) == 2 and tracks.num_points == 5 and tracks.object_ids == (1, 4)
     car = tracks[0]
-    assert isinstance(car, Track) and car.label == "the red car" and len(car) == 3 and (car.start, car.end) == (0.0, 2.0)
+    assert (
+        isinstance(car, Track)
+        and car.label == "the red car"
+        and len(car) == 3
+        and (car.start, car.end) == (0.0, 2.0)
+    )
     assert car.xy.tolist() == [[0, 1], [10, 1], [40, 4]]
     assert [point.time for point in car] == [0.0, 0.5, 2.0]
     assert next(iter(tracks.track(4))) == TrackPoint(4, 0.5, 50.0, 5.0, True, 0.5)
     assert [track.object_id for track in tracks] == [1, 4]
     assert tracks[-1].object_id == 4 and tracks[1:].object_ids == (4,) and tracks[[1, 0]].object_ids == (1, 4)
-    assert tracks[np.array([True, False])].labels == {1: "the red car"} and tracks[1:].labels is None and len(tracks[[]]) == 0
+    assert (
+        tracks[np.array([True, False])].labels == {1: "the red car"}
+        and tracks[1:].labels is None
+        and len(tracks[[]]) == 0
+    )
     with pytest.raises(IndexError):
         tracks[2]
     with pytest.raises(GroundingError, match=r"out of \[1, 4\], got 2"):
@@ -98,9 +107,14 @@ def test_wide_gaps_stay():
 
 def test_places_at_a_time():
     tracks = two_cars()
-    assert [(p.object_id, p.x, p.visible) for p in tracks.at(0.75)] == [(1, pytest.approx(15), False), (4, 55.0, True)]
+    assert [(p.object_id, p.x, p.visible) for p in tracks.at(0.75)] == [
+        (1, pytest.approx(15), False),
+        (4, 55.0, True),
+    ]
     assert [p.object_id for p in tracks.at(0.75, max_gap=1)] == [4]
-    assert [p.object_id for p in tracks.at(2.0)] == [1] and tracks.at(2.1) == () and tracks.at(0.0)[0].x == 0.0
+    assert (
+        [p.object_id for p in tracks.at(2.0)] == [1] and tracks.at(2.1) == () and tracks.at(0.0)[0].x == 0.0
+    )
     for time in (-0.1, math.nan):
         with pytest.raises(GroundingError, match="0 or more seconds"):
             tracks.at(time)
@@ -112,14 +126,22 @@ def frames_of(track: Track) -> list[int]:
 
 def test_an_odd_rate_loses_no_object():
     """A point between two multiples moves to the nearer one."""
-    filled = Tracks(*columns([1, 2, 2], [0.5, 0.5, 1.0], [10, 20, 30], [1, 2, 3], [1, 1, 1], [0.5, 0.5, 0.5])).interpolated(29.97)
-    assert frames_of(filled.track(1)) == [15] and filled.track(1).x.tolist() == [10] and filled.track(1).score.tolist() == [0.5]
+    filled = Tracks(
+        *columns([1, 2, 2], [0.5, 0.5, 1.0], [10, 20, 30], [1, 2, 3], [1, 1, 1], [0.5, 0.5, 0.5])
+    ).interpolated(29.97)
+    assert (
+        frames_of(filled.track(1)) == [15]
+        and filled.track(1).x.tolist() == [10]
+        and filled.track(1).score.tolist() == [0.5]
+    )
     assert frames_of(filled.track(2)) == list(range(15, 31))
     assert Tracks.empty(size=(4, 4)).interpolated(10) == Tracks.empty(size=(4, 4), fps=10)
 
 
 clips = st.lists(
-    st.tuples(st.integers(0, 5), st.integers(0, 40), st.floats(0, 100), st.floats(0, 100)), max_size=12, unique_by=lambda r: (r[0], r[1])
+    st.tuples(st.integers(0, 5), st.integers(0, 40), st.floats(0, 100), st.floats(0, 100)),
+    max_size=12,
+    unique_by=lambda r: (r[0], r[1]),
 )
 
 
@@ -136,7 +158,9 @@ def test_filling_keeps_objects_and_adds_nothing_outside(rows, fps, max_gap):
     assert filled.object_ids == tracks.object_ids
     for track in tracks:
         new = filled.track(track.object_id)
-        assert abs(new.start - track.start) <= 0.5 / fps + 1e-6 and abs(new.end - track.end) <= 0.5 / fps + 1e-6
+        assert (
+            abs(new.start - track.start) <= 0.5 / fps + 1e-6 and abs(new.end - track.end) <= 0.5 / fps + 1e-6
+        )
         assert track.x.min() - 1e-9 <= new.x.min() and new.x.max() <= track.x.max() + 1e-9
         if fps in (4, 8, 12):  # all times are multiples
             assert set(track.time.tolist()) <= set(new.time.tolist())
@@ -152,7 +176,9 @@ def test_at_agrees_with_filling(rows):
     tracks = tracks_of(rows)
     filled = tracks.interpolated(8)
     for time, points in list(filled.by_moment())[::7]:
-        assert [(p.object_id, p.visible) for p in tracks.at(time)] == [(p.object_id, p.visible) for p in points]
+        assert [(p.object_id, p.visible) for p in tracks.at(time)] == [
+            (p.object_id, p.visible) for p in points
+        ]
         np.testing.assert_allclose([p.x for p in tracks.at(time)], [p.x for p in points])
 
 
@@ -165,9 +191,15 @@ def test_points_there_and_back(rows):
 
 def test_from_points_of_an_answer():
     labels = ["cat", None, "cat", "cat"]
-    points = Points(*columns([1, 2, 1, 1], [0.0, 0.0, 0.5, 0.5], [1, 2, 3, 4], [1, 2, 3, 4]), image_sizes=[(10, 10)], labels=labels)
+    points = Points(
+        *columns([1, 2, 1, 1], [0.0, 0.0, 0.5, 0.5], [1, 2, 3, 4], [1, 2, 3, 4]),
+        image_sizes=[(10, 10)],
+        labels=labels,
+    )
     tracks = Tracks.from_points(points, moments=[0.0, 1.0])
-    assert tracks.x.tolist() == [1, 2, 3] and tracks.labels == {1: "cat"} and tracks.size == (10, 10)  # the first of two places is kept
+    assert (
+        tracks.x.tolist() == [1, 2, 3] and tracks.labels == {1: "cat"} and tracks.size == (10, 10)
+    )  # the first of two places is kept
     assert tracks.moments.tolist() == [0.0, 0.5, 1.0]
     large = Points(*columns([2**60, 2**60 + 1], [0.0, 0.0], [1, 2], [1, 2]))
     assert Tracks.from_points(large).object_ids == (2**60, 2**60 + 1)

@@ -1,4 +1,6 @@
-"""The trainer keeps to what transformers documents of Trainer: one private method, and no name that hides another one."""
+"""The trainer keeps to what transformers documents of Trainer: one private method, and no name that hides
+another one.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def private_names(module) -> set[str]:
 
 def private_parts_of(cls) -> set[str]:
     """Private methods of a class, and private attributes that it gives its instances."""
-    return {name for name in private_names(inspect.getmodule(cls)) if not name.startswith("__")} | set(vars(cls))
+    return {name for name in private_names(inspect.getmodule(cls)) if not name.startswith("__")} | set(
+        vars(cls)
+    )
 
 
 def test_only_what_is_documented_is_used():

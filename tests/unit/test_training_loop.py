@@ -45,7 +45,9 @@ def shards(tmp_path: Path) -> Path:
 
 
 def make_stage(loop: Any, folder: Path, *, end_at: int | None = None) -> Any:
-    """A small network with dropout that fits sums; the process is asked to end inside the step after `end_at` steps."""
+    """A small network with dropout that fits sums; the process is asked to end inside the step after `end_at`
+    steps.
+    """
 
     class SumStage(loop.Stage):
         def __init__(self) -> None:
@@ -54,7 +56,9 @@ def make_stage(loop: Any, folder: Path, *, end_at: int | None = None) -> Any:
             self.model = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.3), nn.Linear(8, 1))
             self.modules, self.clipped = {"model": self.model}, self.model
             self.rates = [(self.model[0], 0.02), (self.model, 0.01)]
-            self.rows = loop.ShardStream([folder], "shard_*.safetensors", lambda path: load_file(path)["values"])
+            self.rows = loop.ShardStream(
+                [folder], "shard_*.safetensors", lambda path: load_file(path)["values"]
+            )
             self.streams = {"rows": self.rows}
             self.items = 2
             self.begun = 0
@@ -85,7 +89,9 @@ def settings(loop: Any) -> Any:
     return loop.LoopSettings(warmup=2)
 
 
-def test_a_stopped_run_is_the_uninterrupted_one_to_the_bit(loop: Any, shards: Path, settings: Any, tmp_path: Path) -> None:
+def test_a_stopped_run_is_the_uninterrupted_one_to_the_bit(
+    loop: Any, shards: Path, settings: Any, tmp_path: Path
+) -> None:
     whole = make_stage(loop, shards)
     assert loop.train(whole, tmp_path / "whole", settings, STEPS, seed=1, log_every=3) == STEPS
     done = 0
@@ -99,11 +105,15 @@ def test_a_stopped_run_is_the_uninterrupted_one_to_the_bit(loop: Any, shards: Pa
     assert first.keys() == second.keys() and len(first) > 12
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
-    assert loop.read_progress(tmp_path / "whole.safetensors") == loop.read_progress(tmp_path / "parts.safetensors")
+    assert loop.read_progress(tmp_path / "whole.safetensors") == loop.read_progress(
+        tmp_path / "parts.safetensors"
+    )
     assert len(stage.notes["seen"]) == STEPS
 
 
-def test_a_killed_run_repeats_the_steps_after_its_checkpoint(loop: Any, shards: Path, settings: Any, tmp_path: Path) -> None:
+def test_a_killed_run_repeats_the_steps_after_its_checkpoint(
+    loop: Any, shards: Path, settings: Any, tmp_path: Path
+) -> None:
     whole = make_stage(loop, shards)
     loop.train(whole, tmp_path / "whole", settings, STEPS, seed=1)
 
@@ -116,7 +126,9 @@ def test_a_killed_run_repeats_the_steps_after_its_checkpoint(loop: Any, shards: 
         return taught(step, steps, rng)
 
     stage.add_gradients = killed
-    with pytest.raises(KeyboardInterrupt):  # at every step something is saved, so the last checkpoint is that of step 7
+    with pytest.raises(
+        KeyboardInterrupt
+    ):  # at every step something is saved, so the last checkpoint is that of step 7
         loop.train(stage, tmp_path / "killed", replace(settings, save_minutes=0.0), STEPS, seed=1)
     assert loop.read_progress(tmp_path / "killed.safetensors")["step"] == 7
     again = make_stage(loop, shards)
@@ -125,13 +137,17 @@ def test_a_killed_run_repeats_the_steps_after_its_checkpoint(loop: Any, shards: 
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_signals_are_those_of_before_after_a_run(loop: Any, shards: Path, settings: Any, tmp_path: Path) -> None:
+def test_signals_are_those_of_before_after_a_run(
+    loop: Any, shards: Path, settings: Any, tmp_path: Path
+) -> None:
     before = signal.getsignal(signal.SIGTERM)
     loop.train(make_stage(loop, shards, end_at=1), tmp_path / "run", settings, STEPS, seed=1)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_checkpoint_of_before_2026_12_goes_on(loop: Any, shards: Path, settings: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_of_before_2026_12_goes_on(
+    loop: Any, shards: Path, settings: Any, tmp_path: Path
+) -> None:
     """They hold weights, moments and steps, and no random state."""
     loop.train(make_stage(loop, shards), tmp_path / "run", settings, 4, seed=1)
     tensors = load_file(tmp_path / "run.safetensors")
@@ -143,11 +159,17 @@ def test_a_checkpoint_of_before_2026_12_goes_on(loop: Any, shards: Path, setting
     assert loop.read_progress(tmp_path / "run.safetensors")["random"]
 
 
-def test_the_log_has_means_and_the_look_of_every_checkpoint(loop: Any, shards: Path, settings: Any, tmp_path: Path) -> None:
+def test_the_log_has_means_and_the_look_of_every_checkpoint(
+    loop: Any, shards: Path, settings: Any, tmp_path: Path
+) -> None:
     loop.train(make_stage(loop, shards), tmp_path / "run", settings, 6, seed=1, log_every=3)
     lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6, 6]
-    assert {"loss", "norm", "per_second"} <= lines[0].keys() and "never" not in lines[0] and lines[2]["looked"] == 1.0
+    assert (
+        {"loss", "norm", "per_second"} <= lines[0].keys()
+        and "never" not in lines[0]
+        and lines[2]["looked"] == 1.0
+    )
 
 
 def test_the_rate_rises_and_ends_at_the_floor(loop: Any, settings: Any) -> None:
@@ -156,13 +178,28 @@ def test_the_rate_rises_and_ends_at_the_floor(loop: Any, settings: Any) -> None:
     for done in (0, 1, 2, 50, 100):
         optimiser = loop.build_optimisers([(model, 0.5)], settings)["optimiser"]
         rates[done] = loop.build_schedule(optimiser, settings, 100, done).get_last_lr()[0] / 0.5
-    assert rates[0] == 0 and rates[1] == 0.5 and rates[2] == 1 and 0.5 < rates[50] < 0.53 and rates[100] == pytest.approx(0.02)
+    assert (
+        rates[0] == 0
+        and rates[1] == 0.5
+        and rates[2] == 1
+        and 0.5 < rates[50] < 0.53
+        and rates[100] == pytest.approx(0.02)
+    )
 
 
 def test_every_parameter_is_trained_once_and_only_matrices_decay(loop: Any, settings: Any) -> None:
-    model = nn.ModuleDict({"embed": nn.Embedding(3, 2), "inner": nn.Linear(2, 2), "frozen": nn.Linear(2, 2).requires_grad_(False)})
+    model = nn.ModuleDict(
+        {
+            "embed": nn.Embedding(3, 2),
+            "inner": nn.Linear(2, 2),
+            "frozen": nn.Linear(2, 2).requires_grad_(False),
+        }
+    )
     (optimiser,) = loop.build_optimisers([(model["inner"], 0.1), (model, 0.2)], settings).values()
-    groups = [(group["lr"], group["weight_decay"], [tuple(p.shape) for p in group["params"]]) for group in optimiser.param_groups]
+    groups = [
+        (group["lr"], group["weight_decay"], [tuple(p.shape) for p in group["params"]])
+        for group in optimiser.param_groups
+    ]
     assert groups == [(0.1, 0.05, [(2, 2)]), (0.1, 0.0, [(2,)]), (0.2, 0.0, [(3, 2)])]
 
 
@@ -173,14 +210,18 @@ def test_matrices_of_blocks_are_trained_with_muon_if_asked(loop: Any, settings: 
     (group,) = optimisers["muon"].param_groups
     assert group["params"] == [block.weight] and group["lr"] == pytest.approx(0.6)
     left = [parameter for group in optimisers["optimiser"].param_groups for parameter in group["params"]]
-    assert {id(parameter) for parameter in left} == {id(p) for p in model.parameters() if p is not block.weight}
+    assert {id(parameter) for parameter in left} == {
+        id(p) for p in model.parameters() if p is not block.weight
+    }
 
 
 def test_the_rate_may_fall_in_a_line_at_the_end(loop: Any, settings: Any) -> None:
     rates = {}
     for done in (1, 2, 59, 60, 80, 100):
         optimiser = loop.build_optimisers([(nn.Linear(3, 3), 0.5)], settings)["optimiser"]
-        rates[done] = loop.build_schedule(optimiser, replace(settings, falling=0.4), 100, done).get_last_lr()[0] / 0.5
+        rates[done] = (
+            loop.build_schedule(optimiser, replace(settings, falling=0.4), 100, done).get_last_lr()[0] / 0.5
+        )
     assert rates == pytest.approx({1: 0.5, 2: 1, 59: 1, 60: 1, 80: 0.5, 100: 0})
 
 
@@ -197,9 +238,18 @@ def test_streams_take_every_row_of_a_visit_once(loop: Any, shards: Path) -> None
     assert len(half.place["rows"]) == 1
 
 
-def test_newer_shards_are_seen_more_often_and_missing_ones_are_named(loop: Any, shards: Path, tmp_path: Path) -> None:
+def test_newer_shards_are_seen_more_often_and_missing_ones_are_named(
+    loop: Any, shards: Path, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
-    stream = loop.ShardStream([tmp_path / "empty", shards], "shard_*.safetensors", lambda path: load_file(path)["values"], newest=1.0)
+    stream = loop.ShardStream(
+        [tmp_path / "empty", shards],
+        "shard_*.safetensors",
+        lambda path: load_file(path)["values"],
+        newest=1.0,
+    )
     assert {float(stream.take(5, rng)[0][0, 0]) for _ in range(30)} == {10.0, 20.0}
-    with pytest.raises(FileNotFoundError, match=r"expected shards nothing_\* in .*cache, got none; draw some first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"expected shards nothing_\* in .*cache, got none; draw some first"
+    ):
         loop.ShardStream([shards], "nothing_*", load_file).take(1, rng)

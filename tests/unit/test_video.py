@@ -97,7 +97,10 @@ def test_indices_are_few_ascending_and_reach_the_end(num_frames, fps, max_frames
         (lambda: sample_times(1.0, 0), "at least one frame, got max_frames 0"),
         (lambda: sample_times(1.0, 8, 0.0), "max_fps above 0"),
         (lambda: sample_times(1.0, 8, mode=cast(Any, "all")), "uniform_last_frame, fps, got 'all'"),
-        (lambda: sample_times(1.0, 8, mode="fps", frame_rate=25, sampling_fps=2), "multiple of sampling_fps 2 .* got 25"),
+        (
+            lambda: sample_times(1.0, 8, mode="fps", frame_rate=25, sampling_fps=2),
+            "multiple of sampling_fps 2 .* got 25",
+        ),
         (lambda: sample_times(1.0, 8, mode="fps"), "got None"),
         (lambda: sample_indices(0, 30, 8), "at least one frame, got none"),
         (lambda: sample_indices(5, 0, 8), "positive number of frames a second, got 0"),
@@ -129,7 +132,16 @@ def test_the_frame_on_screen(decoder, film):
     assert reader.duration == pytest.approx(3.5)
     assert reader.frame_rate == pytest.approx(FPS)
     assert greys(reader.frames_at(np.arange(COUNT) / FPS)) == list(range(COUNT))
-    assert greys(reader.frames_at(np.array([0.0, 0.09, 0.1, 0.11, 1.999, 3.49, 3.5, 99.0]))) == [0, 0, 1, 1, 19, 34, 34, 34]
+    assert greys(reader.frames_at(np.array([0.0, 0.09, 0.1, 0.11, 1.999, 3.49, 3.5, 99.0]))) == [
+        0,
+        0,
+        1,
+        1,
+        19,
+        34,
+        34,
+        34,
+    ]
 
 
 def test_reading(decoder, film):
@@ -152,7 +164,9 @@ def test_reading_at_a_rate_that_divides(decoder, film):
     assert greys(clip.frames) == list(range(0, COUNT, 2))
 
 
-@pytest.mark.parametrize(("start", "end"), [(-1.0, None), (3.5, None), (2.0, 2.0), (2.0, 1.0), (float("nan"), None)])
+@pytest.mark.parametrize(
+    ("start", "end"), [(-1.0, None), (3.5, None), (2.0, 2.0), (2.0, 1.0), (float("nan"), None)]
+)
 def test_parts_outside(film, start, end):
     with pytest.raises(ProcessingError, match=r"expected a part of "):
         read_video(film, start=start, end=end)

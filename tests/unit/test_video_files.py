@@ -1,4 +1,6 @@
-"""Video files as people have them, by both decoders: rates that vary, turned pictures, late starts, damage, animations."""
+"""Video files as people have them, by both decoders: rates that vary, turned pictures, late starts, damage,
+animations.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ from films import COUNT, FPS, SIZE, cut, greys, picture_of, turned, write_animat
 from PIL import Image
 
 from molmopoint.errors import InputWarning, ProcessingError
-from molmopoint.video import MAX_CLIP_PIXELS, MAX_FRAMES, Clip, VideoReader, loading, open_video, read_frames, read_video, torchcodec_reader
+from molmopoint.video import (
+    MAX_CLIP_PIXELS,
+    MAX_FRAMES,
+    Clip,
+    VideoReader,
+    loading,
+    open_video,
+    read_frames,
+    read_video,
+    torchcodec_reader,
+)
 from molmopoint.video.av_reader import AvReader
 from molmopoint.video.torchcodec_reader import TorchcodecReader, torchcodec_decoder
 
@@ -35,7 +47,9 @@ def films(folder) -> dict[str, Path]:
         "old": write_film(folder / "old.avi", "mpeg4", noisy=True),
         "odd": write_film(folder / "odd.mp4", "mpeg4", size=(62, 46)),
         "one": write_film(folder / "one.mp4", count=1),
-        "whole": write_film(folder / "whole.mp4", g="12", noisy=True, container_options={"movflags": "faststart"}),
+        "whole": write_film(
+            folder / "whole.mp4", g="12", noisy=True, container_options={"movflags": "faststart"}
+        ),
     } | {f"turned {degrees}": turned(plain, degrees) for degrees in (90, 180, 270)}
 
 
@@ -56,7 +70,20 @@ def all_frames(reader: VideoReader) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", "varying", "late", "stream", "webm", "old", "odd", "one", "turned 90", "turned 180", "turned 270"]
+    "name",
+    [
+        "plain",
+        "varying",
+        "late",
+        "stream",
+        "webm",
+        "old",
+        "odd",
+        "one",
+        "turned 90",
+        "turned 180",
+        "turned 270",
+    ],
 )
 def test_both_decoders_see_the_same(films, name):
     if (decoder := torchcodec_decoder(films[name])) is None:
@@ -92,7 +119,9 @@ def test_turned_videos_are_upright(decoder, films, degrees, corner):
     assert reader.size == (width, height)
     (frame,) = reader.frames_at(np.array([1.0]))
     assert frame.shape == (height, width, 3)
-    quarters = {(i, j): int(frame[4 if i == 0 else -5, 4 if j == 0 else -5].mean()) for i in (0, -1) for j in (0, -1)}
+    quarters = {
+        (i, j): int(frame[4 if i == 0 else -5, 4 if j == 0 else -5].mean()) for i in (0, -1) for j in (0, -1)
+    }
     assert quarters.pop(corner) > 250 and all(value < 90 for value in quarters.values()), quarters
 
 
@@ -108,10 +137,15 @@ def test_frames_in_any_steps(films):
 @pytest.mark.parametrize("zeros", [False, True])
 def test_the_good_part_of_a_damaged_file(decoder, films, zeros):
     damaged = cut(films["whole"], 0.7, zeros=zeros)
-    with pytest.warns(InputWarning, match=r"cut_whole.mp4' is damaged or cut off: the first .* of 3.50 seconds can be read"):
+    with pytest.warns(
+        InputWarning, match=r"cut_whole.mp4' is damaged or cut off: the first .* of 3.50 seconds can be read"
+    ):
         clip = read_video(damaged, max_frames=64, max_fps=None)
     assert 1.0 < clip.timestamps[-1] < 3.0
-    assert greys(clip.frames) == sorted(greys(clip.frames)) and greys(clip.frames)[-1] == round(clip.timestamps[-1] * FPS) - 1
+    assert (
+        greys(clip.frames) == sorted(greys(clip.frames))
+        and greys(clip.frames)[-1] == round(clip.timestamps[-1] * FPS) - 1
+    )
     assert greys(read_frames(damaged, np.array([0.0, 1.0]))) == [0, 10]
 
 
@@ -127,7 +161,9 @@ def test_files_that_end_early(films, name):
 def test_nothing_of_a_file_can_be_read(decoder, films, share):
     data = films["whole"].read_bytes()
     damaged = films["whole"].with_name("beyond.mp4")
-    damaged.write_bytes(data[: int(len(data) * share)] if share < 0.1 else data[: data.index(b"mdat") + 8] + bytes(len(data)))
+    damaged.write_bytes(
+        data[: int(len(data) * share)] if share < 0.1 else data[: data.index(b"mdat") + 8] + bytes(len(data))
+    )
     with pytest.raises(ProcessingError, match=r"beyond\.mp4"):
         read_video(damaged)
 
@@ -140,13 +176,27 @@ def test_no_video_in_the_file(decoder, films, folder):
         read_video(folder / "words.srt")
 
 
-@pytest.mark.parametrize(("ending", "times"), [("gif", [100, 200, 50, 300]), ("webp", [100, 200, 50, 300]), ("png", [100, 200, 50, 300])])
+@pytest.mark.parametrize(
+    ("ending", "times"),
+    [("gif", [100, 200, 50, 300]), ("webp", [100, 200, 50, 300]), ("png", [100, 200, 50, 300])],
+)
 def test_animated_pictures_are_videos(folder, ending, times):
     film = write_animation(folder / f"animation.{ending}", times)
     reader = open_video(film)
     assert (reader.size, reader.notes) == (SIZE, ())
     assert reader.duration == pytest.approx(0.65)
-    assert greys(reader.frames_at(np.array([0.0, 0.099, 0.1, 0.299, 0.3, 0.349, 0.35, 0.64, 0.65, 9.0]))) == [0, 0, 1, 1, 2, 2, 3, 3, 3, 3]
+    assert greys(reader.frames_at(np.array([0.0, 0.099, 0.1, 0.299, 0.3, 0.349, 0.35, 0.64, 0.65, 9.0]))) == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        3,
+        3,
+    ]
     renamed = film.with_name(f"renamed_{ending}.mp4")
     renamed.write_bytes(film.read_bytes())
     assert open_video(renamed).duration == reader.duration, "the name does not matter"
@@ -158,7 +208,9 @@ def test_animations_without_durations_run_as_in_browsers(folder):
 
 def test_transparent_animations_lie_on_white(folder):
     pictures = [Image.new("RGBA", (8, 8), (200, 0, 0, 0)), Image.new("RGBA", (8, 8), (0, 200, 0, 255))]
-    pictures[0].save(folder / "clear.webp", save_all=True, append_images=pictures[1:], duration=100, lossless=True)
+    pictures[0].save(
+        folder / "clear.webp", save_all=True, append_images=pictures[1:], duration=100, lossless=True
+    )
     first, second = open_video(folder / "clear.webp").frames_at(np.array([0.0, 0.1]))
     assert (first == 255).all() and second[0, 0].tolist() == [0, 200, 0]
 
@@ -177,7 +229,9 @@ def test_a_picture_is_no_video(folder, name):
         open_video(folder / name)
 
 
-@pytest.mark.parametrize("address", ["https://a.b/c.mp4", "rtsp://a.b/c", "data:video/mp4;base64,AAAA", Path("http://a.b/c.mp4")])
+@pytest.mark.parametrize(
+    "address", ["https://a.b/c.mp4", "rtsp://a.b/c", "data:video/mp4;base64,AAAA", Path("http://a.b/c.mp4")]
+)
 def test_addresses_are_refused(address):
     with pytest.raises(ProcessingError, match="nothing is downloaded here"):
         open_video(address)
@@ -187,7 +241,9 @@ def test_limits(films, folder, monkeypatch):
     with pytest.raises(ProcessingError, match=f"at most {MAX_FRAMES} frames, got {MAX_FRAMES + 1}"):
         read_video(films["plain"], max_frames=MAX_FRAMES + 1)
     monkeypatch.setattr(loading, "MAX_CLIP_PIXELS", 5 * 64 * 48)
-    with pytest.raises(ProcessingError, match=r"at most 15,360 pixels over all frames, got 24,576 in 8 frames of 64 x 48"):
+    with pytest.raises(
+        ProcessingError, match=r"at most 15,360 pixels over all frames, got 24,576 in 8 frames of 64 x 48"
+    ):
         read_video(films["plain"])
     assert MAX_CLIP_PIXELS > 384 * 1920 * 1080, "what the model can see of a usual video"
     monkeypatch.setattr("molmopoint.video.reader.MAX_FRAME_PIXELS", 64 * 48 - 1)
@@ -202,7 +258,10 @@ def test_an_old_torchcodec_is_left_alone(films, monkeypatch):
     """Before 0.11 it did not turn videos."""
     if (decoder := torchcodec_decoder(films["plain"])) is None:
         pytest.skip("torchcodec cannot be loaded here")
-    fields = {name: getattr(decoder.metadata, name) for name in ("num_frames", "begin_stream_seconds", "end_stream_seconds")}
+    fields = {
+        name: getattr(decoder.metadata, name)
+        for name in ("num_frames", "begin_stream_seconds", "end_stream_seconds")
+    }
     monkeypatch.setattr(torchcodec_reader, "hasattr", lambda thing, name: False, raising=False)
     assert fields["num_frames"] == COUNT and torchcodec_decoder(films["plain"]) is None
     assert isinstance(open_video(films["plain"]), AvReader)

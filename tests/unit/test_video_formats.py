@@ -1,4 +1,6 @@
-"""Files that lead elsewhere, lie mirrored, have wide pixels, foreign titles, no times or no decoder; both readers where there are two."""
+"""Files that lead elsewhere, lie mirrored, have wide pixels, foreign titles, no times or no decoder; both
+readers where there are two.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-from films import COUNT, FPS, MATRICES, SIZE, greys, laid, picture_of, write_animation, write_changing, write_film, write_stream
+from films import (
+    COUNT,
+    FPS,
+    MATRICES,
+    SIZE,
+    greys,
+    laid,
+    picture_of,
+    write_animation,
+    write_changing,
+    write_film,
+    write_stream,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.pipeline.video_writing import check_video_path, write_video
-from molmopoint.video import RatedFile, VideoReader, as_cues, open_video, read_frames, read_video, torchcodec_reader
+from molmopoint.video import (
+    RatedFile,
+    VideoReader,
+    as_cues,
+    open_video,
+    read_frames,
+    read_video,
+    torchcodec_reader,
+)
 from molmopoint.video.av_reader import AvReader
 from molmopoint.video.containers import recognised
 from molmopoint.video.display import Display, read_matrix
@@ -30,7 +52,8 @@ LISTS = {
     "HLS, absolute": "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:3.5,\nfile://{folder}/secret.ts\n#EXT-X-ENDLIST\n",
     "DASH": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
     'profiles="urn:mpeg:dash:profile:isoff-main:2011">'
-    "<Period><AdaptationSet><Representation id='1'><BaseURL>secret.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>\n",
+    "<Period><AdaptationSet><Representation "
+    "id='1'><BaseURL>secret.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>\n",
     "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
     "smooth streaming": "<SmoothStreamingMedia MajorVersion='2'></SmoothStreamingMedia>",
     "playlist": "[playlist]\nFile1=secret.mp4\nNumberOfEntries=1\n",
@@ -85,7 +108,15 @@ def test_a_list_hidden_in_a_container_is_not_followed(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["concat:secret.mp4|secret.mp4", "subfile,,start,0,end,0,,:secret.mp4", "pipe:0", "clip%d.png", "50%.mp4", "tee:a.mp4"]
+    "name",
+    [
+        "concat:secret.mp4|secret.mp4",
+        "subfile,,start,0,end,0,,:secret.mp4",
+        "pipe:0",
+        "clip%d.png",
+        "50%.mp4",
+        "tee:a.mp4",
+    ],
 )
 def test_names_that_look_like_something_else_are_names(folder, film, monkeypatch, name):
     monkeypatch.chdir(folder)
@@ -98,14 +129,18 @@ def test_names_that_look_like_something_else_are_names(folder, film, monkeypatch
             assert greys(each.frames_at(np.array([0.0, 1.0]))) == [0, 10]
 
 
-@pytest.mark.parametrize("content", ["hello, this is no video\n" * 20, "", "\x1b[31mcolours\x1b[0m " * 50, "\0" * 4000])
+@pytest.mark.parametrize(
+    "content", ["hello, this is no video\n" * 20, "", "\x1b[31mcolours\x1b[0m " * 50, "\0" * 4000]
+)
 @pytest.mark.parametrize("name", ["clip.mp4", "notes.png", "notes.txt", "clip.gif", "a.h264"])
 def test_a_text_is_no_video(folder, name, content):
     path = folder / name
     path.write_text(content)
     with pytest.raises(ProcessingError) as caught:
         read_video(path, max_frames=3)
-    assert name in str(caught.value) and "smaller" not in str(caught.value) and "0 x 0" not in str(caught.value)
+    assert (
+        name in str(caught.value) and "smaller" not in str(caught.value) and "0 x 0" not in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize("path", ["https://host/clip.mp4", "tcp:out.mp4", "concat:a|b.mp4"])
@@ -144,7 +179,9 @@ def test_any_matrix_is_one_of_the_eight(matrix):
     display = Display.of((6, 4), matrix)
     frame = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
     shown = display.show(frame)
-    assert shown.shape == (display.size[1], display.size[0], 3) and sorted(shown.ravel()) == sorted(frame.ravel())
+    assert shown.shape == (display.size[1], display.size[0], 3) and sorted(shown.ravel()) == sorted(
+        frame.ravel()
+    )
 
 
 @settings(derandomize=True, deadline=None)
@@ -155,14 +192,19 @@ def test_broken_boxes_have_no_matrix(tmp_path_factory, garbage, at):
     assert read_matrix(path) is None
 
 
-@pytest.mark.parametrize(("aspect", "size"), [(Fraction(2, 1), (128, 48)), (Fraction(1, 2), (32, 48)), (Fraction(12, 11), (70, 48))])
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [(Fraction(2, 1), (128, 48)), (Fraction(1, 2), (32, 48)), (Fraction(12, 11), (70, 48))],
+)
 def test_pixels_that_are_not_square(tmp_path, aspect, size):
     path = _wide(tmp_path / "wide.mp4", aspect)
     for reader in readers_of(path):
         assert reader.size == size
         frame = reader.frames_at(np.array([1.0]))[0]
         assert frame.shape == (size[1], size[0], 3)
-        assert frame[4, size[0] // 2 - 4].mean() > 240 > frame[4, size[0] // 2 + 4].mean(), "the white quarter is stretched with the rest"
+        assert frame[4, size[0] // 2 - 4].mean() > 240 > frame[4, size[0] // 2 + 4].mean(), (
+            "the white quarter is stretched with the rest"
+        )
         (note,) = reader.notes
         assert "not square" in note and f"{size[0]} x {size[1]}" in note and "64 x 48" in note
     turned = laid(path, "turned 90")
@@ -224,12 +266,18 @@ def test_frames_that_change_their_size(tmp_path):
 @pytest.mark.parametrize(("codec", "form"), [("libx264", "h264"), ("libx265", "hevc"), ("mjpeg", "mjpeg")])
 def test_streams_without_times(tmp_path, codec, form):
     path = write_stream(tmp_path / f"clip.{form}", codec, form)
-    stated = 10 if form != "mjpeg" else 25  # H.264 and H.265 may say how many frames a second they have, JPEG never
+    stated = (
+        10 if form != "mjpeg" else 25
+    )  # H.264 and H.265 may say how many frames a second they have, JPEG never
     reader = open_video(path)
     assert (reader.duration, reader.frame_rate) == (COUNT / stated, stated)
     assert greys(reader.frames_at(np.array([0.0, 5 / stated, 30 / stated]))) == [0, 5, 30]
-    assert greys(reader.frames_at(np.array([2 / stated, 34 / stated]))) == [2, 34], "it starts anew where it must"
-    assert len(reader.notes) == (form == "mjpeg") and all("25 frames a second" in note for note in reader.notes)
+    assert greys(reader.frames_at(np.array([2 / stated, 34 / stated]))) == [2, 34], (
+        "it starts anew where it must"
+    )
+    assert len(reader.notes) == (form == "mjpeg") and all(
+        "25 frames a second" in note for note in reader.notes
+    )
     rated = open_video(path, frame_rate=5.0)
     assert (rated.duration, rated.frame_rate, rated.notes) == (7.0, 5.0, ())
     clip = read_video(path, frame_rate=5.0)
@@ -245,7 +293,14 @@ def test_no_rate_for_a_file_that_has_times(film, folder):
 
 
 def test_formats_are_recognised(tmp_path):
-    written = {"mov": "a.mp4", "matroska": "a.mkv", "avi": "a.avi", "flv": "a.flv", "mpegts": "a.ts", "mpeg": "a.mpg"}
+    written = {
+        "mov": "a.mp4",
+        "matroska": "a.mkv",
+        "avi": "a.avi",
+        "flv": "a.flv",
+        "mpegts": "a.ts",
+        "mpeg": "a.mpg",
+    }
     codecs = {"avi": "mpeg4", "flv": "flv1", "mpeg": "mpeg2video"}
     for name, file in written.items():
         codec = codecs.get(name, "libx264")

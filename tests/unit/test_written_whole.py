@@ -130,7 +130,9 @@ with written_whole(Path(sys.argv[1]) / "a.json") as file, filled_whole(sys.argv[
 
 def test_what_killed_processes_left_is_removed_and_no_more(tmp_path):
     (tmp_path / ".other.partial").write_text("of somebody else")
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "writing\n"
         assert remove_leftovers(tmp_path) == [] and len(names(tmp_path)) == 3
         process.send_signal(signal.SIGKILL)
@@ -174,7 +176,13 @@ def draw(path: Path, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "write"),
-    [("a.csv", write_tracks), ("a.json", write_tracks), ("a.jsonl", write_rows), ("a.npz", write_masks), ("a.png", draw)],
+    [
+        ("a.csv", write_tracks),
+        ("a.json", write_tracks),
+        ("a.jsonl", write_rows),
+        ("a.npz", write_masks),
+        ("a.png", draw),
+    ],
 )
 def test_a_full_disk_leaves_the_old_file(tmp_path, name, write):
     resource = pytest.importorskip("resource")
@@ -200,11 +208,15 @@ def test_nobody_else_writes_beside_and_renames(folder):
         if name in MAY_RENAME or name.startswith(LINKS):
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            assert not (isinstance(node, ast.Call) and _renames(node)), f"{name}:{node.lineno}: use molmopoint.files.written_whole"
+            assert not (isinstance(node, ast.Call) and _renames(node)), (
+                f"{name}:{node.lineno}: use molmopoint.files.written_whole"
+            )
 
 
 def _renames(call: ast.Call) -> bool:
-    """Whether this is a call that writes beside or renames; `replace` of texts has two arguments, that of data classes names."""
+    """Whether this is a call that writes beside or renames; `replace` of texts has two arguments, that of
+    data classes names.
+    """
     if not isinstance(call.func, ast.Attribute):
         return False
     if call.func.attr == "replace":

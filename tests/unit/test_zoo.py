@@ -14,7 +14,11 @@ from molmopoint.errors import CheckpointError
 
 def people_rows() -> dict[str, list[str]]:
     """Cells of the table in the README, by name."""
-    rows = [line.strip("| \n").split(" | ") for line in (registry.ROOM / "README.md").read_text().splitlines() if line.startswith("| `")]
+    rows = [
+        line.strip("| \n").split(" | ")
+        for line in (registry.ROOM / "README.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
     return {cells[0].strip("`"): cells[1:] for cells in rows}
 
 
@@ -35,11 +39,17 @@ def test_entry_is_complete_and_both_tables_agree(entry: ZooEntry):
     assert modalities == ", ".join(entry.modalities)
     assert licence == entry.licence
     if entry.hub_id is not None:
-        assert scores == ("; ".join(f"{score.benchmark} {score.value}" for score in entry.scores) or "see its card")
+        assert scores == (
+            "; ".join(f"{score.benchmark} {score.value}" for score in entry.scores) or "see its card"
+        )
 
 
 def test_names_and_hub_ids_resolve():
-    assert checkpoints.resolve("MolmoPoint-8B") == checkpoints.resolve("allenai/molmopoint-8b") == "allenai/MolmoPoint-8B"
+    assert (
+        checkpoints.resolve("MolmoPoint-8B")
+        == checkpoints.resolve("allenai/molmopoint-8b")
+        == "allenai/MolmoPoint-8B"
+    )
     assert checkpoints.find("nothing") is None
     with pytest.raises(CheckpointError, match=r"nano, nano-reward, nano-screens, molmopoint-8b.*'nanno'"):
         checkpoints.resolve("nanno")

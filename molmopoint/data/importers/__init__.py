@@ -1,8 +1,9 @@
 """Readers of other annotation formats: each gives rows of the library's own, see `docs/data_format.md`.
 
-A new format is one module and a line in `FORMATS`. What the readers share: `reading` reads files and finds pictures, `values` checks
-what is in them, `collector` gathers the pictures and `point_lists` the points of one, `placement` compares the recorded size of a
-picture with its file, `shapes` has outlines and masks, and `journal` counts what is left out.
+A new format is one module and a line in `FORMATS`. What the readers share: `reading` reads files and finds
+pictures, `values` checks what is in them, `collector` gathers the pictures and `point_lists` the points of
+one, `placement` compares the recorded size of a picture with its file, `shapes` has outlines and masks, and
+`journal` counts what is left out.
 """
 
 from __future__ import annotations
@@ -58,28 +59,36 @@ def import_records(
 
     Args:
         format: one of `FORMATS`.
-        source: file or folder; for `pixmo_points` and `guisyn` also a Hugging Face data set or another iterable of rows.
+        source: file or folder; for `pixmo_points` and `guisyn` also a Hugging Face data set or another
+            iterable of rows.
         on_skip: called with a sentence for everything that is left out; by default it is logged as a warning.
         journal: counts what is left out and tells what else happened, in place of `on_skip`.
         options: of the format; `format_options` lists them. Numbers and switches may be given as text.
 
     Returns:
-        Records in the order of the source, then those about what is absent; paths of pictures start where those of `source` and
-        the options do.
+        Records in the order of the source, then those about what is absent; paths of pictures start where
+        those of `source` and the options do.
 
     Raises:
-        ProcessingError: an unknown format or option, a missing option, or a source that is not of that format.
+        ProcessingError: an unknown format or option, a missing option, or a source that is not of that
+            format.
     """
     reader = reader_of(format)
     known = format_options(format)
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ProcessingError(f"expected options of {format} among {', '.join(known)}, got {unknown[0]!r}; check its name")
+        raise ProcessingError(
+            f"expected options of {format} among {', '.join(known)}, got {unknown[0]!r}; check its name"
+        )
     missing = [name for name, is_required in known.items() if is_required and name not in options]
     if missing:
-        raise ProcessingError(f"expected the option {missing[0]!r} of {format}, got none; it cannot be guessed from the file")
+        raise ProcessingError(
+            f"expected the option {missing[0]!r} of {format}, got none; it cannot be guessed from the file"
+        )
     parameters = inspect.signature(reader).parameters
-    values = {name: _option_value(name, value, str(parameters[name].annotation)) for name, value in options.items()}
+    values = {
+        name: _option_value(name, value, str(parameters[name].annotation)) for name, value in options.items()
+    }
     if journal is None:
         journal = Journal(on_skip or _logger.warning)
     # Checked at the call rather than at the first row, hence the inner generator.
@@ -93,7 +102,9 @@ def reader_of(format: str) -> Reader:
         ProcessingError: there is no such format.
     """
     if format not in FORMATS:
-        raise ProcessingError(f"expected a format among {', '.join(FORMATS)}, got {format!r}; choose the one of your files")
+        raise ProcessingError(
+            f"expected a format among {', '.join(FORMATS)}, got {format!r}; choose the one of your files"
+        )
     module = import_module(f"{__name__}.{FORMATS[format]}")
     return getattr(module, f"read_{format}")
 
@@ -135,9 +146,13 @@ def _option_value(name: str, value: Any, kind: str) -> Any:
         return value
     if "bool" in kind:
         if value.lower() not in _SWITCHES:
-            raise ProcessingError(f"expected the option {name} to be true or false, got {value[:100]!r}; write one of them")
+            raise ProcessingError(
+                f"expected the option {name} to be true or false, got {value[:100]!r}; write one of them"
+            )
         return _SWITCHES[value.lower()]
     try:
         return float(value)
     except ValueError as error:
-        raise ProcessingError(f"expected a number as option {name}, got {value[:100]!r}; write one such as 0.2") from error
+        raise ProcessingError(
+            f"expected a number as option {name}, got {value[:100]!r}; write one such as 0.2"
+        ) from error

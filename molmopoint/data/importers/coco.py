@@ -14,7 +14,18 @@ from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import BROKEN, KEYPOINTS, PointLists, keypoint_label
 from molmopoint.data.importers.reading import PathLike, picture_path, read_json
 from molmopoint.data.importers.shapes import decode_counts
-from molmopoint.data.importers.values import corners, identity, label_text, listed, numbers, objects, one_of, recorded_size, required, short
+from molmopoint.data.importers.values import (
+    corners,
+    identity,
+    label_text,
+    listed,
+    numbers,
+    objects,
+    one_of,
+    recorded_size,
+    required,
+    short,
+)
 from molmopoint.errors import MolmoPointError, ProcessingError
 
 TARGETS = ("object", "box", "keypoints")
@@ -54,18 +65,20 @@ def read_coco(
 ) -> Iterator[dict[str, Any]]:
     """Rows of a COCO file.
 
-    Of LVIS, whose pictures list the classes that were looked for in vain, only those count as absent, and classes that were not
-    marked exhaustively on a picture are left out there.
+    Of LVIS, whose pictures list the classes that were looked for in vain, only those count as absent, and
+    classes that were not marked exhaustively on a picture are left out there.
 
     Args:
         source: the JSON file.
         journal: hears what is left out.
         images: folder of the pictures; by default that of the file.
-        target: "object" points inside the mask, or at the middle of the box where there is no mask; "box" always at the
-            middle of the box; "keypoints" at every keypoint, "left eye of the person".
-        crowd: what `iscrowd` = 1 means: "skip" for many members under one mask, which makes the list of the class incomplete;
-            "object" for the files of brush tools, which write it with every run-length mask.
-        keypoints: "visible" takes those of visibility 2; "labelled" also those of visibility 1, which are hidden.
+        target: "object" points inside the mask, or at the middle of the box where there is no mask; "box"
+            always at the middle of the box; "keypoints" at every keypoint, "left eye of the person".
+        crowd: what `iscrowd` = 1 means: "skip" for many members under one mask, which makes the list of the
+            class incomplete; "object" for the files of brush tools, which write it with every run-length
+            mask.
+        keypoints: "visible" takes those of visibility 2; "labelled" also those of visibility 1, which are
+            hidden.
         negatives: share of rows about absent classes, see `Collector`.
 
     Raises:
@@ -91,7 +104,10 @@ def read_coco(
         try:
             image_id = identity(required(entry, "id", where), where)
             if image_id in known:
-                raise ProcessingError(f"{where}: expected an id of its own, got {image_id!r} a second time; number the pictures anew")
+                raise ProcessingError(
+                    f"{where}: expected an id of its own, got {image_id!r} a second time; number the "
+                    "pictures anew"
+                )
             known.add(image_id)
             annotations = by_image.pop(image_id, [])
             lists = _lists(collector, entry, folder, categories, where)
@@ -104,10 +120,18 @@ def read_coco(
         for annotation in annotations:
             _add(lists, annotation, categories, choices)
         for label in _named(entry.get("not_exhaustive_category_ids"), categories):
-            lists.spoil(label, "the file says that not all of them are marked", "classes not marked exhaustively on a picture")
+            lists.spoil(
+                label,
+                "the file says that not all of them are marked",
+                "classes not marked exhaustively on a picture",
+            )
         yield from collector.rows(lists)
     for image_id, lost in by_image.items():
-        journal.skip("annotations", f"{path.name}: {len(lost)} annotations left out, there is no picture {image_id!r}", len(lost))
+        journal.skip(
+            "annotations",
+            f"{path.name}: {len(lost)} annotations left out, there is no picture {image_id!r}",
+            len(lost),
+        )
     yield from collector.last_rows()
 
 
@@ -118,7 +142,9 @@ def _files(pictures: list[Mapping[str, Any]], folder: Path) -> Iterator[Path]:
             yield picture_path(folder, entry.get("file_name"), "")
 
 
-def _annotations_by_image(value: Any, journal: Journal, name: str) -> dict[str | int, list[Mapping[str, Any]]]:
+def _annotations_by_image(
+    value: Any, journal: Journal, name: str
+) -> dict[str | int, list[Mapping[str, Any]]]:
     """Annotations of each picture id."""
     by_image: dict[str | int, list[Mapping[str, Any]]] = defaultdict(list)
     for position, annotation in enumerate(listed(value, f"{name}, annotations"), start=1):
@@ -130,10 +156,13 @@ def _annotations_by_image(value: Any, journal: Journal, name: str) -> dict[str |
     return by_image
 
 
-def _categories(value: Any, choices: _Choices, journal: Journal, name: str) -> tuple[dict[str | int, _Category], list[str]]:
+def _categories(
+    value: Any, choices: _Choices, journal: Journal, name: str
+) -> tuple[dict[str | int, _Category], list[str]]:
     """Categories by id, and what may be said to be absent.
 
-    Names that other categories have as their supercategory are no such class: where a cup is, the tableware is not absent.
+    Names that other categories have as their supercategory are no such class: where a cup is, the tableware
+    is not absent.
     """
     categories: dict[str | int, _Category] = {}
     parents = set()
@@ -153,7 +182,11 @@ def _categories(value: Any, choices: _Choices, journal: Journal, name: str) -> t
 
 
 def _lists(
-    collector: Collector, entry: Mapping[str, Any], folder: Path, categories: Mapping[str | int, _Category], where: str
+    collector: Collector,
+    entry: Mapping[str, Any],
+    folder: Path,
+    categories: Mapping[str | int, _Category],
+    where: str,
 ) -> PointLists | None:
     """The lists of a picture; None if it is left out."""
     image = picture_path(folder, required(entry, "file_name", where), where)
@@ -164,11 +197,17 @@ def _lists(
 
 def _named(ids: Any, categories: Mapping[str | int, _Category]) -> list[str]:
     """Names of the categories of a list of ids, as far as there are any."""
-    found = [categories.get(entry) for entry in ids if isinstance(entry, str | int)] if isinstance(ids, list) else []
+    found = (
+        [categories.get(entry) for entry in ids if isinstance(entry, str | int)]
+        if isinstance(ids, list)
+        else []
+    )
     return [category.name for category in found if category is not None]
 
 
-def _shown(annotations: list[Mapping[str, Any]], categories: Mapping[str | int, _Category], choices: _Choices) -> list[str]:
+def _shown(
+    annotations: list[Mapping[str, Any]], categories: Mapping[str | int, _Category], choices: _Choices
+) -> list[str]:
     """Labels of the annotations of a picture that is left out."""
     labels: list[str] = []
     for category_id in (entry.get("category_id") for entry in annotations):
@@ -190,7 +229,9 @@ def _add(
         category_id = identity(required(annotation, "category_id", where), where)
         category = categories.get(category_id)
         if category is None:
-            raise ProcessingError(f"{where}: expected a listed category, got id {category_id!r}; add it to 'categories'")
+            raise ProcessingError(
+                f"{where}: expected a listed category, got id {category_id!r}; add it to 'categories'"
+            )
     if category is None:
         return
     labels = _labels(category, choices)
@@ -205,13 +246,17 @@ def _add(
             _add_object(lists, annotation, category.name, choices.target, where)
 
 
-def _add_object(lists: PointLists, annotation: Mapping[str, Any], label: str, target: str, where: str) -> None:
+def _add_object(
+    lists: PointLists, annotation: Mapping[str, Any], label: str, target: str, where: str
+) -> None:
     """The place of an object in its mask, else in its box."""
     segmentation = annotation.get("segmentation")
     if segmentation and target == "object":
         if isinstance(segmentation, Mapping):
             height, width = numbers(required(segmentation, "size", where), f"{where}, size", 2).tolist()
-            lists.add_mask(label, decode_counts(required(segmentation, "counts", where), height, width), whole=True)
+            lists.add_mask(
+                label, decode_counts(required(segmentation, "counts", where), height, width), whole=True
+            )
             return
         parts = listed(segmentation, f"{where}, segmentation")
         if not isinstance(parts[0], list):  # one part without the list around it, as some tools write
@@ -220,7 +265,9 @@ def _add_object(lists: PointLists, annotation: Mapping[str, Any], label: str, ta
         return
     left, top, width, height = numbers(required(annotation, "bbox", where), f"{where}, bbox", 4).tolist()
     if width < 0 or height < 0:
-        raise ProcessingError(f"{where}: expected a box x, y, width, height, got {annotation['bbox']}; export it again")
+        raise ProcessingError(
+            f"{where}: expected a box x, y, width, height, got {annotation['bbox']}; export it again"
+        )
     lists.add_box(label, left, top, left + width, top + height)
 
 
@@ -233,13 +280,18 @@ def _keypoint_labels(category: _Category) -> list[str]:
     return [keypoint_label(point, category.name) for point in category.keypoints]
 
 
-def _add_keypoints(lists: PointLists, annotation: Mapping[str, Any], category: _Category, choices: _Choices, where: str) -> None:
+def _add_keypoints(
+    lists: PointLists, annotation: Mapping[str, Any], category: _Category, choices: _Choices, where: str
+) -> None:
     """Keypoints of an object; visibility 0 is not labelled, 1 is labelled but hidden, 2 can be seen."""
     labels = _keypoint_labels(category)
     try:
         values = numbers(annotation.get("keypoints") or [], f"{where}, keypoints")
         if len(values) not in (0, 3 * len(labels)):
-            raise ProcessingError(f"{where}: expected {len(labels)} keypoints of 3 numbers, got {len(values)} numbers; export it again")
+            raise ProcessingError(
+                f"{where}: expected {len(labels)} keypoints of 3 numbers, got {len(values)} numbers; export "
+                "it again"
+            )
     except ProcessingError as error:
         for label in labels:
             lists.spoil(label, str(error), BROKEN)

@@ -47,14 +47,19 @@ class _Seen:
 class Collector:
     """Rows of an import, picture by picture, and at the end rows about what is absent.
 
-    The share of rows without points is that of all rows written: 0.2 makes one row in five say that there is nothing to point
-    at, at least one, and fewer only where no more classes are absent. Pictures take turns, in an order drawn with a fixed seed.
-    The class is drawn among those that the picture does not have, as often as rows point at it elsewhere, so that none is
-    denied more than others.
+    The share of rows without points is that of all rows written: 0.2 makes one row in five say that there is
+    nothing to point at, at least one, and fewer only where no more classes are absent. Pictures take turns,
+    in an order drawn with a fixed seed. The class is drawn among those that the picture does not have, as
+    often as rows point at it elsewhere, so that none is denied more than others.
     """
 
     def __init__(
-        self, journal: Journal, *, classes: Iterable[str] | None = None, negatives: float = NEGATIVES, ungroup: bool = False
+        self,
+        journal: Journal,
+        *,
+        classes: Iterable[str] | None = None,
+        negatives: float = NEGATIVES,
+        ungroup: bool = False,
     ) -> None:
         """An import that begins.
 
@@ -69,7 +74,8 @@ class Collector:
         """
         if isinstance(negatives, bool) or not isinstance(negatives, int | float) or not 0 <= negatives < 1:
             raise ProcessingError(
-                f"expected the option negatives, a share of the rows from 0 to below 1, got {short(negatives)}; 0 writes none"
+                "expected the option negatives, a share of the rows from 0 to below 1, got "
+                f"{short(negatives)}; 0 writes none"
             )
         self.journal = journal
         self._negatives = float(negatives)
@@ -85,8 +91,8 @@ class Collector:
     def will_come(self, images: Iterable[Path]) -> None:
         """Hears of the pictures of a file beforehand.
 
-        Where one is listed several times, as in files that were merged, no entry alone has all of its objects: their lists are
-        joined, and their rows come last.
+        Where one is listed several times, as in files that were merged, no entry alone has all of its
+        objects: their lists are joined, and their rows come last.
         """
         counts = Counter(str(image) for image in images)
         self._repeated = {image for image, count in counts.items() if count > 1}
@@ -104,7 +110,8 @@ class Collector:
         Args:
             image: the file, which need not be there yet.
             recorded: width and height in which places are annotated; None where the annotation does not say.
-            coords: space of the rows; recorded sizes are compared with files only for pixels, and are the whole scale else.
+            coords: space of the rows; recorded sizes are compared with files only for pixels, and are the
+                whole scale else.
             only_absent: classes known to be absent, where the others are merely not annotated.
         """
         if coords != "pixel":
@@ -116,12 +123,16 @@ class Collector:
                 self.journal.skip("pictures of another size than recorded", f"{image}: left out: {error}")
                 return None
             self._tell(image, placement)
-        lists = PointLists(str(image), self.journal, coords=coords, placement=placement, ungroup=self._ungroup)
+        lists = PointLists(
+            str(image), self.journal, coords=coords, placement=placement, ungroup=self._ungroup
+        )
         lists.only_absent = None if only_absent is None else set(only_absent)
         return lists
 
     def rows(self, lists: PointLists) -> Iterator[dict[str, Any]]:
-        """Ends an entry of a picture: one row per label that is complete. Of pictures that nobody ends nothing is absent."""
+        """Ends an entry of a picture: one row per label that is complete. Of pictures that nobody ends
+        nothing is absent.
+        """
         if lists.image not in self._repeated:
             yield from self._finished(lists)
             return
@@ -132,7 +143,9 @@ class Collector:
     def _finished(self, lists: PointLists) -> Iterator[dict[str, Any]]:
         if lists.image in self._pictures:
             self.journal.note(
-                "entries of pictures that have another file already; if they are two of one name, keep their folders apart", lists.image
+                "entries of pictures that have another file already; if they are two of one name, keep "
+                "their folders apart",
+                lists.image,
             )
         seen = self._pictures.setdefault(lists.image, _Seen({"image": lists.image}))
         if lists.only_absent is not None:
@@ -143,10 +156,14 @@ class Collector:
         yield from lists.rows()
 
     def leave_out(self, labels: Iterable[str]) -> None:
-        """Notes what a picture shows that is left out: if no other row points at it, it would only ever be denied, so nothing is said."""
+        """Notes what a picture shows that is left out: if no other row points at it, it would only ever be
+        denied, so nothing is said.
+        """
         self._left_out.update(labels)
 
-    def clip(self, video: Path, labels: Iterable[str], left_out: Iterable[str], *, unsure: bool = False) -> None:
+    def clip(
+        self, video: Path, labels: Iterable[str], left_out: Iterable[str], *, unsure: bool = False
+    ) -> None:
         """Notes what rows of tracks, which are made elsewhere, say about a clip.
 
         Args:
@@ -160,7 +177,9 @@ class Collector:
         self._note(seen, list(labels), set(left_out))
 
     def last_rows(self) -> Iterator[dict[str, Any]]:
-        """Rows of pictures that are listed several times and those about what is not there, and what there is to say; call it last."""
+        """Rows of pictures that are listed several times and those about what is not there, and what there is
+        to say; call it last.
+        """
         for lists in self._held.values():
             self.journal.note("pictures listed several times, whose objects were joined", lists.image)
             yield from self._finished(lists)
@@ -169,13 +188,18 @@ class Collector:
             found = [seen for seen in media if column in seen.columns]
             if found or kind == "pictures":
                 self.journal.note(kind, count=len(found))
-                self.journal.note(f"{kind} without objects", count=sum(not seen.not_absent and not seen.unsure for seen in found))
+                self.journal.note(
+                    f"{kind} without objects",
+                    count=sum(not seen.not_absent and not seen.unsure for seen in found),
+                )
         count = 0
         if self._negatives:
             for seen, label in self._drawn(media):
                 count += 1
                 yield {**seen.columns, "label": label, "no_points": True}
-        self.journal.note("rows that say that there is nothing to point at (--negatives 0 leaves them out)", count=count)
+        self.journal.note(
+            "rows that say that there is nothing to point at (--negatives 0 leaves them out)", count=count
+        )
 
     def _note(self, seen: _Seen, labels: list[str], left_out: set[str]) -> None:
         seen.not_absent.update(labels, left_out)
@@ -207,13 +231,17 @@ class Collector:
         """Notes what had to be done with a picture."""
         recorded, picture = placement.recorded, placement.picture
         if picture is None:
-            self.journal.note("pictures that are not there or cannot be opened, their size not compared", str(image))
+            self.journal.note(
+                "pictures that are not there or cannot be opened, their size not compared", str(image)
+            )
             return
         if recorded is None:
             return
         sizes = f"{image}: recorded {recorded[0]:g} x {recorded[1]:g}, found {picture.displayed[0]:g} x {picture.displayed[1]:g}"
         if placement.orientation != 1:
-            self.journal.note("pictures annotated before their EXIF rotation, whose points were turned", sizes)
+            self.journal.note(
+                "pictures annotated before their EXIF rotation, whose points were turned", sizes
+            )
         if placement.is_scaled:
             self.journal.note("pictures of another size than recorded, whose points were scaled", sizes)
 

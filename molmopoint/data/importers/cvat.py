@@ -1,6 +1,7 @@
 """CVAT: the XML of "CVAT for images 1.1", and tracks of "CVAT for video 1.1", of tasks, jobs and projects.
 
-A file numbers the frames of tracks as the clip does, whatever part of the clip and whichever frames of it a task shows.
+A file numbers the frames of tracks as the clip does, whatever part of the clip and whichever frames of it a
+task shows.
 """
 
 from __future__ import annotations
@@ -20,10 +21,26 @@ from scipy.spatial import ConvexHull, QhullError
 from molmopoint.data.importers.collector import NEGATIVES, Collector
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.placement import Placement, Size
-from molmopoint.data.importers.point_lists import BROKEN, HIDDEN, KEYPOINTS, OUTSIDE, WITHOUT_PLACE, PointLists, keypoint_label
+from molmopoint.data.importers.point_lists import (
+    BROKEN,
+    HIDDEN,
+    KEYPOINTS,
+    OUTSIDE,
+    WITHOUT_PLACE,
+    PointLists,
+    keypoint_label,
+)
 from molmopoint.data.importers.reading import PathLike, picture_path, read_xml
 from molmopoint.data.importers.shapes import decoded_runs
-from molmopoint.data.importers.values import corners, label_text, number, numbers, one_of, recorded_size, short
+from molmopoint.data.importers.values import (
+    corners,
+    label_text,
+    number,
+    numbers,
+    one_of,
+    recorded_size,
+    short,
+)
 from molmopoint.errors import ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
 
@@ -40,15 +57,16 @@ def read_cvat(
     negatives: float = NEGATIVES,
     ungroup: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a CVAT file; tracks become one row per label, with a point per frame in which an object is seen.
+    """Rows of a CVAT file; tracks become one row per label, with a point per frame in which an object is
+    seen.
 
     Shapes with the same label and group are one object, with one point in the largest of them.
 
     Args:
         source: annotations.xml, or the folder with it.
         journal: hears what is left out.
-        images: folder of the pictures; by default `images` beside the file, where CVAT puts them. Of tracks the
-            folder of the clip, by default that of the file.
+        images: folder of the pictures; by default `images` beside the file, where CVAT puts them. Of tracks
+            the folder of the clip, by default that of the file.
         fps: frames per second of the clip, required for tracks: CVAT counts frames and writes no times.
         keypoints: of skeletons, "visible" or also those that are "labelled" and occluded.
         negatives: share of rows without points.
@@ -62,7 +80,9 @@ def read_cvat(
     path = path / "annotations.xml" if path.is_dir() else path
     root = read_xml(path)
     if root.tag != "annotations":
-        raise ProcessingError(f"expected <annotations> in {path.name}, got <{root.tag[:80]}>; export as 'CVAT for images 1.1'")
+        raise ProcessingError(
+            f"expected <annotations> in {path.name}, got <{root.tag[:80]}>; export as 'CVAT for images 1.1'"
+        )
     collector = Collector(journal, classes=_classes(root), negatives=negatives, ungroup=ungroup)
     if root.find("track") is not None:
         clips = path.parent if images is None else Path(images)
@@ -168,7 +188,9 @@ class _Pictures:
                 files = sorted(folder.iterdir(), reverse=True)
             except OSError:  # no such folder, or none that may be looked into
                 files = []
-            self._stems[folder] = {file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES}
+            self._stems[folder] = {
+                file.stem: file for file in files if file.suffix.lower() in PICTURE_SUFFIXES
+            }
         return self._stems[folder].get(place.name)
 
 
@@ -212,7 +234,8 @@ def add_shape(lists: PointLists, shape: Element, label: str, where: str, group: 
 def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keypoints: str) -> None:
     """Puts the elements of a skeleton into the lists, each under a label such as "left eye of the person".
 
-    An element that is outside is not there. One that is occluded cannot be seen; it counts only as `labelled`.
+    An element that is outside is not there. One that is occluded cannot be seen; it counts only as
+    `labelled`.
     """
     lists.unsure.add(label)
     for element in shape:
@@ -220,7 +243,9 @@ def add_skeleton(lists: PointLists, shape: Element, label: str, where: str, keyp
             continue
         name = None
         with lists.object(None, where):
-            name = keypoint_label(label_text(element.get("label"), f"{where}, an element of the skeleton"), label)
+            name = keypoint_label(
+                label_text(element.get("label"), f"{where}, an element of the skeleton"), label
+            )
         if name is None:
             continue
         hidden = element.get("occluded") == "1" and keypoints == "visible"
@@ -264,7 +289,9 @@ def _silhouette(places: np.ndarray, where: str) -> np.ndarray:
     try:
         return places[ConvexHull(places).vertices]
     except QhullError as error:
-        raise ProcessingError(f"{where}: expected a cuboid with an area, got corners on one line; correct or drop it") from error
+        raise ProcessingError(
+            f"{where}: expected a cuboid with an area, got corners on one line; correct or drop it"
+        ) from error
 
 
 @dataclass
@@ -301,7 +328,9 @@ class TrackOptions:
     ungroup: bool
 
 
-def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, collector: Collector) -> Iterator[dict[str, Any]]:
+def track_rows(
+    root: Element, folder: Path, name: str, options: TrackOptions, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """One row per clip and label.
 
     Args:
@@ -317,7 +346,10 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
     fps, journal = options.fps, collector.journal
     clips = _clips(root, folder, name, journal)
     if fps is None or not (math.isfinite(fps) and fps > 0):
-        raise ProcessingError(f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not write it")
+        raise ProcessingError(
+            f"expected the option fps, frames per second of the clip of {name}, got {fps}; CVAT does not "
+            "write it"
+        )
     for count, track in enumerate(root.findall("track")):
         where = f"{name}, track {track.get('id') or count}"
         clip = _clip_of(track, clips)
@@ -341,7 +373,9 @@ def track_rows(root: Element, folder: Path, name: str, options: TrackOptions, co
         journal.note(f"clips, all of them read at {fps:g} frames per second", count=len(names))
     for file, count in names.items():
         if count > 1:
-            journal.note("tasks whose clips have the same name, and are taken for one clip", file, count=count)
+            journal.note(
+                "tasks whose clips have the same name, and are taken for one clip", file, count=count
+            )
     for clip in {id(clip): clip for clip in clips.values()}.values():
         yield from _clip_rows(clip, name, fps, options.keypoints, collector)
 
@@ -360,7 +394,12 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
     Raises:
         ProcessingError: no task has a clip.
     """
-    tasks = root.findall("meta/project/tasks/task") or root.findall("meta/task") or root.findall("meta/job") or root.findall("meta")
+    tasks = (
+        root.findall("meta/project/tasks/task")
+        or root.findall("meta/task")
+        or root.findall("meta/job")
+        or root.findall("meta")
+    )
     clips: dict[str, _Clip] = {}
     known: dict[tuple[Path, Size | None], _Clip] = {}
     for task in tasks:
@@ -386,12 +425,15 @@ def _clips(root: Element, folder: Path, name: str, journal: Journal) -> dict[str
         clips[task_id] = clip
     if not clips:
         raise ProcessingError(
-            f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or as 'CVAT for images 1.1'"
+            f"expected the name of a clip as <source> in {name}, got none; export a task with a video, or "
+            "as 'CVAT for images 1.1'"
         )
     return clips
 
 
-def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Collector) -> Iterator[dict[str, Any]]:
+def _clip_rows(
+    clip: _Clip, name: str, fps: float, keypoints: str, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """One row per label of a clip that is complete."""
     journal = collector.journal
     points: dict[str, list[dict[str, Any]]] = {}
@@ -419,12 +461,23 @@ def _clip_rows(clip: _Clip, name: str, fps: float, keypoints: str, collector: Co
         journal.skip(WITHOUT_PLACE, f"{clip.file}, label {short(label)}: left out: {reason}")
     complete = [label for label in points if label not in spoilt]
     if clip.begins > 0:
-        journal.note("clips whose task shows a later part only: cut them, or what is seen before counts as overlooked", str(clip.file))
-    collector.clip(clip.file, complete, {*spoilt, *unsure}, unsure=clip.unsure or nameless > 0 or clip.begins > 0)
+        journal.note(
+            "clips whose task shows a later part only: cut them, or what is seen before counts as overlooked",
+            str(clip.file),
+        )
+    collector.clip(
+        clip.file, complete, {*spoilt, *unsure}, unsure=clip.unsure or nameless > 0 or clip.begins > 0
+    )
     for label, found in points.items():
         if label not in spoilt:
             coords = "pixel" if clip.size is None else "percent"
-            yield {"video": str(clip.file), "label": label, "style": "track", "points": found, "coords": coords}
+            yield {
+                "video": str(clip.file),
+                "label": label,
+                "style": "track",
+                "points": found,
+                "coords": coords,
+            }
 
 
 class _ObjectReader:
@@ -475,10 +528,14 @@ class _ObjectReader:
         if outside := self._heard.left_out[OUTSIDE]:
             journal.note("frames in which an object lies outside of the picture", count=outside)
         if self.nameless:
-            journal.skip(BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self.nameless)
+            journal.skip(
+                BROKEN, f"{self.where}: elements of a skeleton without a label left out", count=self.nameless
+            )
 
 
-def _by_frame(tracks: list[Element], where: str, label: str, spoilt: dict[str, str]) -> Iterator[tuple[int, list[Element]]]:
+def _by_frame(
+    tracks: list[Element], where: str, label: str, spoilt: dict[str, str]
+) -> Iterator[tuple[int, list[Element]]]:
     """The shapes of an object in each frame in which it is seen; a part of it has one shape in a frame."""
     frames: dict[int, list[Element]] = {}
     for track in tracks:
@@ -489,7 +546,9 @@ def _by_frame(tracks: list[Element], where: str, label: str, spoilt: dict[str, s
             try:
                 frame = number(shape.get("frame"), f"{where}, frame")
                 if frame < 0 or frame % 1:
-                    raise ProcessingError(f"{where}: expected the number of a frame, got {frame:g}; export it again")
+                    raise ProcessingError(
+                        f"{where}: expected the number of a frame, got {frame:g}; export it again"
+                    )
             except ProcessingError as error:
                 spoilt.setdefault(label, str(error))
                 continue

@@ -13,7 +13,18 @@ from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import BROKEN, KEYPOINTS, PointLists, keypoint_label
 from molmopoint.data.importers.reading import PathLike, picture_called, picture_path, read_json
 from molmopoint.data.importers.shapes import decode_counts
-from molmopoint.data.importers.values import corners, label_text, listed, number, numbers, objects, one_of, recorded_size, required, short
+from molmopoint.data.importers.values import (
+    corners,
+    label_text,
+    listed,
+    number,
+    numbers,
+    objects,
+    one_of,
+    recorded_size,
+    required,
+    short,
+)
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 
@@ -54,17 +65,27 @@ class _Names:
 
     @property
     def classes(self) -> list[str]:
-        """What may be said to be absent: where a cup is, the tableware is not, and the elements of skeletons are keypoints."""
+        """What may be said to be absent: where a cup is, the tableware is not, and the elements of skeletons
+        are keypoints.
+        """
         above = set(self.parents)
         skeletons = {self.labels[number] for number in self.keypoints if number < len(self.labels)}
-        classes = [label for label, parent in zip(self.labels, self.parents, strict=True) if label not in above and parent not in skeletons]
+        classes = [
+            label
+            for label, parent in zip(self.labels, self.parents, strict=True)
+            if label not in above and parent not in skeletons
+        ]
         for label_id in self.keypoints:
             classes += self.keypoint_labels(label_id)
         return classes
 
     def keypoint_labels(self, number: int) -> list[str]:
         """What the keypoints of a label are called."""
-        return [keypoint_label(name, self.labels[number]) for name in self.keypoints.get(number, []) if number < len(self.labels)]
+        return [
+            keypoint_label(name, self.labels[number])
+            for name in self.keypoints.get(number, [])
+            if number < len(self.labels)
+        ]
 
     def label(self, number: Any, where: str) -> str:
         """The label of a number.
@@ -73,7 +94,10 @@ class _Names:
             ProcessingError: there is none of this number.
         """
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(self.labels):
-            raise ProcessingError(f"{where}: expected a label_id among 0..{len(self.labels) - 1}, got {short(number)}; export it again")
+            raise ProcessingError(
+                f"{where}: expected a label_id among 0..{len(self.labels) - 1}, got {short(number)}; export "
+                "it again"
+            )
         return self.labels[number]
 
 
@@ -86,17 +110,20 @@ def read_datumaro(
     negatives: float = NEGATIVES,
     ungroup: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of Datumaro files: a point inside polygons and masks, middles of boxes and ellipses, points and keypoints.
+    """Rows of Datumaro files: a point inside polygons and masks, middles of boxes and ellipses, points and
+    keypoints.
 
     Where a group has the outline of an object and its box, the box is passed over.
 
     Args:
         source: a JSON file, or the folder with `annotations`.
         journal: hears what is left out.
-        images: folder of the pictures; by default `images` beside `annotations`. They are looked for in the folder of the subset
-            first, which has the name of the JSON file.
-        crowd: what the attribute `is_crowd` means: "skip" for many members under one mask, "object" for single objects.
-        keypoints: "visible" takes those of visibility 2; "labelled" also those of visibility 1, which are hidden.
+        images: folder of the pictures; by default `images` beside `annotations`. They are looked for in the
+            folder of the subset first, which has the name of the JSON file.
+        crowd: what the attribute `is_crowd` means: "skip" for many members under one mask, "object" for
+            single objects.
+        keypoints: "visible" takes those of visibility 2; "labelled" also those of visibility 1, which are
+            hidden.
         negatives: share of rows about absent classes, see `Collector`.
         ungroup: take the shapes of a group for one object each.
 
@@ -109,7 +136,9 @@ def read_datumaro(
     folder = path / "annotations" if (path / "annotations").is_dir() else path
     files = sorted(folder.glob("*.json")) if folder.is_dir() else [path]
     if not files:
-        raise ProcessingError(f"expected Datumaro files (.json) in {folder}, got none; pass the folder with annotations")
+        raise ProcessingError(
+            f"expected Datumaro files (.json) in {folder}, got none; pass the folder with annotations"
+        )
     documents = [(file, _document(file)) for file in files]
     names = [_names(document, file.name) for file, document in documents]
     classes = dict.fromkeys(label for each in names for label in each.classes)
@@ -165,7 +194,9 @@ def _names(document: Mapping[str, Any], where: str) -> _Names:
     return _Names(labels, parents, keypoints)
 
 
-def _lists(collector: Collector, item: Mapping[str, Any], top: Path, subset: str, where: str) -> PointLists | None:
+def _lists(
+    collector: Collector, item: Mapping[str, Any], top: Path, subset: str, where: str
+) -> PointLists | None:
     """The lists of a picture; None if it is left out."""
     size = (_media(item, where) or {}).get("size")
     height, width = (None, None) if size is None else numbers(size, f"{where}, size", 2).tolist()
@@ -180,7 +211,9 @@ def _top(file: Path) -> Path:
 def _media(item: Mapping[str, Any], where: str) -> Mapping[str, Any] | None:
     media = item.get("image", item.get("media"))
     if media is not None and not isinstance(media, Mapping):
-        raise ProcessingError(f"{where}: expected a picture, got {short(media)}; check that the format is the right one")
+        raise ProcessingError(
+            f"{where}: expected a picture, got {short(media)}; check that the format is the right one"
+        )
     return media
 
 
@@ -218,8 +251,14 @@ def _shown(annotations: list[Any], names: _Names) -> list[str]:
     return shown
 
 
-def _add_all(lists: PointLists, annotations: list[Any], names: _Names, choices: _Choices, item: str, journal: Journal) -> None:
-    outlined = {_group(entry) for entry in annotations if isinstance(entry, Mapping) and entry.get("type") in _OUTLINES}
+def _add_all(
+    lists: PointLists, annotations: list[Any], names: _Names, choices: _Choices, item: str, journal: Journal
+) -> None:
+    outlined = {
+        _group(entry)
+        for entry in annotations
+        if isinstance(entry, Mapping) and entry.get("type") in _OUTLINES
+    }
     outlined.discard(None)
     for position, entry in enumerate(annotations, start=1):
         where = f"{item}, annotation {position}"
@@ -238,8 +277,16 @@ def _add_all(lists: PointLists, annotations: list[Any], names: _Names, choices: 
             continue
         lists.unsure.update(names.keypoint_labels(entry["label_id"]))  # marked or not, it has them
         attributes = entry.get("attributes")
-        if isinstance(attributes, Mapping) and attributes.get("is_crowd") in (True, 1) and choices.crowd == "skip":
-            lists.spoil(label, f"{where}: its attribute is_crowd means many under one mask; --crowd object takes it as one", "crowds")
+        if (
+            isinstance(attributes, Mapping)
+            and attributes.get("is_crowd") in (True, 1)
+            and choices.crowd == "skip"
+        ):
+            lists.spoil(
+                label,
+                f"{where}: its attribute is_crowd means many under one mask; --crowd object takes it as one",
+                "crowds",
+            )
             continue
         with lists.object(label, where):
             _add(lists, entry, label, names, choices, where)
@@ -251,7 +298,9 @@ def _group(entry: Mapping[str, Any]) -> tuple[str, str] | None:
     return (short(entry.get("label_id")), short(group)) if group not in (None, 0) else None
 
 
-def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names, choices: _Choices, where: str) -> None:
+def _add(
+    lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names, choices: _Choices, where: str
+) -> None:
     kind = entry.get("type")
     _, group = _group(entry) or (None, None)
     if kind == "bbox":
@@ -260,13 +309,21 @@ def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names,
     elif kind == "ellipse":
         left, top, right, bottom = numbers(required(entry, "points", where), f"{where}, points", 4).tolist()
         middle = ((left + right) / 2, (top + bottom) / 2)
-        lists.add_ellipse(label, middle, (abs(right - left) / 2, abs(bottom - top) / 2), _rotation(entry, where), group=group)
+        lists.add_ellipse(
+            label,
+            middle,
+            (abs(right - left) / 2, abs(bottom - top) / 2),
+            _rotation(entry, where),
+            group=group,
+        )
     elif kind == "polygon":
         lists.add_polygon(label, [corners(required(entry, "points", where), where)], group=group)
     elif kind == "mask":
         rle = required(entry, "rle", where)
         height, width = numbers(required(rle, "size", where), f"{where}, size", 2).tolist()
-        lists.add_mask(label, decode_counts(required(rle, "counts", where), height, width), whole=True, group=group)
+        lists.add_mask(
+            label, decode_counts(required(rle, "counts", where), height, width), whole=True, group=group
+        )
     elif kind == "points":
         _add_points(lists, entry, label, names, choices, where)
     elif kind == "skeleton":
@@ -276,26 +333,47 @@ def _add(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names,
             lists.unsure.add(element)  # as a class of its own
             _add_visible(lists, part, [keypoint_label(element, label)], choices, where)
     else:
-        lists.spoil(label, f"{where}: annotations of type {short(kind)} have no inside; use points, boxes, ellipses, polygons or masks")
+        lists.spoil(
+            label,
+            f"{where}: annotations of type {short(kind)} have no inside; use points, boxes, ellipses, "
+            "polygons or masks",
+        )
 
 
 def _rotation(entry: Mapping[str, Any], where: str) -> float:
     """Degrees, clockwise, by which a shape is turned about its middle."""
     attributes = entry.get("attributes")
-    return number(attributes.get("rotation") or 0, f"{where}, rotation") if isinstance(attributes, Mapping) else 0.0
+    return (
+        number(attributes.get("rotation") or 0, f"{where}, rotation")
+        if isinstance(attributes, Mapping)
+        else 0.0
+    )
 
 
-def _add_box(lists: PointLists, label: str, box: tuple[float, float, float, float], angle: float, group: str | None, where: str) -> None:
+def _add_box(
+    lists: PointLists,
+    label: str,
+    box: tuple[float, float, float, float],
+    angle: float,
+    group: str | None,
+    where: str,
+) -> None:
     left, top, right, bottom = box
     if right < left or bottom < top:
-        raise ProcessingError(f"{where}: expected a box with its corners in order, got {short(list(box))}; export it again")
+        raise ProcessingError(
+            f"{where}: expected a box with its corners in order, got {short(list(box))}; export it again"
+        )
     if angle:
-        lists.add_turned_box(label, ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top), angle, group=group)
+        lists.add_turned_box(
+            label, ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top), angle, group=group
+        )
     else:
         lists.add_box(label, left, top, right, bottom, group=group)
 
 
-def _add_points(lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names, choices: _Choices, where: str) -> None:
+def _add_points(
+    lists: PointLists, entry: Mapping[str, Any], label: str, names: _Names, choices: _Choices, where: str
+) -> None:
     """Keypoints where the file names those of the label, else one object per point."""
     count = len(corners(required(entry, "points", where), where))
     of_label = names.keypoints.get(entry["label_id"], [])
@@ -304,13 +382,17 @@ def _add_points(lists: PointLists, entry: Mapping[str, Any], label: str, names: 
     _add_visible(lists, entry, labels, choices, where)
 
 
-def _add_visible(lists: PointLists, entry: Mapping[str, Any], labels: list[str], choices: _Choices, where: str) -> None:
+def _add_visible(
+    lists: PointLists, entry: Mapping[str, Any], labels: list[str], choices: _Choices, where: str
+) -> None:
     """Points with their visibility: 0 absent, 1 hidden, 2 seen, which they are without."""
     places = corners(required(entry, "points", where), where)
     seen = numbers(entry.get("visibility") or [2] * len(labels), f"{where}, visibility", len(labels))
     if len(places) != len(labels):
         for label in labels:
-            lists.spoil(label, f"{where}: expected {len(labels)} points, got {len(places)}; export it again", BROKEN)
+            lists.spoil(
+                label, f"{where}: expected {len(labels)} points, got {len(places)}; export it again", BROKEN
+            )
         return
     for label, (x, y), visibility in zip(labels, places.tolist(), seen.tolist(), strict=True):
         if visibility >= choices.least:

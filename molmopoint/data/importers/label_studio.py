@@ -88,7 +88,9 @@ def _clip(task: Task, addresses: list[str], files: ExportedFiles, journal: Journ
         return None
 
 
-def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector) -> Iterator[dict[str, Any]]:
+def _pictures(
+    task: Task, used: str, addresses: list[str], files: ExportedFiles, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """Rows of a task, which mostly has one picture."""
     regions, lost = _regions_of(task, used, len(addresses), collector.journal)
     for index, address in enumerate(addresses):
@@ -101,7 +103,8 @@ def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles,
         is_there = is_file(file)
         if not is_there:
             collector.journal.note("pictures that are not there", str(file))
-        # Percent are the same in a picture of any size. Pixels are needed where a picture may have to be turned.
+        # Percent are the same in a picture of any size. Pixels are needed where a picture may have to be
+        # turned.
         size = next((region.size for region in own if region.size is not None and is_there), None)
         lists = collector.picture(file, size) if size else collector.picture(file, _PERCENT, coords="percent")
         if lists is None:
@@ -114,7 +117,9 @@ def _pictures(task: Task, used: str, addresses: list[str], files: ExportedFiles,
         yield from collector.rows(lists)
 
 
-def _regions_of(task: Task, used: str, num_pictures: int, journal: Journal) -> tuple[list[Region], list[Region]]:
+def _regions_of(
+    task: Task, used: str, num_pictures: int, journal: Journal
+) -> tuple[list[Region], list[Region]]:
     """The regions on the pictures that are read, and those that may or may not be on one of them."""
     others = [name for name in task.media if name != used]
     targets = {region.target for region in task.regions if region.shape is not None}
@@ -124,7 +129,8 @@ def _regions_of(task: Task, used: str, num_pictures: int, journal: Journal) -> t
         if not is_one_field and region.shape is not None and region.target != used:
             journal.skip(
                 "regions on other pictures of their task",
-                f"{region.where}: left out, it is on {short(region.target)} and not on {used!r}; name the elements "
+                f"{region.where}: left out, it is on {short(region.target)} and not on {used!r}; name the "
+                "elements "
                 "of the configuration like the fields of data, and choose one with the option field",
             )
             lost += [region] if region.target not in others else []
@@ -135,7 +141,9 @@ def _regions_of(task: Task, used: str, num_pictures: int, journal: Journal) -> t
             )
             lost.append(region)
         elif region.picture is not None and not 0 <= region.picture < num_pictures:
-            journal.skip(BROKEN, f"{region.where}: left out: there is no picture {region.picture} in its task")
+            journal.skip(
+                BROKEN, f"{region.where}: left out: there is no picture {region.picture} in its task"
+            )
             lost.append(region)
         else:
             kept.append(region)
@@ -154,7 +162,9 @@ def _add(lists: PointLists, region: Region, unit: np.ndarray) -> None:
             lists.spoil(label, region.fault, BROKEN)
         elif region.shape not in SHAPES:
             kinds = " and ".join(kind for kind in region.kinds if kind)
-            lists.spoil(label, f"{region.where}: results of type {kinds} mark no place in a picture", WITHOUT_PLACE)
+            lists.spoil(
+                label, f"{region.where}: results of type {kinds} mark no place in a picture", WITHOUT_PLACE
+            )
         else:
             with lists.object(label, region.where):
                 add_region(lists, region, label, unit)
@@ -164,7 +174,9 @@ _MAX_POINTS = 500_000
 """Points of a clip, as of ten boxes in half an hour; two key frames can claim any number of frames."""
 
 
-def clip_rows(clip: Path, regions: Sequence[Region], fps: float | None, collector: Collector) -> Iterator[dict[str, Any]]:
+def clip_rows(
+    clip: Path, regions: Sequence[Region], fps: float | None, collector: Collector
+) -> Iterator[dict[str, Any]]:
     """One row per label, with a point for every frame that shows a box.
 
     Args:
@@ -239,14 +251,17 @@ def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
     """Key frames in order.
 
     Returns:
-        (n, 6) frame, left, top, width, height and angle, and (n,) bool whether the box is shown from there on.
+        (n, 6) frame, left, top, width, height and angle, and (n,) bool whether the box is shown from there
+        on.
     """
     where = region.where
     rows: dict[float, tuple[list[float], bool]] = {}
     for key in listed(region.value.get("sequence"), where):
         if not isinstance(key, Mapping):
             raise ProcessingError(f"expected key frames, got {short(key)}; export it again")
-        values = numbers([required(key, name, where) for name in ("frame", "x", "y", "width", "height")], where, 5).tolist()
+        values = numbers(
+            [required(key, name, where) for name in ("frame", "x", "y", "width", "height")], where, 5
+        ).tolist()
         if values[0] < 0 or values[0] % 1:
             raise ProcessingError(f"expected frames counted from 1, got {values[0]:g}; export it again")
         angle = number(key.get("rotation") or 0, where)
@@ -258,7 +273,8 @@ def _key_frames(region: Region) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region, at_most: int) -> np.ndarray:
-    """(n,) all frames with the box: from an enabled key frame up to the next one, from the last to the clip's end.
+    """(n,) all frames with the box: from an enabled key frame up to the next one, from the last to the clip's
+    end.
 
     Key frames themselves count: one that is not enabled is the last frame of a stretch.
     """
@@ -266,8 +282,13 @@ def _shown_frames(keys: np.ndarray, enabled: np.ndarray, region: Region, at_most
     ends = np.append(keys[1:], last)
     wanted = len(keys) + float((ends - keys)[enabled].sum())
     if wanted > at_most:
-        raise ProcessingError(f"expected at most {_MAX_POINTS:,} points in a clip, got {wanted:,.0f} more of this box; cut the clip")
-    stretches = [np.arange(start, end + 1) for start, end, shown in zip(keys, ends, enabled, strict=True) if shown]
+        raise ProcessingError(
+            f"expected at most {_MAX_POINTS:,} points in a clip, got {wanted:,.0f} more of this box; cut "
+            "the clip"
+        )
+    stretches = [
+        np.arange(start, end + 1) for start, end, shown in zip(keys, ends, enabled, strict=True) if shown
+    ]
     return np.unique(np.concatenate([keys, *stretches]))
 
 

@@ -1,12 +1,13 @@
 """Exports of Label Studio: tasks with the annotation that counts, and the files behind their addresses.
 
-There are three forms: "JSON" with a list of annotations in each task, "JSON-MIN" with the fields of one annotation beside
-those of the data, and what storages are filled with, one annotation with its task inside.
+There are three forms: "JSON" with a list of annotations in each task, "JSON-MIN" with the fields of one
+annotation beside those of the data, and what storages are filled with, one annotation with its task inside.
 
-An address is what the labelling page loaded: an upload, a local file of the server, an object of a bucket, a link that
-the server resolves. The pictures lie in a folder of the user, flat or with some of the folders of the address. Two
-addresses never become one file: where the folder cannot keep them apart, both are refused, since points of one would
-land on the picture of the other.
+An address is what the labelling page loaded: an upload, a local file of the server, an object of a bucket, a
+link that the server resolves. The pictures lie in a folder of the user, flat or with some of the folders of
+the address. Two
+addresses never become one file: where the folder cannot keep them apart, both are refused, since points of
+one would land on the picture of the other.
 """
 
 from __future__ import annotations
@@ -80,12 +81,17 @@ class Task:
         if used not in self.data or (field is None and not usual and len(media) > 1):
             known = ", ".join(map(str, media or self.data)) or "no fields"
             asked = "'image' in data" if field is None else f"{field!r} in data"
-            raise ProcessingError(f"expected {asked}, got {known[:200]}; choose the field of the pictures with the option field")
+            raise ProcessingError(
+                f"expected {asked}, got {known[:200]}; choose the field of the pictures with the option field"
+            )
         value = self.data[used]
         entries = value if isinstance(value, list) else [value]
         addresses = [_address_in(entry) for entry in entries]
         if not addresses or None in addresses:
-            raise ProcessingError(f"expected addresses of pictures as {used!r}, got {short(value)}; choose another with the option field")
+            raise ProcessingError(
+                f"expected addresses of pictures as {used!r}, got {short(value)}; choose another with the "
+                "option field"
+            )
         return used, [address for address in addresses if address is not None]
 
 
@@ -175,12 +181,16 @@ def _data(task: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 
 
 def _chosen(annotations: list[Any], where: str, journal: Journal) -> list[Any] | None:
-    """Results of the annotation marked as ground truth, else of the first; those that were cancelled never count."""
+    """Results of the annotation marked as ground truth, else of the first; those that were cancelled never
+    count.
+    """
     usable = [entry for entry in annotations if _counts(entry)]
     if not usable:
         return None
     if len(usable) > 1:
-        journal.note("annotations that do not count, as their task has another one", where, count=len(usable) - 1)
+        journal.note(
+            "annotations that do not count, as their task has another one", where, count=len(usable) - 1
+        )
     chosen = next((entry for entry in usable if entry.get("ground_truth")), usable[0])
     return listed(chosen["result"], where)
 
@@ -205,14 +215,20 @@ def _minimal(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Any]]:
 
 
 def _is_region(item: Any) -> bool:
-    return isinstance(item, Mapping) and ("original_width" in item or any(str(name).endswith("labels") for name in item))
+    return isinstance(item, Mapping) and (
+        "original_width" in item or any(str(name).endswith("labels") for name in item)
+    )
 
 
 def _result(item: Mapping[str, Any]) -> dict[str, Any]:
     """A result as in the other export. Regions have no ids here: those with the same place are one."""
     sizes = {name: item[name] for name in ("original_width", "original_height") if name in item}
     value = {name: field for name, field in item.items() if name not in sizes}
-    place = {name: field for name, field in value.items() if not name.endswith("labels") and name not in ("id", "parentID")}
+    place = {
+        name: field
+        for name, field in value.items()
+        if not name.endswith("labels") and name not in ("id", "parentID")
+    }
     return {"id": json.dumps(place, sort_keys=True, default=str), "type": "", "value": value, **sizes}
 
 
@@ -276,7 +292,9 @@ class ExportedFiles:
             except ProcessingError:
                 continue  # told where it is asked for
         # How many addresses end in the same folders and name.
-        self._endings = Counter(address.parts[start:] for address in known for start in range(len(address.parts)))
+        self._endings = Counter(
+            address.parts[start:] for address in known for start in range(len(address.parts))
+        )
         for address in known:
             if (file := self._existing(address)) is not None:
                 self._found[address] = file
@@ -286,13 +304,15 @@ class ExportedFiles:
         """The file of an address; where there is none, the path at which it would be looked for.
 
         Raises:
-            ProcessingError: the address names no file, leads out of the folder, or shares its file with another.
+            ProcessingError: the address names no file, leads out of the folder, or shares its file with
+                another.
         """
         address = _parse(text)
         if (file := self._found.get(address)) is not None:
             if self._users[file] > 1:
                 raise ProcessingError(
-                    f"expected a file of its own for {text!r}, got {file.name!r}, in which other addresses of the "
+                    f"expected a file of its own for {text!r}, got {file.name!r}, in which other addresses "
+                    "of the "
                     "export end as well; keep their folders below the one given as images"
                 )
             return file
@@ -305,7 +325,9 @@ class ExportedFiles:
                 yield self.file(text)
 
     def _existing(self, address: _Address) -> Path | None:
-        """The file with as many folders of the address as possible; names without the mark of uploads come last."""
+        """The file with as many folders of the address as possible; names without the mark of uploads come
+        last.
+        """
         for name in (address.parts[-1], _UPLOAD.sub("", address.parts[-1], count=1)):
             for start in range(len(address.parts)):
                 try:
@@ -321,7 +343,9 @@ class ExportedFiles:
         if address.local:
             return address.parts
         lengths = range(1, len(address.parts) + 1)
-        return next((address.parts[-n:] for n in lengths if self._endings[address.parts[-n:]] == 1), address.parts)
+        return next(
+            (address.parts[-n:] for n in lengths if self._endings[address.parts[-n:]] == 1), address.parts
+        )
 
     def _inside(self, name: str) -> Path:
         return picture_path(self._folder, name, "address of a picture")
@@ -345,9 +369,13 @@ def _parse(text: str) -> _Address:
         url = urlsplit(text)
         query = parse_qs(url.query)
     except ValueError as error:  # such as a bracket that is not closed
-        raise ProcessingError(f"expected the address of a file, got {text[:80]!r} ({error}); correct it") from error
+        raise ProcessingError(
+            f"expected the address of a file, got {text[:80]!r} ({error}); correct it"
+        ) from error
     if url.scheme == "data":
-        raise ProcessingError("expected the address of a file, got the picture itself in the export; write it to a file first")
+        raise ProcessingError(
+            "expected the address of a file, got the picture itself in the export; write it to a file first"
+        )
     if "fileuri" in query:
         return _parse(_decoded(query["fileuri"][0]))
     if "local-files" in url.path and "d" in query:
@@ -371,10 +399,16 @@ def _from_path(host: str, path: str, *, local: bool) -> _Address:
 def _decoded(text: str) -> str:
     """The address inside of a link that the server resolves."""
     try:
-        standard = text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")  # a plus in an address means a space
+        standard = (
+            text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")
+        )  # a plus in an address means a space
         inner = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise ProcessingError(f"expected an address in base64 as fileuri, got {text[:80]!r} ({error}); export it again") from error
+        raise ProcessingError(
+            f"expected an address in base64 as fileuri, got {text[:80]!r} ({error}); export it again"
+        ) from error
     if "fileuri=" in inner:
-        raise ProcessingError(f"expected the address of a file as fileuri, got another link {inner[:80]!r}; export it again")
+        raise ProcessingError(
+            f"expected the address of a file as fileuri, got another link {inner[:80]!r}; export it again"
+        )
     return inner

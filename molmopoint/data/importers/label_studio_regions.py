@@ -1,11 +1,13 @@
 """Regions of Label Studio: what one was drawn as, its labels, and where it lies.
 
-A region is exported as one result per control, all with its id: `<Rectangle>` and `<Labels>` write the box and its labels
-apart, `<RectangleLabels>` both in one. Coordinates are percent of the picture.
+A region is exported as one result per control, all with its id: `<Rectangle>` and `<Labels>` write the box
+and its labels apart, `<RectangleLabels>` both in one. Coordinates are percent of the picture.
 
-A brush mask is the run lengths of an RGBA picture as a list of bytes. They are a bit stream, highest bit first: 32 bits number of
-values, 5 bits width of a value less one, four times 4 bits width of a count less one. Then blocks: 1 bit whether it is a run, 2 bits
-which of the four widths, a count less one, and one value (a run) or as many as counted. Source: the format of the JavaScript package
+A brush mask is the run lengths of an RGBA picture as a list of bytes. They are a bit stream, highest bit
+first: 32 bits number of
+values, 5 bits width of a value less one, four times 4 bits width of a count less one. Then blocks: 1 bit
+whether it is a run, 2 bits which of the four widths, a count less one, and one value (a run) or as many as
+counted. Source: the format of the JavaScript package
 @thi.ng/rle-pack, which Label Studio uses.
 """
 
@@ -21,7 +23,16 @@ import numpy as np
 from molmopoint.data.importers.placement import Size
 from molmopoint.data.importers.point_lists import PointLists
 from molmopoint.data.importers.shapes import check_mask_size, ellipse_ring, embedded_mask, mask_place
-from molmopoint.data.importers.values import corners, label_text, listed, number, numbers, recorded_size, required, short
+from molmopoint.data.importers.values import (
+    corners,
+    label_text,
+    listed,
+    number,
+    numbers,
+    recorded_size,
+    required,
+    short,
+)
 from molmopoint.errors import ProcessingError
 
 SHAPES = ("rectangle", "ellipse", "polygon", "keypoint", "brush", "bitmask", "vector")
@@ -161,7 +172,9 @@ def box_middles(boxes: np.ndarray, angles: np.ndarray, size: Size | None) -> np.
         ProcessingError: a box is turned, and the size is not known.
     """
     if angles.any() and size is None:
-        raise ProcessingError("expected original_width and original_height beside a turned box, got none; export it again")
+        raise ProcessingError(
+            "expected original_width and original_height beside a turned box, got none; export it again"
+        )
     low, high = np.clip(boxes[:, :2], 0, 100), np.clip(boxes[:, :2] + boxes[:, 2:], 0, 100)
     middles = (low + high) / 2
     whole = np.array(size or (1.0, 1.0))
@@ -223,10 +236,15 @@ def _add_box(lists: PointLists, region: Region, label: str, unit: np.ndarray) ->
     left, top, width, height = _fields(region.value, region.where, "x", "y", "width", "height")
     angle = math.radians(number(region.value.get("rotation") or 0, region.where))
     if not angle:
-        lists.add_box(label, left * unit[0], top * unit[1], (left + width) * unit[0], (top + height) * unit[1])
+        lists.add_box(
+            label, left * unit[0], top * unit[1], (left + width) * unit[0], (top + height) * unit[1]
+        )
         return
     if region.size is None:
-        raise ProcessingError(f"{region.where}: expected the picture's size in pixels for a turned box, got none; export it again")
+        raise ProcessingError(
+            f"{region.where}: expected the picture's size in pixels for a turned box, got none; export it "
+            "again"
+        )
     pixel = np.array(region.size) / 100
     offsets = np.array([(0, 0), (width, 0), (width, height), (0, height)]) * pixel
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -257,7 +275,9 @@ def _outline(value: Mapping[str, Any], where: str) -> np.ndarray:
         raise ProcessingError("an open line has no inside; use keypoints, boxes, ellipses, polygons or masks")
     if any(vertex.get("isBezier") for vertex in vertices):
         raise ProcessingError("outlines with curves are not read; use polygons or masks")
-    return np.array([_fields(vertex, where, "x", "y") for vertex in vertices], dtype=np.float64).reshape(-1, 2)
+    return np.array([_fields(vertex, where, "x", "y") for vertex in vertices], dtype=np.float64).reshape(
+        -1, 2
+    )
 
 
 def _mask(region: Region) -> np.ndarray:
@@ -265,7 +285,10 @@ def _mask(region: Region) -> np.ndarray:
     if region.shape == "bitmask":
         return embedded_mask(required(region.value, "imageDataURL", region.where), "A")
     if region.size is None:
-        raise ProcessingError(f"{region.where}: expected original_width and original_height beside a mask, got none; export it again")
+        raise ProcessingError(
+            f"{region.where}: expected original_width and original_height beside a mask, got none; export "
+            "it again"
+        )
     width, height = (int(side) for side in region.size)
     return decode_brush(required(region.value, "rle", region.where), width, height)
 
@@ -292,7 +315,9 @@ def decode_brush(values: Any, width: int, height: int) -> np.ndarray:
     try:
         opaque = _opaque(_Bits(listed.astype(np.uint8).tobytes()), width * height)
     except EOFError as error:
-        raise ProcessingError(f"rle: expected runs over {width} x {height} pixels, got fewer; export the mask again") from error
+        raise ProcessingError(
+            f"rle: expected runs over {width} x {height} pixels, got fewer; export the mask again"
+        ) from error
     return opaque.reshape(height, width)
 
 
@@ -321,7 +346,9 @@ def _opaque(bits: _Bits, pixels: int) -> np.ndarray:
     """(pixels,) bool: of all values only the last channel of each pixel is kept."""
     expected = pixels * _CHANNELS
     if (total := bits.read(32)) != expected:
-        raise ProcessingError(f"rle: expected a mask of {expected} values, got {total}; the size of the picture is another one")
+        raise ProcessingError(
+            f"rle: expected a mask of {expected} values, got {total}; the size of the picture is another one"
+        )
     value_width = bits.read(5) + 1
     count_widths = [bits.read(4) + 1 for _ in range(4)]
     opaque = np.zeros(pixels, dtype=bool)

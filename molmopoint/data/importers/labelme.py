@@ -14,7 +14,16 @@ from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import BROKEN, WITHOUT_PLACE, PointLists
 from molmopoint.data.importers.reading import PathLike, folder_alike, picture_path, read_json
 from molmopoint.data.importers.shapes import embedded_mask
-from molmopoint.data.importers.values import corners, identity, label_text, listed, recorded_size, required, short, whole_text
+from molmopoint.data.importers.values import (
+    corners,
+    identity,
+    label_text,
+    listed,
+    recorded_size,
+    required,
+    short,
+    whole_text,
+)
 from molmopoint.errors import ProcessingError
 from molmopoint.files import is_file
 
@@ -50,7 +59,9 @@ def read_labelme(
     num_read = 0
     for file in files:
         try:
-            image, size, shapes, flags = _document(file, None if images is None else folder_alike(Path(images), file, path))
+            image, size, shapes, flags = _document(
+                file, None if images is None else folder_alike(Path(images), file, path)
+            )
         except ProcessingError as error:
             fault = fault or error
             journal.skip("files", f"left out: {error}")
@@ -64,11 +75,15 @@ def read_labelme(
             _add_shape(lists, shape, f"{file.name}, shape {number}")
         yield from collector.rows(lists)
     if not num_read:
-        raise fault or ProcessingError(f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations")
+        raise fault or ProcessingError(
+            f"expected LabelMe files (.json) in {path}, got none; pass the folder of the annotations"
+        )
     yield from collector.last_rows()
 
 
-def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float] | None, list[Any], list[str]]:
+def _document(
+    file: Path, images: Path | None
+) -> tuple[Path, tuple[float, float] | None, list[Any], list[str]]:
     """Picture, its recorded size, the shapes of a file, and the flags that are set for the whole picture.
 
     Raises:
@@ -78,12 +93,17 @@ def _document(file: Path, images: Path | None) -> tuple[Path, tuple[float, float
     image = _picture(file, required(document, "imagePath", file.name), images)
     size = recorded_size(document.get("imageWidth"), document.get("imageHeight"), file.name)
     flags = document.get("flags")
-    said = [name.strip() for name, is_set in flags.items() if is_set is True] if isinstance(flags, Mapping) else []
+    said = (
+        [name.strip() for name, is_set in flags.items() if is_set is True]
+        if isinstance(flags, Mapping)
+        else []
+    )
     return image, size, listed(required(document, "shapes", file.name), f"{file.name}, shapes"), said
 
 
 def _picture(file: Path, name: Any, images: Path | None) -> Path:
-    """The picture of a file: where it says, be it in a folder beside its own, else of the same name beside it.
+    """The picture of a file: where it says, be it in a folder beside its own, else of the same name beside
+    it.
 
     Raises:
         ProcessingError: it lies elsewhere, and there is none beside the file.
@@ -106,7 +126,9 @@ def _add_shape(lists: PointLists, shape: Any, where: str) -> None:
     label = None
     try:
         if not isinstance(shape, Mapping):
-            raise ProcessingError(f"{where}: expected a shape, got {short(shape)}; save the file again in LabelMe")
+            raise ProcessingError(
+                f"{where}: expected a shape, got {short(shape)}; save the file again in LabelMe"
+            )
         label = label_text(required(shape, "label", where), where)
     except ProcessingError as error:
         lists.spoil(None, str(error), BROKEN)
@@ -152,7 +174,10 @@ def _add(lists: PointLists, shape: Mapping[str, Any], label: str, where: str) ->
 def _expect(places: np.ndarray, where: str, kind: str, *counts: int) -> None:
     if len(places) not in counts:
         wanted = " or ".join(map(str, counts))
-        raise ProcessingError(f"{where}: expected {wanted} points of a {kind}, got {len(places)}; save the file again in LabelMe")
+        raise ProcessingError(
+            f"{where}: expected {wanted} points of a {kind}, got {len(places)}; save the file again in "
+            "LabelMe"
+        )
 
 
 def _check_box(places: np.ndarray, where: str, width: int, height: int) -> None:
@@ -160,4 +185,7 @@ def _check_box(places: np.ndarray, where: str, width: int, height: int) -> None:
     across, down = (places.max(axis=0) - places.min(axis=0) + 1).tolist()
     if abs(width - across) > 1 or abs(height - down) > 1:
         got = f"{width} x {height}"
-        raise ProcessingError(f"{where}: expected a mask of {across:g} x {down:g} pixels, got {got}; save the file again in LabelMe")
+        raise ProcessingError(
+            f"{where}: expected a mask of {across:g} x {down:g} pixels, got {got}; save the file again in "
+            "LabelMe"
+        )

@@ -1,8 +1,8 @@
 """From the picture an annotation was made on to the picture as it is displayed.
 
-Annotation files say how large their picture was. Where the file beside them has another size, it was scaled since then; where
-it has that size only before its EXIF orientation is applied, the tool did not turn it, and the points must be turned. Sizes that
-are explained by neither mean another picture.
+Annotation files say how large their picture was. Where the file beside them has another size, it was scaled
+since then; where it has that size only before its EXIF orientation is applied, the tool did not turn it, and
+the points must be turned. Sizes that are explained by neither mean another picture.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def fitted(recorded: Size, picture: PictureSize) -> Placement:
         return unturned
     found = f"{picture.displayed[0]:g} x {picture.displayed[1]:g}"
     raise ProcessingError(
-        f"expected a picture of the recorded size {recorded[0]:g} x {recorded[1]:g}, or scaled from it, got {found}; "
+        f"expected a picture of the recorded size {recorded[0]:g} x {recorded[1]:g}, or scaled from it, got "
+        f"{found}; "
         "use the picture that was annotated"
     )
 
@@ -132,13 +133,16 @@ def picture_size(path: str | os.PathLike[str]) -> PictureSize | None:
     try:
         with warnings.catch_warnings(), open_picture(path) as picture:
             warnings.simplefilter("ignore")  # of odd metadata; what cannot be read raises
-            # The method of the base class: that of PNG files decodes all pixels to look for EXIF data behind them.
+            # The method of the base class: that of PNG files decodes all pixels to look for EXIF data behind
+            # them.
             exif = Image.Image.getexif(picture)
             width, height = picture.size
             if picture.format == "TIFF":  # Pillow has turned the size of these already
                 width, height = exif.get(_WIDTH, width), exif.get(_HEIGHT, height)
             orientation = exif.get(_ORIENTATION, 1)
-            return PictureSize((float(width), float(height)), orientation if orientation in range(1, 9) else 1)
+            return PictureSize(
+                (float(width), float(height)), orientation if orientation in range(1, 9) else 1
+            )
     except Exception:  # decoders raise nearly anything on broken files
         return None
 

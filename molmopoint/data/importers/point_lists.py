@@ -1,7 +1,8 @@
 """The points of a picture by label, as importers collect them.
 
-Detection formats hold objects, we hold requests: every label of a picture becomes one row with all its points. An object that
-has no place makes the list of its label incomplete, and a model trained on incomplete lists learns to overlook things; so that
+Detection formats hold objects, we hold requests: every label of a picture becomes one row with all its
+points. An object that has no place makes the list of its label incomplete, and a model trained on incomplete
+lists learns to overlook things; so that
 label is left out on that picture. It is not absent either: nothing is said about it there.
 """
 
@@ -16,7 +17,13 @@ import numpy as np
 
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.placement import Placement, Size
-from molmopoint.data.importers.shapes import clipped_ring, ellipse_ring, mask_place, ring_area, turned_box_ring
+from molmopoint.data.importers.shapes import (
+    clipped_ring,
+    ellipse_ring,
+    mask_place,
+    ring_area,
+    turned_box_ring,
+)
 from molmopoint.data.importers.values import MAX_COORDINATE, short
 from molmopoint.data.interior import polygon_interior
 from molmopoint.errors import MolmoPointError, ProcessingError
@@ -33,7 +40,9 @@ KEYPOINTS = ("visible", "labelled")
 """Which keypoints count: those that can be seen, or also those that are hidden."""
 
 _BORDER = 1.0
-"""Pixels, or parts of the whole scale as large, by which a point may lie beyond the border and is moved to it."""
+"""Pixels, or parts of the whole scale as large, by which a point may lie beyond the border and is moved to
+it.
+"""
 
 
 @dataclass
@@ -58,7 +67,13 @@ class PointLists:
     """
 
     def __init__(
-        self, image: str, journal: Journal, *, coords: str = "pixel", placement: Placement | None = None, ungroup: bool = False
+        self,
+        image: str,
+        journal: Journal,
+        *,
+        coords: str = "pixel",
+        placement: Placement | None = None,
+        ungroup: bool = False,
     ) -> None:
         """A picture without objects yet.
 
@@ -95,7 +110,8 @@ class PointLists:
             label: what it is.
             x: across, where it is annotated.
             y: down.
-            group: shapes with the same label and group, other than None and 0, are one object, placed in the largest of them.
+            group: shapes with the same label and group, other than None and 0, are one object, placed in the
+                largest of them.
             area: of the shape in annotated units.
         """
         moved = self._moved(label, np.array([[x, y]], dtype=np.float64))
@@ -103,7 +119,9 @@ class PointLists:
         if place is not None:
             self._keep(label, place, area * _magnification(self.placement), group)
 
-    def add_box(self, label: str, left: float, top: float, right: float, bottom: float, *, group: Any = None) -> None:
+    def add_box(
+        self, label: str, left: float, top: float, right: float, bottom: float, *, group: Any = None
+    ) -> None:
         """The middle of what the picture shows of an upright box."""
         edges = self._moved(label, np.array([[left, top], [right, bottom]], dtype=np.float64))
         if edges is None:
@@ -118,7 +136,13 @@ class PointLists:
         self._keep(label, (x, y), float(np.prod(high - low)), group)
 
     def add_ellipse(
-        self, label: str, middle: tuple[float, float], radii: tuple[float, float], angle: float = 0.0, *, group: Any = None
+        self,
+        label: str,
+        middle: tuple[float, float],
+        radii: tuple[float, float],
+        angle: float = 0.0,
+        *,
+        group: Any = None,
     ) -> None:
         """The middle of an ellipse, or a place in what the picture shows of it.
 
@@ -134,7 +158,9 @@ class PointLists:
             return
         self.add_polygon(label, [ellipse_ring(middle, radii, angle)], group=group)
 
-    def add_turned_box(self, label: str, middle: tuple[float, float], size: Size, angle: float, *, group: Any = None) -> None:
+    def add_turned_box(
+        self, label: str, middle: tuple[float, float], size: Size, angle: float, *, group: Any = None
+    ) -> None:
         """The middle of a box turned about it, or a place in what the picture shows of it.
 
         Args:
@@ -150,7 +176,9 @@ class PointLists:
         self.add_polygon(label, [turned_box_ring(middle, size, angle)], group=group)
 
     def add_polygon(self, label: str, rings: Iterable[np.ndarray], *, group: Any = None) -> None:
-        """An object of one or more parts, (num_corners, 2) each; it has a place if one part has an area in the picture."""
+        """An object of one or more parts, (num_corners, 2) each; it has a place if one part has an area in
+        the picture.
+        """
         moved: list[np.ndarray] = []
         for given in rings:
             ring = self._moved(label, given)
@@ -175,7 +203,16 @@ class PointLists:
         else:
             self._keep(label, place, sum(ring_area(ring) for ring in moved), group)
 
-    def add_mask(self, label: str, mask: np.ndarray, left: float = 0, top: float = 0, *, whole: bool = False, group: Any = None) -> None:
+    def add_mask(
+        self,
+        label: str,
+        mask: np.ndarray,
+        left: float = 0,
+        top: float = 0,
+        *,
+        whole: bool = False,
+        group: Any = None,
+    ) -> None:
         """An object from its mask.
 
         Args:
@@ -204,7 +241,8 @@ class PointLists:
         """An object has no place, so the list of its label cannot be complete.
 
         Args:
-            label: what it is; None where that cannot be read either, which leaves the lists, but nothing counts as absent.
+            label: what it is; None where that cannot be read either, which leaves the lists, but nothing
+                counts as absent.
             reason: said of the object.
             kind: under which it is counted.
         """
@@ -215,17 +253,23 @@ class PointLists:
             self._journal.skip(kind, f"{self.image}: an object left out: {reason}")
             return
         self.spoilt.setdefault(label, reason)
-        self._journal.skip(kind, f"{self.image}, label {short(label)}: left out, an object has no place: {reason}")
+        self._journal.skip(
+            kind, f"{self.image}, label {short(label)}: left out, an object has no place: {reason}"
+        )
 
     def hidden(self, label: str, visibility: float) -> None:
-        """A keypoint that does not count: visibility 1 is labelled but hidden, 0 not labelled. Nobody knows whether it is absent."""
+        """A keypoint that does not count: visibility 1 is labelled but hidden, 0 not labelled. Nobody knows
+        whether it is absent.
+        """
         self.unsure.add(label)
         if visibility == 1:
             self._journal.note(HIDDEN)
 
     @contextlib.contextmanager
     def object(self, label: str | None, where: str) -> Iterator[None]:
-        """Reads one object; what is wrong with it spoils its label and nothing else, and is told with its place."""
+        """Reads one object; what is wrong with it spoils its label and nothing else, and is told with its
+        place.
+        """
         before, self._where = self._where, where
         try:
             yield
@@ -235,7 +279,9 @@ class PointLists:
             self._where = before
 
     def join(self, other: PointLists) -> None:
-        """Adds what another entry says of the same picture; an object of the same label at the very same place is the same one."""
+        """Adds what another entry says of the same picture; an object of the same label at the very same
+        place is the same one.
+        """
         self.spoilt = other.spoilt | self.spoilt
         self.unsure |= other.unsure
         self.mentioned |= other.mentioned
@@ -253,12 +299,16 @@ class PointLists:
         """Columns of one row per label that is complete."""
         for label, found in self._objects.items():
             if label in self.spoilt:
-                self._journal.note("points left out because another object of their label and picture is", count=len(found))
+                self._journal.note(
+                    "points left out because another object of their label and picture is", count=len(found)
+                )
                 continue
             joined = [entry.shapes for entry in found if entry.shapes > 1]
             if joined:
                 self._journal.note(
-                    "shapes that belong to one object with others of their group (--ungroup keeps them apart)", count=sum(joined)
+                    "shapes that belong to one object with others of their group (--ungroup keeps them "
+                    "apart)",
+                    count=sum(joined),
                 )
                 self._journal.note("objects joined from such shapes", count=len(joined))
             points = [{"x": entry.place[0], "y": entry.place[1]} for entry in found]
@@ -291,7 +341,10 @@ class PointLists:
         """An object that the picture does not show: the list is complete without it."""
         self.unsure.add(label)
         where = f", {self._where}" if self._where else ""
-        self._journal.skip(OUTSIDE, f"{self.image}, label {short(label)}: an object left out, it lies outside of the picture{where}")
+        self._journal.skip(
+            OUTSIDE,
+            f"{self.image}, label {short(label)}: an object left out, it lies outside of the picture{where}",
+        )
 
     def _keep(self, label: str, place: tuple[float, float], area: float, group: Any) -> None:
         listed = self._objects.setdefault(label, [])

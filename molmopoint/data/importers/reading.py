@@ -57,7 +57,8 @@ def read_json(path: Path) -> Any:
 
 
 def loaded_json(text: str) -> Any:
-    """The value of a JSON text; whole numbers of more digits than Python reads become infinite, which only spoils their object.
+    """The value of a JSON text; whole numbers of more digits than Python reads become infinite, which only
+    spoils their object.
 
     Raises:
         ValueError: it is no JSON.
@@ -108,7 +109,9 @@ def decoded_text(data: bytes, where: str, *, otherwise: str | None = None) -> st
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         if otherwise is None or encoding != "utf-8":
-            raise ProcessingError(f"expected text in UTF-8 in {where}, got {error}; save it in UTF-8") from error
+            raise ProcessingError(
+                f"expected text in UTF-8 in {where}, got {error}; save it in UTF-8"
+            ) from error
         text = data.decode(otherwise)
     if "\0" in text:
         raise ProcessingError(f"expected text in {where}, got bytes of another kind; check the file")
@@ -129,7 +132,9 @@ def read_xml(path: Path) -> ElementTree.Element:
         nonlocal depth
         depth += 1
         if depth > _MAX_DEPTH:
-            raise ProcessingError(f"expected XML of at most {_MAX_DEPTH} levels in {path}, got more; export it again")
+            raise ProcessingError(
+                f"expected XML of at most {_MAX_DEPTH} levels in {path}, got more; export it again"
+            )
         builder.start(name, attributes)
 
     def end(name: str) -> None:
@@ -138,7 +143,9 @@ def read_xml(path: Path) -> ElementTree.Element:
         builder.end(name)
 
     def entity(name: str, *_: Any) -> None:
-        raise ProcessingError(f"expected XML without entities of its own in {path}, got {name!r}; do not trust its source")
+        raise ProcessingError(
+            f"expected XML without entities of its own in {path}, got {name!r}; do not trust its source"
+        )
 
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -155,7 +162,9 @@ def read_xml(path: Path) -> ElementTree.Element:
         raise ProcessingError(f"expected XML in {path}, got {error}; export it again") from error
 
 
-def read_rows(source: PathLike | Iterable[Any], wanted: str, journal: Journal) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def read_rows(
+    source: PathLike | Iterable[Any], wanted: str, journal: Journal
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows of a JSONL file, of a JSON file with a list, or of an iterable such as a Hugging Face data set.
 
     Args:
@@ -169,12 +178,18 @@ def read_rows(source: PathLike | Iterable[Any], wanted: str, journal: Journal) -
     Raises:
         ProcessingError: a file of another kind.
     """
-    rows = enumerate(source, start=1) if not isinstance(source, str | os.PathLike) else _file_rows(Path(source))
+    rows = (
+        enumerate(source, start=1) if not isinstance(source, str | os.PathLike) else _file_rows(Path(source))
+    )
     for position, row in rows:
         if isinstance(row, Mapping):
             yield position, row
             continue
-        got = str(row) if isinstance(row, ProcessingError) else f"expected an object with {wanted}, got {short(row)}; check the format"
+        got = (
+            str(row)
+            if isinstance(row, ProcessingError)
+            else f"expected an object with {wanted}, got {short(row)}; check the format"
+        )
         journal.skip("rows", f"row {position} of the source: left out: {got}")
 
 
@@ -202,14 +217,17 @@ def picture_path(folder: Path, name: Any, where: str, *, beside: bool = False) -
     outer = begin.parent if beside else begin
     if "\0" in spelt or not lies_in(outer, begin / spelt):
         raise ProcessingError(
-            f"{where}: expected a file inside {str(outer)!r}, got {short(name)}, which leads out of it; correct the name, or give the "
+            f"{where}: expected a file inside {str(outer)!r}, got {short(name)}, which leads out of it; "
+            "correct the name, or give the "
             "folder of the pictures with --images"
         )
     return on_disk(folder, spelt)
 
 
 def on_disk(folder: Path, name: str) -> Path:
-    """A path below a folder with its letters written as on the disk, if it is there: "é" is one character, or two from a Mac."""
+    """A path below a folder with its letters written as on the disk, if it is there: "é" is one character, or
+    two from a Mac.
+    """
     path = folder / name
     if name.isascii() or is_file(path):
         return path
@@ -221,8 +239,12 @@ def on_disk(folder: Path, name: str) -> Path:
 
 
 def folder_alike(folder: Path, file: Path, source: Path) -> Path:
-    """The folder below `folder` that corresponds to that of an annotation file below `source`; `folder` itself where there is none."""
-    below = folder / file.parent.relative_to(source) if file.is_relative_to(source) and file != source else folder
+    """The folder below `folder` that corresponds to that of an annotation file below `source`; `folder`
+    itself where there is none.
+    """
+    below = (
+        folder / file.parent.relative_to(source) if file.is_relative_to(source) and file != source else folder
+    )
     return below if is_folder(below) else folder
 
 
@@ -234,7 +256,8 @@ def picture_called(folder: Path, stem: str) -> Path | None:
 def lies_in(folder: Path, path: Path) -> bool:
     """Whether a path leads into a folder.
 
-    Links are not followed: below the folder they are the user's own, for pictures are often kept on another disk.
+    Links are not followed: below the folder they are the user's own, for pictures are often kept on another
+    disk.
     """
     return settled(path).is_relative_to(settled(folder))
 
@@ -255,7 +278,8 @@ def _file_rows(path: Path) -> Iterator[tuple[int, Any]]:
     existing_file(path)
     if path.suffix == ".parquet":
         raise ProcessingError(
-            f"expected JSONL or JSON, got {path.name}; load it with datasets.load_dataset and pass the data set, or save it by to_json"
+            f"expected JSONL or JSON, got {path.name}; load it with datasets.load_dataset and pass the data "
+            "set, or save it by to_json"
         )
     if path.suffix == ".json":
         rows = read_json(path)

@@ -10,7 +10,15 @@ from molmopoint.data.importers.collector import Collector
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import BROKEN, PointLists
 from molmopoint.data.importers.reading import PathLike, picture_path, read_json
-from molmopoint.data.importers.values import corners, numbers, one_of, recorded_size, required, short, whole_text
+from molmopoint.data.importers.values import (
+    corners,
+    numbers,
+    one_of,
+    recorded_size,
+    required,
+    short,
+    whole_text,
+)
 from molmopoint.data.records import FULL_SCALE
 from molmopoint.errors import MolmoPointError, ProcessingError
 
@@ -28,8 +36,8 @@ def read_screenspot(
     Args:
         source: a JSON file, or a folder of them such as `annotations` of ScreenSpot-Pro.
         journal: hears what is left out.
-        box: "xyxy" for two corners (ScreenSpot-Pro), "xywh" for corner and size (ScreenSpot-v2, OSWorld-G). Both are four
-            numbers, and a wrong choice often still lies in the picture, so it must be said.
+        box: "xyxy" for two corners (ScreenSpot-Pro), "xywh" for corner and size (ScreenSpot-v2, OSWorld-G).
+            Both are four numbers, and a wrong choice often still lies in the picture, so it must be said.
         images: folder of the screenshots; by default `images` beside the file or folder.
         coords: space of the boxes.
 
@@ -58,11 +66,15 @@ def read_screenspot(
 
 def _items(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list) or (value and not any(isinstance(item, Mapping) for item in value)):
-        raise ProcessingError(f"{where}: expected a list of objects, got {short(value)}; check that the format is the right one")
+        raise ProcessingError(
+            f"{where}: expected a list of objects, got {short(value)}; check that the format is the right one"
+        )
     return value
 
 
-def _row(item: Any, box: str, coords: str, folder: Path, collector: Collector, where: str) -> dict[str, Any] | None:
+def _row(
+    item: Any, box: str, coords: str, folder: Path, collector: Collector, where: str
+) -> dict[str, Any] | None:
     """Columns of an item; None if it is left out, which has been said."""
     if not isinstance(item, Mapping):
         raise ProcessingError(f"{where}: expected an object, got {short(item)}; export it again")
@@ -78,7 +90,11 @@ def _row(item: Any, box: str, coords: str, folder: Path, collector: Collector, w
     with lists.object(prompt, where):
         _add(lists, prompt, item.get("bbox", item.get("box_coordinates")), str(kind), box, where)
     found = list(lists.rows())
-    return {"image": str(image), "prompt": prompt, "points": found[0]["points"], "coords": coords} if found else None
+    return (
+        {"image": str(image), "prompt": prompt, "points": found[0]["points"], "coords": coords}
+        if found
+        else None
+    )
 
 
 def _add(lists: PointLists, prompt: str, values: Any, kind: str, box: str, where: str) -> None:
@@ -90,7 +106,9 @@ def _add(lists: PointLists, prompt: str, values: Any, kind: str, box: str, where
     left, top, third, fourth = numbers(values, where, 4).tolist()
     if box == "xywh" and kind != "polygon":
         if third < 0 or fourth < 0:
-            raise ProcessingError(f"{where}: expected a box x, y, width, height, got {short(values)}; check the option box")
+            raise ProcessingError(
+                f"{where}: expected a box x, y, width, height, got {short(values)}; check the option box"
+            )
         third, fourth = left + third, top + fourth
     if third < left or fourth < top:
         hint = "the option box is perhaps 'xywh'"
@@ -111,4 +129,7 @@ def _image_name(item: Mapping[str, Any], where: str) -> str:
     for name in ("img_filename", "image_path", "image"):
         if isinstance(item.get(name), str):
             return str(item[name]).replace("\\", "/")  # files written on Windows
-    raise ProcessingError(f"{where}: expected the picture's name as 'img_filename', got none; check that the format is the right one")
+    raise ProcessingError(
+        f"{where}: expected the picture's name as 'img_filename', got none; check that the format is the "
+        "right one"
+    )

@@ -1,6 +1,8 @@
-"""Shapes of objects: outlines as rings of corners, masks as run lengths or pictures, and a place inside of a mask.
+"""Shapes of objects: outlines as rings of corners, masks as run lengths or pictures, and a place inside of a
+mask.
 
-Masks come from elsewhere, and a file of a few bytes can claim any size: it is checked before anything is allocated.
+Masks come from elsewhere, and a file of a few bytes can claim any size: it is checked before anything is
+allocated.
 """
 
 from __future__ import annotations
@@ -31,11 +33,15 @@ _MAX_BITS = 60
 """Of a run length in COCO's text; no mask has so many pixels."""
 
 _SEARCHED_PIXELS = 2**22
-"""Pixels among which a place is searched; of larger masks every second, third ... row and column is looked at."""
+"""Pixels among which a place is searched; of larger masks every second, third ... row and column is looked
+at.
+"""
 
 
 def ellipse_ring(middle: tuple[float, float], radii: tuple[float, float], angle: float) -> np.ndarray:
-    """(num_corners, 2) polygon that stands for an ellipse, turned clockwise about its middle by an angle in degrees."""
+    """(num_corners, 2) polygon that stands for an ellipse, turned clockwise about its middle by an angle in
+    degrees.
+    """
     around = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
     along = np.stack([np.cos(around), np.sin(around)], axis=1) * radii
     return _turned(along, angle) + middle
@@ -56,7 +62,8 @@ def ring_area(ring: np.ndarray) -> float:
 
 
 def clipped_ring(ring: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """The part of a polygon (num_corners, 2) in 0..limit; parts that it falls into stay connected along the border.
+    """The part of a polygon (num_corners, 2) in 0..limit; parts that it falls into stay connected along the
+    border.
 
     Source: Sutherland and Hodgman, "Reentrant polygon clipping" (1974).
     """
@@ -67,7 +74,9 @@ def clipped_ring(ring: np.ndarray, limit: np.ndarray) -> np.ndarray:
 
 
 def _cut(ring: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """The part of a polygon (num_corners, 2) on the inner side of a border; (num_corners,) depth is how far inside each corner is."""
+    """The part of a polygon (num_corners, 2) on the inner side of a border; (num_corners,) depth is how far
+    inside each corner is.
+    """
     if not len(ring) or (depth >= 0).all():
         return ring
     kept = []
@@ -90,23 +99,35 @@ def check_mask_size(width: float, height: float) -> None:
         raise ProcessingError(f"expected a mask of whole pixels, got {width:g} x {height:g}; export it again")
     if width * height > MAX_MASK_PIXELS:
         got = f"{width:,.0f} x {height:,.0f}"
-        raise ProcessingError(f"expected a mask of at most {MAX_MASK_PIXELS:,} pixels, got {got}; scale the picture and its mask")
+        raise ProcessingError(
+            f"expected a mask of at most {MAX_MASK_PIXELS:,} pixels, got {got}; scale the picture and its "
+            "mask"
+        )
 
 
 def decoded_runs(runs: Sequence[float] | np.ndarray, width: float, height: float) -> np.ndarray:
     """(height, width) bool from lengths of runs along the rows, the outside first.
 
-    Runs along the columns, as COCO has them, are those along the rows of the transposed mask: exchange width and height, and
-    transpose the result.
+    Runs along the columns, as COCO has them, are those along the rows of the transposed mask: exchange width
+    and height, and transpose the result.
 
     Raises:
         ProcessingError: the runs do not fill the mask, or it is too large.
     """
     check_mask_size(width, height)
-    lengths = np.asarray(runs, dtype=np.float64)  # sums of any size, where whole numbers of 64 bits would wrap around
-    if lengths.ndim != 1 or (lengths < 0).any() or (lengths % 1 != 0).any() or lengths.sum() != width * height:
+    lengths = np.asarray(
+        runs, dtype=np.float64
+    )  # sums of any size, where whole numbers of 64 bits would wrap around
+    if (
+        lengths.ndim != 1
+        or (lengths < 0).any()
+        or (lengths % 1 != 0).any()
+        or lengths.sum() != width * height
+    ):
         total = f"{lengths.sum():.0f}"
-        raise ProcessingError(f"expected runs over {width:g} x {height:g} pixels, got {total} pixels; export the mask again")
+        raise ProcessingError(
+            f"expected runs over {width:g} x {height:g} pixels, got {total} pixels; export the mask again"
+        )
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths.astype(np.int64))
     return flat.reshape(int(height), int(width))
 
@@ -129,7 +150,8 @@ def embedded_mask(text: Any, channel: str, check: Callable[[int, int], None] | N
     Args:
         text: the picture, with or without `data:image/png;base64,` in front.
         channel: "L" for masks that are bright inside, "A" for those that are opaque inside.
-        check: is given width and height before anything is decoded, and raises a `ProcessingError` where they cannot be right.
+        check: is given width and height before anything is decoded, and raises a `ProcessingError` where they
+            cannot be right.
 
     Raises:
         ProcessingError: it is no picture, has no such channel, or is too large.
@@ -142,13 +164,18 @@ def embedded_mask(text: Any, channel: str, check: Callable[[int, int], None] | N
             if check is not None:
                 check(picture.width, picture.height)
             if channel == "A" and not picture.has_transparency_data:
-                raise ProcessingError("expected a mask that is transparent outside, got a picture without transparency; export it again")
+                raise ProcessingError(
+                    "expected a mask that is transparent outside, got a picture without transparency; "
+                    "export it again"
+                )
             decoded = picture.convert("RGBA").getchannel("A") if channel == "A" else picture.convert("L")
             return np.asarray(decoded) > 0
     except ProcessingError:
         raise
     except Exception as error:  # decoders raise nearly anything on broken pictures
-        raise ProcessingError(f"expected a mask as a picture in base64, got {error}; export it again") from error
+        raise ProcessingError(
+            f"expected a mask as a picture in base64, got {error}; export it again"
+        ) from error
 
 
 def mask_place(mask: np.ndarray) -> tuple[float, float, int]:
@@ -180,7 +207,8 @@ def mask_place(mask: np.ndarray) -> tuple[float, float, int]:
 def _compressed_runs(text: str | bytes) -> list[int]:
     """Run lengths from COCO's text.
 
-    Each is groups of 5 bits, the lowest first, with sign; from the fourth on it is the difference to the run two before.
+    Each is groups of 5 bits, the lowest first, with sign; from the fourth on it is the difference to the run
+    two before.
 
     Raises:
         ProcessingError: characters that mean no bits, or a run without end.
@@ -191,7 +219,9 @@ def _compressed_runs(text: str | bytes) -> list[int]:
     for character in characters:
         bits = character - 48
         if not 0 <= bits < 64 or shift > _MAX_BITS:
-            raise ProcessingError(f"expected run lengths as COCO writes them, got {short(text)}; export the mask again")
+            raise ProcessingError(
+                f"expected run lengths as COCO writes them, got {short(text)}; export the mask again"
+            )
         value |= (bits & 0x1F) << shift
         shift += 5
         if not bits & 0x20:
@@ -204,5 +234,7 @@ def _compressed_runs(text: str | bytes) -> list[int]:
 
 def _turned(offsets: np.ndarray, angle: float) -> np.ndarray:
     """(n, 2) turned clockwise about the origin by an angle in degrees; y goes down."""
-    turn = np.radians(np.fmod(angle, 360.0))  # whole turns change nothing, and odd files hold numbers without radians
+    turn = np.radians(
+        np.fmod(angle, 360.0)
+    )  # whole turns change nothing, and odd files hold numbers without radians
     return offsets @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])

@@ -1,6 +1,7 @@
 """Checks of single values from files of other tools: each may be missing, or of any type.
 
-A check gives the value in the type that its reader needs, or says in an error where it stands and what was expected.
+A check gives the value in the type that its reader needs, or says in an error where it stands and what was
+expected.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def required(item: Mapping[str, Any], name: str, where: str) -> Any:
     """
     value = item.get(name) if isinstance(item, Mapping) else None
     if value is None:
-        raise ProcessingError(f"{where}: expected a field {name!r}, got none; check that the format is the right one")
+        raise ProcessingError(
+            f"{where}: expected a field {name!r}, got none; check that the format is the right one"
+        )
     return value
 
 
@@ -39,7 +42,9 @@ def listed(value: Any, where: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ProcessingError(f"{where}: expected a list, got {short(value)}; check that the format is the right one")
+        raise ProcessingError(
+            f"{where}: expected a list, got {short(value)}; check that the format is the right one"
+        )
     return value
 
 
@@ -50,7 +55,9 @@ def objects(value: Any, where: str) -> list[Mapping[str, Any]]:
         ProcessingError: it is something else.
     """
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise ProcessingError(f"{where}: expected a list of objects, got {short(value)}; check that the format is the right one")
+        raise ProcessingError(
+            f"{where}: expected a list of objects, got {short(value)}; check that the format is the right one"
+        )
     return value
 
 
@@ -87,7 +94,9 @@ def identity(value: Any, where: str) -> str | int:
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ProcessingError(f"{where}: expected an id, a whole number or text, got {short(value)}; export it again")
+        raise ProcessingError(
+            f"{where}: expected an id, a whole number or text, got {short(value)}; export it again"
+        )
     return value
 
 
@@ -111,7 +120,9 @@ def numbers(values: Any, where: str, count: int | None = None) -> np.ndarray:
     except (TypeError, ValueError, OverflowError, RecursionError):
         array = np.array([np.nan])
     if not np.isfinite(array).all() or (count is not None and len(array) != count):
-        raise ProcessingError(f"{where}: expected {count or 'finite'} numbers, got {short(values)}; export it again")
+        raise ProcessingError(
+            f"{where}: expected {count or 'finite'} numbers, got {short(values)}; export it again"
+        )
     return array
 
 
@@ -139,7 +150,9 @@ def recorded_size(width: Any, height: Any, where: str) -> tuple[float, float] | 
     if across == 0 and down == 0:  # how some tools write that they did not look
         return None
     if not (1 <= across <= MAX_COORDINATE and 1 <= down <= MAX_COORDINATE):
-        raise ProcessingError(f"{where}: expected a width and height in pixels, got {across:g} x {down:g}; export it again")
+        raise ProcessingError(
+            f"{where}: expected a width and height in pixels, got {across:g} x {down:g}; export it again"
+        )
     return across, down
 
 
@@ -150,7 +163,9 @@ def one_of(value: Any, choices: Sequence[str], option: str) -> str:
         ProcessingError: it is none of them.
     """
     if value not in choices:
-        raise ProcessingError(f"expected the option {option} among {', '.join(choices)}, got {short(value)}; choose one")
+        raise ProcessingError(
+            f"expected the option {option} among {', '.join(choices)}, got {short(value)}; choose one"
+        )
     return str(value)
 
 

@@ -37,9 +37,11 @@ def read_via(
     Args:
         source: the JSON file. Projects of VIA 3 and CSV files are not read.
         journal: hears what is left out.
-        images: folder of the pictures; by default that of the file, or the default path of its settings below it.
+        images: folder of the pictures; by default that of the file, or the default path of its settings below
+            it.
         attribute: name of the region attribute that holds the class; by default the only one there is.
-        negatives: share of rows about absent classes, see `Collector`; the classes are the choices of the attribute, or those seen.
+        negatives: share of rows about absent classes, see `Collector`; the classes are the choices of the
+            attribute, or those seen.
 
     Raises:
         ProcessingError: no such file, or several attributes and none chosen.
@@ -77,9 +79,12 @@ def _entries(document: Any, where: str) -> list[Any]:
     if isinstance(document, Mapping) and "project" in document and "view" in document:
         raise ProcessingError(f"expected a file of VIA 2 in {where}, got one of VIA 3; export it as COCO")
     pictures = document.get("_via_img_metadata", document) if isinstance(document, Mapping) else None
-    if not isinstance(pictures, Mapping) or not any(isinstance(entry, Mapping) and "filename" in entry for entry in pictures.values()):
+    if not isinstance(pictures, Mapping) or not any(
+        isinstance(entry, Mapping) and "filename" in entry for entry in pictures.values()
+    ):
         raise ProcessingError(
-            f"expected pictures with a filename in {where}, got {short(document)}; check that the format is the right one"
+            f"expected pictures with a filename in {where}, got {short(document)}; check that the format is "
+            "the right one"
         )
     return list(pictures.values())
 
@@ -96,14 +101,21 @@ def _attribute(document: Mapping[str, Any], entries: list[Any], wanted: str | No
     listed = ", ".join(str(name)[:40] for name in list(known)[:20]) or "none"
     if wanted is not None or len(known) != 1:
         expected = "one region attribute" if wanted is None else f"the region attribute {short(wanted)}"
-        raise ProcessingError(f"expected {expected} in {where}, got {listed}; choose the one of the class with the option attribute")
+        raise ProcessingError(
+            f"expected {expected} in {where}, got {listed}; choose the one of the class with the option "
+            "attribute"
+        )
     return next(iter(known))
 
 
 def _choices(document: Mapping[str, Any], attribute: str) -> dict[str, str]:
     """Class by choice, where the attribute lists its choices."""
     settings = _settings(document, "_via_attributes", "region").get(attribute)
-    if not isinstance(settings, Mapping) or settings.get("type") not in _CHOSEN or not isinstance(settings.get("options"), Mapping):
+    if (
+        not isinstance(settings, Mapping)
+        or settings.get("type") not in _CHOSEN
+        or not isinstance(settings.get("options"), Mapping)
+    ):
         return {}
     choices = {}
     for choice, description in settings["options"].items():
@@ -146,7 +158,9 @@ def _picture(entry: Any, folders: list[Path], where: str) -> Path:
         try:
             name = unquote(urlsplit(name).path).rpartition("/")[2]
         except ValueError as error:  # such as a bracket that is not closed
-            raise ProcessingError(f"{where}: expected the address of a picture, got {short(name)} ({error}); correct it") from error
+            raise ProcessingError(
+                f"{where}: expected the address of a picture, got {short(name)} ({error}); correct it"
+            ) from error
     paths = [picture_path(folder, name, f"{where}, filename") for folder in folders]
     return next((path for path in paths if is_file(path)), paths[0])
 
@@ -196,7 +210,9 @@ def _add_shape(lists: PointLists, shape: Any, label: str, where: str) -> None:
     if kind == "rect":
         left, top, width, height = _values(shape, where, "x", "y", "width", "height")
         if width < 0 or height < 0:
-            raise ProcessingError(f"{where}: expected a box x, y, width, height, got {width:g} x {height:g}; annotate it again")
+            raise ProcessingError(
+                f"{where}: expected a box x, y, width, height, got {width:g} x {height:g}; annotate it again"
+            )
         lists.add_box(label, left, top, left + width, top + height)
     elif kind == "point":
         x, y = _values(shape, where, "cx", "cy")
@@ -209,12 +225,18 @@ def _add_shape(lists: PointLists, shape: Any, label: str, where: str) -> None:
         angle = number(shape.get("theta") or 0, f"{where}, theta")
         lists.add_ellipse(label, (x, y), (across, down), math.degrees(math.fmod(angle, math.tau)))
     elif kind == "polygon":
-        across, down = (numbers(required(shape, f"all_points_{axis}", where), f"{where}, {axis}") for axis in ("x", "y"))
+        across, down = (
+            numbers(required(shape, f"all_points_{axis}", where), f"{where}, {axis}") for axis in ("x", "y")
+        )
         if len(across) != len(down):
-            raise ProcessingError(f"{where}: expected as many x as y, got {len(across)} and {len(down)}; export it again")
+            raise ProcessingError(
+                f"{where}: expected as many x as y, got {len(across)} and {len(down)}; export it again"
+            )
         lists.add_polygon(label, [np.stack([across, down], axis=1)])
     else:
-        reason = f"{where}: shapes {short(kind)} have no inside; use points, boxes, circles, ellipses or polygons"
+        reason = (
+            f"{where}: shapes {short(kind)} have no inside; use points, boxes, circles, ellipses or polygons"
+        )
         lists.spoil(label, reason, WITHOUT_PLACE)
 
 

@@ -14,7 +14,14 @@ import numpy as np
 from molmopoint.data.importers.collector import NEGATIVES, Collector
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import PointLists
-from molmopoint.data.importers.reading import PathLike, folder_alike, picture_called, picture_path, read_text, read_xml
+from molmopoint.data.importers.reading import (
+    PathLike,
+    folder_alike,
+    picture_called,
+    picture_path,
+    read_text,
+    read_xml,
+)
 from molmopoint.data.importers.values import label_text, numbers, recorded_size
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
@@ -33,15 +40,17 @@ def read_voc(
 ) -> Iterator[dict[str, Any]]:
     """Rows of VOC files: a point inside polygons, the middle of boxes and turned boxes (`robndbox`).
 
-    Parts of objects, such as the head of a person, are left out, and the masks of `SegmentationObject` are not looked at.
+    Parts of objects, such as the head of a person, are left out, and the masks of `SegmentationObject` are
+    not looked at.
 
     Args:
-        source: one XML file, or a folder with many: that of a data set, with `Annotations` and `JPEGImages`, or any other, at any
-            depth.
+        source: one XML file, or a folder with many: that of a data set, with `Annotations` and `JPEGImages`,
+            or any other, at any depth.
         journal: hears what is left out.
         images: folder of the pictures; by default `JPEGImages` beside `Annotations`, else that of each file.
         split: name of a list below `ImageSets`, such as train; by default all files.
-        negatives: share of rows about absent classes, see `Collector`; the classes are those seen in any file.
+        negatives: share of rows about absent classes, see `Collector`; the classes are those seen in any
+            file.
 
     Raises:
         ProcessingError: no such files, or no such list.
@@ -54,7 +63,10 @@ def read_voc(
         try:
             root = read_xml(file)
             if root.tag != "annotation":
-                raise ProcessingError(f"expected <annotation> in {file}, got <{root.tag[:80]}>; check that the format is the right one")
+                raise ProcessingError(
+                    f"expected <annotation> in {file}, got <{root.tag[:80]}>; check that the format is the "
+                    "right one"
+                )
             folder = _usual_folder(file) if images is None else folder_alike(Path(images), file, top)
             lists = collector.picture(_picture(root, file, folder), _size(root, file.name))
         except MolmoPointError as error:
@@ -77,14 +89,19 @@ def _files(path: Path, split: str | None) -> list[Path]:
     top = _top(path)
     files = sorted(top.rglob("*.xml"))
     if not files:
-        raise ProcessingError(f"expected VOC files (.xml) in {path}, got none; pass the folder of the annotations")
+        raise ProcessingError(
+            f"expected VOC files (.xml) in {path}, got none; pass the folder of the annotations"
+        )
     if split is None:
         return files
     lists = sorted((path / "ImageSets").rglob("*.txt"))
     of_split = [file for file in lists if file.stem == split]
     if not of_split:
         known = ", ".join(sorted({file.stem for file in lists})[:20]) or "none"
-        raise ProcessingError(f"expected the list {split!r} below {path / 'ImageSets'}, got {known}; choose one with the option split")
+        raise ProcessingError(
+            f"expected the list {split!r} below {path / 'ImageSets'}, got {known}; choose one with the "
+            "option split"
+        )
     # The list names pictures without ending, below a folder if the annotations are.
     names = {file: {file.stem, file.relative_to(top).with_suffix("").as_posix()} for file in files}
     known = set().union(*names.values())
@@ -105,7 +122,9 @@ def _listed_name(line: str, known: set[str]) -> str:
 
 
 def _picture(root: Element, file: Path, folder: Path) -> Path:
-    """The file of the picture: as it is named, else one with the name of the XML file, which is what remains after renaming."""
+    """The file of the picture: as it is named, else one with the name of the XML file, which is what remains
+    after renaming.
+    """
     name = (root.findtext("filename") or "").strip()
     try:
         named, refusal = picture_path(folder, name, f"{file}, filename"), None
@@ -140,7 +159,11 @@ def _add(lists: PointLists, entry: Element, where: str, journal: Journal) -> Non
         return
     if parts := entry.findall("part"):
         lists.mentioned.update((part.findtext("name") or "").strip() for part in parts)
-        journal.skip("parts of objects", f"{lists.image}, {where}: {len(parts)} parts of the object left out", len(parts))
+        journal.skip(
+            "parts of objects",
+            f"{lists.image}, {where}: {len(parts)} parts of the object left out",
+            len(parts),
+        )
     with lists.object(label, where):
         polygon, turned, box = entry.find("polygon"), entry.find("robndbox"), entry.find("bndbox")
         if polygon is not None:
@@ -152,11 +175,14 @@ def _add(lists: PointLists, entry: Element, where: str, journal: Journal) -> Non
             left, top, right, bottom = _values(box, where, "xmin", "ymin", "xmax", "ymax")
             if right < left or bottom < top:
                 raise ProcessingError(
-                    f"{where}: expected xmin, ymin, xmax, ymax in order, got {left:g}, {top:g}, {right:g}, {bottom:g}; correct it"
+                    f"{where}: expected xmin, ymin, xmax, ymax in order, got {left:g}, {top:g}, {right:g}, "
+                    f"{bottom:g}; correct it"
                 )
             lists.add_box(label, left, top, right, bottom)
         else:
-            raise ProcessingError(f"{where}: expected a bndbox, robndbox or polygon, got none of them; annotate it with a box")
+            raise ProcessingError(
+                f"{where}: expected a bndbox, robndbox or polygon, got none of them; annotate it with a box"
+            )
 
 
 def _values(entry: Element, where: str, *names: str) -> list[float]:

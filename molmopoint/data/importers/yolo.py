@@ -1,7 +1,8 @@
 """YOLO data sets, as Ultralytics and Roboflow write them, and those of Darknet.
 
-Both have a label file per picture. Ultralytics and Roboflow list the pictures in data.yaml, by folders `images` and `labels`; Darknet
-in obj.data, which names obj.names and lists of pictures, with the label files beside the pictures.
+Both have a label file per picture. Ultralytics and Roboflow list the pictures in data.yaml, by folders
+`images` and `labels`; Darknet in obj.data, which names obj.names and lists of pictures, with the label files
+beside the pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import KEYPOINTS
 from molmopoint.data.importers.reading import PathLike, read_text
 from molmopoint.data.importers.values import label_text, one_of, required, short
-from molmopoint.data.importers.yolo_files import LabelFormat, PathRules, exists, label_file, labelled_picture, listed_pictures
+from molmopoint.data.importers.yolo_files import (
+    LabelFormat,
+    PathRules,
+    exists,
+    label_file,
+    labelled_picture,
+    listed_pictures,
+)
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file
 
@@ -27,7 +35,9 @@ _UNREAD = frozenset({".dng", ".heic", ".heif", ".pfm"})
 """Endings of pictures that the tools know and the library does not."""
 
 _ABOVE = "../"
-"""Roboflow writes `../train/images` for a folder beside data.yaml; readers drop the first part where it leads nowhere."""
+"""Roboflow writes `../train/images` for a folder beside data.yaml; readers drop the first part where it leads
+nowhere.
+"""
 
 _MAX_KEYPOINTS = 1000
 
@@ -44,21 +54,25 @@ def read_yolo(
     keypoints: str = "visible",
     negatives: float = NEGATIVES,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one split: boxes and poses at the middle of the box, segments and turned boxes at a point inside.
+    """Rows of one split: boxes and poses at the middle of the box, segments and turned boxes at a point
+    inside.
 
-    A picture with an empty label file holds none of the classes; of one without a label file nobody knows, it is left out.
+    A picture with an empty label file holds none of the classes; of one without a label file nobody knows, it
+    is left out.
 
-    Paths in data.yaml stay in its own folder or lead to a folder beside it (`../train/images`, `path: ../coco8`). A data set that
-    lies elsewhere has to be named by `images`.
+    Paths in data.yaml stay in its own folder or lead to a folder beside it (`../train/images`, `path:
+    ../coco8`). A data set that lies elsewhere has to be named by `images`.
 
     Args:
         source: data.yaml, or the folder that holds it.
         journal: hears what is left out.
-        images: folder of the data set, in place of `path` of data.yaml; its paths then must stay in this folder.
+        images: folder of the data set, in place of `path` of data.yaml; its paths then must stay in this
+            folder.
         split: key of data.yaml, such as train, val or test.
-        target: "object" points at whole objects; "keypoints" at the keypoints of a pose set, "nose of the person", named by
-            `kpt_names` of data.yaml, or numbered from 1.
-        keypoints: "visible" takes those of visibility 2; "labelled" also those of visibility 1, which are hidden.
+        target: "object" points at whole objects; "keypoints" at the keypoints of a pose set, "nose of the
+            person", named by `kpt_names` of data.yaml, or numbered from 1.
+        keypoints: "visible" takes those of visibility 2; "labelled" also those of visibility 1, which are
+            hidden.
         negatives: share of rows about absent classes, see `Collector`.
 
     Raises:
@@ -70,8 +84,17 @@ def read_yolo(
     settings = _settings(path, split)
     shape = _keypoint_shape(settings.get("kpt_shape"), path.name)
     if target == "keypoints" and shape is None:
-        raise ProcessingError(f"expected kpt_shape in {path.name} for the option target=keypoints, got none; this is no pose set")
-    label_format = LabelFormat(_classes(required(settings, "names", path.name), path.name), shape, settings.get("kpt_names"), target, least)
+        raise ProcessingError(
+            f"expected kpt_shape in {path.name} for the option target=keypoints, got none; this is no pose "
+            "set"
+        )
+    label_format = LabelFormat(
+        _classes(required(settings, "names", path.name), path.name),
+        shape,
+        settings.get("kpt_names"),
+        target,
+        least,
+    )
     collector = Collector(journal, classes=label_format.labels, negatives=negatives)
     rules = PathRules.of(path, settings.get("path"), images, without=_ABOVE)
     for image in dict.fromkeys(_pictures(rules, settings[split], journal)):  # lists may name a picture again
@@ -80,12 +103,16 @@ def read_yolo(
 
 
 def read_darknet(
-    source: PathLike, journal: Journal, images: PathLike | None = None, split: str = "train", negatives: float = NEGATIVES
+    source: PathLike,
+    journal: Journal,
+    images: PathLike | None = None,
+    split: str = "train",
+    negatives: float = NEGATIVES,
 ) -> Iterator[dict[str, Any]]:
     """Rows of one split: the middle of each box.
 
-    Paths begin at the folder of obj.data, with or without `data/` in front, and stay there or lead to a folder beside it; a data set
-    that lies elsewhere has to be named by `images`.
+    Paths begin at the folder of obj.data, with or without `data/` in front, and stay there or lead to a
+    folder beside it; a data set that lies elsewhere has to be named by `images`.
 
     Args:
         source: obj.data, or the folder that holds it.
@@ -102,7 +129,9 @@ def read_darknet(
     for key in ("names", split):
         if key not in settings:
             known = ", ".join(list(settings)[:20])[:200]
-            raise ProcessingError(f"expected {key!r} in {path.name}, got {known}; check it, or choose another split")
+            raise ProcessingError(
+                f"expected {key!r} in {path.name}, got {known}; check it, or choose another split"
+            )
     rules = PathRules.of(path, None, images, without=_DATA)
     names = read_text(_found(rules, settings["names"]))
     classes = dict(enumerate(label_text(line, "obj.names") for line in names.splitlines() if line.strip()))
@@ -122,8 +151,14 @@ def _settings(path: Path, split: str) -> Mapping[str, Any]:
             raise
         raise ProcessingError(f"expected YAML in {path}, got {error}; export it again") from error
     if not isinstance(settings, Mapping) or not settings.get(split):
-        known = ", ".join(str(key)[:40] for key in list(settings)[:20]) if isinstance(settings, Mapping) else "no keys"
-        raise ProcessingError(f"expected the split {split!r} in {path.name}, got {known}; choose one with the option split")
+        known = (
+            ", ".join(str(key)[:40] for key in list(settings)[:20])
+            if isinstance(settings, Mapping)
+            else "no keys"
+        )
+        raise ProcessingError(
+            f"expected the split {split!r} in {path.name}, got {known}; choose one with the option split"
+        )
     return settings
 
 
@@ -135,30 +170,43 @@ def _classes(names: Any, where: str) -> dict[int, str]:
     """
     if isinstance(names, list):
         return {index: label_text(name, f"{where}, names") for index, name in enumerate(names)}
-    if isinstance(names, Mapping) and all(isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 10 for key in names):
+    if isinstance(names, Mapping) and all(
+        isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 10 for key in names
+    ):
         return {int(key): label_text(name, f"{where}, names") for key, name in names.items()}
-    raise ProcessingError(f"{where}: expected names as a list, or by number, got {short(names)}; export it again")
+    raise ProcessingError(
+        f"{where}: expected names as a list, or by number, got {short(names)}; export it again"
+    )
 
 
 def _keypoint_shape(shape: Any, where: str) -> tuple[int, int] | None:
     """Number of keypoints, and of values of each."""
     if shape is None or shape == "":
         return None
-    if isinstance(shape, list) and all(isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) < 5 for size in shape):
+    if isinstance(shape, list) and all(
+        isinstance(size, str) and size.isascii() and size.isdecimal() and len(size) < 5 for size in shape
+    ):
         sizes = [int(size) for size in shape]
         if len(sizes) == 2 and 1 <= sizes[0] <= _MAX_KEYPOINTS and sizes[1] in (2, 3):
             return sizes[0], sizes[1]
-    raise ProcessingError(f"{where}: expected kpt_shape as [keypoints, 2 or 3], got {short(shape)}; export it again")
+    raise ProcessingError(
+        f"{where}: expected kpt_shape as [keypoints, 2 or 3], got {short(shape)}; export it again"
+    )
 
 
 def _pictures(rules: PathRules, entry: Any, journal: Journal) -> Iterator[Path]:
     """Picture files of a split: a folder, a text file with one path per line, or a list of these."""
     for item in entry if isinstance(entry, list) else [entry]:
         if not isinstance(item, str) or not item.strip():
-            raise ProcessingError(f"expected the path of a folder of pictures, got {short(item)}; correct data.yaml")
+            raise ProcessingError(
+                f"expected the path of a folder of pictures, got {short(item)}; correct data.yaml"
+            )
         place = rules.resolve(item, exists)
         if not exists(place):
-            raise ProcessingError(f"expected pictures at {place}, got nothing there; correct the path in data.yaml, or use --images")
+            raise ProcessingError(
+                f"expected pictures at {place}, got nothing there; correct the path in data.yaml, or use "
+                "--images"
+            )
         if place.is_file():
             yield from listed_pictures(place, rules, journal)
             continue
@@ -168,7 +216,8 @@ def _pictures(rules: PathRules, entry: Any, journal: Journal) -> Iterator[Path]:
                 yield file
             elif file.suffix.lower() in _UNREAD:
                 journal.skip(
-                    "pictures of formats that are not read", f"{file}: left out, its format is not read; convert it to JPEG or PNG"
+                    "pictures of formats that are not read",
+                    f"{file}: left out, its format is not read; convert it to JPEG or PNG",
                 )
 
 
@@ -180,12 +229,17 @@ def _darknet_settings(path: Path) -> dict[str, str]:
         if equals and value.strip():
             settings[name.strip()] = value.strip()
     if not settings:
-        raise ProcessingError(f"expected lines such as 'names = obj.names' in {path}, got none; check that the format is the right one")
+        raise ProcessingError(
+            f"expected lines such as 'names = obj.names' in {path}, got none; check that the format is the "
+            "right one"
+        )
     return settings
 
 
 def _found(rules: PathRules, name: str) -> Path:
     place = rules.resolve(name, is_file)
     if not is_file(place):
-        raise ProcessingError(f"expected a file at {place}, got none; correct the path in obj.data, or use --images")
+        raise ProcessingError(
+            f"expected a file at {place}, got none; correct the path in obj.data, or use --images"
+        )
     return place

@@ -1,7 +1,8 @@
-"""Files of YOLO and Darknet data sets: which paths in their lists may be followed, and what a label file says.
+"""Files of YOLO and Darknet data sets: which paths in their lists may be followed, and what a label file
+says.
 
-Such lists are passed on, and a path in them may lead anywhere: nothing outside of the data set is walked or opened for it. A label
-file has a line per object, a class number and places from 0 to 1.
+Such lists are passed on, and a path in them may lead anywhere: nothing outside of the data set is walked or
+opened for it. A label file has a line per object, a class number and places from 0 to 1.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from typing import Any
 from molmopoint.data.importers.collector import Collector
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import BROKEN, PointLists, keypoint_label
-from molmopoint.data.importers.reading import PathLike, decoded_text, lies_in, on_disk, read_bytes, read_text, settled
+from molmopoint.data.importers.reading import (
+    PathLike,
+    decoded_text,
+    lies_in,
+    on_disk,
+    read_bytes,
+    read_text,
+    settled,
+)
 from molmopoint.data.importers.values import corners, numbers, short
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
@@ -46,7 +55,8 @@ class PathRules:
         if images is not None:
             return cls((Path(images),), Path(images), beside=False, without=without)
         folder = file.parent
-        # The files of Ultralytics count from a folder of all data sets, so that path leads nowhere from the file itself.
+        # The files of Ultralytics count from a folder of all data sets, so that path leads nowhere from the
+        # file itself.
         named = folder / path.replace("\\", "/") if isinstance(path, str) and path.strip() else folder
         return cls((named, folder), folder, beside=True, without=without)
 
@@ -79,14 +89,18 @@ class PathRules:
         return found[0]
 
     def walkable(self, folder: Path) -> Path:
-        """The folder itself, if what lies below it may be listed: a link may lead to the root of the disk, or above the data set.
+        """The folder itself, if what lies below it may be listed: a link may lead to the root of the disk, or
+        above the data set.
 
         Raises:
             ProcessingError: it may not.
         """
         target, own = folder.resolve(), self.own.resolve()
         if target == Path(target.anchor) or (own != target and own.is_relative_to(target)):
-            raise ProcessingError(f"expected a folder of pictures in {self.own}, got {folder}, a link to {target}; remove the link")
+            raise ProcessingError(
+                f"expected a folder of pictures in {self.own}, got {folder}, a link to {target}; remove the "
+                "link"
+            )
         return folder
 
     def _allows(self, path: Path) -> bool:
@@ -95,11 +109,15 @@ class PathRules:
             return own != Path(own.anchor)
         # The root of the disk lies beside nothing, and what is above the folder is not walked either.
         outer = own.parent
-        return self.beside and outer != Path(outer.anchor) and lies_in(outer, path) and not lies_in(path, outer)
+        return (
+            self.beside and outer != Path(outer.anchor) and lies_in(outer, path) and not lies_in(path, outer)
+        )
 
 
 def label_file(image: Path) -> Path:
-    """The last folder named `images` becomes `labels`; without one, or where nothing is there, the file lies beside the picture."""
+    """The last folder named `images` becomes `labels`; without one, or where nothing is there, the file lies
+    beside the picture.
+    """
     parts = list(image.parts)
     at = [i for i, part in enumerate(parts[:-1]) if part == "images"]
     name = f"{image.stem}.txt"
@@ -173,10 +191,15 @@ class LabelFormat:
         given = names if isinstance(names, list) else []
         named = [name if isinstance(name, str) else "" for name in given[:count]]
         named += [""] * (count - len(named))
-        return [keypoint_label(name or f"keypoint {number}", self.classes[index]) for number, name in enumerate(named, start=1)]
+        return [
+            keypoint_label(name or f"keypoint {number}", self.classes[index])
+            for number, name in enumerate(named, start=1)
+        ]
 
 
-def labelled_picture(collector: Collector, image: Path, labels: Path, label_format: LabelFormat) -> Iterator[dict[str, Any]]:
+def labelled_picture(
+    collector: Collector, image: Path, labels: Path, label_format: LabelFormat
+) -> Iterator[dict[str, Any]]:
     """Rows of one picture."""
     journal = collector.journal
     if not is_file(labels):
@@ -220,32 +243,45 @@ def _add_line(lists: PointLists, words: list[str], label_format: LabelFormat, wh
     with lists.object(label, where):
         places = numbers(words[1:], where)
         if len(places) and max(abs(places[:4])) > _FURTHEST:
-            raise ProcessingError(f"{where}: expected places from 0 to 1, got {max(places[:4]):g}; divide them by the picture's size")
+            raise ProcessingError(
+                f"{where}: expected places from 0 to 1, got {max(places[:4]):g}; divide them by the "
+                "picture's size"
+            )
         if len(places) == 4 or (label_format.shape is not None and len(places) > 4):
             x, y, width, height = places[:4].tolist()
             lists.add_box(label, x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         elif len(places) >= 6:
             lists.add_polygon(label, [corners(places, where)])
         else:
-            raise ProcessingError(f"{where}: expected 4 numbers of a box or 6 and more of a polygon, got {len(places)}; export it again")
+            raise ProcessingError(
+                f"{where}: expected 4 numbers of a box or 6 and more of a polygon, got {len(places)}; "
+                "export it again"
+            )
 
 
 def _class_index(word: str, classes: Mapping[int, str], where: str) -> int:
     index = float(numbers([word], where, 1)[0])
     if index not in classes:
         known = f"{min(classes)}..{max(classes)}" if classes else "none"
-        raise ProcessingError(f"{where}: expected a class among {known}, got {index:g}; add its name to the list of names")
+        raise ProcessingError(
+            f"{where}: expected a class among {known}, got {index:g}; add its name to the list of names"
+        )
     return int(index)
 
 
-def _add_keypoints(lists: PointLists, words: list[str], index: int, label_format: LabelFormat, where: str) -> None:
+def _add_keypoints(
+    lists: PointLists, words: list[str], index: int, label_format: LabelFormat, where: str
+) -> None:
     """Keypoints that can be seen; where the set has no visibility, those that are not in the corner."""
     count, size = label_format.shape or (0, 0)
     labels = label_format.keypoints(index)
     try:
         values = numbers(words[4:], where)
         if len(values) != count * size:
-            raise ProcessingError(f"{where}: expected {count} keypoints of {size} numbers behind the box, got {len(values)}; see kpt_shape")
+            raise ProcessingError(
+                f"{where}: expected {count} keypoints of {size} numbers behind the box, got {len(values)}; "
+                "see kpt_shape"
+            )
     except ProcessingError as error:
         for label in labels:
             lists.spoil(label, str(error), BROKEN)

@@ -1,16 +1,18 @@
 """From preferences to batches, in loader workers, with a position that survives a crash.
 
-Worker w of W prepares the batches n + w, n + w + W, ... of its process, and the loader takes them in turn, so batches come in the order
-of their numbers whatever the number of workers. The position is the number of the next batch. A row that cannot be prepared, or that
-does not fit the budget even with the fewest crops or frames, is skipped, logged and listed; another row of the same kind, drawn with
-the seed, takes its place, so that batches stay whole and all processes in step.
+Worker w of W prepares the batches n + w, n + w + W, ... of its process, and the loader takes them in turn, so
+batches come in the order of their numbers whatever the number of workers. The position is the number of the
+next batch. A row that cannot be prepared, or that does not fit the budget even with the fewest crops or
+frames, is skipped, logged and listed; another row of the same kind, drawn with the seed, takes its place, so
+that batches stay whole and all processes in step.
 
 Which rows make which batch: one kind of visual input per batch, on all processes at once.
 
-A batch is what all processes train on in one micro-step. Its rows are all about pictures, all about clips, or all text, because with
-sharded weights a process that runs the vision tower would wait for one that does not. Which kind comes next is drawn, each kind that
-has rows left in the epoch as likely; rows of a kind come in a fresh permutation every epoch. Everything is a function of the seed and
-the number of the batch, so nothing is sent between processes and a position is one integer.
+A batch is what all processes train on in one micro-step. Its rows are all about pictures, all about clips, or
+all text, because with sharded weights a process that runs the vision tower would wait for one that does not.
+Which kind comes next is drawn, each kind that has rows left in the epoch as likely; rows of a kind come in a
+fresh permutation every epoch. Everything is a function of the seed and the number of the batch, so nothing is
+sent between processes and a position is one integer.
 
 Source: arXiv 2604.10966, public training code.
 """
@@ -46,7 +48,8 @@ def modality_of(record: PreferenceRecord) -> str:
 class ModalityOrder:
     """All batches, endlessly, epoch after epoch.
 
-    The last batch of a kind in an epoch is filled up with the first rows of that kind, so that all batches are whole.
+    The last batch of a kind in an epoch is filled up with the first rows of that kind, so that all batches
+    are whole.
 
     Args:
         modalities: of each row of the data.
@@ -61,7 +64,10 @@ class ModalityOrder:
         if not modalities:
             raise ProcessingError("expected one or more rows to train on, got none; check the data")
         if width < 1 or seed < 0:
-            raise ProcessingError(f"expected batches of one or more rows and a seed of at least 0, got {width} and {seed}; choose others")
+            raise ProcessingError(
+                f"expected batches of one or more rows and a seed of at least 0, got {width} and {seed}; "
+                "choose others"
+            )
         kinds = np.array([MODALITIES.index(name) for name in modalities])
         self.rows = [np.flatnonzero(kinds == kind) for kind in range(len(MODALITIES))]
         self.width = width
@@ -81,13 +87,18 @@ class ModalityOrder:
         return sum(self.batches_of)
 
     def __getitem__(self, number: int) -> list[Draw]:
-        """The rows of a batch, all of one kind; `source` is that kind and `index` the row of the data. Cheapest in ascending order."""
+        """The rows of a batch, all of one kind; `source` is that kind and `index` the row of the data.
+        Cheapest in ascending order.
+        """
         epoch, place = divmod(number, self.batches_per_epoch)
         kinds, places = self._schedule(epoch)
         kind = int(kinds[place])
         rows = self._permutation(kind, epoch)
         first = int(places[place]) * self.width
-        return [Draw(number * self.width + i, kind, int(rows[(first + i) % len(rows)]), epoch) for i in range(self.width)]
+        return [
+            Draw(number * self.width + i, kind, int(rows[(first + i) % len(rows)]), epoch)
+            for i in range(self.width)
+        ]
 
     def spare(self, draw: Draw, tries: int) -> Draw:
         """A row of the same kind that takes the place of one that cannot be trained on."""
@@ -97,7 +108,11 @@ class ModalityOrder:
 
     def fingerprint(self) -> dict[str, Any]:
         """What the order depends on; goes into JSON."""
-        return {"rows": dict(zip(MODALITIES, map(len, self.rows), strict=True)), "width": self.width, "seed": self.seed}
+        return {
+            "rows": dict(zip(MODALITIES, map(len, self.rows), strict=True)),
+            "width": self.width,
+            "seed": self.seed,
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_schedules": None, "_permutations": {}}  # workers make their own
@@ -163,7 +178,8 @@ class PreferenceDataset(IterableDataset):
 
     Args:
         order: of the batches; its width is the rows of all processes.
-        prepare: makes the row of a draw. Depends on nothing but the draw. Raises one of `BROKEN` if it cannot.
+        prepare: makes the row of a draw. Depends on nothing but the draw. Raises one of `BROKEN` if it
+            cannot.
         rank: of this process.
         num_ranks: of all processes.
         identity: what the rows depend on beside the order; goes into JSON.
@@ -182,12 +198,17 @@ class PreferenceDataset(IterableDataset):
         identity: Mapping[str, Any] | None = None,
     ) -> None:
         if order.width % num_ranks:
-            raise ProcessingError(f"expected rows that {num_ranks} processes can share, got {order.width} per batch; choose another width")
+            raise ProcessingError(
+                f"expected rows that {num_ranks} processes can share, got {order.width} per batch; choose "
+                "another width"
+            )
         self.order = order
         self.prepare = prepare
         self.rank = rank
         self.num_ranks = num_ranks
-        self.identity = json.loads(json.dumps(dict(identity or {})))  # as it comes back from a file: lists, no tuples
+        self.identity = json.loads(
+            json.dumps(dict(identity or {}))
+        )  # as it comes back from a file: lists, no tuples
         self.next_batch = 0
         self._skipped: dict[tuple[int, int], SkippedExample] = {}
 
@@ -227,10 +248,17 @@ class PreferenceDataset(IterableDataset):
     def state_dict(self) -> dict[str, Any]:
         """The position after everything recorded; goes into JSON."""
         skipped = [asdict(row) for row in self.skipped]
-        return {**self.fingerprint(), "next_batch": self.next_batch, "rank": self.rank, "num_ranks": self.num_ranks, "skipped": skipped}
+        return {
+            **self.fingerprint(),
+            "next_batch": self.next_batch,
+            "rank": self.rank,
+            "num_ranks": self.num_ranks,
+            "skipped": skipped,
+        }
 
     def go_to(self, states: Sequence[Mapping[str, Any]], num_workers: int) -> None:
-        """Goes on after saved positions; any number of workers will do, and other processes if a batch has as many rows as before.
+        """Goes on after saved positions; any number of workers will do, and other processes if a batch has as
+        many rows as before.
 
         Raises:
             ProcessingError: the positions are those of other data, another seed or another width.
@@ -239,11 +267,14 @@ class PreferenceDataset(IterableDataset):
         for name, value in self.fingerprint().items():
             if saved.get(name) != value:
                 raise ProcessingError(
-                    f"expected the {name} of the saved position, {saved.get(name)}, got {value}; go on with the same data, and as many "
+                    f"expected the {name} of the saved position, {saved.get(name)}, got {value}; go on with "
+                    "the same data, and as many "
                     "rows in all processes together (data.rows times the number of processes)"
                 )
         self.next_batch = int(saved["next_batch"])
-        rows = [row for state in states if state["rank"] % self.num_ranks == self.rank for row in state["skipped"]]
+        rows = [
+            row for state in states if state["rank"] % self.num_ranks == self.rank for row in state["skipped"]
+        ]
         self._skipped = {(row["source"], row["index"]): SkippedExample(**row) for row in rows}
 
     def _batch(self, number: int) -> PreparedBatch:
@@ -266,6 +297,7 @@ class PreferenceDataset(IterableDataset):
                 skipped.append(SkippedExample(wanted.source, wanted.index, reason))
                 wanted = self.order.spare(draw, tries)
         raise ProcessingError(
-            f"expected rows that can be trained on, got {GIVE_UP_AFTER} of kind {MODALITIES[draw.source]} that cannot, the last one for "
+            f"expected rows that can be trained on, got {GIVE_UP_AFTER} of kind {MODALITIES[draw.source]} "
+            "that cannot, the last one for "
             f"{skipped[-1].reason}; check the data, or raise data.max_tokens"
         )

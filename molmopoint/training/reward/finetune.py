@@ -3,8 +3,8 @@
     result = finetune_reward("data.jsonl", "allenai/Molmo2-4B", "judge")
     print(result.scores_before["top1_accuracy"], result.scores_after["top1_accuracy"])
 
-The steps are those of `run`; here is what judging does its own way: its rows, its network, and its export, which writes head and adapters
-beside the name of the base.
+The steps are those of `run`; here is what judging does its own way: its rows, its network, and its export,
+which writes head and adapters beside the name of the base.
 """
 
 from __future__ import annotations
@@ -64,9 +64,14 @@ def finetune_reward(
         RecipeError: a faulty recipe.
         ProcessingError: faulty data; the message names the row.
         CheckpointError: a model that cannot be fine-tuned.
-        TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint that cannot be written.
+        TrainingError: a folder of another run or in use by one, a loss that is not finite, or a checkpoint
+            that cannot be written.
     """
-    given = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or default_reward_recipe(model), overrides)
+    given = (
+        recipe
+        if isinstance(recipe, Recipe)
+        else load_recipe(recipe or default_reward_recipe(model), overrides)
+    )
     settings = settle_precision(given)
     reward_section(settings)
     return run(JudgingTask(settings, model, data, held_out, on_progress), out, log)
@@ -126,7 +131,9 @@ class JudgingTask:
         return f"trained on: {self._trained.describe()}; held out: {len(self._kept.records)} rows"
 
     def _read(self, rows: Rows) -> Preferences:
-        return read_preferences(rows, on_progress=lambda lines: self.on_progress(lines, f"checking {name_of(rows)}"))
+        return read_preferences(
+            rows, on_progress=lambda lines: self.on_progress(lines, f"checking {name_of(rows)}")
+        )
 
     def load_network(self) -> RewardModel:
         """The network made ready, on the CPU; its adapters and its head know nothing yet."""
@@ -139,7 +146,9 @@ class JudgingTask:
             return None
         scoring = self.recipe.scoring
         preparer = self._preparer(self._kept)
-        return JudgingScore(preparer, scoring.examples, scoring.batch_size, resolve_precision(self.recipe.dtype))
+        return JudgingScore(
+            preparer, scoring.examples, scoring.batch_size, resolve_precision(self.recipe.dtype)
+        )
 
     def make_trainer(self, network: Any, folder: Path, score: Score | None, processes: Any) -> RunTrainer:
         """The trainer on lists of answers."""
@@ -172,8 +181,10 @@ class JudgingTask:
             title=f"{base}, as a reward model",
             header="tags: [reward-model, molmopoint]",
             about=(
-                f"{base} with a value head, trained with `molmopoint finetune-reward`: it reads a prompt, a picture or clip, and all "
-                "answers in one pass\nand gives every answer a score. Scores compare the answers of one list and mean nothing across lists."
+                f"{base} with a value head, trained with `molmopoint finetune-reward`: it reads a prompt, a "
+                "picture or clip, and all "
+                "answers in one pass\nand gives every answer a score. Scores compare the answers of one "
+                "list and mean nothing across lists."
             ),
             usage=(
                 'judge = molmopoint.load_reward("this folder or repository")\n'
@@ -194,8 +205,10 @@ def _check_apart(trained: Preferences, held_out: Preferences) -> None:
     for subject, row in _subjects(held_out):
         if subject in known:
             raise ProcessingError(
-                f"row {row} of the held-out data: expected a picture, clip or text prompt that is not trained on, got that of row "
-                f"{known[subject]} of the training data; remove one of them, or leave the held-out file out and let a part be held out"
+                f"row {row} of the held-out data: expected a picture, clip or text prompt that is not "
+                "trained on, got that of row "
+                f"{known[subject]} of the training data; remove one of them, or leave the held-out file out "
+                "and let a part be held out"
             )
 
 
@@ -241,7 +254,12 @@ def budget_of(recipe: Recipe) -> Budget:
 
 
 def new_trainer(
-    network: RewardModel, preparer: PreferencePreparer, recipe: Recipe, folder: Path, score: Score | None, processes: Any
+    network: RewardModel,
+    preparer: PreferencePreparer,
+    recipe: Recipe,
+    folder: Path,
+    score: Score | None,
+    processes: Any,
 ) -> RunTrainer:
     """The trainer of a run.
 

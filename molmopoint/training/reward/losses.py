@@ -7,15 +7,17 @@
 | plackett_luce | negative log-likelihood of the whole ranking: rank by rank, each answer against all that are no better |
 | pairwise | mean of -log sigmoid(better - worse) over all pairs of different rank |
 
-With two answers and no tie all four are Bradley-Terry, -log sigmoid(better - worse). All are unchanged when a constant is added to the
-scores of a row. Ties in `plackett_luce` are grouped as Breslow (1974) does: tied answers are all held against the same rest, themselves
-included; the last group has nothing below it and no term.
+With two answers and no tie all four are Bradley-Terry, -log sigmoid(better - worse). All are unchanged when a
+constant is added to the scores of a row. Ties in `plackett_luce` are grouped as Breslow (1974) does: tied
+answers are all held against the same rest, themselves included; the last group has nothing below it and no
+term.
 
 Letters: B rows, N answers per row (padded).
 
 Source: arXiv 2604.10966 and its public code for `ce`; the others are ours.
 
-What a run of a reward model reports: loss, accuracy, margin and the range of scores, summed on the device between two lines.
+What a run of a reward model reports: loss, accuracy, margin and the range of scores, summed on the device
+between two lines.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def reward_losses(kind: str, scores: Tensor, ranks: Tensor, best: Tensor) -> Ten
     Args:
         kind: a key of `LOSSES`.
         scores: (B, N); whatever stands at absent answers counts for nothing and gets no gradient.
-        ranks: (B, N) 1 is best, ties share a rank; 0 where there is no answer. Each row has answers of two or more ranks.
+        ranks: (B, N) 1 is best, ties share a rank; 0 where there is no answer. Each row has answers of two or
+            more ranks.
         best: (B,) place of the answer that counts as the best one in `ce`.
 
     Returns:
@@ -145,7 +148,14 @@ class RewardMetrics:
             counts["crops"] += len(crops)
 
     @torch.no_grad()
-    def add(self, scores: Tensor, ranks: Tensor, losses: Tensor, divisor: Tensor, text_losses: Tensor | None = None) -> None:
+    def add(
+        self,
+        scores: Tensor,
+        ranks: Tensor,
+        losses: Tensor,
+        divisor: Tensor,
+        text_losses: Tensor | None = None,
+    ) -> None:
         """Adds a micro-step.
 
         Args:
@@ -181,9 +191,10 @@ class RewardMetrics:
             reduce: sum over processes.
 
         Returns:
-            "loss" (of the scores), "text_loss" (of the words of an answer, 0 unless they are learned), "bad" (micro-steps without a finite
-            loss), "top1_accuracy", "margin" (best answer minus the best of the others), "min_reward", "mean_reward" and "max_reward" of a
-            list, "fill/tokens", and rows, tokens, crops and steps per second.
+            "loss" (of the scores), "text_loss" (of the words of an answer, 0 unless they are learned), "bad"
+            (micro-steps without a finite loss), "top1_accuracy", "margin" (best answer minus the best of the
+            others), "min_reward", "mean_reward" and "max_reward" of a list, "fill/tokens", and rows, tokens,
+            crops and steps per second.
         """
         sums, seconds = self._running.close(reduce)
         total = {name: value for name, (value,) in sums.items()}

@@ -1,4 +1,6 @@
-"""What a run teaches that is to judge: a step is the mean loss over the rows of all its micro-batches and processes."""
+"""What a run teaches that is to judge: a step is the mean loss over the rows of all its micro-batches and
+processes.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ def reward_section(recipe: Recipe) -> Reward:
         RecipeError: the recipe is one for pointing.
     """
     if recipe.reward is None:
-        raise RecipeError("expected a recipe with a table [reward], got one without; use the recipe reward, or name it as base")
+        raise RecipeError(
+            "expected a recipe with a table [reward], got one without; use the recipe reward, or name it as "
+            "base"
+        )
     return recipe.reward
 
 
@@ -56,7 +61,8 @@ def make_reward_trainable(model: RewardModel, recipe: Recipe) -> None:
 
 
 class RewardObjective:
-    """A loss of the scores of each list of answers, and maybe of the words of a best one; an `Objective` of the trainer.
+    """A loss of the scores of each list of answers, and maybe of the words of a best one; an `Objective` of
+    the trainer.
 
     Args:
         recipe: of the run, with a section `reward`.
@@ -81,7 +87,9 @@ class RewardObjective:
         self.metrics.count(batch)
         return 0.0
 
-    def loss(self, model: nn.Module, batch: dict[str, Any], divisor: Tensor, *, in_detail: bool) -> tuple[Tensor, Any]:
+    def loss(
+        self, model: nn.Module, batch: dict[str, Any], divisor: Tensor, *, in_detail: bool
+    ) -> tuple[Tensor, Any]:
         """The part of a micro-batch in the loss of the step, and the output of the model."""
         ranks, best = batch.pop(RANKS), batch.pop(BEST)  # (B, N), (B,)
         output = model(**batch, spoken=best if self.text_weight else None)

@@ -1,7 +1,9 @@
-"""From a row of preferences to a row of the model, its answers in an order of their own every time it is read.
+"""From a row of preferences to a row of the model, its answers in an order of their own every time it is
+read.
 
-A row must fit the budget whole, because an answer that is cut off is another answer. What may give way is the picture: with fewer
-tiles, or the clip with fewer frames. A row that still does not fit is refused, and skipped and counted by the data.
+A row must fit the budget whole, because an answer that is cut off is another answer. What may give way is the
+picture: with fewer tiles, or the clip with fewer frames. A row that still does not fit is refused, and
+skipped and counted by the data.
 
 Source: arXiv 2604.10966, public training code, for the numbers of tiles and the limits.
 """
@@ -29,7 +31,9 @@ from molmopoint.training.reward.losses import ABSENT
 from molmopoint.training.sampling import Draw
 
 RANKS, BEST = "ranks", "best"
-"""Keys of a batch under which the ranks (B, N) and the place of a best answer (B,) lie: no arguments of the model."""
+"""Keys of a batch under which the ranks (B, N) and the place of a best answer (B,) lie: no arguments of the
+model.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ class PreferencePreparer:
         budget: of a row.
     """
 
-    def __init__(self, records: Sequence[PreferenceRecord], folder: Path, builder: RowBuilder, budget: Budget) -> None:
+    def __init__(
+        self, records: Sequence[PreferenceRecord], folder: Path, builder: RowBuilder, budget: Budget
+    ) -> None:
         self.records = records
         self.folder = folder
         self.builder = builder
@@ -122,8 +128,10 @@ class PreferencePreparer:
             if vision <= budget.vision_tokens and total <= budget.max_tokens - margin:
                 return made
         raise ProcessingError(
-            f"row {record.row}: expected at most {budget.max_tokens} tokens, {budget.vision_tokens} of them of pictures, got "
-            f"{total} and {vision} with the fewest crops or frames; shorten the answers, or raise data.max_tokens"
+            f"row {record.row}: expected at most {budget.max_tokens} tokens, {budget.vision_tokens} of them "
+            "of pictures, got "
+            f"{total} and {vision} with the fewest crops or frames; shorten the answers, or raise "
+            "data.max_tokens"
         )
 
     def _attempts(self, record: PreferenceRecord, clip: Path | None) -> Iterator[dict[str, Any]]:
@@ -134,7 +142,9 @@ class PreferencePreparer:
         elif clip is not None:
             most = self.budget.folder_frames if clip.is_dir() else self.budget.frames
             frames = min(most, self._frames_that_fit())
-            known = {} if record.sampling_interval is None else {"sampling_interval": record.sampling_interval}
+            known = (
+                {} if record.sampling_interval is None else {"sampling_interval": record.sampling_interval}
+            )
             while frames:
                 yield {"num_frames": frames, **known}
                 frames //= 2
@@ -142,7 +152,9 @@ class PreferencePreparer:
             yield {}
 
     def _frames_that_fit(self) -> int:
-        """Frames of which no more can fit, whatever their clip, and at least one: reading more of them would be for nothing."""
+        """Frames of which no more can fit, whatever their clip, and at least one: reading more of them would
+        be for nothing.
+        """
         processor = self.builder.processor
         rows, columns = processor.video_processor.grid
         around = 2 if processor.use_frame_special_tokens else 0
@@ -150,7 +162,8 @@ class PreferencePreparer:
 
 
 class PreferenceCollator:
-    """Prepared rows to a batch: the arguments of the model's forward pass, `RANKS`, `BEST`, `PROGRESS` and `ORIGINS`.
+    """Prepared rows to a batch: the arguments of the model's forward pass, `RANKS`, `BEST`, `PROGRESS` and
+    `ORIGINS`.
 
     Args:
         pad_token_id: id at padding.

@@ -1,4 +1,6 @@
-"""How well a reward model judges held-out rows, every list of answers in two orders: as written, and turned round."""
+"""How well a reward model judges held-out rows, every list of answers in two orders: as written, and turned
+round.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class JudgingScore:
         dtype: of the products.
     """
 
-    def __init__(self, preparer: PreferencePreparer, examples: int, batch_size: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, preparer: PreferencePreparer, examples: int, batch_size: int, dtype: torch.dtype = torch.float32
+    ) -> None:
         total = len(preparer.records)
         chosen = [preparer.records[i * total // min(total, examples)] for i in range(min(total, examples))]
         self.records = sorted(chosen, key=modality_of)  # sharded processes need one kind per pass
@@ -41,8 +45,9 @@ class JudgingScore:
         """Scores from 0 to 1, and the margin.
 
         Returns:
-            "score" and "top1_accuracy": part of the lists, each in both orders, whose highest score is that of a best answer; "margin":
-            best answer minus the best of the others; "order_consistency": part of the rows whose chosen answer is the same in both;
+            "score" and "top1_accuracy": part of the lists, each in both orders, whose highest score is that
+            of a best answer; "margin": best answer minus the best of the others; "order_consistency": part of
+            the rows whose chosen answer is the same in both;
             "score_error": standard error of "score".
 
         Raises:
@@ -58,7 +63,9 @@ class JudgingScore:
             margin.append(margin_of_each.mean(0))
             same.append((written.argmax(1) == turned.argmax(1)).float())
         if not right:
-            raise ProcessingError("expected held-out rows that can be prepared, got only broken ones; check their pictures")
+            raise ProcessingError(
+                "expected held-out rows that can be prepared, got only broken ones; check their pictures"
+            )
         accuracy = float(torch.cat(right).mean())
         return {
             "score": accuracy,
@@ -103,7 +110,9 @@ class JudgingScore:
         model.eval()
         try:
             with autocast(device.type, self.dtype):
-                return model(**{name: tensor.to(device) for name, tensor in batch.items()}).scores.float().cpu()
+                return (
+                    model(**{name: tensor.to(device) for name, tensor in batch.items()}).scores.float().cpu()
+                )
         finally:
             model.train(was_training)
 
@@ -119,7 +128,9 @@ def _batches(records: Sequence[PreferenceRecord], size: int) -> Iterator[Sequenc
     start = 0
     while start < len(records):
         stop = start
-        while stop < min(start + size, len(records)) and modality_of(records[stop]) == modality_of(records[start]):
+        while stop < min(start + size, len(records)) and modality_of(records[stop]) == modality_of(
+            records[start]
+        ):
             stop += 1
         yield records[start:stop]
         start = stop
