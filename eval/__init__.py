@@ -5,29 +5,35 @@ Names are imported when they are first used, so that measuring speed loads nothi
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from molmopoint.lazy import lazy_names
 
 if TYPE_CHECKING:
     from molmopoint.eval.benchmark import Benchmark
     from molmopoint.eval.benchmarks import benchmark_names, find_benchmark
     from molmopoint.eval.evaluation import EvaluationResult, evaluate
+    from molmopoint.eval.outlines import box_outline
+    from molmopoint.eval.runner.scoring import score_predictions
 
-__all__ = ["Benchmark", "EvaluationResult", "benchmark_names", "evaluate", "find_benchmark"]
+__all__ = [
+    "Benchmark",
+    "EvaluationResult",
+    "benchmark_names",
+    "box_outline",
+    "evaluate",
+    "find_benchmark",
+    "score_predictions",
+]
 
 _HOMES = {
-    "Benchmark": "molmopoint.eval.benchmark",
-    "EvaluationResult": "molmopoint.eval.evaluation",
-    "benchmark_names": "molmopoint.eval.benchmarks",
-    "evaluate": "molmopoint.eval.evaluation",
-    "find_benchmark": "molmopoint.eval.benchmarks",
+    "Benchmark": "benchmark",
+    "EvaluationResult": "evaluation",
+    "benchmark_names": "benchmarks",
+    "box_outline": "outlines",
+    "evaluate": "evaluation",
+    "find_benchmark": "benchmarks",
+    "score_predictions": "runner.scoring",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used."""
-    if name not in _HOMES:
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}; public names: {', '.join(__all__)}"
-        )
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -33,10 +33,11 @@ NETWORK = {
 }
 ABOVE = {"processing", "data", "metrics", "segmentation", "checkpoints", "registration"}
 # Every room but `heads` may also import those of `EVERYWHERE`, and every module its own room.
-EVERYWHERE = {"errors", "version", "files", "safe_text", "remote_code"}
+EVERYWHERE = {"errors", "lazy", "version", "files", "safe_text", "remote_code"}
 DOORS: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
+    "lazy": set(),
     "files": set(),
     "safe_text": set(),
     "remote_code": set(),

@@ -12,6 +12,7 @@ from typing import Any
 from molmopoint.backends.base import Backend, Events, PointWriter
 from molmopoint.backends.molmo2 import Molmo2Backend
 from molmopoint.backends.molmopoint import MolmoPointBackend
+from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.checkpoints.locating import model_type_at
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.load_checks import FILE_ERRORS
@@ -19,12 +20,14 @@ from molmopoint.processing import MolmoPointProcessor
 
 __all__ = [
     "BACKENDS",
+    "AnswerOptions",
     "Backend",
     "Events",
     "PointWriter",
     "backend_class",
     "backend_class_of",
     "backend_of",
+    "complete_prompt",
     "reading",
 ]
 

@@ -2,7 +2,7 @@
 
 from molmopoint.processing.rows import Row, collate
 from molmopoint.reward.grpo import RewardFunction
-from molmopoint.reward.judge import Judge, load_reward
+from molmopoint.reward.judge import Judge, load_reward, orders
 from molmopoint.reward.model import RewardModel, RewardOutput
 from molmopoint.reward.rows import PromptPart, RowBuilder
 from molmopoint.reward.settings import SEPARATOR, RewardSettings, add_separator
@@ -20,4 +20,5 @@ __all__ = [
     "add_separator",
     "collate",
     "load_reward",
+    "orders",
 ]

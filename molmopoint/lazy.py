@@ -1,0 +1,31 @@
+"""Names at the top of a room that are imported when they are first used, so that the room costs nothing before."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazy_names(room: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__getattr__` and `__dir__` of a room.
+
+    Args:
+        room: its module name.
+        homes: modules of the room that define its public names, by name.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(
+                f"module {room!r} has no attribute {name!r}; public names: {', '.join(homes)}"
+            )
+        value = getattr(importlib.import_module(f"{room}.{homes[name]}"), name)
+        setattr(sys.modules[room], name, value)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[room]), *homes})
+
+    return get, names
