@@ -1,9 +1,10 @@
 """What a value meets on its way, counted: `python tests/walks.py`.
 
-Walks through the package are followed call by call: a picture from `Pointer.point` to the model's `generate`,
-a clip from `Pointer.point_video` to it, and six rows of a file to sources and then to training rows. Counted
-are the functions of ours that are entered, the files they lie in, calls, and changes from one file to
-another. As in `readings.py`, the numbers are no limits.
+Walks through the package are followed call by call: a picture from `Pointer.point` to the model's `generate`, a
+clip from `Pointer.point_video` to it, six rows of a file to sources and then to training rows, and one item of a
+benchmark to `generate` and to its score. Counted are the functions of ours that are entered, the files they lie
+in, calls, and changes from one file to another; what runs in other threads is not. As in `readings.py`, the
+numbers are no limits.
 """
 
 from __future__ import annotations
@@ -89,6 +90,13 @@ def main() -> None:
         sources: list[GroupSource] = []
         print("six rows to a source ", Walk().follow(lambda: sources.append(read_source(data))))
         print("source to six rows   ", Walk().follow(lambda: make_rows(sources[0], pointer.processor)))
+
+    def ask() -> object:
+        return molmopoint.evaluate(pointer, "point_bench", data="fixture", limit=1)
+
+    ask()  # the benchmark is found and read once
+    print("benchmark to generate", Walk("generate").follow(ask))
+    print("benchmark to a score ", Walk().follow(ask))
 
 
 def write_rows(folder: Path, picture: Image.Image) -> Path:
