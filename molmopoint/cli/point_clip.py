@@ -13,62 +13,27 @@ from rich.markup import escape
 from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.cli import console
-from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
+from molmopoint.cli.clip_command import ClipCommand, Progress
 from molmopoint.drawing import write_picture
-from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.errors import ProcessingError
 from molmopoint.pipeline import Pointer, PointingResult
 
 
 @dataclass
-class PointClipCommand:
-    """One call of the command; `run` does everything and returns the exit code.
+class PointClipCommand(ClipCommand[PointingResult]):
+    """One call of the command; `out` is a folder for the frames that have points, drawn.
 
     Attributes:
-        out: folder for the frames that have points, drawn.
         part: `start`, `end` and `windows` of `Pointer.point_video`; times count from the beginning of the
             video.
         request: options of the answer.
     """
 
-    video: Path
-    prompt: str
-    model: str = "nano"
-    device: str | None = None
-    dtype: str | None = None
-    out: Path | None = None
-    json_output: bool = False
     part: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self) -> int:
-        """Points, draws what was asked for, and returns the exit code."""
-        try:
-            self._check_usage()
-        except MolmoPointError as error:
-            console.complain(error)
-            return USAGE
-        try:
-            with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device)
-        except LOADING_FAULTS as error:
-            console.complain(f"the model {self.model!r} could not be loaded: {error}")
-            return NO_MODEL
-        except KeyboardInterrupt:
-            console.complain(f"interrupted while the model {self.model!r} was loaded")
-            return INTERRUPTED
-        try:
-            with console.quiet_stdout():
-                result = self._answer(pointer)
-                drawn = list(self._draw(result))
-        except KeyboardInterrupt:
-            console.complain("interrupted")
-            return INTERRUPTED
-        except (MolmoPointError, OSError, RuntimeError) as error:
-            console.complain(f"{self.video}: {error}")
-            return SOME_FAILED
-        self._report(result, drawn)
-        return OK
+    def _title(self) -> str:
+        return "Pointing"
 
     def _check_usage(self) -> None:
         """Raises a MolmoPointError where options do not fit, before anything is loaded."""
@@ -81,18 +46,12 @@ class PointClipCommand:
                 "folder"
             )
 
-    def _answer(self, pointer: Pointer) -> PointingResult:
-        """The points, with a progress bar on stderr for windows."""
-        with console.progress_bar("Pointing") as bar:
+    def _answer(self, pointer: Pointer, progress: Progress) -> PointingResult:
+        return pointer.point_video(
+            self.video, self.prompt, absolute=True, progress=progress, **self.part, **self.request
+        )
 
-            def tell(done: int, total: int) -> None:
-                bar.update(bar.task_ids[0], completed=done, total=total)
-
-            return pointer.point_video(
-                self.video, self.prompt, absolute=True, progress=tell, **self.part, **self.request
-            )
-
-    def _draw(self, result: PointingResult) -> Iterator[Path]:
+    def _write(self, result: PointingResult) -> Iterator[Path]:
         """Writes the frames that have points, and names each."""
         if self.out is None or not len(result.points):
             return
@@ -103,16 +62,16 @@ class PointClipCommand:
             write_picture(picture, path)
             yield path
 
-    def _report(self, result: PointingResult, drawn: list[Path]) -> None:
+    def _report(self, result: PointingResult, written: list[Path]) -> None:
         """The answer on stdout, as JSON or for people."""
         if self.json_output:
-            beside = {"windows": len(result.answers) or 1, "drawn": [str(path) for path in drawn]}
+            beside = {"windows": len(result.answers) or 1, "drawn": [str(path) for path in written]}
             console.print_json({"model": self.model, "video": str(self.video), **result.to_dict(), **beside})
             return
         paper = console.findings()
         for line in _lines(self.video, result):
             paper.print(line)
-        for path in drawn:
+        for path in written:
             paper.print(f"  drawn to {escape(str(path))}")
 
 

@@ -11,63 +11,30 @@ from rich.markup import escape
 
 from molmopoint.backends.options import complete_prompt
 from molmopoint.cli import console
-from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
+from molmopoint.cli.clip_command import ClipCommand, Progress
 from molmopoint.drawing import write_picture
-from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.errors import ProcessingError
 from molmopoint.pipeline import Pointer, TrackingResult
 from molmopoint.pipeline.tracking import TrackOptions
 from molmopoint.pipeline.video_writing import check_video_path
 
 
 @dataclass
-class TrackCommand:
-    """One call of the command; `run` does everything and returns the exit code.
+class TrackCommand(ClipCommand[TrackingResult]):
+    """One call of the command.
 
     Attributes:
+        sheet: file of the contact sheet.
         files: where to write the tracks, by their form: "csv", "mot" and "coco".
         request: options of `Pointer.track`.
     """
 
-    video: Path
-    prompt: str
-    model: str = "nano"
-    device: str | None = None
-    dtype: str | None = None
-    out: Path | None = None
     sheet: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
-    json_output: bool = False
     request: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self) -> int:
-        """Tracks, writes what was asked for, and returns the exit code."""
-        try:
-            self._check_usage()
-        except MolmoPointError as error:
-            console.complain(error)
-            return USAGE
-        try:
-            with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device)
-        except LOADING_FAULTS as error:
-            console.complain(f"the model {self.model!r} could not be loaded: {error}")
-            return NO_MODEL
-        except KeyboardInterrupt:
-            console.complain(f"interrupted while the model {self.model!r} was loaded")
-            return INTERRUPTED
-        try:
-            with console.quiet_stdout():
-                result = self._track(pointer)
-                written = list(self._write(result))
-        except KeyboardInterrupt:
-            console.complain("interrupted")
-            return INTERRUPTED
-        except (MolmoPointError, OSError, RuntimeError) as error:
-            console.complain(f"{self.video}: {error}")
-            return SOME_FAILED
-        self._report(result, written)
-        return OK
+    def _title(self) -> str:
+        return f"Tracking in {self.video.name}"
 
     def _check_usage(self) -> None:
         """Raises a MolmoPointError where options do not fit, before anything is loaded."""
@@ -83,14 +50,8 @@ class TrackCommand:
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise ProcessingError(f"expected --sheet to end in .png or .jpg, got {self.sheet.name!r}")
 
-    def _track(self, pointer: Pointer) -> TrackingResult:
-        """The tracks, with a progress bar on stderr: windows done, and time left."""
-        with console.progress_bar(f"Tracking in {self.video.name}") as bar:
-
-            def tell(done: int, total: int) -> None:
-                bar.update(bar.task_ids[0], completed=done, total=total)
-
-            return pointer.track(self.video, self.prompt, progress=tell, **self.request)
+    def _answer(self, pointer: Pointer, progress: Progress) -> TrackingResult:
+        return pointer.track(self.video, self.prompt, progress=progress, **self.request)
 
     def _write(self, result: TrackingResult) -> Iterator[Path]:
         """Writes every file that was asked for, and names it."""
