@@ -351,9 +351,8 @@ class Recipe:
     def _fits_together(self) -> Recipe:
         if (self.steps is None) == (self.epochs is None):
             given = f"steps {self.steps} and epochs {self.epochs}"
-            raise PydanticCustomError(
-                TOGETHER, f"expected steps or epochs, got {given}; set exactly one of them"
-            )  # type: ignore[arg-type]
+            message = f"expected steps or epochs, got {given}; set exactly one of them"
+            raise PydanticCustomError(TOGETHER, message)  # type: ignore[arg-type]
         if self.bf16_weights and self.dtype == "float32":
             remedy = "set bf16_weights=false or the dtype"
             message = f"bf16_weights: expected dtype 'bfloat16' beside it, got {self.dtype!r}; {remedy}"

@@ -57,7 +57,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "words": plain_text,
     "count": stated_count,
     "count of the reference": lambda text: stated_count(text, ref_compat=True),
-    "number": lambda text: count_of(SimpleNamespace(text=text, points=[])),  # type: ignore[arg-type]
+    "number": lambda text: count_of(SimpleNamespace(text=text, points=[], left_out=0)),  # type: ignore[arg-type]
     "plain": plain_points,
     "json": json_points,
 }
