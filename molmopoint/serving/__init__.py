@@ -1,9 +1,21 @@
-"""Serving over HTTP: `app` makes the application, `molmopoint serve` runs it, `Client` talks to it."""
+"""Serving over HTTP: `app` makes the application, `molmopoint serve` runs it, `Client` talks to it.
+
+Names are imported when they are first used: a client needs nothing of a server.
+"""
 
 from __future__ import annotations
 
-from molmopoint.serving.application import app
-from molmopoint.serving.client import Client
-from molmopoint.serving.limits import Limits
+from typing import TYPE_CHECKING
 
-__all__ = ["Client", "Limits", "app"]
+from molmopoint.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from molmopoint.serving.application import app
+    from molmopoint.serving.client import Client, ServerError
+    from molmopoint.serving.limits import Limits
+
+__all__ = ["Client", "Limits", "ServerError", "app"]
+
+_HOMES = {"Client": "client", "Limits": "limits", "ServerError": "client", "app": "application"}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

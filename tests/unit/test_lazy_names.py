@@ -8,11 +8,19 @@ import sys
 
 import pytest
 
-LAZY = ("molmopoint.data", "molmopoint.training", "molmopoint.screens", "molmopoint.eval")
+LAZY = (
+    "molmopoint.data",
+    "molmopoint.training",
+    "molmopoint.screens",
+    "molmopoint.eval",
+    "molmopoint.serving",
+)
 
 
 @pytest.mark.parametrize("room", LAZY)
 def test_every_public_name_is_there(room: str):
+    if room == "molmopoint.serving":
+        pytest.importorskip("fastapi")
     module = importlib.import_module(room)
     assert set(module.__all__) == set(module._HOMES) <= set(dir(module))
     for name in module.__all__:
