@@ -7,9 +7,8 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 from PIL import Image
 
@@ -20,6 +19,9 @@ from molmopoint.errors import MolmoPointError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.points import Point, Points
 from molmopoint.processing.pictures import load_picture
+
+if TYPE_CHECKING:
+    import httpx
 
 
 class ServerError(MolmoPointError):
@@ -37,11 +39,20 @@ class Client:
         key: one of its keys, where it asks for one.
         model: name of one of its models; its first one by default.
         timeout: seconds to wait for an answer.
+
+    Raises:
+        ImportError: httpx is missing, which the extra `serve` installs.
     """
 
     def __init__(
         self, url: str, *, key: str | None = None, model: str | None = None, timeout: float = 120.0
     ) -> None:
+        try:
+            import httpx
+        except ImportError as error:
+            raise ImportError(
+                'expected httpx for a client, got none; pip install "molmopoint[serve]"'
+            ) from error
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
         self.model = model
@@ -114,7 +125,7 @@ class Client:
         pictures, _ = _pictures(image)
         body = self._body(pictures, prompt, template, options) | {"stream": True}
         with self._http.stream("POST", "/v1/point", json=body) as response:
-            if response.status_code != httpx.codes.OK:
+            if not response.is_success:
                 response.read()
                 _check(response)
             for line in response.iter_lines():
