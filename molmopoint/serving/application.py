@@ -277,13 +277,15 @@ class Server:
         name, engine = self._engine(asked.model)
         if asked.single and not asked.pictures:
             raise Refused(400, "expected a picture for single, got a request of text alone")
-        options = self._options(asked, max_points=asked.max_points, single=asked.single)
+        options = self._options(
+            asked, max_points=asked.max_points, single=asked.single, min_score=asked.min_score
+        )
         prompt = _valid(lambda: complete(asked.prompt, asked.template))
         answer = self._ask(engine, asked.pictures, prompt, options, request, streams=asked.stream)
         if asked.stream:
-            return _events(self._point_events(answer, name, engine, asked.min_score))
+            return _events(self._point_events(answer, name, engine))
         result = await answer.result()
-        return self._point_answer(answer, result, name, engine, asked.min_score)
+        return self._point_answer(answer, result, name, engine)
 
     async def _plain(
         self, picture: str, prompt: str, request: Request, template: str | None = None
@@ -374,17 +376,12 @@ class Server:
         )
 
     def _point_answer(
-        self, answer: Following, result: PointingResult, name: str, engine: Engine, min_score: float | None
+        self, answer: Following, result: PointingResult, name: str, engine: Engine
     ) -> PointAnswer:
-        points = [_point_out(point, result) for point in result.points]
-        count = count_of(result)
-        if min_score is not None:
-            points = [point for point in points if point.score is None or point.score >= min_score]
-            count = len({point.object_id for point in points})
         return PointAnswer(
-            points=points,
+            points=[_point_out(point, result) for point in result],
             text=result.text,
-            count=count,
+            count=count_of(result),
             absent=None if math.isnan(result.absent) else result.absent,
             truncated=result.truncated,
             image_sizes=list(result.image_sizes),
@@ -396,7 +393,7 @@ class Server:
     # Streams
 
     async def _point_events(
-        self, answer: Following, name: str, engine: Engine, min_score: float | None
+        self, answer: Following, name: str, engine: Engine
     ) -> AsyncIterator[dict[str, Any]]:
         async for event in answer:
             if isinstance(event, str):
@@ -414,7 +411,7 @@ class Server:
             else:
                 yield {
                     "type": "result",
-                    **self._point_answer(answer, event, name, engine, min_score).model_dump(),
+                    **self._point_answer(answer, event, name, engine).model_dump(),
                 }
 
     async def _query_events(

@@ -302,6 +302,7 @@ def _alike(first: Job, other: Job) -> bool:
         first.options.generate_arguments() == other.options.generate_arguments()
         and first.options.max_points == other.options.max_points
         and first.options.single == other.options.single
+        and first.options.min_score == other.options.min_score
     )
 
 
