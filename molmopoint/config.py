@@ -323,9 +323,8 @@ class MolmoPointConfig(PreTrainedConfig):
             )
         self.vision_config = released_vision if released_vision is not None else self.vision_config
         duplicate = kwargs.pop("image_high_res_id", None)
-        kwargs.pop(
-            "auto_map", None
-        )  # names the remote code of a released repository, which this class replaces
+        # Names the remote code of a released repository, which this class replaces.
+        kwargs.pop("auto_map", None)
         self._build_sub_configs()
         super().__post_init__(**kwargs)
         self._fill_token_ids()

@@ -277,9 +277,8 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"[bold]{name}[/]: {found}" + (f"  [dim]{escape(result.text)}[/]" if result.text else "")
     for point in result.points:
         where = f"  picture {int(point.group) + 1}" if len(outcome.images) > 1 else ""
-        score = (
-            "" if math.isnan(point.score) else f"  score {point.score:.2f}"
-        )  # points written as text have none
+        # Points written as text have none.
+        score = "" if math.isnan(point.score) else f"  score {point.score:.2f}"
         yield f"  [bold]{point.object_id:>3}[/]  x {point.x:8.1f}  y {point.y:8.1f}{score}{where}"
     if result.truncated:
         yield "  [yellow]cut by the token limit; raise --max-new-tokens[/]"

@@ -98,9 +98,8 @@ def signed_distance(points: np.ndarray, ring: np.ndarray) -> np.ndarray:
     edge = end - start
     offset = points[:, None, :] - start  # (num_points, num_corners, 2)
     length = np.maximum((edge**2).sum(axis=1), np.finfo(np.float64).tiny)  # squared
-    along = np.clip(
-        (offset * edge).sum(axis=2) / length, 0.0, 1.0
-    )  # of the edge, where the point is nearest to it
+    # Of the edge, where the point is nearest to it.
+    along = np.clip((offset * edge).sum(axis=2) / length, 0.0, 1.0)
     beside = offset - along[..., None] * edge
     distance = np.sqrt((beside**2).sum(axis=2)).min(axis=1)
     return np.where(in_polygon(points, ring), distance, -distance)
@@ -184,9 +183,8 @@ def _centroid(ring: np.ndarray) -> np.ndarray:
     origin = ring.mean(axis=0)
     here = ring - origin
     there = np.roll(ring, -1, axis=0) - origin
-    cross = (
-        here[:, 0] * there[:, 1] - there[:, 0] * here[:, 1]
-    )  # twice the area of each triangle with the origin
+    # Twice the area of each triangle with the origin.
+    cross = here[:, 0] * there[:, 1] - there[:, 0] * here[:, 1]
     if abs(cross.sum()) < 1e-12:
         return origin
     return origin + ((here + there) * cross[:, None]).sum(axis=0) / (3 * cross.sum())

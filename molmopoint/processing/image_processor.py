@@ -80,9 +80,8 @@ def stretch(
     )
     whole = resized.round().clamp_(0, 255).view(*pixels.shape[:2], *hw)
     if not (settings.do_rescale and settings.do_normalize):
-        mean: Any = (
-            settings.image_mean
-        )  # transformers annotates a list, and caches by it, which takes a tuple
+        # Transformers annotates a list, and caches by it, which takes a tuple.
+        mean: Any = settings.image_mean
         std: Any = settings.image_std
         return backend.rescale_and_normalize(
             whole, settings.do_rescale, settings.rescale_factor, settings.do_normalize, mean, std

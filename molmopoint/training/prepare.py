@@ -84,6 +84,5 @@ def rules_of(data: Data) -> FormattingRules:
     """Formatting as the recipe wants it."""
     weights = PLAIN_WEIGHTS if data.weights == "plain" else FINETUNING_WEIGHTS
     rules = FormattingRules(weights=weights) if data.stage is None else published_rules(data.stage)
-    return replace(
-        rules, weights=dict(rules.weights), max_points=data.max_points
-    )  # a plain dict can be sent to workers
+    # A plain dict can be sent to workers.
+    return replace(rules, weights=dict(rules.weights), max_points=data.max_points)

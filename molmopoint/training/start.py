@@ -108,9 +108,8 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Backend]:
         backend = family(
             family.read_processor(source, revision=revision), max_crops=recipe.data.crops_per_image
         )
-        backend.processor.chat.prompts(
-            ["?"]
-        )  # a template that cannot be followed is told before the weights are read
+        # A template that cannot be followed is told before the weights are read.
+        backend.processor.chat.prompts(["?"])
     return load_network(source, revision, recipe), backend
 
 

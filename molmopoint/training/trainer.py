@@ -245,9 +245,8 @@ class RunTrainer(Trainer):
             "steps": args.max_steps,
             "data": dataset.fingerprint(),
         }
-        self.identity = json.loads(
-            json.dumps({**depends_on, **(identity or {})})
-        )  # as it comes back from a file
+        # As it comes back from a file.
+        self.identity = json.loads(json.dumps({**depends_on, **(identity or {})}))
         self._steps = _Steps(self)
         log = RunLog(self.out, tensorboard="tensorboard" in recipe.logging.to)
         super().__init__(

@@ -84,9 +84,8 @@ def test_tracking_tables_get_jf(segmenter, tmp_path):
     }
     summary, scores = score_predictions(benchmark, data, stored, "grid", segmenter=segmenter)
     assert scores[first.item_id]["f1"] > 0 and 0 <= scores[first.item_id]["jf_when_asked"] <= 1
-    alone = segmentation_of(
-        first, stored[first.item_id].answer(), segmenter
-    )  # the clip can be read at its own rate
+    # The clip can be read at its own rate.
+    alone = segmentation_of(first, stored[first.item_id].answer(), segmenter)
     assert alone["jf_when_asked"] == scores[first.item_id]["jf_when_asked"]
     assert scores[second.item_id]["jf_when_asked"] == 0, "a failed item is wrong by every metric"
     cell = next(cell for cell in summary.cells if cell.metric == "jf_when_asked")

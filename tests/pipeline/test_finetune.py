@@ -49,9 +49,8 @@ def command(
         *sets,
         *more,
     ]
-    return CliRunner(env={"COLUMNS": "1000"}).invoke(
-        app, words
-    )  # no name is cut in two, however long the path before it
+    # No name is cut in two, however long the path before it.
+    return CliRunner(env={"COLUMNS": "1000"}).invoke(app, words)
 
 
 def stored(folder: Path) -> dict[str, torch.Tensor]:

@@ -130,9 +130,8 @@ def test_inputs_and_answers_are_the_native_ones(
         assert request.row.mm_token_type_ids.tolist() == expected["mm_token_type_ids"][0].tolist()
         for name, tensor in request.media.pixels.items():
             difference = (tensor - expected[name]).abs()
-            assert difference.max() <= 2 / 255 + 1e-6 and (difference > 1e-6).float().mean() <= 1e-3, (
-                name
-            )  # bytes may round otherwise
+            # Bytes may round otherwise.
+            assert difference.max() <= 2 / 255 + 1e-6 and (difference > 1e-6).float().mean() <= 1e-3, name
         same = {name: tensor for name, tensor in expected.items() if not name.startswith("pixel")}
         inputs = {
             **same,

@@ -201,9 +201,8 @@ def test_published_parts_have_the_released_sizes():
     seen = vision_part(vit, (-3, -9))
     assert pixel_normalisation(vit) == ([0.5] * 3, [0.5] * 3)
     text = spoken.fields | {"max_position_embeddings": 37376}
-    assert (
-        seen.fields["hidden_act"] == "gelu"
-    )  # timm's choice for these weights; released configs say gelu_pytorch_tanh
+    # Timm's choice for these weights; released configs say gelu_pytorch_tanh.
+    assert seen.fields["hidden_act"] == "gelu"
     vision = seen.fields | {"hidden_act": "gelu_pytorch_tanh"}
     tapped = {"vision_feature_layer": [-3, -9]}
     config = MolmoPointConfig.from_dict(

@@ -97,9 +97,8 @@ def test_bytes_stay_in_the_data_set(data_set):
         (image,) = record.images
         assert isinstance(image.source, StoredBytes) and image.digest in record.media
         assert np.array_equal(np.asarray(image.open()), np.asarray(values["image"]))
-    assert (
-        len(pickle.dumps(list(read_records(data_set)))) < 3 * len(png(0)) + 20_000
-    )  # the table once, no pictures beside it
+    # The table once, no pictures beside it.
+    assert len(pickle.dumps(list(read_records(data_set)))) < 3 * len(png(0)) + 20_000
 
 
 def test_several_pictures_in_a_row():

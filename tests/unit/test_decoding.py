@@ -15,11 +15,12 @@ from molmopoint.errors import GroundingError
 from molmopoint.geometry import PointingMetadata, triples_to_points
 
 START = 200  # plain ids are characters below 200
+# Two image tokens of a global view, then four that may be chosen; the last one has an empty slot.
 GLOBAL, P, K = (
     2,
     6,
     2,
-)  # two image tokens of a global view, then four that may be chosen; the last one has an empty slot
+)
 
 
 def metadata(location_grid=3):

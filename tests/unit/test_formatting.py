@@ -122,9 +122,8 @@ def test_points_on_seams_and_borders_have_a_place():
         for edge, triple in zip(edges, triples.tolist(), strict=True)
         if edge[0] < size[0] and edge[1] < size[1]
     ]
-    assert (
-        len({tuple(triple[:2]) for triple in inner}) == rows * cols
-    )  # each ViT patch owns its upper left corner, once
+    # Each ViT patch owns its upper left corner, once.
+    assert len({tuple(triple[:2]) for triple in inner}) == rows * cols
 
 
 def test_points_outside_are_refused_unless_their_source_is_clipped():

@@ -285,9 +285,8 @@ def test_cvat_tracks(tmp_path):
 
 @pytest.mark.parametrize("train", ["../train/images", "train/images", ["train/images"], "list.txt"])
 def test_yolo(tmp_path, train):
-    save(
-        tmp_path / "data.yaml", json.dumps({"train": train, "nc": 2, "names": ["cup", "plate"]})
-    )  # JSON is YAML
+    # JSON is YAML.
+    save(tmp_path / "data.yaml", json.dumps({"train": train, "nc": 2, "names": ["cup", "plate"]}))
     save(tmp_path / "list.txt", "train/images/a.jpg\ntrain/images/b.jpg\ntrain/images/c.jpg\n")
     for name in "abc":
         save(tmp_path / "train" / "images" / f"{name}.jpg", "")

@@ -520,9 +520,8 @@ def test_the_rate_of_a_clip(tmp_path):
     keys = [key(51, 0, enabled=False)]
     assert tracked(tmp_path, moving(*keys))[0]["ball"][0][1] == 2.0
     assert tracked(tmp_path, moving(*keys), fps=50)[0]["ball"][0][1] == 1.0
-    assert (
-        tracked(tmp_path, moving(*keys, duration=0))[0]["ball"][0][1] == 2.0
-    )  # from the time of the key frame
+    # From the time of the key frame.
+    assert tracked(tmp_path, moving(*keys, duration=0))[0]["ball"][0][1] == 2.0
     rows, journal = tracked(tmp_path, moving({**keys[0], "time": None}, duration=0))
     assert not rows and "option fps" in "".join(journal.lines())
 

@@ -37,9 +37,8 @@ def test_forms_are_unlike_the_shapes_kept_for_the_trial(nano: Any) -> None:
         own = forms.draw_new_shape(shape, 64, 64, 60, 0.2, 1).coverage > 8
         form = np.zeros((forms.TEMPLATE, forms.TEMPLATE), dtype=bool)
         form[: own.shape[0], : own.shape[1]] = own
-        assert (
-            forms.likeness(form, shape) > 0.9
-        )  # turned, moved and of another size: the measure sees through that
+        # Turned, moved and of another size: the measure sees through that.
+        assert forms.likeness(form, shape) > 0.9
         assert max(forms.likeness(forms.template(index), shape) for index in range(40)) < 0.8
 
 

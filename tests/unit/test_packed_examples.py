@@ -129,9 +129,8 @@ def test_five_packed_examples_have_the_loss_of_the_five_alone(preparer):
     together = losses(model, packed)
     for part, value in together.items():
         assert value == pytest.approx(sum(one[part] for one in each), rel=1e-5), part
-    assert (
-        sum(one["patch"] > 0 for one in each) == 3
-    )  # no place is chosen where nothing is there, nor for the question
+    # No place is chosen where nothing is there, nor for the question.
+    assert sum(one["patch"] > 0 for one in each) == 3
     assert packed["input_ids"].shape[1] == sum(batch["input_ids"].shape[1] for batch in alone)
 
 

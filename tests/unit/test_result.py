@@ -63,9 +63,8 @@ def test_without_a_picture_there_is_nothing_to_draw_on():
 
 
 def test_heatmap_of_a_certain_point_is_its_vit_patch():
-    heat = result_of([[2, 3, 4]]).heatmap(
-        0
-    )  # second image token, lower right slot: row 1, column 3 of 2 by 4
+    # Second image token, lower right slot: row 1, column 3 of 2 by 4.
+    heat = result_of([[2, 3, 4]]).heatmap(0)
     assert heat.shape == (20, 40) and heat.sum() == pytest.approx(1)
     assert (heat[10:, 30:] > 0).all() and heat[10:, 30:].sum() == pytest.approx(1)
 

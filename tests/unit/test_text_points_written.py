@@ -99,9 +99,8 @@ def test_an_object_is_written_once_at_a_time():
 
 
 SIDE = st.integers(1, 5000)
-FRACTION = st.floats(0, 1).filter(
-    lambda share: abs(1000 * share % 1 - 0.5) > 1e-6
-)  # a half may be rounded either way
+# A half may be rounded either way.
+FRACTION = st.floats(0, 1).filter(lambda share: abs(1000 * share % 1 - 0.5) > 1e-6)
 PLACES = st.lists(st.tuples(st.integers(0, 3), FRACTION, FRACTION), min_size=1)
 
 
@@ -121,9 +120,8 @@ def test_pictures_there_and_back(sizes: list, places: list, data: st.DataObject)
     st.tuples(SIDE, SIDE), st.sets(st.integers(0, 4000), min_size=1, max_size=8), st.integers(1, 5), st.data()
 )
 def test_tracks_there_and_back(size: tuple, ticks: set, objects: int, data: st.DataObject):
-    times = np.array(sorted(ticks)) * 0.1 + data.draw(
-        st.floats(0, 0.04)
-    )  # frames of any phase, no two at one written time
+    # Frames of any phase, no two at one written time.
+    times = np.array(sorted(ticks)) * 0.1 + data.draw(st.floats(0, 0.04))
     places = [
         (t, number, data.draw(FRACTION), data.draw(FRACTION)) for t in times for number in range(objects)
     ]

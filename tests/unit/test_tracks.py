@@ -197,9 +197,8 @@ def test_from_points_of_an_answer():
         labels=labels,
     )
     tracks = Tracks.from_points(points, moments=[0.0, 1.0])
-    assert (
-        tracks.x.tolist() == [1, 2, 3] and tracks.labels == {1: "cat"} and tracks.size == (10, 10)
-    )  # the first of two places is kept
+    # The first of two places is kept.
+    assert tracks.x.tolist() == [1, 2, 3] and tracks.labels == {1: "cat"} and tracks.size == (10, 10)
     assert tracks.moments.tolist() == [0.0, 0.5, 1.0]
     large = Points(*columns([2**60, 2**60 + 1], [0.0, 0.0], [1, 2], [1, 2]))
     assert Tracks.from_points(large).object_ids == (2**60, 2**60 + 1)

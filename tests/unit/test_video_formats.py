@@ -266,9 +266,8 @@ def test_frames_that_change_their_size(tmp_path):
 @pytest.mark.parametrize(("codec", "form"), [("libx264", "h264"), ("libx265", "hevc"), ("mjpeg", "mjpeg")])
 def test_streams_without_times(tmp_path, codec, form):
     path = write_stream(tmp_path / f"clip.{form}", codec, form)
-    stated = (
-        10 if form != "mjpeg" else 25
-    )  # H.264 and H.265 may say how many frames a second they have, JPEG never
+    # H.264 and H.265 may say how many frames a second they have, JPEG never.
+    stated = 10 if form != "mjpeg" else 25
     reader = open_video(path)
     assert (reader.duration, reader.frame_rate) == (COUNT / stated, stated)
     assert greys(reader.frames_at(np.array([0.0, 5 / stated, 30 / stated]))) == [0, 5, 30]

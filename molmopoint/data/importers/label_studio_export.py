@@ -399,9 +399,8 @@ def _from_path(host: str, path: str, *, local: bool) -> _Address:
 def _decoded(text: str) -> str:
     """The address inside of a link that the server resolves."""
     try:
-        standard = (
-            text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")
-        )  # a plus in an address means a space
+        # A plus in an address means a space.
+        standard = text.rstrip("=").replace("-", "+").replace(" ", "+").replace("_", "/")
         inner = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise ProcessingError(

@@ -115,9 +115,8 @@ def decoded_runs(runs: Sequence[float] | np.ndarray, width: float, height: float
         ProcessingError: the runs do not fill the mask, or it is too large.
     """
     check_mask_size(width, height)
-    lengths = np.asarray(
-        runs, dtype=np.float64
-    )  # sums of any size, where whole numbers of 64 bits would wrap around
+    # Sums of any size, where whole numbers of 64 bits would wrap around.
+    lengths = np.asarray(runs, dtype=np.float64)
     if (
         lengths.ndim != 1
         or (lengths < 0).any()
@@ -234,7 +233,6 @@ def _compressed_runs(text: str | bytes) -> list[int]:
 
 def _turned(offsets: np.ndarray, angle: float) -> np.ndarray:
     """(n, 2) turned clockwise about the origin by an angle in degrees; y goes down."""
-    turn = np.radians(
-        np.fmod(angle, 360.0)
-    )  # whole turns change nothing, and odd files hold numbers without radians
+    # Whole turns change nothing, and odd files hold numbers without radians.
+    turn = np.radians(np.fmod(angle, 360.0))
     return offsets @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])

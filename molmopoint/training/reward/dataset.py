@@ -206,9 +206,8 @@ class PreferenceDataset(IterableDataset):
         self.prepare = prepare
         self.rank = rank
         self.num_ranks = num_ranks
-        self.identity = json.loads(
-            json.dumps(dict(identity or {}))
-        )  # as it comes back from a file: lists, no tuples
+        # As it comes back from a file: lists, no tuples.
+        self.identity = json.loads(json.dumps(dict(identity or {})))
         self.next_batch = 0
         self._skipped: dict[tuple[int, int], SkippedExample] = {}
 
