@@ -4,15 +4,16 @@ were computed once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from PIL import Image
 
 from molmopoint.errors import ProcessingError
+from molmopoint.files import picture_limit
 from molmopoint.points import Points
 from molmopoint.processing.media import MediaInputs
 from molmopoint.processing.pictures import load_picture
@@ -20,12 +21,56 @@ from molmopoint.segmentation import Masks, Segmenter
 from molmopoint.video import read_frames
 
 
+class ShownPictures(Sequence[Image.Image]):
+    """The pictures of a request as people see them, without holding the pixels of large ones.
+
+    A large picture that came from a file is held as the bytes of that file, and decoded whenever it is asked
+    for; what becomes of the file on the disk does not matter.
+
+    Args:
+        pictures: as `molmopoint.processing.pictures.load_with_file` gives them.
+    """
+
+    def __init__(self, pictures: Iterable[tuple[Image.Image, bytes | None]]) -> None:
+        self._kept: list[Image.Image | _PictureFile] = []
+        for picture, file in pictures:
+            self._kept.append(picture if file is None else _PictureFile(file, picture.size))
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image.Image]: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        kept = self._kept[index]
+        return kept.decoded() if isinstance(kept, _PictureFile) else kept
+
+
+@dataclass(frozen=True, eq=False)
+class _PictureFile:
+    """The bytes of a picture's file, and the (width, height) of what is in it."""
+
+    content: bytes = field(repr=False)
+    size: tuple[int, int]
+
+    def decoded(self) -> Image.Image:
+        """The picture, whatever limit is in force here: it was allowed when it was read."""
+        width, height = self.size
+        with picture_limit(max(width * height, 1)):
+            return load_picture(self.content)
+
+
 @dataclass(frozen=True, eq=False)
 class DisplayedMedia:
     """What a person sees of a request, for drawing; kept by the result, unlike tensors.
 
     Attributes:
-        pictures: the displayed pictures; empty for a clip.
+        pictures: the displayed pictures; empty for a clip. Asking for a large one may decode it.
         clip: a video file, or (T, ...) frames; None for pictures.
         timestamps: (T,) seconds of the frames of a clip.
         as_list: they came as a list.
@@ -33,7 +78,7 @@ class DisplayedMedia:
         end: second of a video file at which the part that is drawn ends; None for its end.
     """
 
-    pictures: tuple[Image.Image, ...] = ()
+    pictures: Sequence[Image.Image] = ()
     clip: str | Path | np.ndarray | Sequence[Any] | None = None
     timestamps: np.ndarray | None = None
     as_list: bool = False

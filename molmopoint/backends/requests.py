@@ -19,14 +19,14 @@ from torch import Tensor
 
 from molmopoint.backends.clips import ClipOptions, check_budget, choose_frames, is_clip, seen_note
 from molmopoint.backends.history import Turn, as_turns, conversation, turns_note
-from molmopoint.backends.media import DisplayedMedia, EncodedImage, RequestMedia
+from molmopoint.backends.media import DisplayedMedia, EncodedImage, RequestMedia, ShownPictures
 from molmopoint.backends.options import AnswerOptions, complete_prompt, question_options
 from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.files import picture_limit
 from molmopoint.geometry import PointingMetadata
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.media import MediaInputs
-from molmopoint.processing.pictures import load_picture
+from molmopoint.processing.pictures import load_with_file
 from molmopoint.processing.rows import Row, collate
 from molmopoint.tokens import LIST_OPENING, NO_SELECTION
 
@@ -167,12 +167,12 @@ class RequestBuilder:
                 names for.
         """
         with picture_limit(self._max_pixels):
-            pictures = tuple(load_picture(picture, allow_urls=allow_urls) for picture in _picture_list(image))
+            loaded = [load_with_file(picture, allow_urls=allow_urls) for picture in _picture_list(image)]
             most = max_crops or self._max_crops
-            settings: dict[str, Any] = {} if most is None or not pictures else {"max_crops": most}
-            inputs = self._processor.media(pictures, **settings)
+            settings: dict[str, Any] = {} if most is None or not loaded else {"max_crops": most}
+            inputs = self._processor.media([picture for picture, _ in loaded], **settings)
         self._processor.check_places(inputs.metadata.num_patches, inputs.metadata.num_slots)
-        displayed = DisplayedMedia(pictures, as_list=isinstance(image, (list, tuple)))
+        displayed = DisplayedMedia(ShownPictures(loaded), as_list=isinstance(image, (list, tuple)))
         return RequestMedia(inputs.metadata, inputs.pixels, inputs.spans, displayed)
 
     def process_video(self, video: Any, options: ClipOptions) -> RequestMedia:

@@ -115,7 +115,9 @@ def check_picture_size(size: tuple[int, int], name: str) -> None:
         )
 
 
-def open_picture(source: str | os.PathLike[str] | IO[bytes], *, decode: bool = False) -> Image.Image:
+def open_picture(
+    source: str | os.PathLike[str] | IO[bytes], *, decode: bool = False, name: str | None = None
+) -> Image.Image:
     """A picture of a known format; `with` closes it.
 
     Its size is compared with `max_picture_pixels()` before anything is decoded. Pillow's own limit, which is
@@ -124,13 +126,14 @@ def open_picture(source: str | os.PathLike[str] | IO[bytes], *, decode: bool = F
     Args:
         source: a path, or a file that is open for reading bytes and can be sought in.
         decode: read all pixels; else only what stands before them.
+        name: what messages call it; by default its path.
 
     Raises:
         PIL.UnidentifiedImageError: bytes of none of `PICTURE_FORMATS`.
         OSError: the file cannot be read, or is broken.
         ProcessingError: the picture has too many pixels.
     """
-    name = _name_of(source)
+    name = _name_of(source) if name is None else name
     with _pillow_errors(name):
         picture = _identify(source, name)
     try:

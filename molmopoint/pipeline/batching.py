@@ -1,12 +1,14 @@
 """Many requests, in order, with bounded memory.
 
 While the model answers one batch, the pictures of the next are read and cut into crops in a thread. At most
-two batches are alive at any time, however many requests there are.
+two batches are alive at any time, however many requests there are, and a result that was given is not held
+here any more. Large pictures from files wait as the bytes of their files, not as pixels.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -89,25 +91,29 @@ def _run(
 
 
 def _answer_batch(
-    prepared: Sequence[Prepared | Exception],
+    prepared: list[Prepared | Exception],
     answer: Callable[[Sequence[Prepared]], Sequence[Result]],
     on_error: OnError,
 ) -> Iterator[Result | Exception]:
     """Results of one batch in order; with "raise", those before the first error are still given.
+
+    Empties the list, and holds no result that was given: requests and results hold pictures.
 
     A batch in which the model computes numbers that are not finite is answered again one by one, so that good
     rows keep their answers.
     """
     failed = next((i for i, item in enumerate(prepared) if isinstance(item, Exception)), len(prepared))
     if on_error == "raise":
-        prepared = prepared[: failed + 1]
-    good = [item for item in prepared if not isinstance(item, Exception)]
-    results = _answers(good, answer)
-    for item in prepared:
-        result = item if isinstance(item, Exception) else next(results)
+        del prepared[failed + 1 :]
+    errors = [item if isinstance(item, Exception) else None for item in prepared]
+    results = _answers([item for item in prepared if not isinstance(item, Exception)], answer)
+    prepared.clear()
+    for error in errors:
+        result = next(results) if error is None else error
         if isinstance(result, Exception) and on_error == "raise":
             raise result
         yield result
+        del result
 
 
 def _answers(
@@ -117,17 +123,24 @@ def _answers(
     if not good:
         return
     try:
-        yield from answer(good)
-        return
+        results: deque[Result] | None = deque(answer(good))
     except NumericalError as error:
         if len(good) == 1:
             yield error
             return
+        results = None
+    if results is not None:
+        del good
+        while results:
+            yield results.popleft()
+        return
     for item in good:
         try:
-            yield from answer([item])
+            (result,) = answer([item])
         except NumericalError as error:
             yield error
+        else:
+            yield result
 
 
 def _attempt(prepare: Callable[[Item], Prepared], item: Item) -> Prepared | Exception:

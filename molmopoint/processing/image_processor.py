@@ -30,6 +30,9 @@ from transformers.models.molmo2.image_processing_molmo2 import (
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.pictures import picture_to_tensor
 
+_LARGE_PLANE = 2**22
+"""Pixels above which the planes of a picture are resized one after the other."""
+
 
 @dataclass(frozen=True)
 class PixelSettings:
@@ -68,17 +71,30 @@ def stretch(
 
     Returns:
         (N, 3, *hw) float32.
+    """
+    planes = pixels.flatten(0, 1).unsqueeze(1)  # (3 N, 1, height, width)
+    resized = _resized(backend, planes, hw, settings)
+    return _normalised(backend, resized.view(*pixels.shape[:2], *hw), settings)
+
+
+def _resized(
+    backend: TorchvisionBackend, planes: torch.Tensor, hw: tuple[int, int], settings: PixelSettings
+) -> torch.Tensor:
+    """Planes (n, 1, height, width), float32 in 0..255, at another size: (n, 1, *hw), whole numbers in 0..255.
 
     Source: released processors resize uint8 pictures without antialiasing, so the result is rounded to bytes;
-        without that step the network would see values it was not trained on.
+    without that step the network would see values it was not trained on.
     """
     # Planes one by one: with three channels, PyTorch rounds differently when it runs on a single thread, and
     # the same picture would give other bytes on another machine.
-    planes = pixels.flatten(0, 1).unsqueeze(1)  # (3 N, 1, height, width)
     resized = backend.resize(
         planes, size=SizeDict(height=hw[0], width=hw[1]), resample=settings.resample, antialias=False
     )
-    whole = resized.round().clamp_(0, 255).view(*pixels.shape[:2], *hw)
+    return resized.round().clamp_(0, 255)
+
+
+def _normalised(backend: TorchvisionBackend, whole: torch.Tensor, settings: PixelSettings) -> torch.Tensor:
+    """(N, 3, height, width) float32 of whole numbers in 0..255, as the network takes them; in place."""
     if not (settings.do_rescale and settings.do_normalize):
         # Transformers annotates a list, and caches by it, which takes a tuple.
         mean: Any = settings.image_mean
@@ -356,10 +372,17 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
         """Fills (crops, G, patch values) with the global crop of a picture (3, height, width) and the crops
         of its canvas.
         """
-        pixels = image.contiguous()[None].float()  # (1, 3, height, width)
-        overview = stretch(self, pixels, (crop_size, crop_size), settings)
+        # Planes of a large picture become floats one after the other: of 24 megapixels all three take 288 MB.
+        planes = image[:, None]  # (3, 1, height, width) uint8
+        at_once = 1 if image[0].numel() > _LARGE_PLANE else 3
+        overviews, canvases = [], []
+        for some in planes.split(at_once):
+            floats = some.contiguous().float()
+            overviews.append(_resized(self, floats, (crop_size, crop_size), settings))
+            canvases.append(_resized(self, floats, layout.canvas_hw, settings))
+        overview = _normalised(self, torch.cat(overviews).transpose(0, 1), settings)
         cut_into_patches(overview, crop_size, crop_size, patch_size, out[:1])
-        canvas = stretch(self, pixels, layout.canvas_hw, settings)
+        canvas = _normalised(self, torch.cat(canvases).transpose(0, 1), settings)
         cut_into_patches(canvas, crop_size, layout.stride, patch_size, out[1:])
 
 

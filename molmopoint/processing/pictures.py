@@ -13,13 +13,15 @@ view are fine.
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from molmopoint.errors import ProcessingError
 from molmopoint.files import check_picture_size, is_file, is_folder, open_picture
@@ -28,6 +30,10 @@ from molmopoint.files.addresses import bytes_of_data_address, fetch, is_data_add
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 _STILL_FORMATS = frozenset({"MPO"})  # several pictures in the file, the first is the photograph
+
+
+_LARGE = 2**22
+"""Pixels from which the bytes of a picture's file are worth keeping in place of its pixels."""
 
 
 def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
@@ -47,6 +53,23 @@ def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
             `molmopoint.files.max_picture_pixels()`; the array has another shape, type or range. The message
             names the file if there is one.
     """
+    return load_with_file(source, allow_urls=allow_urls)[0]
+
+
+def load_with_file(source: Any, *, allow_urls: bool = False) -> tuple[Image.Image, bytes | None]:
+    """As `load_picture`, with the bytes of the picture's file where they are much fewer than its pixels.
+
+    Args:
+        source: as in `load_picture`.
+        allow_urls: as in `load_picture`.
+
+    Returns:
+        The picture; and the file from which `load_picture` makes the same one again, or None where the
+        picture is small, did not come from a file, or is hardly compressed in it.
+
+    Raises:
+        ProcessingError: as `load_picture`.
+    """
     if isinstance(source, str) and is_data_address(source):
         return _open_bytes(bytes_of_data_address(source), "a data address")
     if isinstance(source, str) and is_web_address(source):
@@ -58,9 +81,9 @@ def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
     if hasattr(source, "read"):
         return _open_bytes(_read(source), "an open file")
     if isinstance(source, Image.Image):
-        return _to_rgb(source, _name_of(source))
+        return _to_rgb(source, _name_of(source)), None
     if isinstance(source, (np.ndarray, torch.Tensor)):
-        return Image.fromarray(_array_to_rgb_bytes(source))
+        return Image.fromarray(_array_to_rgb_bytes(source)), None
     raise ProcessingError(
         f"expected a picture (path, bytes, PIL picture, array or tensor), got {type(source).__name__}; open "
         "it with PIL.Image.open first"
@@ -71,8 +94,10 @@ def picture_to_tensor(source: Any) -> torch.Tensor:
     """The same as `load_picture`, as uint8 tensor (3, H, W) on the CPU; arrays and tensors skip the way
     through PIL.
     """
-    is_array = isinstance(source, (np.ndarray, torch.Tensor))
-    rgb = _array_to_rgb_bytes(source) if is_array else np.array(load_picture(source))  # (H, W, 3)
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        rgb = _array_to_rgb_bytes(source)  # (H, W, 3)
+    else:
+        rgb = _pixels_of(source if _is_loaded(source) else load_picture(source))
     if not rgb.flags.writeable:
         rgb = rgb.copy()
     return torch.from_numpy(rgb).permute(2, 0, 1)
@@ -85,26 +110,62 @@ def is_picture(source: Any) -> bool:
     )
 
 
-def _open_file(path: str | Path) -> Image.Image:
+def _is_loaded(source: Any) -> bool:
+    """Whether `load_picture` would only copy it, as it does with what it has made itself."""
+    if type(source) is not Image.Image or source.mode != "RGB" or "transparency" in source.info:
+        return False
+    _check_size(source.width, source.height, _name_of(source))
+    return source.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def _pixels_of(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8; read in strips, because Pillow holds what it hands out twice for a moment."""
+    rows = max(1, _LARGE // picture.width)
+    if rows >= picture.height:
+        return np.array(picture)
+    pixels = np.empty((picture.height, picture.width, 3), dtype=np.uint8)
+    for top in range(0, picture.height, rows):
+        bottom = min(top + rows, picture.height)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)))
+    return pixels
+
+
+def _open_file(path: str | Path) -> tuple[Image.Image, bytes | None]:
     name = str(path)
     if not is_file(Path(name)):
         kind = "a folder" if is_folder(Path(name)) else "nothing"
         raise ProcessingError(f"expected a picture file at {name!r}, found {kind} there; check the path")
-    return _opened(name, repr(name))
+    with _picture_errors(repr(name)):
+        size = Path(name).stat().st_size
+        with open_picture(name) as picture:
+            if not _is_worth_keeping(picture, size):
+                return _to_rgb(picture, repr(name)), None
+        content = Path(name).read_bytes()
+        with open_picture(io.BytesIO(content), name=repr(name)) as picture:
+            return _to_rgb(picture, repr(name)), content
 
 
-def _open_bytes(content: bytes, name: str) -> Image.Image:
+def _open_bytes(content: bytes, name: str) -> tuple[Image.Image, bytes | None]:
     if not content:
         raise ProcessingError(
             f"expected the bytes of a picture in {name}, got none; read the file from its beginning"
         )
-    return _opened(io.BytesIO(content), name)
+    with _picture_errors(name), open_picture(io.BytesIO(content), name=name) as picture:
+        file = content if _is_worth_keeping(picture, len(content)) else None
+        return _to_rgb(picture, name), file
 
 
-def _opened(source: str | io.BytesIO, name: str) -> Image.Image:
+def _is_worth_keeping(picture: Image.Image, file_size: int) -> bool:
+    """Whether a picture is large, and its file takes at most a third of the memory of its pixels."""
+    pixels = picture.width * picture.height
+    return pixels >= _LARGE and file_size <= pixels
+
+
+@contextlib.contextmanager
+def _picture_errors(name: str) -> Iterator[None]:
+    """Tells what goes wrong with the file of a picture as an error of ours."""
     try:
-        with open_picture(source) as picture:
-            return _to_rgb(picture, name)
+        yield
     except UnidentifiedImageError as error:
         raise ProcessingError(
             f"expected a picture in {name}, got bytes of no known format; save it as PNG or JPEG"
@@ -152,12 +213,12 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
         paper = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(paper, picture).convert("RGB")
     if picture.mode == "RGB":
-        return picture.copy()
+        return picture  # a copy by now
     return picture.convert("RGB")
 
 
 def _upright(picture: Image.Image, name: str) -> Image.Image:
-    """The decoded picture as displayed."""
+    """A copy of the decoded picture, as displayed."""
     try:
         frames = getattr(picture, "n_frames", 1)
         if frames == 1 or picture.format in _STILL_FORMATS:
