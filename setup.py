@@ -30,7 +30,13 @@ RL = ["trl>=1.16,<2", *TRAIN]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
 SCREENS = ["playwright>=1.49"]
-SERVE = ["fastapi>=0.115", "uvicorn>=0.32", "httpx>=0.27"]
+SERVE = [
+    "fastapi>=0.115",
+    "uvicorn>=0.32",
+    "httpx>=0.27",
+    "prometheus-client>=0.20",
+    "python-multipart>=0.0.18",
+]
 # Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level
 # in up to 8 of 10,000 values.
 TEST = [
@@ -75,6 +81,7 @@ setup(
         "molmopoint.checkpoints": ["README.md", "zoo.json", "nano/*", "nano_reward/*", "nano_screens/*"],
         "molmopoint.data": ["*.schema.json"],
         "molmopoint.screens": ["*.js"],
+        "molmopoint.serving": ["page/*"],
         "molmopoint.eval.reports": ["published.json", "templates/*"],
         "molmopoint.training": ["recipes/*.toml"],
     },

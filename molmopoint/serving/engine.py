@@ -29,9 +29,15 @@ from molmopoint.backends.result import PointingResult
 from molmopoint.files import picture_limit
 from molmopoint.pipeline import Pointer
 from molmopoint.points import Point
+from molmopoint.serving.figures import ModelFigures
 from molmopoint.serving.limits import Limits
 
-Event = str | Point | PointingResult | BaseException
+
+class Prepared:
+    """Says to the follower of a stream that its request is a good one."""
+
+
+Event = str | Point | PointingResult | BaseException | Prepared
 """What a follower of an answer gets: pieces of its words and points, then the result or what went wrong."""
 
 
@@ -78,34 +84,20 @@ class Job:
         return len(self.request.row) + self.options.max_new_tokens
 
 
-@dataclass
-class Figures:
-    """What the engine counts; read by `/metrics`.
-
-    Attributes:
-        batches: sizes of the batches, by size.
-        seconds: spent in "prepare", "encode" and "answer".
-        cached: pictures that were found encoded.
-    """
-
-    batches: dict[int, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"prepare": 0.0, "encode": 0.0, "answer": 0.0})
-    cached: int = 0
-
-
 class Engine:
     """Answers jobs with one model.
 
     Args:
         pointer: the model.
         limits: of the server.
+        figures: that are counted.
         preparers: threads that prepare pictures.
     """
 
-    def __init__(self, pointer: Pointer, limits: Limits, preparers: int = 2) -> None:
+    def __init__(self, pointer: Pointer, limits: Limits, figures: ModelFigures, preparers: int = 2) -> None:
         self.pointer = pointer
         self.limits = limits
-        self.figures = Figures()
+        self._figures = figures
         self._backend = pointer.backend
         self._encoded: OrderedDict[tuple[str, int | None], EncodedImage] = OrderedDict()
         self._seen: OrderedDict[tuple[str, int | None], None] = OrderedDict()
@@ -123,6 +115,11 @@ class Engine:
         """Jobs that wait or are being answered."""
         return self._num_open
 
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that are prepared and wait for the model."""
+        return self._ready.qsize() + len(self._waiting)
+
     def submit(self, job: Job) -> None:
         """Takes a job; its events come through `job.notify`, the last of them a result or an exception.
 
@@ -132,9 +129,7 @@ class Engine:
         """
         with self._lock:
             if self._closed:
-                raise Closed(
-                    "expected a running server, got one that is being stopped; ask again in a moment"
-                )
+                raise _closed()
             if self._num_open >= self.limits.queue:
                 raise QueueFull(
                     f"expected at most {self.limits.queue} open requests, got more; ask again in a moment"
@@ -146,10 +141,14 @@ class Engine:
         """Tokens of an answer."""
         return len(self._backend.processor.tokenizer.encode(result.raw_text, add_special_tokens=False))
 
-    def close(self) -> None:
-        """Answers what was taken, and takes nothing more."""
+    def refuse_queue(self) -> None:
+        """Takes nothing more, and refuses what waits; what is being answered goes on."""
         with self._lock:
             self._closed = True
+
+    def close(self) -> None:
+        """Refuses what waits, and ends once the answers that are being written are whole."""
+        self.refuse_queue()
         self._pool.shutdown(wait=True)
         self._ready.put(None)
         self._thread.join()
@@ -157,8 +156,8 @@ class Engine:
     # In the threads that prepare
 
     def _prepare(self, job: Job) -> None:
-        if job.cancelled.is_set():
-            self._finish(job, None)
+        if job.cancelled.is_set() or self._closed:
+            self._finish(job, _closed() if self._closed else None)
             return
         begin = time.perf_counter()
         try:
@@ -172,7 +171,9 @@ class Engine:
         except Exception as error:
             self._finish(job, error)
             return
-        self.figures.seconds["prepare"] += time.perf_counter() - begin
+        self._figures.add_seconds("prepare", time.perf_counter() - begin)
+        if job.streams:
+            job.notify(Prepared())
         self._ready.put(job)
 
     def _known_picture(self, job: Job) -> EncodedImage | None:
@@ -183,7 +184,7 @@ class Engine:
             known = self._encoded.get((job.key, job.options.max_crops))
             if known is not None:
                 self._encoded.move_to_end((job.key, job.options.max_crops))
-                self.figures.cached += 1
+                self._figures.count_cached()
         return known
 
     # In the thread of the model
@@ -196,8 +197,8 @@ class Engine:
             except Exception as error:
                 for job in batch:
                     self._finish(job, error)
-            self.figures.seconds["answer"] += time.perf_counter() - begin
-            self.figures.batches[len(batch)] = self.figures.batches.get(len(batch), 0) + 1
+            self._figures.add_seconds("answer", time.perf_counter() - begin)
+            self._figures.count_batch(len(batch))
 
     def _next_batch(self) -> list[Job] | None:
         """The oldest job and those that can be answered with it; None at the end."""
@@ -229,8 +230,8 @@ class Engine:
         left: deque[Job] = deque()
         longest = 0
         for job in self._waiting:
-            if job.cancelled.is_set():
-                self._finish(job, None)
+            if job.cancelled.is_set() or self._closed:
+                self._finish(job, _closed() if self._closed else None)
                 continue
             longest_with = max(longest, job.num_tokens)
             fits = (
@@ -281,7 +282,7 @@ class Engine:
         if known is None:
             begin = time.perf_counter()
             known = EncodedImage(request.media, self._backend.encode(request.media), job.options.max_crops)
-            self.figures.seconds["encode"] += time.perf_counter() - begin
+            self._figures.add_seconds("encode", time.perf_counter() - begin)
             with self._lock:
                 self._encoded[name] = known
                 while len(self._encoded) > self.limits.cached_pictures:
@@ -294,6 +295,10 @@ class Engine:
             self._num_open -= 1
         if last is not None:
             job.notify(last)
+
+
+def _closed() -> Closed:
+    return Closed("expected a running server, got one that is being stopped; ask again in a moment")
 
 
 def _alike(first: Job, other: Job) -> bool:

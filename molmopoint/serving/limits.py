@@ -18,7 +18,9 @@ class Limits(BaseModel):
         points: of an answer.
         tokens: of an answer.
         seconds: from arrival to the whole answer.
+        body_seconds: from the first byte of a request to its last one.
         queue: requests that wait or are being answered.
+        client_requests: of one client, by its key or its address, at a time; None for no limit but the queue.
         batch: rows of one run of the model.
         batch_tokens: of the rows of one run, prompts and longest answers included.
         cached_pictures: whose features are kept.
@@ -33,7 +35,9 @@ class Limits(BaseModel):
     points: int = Field(default=1000, ge=1)
     tokens: int = Field(default=4096, ge=1)
     seconds: float = Field(default=120.0, gt=0)
+    body_seconds: float = Field(default=30.0, gt=0)
     queue: int = Field(default=256, ge=1)
+    client_requests: int | None = Field(default=None, ge=1)
     batch: int = Field(default=16, ge=1)
     batch_tokens: int = Field(default=65_536, ge=1)
     cached_pictures: int = Field(default=32, ge=0)

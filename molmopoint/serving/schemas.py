@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from molmopoint.serving.styles import PointStyle
 
@@ -38,12 +38,18 @@ class Asked(BaseModel):
     temperature: float = Field(default=0.0, ge=0, le=10)
     top_p: float | None = Field(default=None, gt=0, le=1)
     stream: bool = False
+    _files: dict[str, list[bytes]] = PrivateAttr(default_factory=dict)
+
+    def take_files(self, files: dict[str, list[bytes]]) -> None:
+        """Takes the files of a form, by their fields."""
+        self._files = files
 
     @property
-    def pictures(self) -> list[str]:
-        """All pictures in order."""
-        several = list(self.images or ())
-        return several if self.image is None else [self.image, *several]
+    def pictures(self) -> list[str | bytes]:
+        """All pictures in order: those of `image` before those of `images`, text before files."""
+        first = [] if self.image is None else [self.image]
+        uploaded = [*self._files.get("image", ()), *self._files.get("images", ())]
+        return [*first, *(self.images or ()), *uploaded]
 
 
 class PointAsked(Asked):
@@ -217,4 +223,13 @@ class PredictAsked(BaseModel):
     prompt: Prompt
 
 
-Json = dict[str, Any]
+BODIES: tuple[type[BaseModel], ...] = (
+    PointAsked,
+    QueryAsked,
+    ChatAsked,
+    MoondreamPointAsked,
+    MoondreamQueryAsked,
+    MoondreamCaptionAsked,
+    PredictAsked,
+)
+"""What routes read; the description of the server has them all."""

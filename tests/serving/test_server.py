@@ -31,6 +31,7 @@ from molmopoint.pipeline import Pointer
 from molmopoint.serving import Limits, app
 from molmopoint.serving.client import Client, ServerError
 from molmopoint.serving.limits import read_keys
+from molmopoint.serving.routes.page import PAGE, page_files
 from molmopoint.serving.styles import STYLES
 
 SHAPES = Path(__file__).resolve().parents[2] / "examples" / "images" / "shapes.png"
@@ -173,8 +174,8 @@ def test_points_in_chats_have_a_style(client: TestClient, pointer: Pointer, styl
 
 
 BAD: list[tuple[dict[str, Any], int, str]] = [
-    ({"image": "/etc/passwd"}, 400, "send its bytes, not a path"),
-    ({"image": "https://example.com/a.png"}, 400, "base64"),
+    ({"image": "/etc/passwd"}, 400, "send the bytes, not a path"),
+    ({"image": "https://example.com/a.png"}, 400, "--allow-urls"),
     ({"image": "data:image/png;base64,AAAA"}, 400, "no known format"),
     ({"image": base64.b64encode(b"GIF89a").decode()}, 400, "picture"),
     ({"image": "QUJD*"}, 400, "base64"),
@@ -209,13 +210,56 @@ def test_odd_bodies(client: TestClient):
         == 422
     )
     assert client.post("/v1/point", content=b"x" * 5_000_000).status_code == 413
-    assert client.post("/v1/point", content=(b"x" * 100_000 for _ in range(50))).status_code == 413, (
-        "a body without a length"
-    )
+    json_type = {"content-type": "application/json"}
+    unsized = (b"x" * 100_000 for _ in range(50))
+    answer = client.post("/v1/point", content=unsized, headers=json_type)
+    assert answer.status_code == 413, "a body without a length"
+    assert client.post("/v1/point", content=b"{}").status_code == 422, "nobody said what it is"
     large = Image.new("RGB", (2000, 1500))
     answer = client.post("/v1/point", json={"image": encoded(large), "prompt": PROMPT})
     assert answer.status_code == 400 and "pixels" in answer.json()["error"]["message"]
     assert client.get("/nothing").status_code == 404 and client.get("/v1/point").status_code == 405
+
+
+def test_the_page_is_served_from_the_package(client: TestClient):
+    answer = client.get("/")
+    assert answer.status_code == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:"
+    assert answer.headers["content-security-policy"] == policy
+    assert answer.content == (PAGE / "index.html").read_bytes()
+    again = client.get("/", headers={"if-none-match": answer.headers["etag"]})
+    assert again.status_code == 304 and not again.content
+    for path in ("/../limits.py", "/%2e%2e/limits.py", "/page/index.html", "/index.html%00", "//etc/passwd"):
+        assert client.get(path).status_code == 404, path
+    assert {file.path for file in page_files()} >= {"/"}
+
+
+def test_pictures_come_as_files_of_a_form(client: TestClient, pointer: Pointer):
+    picture = SHAPES.read_bytes()
+    expected = pointer.point(SHAPES, PROMPT).points.xy
+    answer = client.post("/v1/point", data={"prompt": PROMPT}, files={"image": picture})
+    np.testing.assert_allclose(xy_of(answer), expected)
+    several = [("images", ("a.png", picture)), ("images", ("b.png", picture))]
+    both = client.post("/v1/point", data={"prompt": PROMPT, "max_points": "1"}, files=several)
+    assert len(both.json()["image_sizes"]) == 2 and both.json()["count"] == 1
+    for data, files in (
+        ({"prompt": PROMPT}, {"picture": picture}),
+        ({"prompt": PROMPT, "odd": "1"}, {"image": picture}),
+        ({}, {"image": picture}),
+    ):
+        assert client.post("/v1/point", data=data, files=files).status_code == 422
+    headers = {"content-type": "multipart/form-data"}
+    assert client.post("/v1/point", content=b"--x", headers=headers).status_code == 422
+
+
+def test_the_description_names_every_body(client: TestClient):
+    description = client.get("/openapi.json").json()
+    for path, methods in description["paths"].items():
+        for method, route in methods.items():
+            if method == "post":
+                schema = route["requestBody"]["content"]["application/json"]["schema"]
+                assert schema["$ref"].split("/")[-1] in description["components"]["schemas"], path
+    assert "examples" in description["components"]["schemas"]["PointAsked"]
 
 
 def test_what_is_typed_stays_text(client: TestClient):

@@ -1,0 +1,132 @@
+"""Our own routes: points, counts and answers about pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from molmopoint.backends.options import COUNTING_TEMPLATE, complete_prompt
+from molmopoint.backends.result import PointingResult, count_of
+from molmopoint.points import Point
+from molmopoint.serving.bodies import body_of, described
+from molmopoint.serving.following import Following
+from molmopoint.serving.refusals import Refused, valid
+from molmopoint.serving.schemas import PointAnswer, PointAsked, QueryAnswer, QueryAsked
+from molmopoint.serving.server import Answering, Server, point_out
+from molmopoint.serving.streams import Document, event_stream
+
+PointBody = Annotated[PointAsked, Depends(body_of(PointAsked))]
+QueryBody = Annotated[QueryAsked, Depends(body_of(QueryAsked))]
+Complete = Callable[[str, str | None], str]
+"""The request that is sent for a text and a template."""
+
+
+def routes(server: Server) -> APIRouter:
+    """Points, counts, and answers in words."""
+    router = APIRouter(tags=["points"])
+
+    @router.post(
+        "/v1/point",
+        response_model=PointAnswer,
+        summary="Points at what the prompt names",
+        openapi_extra=described(PointAsked),
+    )
+    async def point(asked: PointBody, request: Request) -> Any:
+        """Points in pixels of the displayed pictures."""
+        return await _point(server, asked, request, complete_prompt)
+
+    @router.post(
+        "/v1/count",
+        response_model=PointAnswer,
+        summary="Counts what the prompt names",
+        openapi_extra=described(PointAsked),
+    )
+    async def count(asked: PointBody, request: Request) -> Any:
+        """The same, asked as a question for a number; `count` is the answer."""
+        return await _point(server, asked, request, _as_question)
+
+    @router.post(
+        "/v1/query",
+        response_model=QueryAnswer,
+        summary="Answers a question in words",
+        openapi_extra=described(QueryAsked),
+    )
+    async def query(asked: QueryBody, request: Request) -> Any:
+        """The question is sent exactly as it is."""
+        return await _query(server, asked, request)
+
+    return router
+
+
+def point_answer(answering: Answering, followed: Following, result: PointingResult) -> PointAnswer:
+    """The answer that clients get."""
+    return PointAnswer(
+        points=[point_out(point, result) for point in result],
+        text=result.text,
+        count=count_of(result),
+        absent=None if math.isnan(result.absent) else result.absent,
+        truncated=result.truncated,
+        image_sizes=list(result.image_sizes),
+        notes=list(result.notes),
+        usage=answering.usage(followed, result),
+        model=answering.name,
+    )
+
+
+def _as_question(text: str, template: str | None) -> str:
+    return complete_prompt(text, template, default=COUNTING_TEMPLATE)
+
+
+async def _point(server: Server, asked: PointAsked, request: Request, complete: Complete) -> Any:
+    model = server.model(asked.model)
+    if asked.single and not asked.pictures:
+        raise Refused(400, "expected a picture for single, got a request of text alone")
+    options = server.options(
+        asked, max_points=asked.max_points, single=asked.single, min_score=asked.min_score
+    )
+    prompt = valid(lambda: complete(asked.prompt, asked.template))
+    followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
+    if asked.stream:
+        return event_stream(_point_events(model, followed))
+    return point_answer(model, followed, await followed.result())
+
+
+async def _query(server: Server, asked: QueryAsked, request: Request) -> Any:
+    model = server.model(asked.model)
+    options = server.options(asked)
+    prompt = valid(lambda: complete_prompt(asked.question, "{}"))
+    followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
+    if asked.stream:
+        return event_stream(_query_events(model, followed))
+    return _query_answer(model, followed, await followed.result())
+
+
+def _query_answer(model: Answering, followed: Following, result: PointingResult) -> QueryAnswer:
+    return QueryAnswer(
+        answer=result.text,
+        truncated=result.truncated,
+        usage=model.usage(followed, result),
+        model=model.name,
+    )
+
+
+async def _point_events(model: Answering, followed: Following) -> AsyncIterator[Document]:
+    async for event in followed:
+        if isinstance(event, str):
+            yield {"type": "text", "text": event}
+        elif isinstance(event, Point):
+            place = {"x": event.x, "y": event.y, "image": int(event.group), "object_id": event.object_id}
+            yield {"type": "point", "point": place}
+        else:
+            yield {"type": "result", **point_answer(model, followed, event).model_dump()}
+
+
+async def _query_events(model: Answering, followed: Following) -> AsyncIterator[Document]:
+    async for event in followed:
+        if isinstance(event, str):
+            yield {"type": "text", "text": event}
+        elif isinstance(event, PointingResult):
+            yield {"type": "result", **_query_answer(model, followed, event).model_dump()}
