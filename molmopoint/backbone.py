@@ -30,6 +30,7 @@ from molmopoint.connector import (
     join_tables,
     tapped_features,
 )
+from molmopoint.decoder import DecoderLayer, run_faster
 from molmopoint.errors import CheckpointError
 from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
 from molmopoint.key_map import register_converters, to_released
@@ -46,7 +47,7 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
     config_class = MolmoPointConfig
     # Also the units of sharding, which gather their weights when called: the heads, of which only parts are
     # called, are none.
-    _no_split_modules = ["Molmo2DecoderLayer", "Molmo2VisionEncoderLayer", "Connector"]
+    _no_split_modules = [DecoderLayer.__name__, "Molmo2VisionEncoderLayer", "Connector"]
 
     @classmethod
     def from_pretrained(
@@ -154,6 +155,10 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
 class MolmoPointTextModel(Molmo2TextModel):
     """The native text model, up to but without its final norm: pointing reads the state before it."""
 
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        run_faster(self)
+
     def _check_and_adjust_attn_implementation(
         self, attn_implementation: str | None, *args: Any, **kwargs: Any
     ) -> str:
@@ -176,9 +181,11 @@ class MolmoPointTextModel(Molmo2TextModel):
         """Hidden states (B, S, H) before the final norm, under a mask that is used as given; `more` is for
         the layers.
         """
+        tables = {"scaled": self.rotary_emb, "unscaled": self.rotary_emb_unscaled}
         rotations = {
-            "scaled": self.rotary_emb(embeddings, position_ids=position_ids),
-            "unscaled": self.rotary_emb_unscaled(embeddings, position_ids=position_ids),
+            kind: table(embeddings, position_ids=position_ids)
+            for kind, table in tables.items()
+            if kind in self.rope_types
         }
         hidden = embeddings
         given: dict[str, Any] = {"attention_mask": mask, "position_ids": position_ids, CACHE: past, **more}

@@ -25,6 +25,7 @@ from molmopoint.attention import AttentionMask, AttentionRule, attention_of, eit
 from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
+from molmopoint.decoder import give_room
 from molmopoint.errors import InputWarning
 from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.heads import ALL_STAGES, GroundingState, Stages
@@ -276,6 +277,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         tokens.check_aligned(labels=labels, shift_labels=shift_labels, loss_weights=loss_weights)
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config.text_config)
+        give_room(cache)
 
         visual = visual_features or self._see(
             pixel_values, image_token_pooling, pixel_values_videos, video_token_pooling

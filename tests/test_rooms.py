@@ -23,6 +23,7 @@ NETWORK = {
     "attention",
     "backbone",
     "connector",
+    "decoder",
     "generation",
     "losses",
     "rows",
@@ -53,6 +54,7 @@ DOORS: dict[str, set[str]] = {
     "sheets": set(),
     "config": {"tokens"},
     "attention": set(),
+    "decoder": {"heads"},
     "rows": {"config", "tokens"},
     "connector": {"config", "tokens"},
     "losses": {"config", "tokens", "heads", "rows"},
@@ -61,6 +63,7 @@ DOORS: dict[str, set[str]] = {
     "backbone": {
         "attention",
         "config",
+        "decoder",
         "tokens",
         "connector",
         "heads",

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
+from transformers.models.molmo2.modeling_molmo2 import Molmo2RotaryEmbedding, Molmo2TextModel
 
 from molmopoint.attention import CACHE
 from molmopoint.eval.speed.subjects import WORD, Subject
@@ -141,12 +142,24 @@ def points_turn(
     }
 
 
+def native_text_model(model: Any) -> Molmo2TextModel:
+    """The text model of transformers with the weights of a model of ours: the same tensors, its own code."""
+    ours = model.model.language_model
+    with torch.device("meta"):
+        native = Molmo2TextModel(ours.config)
+    native.load_state_dict(ours.state_dict(), assign=True)
+    # Tables are no part of the weights; those of ours have signs that native blocks do not expect.
+    native.rotary_emb = Molmo2RotaryEmbedding(ours.config).to(model.device)
+    native.rotary_emb_unscaled = Molmo2RotaryEmbedding(ours.config, scaled=False).to(model.device)
+    return native.eval()
+
+
 class BareText:
     """The native text model of transformers with a vocabulary head, stepping greedily over a cache: no
     pictures, no heads.
 
-    It shares the weights of the measured model, runs the forward pass of `Molmo2TextModel` (its own causal
-    mask included), picks the most likely token, and keeps the answer. Nothing else is done per step.
+    It shares the weights of the measured model, runs the forward pass of `Molmo2TextModel` (blocks and causal
+    mask of transformers), picks the most likely token, and keeps the answer. Nothing else is done per step.
 
     Args:
         subject: whose decoder is stepped.
@@ -157,7 +170,7 @@ class BareText:
 
     def __init__(self, subject: Subject, setting: Setting, batch: int, length: int) -> None:
         model = subject.model
-        self.text = model.model.language_model
+        self.text = native_text_model(model)
         self.head = model.lm_head
         self.setting = setting
         self.length = length
