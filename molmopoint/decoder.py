@@ -223,6 +223,7 @@ class GrowingLayer(DynamicLayer):
         """Buffers for `end` tokens and more, with the tokens so far."""
         made = []
         for new, old in ((key_states, self.keys), (value_states, self.values)):
+            assert old is not None  # an initialised layer has both
             rows, heads, _, width = new.shape
             buffer = new.new_empty(rows, heads, end + ROOM, width)
             if old.numel():

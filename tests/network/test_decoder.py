@@ -24,11 +24,12 @@ def native_and_faster(dtype=torch.float32, **changes: Any):
     for name, value in changes.items():
         setattr(config, name, value)
     torch.manual_seed(0)
-    native = Molmo2TextModel(config).to(dtype).eval()
+    native: Any = Molmo2TextModel(config).eval()
+    native.to(dtype)
     for name, parameter in native.named_parameters():
         if "norm" in name:
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
-    faster = copy.deepcopy(native)
+    faster: Any = copy.deepcopy(native)
     run_faster(faster)
     return native, faster
 
@@ -52,12 +53,14 @@ def test_a_prompt_and_its_steps_are_those_of_transformers(dtype, norms, after):
     tolerance = 1e-5 if dtype == torch.float32 else 0.05
     caches = DynamicCache(config=native.config), DynamicCache(config=native.config)
     give_room(caches[1])
+    seen = []
     for text, cache in ((native, caches[0]), (faster, caches[1])):
-        text.seen = [read(text, embeddings[:, :6], cache, attention_mask=real[:, :6])]
+        states = [read(text, embeddings[:, :6], cache, attention_mask=real[:, :6])]
         for token in range(6, 9):
             mask = real[:, : token + 1]
-            text.seen.append(read(text, embeddings[:, token : token + 1], cache, attention_mask=mask))
-    for expected, found in zip(native.seen, faster.seen, strict=True):
+            states.append(read(text, embeddings[:, token : token + 1], cache, attention_mask=mask))
+        seen.append(states)
+    for expected, found in zip(*seen, strict=True):
         real_rows = expected[1], found[1]  # what padding computes, nobody reads
         torch.testing.assert_close(*real_rows, atol=tolerance, rtol=tolerance)
         torch.testing.assert_close(expected[0, -1], found[0, -1], atol=tolerance, rtol=tolerance)
@@ -119,11 +122,11 @@ def test_keys_grow_in_place_and_are_those_of_a_dynamic_cache():
 def test_a_step_copies_no_keys():
     layer = GrowingLayer()
     new = torch.ones(1, 1, 1, 2)
-    layer.update(new, new)
-    first = layer.keys.data_ptr()
+    keys, _ = layer.update(new, new)
+    first = keys.data_ptr()
     for _ in range(ROOM - 1):
-        layer.update(new, new)
-    assert layer.keys.data_ptr() == first
+        keys, _ = layer.update(new, new)
+    assert keys.data_ptr() == first
     # A prompt of 200 points takes the room of its tokens, and at most ROOM more.
     assert layer._buffers is not None and layer._buffers[0].shape[-2] <= ROOM + layer.get_seq_length()
 
