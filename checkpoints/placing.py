@@ -1,4 +1,7 @@
-"""Where a model goes, and in which precision."""
+"""Where a model goes, and in which precision.
+
+What is wrong with a name of a precision is told without torch, which takes seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers.utils import logging
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from molmopoint.checkpoints.registry import ROOM
 from molmopoint.errors import CheckpointError
 from molmopoint.remote_code import refuse_trust
 
-DeviceMap = str | int | torch.device | dict[str, str | int | torch.device] | None
+if TYPE_CHECKING:
+    import torch
+
+DeviceMap: TypeAlias = Union[str, int, "torch.device", dict[str, Union[str, int, "torch.device"]], None]
 """One device, a strategy of transformers, or a device for each part of a model; None for the GPU if there is
 one, else the CPU.
 """
@@ -74,6 +77,8 @@ def silent_if_embedded(source: str) -> Iterator[None]:
     Args:
         source: folder or hub id.
     """
+    from transformers.utils import logging
+
     if not Path(source).resolve().is_relative_to(ROOM) or not logging.is_progress_bar_enabled():
         yield
         return
@@ -99,15 +104,27 @@ def named_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
     Raises:
         CheckpointError: there is no such precision; the nearest is named.
     """
+    import torch
+
     if isinstance(dtype, torch.dtype):
         return dtype
+    name = check_dtype(dtype)
+    return name if name == "auto" else getattr(torch, name)
+
+
+def check_dtype(dtype: str) -> str:
+    """The name that torch has for a precision, or "auto".
+
+    Raises:
+        CheckpointError: there is no such precision; the nearest is named.
+    """
     name = str(dtype).removeprefix("torch.")
     name = _SHORT.get(name, name)
     if name not in _DTYPES:
         near = difflib.get_close_matches(name, _DTYPES, n=1)
         hint = f"did you mean {near[0]}?" if near else "bfloat16 and float32 are usual"
         raise CheckpointError(f"expected a dtype out of {', '.join(_DTYPES)}, got {dtype!r}; {hint}")
-    return name if name == "auto" else getattr(torch, name)
+    return name
 
 
 def default_dtype(device: torch.device | None) -> torch.dtype:
@@ -116,6 +133,8 @@ def default_dtype(device: torch.device | None) -> torch.dtype:
     Args:
         device: the one device of the model; None if there are several.
     """
+    import torch
+
     on_gpu = torch.cuda.is_available() and (device is None or device.type == "cuda")
     return torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
 
@@ -127,6 +146,8 @@ def single_device(device_map: DeviceMap) -> torch.device | None:
     Raises:
         CheckpointError: no such device exists here.
     """
+    import torch
+
     if device_map is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(device_map, dict) or device_map in _STRATEGIES:

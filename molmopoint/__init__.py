@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from molmopoint.lazy import without_collecting
 from molmopoint.version import __version__
 
 if TYPE_CHECKING:
@@ -106,17 +107,19 @@ _ROOMS = (
 
 def __getattr__(name: str) -> Any:
     """Imports a public name or room when it is first used."""
-    if name in _ROOMS:
-        return importlib.import_module(f"molmopoint.{name}")
-    if name in _REGISTERED_HOMES:
-        importlib.import_module("molmopoint.registration").register()
-        value = getattr(importlib.import_module(_REGISTERED_HOMES[name]), name)
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    else:
+    if name not in _ROOMS and name not in _REGISTERED_HOMES and name not in _HOMES:
         raise AttributeError(
             f"module 'molmopoint' has no attribute {name!r}; public names: {', '.join(__all__)}"
         )
+    with without_collecting():
+        if name in _ROOMS:
+            return importlib.import_module(f"molmopoint.{name}")
+        if name in _REGISTERED_HOMES:
+            importlib.import_module("molmopoint.registration").register()
+            home = _REGISTERED_HOMES[name]
+        else:
+            home = _HOMES[name]
+        value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
@@ -17,8 +17,10 @@ from molmopoint.files import picture_limit
 from molmopoint.points import Points
 from molmopoint.processing.media import MediaInputs
 from molmopoint.processing.pictures import load_picture
-from molmopoint.segmentation import Masks, Segmenter
 from molmopoint.video import read_frames
+
+if TYPE_CHECKING:
+    from molmopoint.segmentation import Masks, Segmenter
 
 
 class ShownPictures(Sequence[Image.Image]):

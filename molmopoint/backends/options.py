@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import GenerationConfig
-
 from molmopoint.errors import ProcessingError
 
 POINTING_TEMPLATE = "Point to {}"
@@ -216,20 +214,8 @@ def question_options(options: Mapping[str, Any]) -> AnswerOptions:
 def _checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
     """Sampling arguments without misspelt ones; a temperature of 0 means greedy."""
     checked = dict(sampling)
-    known = {name for name in vars(GenerationConfig()) if not name.startswith("_")} - _OURS
     for name in checked:
-        if name in _OURS:
-            raise TypeError(f"{name} is set by the pipeline; call `model.generate` itself to change it")
-        if name not in known:
-            near = difflib.get_close_matches(
-                name, [*known, *AnswerOptions.__dataclass_fields__, "history"], n=1
-            )
-            hint = (
-                f"; did you mean {near[0]}?"
-                if near
-                else "; see `help(molmopoint.pipeline.Pointer.point)` for the options"
-            )
-            raise TypeError(f"unexpected option {name!r}{hint}")
+        _check_name(name)
     for name, top in _TOPS.items():
         value = checked.get(name)
         if value is not None and (
@@ -243,3 +229,27 @@ def _checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
     if _SAMPLING_HINTS & checked.keys():
         checked.setdefault("do_sample", True)
     return checked
+
+
+def _check_name(name: str) -> None:
+    """Refuses an argument that `generate` does not know, or that is ours.
+
+    Raises:
+        TypeError: such a name; the nearest one is told.
+    """
+    if name in _SAMPLING_HINTS:
+        return
+    if name in _OURS:
+        raise TypeError(f"{name} is set by the pipeline; call `model.generate` itself to change it")
+    from transformers import GenerationConfig  # here, because it takes seconds to import
+
+    known = {field for field in vars(GenerationConfig()) if not field.startswith("_")} - _OURS
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, [*known, *AnswerOptions.__dataclass_fields__, "history"], n=1)
+    hint = (
+        f"; did you mean {near[0]}?"
+        if near
+        else "; see `help(molmopoint.pipeline.Pointer.point)` for the options"
+    )
+    raise TypeError(f"unexpected option {name!r}{hint}")

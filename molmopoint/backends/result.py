@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -26,8 +26,9 @@ from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.files import max_picture_pixels, picture_limit
 from molmopoint.geometry import PointingMetadata
 from molmopoint.points import SCORE_DECIMALS, Point, Points
-from molmopoint.segmentation import Masks, Segmenter
-from molmopoint.segmentation.segmenter import check_segmenter
+
+if TYPE_CHECKING:
+    from molmopoint.segmentation import Masks, Segmenter
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,6 +335,8 @@ class PointingResult:
                 else.
             CheckpointError: a clip, and a segmenter for pictures only.
         """
+        from molmopoint.segmentation.segmenter import check_segmenter
+
         check_segmenter(segmenter)
         if not self.image_sizes:
             raise ProcessingError("expected a request with a picture to draw masks on, got one of text alone")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molmopoint.backends.options import complete_prompt, question_options
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError
-from molmopoint.pipeline import Pointer, PointingResult
+
+if TYPE_CHECKING:
+    from molmopoint.pipeline import Pointer, PointingResult
 
 
 @dataclass

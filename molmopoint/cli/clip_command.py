@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.errors import MolmoPointError
-from molmopoint.pipeline import Pointer
+
+if TYPE_CHECKING:
+    from molmopoint.pipeline import Pointer
 
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from molmopoint.cli import console
 from molmopoint.errors import MolmoPointError
+from molmopoint.lazy import without_collecting
 
 if TYPE_CHECKING:
     from molmopoint.pipeline import Pointer
@@ -25,9 +26,10 @@ def load_pointer(model: str, dtype: str | None, device: str | None) -> Pointer:
         device: None for the default.
     """
     with console.notes().status(f"Loading {escape(model)} ..."):
-        from transformers.utils import logging
-
         from molmopoint.pipeline import load
+
+        with without_collecting():
+            from transformers.utils import logging
 
         logging.disable_progress_bar()
         return load(model, dtype=dtype, device_map=device)

@@ -6,16 +6,17 @@ import difflib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from molmopoint.backends import backend_class_of, reading
 from molmopoint.checkpoints.locating import locate
-from molmopoint.checkpoints.placing import place, silent_if_embedded
+from molmopoint.checkpoints.placing import check_dtype, place, silent_if_embedded
 from molmopoint.errors import CheckpointError
-from molmopoint.pipeline.pointer import Pointer
-from molmopoint.registration import register
+from molmopoint.lazy import without_collecting
+
+if TYPE_CHECKING:
+    import torch
+
+    from molmopoint.pipeline.pointer import Pointer
 
 
 def load(
@@ -56,8 +57,16 @@ def load(
         )
     device_map = device_map if device is None else device
     dtype = dtype if dtype is not None else kwargs.pop("torch_dtype", None)  # its name until transformers 5
-    register()  # so that transformers knows the model type while it picks the tokenizer
+    if isinstance(dtype, str):
+        check_dtype(dtype)
     source, revision = locate(name_or_path, revision)
+    with without_collecting():
+        # The libraries of models take seconds to import; what cannot be meant has been told by now.
+        from molmopoint.backends.families import backend_class_of, reading
+        from molmopoint.pipeline.pointer import Pointer
+        from molmopoint.registration import register
+
+    register()  # so that transformers knows the model type while it picks the tokenizer
     placement = place(device_map, dtype, revision=revision, attn_implementation=attn_implementation, **kwargs)
     family = backend_class_of(source, **placement.file_arguments)
     with silent_if_embedded(source), reading(source, f"a {family.title}", _advice(source)):

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -25,11 +25,12 @@ from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.video_writing import check_video_path, write_video
 from molmopoint.points import Point
 from molmopoint.processing.pictures import load_picture
-from molmopoint.segmentation import Masks, Segmenter
-from molmopoint.segmentation.segmenter import check_segmenter
 from molmopoint.sheets import Caption
 from molmopoint.tracks import TrackPoint, Tracks
 from molmopoint.video import open_video
+
+if TYPE_CHECKING:
+    from molmopoint.segmentation import Masks, Segmenter
 
 _READ_AT_ONCE = 16
 _HIDDEN_RADIUS = 0.6
@@ -279,6 +280,8 @@ class TrackingResult:
             ProcessingError: `fps` is not for this clip, or the segmenter is something else.
             CheckpointError: the segmenter is for pictures only.
         """
+        from molmopoint.segmentation.segmenter import check_segmenter
+
         check_segmenter(segmenter)
         clicks = self.tracks.where(self.tracks.visible)
         if fps is None:

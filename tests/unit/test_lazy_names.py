@@ -9,6 +9,7 @@ import sys
 import pytest
 
 LAZY = (
+    "molmopoint.backends",
     "molmopoint.data",
     "molmopoint.training",
     "molmopoint.screens",
@@ -24,7 +25,8 @@ def test_every_public_name_is_there(room: str):
     module = importlib.import_module(room)
     assert set(module.__all__) == set(module._HOMES) <= set(dir(module))
     for name in module.__all__:
-        assert getattr(module, name).__name__ == name
+        home = importlib.import_module(f"{room}.{module._HOMES[name]}")
+        assert getattr(module, name) is getattr(home, name)
     with pytest.raises(AttributeError, match="public names"):
         _ = module.nothing
 
