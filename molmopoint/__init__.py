@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from molmopoint.registration import register
     from molmopoint.reward import Judge, RewardModel, load_reward
     from molmopoint.segmentation import Mask, Masks, Segmenter, load_segmenter
+    from molmopoint.serving.async_client import AsyncClient
     from molmopoint.serving.client import Client
     from molmopoint.tokens import NO_MORE_POINTS
     from molmopoint.tracks import Track, Tracks
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_MORE_POINTS",
+    "AsyncClient",
     "Client",
     "Judge",
     "Mask",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "molmopoint.serving.async_client",
     "Client": "molmopoint.serving.client",
     "Mask": "molmopoint.segmentation",
     "Masks": "molmopoint.segmentation",

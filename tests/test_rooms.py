@@ -102,7 +102,7 @@ DOORS: dict[str, set[str]] = {
     "backends": BASICS | NETWORK | ABOVE,
     "pipeline": BASICS | NETWORK | ABOVE | {"backends"},
     "training": BASICS | NETWORK | ABOVE | {"backends", "reward"},
-    "serving": BASICS | ABOVE | {"backends", "pipeline"},
+    "serving": BASICS | ABOVE | {"backends", "pipeline", "reward"},
     "eval": BASICS | NETWORK | ABOVE | {"backends", "reward", "pipeline", "training"},
 }
 FRONT = {"molmopoint", "__main__", "cli"}

@@ -272,18 +272,22 @@ class PointingResult:
         exports.page_of(self).save(paper, format="PNG")
         return paper.getvalue()
 
-    def heatmap(self, i: int) -> np.ndarray:
+    def heatmap(self, i: int, largest: int | None = None) -> np.ndarray:
         """Where point `i` might have been as well: its patch and subpatch probabilities over its picture or
         frame.
 
+        Args:
+            i: number of the point.
+            largest: cells along the longer side at most; None for a cell per pixel.
+
         Returns:
-            (height, width) float32 density over the displayed picture; its sum is the probability of this
-            picture.
+            (height, width) float32 density over the displayed picture, or coarser; its sum is the probability
+            of this picture.
 
         Raises:
             GroundingError: there is no point `i`, or the points did not come from a model's choice.
         """
-        return self._heat(i)
+        return self._heat(i, largest)
 
     def _heat(self, i: int, largest: int | None = None) -> np.ndarray:
         """The heatmap of point `i`, with at most `largest` cells along its longer side; None for a cell per

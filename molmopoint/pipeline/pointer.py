@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -44,6 +45,8 @@ from molmopoint.pipeline.windows import as_clip
 from molmopoint.processing import MolmoPointProcessor
 
 Stream = TypeVar("Stream", AnswerStream, TextStream)
+Answer = Callable[[Sequence[Request], AnswerOptions], list[PointingResult]]
+"""What answers a batch."""
 
 
 class Pointer:
@@ -80,6 +83,18 @@ class Pointer:
             )
         self._planner = ClipPlanner(processor, model.config.text_config.max_position_embeddings)
         self._tracker = Tracker(self._builder, self._planner, self._answer)
+        self._through: Answer | None = None
+
+    def through(self, answer: Answer) -> Self:
+        """The same model, whose batches a function answers; a server puts them into its queue.
+
+        Args:
+            answer: results of requests, in order, with the options of all of them.
+        """
+        other = copy.copy(self)
+        other._through = answer
+        other._tracker = Tracker(self._builder, self._planner, answer)
+        return other
 
     @property
     def backend(self) -> Backend:
@@ -540,4 +555,6 @@ class Pointer:
         self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any
     ) -> list[PointingResult]:
         """Runs the model on one batch."""
+        if self._through is not None:
+            return self._through(requests, options)
         return self._backend.answer(requests, options, **generate_arguments)

@@ -11,11 +11,19 @@ from molmopoint.lazy import lazy_names
 
 if TYPE_CHECKING:
     from molmopoint.serving.application import app
-    from molmopoint.serving.client import Client, ServerError
+    from molmopoint.serving.async_client import AsyncClient
+    from molmopoint.serving.client import Client
     from molmopoint.serving.limits import Limits
+    from molmopoint.serving.messages import ServerError
 
-__all__ = ["Client", "Limits", "ServerError", "app"]
+__all__ = ["AsyncClient", "Client", "Limits", "ServerError", "app"]
 
-_HOMES = {"Client": "client", "Limits": "limits", "ServerError": "client", "app": "application"}
+_HOMES = {
+    "AsyncClient": "async_client",
+    "Client": "client",
+    "Limits": "limits",
+    "ServerError": "messages",
+    "app": "application",
+}
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

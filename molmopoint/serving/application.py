@@ -14,17 +14,18 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from molmopoint.pipeline import Pointer
+from molmopoint.reward import Judge
 from molmopoint.serving.bodies import with_models
 from molmopoint.serving.gate import Gate
 from molmopoint.serving.limits import Limits
 from molmopoint.serving.refusals import Refused, error_response, of_fields, of_http
-from molmopoint.serving.routes import moondream, native, openai, page, plain, status
+from molmopoint.serving.routes import clips, moondream, native, openai, page, plain, rewards, status
 from molmopoint.serving.schemas import BODIES
 from molmopoint.serving.server import Loader, Server
 from molmopoint.serving.styles import PointStyle
 from molmopoint.version import __version__
 
-_DESCRIPTION = "Points in pictures, over HTTP."
+_DESCRIPTION = "Points in pictures and clips, over HTTP."
 _OPEN_PATHS = (status.HEALTH, "/openapi.json", "/docs")
 """Routes that ask for no key, beside the page."""
 
@@ -32,6 +33,7 @@ _OPEN_PATHS = (status.HEALTH, "/openapi.json", "/docs")
 def app(
     models: Mapping[str, Pointer | Loader],
     *,
+    reward_models: Mapping[str, Judge | Loader] | None = None,
     keys: Sequence[str] = (),
     limits: Limits | None = None,
     point_style: PointStyle = "json",
@@ -43,6 +45,7 @@ def app(
     Args:
         models: by the names that clients use; the first one answers requests that name none. A function in
             place of a model loads it once the server runs; until then its requests get 503.
+        reward_models: by name, for /v1/reward.
         keys: of clients; without any, nobody is asked for one.
         limits: of requests.
         point_style: of points in chat answers, where neither the request nor the name of the model says
@@ -53,9 +56,12 @@ def app(
     Raises:
         ValueError: there are no models, or a name has a colon, behind which the style of points stands.
     """
-    if not models or any(":" in name or not name for name in models):
-        raise ValueError(f"expected one or more models with names without a colon, got {list(models)}")
-    server = Server(models, limits or Limits(), point_style=point_style, allow_urls=allow_urls)
+    names = [*models, *(reward_models or {})]
+    if not models or any(":" in name or not name for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"expected one or more models with names of their own without a colon, got {names}")
+    server = Server(
+        models, reward_models or {}, limits or Limits(), point_style=point_style, allow_urls=allow_urls
+    )
 
     async def load() -> None:
         try:
@@ -77,7 +83,7 @@ def app(
     )
     application.state.server = server
     files = page.page_files()
-    for family in (native, openai, moondream, plain, status):
+    for family in (native, clips, rewards, openai, moondream, plain, status):
         application.include_router(family.routes(server))
     application.include_router(page.routes(files))
     application.add_middleware(
@@ -87,6 +93,7 @@ def app(
         figures=server.figures,
         paths=_paths(application),
         open_paths=(*_OPEN_PATHS, *(file.path for file in files)),
+        video_paths=clips.VIDEO_PATHS,
     )
     _tell_errors(application, server)
     _describe_bodies(application)

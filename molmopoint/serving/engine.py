@@ -9,6 +9,7 @@ its next token.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -26,11 +27,14 @@ from molmopoint.backends.media import EncodedImage
 from molmopoint.backends.options import AnswerOptions
 from molmopoint.backends.requests import Request
 from molmopoint.backends.result import PointingResult
+from molmopoint.errors import MolmoPointError, NumericalError
 from molmopoint.files import picture_limit
 from molmopoint.pipeline import Pointer
 from molmopoint.points import Point
 from molmopoint.serving.figures import ModelFigures
 from molmopoint.serving.limits import Limits
+
+_LOG = logging.getLogger("molmopoint.serving")
 
 
 class Prepared:
@@ -43,6 +47,10 @@ Event = str | Point | PointingResult | BaseException | Prepared
 
 class QueueFull(RuntimeError):
     """More requests wait than the server takes."""
+
+
+class Cancelled(RuntimeError):
+    """Nobody waits for the answer any more."""
 
 
 class Closed(RuntimeError):
@@ -137,6 +145,38 @@ class Engine:
             self._num_open += 1
         self._pool.submit(self._prepare, job)
 
+    def answer(
+        self, requests: Sequence[Request], options: AnswerOptions, cancelled: threading.Event
+    ) -> list[PointingResult]:
+        """Answers requests that are prepared, among all others; waits for the last of them.
+
+        Args:
+            requests: windows of a clip.
+            options: of all of them.
+            cancelled: set when nobody waits for them any more.
+
+        Raises:
+            Cancelled: nobody does.
+            Closed: the engine is being stopped.
+            Exception: what went wrong with one of them.
+        """
+        replies: list[queue.SimpleQueue[Event]] = [queue.SimpleQueue() for _ in requests]
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            self._num_open += len(requests)
+        for request, reply in zip(requests, replies, strict=True):
+            self._ready.put(
+                Job((), None, request.prompt, options, reply.put, request=request, cancelled=cancelled)
+            )
+        events = [reply.get() for reply in replies]
+        for event in events:
+            if isinstance(event, BaseException):
+                raise event
+        if cancelled.is_set():
+            raise _cancelled()
+        return [event for event in events if isinstance(event, PointingResult)]
+
     def count_tokens(self, result: PointingResult) -> int:
         """Tokens of an answer."""
         return len(self._backend.processor.tokenizer.encode(result.raw_text, add_special_tokens=False))
@@ -157,7 +197,7 @@ class Engine:
 
     def _prepare(self, job: Job) -> None:
         if job.cancelled.is_set() or self._closed:
-            self._finish(job, _closed() if self._closed else None)
+            self._finish(job, _closed() if self._closed else _cancelled())
             return
         begin = time.perf_counter()
         try:
@@ -169,6 +209,8 @@ class Engine:
                     image or None, job.prompt, job.options, job.history
                 )
         except Exception as error:
+            if not isinstance(error, MolmoPointError):
+                _LOG.exception("a request could not be prepared")
             self._finish(job, error)
             return
         self._figures.add_seconds("prepare", time.perf_counter() - begin)
@@ -194,7 +236,10 @@ class Engine:
             begin = time.perf_counter()
             try:
                 self._answer(batch)
+            except NumericalError as error:
+                self._answer_alone(batch, error)
             except Exception as error:
+                _LOG.exception("a batch of %d requests failed", len(batch))
                 for job in batch:
                     self._finish(job, error)
             self._figures.add_seconds("answer", time.perf_counter() - begin)
@@ -231,7 +276,7 @@ class Engine:
         longest = 0
         for job in self._waiting:
             if job.cancelled.is_set() or self._closed:
-                self._finish(job, _closed() if self._closed else None)
+                self._finish(job, _closed() if self._closed else _cancelled())
                 continue
             longest_with = max(longest, job.num_tokens)
             fits = (
@@ -256,6 +301,17 @@ class Engine:
         follower.finish()
         for job, result in zip(batch, results, strict=True):
             self._finish(job, result)
+
+    def _answer_alone(self, batch: Sequence[Job], error: NumericalError) -> None:
+        """Answers a batch again one by one, so that good rows keep their answers."""
+        if len(batch) == 1:
+            self._finish(batch[0], error)
+            return
+        for job in batch:
+            try:
+                self._answer([job])
+            except Exception as fault:
+                self._finish(job, fault)
 
     def _events(self, job: Job) -> Any:
         """Reads the answer of a job that streams token by token."""
@@ -289,16 +345,19 @@ class Engine:
                     self._encoded.popitem(last=False)
         job.request = replace(request, features=known.features)
 
-    def _finish(self, job: Job, last: PointingResult | BaseException | None) -> None:
-        """Closes a job; None for one that nobody waits for."""
+    def _finish(self, job: Job, last: PointingResult | BaseException) -> None:
+        """Closes a job."""
         with self._lock:
             self._num_open -= 1
-        if last is not None:
-            job.notify(last)
+        job.notify(last)
 
 
 def _closed() -> Closed:
     return Closed("expected a running server, got one that is being stopped; ask again in a moment")
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("expected somebody to wait for the answer, got nobody")
 
 
 def _alike(first: Job, other: Job) -> bool:

@@ -15,6 +15,9 @@ from molmopoint.serving.figures import Figures
 from molmopoint.serving.limits import Limits
 from molmopoint.serving.refusals import Refused, error_response
 
+CLIENT_KEY = "molmopoint.client"
+"""Entry of a scope that says whose key it was."""
+
 
 class Gate:
     """Asks for a key, refuses bodies that are too large or too slow, and counts requests.
@@ -26,6 +29,7 @@ class Gate:
         figures: that are counted.
         paths: of all routes; others are counted as one.
         open_paths: that ask for no key and are not limited.
+        video_paths: whose bodies may be as large as videos.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Gate:
         figures: Figures,
         paths: Collection[str],
         open_paths: Collection[str],
+        video_paths: Collection[str],
     ) -> None:
         self._application = application
         self._digests = [_digest(key) for key in keys]
@@ -44,6 +49,7 @@ class Gate:
         self._figures = figures
         self._paths = frozenset(paths)
         self._open_paths = frozenset(open_paths)
+        self._video_paths = frozenset(video_paths)
         self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,8 +73,11 @@ class Gate:
             await error_response(error)(scope, receive, counting)
             return
         self._open[client] += 1
+        if self._digests:
+            scope[CLIENT_KEY] = client
+        body = _Body(receive, self._most_bytes(path), self._limits.body_seconds)
         try:
-            await self._application(scope, _Body(receive, self._limits).receive, counting)
+            await self._application(scope, body.receive, counting)
         finally:
             self._open[client] -= 1
             if not self._open[client]:
@@ -90,18 +99,23 @@ class Gate:
                 "invalid_api_key",
             )
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._limits.body_bytes:
-            raise _too_large(self._limits)
+        most = self._most_bytes(path)
+        if length.isdecimal() and int(length) > most:
+            raise _too_large(most)
         address = scope.get("client") or ("",)
         client = _digest(key).hex() if self._digests else str(address[0])
-        most = self._limits.client_requests
-        if most is not None and self._open[client] >= most:
+        most_open = self._limits.client_requests
+        if most_open is not None and self._open[client] >= most_open:
             raise Refused(
                 429,
-                f"expected at most {most} open requests of one client, got more; wait for their answers",
+                f"expected at most {most_open} open requests of one client, got more; wait for their answers",
                 "rate_limit_exceeded",
             )
         return client
+
+    def _most_bytes(self, path: str) -> int:
+        limits = self._limits
+        return max(limits.video_bytes, limits.body_bytes) if path in self._video_paths else limits.body_bytes
 
     def _is_known(self, key: str) -> bool:
         digest = _digest(key)
@@ -116,15 +130,17 @@ class _Body:
 
     Args:
         receive: of the request.
-        limits: of the server.
+        most: bytes.
+        seconds: until it must be whole.
     """
 
-    def __init__(self, receive: Receive, limits: Limits) -> None:
+    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
         self._receive = receive
-        self._limits = limits
+        self._most = most
+        self._seconds = seconds
         self._taken = 0
         self._is_whole = False
-        self._until = asyncio.get_running_loop().time() + limits.body_seconds
+        self._until = asyncio.get_running_loop().time() + seconds
 
     async def receive(self) -> Message:
         """The next message.
@@ -140,21 +156,19 @@ class _Body:
         except TimeoutError:
             raise Refused(
                 408,
-                f"expected the whole body within {self._limits.body_seconds:g} seconds, got a part of it; "
+                f"expected the whole body within {self._seconds:g} seconds, got a part of it; "
                 "send it faster, or a smaller picture",
                 "timeout",
             ) from None
         self._taken += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)
-        if self._taken > self._limits.body_bytes:
-            raise _too_large(self._limits)
+        if self._taken > self._most:
+            raise _too_large(self._most)
         return message
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(
-        413, f"expected a body of at most {limits.body_bytes:,} bytes, got more; send smaller pictures"
-    )
+def _too_large(most: int) -> Refused:
+    return Refused(413, f"expected a body of at most {most:,} bytes, got more; send smaller files")
 
 
 def _key(headers: Headers) -> str:

@@ -15,10 +15,17 @@ class Limits(BaseModel):
         pixels: width times height of a picture.
         pictures: of a request.
         crops: per picture.
+        frames: of a clip, all windows together.
+        video_bytes: of a request with a clip.
         points: of an answer.
         tokens: of an answer.
         seconds: from arrival to the whole answer.
         body_seconds: from the first byte of a request to its last one.
+        inline_seconds: for which a request with a clip waits before it becomes a job.
+        jobs: of clips that wait or run.
+        job_seconds: of a job, from its beginning to its result.
+        job_kept_seconds: for which a finished job can be asked for.
+        responses: that a reward model judges in one request.
         queue: requests that wait or are being answered.
         client_requests: of one client, by its key or its address, at a time; None for no limit but the queue.
         batch: rows of one run of the model.
@@ -32,10 +39,17 @@ class Limits(BaseModel):
     pixels: int = Field(default=64_000_000, ge=1)
     pictures: int = Field(default=16, ge=1)
     crops: int = Field(default=64, ge=1)
+    frames: int = Field(default=10_000, ge=1)
+    video_bytes: int = Field(default=256 * 2**20, ge=1)
     points: int = Field(default=1000, ge=1)
     tokens: int = Field(default=4096, ge=1)
     seconds: float = Field(default=120.0, gt=0)
     body_seconds: float = Field(default=30.0, gt=0)
+    inline_seconds: float = Field(default=20.0, ge=0)
+    jobs: int = Field(default=16, ge=1)
+    job_seconds: float = Field(default=3600.0, gt=0)
+    job_kept_seconds: float = Field(default=3600.0, gt=0)
+    responses: int = Field(default=32, ge=1)
     queue: int = Field(default=256, ge=1)
     client_requests: int | None = Field(default=None, ge=1)
     batch: int = Field(default=16, ge=1)

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from molmopoint.errors import MolmoPointError, NumericalError
-from molmopoint.serving.engine import Closed, QueueFull
+from molmopoint.serving.engine import Cancelled, Closed, QueueFull
 
 INVALID = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -66,6 +66,8 @@ def as_refused(error: BaseException) -> Refused:
         return Refused(429, str(error), "rate_limit_exceeded")
     if isinstance(error, Closed):
         return Refused(503, str(error), SERVER_ERROR)
+    if isinstance(error, Cancelled):
+        return Refused(CLIENT_GONE, str(error), "client_gone")
     if isinstance(error, NumericalError):
         return Refused(500, str(error), SERVER_ERROR)
     if isinstance(error, MolmoPointError):

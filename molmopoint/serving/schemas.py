@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from molmopoint.serving.refusals import Refused
 from molmopoint.serving.styles import PointStyle
 
 Prompt = Annotated[str, Field(min_length=1, max_length=20_000)]
+Video = Annotated[str, Field(min_length=1)]
 Picture = Annotated[str, Field(min_length=1, description="A picture as base64 or as a data URL.")]
 
 _EXAMPLE_PICTURE = "data:image/png;base64,iVBORw0KGgo..."
@@ -40,6 +42,16 @@ class Asked(BaseModel):
     stream: bool = False
     _files: dict[str, list[bytes]] = PrivateAttr(default_factory=dict)
 
+    @property
+    def files(self) -> dict[str, list[bytes]]:
+        """Those of a form, by their fields."""
+        return self._files
+
+    @property
+    def video_file(self) -> bytes:
+        """The video of a form; nothing where there is none."""
+        return b"".join(self._files.get("video", ())[:1])
+
     def take_files(self, files: dict[str, list[bytes]]) -> None:
         """Takes the files of a form, by their fields."""
         self._files = files
@@ -65,6 +77,172 @@ class PointAsked(Asked):
     single: bool = False
     max_points: int | None = Field(default=None, ge=1)
     min_score: float | None = Field(default=None, ge=0, le=1)
+    zoom: Literal[False] = Field(default=False, description="Not there yet.")
+    heatmap: bool = Field(default=False, description="Also say where each point might have been as well.")
+    video: Video | None = Field(default=None, description="A clip, as for /v1/video/point.")
+
+
+class ClipAsked(Asked):
+    """What questions about clips have in common.
+
+    Attributes:
+        prompt: what to find.
+        video: the clip as base64 or as a data URL; or as the file of a form.
+        template: where the prompt goes instead.
+        start: second at which the part to look at begins.
+        end: second at which it ends.
+        max_frames: most frames to look at.
+        max_fps: most frames to look at in a second.
+        frame_rate: of a file without times.
+        max_points: most points of an answer.
+        min_score: of a point.
+        background: true for a job at once, false for waiting until the time limit of the server; by default a
+            request waits some seconds and then becomes a job.
+    """
+
+    prompt: Prompt
+    video: Video | None = None
+    template: str | None = Field(default=None, max_length=20_000)
+    start: float = Field(default=0.0, ge=0, le=1e7)
+    end: float | None = Field(default=None, gt=0, le=1e7)
+    max_frames: int | None = Field(default=None, ge=1)
+    max_fps: float | None = Field(default=None, gt=0, le=1000)
+    frame_rate: float | None = Field(default=None, gt=0, le=1000)
+    max_points: int | None = Field(default=None, ge=1)
+    min_score: float | None = Field(default=None, ge=0, le=1)
+    background: bool | None = None
+
+    def clip_keywords(self) -> dict[str, Any]:
+        """Keywords of the call: those that were given."""
+        names = ("template", "start", "end", "max_frames", "max_fps", "frame_rate", "max_points", "min_score")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class VideoPointAsked(ClipAsked):
+    """A question for points in a clip; see `Pointer.point_video`.
+
+    Attributes:
+        windows: look at all of a long clip, some frames at a time.
+        absolute: times count from the beginning of the video, and not from `start`.
+        single: exactly one point.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"video": "AAAAIGZ0eXBpc29t...", "prompt": "the red ball"}]},
+    )
+
+    windows: bool = False
+    absolute: bool = False
+    single: bool = False
+
+    def clip_keywords(self) -> dict[str, Any]:
+        """Keywords of `Pointer.point_video`."""
+        flags = {"windows": self.windows, "absolute": self.absolute, "single": self.single}
+        return super().clip_keywords() | flags
+
+
+class TrackAsked(ClipAsked):
+    """A question for tracks; see `Pointer.track`.
+
+    Attributes:
+        fps: points per second and object.
+        ground: "start_end" asks for the first and the last place of each object only.
+        point: (x, y) in pixels of one object to follow.
+        time: second at which it is there.
+        interpolate: points per second to fill in; true for the rate of the video.
+        max_gap: seconds beyond which a gap is not filled.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"video": "AAAAIGZ0eXBpc29t...", "prompt": "the red cars"}]},
+    )
+
+    fps: int | None = Field(default=None, ge=1, le=1000)
+    ground: Literal["start_end"] | None = None
+    point: tuple[float, float] | None = None
+    time: float = Field(default=0.0, ge=0, le=1e7)
+    interpolate: bool | float = False
+    max_gap: float | None = Field(default=None, gt=0)
+
+    def clip_keywords(self) -> dict[str, Any]:
+        """Keywords of `Pointer.track`."""
+        if self.max_frames is not None:
+            raise Refused(422, "expected no max_frames for tracks, got one; pass max_fps instead")
+        names = ("fps", "ground", "point", "max_gap")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return super().clip_keywords() | given | {"time": self.time, "interpolate": self.interpolate}
+
+
+class RewardAsked(Asked):
+    """Answers to one prompt, of which the best is looked for.
+
+    Attributes:
+        prompt: what was asked.
+        responses: the answers.
+        permutations: judge the list in so many orders and average.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "image": _EXAMPLE_PICTURE,
+                    "prompt": "How many circles are there?",
+                    "responses": ["Two.", "Three."],
+                }
+            ]
+        },
+    )
+
+    prompt: Prompt
+    responses: list[Prompt] = Field(min_length=1)
+    permutations: int = Field(default=1, ge=1, le=8)
+
+
+class RewardAnswer(BaseModel):
+    """Scores of answers.
+
+    Attributes:
+        scores: higher is better, in the order of the answers; they compare the answers of one request only.
+        order: numbers of the answers, from 0, the best first.
+        model: that judged.
+    """
+
+    scores: list[float]
+    order: list[int]
+    model: str
+
+
+class JobProgress(BaseModel):
+    """Windows of a clip: answered ones, and all of them."""
+
+    done: int
+    of: int
+
+
+class JobAnswer(BaseModel):
+    """How far a job is.
+
+    Attributes:
+        id: of the job.
+        object: "job".
+        status: how far it is.
+        progress: None until it is known.
+        created: seconds since 1970.
+        result: what the route would have answered, once it is done.
+        error: why there is none.
+    """
+
+    id: str
+    object: Literal["job"]
+    status: Literal["queued", "running", "done", "failed", "cancelled"]
+    progress: JobProgress | None
+    created: int
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
 
 
 class QueryAsked(Asked):
@@ -92,6 +270,8 @@ class PointOut(BaseModel):
         object_id: number of the object.
         label: what it shows, where the answer says so.
         score: 0..1, uncalibrated; None where the model gives none.
+        heatmap: a grey picture, as a data URL of PNG, of where the point might have been as well, over the
+            whole picture; its brightest place is white. Only where it was asked for.
     """
 
     x: float
@@ -102,6 +282,7 @@ class PointOut(BaseModel):
     object_id: int
     label: str | None = None
     score: float | None = None
+    heatmap: str | None = None
 
 
 class Usage(BaseModel):
@@ -166,48 +347,100 @@ class ContentPart(BaseModel):
 class Message(BaseModel):
     """A message in OpenAI's form."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant"]
     content: str | list[ContentPart] | None = None
 
 
+class StreamOptions(BaseModel):
+    """Of a stream in OpenAI's form."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool = False
+
+
 class ChatAsked(BaseModel):
-    """OpenAI's chat completion; what it has beyond these fields is left out of account."""
+    """OpenAI's chat completion; what it has beyond these fields is left out of account.
+
+    Attributes:
+        n: answers; only one is given.
+        point_style: form of the points.
+    """
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "nano:json",
+                    "messages": [
+                        {
+                            "role": "user",
+                            "content": [
+                                {"type": "image_url", "image_url": {"url": _EXAMPLE_PICTURE}},
+                                {"type": "text", "text": "the red circles"},
+                            ],
+                        }
+                    ],
+                }
+            ]
+        },
+    )
+
+    model: str | None = None
+    messages: list[Message] = Field(min_length=1)
+    n: Literal[1] | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=10)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    point_style: PointStyle | None = None
+
+
+class MoondreamSettings(BaseModel):
+    """Moondream's settings of an answer."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    temperature: float | None = Field(default=None, ge=0, le=10)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_objects: int | None = Field(default=None, ge=1)
+
+
+class MoondreamAsked(BaseModel):
+    """What every question in Moondream's form has."""
 
     model_config = ConfigDict(extra="ignore")
 
     model: str | None = None
-    messages: list[Message] = Field(min_length=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
-    temperature: float = Field(default=0.0, ge=0, le=10)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    settings: MoondreamSettings | None = None
     stream: bool = False
-    point_style: PointStyle | None = None
 
 
-class MoondreamPointAsked(BaseModel):
+class MoondreamPointAsked(MoondreamAsked):
     """Moondream's form of a question for points."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"examples": [{"image_url": _EXAMPLE_PICTURE, "object": "the red circles"}]},
+    )
 
     image_url: Picture
     object: Prompt
 
 
-class MoondreamQueryAsked(BaseModel):
+class MoondreamQueryAsked(MoondreamAsked):
     """Moondream's form of a question."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    image_url: Picture
+    image_url: Picture | None = None
     question: Prompt
-    stream: bool = False
 
 
-class MoondreamCaptionAsked(BaseModel):
+class MoondreamCaptionAsked(MoondreamAsked):
     """Moondream's form of a request for a caption."""
-
-    model_config = ConfigDict(extra="ignore")
 
     image_url: Picture
     length: Literal["short", "normal", "long"] = "normal"
@@ -226,6 +459,9 @@ class PredictAsked(BaseModel):
 BODIES: tuple[type[BaseModel], ...] = (
     PointAsked,
     QueryAsked,
+    VideoPointAsked,
+    TrackAsked,
+    RewardAsked,
     ChatAsked,
     MoondreamPointAsked,
     MoondreamQueryAsked,

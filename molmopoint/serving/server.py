@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +12,20 @@ from fastapi import Request
 
 from molmopoint.backends.options import AnswerOptions
 from molmopoint.backends.result import PointingResult
+from molmopoint.errors import MolmoPointError
 from molmopoint.pipeline import Pointer
 from molmopoint.points import Point
+from molmopoint.reward import Judge
 from molmopoint.serving.engine import Closed, Engine, Job, QueueFull
 from molmopoint.serving.figures import Figures, ModelFigures
 from molmopoint.serving.following import Following
+from molmopoint.serving.gate import CLIENT_KEY
+from molmopoint.serving.jobs import Jobs
 from molmopoint.serving.limits import Limits
 from molmopoint.serving.pictures import PictureReader, key_of
 from molmopoint.serving.refusals import SERVER_ERROR, Refused, as_refused, valid
-from molmopoint.serving.schemas import Asked, PointOut, Usage
+from molmopoint.serving.rewards import Judging
+from molmopoint.serving.schemas import Asked, PointOut, RewardAsked, Usage
 from molmopoint.serving.styles import PointStyle
 
 Loader = Callable[[], Any]
@@ -57,6 +63,7 @@ class Server:
 
     Args:
         models: by name; a function loads its model when `load` is called.
+        rewards: reward models, the same way.
         limits: of requests.
         point_style: of points in chats.
         allow_urls: pictures may be addresses of the web.
@@ -65,6 +72,7 @@ class Server:
     def __init__(
         self,
         models: Mapping[str, Pointer | Loader],
+        rewards: Mapping[str, Judge | Loader],
         limits: Limits,
         *,
         point_style: PointStyle,
@@ -76,11 +84,14 @@ class Server:
         self.names = tuple(models)
         self.started = time.time()
         self.engines: dict[str, Engine] = {}
+        self.jobs = Jobs(limits)
+        self.reward_names = tuple(rewards)
+        self._judging: dict[str, Judging] = {}
         self._pictures = PictureReader(allow_urls=allow_urls)
         self._answering: dict[str, Answering] = {}
         self._loaders: dict[str, Loader] = {}
-        for name, model in models.items():
-            if isinstance(model, Pointer):
+        for name, model in {**models, **rewards}.items():
+            if isinstance(model, (Pointer, Judge)):
                 self._add(name, model)
             else:
                 self._loaders[name] = model
@@ -98,13 +109,14 @@ class Server:
 
     def refuse_queue(self) -> None:
         """Refuses what waits and what comes; answers that are being written go on."""
-        for engine in self.engines.values():
-            engine.refuse_queue()
+        for model in (*self.engines.values(), *self._judging.values()):
+            model.refuse_queue()
 
     def close(self) -> None:
         """Stops, once the answers that are being written are whole."""
-        for engine in self.engines.values():
-            engine.close()
+        self.jobs.close()
+        for model in (*self.engines.values(), *self._judging.values()):
+            model.close()
 
     def model(self, name: str | None) -> Answering:
         """The model of a name; the first one for none.
@@ -126,6 +138,50 @@ class Server:
                 SERVER_ERROR,
             )
         return self._answering[wanted]
+
+    async def score(self, asked: RewardAsked) -> tuple[str, list[float]]:
+        """Name of a reward model, and its scores of answers.
+
+        Raises:
+            Refused: there is none, or the request cannot be used.
+        """
+        if not self.reward_names:
+            raise Refused(
+                404, "expected a server with a reward model, got one without; start it with --reward MODEL",
+                "model_not_found",
+            )  # fmt: skip
+        name = asked.model or self.reward_names[0]
+        if name not in self.reward_names:
+            raise Refused(
+                404,
+                f"expected one of the reward models {', '.join(self.reward_names)}, got {name[:200]!r}",
+                "model_not_found",
+            )
+        if name not in self._judging:
+            raise Refused(
+                503, f"expected a loaded model, got {name!r}, which is being loaded; ask again", SERVER_ERROR
+            )
+        pictures = await self.read_pictures(asked.pictures)
+        scoring = self._judging[name].score(asked.prompt, asked.responses, pictures, asked.permutations)
+        try:
+            return name, await asyncio.wait_for(scoring, self.limits.seconds)
+        except TimeoutError:
+            raise Refused(
+                504, f"expected scores within {self.limits.seconds:g} seconds, got none", "timeout"
+            ) from None
+        except (QueueFull, Closed, MolmoPointError) as error:
+            raise as_refused(error) from error
+
+    async def read_pictures(self, pictures: Sequence[str | bytes]) -> tuple[bytes, ...]:
+        """The bytes of all pictures of a request.
+
+        Raises:
+            Refused: there are too many, or one is none.
+        """
+        most = self.limits.pictures
+        if len(pictures) > most:
+            raise Refused(400, f"expected at most {most} pictures, got {len(pictures)}; ask about fewer")
+        return await self._pictures.read(pictures)
 
     def options(self, asked: Asked, **more: Any) -> AnswerOptions:
         """How a request is to be answered.
@@ -177,10 +233,7 @@ class Server:
         Raises:
             Refused: the pictures are none, or the queue is full.
         """
-        most = self.limits.pictures
-        if len(pictures) > most:
-            raise Refused(400, f"expected at most {most} pictures, got {len(pictures)}; ask about fewer")
-        contents = await self._pictures.read(pictures)
+        contents = await self.read_pictures(pictures)
         following = Following(request, self.limits.seconds)
         job = Job(
             contents,
@@ -200,15 +253,23 @@ class Server:
             await following.begun()
         return following
 
-    def _add(self, name: str, pointer: Pointer) -> None:
+    def _add(self, name: str, model: Pointer | Judge) -> None:
+        if isinstance(model, Judge):
+            self._judging[name] = Judging(model, self.limits)
+            return
         figures = self.figures.of_model(name)
-        engine = Engine(pointer, self.limits, figures)
+        engine = Engine(model, self.limits, figures)
         self.figures.watch(
             "open_requests", "Requests that wait or are being answered.", name, lambda: engine.num_open
         )
         self.figures.watch("queue", "Requests that wait for the model.", name, lambda: engine.num_waiting)
         self.engines[name] = engine
         self._answering[name] = Answering(name, engine, figures)
+
+
+def client_of(request: Request) -> str:
+    """Who asks, as the gate knows it; empty where nobody needs a key."""
+    return request.scope.get(CLIENT_KEY, "")
 
 
 def point_out(point: Point, result: PointingResult) -> PointOut:

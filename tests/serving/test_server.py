@@ -29,8 +29,9 @@ from molmopoint.cli.app import app as commands
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.pipeline import Pointer
 from molmopoint.serving import Limits, app
-from molmopoint.serving.client import Client, ServerError
+from molmopoint.serving.client import Client
 from molmopoint.serving.limits import read_keys
+from molmopoint.serving.messages import ServerError
 from molmopoint.serving.routes.page import PAGE, page_files
 from molmopoint.serving.styles import STYLES
 
@@ -104,7 +105,7 @@ def test_many_clients_get_their_own_answers(client: TestClient, pointer: Pointer
     figures = client.get("/metrics").text
     sizes = [line for line in figures.splitlines() if line.startswith("molmopoint_batches_total")]
     assert any('size="1"' not in line for line in sizes), "requests that wait are answered together"
-    assert 'molmopoint_cached_pictures_total{model="nano"} 0' not in figures, "pictures are seen once"
+    assert 'molmopoint_cached_pictures_total{model="nano"} 0.0' not in figures, "pictures are seen once"
 
 
 def test_a_stream_gives_points_before_its_result(client: TestClient):
@@ -353,5 +354,5 @@ def test_wrong_usage_of_the_command(tmp_path: Path):
     assert run(commands, ["serve", "nano", "--point-style", "odd"]).exit_code == 2
     assert run(commands, ["serve", "nano", "--api-keys", str(tmp_path / "none")]).exit_code == 2
     assert run(commands, ["serve", "no-such-model"]).exit_code == 3
-    with pytest.raises(ValueError, match="names without a colon"):
+    with pytest.raises(ValueError, match="without a colon"):
         app({})

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import io
 import math
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from PIL import Image
 
 from molmopoint.backends.options import COUNTING_TEMPLATE, complete_prompt
 from molmopoint.backends.result import PointingResult, count_of
@@ -14,7 +20,8 @@ from molmopoint.points import Point
 from molmopoint.serving.bodies import body_of, described
 from molmopoint.serving.following import Following
 from molmopoint.serving.refusals import Refused, valid
-from molmopoint.serving.schemas import PointAnswer, PointAsked, QueryAnswer, QueryAsked
+from molmopoint.serving.routes.clips import clip_answer
+from molmopoint.serving.schemas import PointAnswer, PointAsked, QueryAnswer, QueryAsked, VideoPointAsked
 from molmopoint.serving.server import Answering, Server, point_out
 from molmopoint.serving.streams import Document, event_stream
 
@@ -22,6 +29,12 @@ PointBody = Annotated[PointAsked, Depends(body_of(PointAsked))]
 QueryBody = Annotated[QueryAsked, Depends(body_of(QueryAsked))]
 Complete = Callable[[str, str | None], str]
 """The request that is sent for a text and a template."""
+
+_HEAT_SIDE = 256
+"""Longer side of a heatmap; it is smooth, and clients stretch it over the picture."""
+
+_MOST_HEATMAPS = 64
+_JSON = "application/json"
 
 
 def routes(server: Server) -> APIRouter:
@@ -35,7 +48,9 @@ def routes(server: Server) -> APIRouter:
         openapi_extra=described(PointAsked),
     )
     async def point(asked: PointBody, request: Request) -> Any:
-        """Points in pixels of the displayed pictures."""
+        """Points in pixels of the displayed pictures; of a clip, as /v1/video/point gives them."""
+        if asked.video is not None or asked.video_file:
+            return await clip_answer(server, "point", _about_clip(asked), request)
         return await _point(server, asked, request, complete_prompt)
 
     @router.post(
@@ -61,19 +76,54 @@ def routes(server: Server) -> APIRouter:
     return router
 
 
-def point_answer(answering: Answering, followed: Following, result: PointingResult) -> PointAnswer:
+def _about_clip(asked: PointAsked) -> VideoPointAsked:
+    """The same question for the route of clips.
+
+    Raises:
+        Refused: it is about pictures, too, or wants what clips do not have.
+    """
+    if asked.heatmap:
+        raise Refused(422, "expected no heatmap of a clip, got one; it is for pictures")
+    names = VideoPointAsked.model_fields.keys() & asked.model_fields_set
+    clip = VideoPointAsked(**{name: getattr(asked, name) for name in names})
+    clip.take_files(asked.files)
+    return clip
+
+
+async def _point_answer(
+    model: Answering, followed: Following, result: PointingResult, heatmap: bool
+) -> PointAnswer:
     """The answer that clients get."""
+    points = [point_out(point, result) for point in result]
+    if heatmap and result.distributions is not None:
+        for number, point in enumerate(points[:_MOST_HEATMAPS]):
+            point.heatmap = await asyncio.to_thread(_heatmap, result, number)
     return PointAnswer(
-        points=[point_out(point, result) for point in result],
+        points=points,
         text=result.text,
         count=count_of(result),
         absent=None if math.isnan(result.absent) else result.absent,
         truncated=result.truncated,
         image_sizes=list(result.image_sizes),
         notes=list(result.notes),
-        usage=answering.usage(followed, result),
-        model=answering.name,
+        usage=model.usage(followed, result),
+        model=model.name,
     )
+
+
+def _heatmap(result: PointingResult, number: int) -> str:
+    """A grey PNG as a data URL."""
+    heat = result.heatmap(number, _HEAT_SIDE)  # (height, width)
+    brightest = float(heat.max()) or 1.0
+    grey = np.rint(heat * (255 / brightest)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _without(heatmap: bool) -> dict[str, Any]:
+    """What is left out of answers: heatmaps that nobody asked for."""
+    return {} if heatmap else {"exclude": {"points": {"__all__": {"heatmap"}}}}
 
 
 def _as_question(text: str, template: str | None) -> str:
@@ -90,8 +140,10 @@ async def _point(server: Server, asked: PointAsked, request: Request, complete: 
     prompt = valid(lambda: complete(asked.prompt, asked.template))
     followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
     if asked.stream:
-        return event_stream(_point_events(model, followed))
-    return point_answer(model, followed, await followed.result())
+        return event_stream(_point_events(model, followed, asked.heatmap))
+    answer = await _point_answer(model, followed, await followed.result(), asked.heatmap)
+    # Written at once: what is known to have this form need not be checked again.
+    return Response(answer.model_dump_json(**_without(asked.heatmap)), media_type=_JSON)
 
 
 async def _query(server: Server, asked: QueryAsked, request: Request) -> Any:
@@ -113,7 +165,7 @@ def _query_answer(model: Answering, followed: Following, result: PointingResult)
     )
 
 
-async def _point_events(model: Answering, followed: Following) -> AsyncIterator[Document]:
+async def _point_events(model: Answering, followed: Following, heatmap: bool) -> AsyncIterator[Document]:
     async for event in followed:
         if isinstance(event, str):
             yield {"type": "text", "text": event}
@@ -121,7 +173,8 @@ async def _point_events(model: Answering, followed: Following) -> AsyncIterator[
             place = {"x": event.x, "y": event.y, "image": int(event.group), "object_id": event.object_id}
             yield {"type": "point", "point": place}
         else:
-            yield {"type": "result", **point_answer(model, followed, event).model_dump()}
+            answer = await _point_answer(model, followed, event, heatmap)
+            yield {"type": "result", **answer.model_dump(**_without(heatmap))}
 
 
 async def _query_events(model: Answering, followed: Following) -> AsyncIterator[Document]:

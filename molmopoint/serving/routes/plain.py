@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 
 from molmopoint.backends.options import complete_prompt
-from molmopoint.backends.result import PointingResult
 from molmopoint.serving.bodies import body_of, described
 from molmopoint.serving.refusals import Refused, valid
 from molmopoint.serving.schemas import Asked, PredictAsked
@@ -27,20 +26,12 @@ def routes(server: Server) -> APIRouter:
         picture = asked.image_b64 or asked.image_base64
         if picture is None:
             raise Refused(422, "expected image_b64 or image_base64, got neither; pass the picture as base64")
-        result = await plain_answer(server, picture, asked.prompt, request)
+        model = server.model(None)
+        prompt = valid(lambda: complete_prompt(asked.prompt))
+        followed = await server.ask(model, [picture], prompt, server.options(Asked()), request)
+        result = await followed.result()
+        model.usage(followed, result)
         points = [[round(point.x, 2), round(point.y, 2)] for point in result.points]
         return {"points": points, "text": result.text, "image_size": list(result.image_sizes[0])}
 
     return router
-
-
-async def plain_answer(
-    server: Server, picture: str, prompt: str, request: Request, template: str | None = None
-) -> PointingResult:
-    """The answer of the first model, without any options."""
-    model = server.model(None)
-    sent = valid(lambda: complete_prompt(prompt, template))
-    followed = await server.ask(model, [picture], sent, server.options(Asked()), request)
-    result = await followed.result()
-    model.usage(followed, result)
-    return result
