@@ -35,6 +35,9 @@ CSV_COLUMNS = ("object_id", "group", "x", "y", "score", "label")
 _PAGE_SIDE = 1600
 """Longer side of a page at most, in pixels: larger pictures make notebooks slow, and are shown scaled anyway."""
 
+_SMALL_SIDE = 320
+"""Pictures whose longer side is no longer than half of it are enlarged: of an icon nobody sees anything else."""
+
 _CELL_SIDE = 480
 """Longer side of each of several pictures on a page."""
 
@@ -346,8 +349,12 @@ def write_pictures(drawn: Image.Image | Sequence[Image.Image], path: Path) -> li
 
 
 def page_of(result: Exported, **drawing: Any) -> Image.Image:
-    """The drawn picture at a size for screens; several pictures, or frames of a clip, side by side."""
-    drawn = result.draw(**drawing)
+    """The drawn picture at a size for screens, small ones enlarged; several pictures, or frames of a clip, side
+    by side.
+    """
+    sides = [max(size) for size in result.image_sizes]
+    scale = max(1, _SMALL_SIDE // max(sides, default=_SMALL_SIDE))
+    drawn = result.draw(**{"scale": scale, **drawing})
     if isinstance(drawn, Image.Image):
         drawn.thumbnail((_PAGE_SIDE, _PAGE_SIDE), Image.Resampling.LANCZOS)
         return drawn

@@ -21,7 +21,7 @@ from PIL import Image
 
 from molmopoint.backends import exports
 from molmopoint.backends.media import DisplayedMedia
-from molmopoint.drawing import draw_heatmap, draw_points, draw_title
+from molmopoint.drawing import Labels, draw_heatmap, draw_points, draw_title, enlarged, phrases_of
 from molmopoint.errors import GroundingError, ProcessingError
 from molmopoint.files import max_picture_pixels, picture_limit
 from molmopoint.geometry import PointingMetadata
@@ -194,30 +194,45 @@ class PointingResult:
         heatmap: bool = False,
         numbers: bool = True,
         radius: float | None = None,
-        labels: bool = False,
+        labels: Labels = False,
         scores: bool = False,
-        title: str | None = None,
+        title: str | bool | None = None,
+        style: str = "marker",
+        font: str | Path | None = None,
+        scale: int = 1,
     ) -> Image.Image | list[Image.Image]:
         """The pictures with a numbered marker per point.
+
+        Numbers and words that have no room in or beside their marker stand a little away, and a line links
+        them; nothing covers a marker or another label, and what has no free place at all is left out.
 
         Args:
             path: also writes them to a file, in the format of its ending; several are numbered, points-1.png.
             heatmap: also show where the model looked for points, below the markers.
             numbers: write object ids into the markers.
-            radius: of a marker in pixels; by default it follows the picture's size.
-            labels: write the phrase of a point beside its marker.
+            radius: of a marker in pixels, where there is room; by default it follows the picture's size.
+            labels: write the phrase of a point beside its marker; or what to write there, a text per point.
             scores: write the score of a point beside its marker.
-            title: stands in a strip above each picture, which makes it higher.
+            title: stands in a strip above each picture, which makes it higher; True for the prompt.
+            style: "marker" (a disc with its number), "dot" (small, its number beside it) or "crosshair" (whose
+                middle stays open).
+            font: file of a TrueType font for the words. By default Pillow's own, and for letters that it lacks
+                a font of this machine.
+            scale: enlarges the pictures so many times before anything is drawn, for pictures of icons; the
+                places of points are still those of the original.
 
         Returns:
             An RGB picture; a list of them if the request was a list of pictures or a clip (then the frames
             with points).
 
         Raises:
-            ProcessingError: the request had no picture, or the file's ending is that of none.
+            ProcessingError: the request had no picture, the file's ending is that of none, or an option is
+                out of range.
         """
         if not self.image_sizes:
             raise ProcessingError("expected a request with a picture to draw on, got one of text alone")
+        phrases = phrases_of(self.points, labels)
+        heading = self.prompt if title is True else title or None
         drawn = []
         for group, picture in self.displayed.with_groups(self.points):
             here = np.flatnonzero(self.points.group == group).tolist()
@@ -226,11 +241,18 @@ class PointingResult:
                 picture = draw_heatmap(
                     picture, np.max([heat / (heat.max() or 1.0) for heat in heats], axis=0)
                 )
-            points = [self.points[i] for i in here]
+            picture, points = enlarged(picture, [self.points[i] for i in here], scale)
             picture = draw_points(
-                picture, points, numbers=numbers, radius=radius, labels=labels, scores=scores
+                picture,
+                points,
+                numbers=numbers,
+                radius=radius,
+                labels=[phrases[i] for i in here],
+                scores=scores,
+                style=style,
+                font=font,
             )
-            drawn.append(picture if title is None else draw_title(picture, title))
+            drawn.append(picture if heading is None else draw_title(picture, heading, font=font))
         result = drawn if self.displayed.many else drawn[0]
         if path is not None:
             exports.write_pictures(result, Path(path))

@@ -88,6 +88,22 @@ def point(
             "--heatmap", help="Also show where else the model looked (needs --out).", rich_help_panel="Output"
         ),
     ] = False,
+    style: Annotated[
+        str,
+        typer.Option(
+            metavar="STYLE",
+            help="How points are drawn: marker, dot or crosshair (needs --out).",
+            rich_help_panel="Output",
+        ),
+    ] = "marker",
+    labels: Annotated[
+        bool,
+        typer.Option("--labels", help="Write what each point shows beside it.", rich_help_panel="Output"),
+    ] = False,
+    scores: Annotated[
+        bool,
+        typer.Option("--scores", help="Write the score of each point beside it.", rich_help_panel="Output"),
+    ] = False,
     masks: Annotated[
         str | None,
         typer.Option(
@@ -189,6 +205,7 @@ def point(
         "max_new_tokens": max_new_tokens,
         "template": template,
     }
+    drawing = {"style": style, "labels": labels, "scores": scores}
     if check_videos(files, {"--windows": windows, "--start": start, "--end": end}):
         if template is None:
             check_at_once(files, model)
@@ -204,6 +221,7 @@ def point(
             json_output=json_output,
             part={"windows": windows, "start": start or 0.0, "end": end},
             request=request,
+            drawing=drawing,
         )
         raise typer.Exit(clip.run())
     from molmopoint.cli.point import PointCommand
@@ -222,6 +240,7 @@ def point(
         batch_size=batch_size,
         segmenter=masks,
         request=request,
+        drawing=drawing,
     )
     raise typer.Exit(command.run())
 

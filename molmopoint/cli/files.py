@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from molmopoint.drawing import picture_endings
+from molmopoint.drawing import check_style, picture_endings
 from molmopoint.errors import ProcessingError
 from molmopoint.files import remove_leftovers
 
@@ -59,3 +60,24 @@ def check_not_overwriting(outputs: Sequence[Path], pictures: Sequence[Path]) -> 
                 f"expected --out beside the pictures, got {str(output)!r}, which is one of them; choose "
                 "another name"
             )
+
+
+_AS_USUAL = {"style": "marker", "labels": False, "scores": False}
+"""Options of drawing that nobody asked to change."""
+
+
+def changed_options(drawing: Mapping[str, Any]) -> list[str]:
+    """The names of options of drawing that are not as usual, as they are typed."""
+    return [f"--{name}" for name, value in drawing.items() if value != _AS_USUAL[name]]
+
+
+def check_drawing(drawing: Mapping[str, Any], out: Path | None) -> None:
+    """Refuses options of drawing that cannot be.
+
+    Raises:
+        ProcessingError: there is no such style, or nothing is drawn.
+    """
+    check_style(drawing.get("style", "marker"))
+    changed = changed_options(drawing)
+    if changed and out is None:
+        raise ProcessingError(f"expected --out together with {' and '.join(changed)}; say where to draw")

@@ -15,13 +15,15 @@ from rich.markup import escape
 from molmopoint.cli import console
 from molmopoint.cli.answer_log import AnswerLog
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.cli.files import check_not_overwriting, plan_outputs
+from molmopoint.cli.files import changed_options, check_drawing, check_not_overwriting, plan_outputs
 from molmopoint.cli.inputs import check_at_once
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.drawing import write_picture
 from molmopoint.errors import MolmoPointError, ProcessingError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from molmopoint.pipeline import Pointer, PointingResult
     from molmopoint.segmentation import Masks, Segmenter
 
@@ -73,6 +75,7 @@ class PointCommand:
     batch_size: int = 8
     segmenter: str | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
+    drawing: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self) -> int:
         """Answers all pictures, writes what was asked for, and returns the exit code."""
@@ -182,6 +185,9 @@ class PointCommand:
             raise ProcessingError(
                 "expected --out or --json together with --masks, and no --heatmap; say where the masks go"
             )
+        check_drawing(self.drawing, self.out)
+        if self.segmenter is not None and changed_options(self.drawing):
+            raise ProcessingError("expected --masks or --style, --labels and --scores, got both; choose one")
         if self.out is None:
             if self.heatmap:
                 raise ProcessingError("expected --out together with --heatmap; say where to draw it")
@@ -255,7 +261,7 @@ class PointCommand:
             return
         result, masks = outcome.result, outcome.masks
         try:
-            drawn = result.draw(heatmap=self.heatmap) if masks is None else masks.draw(points=result.points)
+            drawn = self._drawn(result, masks)
             for image, picture in zip(
                 outcome.images, drawn if isinstance(drawn, list) else [drawn], strict=True
             ):
@@ -265,6 +271,12 @@ class PointCommand:
             outcome.error = str(error)
         except OSError as error:
             outcome.error = f"the drawn picture could not be written: {error}"
+
+    def _drawn(self, result: PointingResult, masks: Masks | None) -> Image.Image | list[Image.Image]:
+        """The pictures with points, and with masks where there are some."""
+        if masks is not None:
+            return masks.draw(points=result.points)
+        return result.draw(heatmap=self.heatmap, **self.drawing)
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:

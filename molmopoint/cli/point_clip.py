@@ -14,6 +14,7 @@ from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.clip_command import ClipCommand, Progress
+from molmopoint.cli.files import check_drawing
 from molmopoint.drawing import write_picture
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline import Pointer, PointingResult
@@ -27,10 +28,12 @@ class PointClipCommand(ClipCommand[PointingResult]):
         part: `start`, `end` and `windows` of `Pointer.point_video`; times count from the beginning of the
             video.
         request: options of the answer.
+        drawing: options of `PointingResult.draw`.
     """
 
     part: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
+    drawing: Mapping[str, Any] = field(default_factory=dict)
 
     def _title(self) -> str:
         return "Pointing"
@@ -38,6 +41,7 @@ class PointClipCommand(ClipCommand[PointingResult]):
     def _check_usage(self) -> None:
         """Raises a MolmoPointError where options do not fit, before anything is loaded."""
         complete_prompt(self.prompt, self.request.get("template"))
+        check_drawing(self.drawing, self.out)
         AnswerOptions.of(**self.request)
         ClipOptions(start=self.part.get("start", 0.0), end=self.part.get("end"))
         if self.out is not None and (self.out.is_file() or self.out.suffix):
@@ -56,7 +60,7 @@ class PointClipCommand(ClipCommand[PointingResult]):
         if self.out is None or not len(result.points):
             return
         times = sorted(set(result.points.group.tolist()))
-        pictures = result.draw()
+        pictures = result.draw(**self.drawing)
         for time, picture in zip(times, pictures if isinstance(pictures, list) else [pictures], strict=True):
             path = self.out / f"{self.video.stem}-{time:09.2f}s.png"
             write_picture(picture, path)

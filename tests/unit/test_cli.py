@@ -238,3 +238,16 @@ def test_help_is_quick_and_names_the_exit_codes():
     text = run("point", "--help").stdout
     assert "Exit codes" in text and "--together" in text
     assert run("--version").stdout == f"molmopoint {__version__}\n"
+
+
+def test_options_of_drawing(toy_folder, pictures, tmp_path):
+    plain, labelled = tmp_path / "plain.png", tmp_path / "labelled.png"
+    point = ("point", pictures[0], "red circles", "--model", toy_folder, "--out")
+    assert run(*point, plain).exit_code == OK
+    assert run(*point, labelled, "--style", "crosshair", "--scores", "--labels").exit_code == OK
+    with Image.open(plain) as one, Image.open(labelled) as other:
+        assert one.size == other.size and one.tobytes() != other.tobytes()
+    wrong = run(*point, plain, "--style", "cross")
+    assert wrong.exit_code == USAGE and "did you mean crosshair?" in wrong.stderr
+    nowhere = run("point", pictures[0], "red circles", "--model", toy_folder, "--scores")
+    assert nowhere.exit_code == USAGE and "expected --out together with --scores" in nowhere.stderr
