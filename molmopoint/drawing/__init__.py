@@ -2,7 +2,7 @@
 
 from molmopoint.drawing.colours import colour_of
 from molmopoint.drawing.heatmaps import draw_heatmap
-from molmopoint.drawing.markers import STYLES, check_style, marker_radius
+from molmopoint.drawing.markers import STYLES, check_style, largest_radius, marker_radius
 from molmopoint.drawing.pages import Labels, draw_points, draw_title, enlarged, phrases_of
 from molmopoint.drawing.picture_files import picture_endings, write_picture
 
@@ -15,6 +15,7 @@ __all__ = [
     "draw_points",
     "draw_title",
     "enlarged",
+    "largest_radius",
     "marker_radius",
     "phrases_of",
     "picture_endings",

@@ -38,6 +38,9 @@ _OVERSAMPLING = 4
 _LARGE = 40
 """Pixels of radius beyond which half of that is enough."""
 
+_SMALLEST_RADIUS = 1.5
+"""Of markers, in pixels."""
+
 _DOT = 0.45
 """Radius of a dot, as a part of that of a disc."""
 
@@ -51,7 +54,7 @@ _NARROW = 4
 """A picture this many times wider than high, or more, has the sizes of a shorter one."""
 
 _TINY_PICTURE = 0.05
-"""Radius as a part of the mean side at most, which holds on pictures of less than a hundred pixels."""
+"""Radius as a part of the mean side at most; it matters on pictures of less than 150 pixels."""
 
 
 def marker_radius(size: tuple[int, int], num_points: int) -> float:
@@ -63,6 +66,11 @@ def marker_radius(size: tuple[int, int], num_points: int) -> float:
     """
     crowd = min(1.0, (60 / max(num_points, 1)) ** 0.5)
     return max(smallest_letters(size) / _DISC, mean_side(size) * 0.019 * max(crowd, 0.5))
+
+
+def largest_radius(size: tuple[int, int]) -> float:
+    """Radius in pixels beyond which a marker hides too much of a picture of (width, height)."""
+    return max(_SMALLEST_RADIUS, mean_side(size) * _TINY_PICTURE)
 
 
 def smallest_letters(size: tuple[int, int]) -> float:
@@ -155,11 +163,10 @@ def size_markers(
     """
     side = mean_side(size)
     room = _room(xy)  # (n,)
-    tiny = max(1.5, side * 0.002)
-    full = min(largest, max(side * _TINY_PICTURE, tiny))
+    tiny = max(_SMALLEST_RADIUS, side * 0.002)
     sized = []
     for (x, y), own_room, number in zip(xy.tolist(), room.tolist(), numbers, strict=True):
-        radius = max(min(full, own_room / (1 + sum(_rings(1.0)))), tiny)
+        radius = max(min(largest, own_room / (1 + sum(_rings(1.0)))), tiny)
         if style == "crosshair":
             sized.append((radius, ""))
             continue
@@ -171,7 +178,7 @@ def size_markers(
         if style == "marker" and is_inside and is_apart and (is_readable or not number):
             sized.append((radius, number))
         else:
-            sized.append((max(min(radius, full * _DOT), tiny), ""))
+            sized.append((max(min(radius, largest * _DOT), tiny), ""))
     return sized
 
 
@@ -192,7 +199,9 @@ def _rings(radius: float) -> tuple[float, float]:
 
 def _letter_height(number: str) -> float:
     """Size of the letters in a disc, in radii."""
-    return (1.3, 1.3, 1.08)[len(number)] if len(number) < 3 else 0.86
+    if len(number) < 2:
+        return 1.3
+    return _DISC if len(number) == 2 else 0.86
 
 
 def _half_width(radius: float, number: str) -> float:

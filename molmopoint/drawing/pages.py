@@ -15,7 +15,14 @@ from PIL import Image, ImageDraw
 
 from molmopoint.drawing.colours import DARK, LIGHT, colour_of
 from molmopoint.drawing.labels import MOST_LINES, Label
-from molmopoint.drawing.markers import Marker, check_style, marker_radius, size_markers, smallest_letters
+from molmopoint.drawing.markers import (
+    Marker,
+    check_style,
+    largest_radius,
+    marker_radius,
+    size_markers,
+    smallest_letters,
+)
 from molmopoint.drawing.placing import Placed, place_labels
 from molmopoint.drawing.words import SMALLEST_FONT, check_font, font_for, in_lines, one_line
 from molmopoint.errors import ProcessingError
@@ -83,7 +90,9 @@ def draw_points(
         return canvas
     size = canvas.size
     smallest = smallest_letters(size)
-    largest = marker_radius(size, len(points)) if radius is None else radius
+    largest = radius
+    if largest is None:
+        largest = min(marker_radius(size, len(points)), largest_radius(size))
     ids = [str(point.object_id) if numbers else "" for point in points]
     xy = np.array([point.xy for point in points])  # (n, 2)
     sized = size_markers(size, xy, ids, style, largest, smallest)

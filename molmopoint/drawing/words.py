@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from molmopoint.errors import ProcessingError
 
@@ -101,8 +101,14 @@ def _has(font: Font, letter: str) -> bool:
     """Whether a font has a letter, and not only a box for it."""
     if letter.isspace():
         return True
-    shape, nothing = font.getmask(letter), font.getmask(_NO_LETTER)
-    return shape.size != nothing.size or bytes(shape) != bytes(nothing)
+    return _shape_of(letter, font) != _shape_of(_NO_LETTER, font)
+
+
+def _shape_of(letter: str, font: Font) -> bytes:
+    """The pixels that a font draws for a letter."""
+    paper = Image.new("L", (48, 48))
+    ImageDraw.Draw(paper).text((12, 12), letter, font=font, fill=255)
+    return paper.tobytes()
 
 
 @lru_cache(maxsize=256)

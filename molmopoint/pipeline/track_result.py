@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from molmopoint import sheets
 from molmopoint.backends.media import DisplayedMedia
 from molmopoint.backends.result import PointingResult
-from molmopoint.drawing import colour_of, draw_points, marker_radius
+from molmopoint.drawing import colour_of, draw_points, largest_radius, marker_radius
 from molmopoint.errors import ProcessingError
 from molmopoint.pipeline.video_writing import check_video_path, write_video
 from molmopoint.points import Point
@@ -114,7 +114,7 @@ class _Places:
         picture = load_picture(frame).convert("RGB")
         time = float(self._times[i])
         points = self._here.get(time, ())
-        radius = larger * marker_radius(picture.size, len(points))
+        radius = min(larger * marker_radius(picture.size, len(points)), largest_radius(picture.size))
         pen = ImageDraw.Draw(picture)
         for track in self._lines:
             self._draw_trail(pen, track.time, track.xy, time, colour_of(track.object_id), radius)

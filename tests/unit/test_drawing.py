@@ -18,6 +18,7 @@ from molmopoint.drawing import (
     draw_points,
     draw_title,
     enlarged,
+    largest_radius,
     marker_radius,
 )
 from molmopoint.drawing.labels import Label
@@ -110,7 +111,8 @@ def laid_out(size, points, style="marker"):
     numbers = [str(point.object_id) for point in points]
     smallest = smallest_letters(size)
     xy = np.array([point.xy for point in points])
-    sized = size_markers(size, xy, numbers, style, marker_radius(size, len(points)), smallest)
+    largest = min(marker_radius(size, len(points)), largest_radius(size))
+    sized = size_markers(size, xy, numbers, style, largest, smallest)
     markers = [
         Marker(point.x, point.y, radius, colour_of(1), number, style)
         for point, (radius, number) in zip(points, sized, strict=True)
@@ -134,7 +136,7 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(n, m) bool, whether boxes (n, 4) and (m, 4) share an area."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return (high > low).all(axis=-1)
+    return np.asarray((high > low).all(axis=-1))
 
 
 def check_layout(size, points, style):
@@ -251,7 +253,7 @@ def test_own_labels():
     assert labelled[:100].any() and not labelled[110:].any()
     for labels, message in ((["cup"], "2 points"), ("cup", "got str"), ([1, 2], "as text")):
         with pytest.raises(ProcessingError, match=message):
-            draw_points(picture, points, labels=labels)
+            draw_points(picture, points, labels=labels)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
