@@ -189,7 +189,7 @@ def _room(xy: np.ndarray) -> np.ndarray:
     from scipy.spatial import cKDTree  # here, because it takes a while to load
 
     distance, _ = cKDTree(xy).query(xy, k=2)
-    return distance[:, 1] / 2
+    return np.asarray(distance)[:, 1] / 2  # the first is the point itself
 
 
 def _rings(radius: float) -> tuple[float, float]:
