@@ -66,3 +66,17 @@ def test_the_picture_of_the_readme_is_what_its_script_draws():
     for name in ("shapes_points.png", "shapes_heatmap.png"):
         with Image.open(EXAMPLES / "images" / name) as picture:
             assert picture.size == drawn.size
+
+
+def test_the_answers_in_the_first_picture_of_the_readme_are_right():
+    """Every box that a question means is pointed at once, and nothing else is."""
+    script = runpy.run_path(str(EXAMPLES / "make_images.py"))
+    answers = script["answer_screen"]("nano-screens")
+    for question, boxes in script["SCREEN_TARGETS"].items():
+        points = [point for point in answers if point.label == question]
+        hit = []
+        for point in points:
+            for left, top, right, bottom in boxes:
+                if left <= point.x <= right and top <= point.y <= bottom:
+                    hit.append((left, top, right, bottom))
+        assert sorted(hit) == sorted(boxes) and len(points) == len(boxes), question

@@ -9,49 +9,23 @@ import shlex
 import shutil
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import typer
+from document_blocks import DOCUMENTS, ROOT, blocks, name
 from stated_values import run_block
 from typer.testing import CliRunner
 
 from molmopoint.checkpoints import ZooEntry, list_models
 from molmopoint.cli import app
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TASKS = ROOT / "docs" / "tasks"
 COMMANDS = {
     'pip install -e . && molmopoint point examples/images/shapes.png "the red circles" --out points.png',
     'pip install -e ".[test]" && pytest',
 }
 
-_FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
 _LINK = re.compile(r"\]\(([^()\s]+)\)")
-
-
-class Block(NamedTuple):
-    """One fenced block; `reason` says why it is not run."""
-
-    language: str
-    code: str
-    reason: str | None
-    line: int
-
-
-def blocks(document: Path) -> list[Block]:
-    text = document.read_text(encoding="utf-8")
-    return [
-        Block(found["language"], found["code"], found["reason"], text.count("\n", 0, found.start("code")) + 1)
-        for found in _FENCE.finditer(text)
-    ]
-
-
-def name(document: Path) -> str:
-    return document.relative_to(ROOT).as_posix()
 
 
 @pytest.fixture
@@ -61,7 +35,7 @@ def beside_the_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+@pytest.mark.parametrize("document", [page for page in DOCUMENTS if page.parent != TASKS], ids=name)
 @pytest.mark.usefixtures("beside_the_examples")
 def test_python_runs(document):
     """The blocks of a document run one after the other and give what their comments say; those not run must
@@ -138,8 +112,11 @@ def test_commands_exist(where, command):
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file(), f"{where}: no file {words[1]}"
     elif words[0] == "pip":
-        extras = re.findall(r"\[(\w+)\]", command)
+        named = re.findall(r"\[([\w,]+)\]", command)
+        extras = [extra for group in named for extra in group.split(",")]
         assert all(f'"{extra}"' in (ROOT / "setup.py").read_text() for extra in extras)
+    elif words[0] in ("git", "cd"):
+        assert words[1] in ("clone", "molmopoint"), f"{where}: {command} is not for readers"
     else:
         assert words[0] == "pytest", f"{where}: the tests do not know the command {words[0]!r}"
 
@@ -164,13 +141,15 @@ def test_the_first_command_points():
 
 
 def zoo_row(entry: ZooEntry) -> str:
-    parameters = "not counted"
+    parameters, memory = "not counted", "not counted"
     if entry.parameters is not None:
         unit, letter = (10**9, "B") if entry.parameters >= 10**9 else (10**6, "M")
         parameters = f"{entry.parameters / unit:.1f} {letter}"
+        memory = f"{2 * entry.parameters / unit:.1f} {'GB' if letter == 'B' else 'MB'}"
     scores = "; ".join(f"{score.benchmark} {score.value}" for score in entry.scores) or "see its model card"
     weights = f"`{entry.hub_id}`" if entry.hub_id else "in this package"
-    return f"| `{entry.name}` | {weights} | {parameters} | {', '.join(entry.modalities)} | {entry.licence} | {scores} |"
+    looks_at = ", ".join(entry.modalities)
+    return f"| `{entry.name}` | {weights} | {parameters} | {memory} | {looks_at} | {scores} |"
 
 
 def test_the_table_is_that_of_the_zoo():
@@ -183,8 +162,37 @@ def test_the_table_is_that_of_the_zoo():
 
 
 def test_the_four_files_to_read_first_are_modules():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (TASKS / "read_code.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\d\. \[([\w/]+)\.py\]", text, flags=re.MULTILINE)
     assert len(listed) == 4
     for path in listed:
-        import_module(("" if path.startswith("molmopoint/") else "molmopoint.") + path.replace("/", "."))
+        room = path.removeprefix("../../")
+        import_module(("" if room.startswith("molmopoint/") else "molmopoint.") + room.replace("/", "."))
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1500
+
+
+def test_every_task_of_the_readme_has_its_page():
+    """The tables of the README and of the site's first page lead to the same pages, and to all of them."""
+    for document, folder in ((ROOT / "README.md", "docs/tasks"), (ROOT / "docs" / "index.md", "tasks")):
+        rows = re.findall(
+            rf"^\| \[[^\]]+\]\({folder}/(\w+)\.md\)", document.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert sorted(rows) == sorted(page.stem for page in TASKS.glob("*.md"))
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_library():
+    """Every message in the first column, in its constant parts, is written somewhere in the code."""
+    rooms = [ROOT / room for room in ("molmopoint", "eval", "heads", "checkpoints")]
+    files = [file for room in rooms for file in room.rglob("*.py")]
+    code = "".join(file.read_text(encoding="utf-8") for file in files)
+    # Strings that go on in the next line are one string.
+    code = re.sub(r'["\']\s+f?["\']', "", code)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `((?:…|expected|addresses|lies|no row|unexpected)[^`]*)`", page, re.MULTILINE)
+    assert len(messages) > 15
+    for message in messages:
+        for part in message.split("…"):
+            assert part.strip(" ;") in code, f"no message says {part!r}"
