@@ -70,8 +70,10 @@ def point_at_shapes(folder: Path, model: str) -> None:
     picture = draw_shapes()
     result = molmopoint.load(model).point(picture, PROMPT, max_new_tokens=256)
     write(picture, folder / "shapes.png")
-    write(result.draw(), folder / "shapes_points.png")
-    write(result.draw(heatmap=True), folder / "shapes_heatmap.png")
+    for name, heatmap in (("shapes_points", False), ("shapes_heatmap", True)):
+        path = folder / f"{name}.png"
+        result.draw(path, heatmap=heatmap)
+        print(path)
     print(result)
 
 
