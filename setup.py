@@ -44,6 +44,8 @@ TEST = [
     # for the tests that transformers has for models: what they import, and what its source distribution is
     # built with
     "parameterized>=0.9", "setuptools>=77",
+    # for the notebook
+    "nbclient>=0.10", "ipykernel>=6.29",
 ]  # fmt: skip
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10"]
 DEV = ["ruff>=0.12", "pyright>=1.1.400", "build>=1.2", "pre-commit>=4", *DOCS, *SCREENS, *SERVE]
