@@ -103,7 +103,7 @@ DOORS: dict[str, set[str]] = {
     "pipeline": BASICS | NETWORK | ABOVE | {"backends"},
     "training": BASICS | NETWORK | ABOVE | {"backends", "reward"},
     "serving": BASICS | ABOVE | {"backends", "pipeline", "reward"},
-    "eval": BASICS | NETWORK | ABOVE | {"backends", "reward", "pipeline", "training"},
+    "eval": BASICS | NETWORK | ABOVE | {"backends", "reward", "pipeline", "training", "serving"},
 }
 FRONT = {"molmopoint", "__main__", "cli"}
 """The package itself, whose imports are lazy, and the command line: they may import everything."""

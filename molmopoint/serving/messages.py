@@ -166,7 +166,9 @@ def check(response: httpx.Response) -> None:
 
 def failed_job(job: Document) -> ServerError:
     """What is raised for a job without a result."""
-    error = job.get("error") or {"message": f"expected the result of a job, got one that is {job['status']}"}
+    error: Document | None = job.get("error")
+    if error is None:
+        return ServerError(f"expected the result of a job, got one that is {job['status']}")
     return ServerError(error["message"], error.get("code"), error.get("type", ""))
 
 
