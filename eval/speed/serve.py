@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,19 +108,26 @@ def served(model: str, threads: int, *options: str) -> Iterator[Served]:
     command = [sys.executable, "-m", "molmopoint", "serve", model, "--port", "0", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    reader: threading.Thread | None = None
     try:
-        assert process.stderr is not None
         for line in process.stderr:
             if " at http://" in line:
                 address = line.rsplit(" at ", 1)[1].strip()
                 break
         else:
             raise RuntimeError("expected a server that says where it is, got one that ended")
+        # Read on, so that a server that says much is not kept waiting.
+        reader = threading.Thread(target=process.stderr.read, daemon=True)
+        reader.start()
         asyncio.run(_ready(address))
         yield Served(address, process.pid)
     finally:
         process.terminate()
         process.wait(60)
+        if reader is not None:
+            reader.join(10)
+        process.stderr.close()
 
 
 async def _ready(address: str) -> None:
