@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
 from molmopoint.checkpoints import registry
+from molmopoint.checkpoints.hub import check_reachable
 from molmopoint.errors import CheckpointError
 from molmopoint.files import is_file, is_folder
 from molmopoint.remote_code import check_kernels
@@ -51,6 +53,32 @@ def locate(
     )
 
 
+MODEL_TYPES = ("molmo_point", "molmo2")
+"""Model types that are known here."""
+
+
+def check_family(source: str) -> None:
+    """Refuses a folder whose config.json is that of another kind of model, before any library is loaded.
+
+    Raises:
+        CheckpointError: as said; or the file cannot be read.
+    """
+    file = Path(source) / registry.CONFIGS["points"]
+    if not is_file(file):
+        return  # on the hub
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"expected a config.json that is JSON in {source}, got: {error}") from error
+    stated = fields.get("model_type") if isinstance(fields, dict) else None
+    if stated not in MODEL_TYPES:
+        raise CheckpointError(
+            f"expected a model of the type {' or '.join(MODEL_TYPES)} in {source}, got "
+            f"{'none' if stated is None else repr(stated)} in its config.json; pass a folder with a MolmoPoint or "
+            "a Molmo2"
+        )
+
+
 def model_type_at(source: str, **where: Any) -> str:
     """The model type that the config.json of a checkpoint states.
 
@@ -66,10 +94,11 @@ def model_type_at(source: str, **where: Any) -> str:
 
     from molmopoint.load_checks import FILE_ERRORS
 
+    check_reachable(source, **where)
     try:
         fields, _ = PretrainedConfig.get_config_dict(source, **where)
     except FILE_ERRORS as error:
-        reason = str(error).strip().split("\n", 1)[0]
+        reason = str(error).strip().split("\n", 1)[0].removesuffix(".")
         raise CheckpointError(
             f"expected a model with a config.json at {source!r}, got: {reason}; check the name or folder"
         ) from error

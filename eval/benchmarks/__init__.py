@@ -37,10 +37,10 @@ def find_benchmark(name: str) -> Benchmark:
     found = _benchmarks()
     if name not in found:
         near = get_close_matches(name, found, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = f"did you mean {near[0]!r}? There are" if near else "there are"
         raise EvaluationError(
-            f"expected one of {', '.join(found)}, or the path of a .py file, got {name!r}; "
-            f"{hint}`molmopoint eval --list` tells more"
+            f"expected a benchmark, or the path of a .py file, got {name!r}; {hint} {', '.join(found)} "
+            "(`molmopoint eval --list` tells more)"
         )
     return found[name]()
 

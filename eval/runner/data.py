@@ -40,6 +40,13 @@ class BenchmarkData:
     digest: str
 
 
+_SECONDS = 10.0
+"""Longest wait for the hub to say what there is."""
+
+_CONNECTION_ERRORS = frozenset({"TransportError", "ConnectionError", "Timeout"})
+"""Base classes of what the client of the hub raises where a connection fails, whichever library it uses."""
+
+
 def open_data(
     benchmark: Benchmark,
     place: str | Path | None,
@@ -173,7 +180,7 @@ def _find_folder(benchmark: Benchmark, place: str | Path | None, work: Path) -> 
 
 def _from_hub(benchmark: Benchmark) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     source = benchmark.source
     if source.repo is None:
@@ -188,14 +195,62 @@ def _from_hub(benchmark: Benchmark) -> tuple[Path, str]:
         folder = snapshot_download(
             source.repo, repo_type="dataset", revision=source.revision, allow_patterns=patterns
         )
-    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise EvaluationError(
-            f"expected {source.repo} on the hub, got {type(error).__name__}: {reason}; "
-            f"{_how_to_get(benchmark)}"
-        ) from error
+    except (OSError, HfHubHTTPError) as error:
+        raise EvaluationError(_not_here(benchmark, error)) from error
     remark = "" if source.revision else " (newest, not pinned)"
     return Path(folder), f"{source.repo} at {Path(folder).name}{remark}"
+
+
+def check_reachable(benchmark: Benchmark) -> None:
+    """Tells at once that the data of a benchmark is neither here nor to be had; fetches nothing.
+
+    Raises:
+        EvaluationError: as said.
+    """
+    source = benchmark.source
+    if source.repo is None:
+        return
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        snapshot_download(source.repo, repo_type="dataset", revision=source.revision, local_files_only=True)
+    except LocalEntryNotFoundError:
+        try:
+            HfApi().dataset_info(source.repo, revision=source.revision, timeout=_SECONDS)
+        except (
+            Exception
+        ) as error:  # of the client, whose errors of connections have other names in each version
+            raise EvaluationError(_not_here(benchmark, error)) from error
+
+
+def _not_here(benchmark: Benchmark, error: Exception) -> str:
+    """The message for data that is neither here nor to be had."""
+    place = f"expected the data of {benchmark.name}, {benchmark.source.repo} on the hub"
+    return f"{place}, {_why_not(error)}; {_how_to_get(benchmark)}"
+
+
+def _why_not(error: Exception) -> str:
+    """Why a data set is neither here nor to be had, from an error of the hub."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    if constants.HF_HUB_OFFLINE or isinstance(error, OfflineModeIsEnabled):
+        return "which was never downloaded, and HF_HUB_OFFLINE keeps it from being fetched"
+    if isinstance(error, GatedRepoError):
+        return "whose owner wants to be asked: accept the terms there, then log in with `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return "which is not there (any more), or private: log in with `hf auth login`"
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, LocalEntryNotFoundError) or kinds & _CONNECTION_ERRORS:
+        return f"which was never downloaded, and {constants.ENDPOINT} cannot be reached"
+    sentence = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"got: {sentence}"
 
 
 def _write_fixture(benchmark: Benchmark, folder: Path) -> Path:

@@ -15,6 +15,9 @@ SCHEMA_VERSION = 1
 """Version of the lines."""
 
 
+_UNKNOWN = "?"
+
+
 class AnswerLog:
     """Appends a line per answer, whole and at once, so that whatever stops the command loses none.
 
@@ -22,15 +25,18 @@ class AnswerLog:
         path: of the file; what it already holds is kept. A line that was cut off at its end is removed.
         asked: what all answers of this run have in common, such as the model and what was asked; no entry of
             an answer.
+        options: everything else that changes an answer; every line has them in "options". An answer that was
+            made with others is none to this run's question.
 
     Raises:
         ProcessingError: the file holds something else, or cannot be written.
     """
 
-    def __init__(self, path: Path, asked: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, asked: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         self._path = path
         self._asked = dict(asked)
-        self._answered: set[str] = set()
+        self._options = dict(options)
+        self._answered: dict[str, list[Any]] = {}
         self._file: IO[bytes] | None = None
         whole = self._read()
         try:
@@ -53,7 +59,29 @@ class AnswerLog:
 
     def has(self, images: Sequence[Path]) -> bool:
         """Whether the file holds an answer to this run's question about these pictures."""
-        return self._key({**self._asked, "images": [str(image) for image in images]}) in self._answered
+        return self._options in self._answered_with(images)
+
+    def other_options(self, images: Sequence[Path]) -> list[str] | None:
+        """How the options of an earlier answer differ from this run's, such as "max_crops=4 and not 8".
+
+        Returns:
+            None where there is no earlier answer, or one with the same options.
+        """
+        found = self._answered_with(images)
+        if not found or self._options in found:
+            return None
+        differences = [self._differences(earlier) for earlier in found]
+        return min(differences, key=len)
+
+    def _differences(self, earlier: Any) -> list[str]:
+        """How the options of an earlier answer differ from this run's; those of older files are not known."""
+        known = earlier if isinstance(earlier, dict) else {}
+        names = [name for name in self._options if known.get(name, _UNKNOWN) != self._options[name]]
+        return [f"{name}={known.get(name, _UNKNOWN)} and not {self._options[name]}" for name in names]
+
+    def _answered_with(self, images: Sequence[Path]) -> list[Any]:
+        """The options of the answers to this question that the file holds."""
+        return self._answered.get(self._key({**self._asked, "images": [str(image) for image in images]}), [])
 
     def append(self, answer: Mapping[str, Any]) -> None:
         """Writes one answer, which has its pictures in "images".
@@ -63,7 +91,9 @@ class AnswerLog:
         """
         assert self._file is not None, "the file is open"
         line = json.dumps(
-            {"schema_version": SCHEMA_VERSION, **self._asked, **answer}, allow_nan=False, ensure_ascii=False
+            {"schema_version": SCHEMA_VERSION, **self._asked, "options": self._options, **answer},
+            allow_nan=False,
+            ensure_ascii=False,
         )
         self._file.write(printable_json(line).encode() + b"\n")
         self._file.flush()
@@ -82,7 +112,7 @@ class AnswerLog:
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
                 document = json.loads(line)
-                self._answered.add(self._key(document))
+                self._answered.setdefault(self._key(document), []).append(document.get("options"))
             except (ValueError, RecursionError, KeyError, TypeError) as error:
                 raise ProcessingError(
                     f"expected answers of this command in {str(self._path)!r}, got something else in line "

@@ -10,31 +10,35 @@ from typing import Annotated
 
 import typer
 
-from molmopoint.cli import console, evaluation, serve
+from molmopoint.cli import console, download, evaluation, serve
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
 from molmopoint.cli.inputs import (
     check_at_once,
-    check_files,
+    check_filling,
+    check_outputs,
+    check_part,
+    check_prompt,
     check_question,
     check_videos,
     expanded,
     files_and_prompt,
     leave,
 )
+from molmopoint.cli.loudness import CommandLine
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
 from molmopoint.errors import MolmoPointError
+from molmopoint.files import VIDEO_SUFFIXES
 from molmopoint.version import __version__
 
 EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
 
-app = typer.Typer(
+app = CommandLine(
     name="molmopoint",
     cls=console.SafeGroup,
     help="Vision-language models that [bold]point[/bold]: ask for something in a picture, get pixels.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -206,9 +210,10 @@ def point(
         "template": template,
     }
     drawing = {"style": style, "labels": labels, "scores": scores}
+    check_prompt(prompt, template)
     if check_videos(files, {"--windows": windows, "--start": start, "--end": end}):
-        if template is None:
-            check_at_once(files, model)
+        check_part(start, end)
+        check_at_once(files, model, device=device, is_video=True)
         from molmopoint.cli.point_clip import PointClipCommand
 
         clip = PointClipCommand(
@@ -288,8 +293,9 @@ def ask(
         check_question(files, words[-1])
     except MolmoPointError as error:
         raise leave(error) from error
-    if words[-1].strip():
-        check_at_once(files, model)
+    check_prompt(words[-1], "{}")
+    is_video = len(files) == 1 and files[0].suffix.lower() in VIDEO_SUFFIXES
+    check_at_once(files, model, device=device, is_video=is_video)
     from molmopoint.cli.ask import AskCommand
 
     command = AskCommand(
@@ -308,7 +314,7 @@ def ask(
 
 @app.command(epilog=EPILOG, no_args_is_help=True)
 def track(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)],
     prompt: Annotated[
         str,
         typer.Argument(
@@ -402,12 +408,19 @@ def track(
 
       molmopoint track match.mp4 "the players in white" --fps 2 --interpolate 25 --max-gap 1 --mot players.txt
     """
-    check_files([video])
+    try:
+        (file,) = expanded([video], "a video file")
+    except MolmoPointError as error:
+        raise leave(error) from error
+    check_prompt(prompt, template)
+    check_filling(interpolate, max_gap)
+    check_outputs(file, out, sheet)
+    check_at_once([file], model, device=device, is_video=True)
     from molmopoint.cli.track import TrackCommand
 
     files = {form: path for form, path in (("csv", csv), ("mot", mot), ("coco", coco)) if path is not None}
     command = TrackCommand(
-        video=video,
+        video=file,
         prompt=prompt,
         model=model,
         device=device,
@@ -431,6 +444,7 @@ app.command("finetune", epilog=EPILOG, no_args_is_help=True)(finetune_command)
 app.command("finetune-reward", epilog=EPILOG, no_args_is_help=True)(finetune_reward_command)
 app.command("eval", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.eval_command)
 app.command("score", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.score_command)
+app.command("download", epilog=download.EPILOG, no_args_is_help=True)(download.download_command)
 app.command("serve", epilog=serve.EPILOG, no_args_is_help=True)(serve.serve_command)
 
 

@@ -72,7 +72,7 @@ class ClipCommand(ABC, Generic[Result]):
             console.complain("interrupted")
             return INTERRUPTED
         except (MolmoPointError, OSError, RuntimeError) as error:
-            console.complain(f"{self.video}: {error}")
+            console.complain_of(self.video, error)
             return SOME_FAILED
         self._report(result, written)
         return OK

@@ -15,6 +15,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -77,9 +78,32 @@ class SafeGroup(TyperGroup):
             return super().invoke(ctx)
 
 
+@dataclass
+class _Loudness:
+    quiet: bool = False
+    verbose: bool = False
+
+
+_LOUDNESS = _Loudness()
+
+
+def set_loudness(*, quiet: bool = False, verbose: bool = False) -> None:
+    """How much this command tells beside its results and errors."""
+    _LOUDNESS.quiet, _LOUDNESS.verbose = quiet, verbose
+    if quiet:
+        warnings.simplefilter("ignore")
+    if verbose:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s", force=True)
+
+
+def is_quiet() -> bool:
+    """Whether only results and errors are wanted."""
+    return _LOUDNESS.quiet
+
+
 def notes() -> Console:
-    """For people: progress, remarks, errors."""
-    return SafeConsole(stderr=True, highlight=False, emoji=False)
+    """For people: progress and remarks; takes them and shows nothing if only results are wanted."""
+    return SafeConsole(stderr=True, highlight=False, emoji=False, quiet=_LOUDNESS.quiet)
 
 
 def findings() -> Console:
@@ -106,7 +130,7 @@ def progress_bar(title: str, *, shown: bool = True) -> Progress:
 
 def say(message: object) -> None:
     """One remark on stderr, as it is: brackets are no markup."""
-    notes().print(str(message), markup=False)
+    notes().print(str(message), markup=False, soft_wrap=True)
 
 
 def write(text: str) -> None:
@@ -116,8 +140,23 @@ def write(text: str) -> None:
 
 
 def complain(message: object) -> None:
-    """One error on stderr."""
-    notes().print(f"[bold red]error:[/] {escape(str(message))}", soft_wrap=True)
+    """One error on stderr; with `--verbose` also where it came from, if it is being handled."""
+    paper = SafeConsole(stderr=True, highlight=False, emoji=False)
+    paper.print(f"[bold red]error:[/] {escape(str(message))}", soft_wrap=True)
+    if _LOUDNESS.verbose and sys.exception() is not None:
+        show_uncaught()
+
+
+def complain_of(file: object, message: object) -> None:
+    """One error about a file on stderr, which names the file once."""
+    text = str(message)
+    complain(text if str(file) in text else f"{file}: {text}")
+
+
+def detail(message: object) -> None:
+    """One remark on stderr for those who want to know more."""
+    if _LOUDNESS.verbose:
+        say(message)
 
 
 def print_json(document: dict[str, Any]) -> None:

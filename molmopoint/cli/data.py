@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molmopoint.cli import console
+from molmopoint.cli import completion, console
 from molmopoint.cli.console import OK, SOME_FAILED, USAGE
+from molmopoint.cli.loudness import CommandLine
 from molmopoint.cli.screens import screens_command
 from molmopoint.data.importers import FORMATS, Journal, format_options, import_records
 from molmopoint.errors import MolmoPointError
@@ -28,7 +29,7 @@ _EXAMPLES = 3
 _LABELS = 8
 """Labels that are named, the most frequent first."""
 
-data_app = typer.Typer(
+data_app = CommandLine(
     name="data",
     help="Bring annotations from elsewhere, and check them.",
     no_args_is_help=True,
@@ -40,7 +41,13 @@ data_app.command("screens", epilog=EPILOG, no_args_is_help=True)(screens_command
 @data_app.command("import", epilog=EPILOG, no_args_is_help=True)
 def import_command(
     format: Annotated[
-        str, typer.Argument(metavar="FORMAT", help=f"One of {', '.join(FORMATS)}.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help=f"One of {', '.join(FORMATS)}.",
+            show_default=False,
+            autocompletion=completion.formats,
+        ),
     ],
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="File or folder of the annotations.", show_default=False)
@@ -290,7 +297,7 @@ def _load_backend(model: str) -> Backend:
     Raises:
         CheckpointError: there is no such model, or it is of another family.
     """
-    from molmopoint.backends import backend_class_of, reading
+    from molmopoint.backends.families import backend_class_of, reading
     from molmopoint.checkpoints.locating import locate
     from molmopoint.registration import register
 

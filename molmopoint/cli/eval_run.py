@@ -22,6 +22,7 @@ from rich.progress import (
 
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
+from molmopoint.cli.evaluation_checks import option_name
 from molmopoint.errors import CheckpointError, EvaluationError, MolmoPointError
 from molmopoint.eval.benchmark import Benchmark
 from molmopoint.eval.benchmarks import benchmark_names, find_benchmark
@@ -135,10 +136,6 @@ class EvalCommand(Scoring):
             shard.leave()
 
     def _benchmarks(self) -> list[Benchmark]:
-        if not self.tasks:
-            raise EvaluationError(
-                "expected one or more benchmarks, got none; `molmopoint eval --list` tells the names"
-            )
         found = [find_benchmark(name) for name in self.tasks]
         if len({benchmark.needs for benchmark in found}) > 1:
             names = ", ".join(f"{benchmark.name} wants {benchmark.needs}" for benchmark in found)
@@ -148,7 +145,7 @@ class EvalCommand(Scoring):
             )
         for benchmark in found:
             check_rule(benchmark, self.rule)
-            changed_settings(benchmark, self.changes, _option)
+            changed_settings(benchmark, self.changes, option_name)
         if self.data not in (None, "fixture") and len(found) > 1:
             raise EvaluationError(
                 "expected one benchmark with --data FOLDER, got several; call the command once for each"
@@ -269,8 +266,3 @@ class _Rate(TextColumn):
         if not speed:
             return Text("")
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
-
-
-def _option(name: str) -> str:
-    """How a setting is written on the command line."""
-    return "--" + name.replace("_", "-")

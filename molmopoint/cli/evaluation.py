@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from molmopoint.cli import completion
+from molmopoint.cli.evaluation_checks import check_changes, check_data, check_scoring
 from molmopoint.cli.folders import leave_if_busy
+from molmopoint.cli.inputs import check_device, check_dtype, check_model, leave
+from molmopoint.errors import EvaluationError
 
 EPILOG = "Exit codes: 0 all fine, 1 some items failed (they count as wrong), 2 wrong usage or data, 3 no model, 130 interrupted."
+
+
+class StoredForm(StrEnum):
+    """What stored answers are, as `molmopoint.eval.predictions.readers` names it."""
+
+    ours = "ours"
+    molmo = "molmo"
+    molmo2 = "molmo2"
+    qwen = "qwen"
+    plain = "plain"
+    scores = "scores"
+
 
 Data = Annotated[
     str | None,
@@ -50,6 +67,7 @@ def eval_command(
         typer.Argument(
             metavar="TASK...",
             help="Names ([bold]--list[/bold] tells them), or Python files.",
+            autocompletion=completion.benchmarks,
             show_default=False,
         ),
     ] = None,
@@ -59,6 +77,7 @@ def eval_command(
             "--model",
             "-m",
             help="Name of the zoo, hub id, or folder; by default the embedded one. Reward benchmarks take a reward model.",
+            autocompletion=completion.models,
             rich_help_panel="Model",
             show_default=False,
         ),
@@ -151,12 +170,32 @@ def eval_command(
 
       molmopoint eval vl_rewardbench --model ~/my-reward-model --compare
     """
-    leave_if_busy(out / name for name in tasks or [] if not show_list)
     from molmopoint.backends.options import ABSENCE_TEMPLATE
-    from molmopoint.cli.eval_run import EvalCommand, list_benchmarks
 
     if show_list:
+        from molmopoint.cli.eval_run import list_benchmarks
+
         raise typer.Exit(list_benchmarks())
+    changes = {
+        "max_crops": max_crops,
+        "max_new_tokens": max_new_tokens,
+        "single": single,
+        "orders": orders,
+        "template": ABSENCE_TEMPLATE if template == "absence" else template,
+        "steerable": steerable,
+    }
+    leave_if_busy(out / name for name in tasks or [])
+    benchmarks = check_scoring(
+        tasks or [], data=data, out=out, rule=rule, baseline=baseline, segmenter=segmenter
+    )
+    check_changes(benchmarks, changes)
+    check_dtype(dtype)
+    if model is not None:
+        check_device(model, device)
+        check_model(model, revision, scores=benchmarks[0].needs == "scores")
+    check_data(benchmarks, data)
+    from molmopoint.cli.eval_run import EvalCommand
+
     command = EvalCommand(
         tasks=tasks or [],
         model=model,
@@ -167,14 +206,7 @@ def eval_command(
         out=out,
         limit=limit,
         batch_size=batch_size,
-        changes={
-            "max_crops": max_crops,
-            "max_new_tokens": max_new_tokens,
-            "single": single,
-            "orders": orders,
-            "template": ABSENCE_TEMPLATE if template == "absence" else template,
-            "steerable": steerable,
-        },
+        changes=changes,
         rule=rule,
         ref_compat=ref_compat,
         published=published,
@@ -187,7 +219,13 @@ def eval_command(
 
 def score_command(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="Name of a benchmark, or a Python file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="TASK",
+            help="Name of a benchmark, or a Python file.",
+            show_default=False,
+            autocompletion=completion.benchmarks,
+        ),
     ],
     predictions: Annotated[
         Path,
@@ -198,12 +236,12 @@ def score_command(
         ),
     ],
     form: Annotated[
-        str,
+        StoredForm,
         typer.Option(
             help="What the answers are: [bold]ours[/bold], a text form of another model (molmo, molmo2, qwen, plain), "
             "or [bold]scores[/bold] of a reward model.",
         ),
-    ] = "ours",
+    ] = StoredForm.ours,
     coords: Annotated[
         str | None,
         typer.Option(
@@ -232,12 +270,17 @@ def score_command(
 
       molmopoint score vl_rewardbench judge.jsonl --form scores --data ~/VL-RewardBench --compare
     """
+    check_scoring([task], data=data, out=out, rule=rule, baseline=baseline, segmenter=segmenter)
+    if not predictions.exists():
+        raise leave(
+            EvaluationError(f"expected stored answers at {str(predictions)!r}, found nothing; check the path")
+        )
     from molmopoint.cli.eval_run import ScoreCommand
 
     command = ScoreCommand(
         task=task,
         predictions=predictions,
-        form=form,
+        form=form.value,
         coords=coords,
         data=data,
         out=out,

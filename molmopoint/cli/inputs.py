@@ -6,7 +6,9 @@ Loads neither torch nor transformers.
 
 from __future__ import annotations
 
+import difflib
 import glob
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from molmopoint.cli.console import NO_MODEL, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_file, is_folder
 from molmopoint.files.addresses import is_web_address
+
+WRITTEN_VIDEOS = (".mp4", ".mov", ".mkv", ".avi")
+"""Endings of videos that are written."""
 
 _PATTERN_SIGNS = frozenset("*?[")
 
@@ -42,9 +47,13 @@ def files_and_prompt(words: Sequence[str]) -> tuple[list[Path], str]:
     return expanded(words[:-1]), prompt
 
 
-def expanded(words: Iterable[str]) -> list[Path]:
+def expanded(words: Iterable[str], what: str = "picture files") -> list[Path]:
     """The files that are meant: a folder stands for the pictures in it, a pattern such as *.jpg for what fits
     it, each sorted by name.
+
+    Args:
+        words: as they were typed.
+        what: is expected, for the message about an address.
 
     Raises:
         ProcessingError: an address of the web, a folder without pictures, or a pattern that nothing fits.
@@ -53,8 +62,8 @@ def expanded(words: Iterable[str]) -> list[Path]:
     for word in words:
         if is_web_address(word):
             raise ProcessingError(
-                f"expected picture files, got the address {word}; fetch it first, or call point(..., "
-                "allow_urls=True) in Python"
+                f"expected {what}, got the address {word}; fetch it first"
+                + (", or call point(..., allow_urls=True) in Python" if what == "picture files" else "")
             )
         path = Path(word)
         if is_folder(path):
@@ -98,6 +107,47 @@ def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
     return bool(videos)
 
 
+def check_part(start: float | None, end: float | None) -> None:
+    """Ends the command where no part of a video can be meant."""
+    for name, second in (("--start", start), ("--end", end)):
+        if second is not None and not 0 <= second < math.inf:
+            raise leave(ProcessingError(f"expected {name} in seconds from 0, got {second:g}"))
+    if end is not None and end < (start or 0.0):
+        raise leave(ProcessingError(f"expected --end after --start {start or 0.0:g}, got {end:g}"))
+
+
+def check_filling(interpolate: float | None, max_gap: float | None) -> None:
+    """Ends the command where gaps in tracks cannot be filled as asked."""
+    for name, value in (("--interpolate", interpolate), ("--max-gap", max_gap)):
+        if value is not None and not 0 < value < math.inf:
+            raise leave(ProcessingError(f"expected {name} to be a number above 0, got {value:g}"))
+    if max_gap is not None and interpolate is None:
+        raise leave(
+            ProcessingError(
+                "expected --interpolate together with --max-gap, got --max-gap alone; no gap is filled without it"
+            )
+        )
+
+
+def check_outputs(video: Path, out: Path | None, sheet: Path | None) -> None:
+    """Ends the command where what is drawn of a video cannot be written so, or would replace the video."""
+    if out is not None and out.suffix.lower() not in WRITTEN_VIDEOS:
+        raise leave(
+            ProcessingError(
+                f"expected --out to end in {', '.join(WRITTEN_VIDEOS)}, got {out.name!r}; a picture of some "
+                "moments is --sheet"
+            )
+        )
+    if out is not None and out.resolve() == video.resolve():
+        raise leave(
+            ProcessingError(
+                f"expected --out beside the video, got {str(out)!r}, which is the video; choose another name"
+            )
+        )
+    if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise leave(ProcessingError(f"expected --sheet to end in .png, .jpg or .webp, got {sheet.name!r}"))
+
+
 def check_question(files: Sequence[Path], question: str) -> None:
     """Refuses files and a question that do not fit each other.
 
@@ -114,20 +164,38 @@ def check_question(files: Sequence[Path], question: str) -> None:
         )
 
 
-def check_at_once(files: Sequence[Path], model: str) -> list[Path]:
-    """Tells what cannot be: files that are not there, and a model that does not exist.
+def check_prompt(prompt: str, template: str | None = None) -> None:
+    """Ends the command where there is nothing to ask for, or the template has no place for it."""
+    from molmopoint.backends.options import complete_prompt
 
-    Ends the command where none of the files is there, or the model is unknown.
+    try:
+        complete_prompt(prompt, template)
+    except ProcessingError as error:
+        raise leave(error) from error
+
+
+def check_at_once(
+    files: Sequence[Path], model: str, *, device: str | None = None, is_video: bool = False
+) -> list[Path]:
+    """Tells what cannot be: files that are not there, and a model or a device that does not exist.
+
+    Ends the command where none of the files is there, a single file cannot be what it should, or the model is
+    unknown.
 
     Args:
         files: of the call.
         model: zoo name, hub id or folder.
+        device: as typed.
+        is_video: the file should be a video.
 
     Returns:
         The files that are missing, each of which has been named.
     """
     missing = check_files(files)
+    check_device(model, device)
     check_model(model)
+    if len(files) == 1:
+        check_content(files[0], is_video=is_video)
     return missing
 
 
@@ -144,15 +212,122 @@ def check_files(files: Sequence[Path]) -> list[Path]:
     return missing
 
 
-def check_model(model: str) -> None:
-    """Ends the command where no model can be meant."""
-    from molmopoint.checkpoints.locating import locate
+def check_content(file: Path, *, is_video: bool) -> None:
+    """Ends the command where the beginning of its only file says that it is something else."""
+    try:
+        if is_video:
+            _check_video(file)
+        else:
+            _check_picture(file)
+    except (ProcessingError, OSError) as error:
+        console.complain_of(file, error)
+        raise typer.Exit(SOME_FAILED) from error
+
+
+def check_model(model: str, revision: str | None = None, *, scores: bool = False) -> None:
+    """Ends the command where no model can be meant, or it is neither here nor to be had.
+
+    Args:
+        model: zoo name, hub id or folder.
+        revision: branch, tag or commit on the hub.
+        scores: a reward model will do as well.
+    """
+    from molmopoint.checkpoints.hub import check_reachable
+    from molmopoint.checkpoints.locating import check_family, locate
 
     try:
-        locate(model)
+        source, revision = locate(model, revision, scores=scores)
+        if not scores:
+            check_family(source)
+        check_reachable(source, revision)
     except CheckpointError as error:
         console.complain(f"the model {model!r} could not be loaded: {error}")
         raise typer.Exit(NO_MODEL) from error
+
+
+def check_segmenter(name: str | None) -> None:
+    """Ends the command where no segmenter can be meant, or it is neither here nor to be had."""
+    if name is None:
+        return
+    from molmopoint.checkpoints.hub import check_reachable
+
+    try:
+        folder = Path(name).expanduser()
+        if is_folder(folder) and not is_file(folder / "config.json"):
+            raise CheckpointError(f"expected the folder of a SAM 2, got {name!r} without config.json")
+        if not is_folder(folder) and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+            raise CheckpointError(
+                f"expected a SAM 2 by its hub id, such as facebook/sam2.1-hiera-large, or its folder, got {name!r}; check the path"
+            )
+        check_reachable(str(folder) if is_folder(folder) else name)
+    except CheckpointError as error:
+        console.complain(f"the segmenter {name!r} could not be loaded: {error}")
+        raise typer.Exit(NO_MODEL) from error
+
+
+def check_device(model: str, device: str | None) -> None:
+    """Ends the command where no device can be meant; whether it is here only the libraries of models know."""
+    if device is None:
+        return
+    kind, _, number = device.partition(":")
+    if kind in _DEVICES and (not number or number.isdecimal()):
+        return
+    near = difflib.get_close_matches(device, _DEVICES, n=1)
+    hint = f"did you mean {near[0]}?" if near else "pass cpu, cuda, cuda:1 or auto"
+    console.complain(f"the model {model!r} could not be loaded: expected a device, got {device!r}; {hint}")
+    raise typer.Exit(NO_MODEL)
+
+
+def check_dtype(dtype: str | None) -> None:
+    """Ends the command where no precision can be meant."""
+    from molmopoint.checkpoints import placing
+
+    try:
+        placing.check_dtype(dtype or "auto")
+    except CheckpointError as error:
+        raise leave(error) from error
+
+
+_DEVICES = (
+    "cpu", "cuda", "mps", "xpu", "npu", "hpu", "mtia", "xla", "auto", "balanced", "balanced_low_0", "sequential", "meta",
+)  # fmt: skip
+"""Kinds of devices, and ways to spread a model over several."""
+
+_HEAD = 1024
+"""Bytes of a file that are looked at to tell text from something else."""
+
+
+def _check_picture(file: Path) -> None:
+    """Raises ProcessingError for a file that is no picture; its pixels are not read."""
+    from PIL import UnidentifiedImageError
+
+    from molmopoint.files import open_picture
+
+    try:
+        open_picture(file).close()
+    except UnidentifiedImageError as error:
+        raise ProcessingError(
+            f"expected a picture, got {'text' if _is_text(file) else 'bytes of no known format'}; save it as PNG "
+            "or JPEG"
+        ) from error
+
+
+def _check_video(file: Path) -> None:
+    """Raises ProcessingError for a still picture and for text; no frame is decoded."""
+    from molmopoint.video.containers import recognised
+    from molmopoint.video.pillow_reader import open_animation
+
+    if recognised(file) is None and open_animation(file) is None and _is_text(file):
+        raise ProcessingError(
+            "expected a video, got text; check which file it is, or export the video as MP4"
+        )
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a file begins like one that people read."""
+    with file.open("rb") as opened:
+        head = opened.read(_HEAD)
+    return head.isascii() and b"\0" not in head
 
 
 def leave(error: Exception) -> typer.Exit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -25,6 +26,7 @@ def load_pointer(model: str, dtype: str | None, device: str | None) -> Pointer:
         dtype: precision, None for the default.
         device: None for the default.
     """
+    started = time.perf_counter()
     with console.notes().status(f"Loading {escape(model)} ..."):
         from molmopoint.pipeline import load
 
@@ -32,4 +34,6 @@ def load_pointer(model: str, dtype: str | None, device: str | None) -> Pointer:
             from transformers.utils import logging
 
         logging.disable_progress_bar()
-        return load(model, dtype=dtype, device_map=device)
+        pointer = load(model, dtype=dtype, device_map=device)
+    console.detail(f"loaded {pointer!r} in {time.perf_counter() - started:.1f} s")
+    return pointer

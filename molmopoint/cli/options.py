@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from molmopoint.cli import completion
+
 
 class Dtype(StrEnum):
     """Precisions a model can be loaded in."""
@@ -29,6 +31,7 @@ Model = Annotated[
         "--model",
         "-m",
         help="Name of the zoo ([bold]molmopoint zoo[/bold] lists them), hub id, or folder.",
+        autocompletion=completion.models,
         rich_help_panel="Model",
     ),
 ]
@@ -36,6 +39,7 @@ Device = Annotated[
     str | None,
     typer.Option(
         help="Such as cpu, cuda, cuda:1 or auto. By default a GPU if there is one.",
+        autocompletion=completion.devices,
         rich_help_panel="Model",
         show_default=False,
     ),
@@ -86,13 +90,19 @@ RunOut = Annotated[
 ]
 StartModel = Annotated[
     str,
-    typer.Option("--model", "-m", help="What training starts from: name of the zoo, hub id, or folder."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="What training starts from: name of the zoo, hub id, or folder.",
+        autocompletion=completion.models,
+    ),
 ]
 RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
         help="full, lora, qlora, reward, another name of the package, or a TOML file. By default that of the model.",
+        autocompletion=completion.recipes,
         show_default=False,
     ),
 ]

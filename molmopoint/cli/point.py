@@ -16,7 +16,7 @@ from molmopoint.cli import console
 from molmopoint.cli.answer_log import AnswerLog
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import changed_options, check_drawing, check_not_overwriting, plan_outputs
-from molmopoint.cli.inputs import check_at_once
+from molmopoint.cli.inputs import check_at_once, check_segmenter
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.drawing import write_picture
 from molmopoint.errors import MolmoPointError, ProcessingError
@@ -80,33 +80,8 @@ class PointCommand:
     def run(self) -> int:
         """Answers all pictures, writes what was asked for, and returns the exit code."""
         try:
-            outputs = self._check_files()
-            missing = [] if self.request.get("template") else check_at_once(self.images, self.model)
-            self._check_request()
-        except MolmoPointError as error:
-            console.complain(error)
-            return USAGE
-        if missing and self.together:
-            return SOME_FAILED
-        try:
-            with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device)
-                segmenter = self._load_segmenter(pointer)
-        except LOADING_FAULTS as error:
-            names = " or ".join(repr(name) for name in (self.model, self.segmenter) if name is not None)
-            console.complain(f"the model {names} could not be loaded: {error}")
-            return NO_MODEL
-        except KeyboardInterrupt:
-            console.complain(f"interrupted while the model {self.model!r} was loaded")
-            return INTERRUPTED
-        try:
             with contextlib.ExitStack() as stack:
-                log = None
-                if self.jsonl is not None:
-                    log = stack.enter_context(
-                        AnswerLog(self.jsonl, {"model": self.model, "asked": self.prompt})
-                    )
-                return self._answer_all(pointer, segmenter, outputs, log, set(missing))
+                return self._run(stack)
         except ProcessingError as error:  # of the file of answers
             console.complain(error)
             return USAGE
@@ -114,12 +89,51 @@ class PointCommand:
             console.complain(f"the answers could not be written: {error}")
             return SOME_FAILED
 
+    def _run(self, stack: contextlib.ExitStack) -> int:
+        try:
+            outputs = self._check_files()
+            check_segmenter(self.segmenter)
+            missing = check_at_once(self.images, self.model, device=self.device)
+            self._check_request()
+        except MolmoPointError as error:
+            console.complain(error)
+            return USAGE
+        if missing and self.together:
+            return SOME_FAILED
+        log = None
+        requests = self._requests()
+        if self.jsonl is not None:
+            log = stack.enter_context(AnswerLog(self.jsonl, self._asked(), self._options()))
+            requests = self._open_requests(requests, log, outputs)
+            if not requests:
+                return OK
+        try:
+            with console.quiet_stdout():
+                pointer = load_pointer(self.model, self.dtype, self.device)
+        except LOADING_FAULTS as error:
+            console.complain(f"the model {self.model!r} could not be loaded: {error}")
+            return NO_MODEL
+        except KeyboardInterrupt:
+            console.complain(f"interrupted while the model {self.model!r} was loaded")
+            return INTERRUPTED
+        try:
+            with console.quiet_stdout():
+                segmenter = self._load_segmenter(pointer)
+        except LOADING_FAULTS as error:
+            console.complain(f"the segmenter {self.segmenter!r} could not be loaded: {error}")
+            return NO_MODEL
+        except KeyboardInterrupt:
+            console.complain(f"interrupted while the segmenter {self.segmenter!r} was loaded")
+            return INTERRUPTED
+        return self._answer_all(pointer, segmenter, outputs, log, requests, set(missing))
+
     def _answer_all(
         self,
         pointer: Pointer,
         segmenter: Segmenter | None,
         outputs: Mapping[Path, Path],
         log: AnswerLog | None,
+        requests: list[list[Path]],
         named: set[Path],
     ) -> int:
         """Answers one request after the other, and returns the exit code.
@@ -128,15 +142,10 @@ class PointCommand:
             pointer: answers.
             segmenter: draws masks, if they were asked for.
             outputs: where each picture is drawn.
-            log: takes the answers, and has those of earlier runs.
+            log: takes the answers.
+            requests: the files of each.
             named: files that were told to be missing.
         """
-        requests = self._requests()
-        if log is not None:
-            open_requests = [files for files in requests if not log.has(files)]
-            if len(open_requests) < len(requests):
-                console.say(f"{len(requests) - len(open_requests)} of {len(requests)} were answered before")
-            requests = open_requests
         documents: list[dict[str, Any]] = []
         done = failed = 0
         code = OK
@@ -149,7 +158,7 @@ class PointCommand:
                 if outcome.error is not None:
                     failed += 1
                     if not named.issuperset(outcome.images):
-                        console.complain(f"{', '.join(map(str, outcome.images))}: {outcome.error}")
+                        console.complain_of(", ".join(map(str, outcome.images)), outcome.error)
                 self._tell(outcome, documents, log)
         except KeyboardInterrupt:
             console.complain(f"interrupted after {done} of {len(requests)} requests")
@@ -174,6 +183,35 @@ class PointCommand:
                 paper.print(line)
         if log is not None and outcome.error is None:
             log.append(outcome.to_dict())
+
+    def _asked(self) -> dict[str, Any]:
+        """What all answers of this command have in common."""
+        return {"model": self.model, "asked": self.prompt}
+
+    def _options(self) -> dict[str, Any]:
+        """Everything else that changes an answer, as it was asked for."""
+        return {**self.request, "dtype": self.dtype, "masks": self.segmenter}
+
+    def _open_requests(
+        self, requests: list[list[Path]], log: AnswerLog, outputs: Mapping[Path, Path]
+    ) -> list[list[Path]]:
+        """The requests that the file of answers has no answer to; what that means is told."""
+        answered = [files for files in requests if log.has(files)]
+        # Drawings are no part of the file, and may have been asked for since.
+        whole = [files for files in answered if _are_drawn(files, outputs)]
+        if whole:
+            console.say(f"{len(whole)} of {len(requests)} were answered before")
+        if len(whole) < len(answered):
+            number = len(answered) - len(whole)
+            console.say(f"{number} of {len(requests)} were answered before and not drawn; answered again")
+        remaining = [files for files in requests if files not in whole]
+        others = [found for files in remaining if (found := log.other_options(files)) is not None]
+        if others:
+            console.say(
+                f"{len(others)} of {len(requests)} were answered before with other options "
+                f"({', '.join(others[0])}); answered again"
+            )
+        return remaining
 
     def _check_files(self) -> dict[Path, Path]:
         """Output file of each picture; raises ProcessingError where options do not fit each other. Loads no
@@ -277,6 +315,12 @@ class PointCommand:
         if masks is not None:
             return masks.draw(points=result.points)
         return result.draw(heatmap=self.heatmap, **self.drawing)
+
+
+def _are_drawn(files: Sequence[Path], outputs: Mapping[Path, Path]) -> bool:
+    """Whether every drawing that is wanted of a request is there."""
+    wanted = [outputs[file] for file in files if file in outputs]
+    return all(path.exists() for path in wanted)
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:

@@ -11,6 +11,7 @@ import typer
 
 from molmopoint.cli import console
 from molmopoint.cli.console import NO_MODEL, USAGE
+from molmopoint.cli.inputs import check_device, check_dtype, check_model
 
 EPILOG = "Exit codes: 0 stopped by a signal, 2 wrong usage, 3 a model could not be loaded."
 _MEGABYTE = 2**20
@@ -71,14 +72,20 @@ def serve_command(
     Listens on this machine alone unless --host says otherwise, and asks for no key unless --api-key or
     --api-keys name some.
     """
+    from molmopoint.serving.styles import STYLES
+
+    if point_style not in STYLES:
+        console.complain(f"expected --point-style as one of {', '.join(STYLES)}, got {point_style!r}")
+        raise typer.Exit(USAGE)
+    check_dtype(dtype)
+    for model in models:
+        check_device(model, device)
+        check_model(model)
+    for model in reward or []:
+        check_model(model, scores=True)
     try:
         from molmopoint.serving import Limits
         from molmopoint.serving.limits import read_keys
-        from molmopoint.serving.styles import STYLES
-
-        if point_style not in STYLES:
-            console.complain(f"expected --point-style as one of {', '.join(STYLES)}, got {point_style!r}")
-            raise typer.Exit(USAGE)
         keys = [key for key in api_key or () if key]
         if api_keys is not None:
             keys += read_keys(api_keys)

@@ -13,7 +13,6 @@ from molmopoint.backends.options import complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.clip_command import ClipCommand, Progress
 from molmopoint.drawing import write_picture
-from molmopoint.errors import ProcessingError
 from molmopoint.pipeline import Pointer, TrackingResult
 from molmopoint.pipeline.tracking import TrackOptions
 from molmopoint.pipeline.video_writing import check_video_path
@@ -42,13 +41,6 @@ class TrackCommand(ClipCommand[TrackingResult]):
         TrackOptions.of(**self.request)
         if self.out is not None:
             check_video_path(self.out)
-            if self.out.resolve() == self.video.resolve():
-                raise ProcessingError(
-                    f"expected --out beside the video, got {str(self.out)!r}, which is the video; choose "
-                    "another name"
-                )
-        if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-            raise ProcessingError(f"expected --sheet to end in .png or .jpg, got {self.sheet.name!r}")
 
     def _answer(self, pointer: Pointer, progress: Progress) -> TrackingResult:
         return pointer.track(self.video, self.prompt, progress=progress, **self.request)

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from molmopoint.backends.result import PointingResult
-from molmopoint.points import Point
+if TYPE_CHECKING:
+    from molmopoint.backends.result import PointingResult
+    from molmopoint.points import Point
 
 PointStyle = Literal["json", "pixel", "norm1000", "qwen", "uitars", "molmo", "native"]
 STYLES: tuple[str, ...] = get_args(PointStyle)

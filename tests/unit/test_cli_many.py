@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from toy_processor import picture
@@ -130,10 +132,107 @@ def test_ctrl_c_loses_no_answer(toy_folder, folder, tmp_path, monkeypatch):
     assert len(json.loads(stopped.stdout)["results"]) == 2
 
 
+def test_answers_with_other_options_are_told_and_made_again(toy_folder, folder, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    command = ("the cats", "--model", toy_folder, "--jsonl", out, "--batch-size", "1")
+    assert run("point", folder, *command, *LIMIT[:2]).exit_code == OK
+    for extra in (["--max-crops", "1"], ["--min-score", "0.5"], ["--single"], ["--dtype", "bfloat16"]):
+        again = run("point", folder, *command, *LIMIT[:2], *extra)
+        name = extra[0].removeprefix("--").replace("-", "_")
+        assert again.exit_code == OK and "3 of 3 were answered before with other options" in again.stderr
+        assert f"({name}=" in again.stderr
+        assert run("point", folder, *command, *LIMIT[:2], *extra).stderr.endswith("3 were answered before\n")
+    assert len(lines(out)) == 15 and lines(out)[0]["options"]["max_crops"] is None
+    old = [{key: value for key, value in line.items() if key != "options"} for line in lines(out)[:3]]
+    out.write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert "other options" in run("point", folder, *command, *LIMIT[:2]).stderr, "it is not known which"
+
+
+def test_drawings_that_are_missing_are_made(toy_folder, folder, tmp_path):
+    out, drawn = tmp_path / "answers.jsonl", tmp_path / "drawn"
+    command = ("point", folder, "the cats", "--model", toy_folder, "--jsonl", out, *LIMIT)
+    assert run(*command).exit_code == OK
+    assert "3 of 3 were answered before and not drawn" in run(*command, "--out", drawn).stderr
+    (drawn / "1.png").unlink()
+    again = run(*command, "--out", drawn)
+    assert "2 of 3 were answered before\n" in again.stderr and (drawn / "1.png").exists()
+
+
+def test_sigint_leaves_whole_lines_and_the_same_command_goes_on(toy_folder, tmp_path):
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    for i in range(40):
+        picture(40, 50, seed=i).save(pictures / f"{i:02}.png")
+    out = tmp_path / "answers.jsonl"
+    command = ["point", pictures, "the cats", "--model", toy_folder, "--jsonl", out, "--batch-size", "1"]
+    words = [str(word) for word in (*command, "--max-new-tokens", "60")]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "molmopoint", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (out.exists() and out.read_bytes().count(b"\n") >= 2):
+        time.sleep(0.02)
+    started.send_signal(signal.SIGINT)
+    stdout, stderr = started.communicate(timeout=60)
+    assert started.returncode == INTERRUPTED and "interrupted after" in stderr and not stdout, stderr
+    assert "Traceback" not in stderr
+    before = lines(out)
+    assert 2 <= len(before) < 40
+    assert run(*words).exit_code == OK
+    after = lines(out)
+    assert after[: len(before)] == before
+    assert [line["images"][0] for line in after] == [str(pictures / f"{i:02}.png") for i in range(40)]
+
+
+def test_quiet_and_verbose(toy_folder, folder):
+    command = ("point", folder / "0.png", folder / "gone.png", "the cats", "--model", toy_folder, *LIMIT)
+    quiet, plain, verbose = (run(*command, *extra) for extra in (["--quiet"], [], ["--verbose"]))
+    assert quiet.exit_code == plain.exit_code == verbose.exit_code == SOME_FAILED
+    assert quiet.stdout == plain.stdout == verbose.stdout and "0.png" in plain.stdout
+    assert "gone.png" in quiet.stderr, "errors are no remarks"
+    assert "loaded Pointer" in verbose.stderr and "loaded Pointer" not in plain.stderr + quiet.stderr
+    jsonl = (*command, "--jsonl", folder / "a.jsonl")
+    run(*jsonl)
+    assert "answered before" in run(*jsonl).stderr and "answered before" not in run(*jsonl, "-q").stderr
+    assert "Traceback" in run("point", folder / "0.png", "the cats", "--model", "nanoo", "-v").stderr
+    both = run(*command, "--quiet", "--verbose")
+    assert both.exit_code == USAGE and "choose one" in both.stderr
+
+
+def test_every_command_can_be_quiet_and_verbose():
+    for words in (
+        ["ask"], ["data", "check"], ["data", "import"], ["data", "screens"], ["doctor"], ["download"], ["eval"], ["finetune"],
+        ["finetune-reward"], ["point"], ["score"], ["serve"], ["track"], ["zoo"],
+    ):  # fmt: skip
+        shown = run(*words, "--help").stdout
+        assert "--quiet" in shown and "--verbose" in shown, words
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("molmopoint point a.png cups --model nano-", {"nano-reward", "nano-screens"}),
+        ("molmopoint eval screenspot_", {"screenspot_pro", "screenspot_v2"}),
+        ("molmopoint finetune a.jsonl --recipe q", {"qlora"}),
+        ("molmopoint data import label", {"label_studio", "labelme"}),
+        ("molmopoint down", {"download"}),
+    ],
+)
+def test_the_shell_is_told_what_fits(typed, offered):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    done = CliRunner().invoke(
+        app, [], prog_name="molmopoint", env={**words, "_MOLMOPOINT_COMPLETE": "complete_bash"}
+    )
+    assert set(done.stdout.split()) == offered
+
+
 def test_files_of_something_else_are_left_alone(tmp_path):
     for text in ("hello\n", "[1]\n", '{"images": 3}\n'):
         path = tmp_path / "a.jsonl"
         path.write_text(text)
         with pytest.raises(ProcessingError, match="line 1"):
-            AnswerLog(path, {"model": "nano", "prompt": "x"})
+            AnswerLog(path, {"model": "nano", "prompt": "x"}, {})
         assert path.read_text() == text

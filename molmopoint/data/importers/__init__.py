@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +103,9 @@ def reader_of(format: str) -> Reader:
         ProcessingError: there is no such format.
     """
     if format not in FORMATS:
-        raise ProcessingError(
-            f"expected a format among {', '.join(FORMATS)}, got {format!r}; choose the one of your files"
-        )
+        near = get_close_matches(format, FORMATS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "choose the one of your files"
+        raise ProcessingError(f"expected a format among {', '.join(FORMATS)}, got {format!r}; {hint}")
     module = import_module(f"{__name__}.{FORMATS[format]}")
     return getattr(module, f"read_{format}")
 

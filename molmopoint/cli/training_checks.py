@@ -1,0 +1,89 @@
+"""What a training run is given, checked before the libraries of models are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from molmopoint.cli.inputs import check_model, leave
+from molmopoint.errors import MolmoPointError, RecipeError, TrainingError
+from molmopoint.files import is_file, is_folder
+
+SYNTHETIC = "synthetic"
+"""Replay of what the embedded model has learned, in place of a file."""
+
+
+def check_training(
+    data: Path,
+    model: str,
+    out: Path,
+    recipe: str | None,
+    changes: Sequence[str],
+    held_out: Path | None,
+    replay: str | None = None,
+) -> None:
+    """Ends the command where a file is missing, the model is unknown, or the recipe has no such setting.
+
+    Args:
+        data: as typed, like the others.
+        model: zoo name, hub id or folder.
+        out: folder of the run.
+        recipe: name or file; None for that of the model.
+        changes: of the recipe, KEY=VALUE.
+        held_out: rows to score on.
+        replay: rows to mix in, or `SYNTHETIC`.
+    """
+    try:
+        _check_rows(data, "DATA")
+        if held_out is not None:
+            _check_rows(held_out, "--held-out")
+        if replay is not None and replay != SYNTHETIC and not is_file(Path(replay)):
+            raise TrainingError(
+                f"expected --replay as a JSONL file or {SYNTHETIC!r}, got {replay!r}; check the path"
+            )
+        _check_out(out)
+        _check_recipe(recipe, changes)
+    except MolmoPointError as error:
+        raise leave(error) from error
+    check_model(model)
+
+
+def _check_rows(path: Path, name: str) -> None:
+    """Raises TrainingError where no rows can be meant."""
+    if path.exists() or str(path).count("/") == 1:  # a data set on the hub has such a name
+        return
+    raise TrainingError(f"expected a JSONL file as {name}, found nothing at {str(path)!r}; check the path")
+
+
+def _check_out(out: Path) -> None:
+    """Raises TrainingError where the folder of a run is a file, or lies below one."""
+    for place in (out, *out.parents):
+        if is_file(place):
+            raise TrainingError(f"expected --out as a folder, got {str(out)!r}, and {str(place)!r} is a file")
+        if is_folder(place):
+            return
+
+
+def _check_recipe(recipe: str | None, changes: Sequence[str]) -> None:
+    """Raises RecipeError for an unknown recipe or setting; without a recipe changes are tried on every one."""
+    from molmopoint.training.recipe_files import load_recipe
+
+    try:
+        load_recipe(recipe or "full", changes)
+    except RecipeError:
+        if recipe is None and _fits_another(changes):
+            return
+        raise
+
+
+def _fits_another(changes: Sequence[str]) -> bool:
+    """Whether some recipe of the package takes the changes: which one a model has is not known yet."""
+    from molmopoint.training.recipe_files import load_recipe, recipe_names
+
+    for name in recipe_names():
+        try:
+            load_recipe(name, changes)
+        except RecipeError:
+            continue
+        return True
+    return False

@@ -1,0 +1,108 @@
+"""What cannot be is told before the libraries of models are loaded: files, models, options that do not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from toy_processor import picture
+
+from molmopoint.backends.families import BACKENDS
+from molmopoint.checkpoints.locating import MODEL_TYPES
+from molmopoint.cli.console import NO_MODEL, SOME_FAILED, USAGE
+from molmopoint.cli.evaluation import StoredForm
+from molmopoint.cli.inputs import WRITTEN_VIDEOS
+from molmopoint.eval.predictions.readers import FORMS
+from molmopoint.pipeline import video_writing
+
+TOLD = [
+    (["point", "a.png", " "], USAGE, "got an empty one"),
+    (["point", "a.png", "cups", "--template", "Click"], USAGE, "one {} for the prompt"),
+    (["point", "a.png", "cups", "--device", "cudaa"], NO_MODEL, "did you mean cuda?"),
+    (["point", "a.png", "cups", "--model", "other"], NO_MODEL, "got 'llama' in its config.json"),
+    (["point", "a.png", "cups", "--masks", "none", "--json"], NO_MODEL, "the segmenter 'none'"),
+    (["point", "a.png", "cups", "--masks", "a/sam", "--json"], NO_MODEL, "the segmenter 'a/sam'"),
+    (["point", "a.png", "cups", "--model", "molmopoint-8b"], NO_MODEL, "34.7 GB"),
+    (["point", "a.png", "cups", "--jsonl", "notes.txt"], USAGE, "something else in line 1"),
+    (["point", "notes.txt", "cups"], SOME_FAILED, "got text; save it as PNG"),
+    (["point", "fake.mp4", "cups"], SOME_FAILED, "expected a video, got text"),
+    (["point", "fake.mp4", "cups", "--start", "3", "--end", "1"], USAGE, "--end after --start 3"),
+    (["ask", "notes.txt", "what?"], SOME_FAILED, "expected a picture, got text"),
+    (["ask", "what?", "--model", "nanoo"], NO_MODEL, "did you mean nano"),
+    (["track", "gone.mp4", "cars"], SOME_FAILED, "found nothing there"),
+    (["track", "https://a.example/b.mp4", "cars"], USAGE, "the address https://a.example/b.mp4"),
+    (["track", "a.png", "cars"], SOME_FAILED, "a still picture"),
+    (["track", "fake.mp4", "cars", "--out", "a.png"], USAGE, "--out to end in .mp4"),
+    (["track", "fake.mp4", "cars", "--max-gap", "1"], USAGE, "--interpolate together with --max-gap"),
+    (["finetune", "gone.jsonl", "--out", "o"], USAGE, "nothing at 'gone.jsonl'"),
+    (["finetune", "rows.jsonl", "--out", "a.png/run"], USAGE, "'a.png' is a file"),
+    (["finetune", "rows.jsonl", "--out", "o", "--model", "nanoo"], NO_MODEL, "did you mean nano"),
+    (["finetune", "rows.jsonl", "--out", "o", "--recipe", "lorra"], USAGE, "did you mean lora"),
+    (["finetune", "rows.jsonl", "--out", "o", "--set", "epoch=3"], USAGE, "did you mean epochs"),
+    (["finetune", "rows.jsonl", "--out", "o", "--replay", "synthetics"], USAGE, "'synthetic', got"),
+    (["finetune-reward", "rows.jsonl", "--out", "o", "--held-out", "gone"], USAGE, "as --held-out"),
+    (["eval", "pointbench"], USAGE, "did you mean 'point_bench'?"),
+    (["eval", "point_bench"], USAGE, "was never downloaded, and HF_HUB_OFFLINE"),
+    (["eval", "synthetic", "--rule", "masks"], USAGE, "one of the rules"),
+    (["eval", "synthetic", "--data", "gone"], USAGE, "--data as a folder"),
+    (["eval", "synthetic", "--baseline", "gone"], USAGE, "without metrics.json"),
+    (["eval", "synthetic", "--dtype", "flaot16"], USAGE, "did you mean float16"),
+    (["eval", "synthetic", "--model", "nanoo"], NO_MODEL, "did you mean nano"),
+    (["score", "synthetic", "gone.jsonl"], USAGE, "found nothing"),
+    (["data", "import", "cocoo", "rows.jsonl", "--out", "x.jsonl"], USAGE, "did you mean coco?"),
+    (["data", "check", "gone.jsonl"], USAGE, "gone.jsonl"),
+    (["data", "screens", "gone.html", "--out", "s"], USAGE, "gone.html"),
+    (["serve", "nanoo"], NO_MODEL, "did you mean nano"),
+    (["serve", "nano", "--point-style", "xm"], USAGE, "--point-style as one of"),
+    (["download", "nanoo"], NO_MODEL, "did you mean nano"),
+]
+
+SCRIPT = """
+import json, sys
+from typer.testing import CliRunner
+from molmopoint.cli import app
+for words in json.load(sys.stdin):
+    done = CliRunner().invoke(app, words)
+    loaded = sorted({"torch", "transformers"} & set(sys.modules))
+    print(json.dumps([done.exit_code, done.stderr, loaded, repr(done.exception)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What each command line says, all of them in one process."""
+    pytest.importorskip("fastapi")
+    folder = tmp_path_factory.mktemp("told")
+    picture(40, 50).save(folder / "a.png")
+    for name in ("notes.txt", "fake.mp4"):
+        (folder / name).write_text("hello\n")
+    (folder / "rows.jsonl").write_text("{}\n")
+    (folder / "other").mkdir()
+    (folder / "other" / "config.json").write_text('{"model_type": "llama"}')
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=json.dumps([words for words, _, _ in TOLD]),
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("number", range(len(TOLD)), ids=[" ".join(words) for words, _, _ in TOLD])
+def test_told_before_anything_is_loaded(told, number):
+    _, code, message = TOLD[number]
+    exit_code, stderr, loaded, exception = told[number]
+    assert (exit_code, loaded) == (code, []), (stderr, exception)
+    assert message in stderr and stderr.count("error:") == 1 and "Traceback" not in stderr
+
+
+def test_lists_that_are_known_twice_agree():
+    assert set(MODEL_TYPES) == set(BACKENDS)
+    assert [form.value for form in StoredForm] == list(FORMS)
+    assert set(WRITTEN_VIDEOS) == set(video_writing._FORMATS)
