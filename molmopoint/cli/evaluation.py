@@ -192,7 +192,8 @@ def eval_command(
     check_dtype(dtype)
     if model is not None:
         check_device(model, device)
-        check_model(model, revision, scores=benchmarks[0].needs == "scores")
+        if not Path(model).is_dir():  # a folder says itself which kind of model it is, when it is read
+            check_model(model, revision, scores=benchmarks[0].needs == "scores")
     check_data(benchmarks, data)
     from molmopoint.cli.eval_run import EvalCommand
 

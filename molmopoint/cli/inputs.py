@@ -134,7 +134,7 @@ def check_outputs(video: Path, out: Path | None, sheet: Path | None) -> None:
     if out is not None and out.suffix.lower() not in WRITTEN_VIDEOS:
         raise leave(
             ProcessingError(
-                f"expected --out to end in {', '.join(WRITTEN_VIDEOS)}, got {out.name!r}; a picture of some "
+                f"expected --out as a video that ends in {', '.join(WRITTEN_VIDEOS)}, got {out.name!r}; a picture of some "
                 "moments is --sheet"
             )
         )

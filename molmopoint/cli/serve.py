@@ -86,6 +86,7 @@ def serve_command(
     try:
         from molmopoint.serving import Limits
         from molmopoint.serving.limits import read_keys
+
         keys = [key for key in api_key or () if key]
         if api_keys is not None:
             keys += read_keys(api_keys)

@@ -35,7 +35,7 @@ TOLD = [
     (["track", "gone.mp4", "cars"], SOME_FAILED, "found nothing there"),
     (["track", "https://a.example/b.mp4", "cars"], USAGE, "the address https://a.example/b.mp4"),
     (["track", "a.png", "cars"], SOME_FAILED, "a still picture"),
-    (["track", "fake.mp4", "cars", "--out", "a.png"], USAGE, "--out to end in .mp4"),
+    (["track", "fake.mp4", "cars", "--out", "a.png"], USAGE, "--out as a video that ends in .mp4"),
     (["track", "fake.mp4", "cars", "--max-gap", "1"], USAGE, "--interpolate together with --max-gap"),
     (["finetune", "gone.jsonl", "--out", "o"], USAGE, "nothing at 'gone.jsonl'"),
     (["finetune", "rows.jsonl", "--out", "a.png/run"], USAGE, "'a.png' is a file"),
