@@ -196,3 +196,14 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_library():
     for message in messages:
         for part in message.split("…"):
             assert part.strip(" ;") in code, f"no message says {part!r}"
+
+
+def test_every_page_is_found_from_the_first_one_and_from_the_menu():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in DOCUMENTS:
+        if page.parent == ROOT or page.name == "index.md":
+            continue
+        path = page.relative_to(ROOT / "docs").as_posix()
+        assert f"]({path})" in index, f"docs/index.md does not lead to {path}"
+        assert f": {path}\n" in menu, f"mkdocs.yml does not lead to {path}"
