@@ -15,7 +15,6 @@ export class Answers {
 	#cards = new Map();
 	#list = byId("cards");
 
-	/** @param {Actions} actions */
 	constructor(server, actions) {
 		this.server = server;
 		this.actions = actions;
@@ -39,7 +38,7 @@ export class Answers {
 		}
 	}
 
-	/** Marks the point that is looked at. @param {import("./stage.js").Place | null} place */
+	/** Marks the point that is looked at. */
 	mark(place) {
 		for (const [question, card] of this.#cards) card.mark(question === place?.question ? place.point : null);
 	}
@@ -61,14 +60,12 @@ class Card {
 		this.#parts = Object.fromEntries(names.map((name) => [name, part(`.${name}`)]));
 		const { points, stop, again, eye, remove, copies } = this.#parts;
 		part("h3").textContent = question.prompt;
-		for (const button of [eye, remove]) button.title = `${button.ariaLabel} “${question.prompt}”`;
 		this.element.style.setProperty("--colour", colourOf(question.colour));
 
 		stop.onclick = () => question.ending.abort();
 		again.onclick = () => actions.again(question);
 		eye.onclick = () => actions.toggle(question);
 		remove.onclick = () => actions.remove(question);
-		points.onkeydown = (event) => this.#move(event);
 		points.onmouseleave = () => actions.look(question, null);
 		for (const [place, text] of [asJson, asCurl, asPython].entries()) {
 			const button = copies.children[place];
@@ -117,18 +114,10 @@ class Card {
 			score.style.setProperty("--score", point.score);
 			button.append(score);
 		}
-		// One stop for Tab; arrow keys go on from there.
+		// One stop for Tab; the page has keys that go on from there.
 		if (point === this.#points[0]) button.tabIndex = 0;
 		button.onmouseenter = button.onfocus = button.onclick = () => this.#actions.look(this.question, point);
 		return button;
-	}
-
-	#move(event) {
-		const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-		if (!step) return;
-		event.preventDefault();
-		const now = [...this.#parts.points.children].indexOf(document.activeElement.parentElement);
-		this.#buttonOf(now + step)?.focus();
 	}
 
 	#buttonOf(place) {
@@ -143,13 +132,16 @@ class Card {
 	}
 }
 
-export const placeText = ({ x, y }) => `x ${x.toFixed(1)}, y ${y.toFixed(1)}`;
+export function placeText({ x, y, seconds }) {
+	const time = seconds === undefined ? "" : `${seconds.toFixed(1)} s · `;
+	return `${time}x ${x.toFixed(1)}, y ${y.toFixed(1)}`;
+}
 
 /** What a card says beside its points. @param {Question} question */
-function wordsOf({ kind, state, text, points, count, answer }) {
+function wordsOf({ kind, state, text, points, count, answer, progress }) {
 	if (state === "failed") return "";
 	if (kind === "query") return text || "…";
-	if (state === "running") return "Looking …";
+	if (state === "running") return `Looking … ${progress}`;
 	const seconds = answer.usage ? `${counted(count, "point")} in ${answer.usage.seconds.toFixed(2)} s` : "";
 	const cut = answer.truncated ? "A limit cut the answer; there may be more." : "";
 	return [points.length ? "" : text, seconds, cut, ...(answer.notes ?? [])].filter(Boolean).join(" · ");

@@ -1,14 +1,15 @@
 /** What can be copied from an answer: the answer itself, and commands that give it again. */
 
-/** @typedef {import("./session.js").Question} Question @typedef {import("./server.js").Server} Server */
+/** Methods of the client that are called otherwise than their routes. */
+const METHODS = { query: "ask", "video/point": "point_video", "video/track": "track" };
 
-/** The answer, without what only the page asks for. @param {Question} question */
+/** The answer, without what only the page asks for. */
 export const asJson = ({ answer }) =>
 	JSON.stringify(answer, (name, value) => (name === "heatmap" ? undefined : value), 2);
 
-/** @param {Question} question @param {Server} server @param {import("./session.js").Medium} medium */
+/** @param {import("./session.js").Question} question @param {import("./server.js").Server} server */
 export function asCurl({ kind, fields }, server, medium) {
-	const start = JSON.stringify(fields).replace(/}$/, ',"image":"');
+	const start = JSON.stringify(fields).replace(/}$/, `,"${medium.field}":"`);
 	// Through a pipe, for a picture is too long for an argument.
 	const body = `{ printf %s ${quoted(start)}; base64 < ${quoted(medium.name)} | tr -d '\\n'; echo '"}'; }`;
 	const parts = [`${body} |`, `curl -sS ${quoted(server.addressOf(`v1/${kind}`))} --data-binary @-`];
@@ -17,7 +18,6 @@ export function asCurl({ kind, fields }, server, medium) {
 	return `${parts.join(" \\\n  ")}\n`;
 }
 
-/** @param {Question} question @param {Server} server @param {import("./session.js").Medium} medium */
 export function asPython({ kind, fields }, server, medium) {
 	const { prompt, question, model, ...options } = fields;
 	const client = [written(server.addressOf("."))];
@@ -28,7 +28,7 @@ export function asPython({ kind, fields }, server, medium) {
 	return `${server.key ? "import os\n\n" : ""}import molmopoint
 
 with molmopoint.Client(${client.join(", ")}) as pointer:
-    print(pointer.${kind === "query" ? "ask" : kind}(${given.join(", ")}))
+    print(pointer.${METHODS[kind] ?? kind}(${given.join(", ")}))
 `;
 }
 

@@ -3,12 +3,7 @@
 /** @param {string} id @returns {any} the element, which index.html has. */
 export const byId = (id) => document.getElementById(id);
 
-/**
- * Makes an element.
- * @param {string} tag
- * @param {Record<string, string>} attributes
- * @param {...(Node | string)} children strings become text.
- */
+/** Makes an element; children that are strings become text. */
 export function make(tag, attributes, ...children) {
 	const element = document.createElement(tag);
 	for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);

@@ -9,8 +9,7 @@ const ZOOM_STEP = 1.3;
 /**
  * @param {HTMLCanvasElement} canvas
  * @param {import("./view.js").View} view
- * @param {{changed: () => void, hover: (x: number, y: number) => void, pick: (x: number, y: number) => void}} on
- *   what follows from a movement of the view, of the mouse with no button down, and from a click.
+ * @param {Record<"changed" | "hover" | "pick", Function>} on what follows: the view moves, the mouse does, a click.
  */
 export function listen(canvas, view, on) {
 	/** @type {Map<number, {x: number, y: number}>} fingers, or the mouse, that are down. */
@@ -56,10 +55,9 @@ export function listen(canvas, view, on) {
 	};
 	canvas.onpointercancel = (event) => down.delete(event.pointerId);
 	canvas.onpointerleave = () => on.hover(NaN, NaN);
-	canvas.ondblclick = (event) => change(() => view.zoom(2, event.offsetX, event.offsetY));
 	canvas.onwheel = (event) => {
 		event.preventDefault();
-		// Pinching on a trackpad comes as a wheel with Ctrl, in small steps; some mice count lines.
+		// Pinching comes as a wheel with Ctrl, in small steps; some mice count lines.
 		const unit = event.deltaMode ? 30 : 1;
 		const factor = Math.exp(-event.deltaY * unit * (event.ctrlKey ? 0.01 : 0.002));
 		change(() => view.zoom(factor, event.offsetX, event.offsetY));

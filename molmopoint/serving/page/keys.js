@@ -5,10 +5,7 @@ import { byId, make } from "./dom.js";
 /** Where letters are written, or mean something else. */
 const FIELDS = "input:not([type=radio], [type=checkbox], [type=range]), select, dialog *";
 
-/**
- * @param {[keys: string, does: string, run?: () => void][]} shortcuts keys with spaces between them; without
- *   `run` it is the part of the page with the focus that hears them.
- */
+/** @param {[keys: string, does: string, run?: () => void][]} shortcuts those without `run` are heard elsewhere. */
 export function listenToKeys(shortcuts) {
 	const runs = {};
 	for (const [keys, does, run] of shortcuts) {

@@ -55,17 +55,18 @@ export function drawHalo(context, { x, y }, radius, colour) {
 	}
 }
 
-/** Where else a point might have been, in glowing colours. @param {string} heatmap a grey picture's address. */
+/** Where else a point might have been, in glowing colours. @param {string} heatmap a grey picture. */
 export async function glowOf(heatmap) {
 	const image = new Image();
 	image.src = heatmap;
 	await image.decode();
 	const canvas = new OffscreenCanvas(image.width, image.height);
 	const context = canvas.getContext("2d");
+	context.filter = `blur(${image.width / 60}px)`; // hides the edges of patches
 	context.drawImage(image, 0, 0);
 	const pixels = context.getImageData(0, 0, image.width, image.height);
 	for (let place = 0; place < pixels.data.length; place += 4) {
-		// The root lifts the second-best places, which is what one looks at it for.
+		// The root lifts the second-best places.
 		pixels.data.set(colourOfHeat(Math.sqrt(pixels.data[place] / 255)), place);
 	}
 	context.putImageData(pixels, 0, 0);

@@ -1,6 +1,7 @@
 /** The page: what its parts tell each other. */
 
 import { Answers, placeText } from "./answers.js";
+import { Clip } from "./clip.js";
 import { byId, counted, make } from "./dom.js";
 import { History } from "./history.js";
 import { listenToKeys } from "./keys.js";
@@ -35,25 +36,33 @@ const answers = new Answers(server, {
 	attempt,
 	medium: () => session.board.medium,
 });
-/** What is on the stage, and has its pixels in memory. */
+/** What has its pixels in memory. */
 let onStage = null;
 
 // What is shown
 
-/** Shows the board of the session, whichever it is now. */
 async function showBoard() {
 	const medium = session.board?.medium ?? null;
 	if (medium !== onStage) {
-		onStage?.close();
+		leave();
 		await medium?.open();
 		onStage = medium;
 		for (const id of ["canvas", "tools", "more"]) byId(id).hidden = !medium;
 		byId("empty").hidden = medium !== null;
+		byId("kinds").classList.toggle("clip", medium instanceof Clip);
+		byId("kinds").querySelector("input").checked = true;
 		byId(medium ? "more" : "empty").append(byId("sources"));
 		byId("canvas").ariaLabel = medium ? `${medium.name}, ${medium.width} by ${medium.height} pixels` : "No picture";
 		stage.show(medium);
 	}
 	refresh();
+}
+
+/** Takes off what is on the stage. */
+function leave() {
+	stage.show(null);
+	onStage?.close();
+	onStage = null;
 }
 
 /** Shows the questions, their points and the history as they are now. */
@@ -115,12 +124,16 @@ async function attempt(action) {
 
 async function open(given) {
 	if (!given) return;
-	const medium = new Picture(given.file, given.name);
-	await medium.open();
-	history.keep(medium);
-	medium.close();
-	session.add(medium);
-	await showBoard();
+	const medium = new (given.file.type.startsWith("video/") ? Clip : Picture)(given.file, given.name);
+	leave();
+	try {
+		await medium.open();
+		history.keep(medium);
+		session.add(medium);
+	} finally {
+		medium.close();
+		await showBoard();
+	}
 	byId("prompt").focus();
 }
 
@@ -137,9 +150,9 @@ async function ask() {
 	const prompt = byId("prompt").value.trim();
 	if (!session.board) throw new Error("There is no picture yet. Drop one here, paste one, or choose a file.");
 	if (!prompt) throw new Error("There is no question yet. Write what to find, such as “the red circles”.");
-	history.add(prompt);
 	byId("prompt").select();
-	const kind = document.querySelector("input[name=kind]:checked").value;
+	const { value } = byId("kinds").querySelector(":checked");
+	const kind = session.board.medium instanceof Clip ? `video/${value}` : value;
 	await answer(session.ask(kind, fieldsOf(kind, prompt)));
 }
 
@@ -148,7 +161,7 @@ function fieldsOf(kind, prompt) {
 	const fields = byId("models").hidden ? {} : { model: byId("model").value };
 	if (kind === "query") return { ...fields, question: prompt };
 	fields.prompt = prompt;
-	if (kind === "point" && byId("single").checked) fields.single = true;
+	if (kind.endsWith("point") && byId("single").checked) fields.single = true;
 	for (const name of ["min_score", "max_points"]) if (byId(name).value) fields[name] = Number(byId(name).value);
 	return fields;
 }
@@ -158,8 +171,10 @@ async function answer(question) {
 	const { medium } = session.board;
 	refresh();
 	try {
-		const body = { ...question.fields, image: await medium.sent() };
-		for await (const event of server.stream(`v1/${question.kind}`, body, question.ending.signal)) {
+		const body = { ...question.fields, [medium.field]: await medium.sent() };
+		if (["point", "count"].includes(question.kind)) body.heatmap = true;
+		const events = medium instanceof Clip ? server.work : server.stream;
+		for await (const event of events.call(server, `v1/${question.kind}`, body, question.ending.signal)) {
 			question.take(event);
 			refresh();
 		}
@@ -213,7 +228,8 @@ function listen() {
 	for (const [id, action] of Object.entries(presses)) byId(id).onclick = () => attempt(action);
 	for (const button of byId("sources").children) button.onclick = () => attempt(sources[button.dataset.source]);
 	byId("file").onchange = () => attempt(() => open(givenBy(byId("file"))));
-	byId("file").onclick = () => (byId("file").value = ""); // so that the same file can be chosen again
+	byId("file").onclick = () => (byId("file").value = "");
+	byId("clip").ontimeupdate = byId("clip").onseeked = () => stage.redraw();
 	byId("ask").onsubmit = (event) => {
 		event.preventDefault();
 		attempt(ask);
@@ -237,15 +253,14 @@ function listen() {
 		mark(false);
 		const given = givenBy(event.dataTransfer);
 		attempt(() => open(given));
-		if (!given) complain("That was no picture. Drop a PNG, JPEG or WebP file.");
+		if (!given) complain("That was no picture and no clip. Drop a PNG, JPEG, WebP or MP4 file.");
 	};
 
 	useTheme(byId("theme"));
 	listenToKeys([
 		["/", "to the question", () => byId("prompt").focus()],
 		["Enter", "in the question: ask"],
-		["↑ ↓", "in the question: earlier ones"],
-		["O", "choose a file", () => attempt(sources.file)],
+			["O", "choose a file", () => attempt(sources.file)],
 		["C", "camera", () => attempt(sources.camera)],
 		["T", "screenshot of a tab", () => attempt(sources.tab)],
 		["N", "next point", () => stage.step(1)],

@@ -1,15 +1,14 @@
 /** A picture: its file, and its pixels while it is on the stage. */
 
-/** Longer side of the copy that is drawn where the detail of a large picture cannot be seen. */
-const SMALL = 2048;
 /** From this scale on pixels are squares, so that one can aim at them. */
 const SQUARES = 6;
 
 export class Picture {
+	/** Of requests, in which it is sent. */
+	field = "image";
 	width = 0;
 	height = 0;
 	#pixels = null;
-	#small = null;
 
 	/** @param {Blob} file @param {string} name */
 	constructor(file, name) {
@@ -24,30 +23,23 @@ export class Picture {
 		} catch {
 			throw new Error(`This browser cannot read ${this.name}. Try a PNG, JPEG or WebP picture.`);
 		}
-		const { width, height } = this.#pixels;
-		Object.assign(this, { width, height });
-		const shrink = SMALL / Math.max(width, height);
-		if (shrink >= 1) return;
-		const size = { resizeWidth: Math.ceil(width * shrink), resizeHeight: Math.ceil(height * shrink) };
-		this.#small = await createImageBitmap(this.#pixels, { ...size, resizeQuality: "high" });
+		({ width: this.width, height: this.height } = this.#pixels);
 	}
 
 	/** Frees the pixels; `open` reads them again. */
 	close() {
 		this.#pixels?.close();
-		this.#small?.close();
-		this.#pixels = this.#small = null;
+		this.#pixels = null;
 	}
 
-	/** @param {CanvasRenderingContext2D} context @param {{left: number, top: number, scale: number}} view */
+	/** @param {{left: number, top: number, scale: number}} view */
 	draw(context, { left, top, scale }) {
-		const isSmall = this.#small && scale * this.width <= this.#small.width;
 		context.imageSmoothingEnabled = scale < SQUARES;
 		context.imageSmoothingQuality = "high";
-		context.drawImage(isSmall ? this.#small : this.#pixels, left, top, this.width * scale, this.height * scale);
+		context.drawImage(this.#pixels, left, top, this.width * scale, this.height * scale);
 	}
 
-	/** The picture as requests have it: its file as a data URL. @returns {Promise<string>} */
+	/** The file as requests have it: a data URL. */
 	async sent() {
 		const reader = new FileReader();
 		reader.readAsDataURL(this.file);
@@ -56,8 +48,11 @@ export class Picture {
 		return reader.result;
 	}
 
-	/** Points of a question that are seen now: all of them. @param {import("./session.js").Question} question */
-	pointsOf(question) {
-		return question.points;
+	/** Points of a question that are seen now: all of them. */
+	pointsOf({ points }) {
+		return points;
 	}
+
+	/** Shows the moment of a point: a picture has one. */
+	seek() {}
 }

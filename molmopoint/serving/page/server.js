@@ -4,7 +4,7 @@ const KEY = "molmopoint-key";
 
 /** A request that was not answered; the message says what to do. */
 export class ServerError extends Error {
-	/** @param {string} message @param {number} [status] of HTTP, none without an answer. */
+	/** @param {number} [status] of HTTP, none without an answer. */
 	constructor(message, status) {
 		super(message);
 		this.status = status;
@@ -12,7 +12,6 @@ export class ServerError extends Error {
 }
 
 export class Server {
-	/** Key of the server; the tab keeps it. */
 	get key() {
 		return sessionStorage.getItem(KEY);
 	}
@@ -21,7 +20,6 @@ export class Server {
 		sessionStorage.setItem(KEY, key);
 	}
 
-	/** @param {string} path */
 	addressOf(path) {
 		return new URL(path, document.baseURI).href;
 	}
@@ -32,13 +30,7 @@ export class Server {
 		return data.map((model) => model.id);
 	}
 
-	/**
-	 * Asks, and gives the events of the answer as they come.
-	 * @param {string} path
-	 * @param {object} body
-	 * @param {AbortSignal} signal ends it, on the server as well.
-	 * @returns {AsyncGenerator<any>}
-	 */
+	/** Asks, and gives the events of the answer as they come; the signal ends it, on the server as well. */
 	async *stream(path, body, signal) {
 		const request = { method: "POST", body: JSON.stringify({ ...body, stream: true }), signal };
 		const response = await this.#fetch(path, request);
@@ -49,7 +41,22 @@ export class Server {
 			if (event.error) throw new ServerError(event.error.message, event.error.code);
 			yield event;
 		}
-		throw new ServerError("The answer broke off. Ask again; if it breaks off again, see the log of the server.");
+		throw new ServerError("The answer broke off. Ask again, or see the log of the server.");
+	}
+
+	/** The same for a clip, whose events are the progress of a job and its result. */
+	async *work(path, body, signal) {
+		const request = { method: "POST", body: JSON.stringify({ ...body, background: true }), signal };
+		let job = await (await this.#fetch(path, request)).json();
+		const place = `v1/jobs/${job.id}`;
+		signal.onabort = () => this.#fetch(place, { method: "DELETE" });
+		while (["queued", "running"].includes(job.status)) {
+			if (job.progress) yield { type: "progress", ...job.progress };
+			await new Promise((done) => setTimeout(done, 200));
+			job = await (await this.#fetch(place, { signal })).json();
+		}
+		if (job.error) throw new ServerError(job.error.message, job.error.code);
+		yield { type: "result", ...job.result };
 	}
 
 	async #fetch(path, request = {}) {
@@ -68,7 +75,7 @@ export class Server {
 }
 
 async function refusal(response) {
-	let message = `The server answered with status ${response.status}. Ask again; if it stays so, see its log.`;
+	let message = `The server answered with status ${response.status}. Ask again, or see its log.`;
 	try {
 		message = (await response.json()).error.message;
 	} catch {

@@ -1,8 +1,4 @@
-/** What is on the page: boards, each a picture with the questions about it, and the way back. */
-
-/** Boards and steps that are kept. */
-const MOST_BOARDS = 12;
-const MOST_STEPS = 50;
+/** What is on the page: boards, each a picture or a clip with the questions about it, and the way back. */
 
 /**
  * @typedef {object} Point
@@ -10,6 +6,7 @@ const MOST_STEPS = 50;
  * @property {number} y
  * @property {number} object_id
  * @property {number | null} [score] 0..1, once the answer is whole.
+ * @property {number} [seconds] in a clip.
  *
  * @typedef {import("./picture.js").Picture} Medium
  * @typedef {{medium: Medium, questions: Question[]}} Board is replaced, never changed.
@@ -26,6 +23,8 @@ export class Question {
 	answer = null;
 	/** Why there is no answer. */
 	fault = "";
+	/** How much of a clip was looked at. */
+	progress = "";
 	/** Whether the points are drawn. */
 	shown = true;
 	/** Ends it early. */
@@ -47,13 +46,14 @@ export class Question {
 	}
 
 	get count() {
-		return this.answer?.count ?? this.points.length;
+		return this.answer?.count ?? new Set(this.points.map((point) => point.object_id)).size;
 	}
 
 	/** Takes an event of the answer. */
 	take({ type, ...event }) {
 		if (type === "text") this.text += event.text;
 		else if (type === "point") this.points.push(event.point);
+		else if (type === "progress") this.progress = `${event.done} of ${event.of} parts`;
 		else this.#finish(event);
 	}
 
@@ -66,7 +66,8 @@ export class Question {
 		this.state = "done";
 		this.answer = answer;
 		this.text = answer.text ?? answer.answer ?? "";
-		this.points = answer.points ?? [];
+		const onTracks = answer.tracks?.points.map((point) => ({ ...point, seconds: point.time }));
+		this.points = answer.points ?? onTracks ?? [];
 	}
 }
 
@@ -82,10 +83,10 @@ export class Session {
 		return this.board?.questions ?? [];
 	}
 
-	/** Shows a new board. @param {Medium} medium */
+	/** Shows a new board. */
 	add(medium) {
 		const board = { medium, questions: [] };
-		this.#step([...this.boards, board].slice(-MOST_BOARDS), board);
+		this.#step([...this.boards, board], board);
 	}
 
 	/** Asks on the board that is shown. @returns {Question} */
@@ -98,7 +99,7 @@ export class Session {
 		return question;
 	}
 
-	/** Takes a question off its board. @param {Question} question */
+	/** Takes a question off its board. */
 	remove(question) {
 		question.ending.abort();
 		this.#replace(this.questions.filter((each) => each !== question));
@@ -119,7 +120,7 @@ export class Session {
 	}
 
 	#step(boards, board) {
-		this.#past = [...this.#past, [this.boards, this.board]].slice(-MOST_STEPS);
+		this.#past.push([this.boards, this.board]);
 		[this.boards, this.board] = [boards, board];
 	}
 }

@@ -1,4 +1,4 @@
-/** Where pictures come from: files, the clipboard, a camera, a tab, the page itself. */
+/** Where pictures and clips come from: files, the clipboard, a camera, a tab, the page itself. */
 
 import { byId, make } from "./dom.js";
 
@@ -6,7 +6,7 @@ import { byId, make } from "./dom.js";
 
 /** @param {{files: FileList}} data of a drop, the clipboard or a field. */
 export function givenBy({ files }) {
-	const file = [...files].find((each) => each.type.startsWith("image/"));
+	const file = [...files].find((each) => /^(image|video)\//.test(each.type));
 	return file && { file, name: file.name };
 }
 
@@ -39,18 +39,16 @@ export async function fromTab() {
 const EXAMPLE = [
 	["#e0282c", 90, 90, 42, 42],
 	["#2a5bd7", 215, 95, 38, 0],
-	["#f59e0b", 345, 85, 40, 40],
 	["#e0282c", 130, 245, 40, 0],
 	["#e0282c", 265, 250, 44, 44],
-	["#2a5bd7", 395, 245, 42, 42],
 ];
 
 /** Some shapes to try it on. */
 export async function fromExample() {
-	const canvas = new OffscreenCanvas(480, 340);
+	const canvas = new OffscreenCanvas(370, 330);
 	const context = canvas.getContext("2d");
 	context.fillStyle = "#b9b8b4";
-	context.fillRect(0, 0, 480, 340);
+	context.fillRect(0, 0, 370, 330);
 	for (const [colour, x, y, size, round] of EXAMPLE) {
 		context.fillStyle = colour;
 		context.beginPath();

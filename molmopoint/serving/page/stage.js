@@ -22,11 +22,7 @@ export class Stage {
 	#canvas;
 	#on;
 
-	/**
-	 * @param {HTMLCanvasElement} canvas
-	 * @param {{active: (place: Place | null) => void, moved: () => void, cursor: (place: any) => void}} on
-	 *   what follows when another point is looked at, and when the view or the mouse moves.
-	 */
+	/** @param {Record<"active" | "moved" | "cursor", Function>} on what follows: a point is looked at, the view moves, the mouse does. */
 	constructor(canvas, on) {
 		this.#canvas = canvas;
 		this.#on = on;
@@ -55,17 +51,18 @@ export class Stage {
 		this.redraw();
 	}
 
-	/** @param {Place | null} place @param {boolean} isPinned whether it stays when the mouse goes on. */
+	/** Looks at a point, or at none; pinned, until another one is picked. */
 	look(place, isPinned = false) {
 		this.#isPinned = isPinned && place !== null;
 		if (place?.point === this.active?.point) return;
 		this.active = place;
+		if (place) this.#medium.seek(place.point);
 		this.#on.active(place);
 		this.#showGlow();
 		this.redraw();
 	}
 
-	/** Goes to the next point (1), or to the one before (-1), and brings it to the middle. */
+	/** Goes to the next point (1) or the one before (-1). */
 	step(by) {
 		const places = this.#places();
 		if (!places.length) return;
@@ -98,7 +95,7 @@ export class Stage {
 		this.#canvas.height = Math.round(height * devicePixelRatio);
 		this.view.resize(width, height);
 		this.#on.moved();
-		this.#draw(); // at once, for another size has emptied the canvas
+		this.#draw(); // at once: resizing has emptied it
 	}
 
 	#hover(x, y) {

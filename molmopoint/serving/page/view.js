@@ -1,7 +1,5 @@
 /**
  * How the picture lies on the stage: place on the stage, in CSS pixels, = place in the picture * scale + offset.
- *
- * One can neither zoom out beyond all of the picture nor move it off the stage.
  */
 
 /** CSS pixels per pixel of the picture, at most. */
@@ -27,7 +25,7 @@ export class View {
 		return this.scale <= this.fitting;
 	}
 
-	/** Shows all of another picture. @param {{width: number, height: number}} picture */
+	/** Shows all of another picture. */
 	show(picture) {
 		this.#picture = picture;
 		this.fit();
@@ -47,7 +45,7 @@ export class View {
 		this.#keepOnStage();
 	}
 
-	/** Brings a place of the picture to the middle. @param {{x: number, y: number}} place */
+	/** Brings a place of the picture to the middle. */
 	centre({ x, y }) {
 		this.left = this.#stage.width / 2 - x * this.scale;
 		this.top = this.#stage.height / 2 - y * this.scale;
