@@ -38,8 +38,8 @@ class Point:
         group: index of the picture from 0, or seconds within a clip.
         x: pixels from the left edge of the displayed original.
         y: pixels from its upper edge.
-        score: product of the probabilities of patch, subpatch and location (0..1, uncalibrated); NaN if
-            unknown.
+        score: product of the probabilities of patch, subpatch and location (0..1), or the chance that the
+            point is right, where that was asked for (`calibrated=True`); NaN if unknown.
         label: phrase of the point list it came from, if known.
     """
 

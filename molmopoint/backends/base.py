@@ -12,7 +12,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from molmopoint.points import Point
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.grounding_answers import TURN_END, PointList, Style
 from molmopoint.processing.media import MediaInputs
+
+if TYPE_CHECKING:
+    from molmopoint.metrics import Calibration
 
 
 class Events(Protocol):
@@ -107,6 +111,8 @@ class Backend(ABC):
         requests: makes rows.
         eos_token_ids: ids that end an answer.
         ignored_settings: names of what the model's generation config said beside its tokens.
+        calibration: from scores to chances, or the file of that map, which is read when it is asked for; None
+            where the checkpoint ships none.
 
     Raises:
         CheckpointError: the processor is that of another family, or does not fit the model.
@@ -147,6 +153,7 @@ class Backend(ABC):
         self.requests = RequestBuilder(processor, config, max_pixels=max_pixels, max_crops=max_crops)
         self.eos_token_ids: tuple[int, ...] = ()
         self.ignored_settings: tuple[str, ...] = ()
+        self.calibration: Calibration | Path | None = None
         self._is_sharded = False
         if model is not None:
             self._is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
@@ -245,13 +252,9 @@ class Backend(ABC):
 
         Raises:
             NumericalError: the model computed numbers that are not finite.
-            ProcessingError: points are to have a score, and those of this family have none.
+            ProcessingError: an option asks for what this model does not have; see `check_options`.
         """
-        if options.min_score is not None and not self.scores_points:
-            raise ProcessingError(
-                f"expected no min_score with a {self.title}, whose points have no scores, got "
-                f"{options.min_score:g}"
-            )
+        self.check_options(options, clips=any(request.metadata.is_video for request in requests))
         pad_token_id = self.processor.tokenizer.pad_token_id
         batch = self.on_device(collate_requests(requests, pad_token_id, clips_apart=self.clips_apart))
         prompt_length = batch["input_ids"].shape[1]
@@ -271,6 +274,35 @@ class Backend(ABC):
             # What was chosen is kept in half precision, which autocast does not let join.
             with torch.autocast(self.model.device.type, enabled=False):
                 return self._results(output, requests, options, prompt_length)
+
+    def check_options(self, options: AnswerOptions, *, clips: bool = False) -> None:
+        """Refuses what this model cannot give.
+
+        Raises:
+            ProcessingError: points are to have a score, and those of this family have none; or chances, and
+                there is no calibration for this model, or none for clips.
+            CheckpointError: the file of the calibration is damaged.
+        """
+        if options.min_score is not None and not self.scores_points:
+            raise ProcessingError(
+                f"expected no min_score with a {self.title}, whose points have no scores, got "
+                f"{options.min_score:g}"
+            )
+        if not options.calibrated:
+            return
+        if self.calibration is None:
+            raise ProcessingError(
+                f"expected calibrated=False, for this model ({self.model.config.name_or_path or self.title}) has "
+                "no calibration.json; fit one with molmopoint.metrics.fit_calibration and save it beside the weights"
+            )
+        if clips:
+            raise ProcessingError(
+                "expected calibrated=False for a clip, got True; calibrations are fitted on answers about pictures"
+            )
+        if isinstance(self.calibration, Path):
+            from molmopoint.metrics import Calibration  # here, because most calls need none of it
+
+            self.calibration = Calibration.load(self.calibration)
 
     @property
     def clips_apart(self) -> bool:
@@ -352,6 +384,9 @@ class Backend(ABC):
                 notes=request.media.notes,
                 absent=math.nan if absences is None else float(absences[row]),
             )
+            if options.calibrated:
+                assert not isinstance(self.calibration, Path), "it was read when the options were checked"
+                whole = whole.with_chances(self.calibration)
             results.append(whole.at_least(options.min_score))
         return results
 

@@ -145,6 +145,8 @@ class AnswerOptions:
         sampling: arguments of `generate`, such as `temperature` or `top_p`; greedy without.
         allow_urls: fetch pictures from addresses of the web, from public hosts alone.
         min_score: points with a lower score are left out of the result; None for no limit.
+        calibrated: scores are chances that points are right, by the map that the checkpoint ships; `min_score`
+            is on their scale then.
     """
 
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
@@ -155,6 +157,7 @@ class AnswerOptions:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     allow_urls: bool = False
     min_score: float | None = None
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -169,7 +172,7 @@ class AnswerOptions:
                 raise ProcessingError(
                     f"expected {name} to be a whole number of 1 or more{' or None' * optional}, got {value!r}"
                 )
-        for name in ("single", "allow_urls"):
+        for name in ("single", "allow_urls", "calibrated"):
             if not isinstance(getattr(self, name), bool):
                 raise ProcessingError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
         if self.min_score is not None:
@@ -202,7 +205,7 @@ def question_options(options: Mapping[str, Any]) -> AnswerOptions:
     Raises:
         TypeError: an option that is for points.
     """
-    for name in ("max_points", "single", "template", "min_score"):
+    for name in ("max_points", "single", "template", "min_score", "calibrated"):
         if name in options:
             raise TypeError(
                 f"unexpected option {name!r} for a plain question, which is sent as it is; use `point` to "

@@ -28,6 +28,7 @@ from molmopoint.geometry import PointingMetadata
 from molmopoint.points import SCORE_DECIMALS, Point, Points
 
 if TYPE_CHECKING:
+    from molmopoint.metrics import Calibration
     from molmopoint.segmentation import Masks, Segmenter
 
 
@@ -122,7 +123,7 @@ class PointingResult:
     Attributes:
         points: where, in pixels of the displayed pictures, with object ids and scores. A score is the product
             of the probabilities of the point's patch, subpatch and location among the choices left: 0..1,
-            uncalibrated. NaN where the model writes coordinates as text.
+            uncalibrated, unless `calibrated` says otherwise. NaN where the model writes coordinates as text.
         text: the answer in words; a point list reads as its label.
         raw_text: the answer as generated, with `<POINT_n>` tokens, which mean something for this very request
             only, or with coordinates as text.
@@ -142,6 +143,7 @@ class PointingResult:
             no-more-points would have got as the first choice, 0..1, uncalibrated. NaN without `single`, and
             where the model writes coordinates as text.
         left_out: points that `min_score` left out.
+        calibrated: scores are chances that points are right, by the map that the checkpoint ships.
     """
 
     points: Points
@@ -159,6 +161,7 @@ class PointingResult:
     time_offset: float = 0.0
     absent: float = math.nan
     left_out: int = 0
+    calibrated: bool = False
 
     def __repr__(self) -> str:
         found = f"{len(self.points)} point{'' if len(self.points) == 1 else 's'}"
@@ -186,6 +189,23 @@ class PointingResult:
             chosen = PointDistributions(chosen.patch[keep], chosen.subpatch[keep])
         fewer = int(np.count_nonzero(~keep))
         return replace(self, points=self.points[keep], distributions=chosen, left_out=self.left_out + fewer)
+
+    def with_chances(self, calibration: Calibration | None) -> PointingResult:
+        """The result with chances that points are right in place of their scores.
+
+        Args:
+            calibration: of the model that answered.
+
+        Raises:
+            GroundingError: there is none, or the scores are chances already.
+        """
+        if calibration is None or self.calibrated:
+            got = "no calibration" if calibration is None else "a result with chances"
+            raise GroundingError(
+                f"expected a calibration for a result with scores, got {got}; apply one once"
+            )
+        points = self.points.with_scores(calibration(self.points.score))
+        return replace(self, points=points, calibrated=True)
 
     def draw(
         self,
@@ -440,6 +460,7 @@ class PointingResult:
             "points": self.points.rounded().to_dict(),
             "absent": None if math.isnan(self.absent) else round(self.absent, SCORE_DECIMALS),
             "left_out": self.left_out,
+            "calibrated": self.calibrated,
             "notes": list(self.notes),
         }
 

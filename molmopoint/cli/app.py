@@ -144,6 +144,14 @@ def point(
             show_default=False,
         ),
     ] = None,
+    calibrated: Annotated[
+        bool,
+        typer.Option(
+            "--calibrated",
+            help="Scores are chances that points are right, and so is --min-score (for models that ship a calibration).",
+            rich_help_panel="Request",
+        ),
+    ] = False,
     max_points: Annotated[
         int | None,
         typer.Option(min=1, help="Most points of an answer.", rich_help_panel="Request", show_default=False),
@@ -204,6 +212,7 @@ def point(
     request = {
         "single": single,
         "min_score": min_score,
+        "calibrated": calibrated,
         "max_points": max_points,
         "max_crops": max_crops,
         "max_new_tokens": max_new_tokens,

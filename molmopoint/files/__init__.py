@@ -5,7 +5,7 @@ Everything here treats names and bytes as somebody else's: a name may lead out o
 a program.
 """
 
-from molmopoint.files.names import inside_folder, is_file, is_folder, one_spelling
+from molmopoint.files.names import CALIBRATION_FILE, inside_folder, is_file, is_folder, one_spelling
 from molmopoint.files.pictures import (
     MAX_PICTURE_PIXELS,
     MAX_PIXELS_VARIABLE,
@@ -27,6 +27,7 @@ from molmopoint.files.whole import (
 )
 
 __all__ = [
+    "CALIBRATION_FILE",
     "MAX_PICTURE_PIXELS",
     "MAX_PIXELS_VARIABLE",
     "PICTURE_FORMATS",

@@ -10,6 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from molmopoint.errors import MolmoPointError
 
+CALIBRATION_FILE = "calibration.json"
+"""The map from scores to chances in the folder of a checkpoint; `molmopoint.metrics` reads and writes it."""
+
 
 def inside_folder(folder: str | os.PathLike[str], name: str) -> Path:
     """The path of a name that came from a file, if it stays inside the folder.

@@ -204,6 +204,12 @@ def match_points(xy: ArrayLike, masks: Sequence[np.ndarray]) -> MatchScores:
     Raises:
         ValueError: the points are not pairs, or a mask is not a boolean picture.
     """
+    right = right_points(xy, masks)
+    return MatchScores(int(right.sum()), len(right), len(masks))
+
+
+def right_points(xy: ArrayLike, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """(num_points,) bool: which points lie in a mask of their own, as many as possible; see `match_points`."""
     places = np.asarray(xy, dtype=np.float64)
     if places.size == 0:
         places = places.reshape(0, 2)
@@ -220,8 +226,17 @@ def match_points(xy: ArrayLike, masks: Sequence[np.ndarray]) -> MatchScores:
     hits = np.zeros((len(places), len(masks)), dtype=bool)
     for column, mask in enumerate(masks):
         hits[:, column] = points_inside(places, np.asarray(mask))
+    return matched_rows(hits)
+
+
+def matched_rows(hits: np.ndarray) -> np.ndarray:
+    """(n,) bool: which of n points have an object of their own, where `hits` (n, m) says which they hit and as
+    many as possible shall have one.
+    """
     rows, columns = linear_sum_assignment(hits, maximize=True)
-    return MatchScores(int(hits[rows, columns].sum()), len(places), len(masks))
+    right = np.zeros(len(hits), dtype=bool)
+    right[rows] = hits[rows, columns]
+    return right
 
 
 def points_inside(xy: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from molmopoint.checkpoints.locating import locate
 from molmopoint.checkpoints.placing import check_dtype, place, silent_if_embedded
 from molmopoint.errors import CheckpointError
+from molmopoint.files import CALIBRATION_FILE, is_file
 from molmopoint.lazy import without_collecting
 
 if TYPE_CHECKING:
     import torch
 
     from molmopoint.pipeline.pointer import Pointer
+
+_PLACES = ("revision", "cache_dir", "token", "local_files_only", "subfolder", "force_download", "proxies")
+"""Arguments of `from_pretrained` that say where a single file comes from."""
 
 
 def load(
@@ -75,7 +79,26 @@ def load(
         model = family.read_model(source, placement.file_arguments, placement.arguments)
     if placement.move_to is not None:
         model.to(placement.move_to)
-    return Pointer(model.eval(), processor, max_pixels=max_pixels)
+    calibration = _calibration_at(source, placement.file_arguments)
+    return Pointer(model.eval(), processor, max_pixels=max_pixels, calibration=calibration)
+
+
+def _calibration_at(source: str, where: Mapping[str, Any]) -> Path | None:
+    """The file of the calibration beside the weights; None where there is none."""
+    if Path(source).is_dir():
+        file = Path(source) / where.get("subfolder", "") / CALIBRATION_FILE
+        return file if is_file(file) else None
+    from transformers.utils import cached_file
+
+    places = {name: value for name, value in where.items() if name in _PLACES}
+    found = cached_file(
+        source,
+        CALIBRATION_FILE,
+        **places,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
 
 
 def _advice(source: str) -> str:

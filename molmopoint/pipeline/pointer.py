@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
@@ -44,6 +44,9 @@ from molmopoint.pipeline.tracking import Ground, Tracker, TrackOptions
 from molmopoint.pipeline.windows import as_clip
 from molmopoint.processing import MolmoPointProcessor
 
+if TYPE_CHECKING:
+    from molmopoint.metrics import Calibration
+
 Stream = TypeVar("Stream", AnswerStream, TextStream)
 Answer = Callable[[Sequence[Request], AnswerOptions], list[PointingResult]]
 """What answers a batch."""
@@ -61,16 +64,26 @@ class Pointer:
         processor: of the same checkpoint, `MolmoPointProcessor` or `Molmo2PointingProcessor`.
         max_pixels: width times height of a picture at most. By default what the environment variable
             MOLMOPOINT_MAX_PIXELS says, or 268,435,456 (16,384 x 16,384).
+        calibration: from scores to chances, fitted for these very weights, or the file of that map, which is
+            read when chances are asked for.
 
     Raises:
         CheckpointError: model and processor do not belong together.
         ProcessingError: `max_pixels` is no whole number above 0.
     """
 
-    def __init__(self, model: Any, processor: MolmoPointProcessor, *, max_pixels: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: MolmoPointProcessor,
+        *,
+        max_pixels: int | None = None,
+        calibration: Calibration | Path | None = None,
+    ) -> None:
         self.model = model
         self.processor = processor
         self._backend = backend_of(model, processor, max_pixels=max_pixels)
+        self._backend.calibration = calibration
         self._builder = self._backend.requests
         if self._backend.ignored_settings:
             warnings.warn(
@@ -137,6 +150,7 @@ class Pointer:
         max_points: int | None = None,
         single: bool = False,
         min_score: float | None = None,
+        calibrated: bool = False,
         max_crops: int | None = None,
         template: str | None = None,
         history: Sequence[Turn] | None = None,
@@ -157,6 +171,8 @@ class Pointer:
                 should have been none.
             min_score: points with a lower score are left out, and not counted; of a stream they are left out
                 of its result.
+            calibrated: scores are chances that points are right, and so is what `min_score` is compared with,
+                by the map that the checkpoint ships (`nano` and `nano-screens` do); for pictures only.
             max_crops: most crops per picture; more see smaller things and take longer.
             template: where the prompt goes instead; `"{}"` sends it exactly as typed.
             history: earlier turns about the same pictures: results, or pairs of a prompt and its points or
@@ -169,12 +185,21 @@ class Pointer:
             a list of such results for a list of prompts.
 
         Raises:
-            ProcessingError: a picture or the prompt cannot be used.
+            ProcessingError: a picture or the prompt cannot be used, or the checkpoint ships no calibration.
             GroundingError: the history does not fit the pictures.
         """
         options = AnswerOptions(
-            max_new_tokens, max_points, single, max_crops, template, sampling, allow_urls, min_score
+            max_new_tokens,
+            max_points,
+            single,
+            max_crops,
+            template,
+            sampling,
+            allow_urls,
+            min_score,
+            calibrated,
         )
+        self._backend.check_options(options)
         if not isinstance(prompt, str) and isinstance(prompt, Sequence):
             answers = self._point_batch(self._seen_once(image, options), prompt, options, history)
             return [answer for answer in answers if isinstance(answer, PointingResult)]  # errors are raised
@@ -225,6 +250,7 @@ class Pointer:
         """
         history = options.pop("history", None)
         settings = AnswerOptions.of(**options)
+        self._backend.check_options(settings)
         if is_one_picture(images):
             if isinstance(prompts, str):
                 raise ProcessingError(
@@ -286,6 +312,7 @@ class Pointer:
         """
         history = options.pop("history", None)
         settings = AnswerOptions.of(**options)
+        self._backend.check_options(settings)
         request = self._builder.about_pictures(
             image, complete_prompt(prompt, settings.template), settings, history
         )
@@ -394,6 +421,7 @@ class Pointer:
                 model.
         """
         settings = AnswerOptions.of(**options)
+        self._backend.check_options(settings, clips=True)
         clip_options = ClipOptions(timestamps, frame_rate, start, end, max_frames, max_fps, subtitles)
         request_text = complete_prompt(prompt, settings.template)
         if windows:

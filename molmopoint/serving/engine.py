@@ -367,6 +367,7 @@ def _alike(first: Job, other: Job) -> bool:
         and first.options.max_points == other.options.max_points
         and first.options.single == other.options.single
         and first.options.min_score == other.options.min_score
+        and first.options.calibrated == other.options.calibrated
     )
 
 

@@ -18,6 +18,7 @@ import molmopoint
 from molmopoint.cli.app import app
 from molmopoint.cli.console import NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, MolmoPointError
+from molmopoint.metrics import Calibration
 from molmopoint.training.finetune import finetune
 
 SMALL = (
@@ -59,7 +60,10 @@ def stored(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_pictures_become_a_model_that_points(toy_folder: Path, data: Path, tmp_path: Path):
-    done = command(data, toy_folder, tmp_path / "run", "--json")
+    start = tmp_path / "start"
+    shutil.copytree(toy_folder, start)
+    Calibration(scores=(0.0, 1.0), chances=(0.5, 1.0)).save(start)
+    done = command(data, start, tmp_path / "run", "--json")
     assert done.exit_code == OK, done.output
     told = json.loads(done.stdout)
     assert told["steps"] == 3 and told["skipped"] == 0
@@ -79,6 +83,7 @@ def test_pictures_become_a_model_that_points(toy_folder: Path, data: Path, tmp_p
     assert torch.equal(before["model.transformer.wte.embedding"], after["model.transformer.wte.embedding"]), (
         "base rows never train"
     )
+    assert not (model / "calibration.json").exists(), "that of other weights"
     pointer = molmopoint.load(model)
     assert json.loads((model / "config.json").read_text(encoding="utf-8")).get("use_cache", True)
     result = pointer.point(data.parent / "00.png", "cups", max_new_tokens=40)
