@@ -88,7 +88,7 @@ def _calibration_at(source: str, where: Mapping[str, Any]) -> Path | None:
     if Path(source).is_dir():
         file = Path(source) / where.get("subfolder", "") / CALIBRATION_FILE
         return file if is_file(file) else None
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     places = {name: value for name, value in where.items() if name in _PLACES}
     found = cached_file(
