@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -39,7 +39,7 @@ class ClipJob:
         error: why there is none.
         created: second at which it came.
         ended: second at which it ended, by the clock that only goes forward.
-        done: is set at its end.
+        done: has its result, which says nothing, at its end.
     """
 
     work: ClipWork
@@ -51,7 +51,7 @@ class ClipJob:
     error: Refused | None = None
     created: float = field(default_factory=time.time)
     ended: float | None = None
-    done: threading.Event = field(default_factory=threading.Event)
+    done: Future[None] = field(default_factory=Future)
 
     def document(self) -> Document:
         """What a client is told."""
@@ -138,14 +138,8 @@ class Jobs:
 
     async def wait(self, job: ClipJob, seconds: float) -> bool:
         """Whether it ended in so many seconds."""
-        if job.done.is_set():
-            return True
-        until = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(0.02)
-            if job.done.is_set():
-                return True
-        return False
+        await asyncio.wait([asyncio.wrap_future(job.done)], timeout=seconds)
+        return job.done.done()
 
     def close(self) -> None:
         """Ends all jobs."""
@@ -206,7 +200,7 @@ class Jobs:
         """Closes a job; the lock is held."""
         job.status = status
         job.ended = time.monotonic()
-        job.done.set()
+        job.done.set_result(None)
 
     def _forget(self) -> None:
         """Drops what ended long ago."""
