@@ -385,6 +385,7 @@ class _Follower(StoppingCriteria):
         self._ends = frozenset(eos_token_ids)
         self._readers = list(readers)
         self._open = [True] * len(jobs)
+        self._nobody: Tensor | None = None  # (B,), made once and not at every token
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """(B,) which rows are done."""
@@ -392,7 +393,11 @@ class _Follower(StoppingCriteria):
             for row, token in enumerate(input_ids[:, -1].tolist()):
                 self._push(row, token)
         gone = [job.cancelled.is_set() for job in self._jobs]
-        return torch.tensor(gone, device=input_ids.device)
+        if any(gone):
+            return torch.tensor(gone, device=input_ids.device)
+        if self._nobody is None:
+            self._nobody = torch.zeros(len(gone), dtype=torch.bool, device=input_ids.device)
+        return self._nobody
 
     def finish(self) -> None:
         """Hands out what the readers still hold."""
