@@ -30,6 +30,7 @@ RL = ["trl>=1.16,<2", *TRAIN]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
 SCREENS = ["playwright>=1.49"]
+QUANTIZE = ["torchao>=0.18", "bitsandbytes>=0.50"]
 SERVE = [
     "fastapi>=0.115",
     "uvicorn>=0.32",
@@ -41,6 +42,7 @@ SERVE = [
 # in up to 8 of 10,000 values.
 TEST = [
     "torch>=2.15", "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.120", "jsonschema>=4.23", "av>=14", *TRAIN, *EVAL,
+    "bitsandbytes>=0.50",
     # for the tests that transformers has for models: what they import, and what its source distribution is
     # built with
     "parameterized>=0.9", "setuptools>=77",
@@ -114,11 +116,12 @@ setup(
         "viz": VIZ,
         "screens": SCREENS,
         "serve": SERVE,
+        "quantize": QUANTIZE,
         "test": TEST,
         "docs": DOCS,
         "dev": DEV + TEST,
         "all": sorted(
-            {*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *SERVE, *TEST, *DEV}
+            {*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *SERVE, *QUANTIZE, *TEST, *DEV}
         ),  # without flash-attn, which needs a compiler
     },
     entry_points={

@@ -48,6 +48,16 @@ class Placement:
         """The arguments that say where files come from; the others are the model's."""
         return {name: self.arguments[name] for name in _FILE_ARGUMENTS if name in self.arguments}
 
+    def by_way_of_the_cpu(self) -> Placement:
+        """The same, but a model for one device is loaded on the CPU and moved there afterwards."""
+        import torch
+
+        device = self.arguments.get("device_map")
+        if not isinstance(device, torch.device):
+            return self
+        others = {name: value for name, value in self.arguments.items() if name != "device_map"}
+        return Placement(others, device)
+
 
 def place(device_map: DeviceMap, dtype: torch.dtype | str | None, **arguments: Any) -> Placement:
     """The placement a user asked for: by default the GPU if there is one, else the CPU.

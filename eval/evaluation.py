@@ -135,6 +135,7 @@ def evaluate(
     revision: str | None = None,
     dtype: str | None = None,
     device: str | None = None,
+    quantize: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> EvaluationResult:
     """Runs a model on a benchmark; the same path as `molmopoint eval`.
@@ -158,6 +159,7 @@ def evaluate(
         revision: of a model given by name: branch, tag or commit on the hub.
         dtype: of a model given by name: float32, bfloat16, float16 or auto.
         device: of a model given by name, such as "cuda:1"; by default a GPU if there is one.
+        quantize: of a model given by name: fewer bits for its weights, as in `molmopoint.load`.
         on_progress: is told how many more items are done.
 
     Raises:
@@ -187,7 +189,9 @@ def evaluate(
         )
         if isinstance(model, str | Path):
             name = str(model)
-            model = load_model(name, benchmark, revision=revision, dtype=dtype, device=device)
+            model = load_model(
+                name, benchmark, revision=revision, dtype=dtype, device=device, quantize=quantize
+            )
             identity = identity_of(model, benchmark, name, revision)
         else:
             identity = identity_of(model, benchmark, name_of(model))

@@ -47,6 +47,24 @@ def reading_part(source: str | os.PathLike[str], what: str) -> Iterator[None]:
         ) from error
 
 
+def refuse_torchao(quantization_config: Any) -> None:
+    """Refuses torchao while a model is being loaded.
+
+    Raises:
+        CheckpointError: that is asked for.
+    """
+    method = getattr(quantization_config, "quant_method", None)
+    if isinstance(quantization_config, Mapping):
+        method = quantization_config.get("quant_method")
+    if str(getattr(method, "value", method)) == "torchao":
+        raise CheckpointError(
+            "expected a quantization_config that can be applied while a model is loaded, got one of torchao, "
+            "which keeps only the first part of tensors that are stored joined (keys, values and gates would "
+            'be random); call molmopoint.load(..., quantize="int8"), or torchao.quantization.quantize_ on '
+            "the loaded model"
+        )
+
+
 _HUB_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -60,8 +78,10 @@ def verify_source(source: str | os.PathLike[str], **where: Any) -> None:
             not matter.
 
     Raises:
-        CheckpointError: missing, truncated or foreign files; the message names them.
+        CheckpointError: missing, truncated or foreign files; the message names them. Or torchao is to change
+            the weights while they are loaded.
     """
+    refuse_torchao(where.get("quantization_config"))
     if is_folder(Path(source)):
         return verify_checkpoint_files(Path(source) / (where.get("subfolder") or ""))
     hub = {name: where[name] for name in _HUB_ARGUMENTS if where.get(name) is not None}

@@ -31,6 +31,7 @@ def load_model(
     revision: str | None = None,
     dtype: str | None = None,
     device: str | None = None,
+    quantize: str | None = None,
 ) -> Any:
     """A model of the kind that a benchmark needs.
 
@@ -40,14 +41,19 @@ def load_model(
         revision: branch, tag or commit on the hub.
         dtype: float32, bfloat16, float16 or auto.
         device: by default the GPU of this process if there is one.
+        quantize: as in `molmopoint.load`, of a model that points.
 
     Raises:
-        CheckpointError: there is none of that name, or it is of the other kind.
+        CheckpointError: there is none of that name, it is of the other kind, or it cannot be stored so.
     """
     local_rank = os.environ.get("LOCAL_RANK")
     if device is None and local_rank is not None and torch.cuda.is_available():
         device = f"cuda:{local_rank}"
     if benchmark.needs == "scores":
+        if quantize is not None:
+            raise CheckpointError(
+                f"expected no quantize with the reward model of {benchmark.name}, got {quantize!r}; leave it out"
+            )
         return load_reward(name, dtype=dtype, device_map=device, revision=revision)
     folder = Path(name).expanduser()
     if any(is_file(folder / file) for file in (CONFIG_FILE, AUTHORS_CONFIG_FILE)):
@@ -55,7 +61,7 @@ def load_model(
             f"expected a model that points for {benchmark.name}, got the reward model in {name}; choose "
             "another"
         )
-    return load(name, dtype=dtype, device_map=device, revision=revision)
+    return load(name, dtype=dtype, device_map=device, revision=revision, quantize=quantize)
 
 
 def identity_of(model: Any, benchmark: Benchmark, name: str, revision: str | None = None) -> dict[str, Any]:
@@ -68,6 +74,9 @@ def identity_of(model: Any, benchmark: Benchmark, name: str, revision: str | Non
         "revision": commit or revision,
         "dtype": str(model.model.dtype).removeprefix("torch."),
     }
+    stored_as = getattr(model.model, "stored_as", None)
+    if stored_as is not None:
+        identity["quantize"] = stored_as
     if benchmark.needs == "scores":
         settings = model.model.settings
         identity["layout"] = settings.layout

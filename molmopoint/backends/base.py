@@ -163,8 +163,10 @@ class Backend(ABC):
 
     @classmethod
     @abstractmethod
-    def check_config(cls, source: str, **where: Any) -> None:
-        """Refuses a config whose parts do not fit together, before anything is built."""
+    def read_config(cls, source: str, **where: Any) -> Any:
+        """The config of a folder or repository; one whose parts do not fit together is refused before anything
+        is built.
+        """
 
     @classmethod
     @abstractmethod

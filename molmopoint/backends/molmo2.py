@@ -38,7 +38,7 @@ from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.generation.faults import StopAtFault, WordsWatch
 from molmopoint.generation.loop import PIXELS
 from molmopoint.geometry import PointingMetadata
-from molmopoint.load_checks import check_loading_info, verify_source
+from molmopoint.load_checks import check_loading_info, refuse_torchao, verify_source
 from molmopoint.molmo2 import Molmo2ForTraining, save_native
 from molmopoint.points import Point
 from molmopoint.processing import Molmo2PointingProcessor
@@ -88,13 +88,14 @@ class Molmo2Backend(Backend):
             )
 
     @classmethod
-    def check_config(cls, source: str, **where: Any) -> None:
+    def read_config(cls, source: str, **where: Any) -> Any:
         """See `Backend`."""
-        Molmo2Config.from_pretrained(source, trust_remote_code=False, **where)
+        return Molmo2Config.from_pretrained(source, trust_remote_code=False, **where)
 
     @classmethod
     def read_model(cls, source: str, where: dict[str, Any], settings: dict[str, Any]) -> Any:
         """See `Backend`."""
+        refuse_torchao(settings.get("quantization_config"))
         verify_source(source, **where)
         settings = {
             "ignore_mismatched_sizes": True,

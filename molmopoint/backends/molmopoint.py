@@ -53,9 +53,9 @@ class MolmoPointBackend(Backend):
         self.extended_start = processor.extended_start if model is None else model.config.extended_start
 
     @classmethod
-    def check_config(cls, source: str, **where: Any) -> None:
+    def read_config(cls, source: str, **where: Any) -> Any:
         """See `Backend`."""
-        MolmoPointConfig.from_pretrained(source, **where)
+        return MolmoPointConfig.from_pretrained(source, **where)
 
     @classmethod
     def read_model(cls, source: str, where: dict[str, Any], settings: dict[str, Any]) -> Any:

@@ -26,7 +26,7 @@ from molmopoint.cli.inputs import (
     leave,
 )
 from molmopoint.cli.loudness import CommandLine
-from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model
+from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model, Quantize
 from molmopoint.errors import MolmoPointError
 from molmopoint.files import VIDEO_SUFFIXES
 from molmopoint.version import __version__
@@ -76,6 +76,7 @@ def point(
     model: Model = "nano",
     device: Device = None,
     dtype: DtypeOrNone = None,
+    quantize: Quantize = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -231,6 +232,7 @@ def point(
             model=model,
             device=device,
             dtype=None if dtype is None else dtype.value,
+            quantize=quantize,
             out=out,
             json_output=json_output,
             part={"windows": windows, "start": start or 0.0, "end": end},
@@ -246,6 +248,7 @@ def point(
         model=model,
         device=device,
         dtype=None if dtype is None else dtype.value,
+        quantize=quantize,
         out=out,
         heatmap=heatmap,
         json_output=json_output,
@@ -272,6 +275,7 @@ def ask(
     model: Model = "nano",
     device: Device = None,
     dtype: DtypeOrNone = None,
+    quantize: Quantize = None,
     json_output: JsonOutput = False,
     max_crops: MaxCrops = None,
     max_new_tokens: MaxNewTokens = 2048,
@@ -313,6 +317,7 @@ def ask(
         model=model,
         device=device,
         dtype=None if dtype is None else dtype.value,
+        quantize=quantize,
         json_output=json_output,
         max_crops=max_crops,
         max_new_tokens=max_new_tokens,
@@ -335,6 +340,7 @@ def track(
     model: Model = "nano",
     device: Device = None,
     dtype: DtypeOrNone = None,
+    quantize: Quantize = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -434,6 +440,7 @@ def track(
         model=model,
         device=device,
         dtype=None if dtype is None else dtype.value,
+        quantize=quantize,
         out=out,
         sheet=sheet,
         files=files,

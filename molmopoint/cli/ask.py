@@ -26,6 +26,7 @@ class AskCommand:
     model: str = "nano"
     device: str | None = None
     dtype: str | None = None
+    quantize: str | None = None
     json_output: bool = False
     max_crops: int | None = None
     max_new_tokens: int = 2048
@@ -40,7 +41,7 @@ class AskCommand:
             return USAGE
         try:
             with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device)
+                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize)
         except LOADING_FAULTS as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL

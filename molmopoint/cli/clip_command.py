@@ -31,6 +31,7 @@ class ClipCommand(ABC, Generic[Result]):
         model: name of the zoo, hub id or folder.
         device: None for the default.
         dtype: precision, None for the default.
+        quantize: fewer bits for weights, None for none.
         out: where to draw.
         json_output: print one JSON document instead of lines for people.
     """
@@ -40,6 +41,7 @@ class ClipCommand(ABC, Generic[Result]):
     model: str = "nano"
     device: str | None = None
     dtype: str | None = None
+    quantize: str | None = None
     out: Path | None = None
     json_output: bool = False
 
@@ -52,7 +54,7 @@ class ClipCommand(ABC, Generic[Result]):
             return USAGE
         try:
             with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device)
+                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize)
         except LOADING_FAULTS as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL

@@ -96,6 +96,7 @@ class EvalCommand(Scoring):
     revision: str | None = None
     device: str | None = None
     dtype: str | None = None
+    quantize: str | None = None
     data: str | None = None
     out: Path = Path("evaluation")
     limit: int | None = None
@@ -170,7 +171,14 @@ class EvalCommand(Scoring):
 
         logging.disable_progress_bar()
         with console.quiet_stdout(), console.notes().status(f"Loading {escape(name)} ..."):
-            return load_model(name, benchmark, revision=self.revision, dtype=self.dtype, device=self.device)
+            return load_model(
+                name,
+                benchmark,
+                revision=self.revision,
+                dtype=self.dtype,
+                device=self.device,
+                quantize=self.quantize,
+            )
 
     def _evaluate(self, evaluation: Evaluation, model: Any, name: str) -> int:
         """Predicts, waits for the other processes, and in the first one scores and shows."""

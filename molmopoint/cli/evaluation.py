@@ -12,6 +12,7 @@ from molmopoint.cli import completion
 from molmopoint.cli.evaluation_checks import check_changes, check_data, check_scoring
 from molmopoint.cli.folders import leave_if_busy
 from molmopoint.cli.inputs import check_device, check_dtype, check_model, leave
+from molmopoint.cli.options import Quantize
 from molmopoint.errors import EvaluationError
 
 EPILOG = "Exit codes: 0 all fine, 1 some items failed (they count as wrong), 2 wrong usage or data, 3 no model, 130 interrupted."
@@ -98,6 +99,7 @@ def eval_command(
         str | None,
         typer.Option(help="float32, bfloat16, float16 or auto.", rich_help_panel="Model", show_default=False),
     ] = None,
+    quantize: Quantize = None,
     data: Data = None,
     out: Out = Path("evaluation"),
     limit: Annotated[
@@ -203,6 +205,7 @@ def eval_command(
         revision=revision,
         device=device,
         dtype=dtype,
+        quantize=quantize,
         data=data,
         out=out,
         limit=limit,

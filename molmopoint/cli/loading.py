@@ -18,13 +18,14 @@ LOADING_FAULTS = (MolmoPointError, OSError, ImportError, RuntimeError, ValueErro
 """What loading may raise where a name, a file or a device is not what it should be."""
 
 
-def load_pointer(model: str, dtype: str | None, device: str | None) -> Pointer:
+def load_pointer(model: str, dtype: str | None, device: str | None, quantize: str | None = None) -> Pointer:
     """The model, with a note on stderr while it loads, and the libraries of models before it.
 
     Args:
         model: zoo name, hub id or folder.
         dtype: precision, None for the default.
         device: None for the default.
+        quantize: None for weights as they are.
     """
     started = time.perf_counter()
     with console.notes().status(f"Loading {escape(model)} ..."):
@@ -34,6 +35,6 @@ def load_pointer(model: str, dtype: str | None, device: str | None) -> Pointer:
             from transformers.utils import logging
 
         logging.disable_progress_bar()
-        pointer = load(model, dtype=dtype, device_map=device)
+        pointer = load(model, dtype=dtype, device_map=device, quantize=quantize)
     console.detail(f"loaded {pointer!r} in {time.perf_counter() - started:.1f} s")
     return pointer

@@ -23,6 +23,14 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class Bits(StrEnum):
+    """Ways of storing the matrices of a model in fewer bits."""
+
+    int8 = "int8"
+    int4 = "int4"
+    nf4 = "nf4"
+
+
 # Which model
 
 Model = Annotated[
@@ -48,6 +56,14 @@ DtypeOrNone = Annotated[
     Dtype | None,
     typer.Option(
         help="Precision; by default bfloat16 on a GPU and float32 elsewhere.",
+        rich_help_panel="Model",
+        show_default=False,
+    ),
+]
+Quantize = Annotated[
+    Bits | None,
+    typer.Option(
+        help='Store the matrices of the text model in 8 or 4 bits; needs the extra "quantize".',
         rich_help_panel="Model",
         show_default=False,
     ),

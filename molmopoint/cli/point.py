@@ -67,6 +67,7 @@ class PointCommand:
     model: str = "nano"
     device: str | None = None
     dtype: str | None = None
+    quantize: str | None = None
     out: Path | None = None
     heatmap: bool = False
     json_output: bool = False
@@ -109,7 +110,7 @@ class PointCommand:
                 return OK
         try:
             with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device)
+                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize)
         except LOADING_FAULTS as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL
@@ -190,7 +191,7 @@ class PointCommand:
 
     def _options(self) -> dict[str, Any]:
         """Everything else that changes an answer, as it was asked for."""
-        return {**self.request, "dtype": self.dtype, "masks": self.segmenter}
+        return {**self.request, "dtype": self.dtype, "quantize": self.quantize, "masks": self.segmenter}
 
     def _open_requests(
         self, requests: list[list[Path]], log: AnswerLog, outputs: Mapping[Path, Path]

@@ -12,6 +12,7 @@ import typer
 from molmopoint.cli import console
 from molmopoint.cli.console import NO_MODEL, USAGE
 from molmopoint.cli.inputs import check_device, check_dtype, check_model
+from molmopoint.cli.options import Quantize
 
 EPILOG = "Exit codes: 0 stopped by a signal, 2 wrong usage, 3 a model could not be loaded."
 _MEGABYTE = 2**20
@@ -49,6 +50,7 @@ def serve_command(
     ] = False,
     dtype: Annotated[str | None, typer.Option(help="Precision of the weights.", show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help="Device of the models.", show_default=False)] = None,
+    quantize: Quantize = None,
     max_queue: Annotated[int, typer.Option(min=1, help="Open requests; more are refused.")] = 256,
     max_client: Annotated[
         int | None, typer.Option(min=1, help="Open requests of one client.", show_default=False)
@@ -105,7 +107,7 @@ def serve_command(
             tokens=max_tokens,
             jobs=max_jobs,
         )
-        pointers = _loaders(models, dtype, device)
+        pointers = _loaders(models, dtype, device, quantize)
         judges = _reward_loaders(reward or [], dtype, device)
         _run(pointers, judges, host, port, keys, limits, point_style=point_style, allow_urls=allow_urls)
     except ImportError as error:
@@ -152,7 +154,9 @@ def _run(
         raise typer.Exit(NO_MODEL)
 
 
-def _loaders(models: list[str], dtype: str | None, device: str | None) -> dict[str, Callable[[], Any]]:
+def _loaders(
+    models: list[str], dtype: str | None, device: str | None, quantize: str | None
+) -> dict[str, Callable[[], Any]]:
     """What loads each model, by its name; names that are none are told at once."""
     from molmopoint.checkpoints.locating import locate
     from molmopoint.cli.loading import load_pointer
@@ -163,7 +167,7 @@ def _loaders(models: list[str], dtype: str | None, device: str | None) -> dict[s
         if name in loaders:
             raise ValueError(f"models with names of their own are needed, and {name!r} is there twice")
         _check(locate, model)
-        loaders[name] = partial(load_pointer, model, dtype, device)
+        loaders[name] = partial(load_pointer, model, dtype, device, quantize)
     return loaders
 
 

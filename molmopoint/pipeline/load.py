@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from molmopoint.checkpoints.locating import locate
 from molmopoint.checkpoints.placing import check_dtype, place, silent_if_embedded
+from molmopoint.checkpoints.quantising import DTYPE, check_quantize, check_widths, store_in_fewer_bits
 from molmopoint.errors import CheckpointError
 from molmopoint.files import CALIBRATION_FILE, is_file
 from molmopoint.lazy import without_collecting
@@ -32,6 +33,7 @@ def load(
     revision: str | None = None,
     attn_implementation: str | None = None,
     max_pixels: int | None = None,
+    quantize: str | None = None,
     **kwargs: Any,
 ) -> Pointer:
     """A model with its processor, ready to point.
@@ -40,18 +42,20 @@ def load(
         name_or_path: a name of the zoo (see `molmopoint zoo`), an id on the hub such as
             "allenai/MolmoPoint-8B", or a folder.
         device: one device, "cpu", "cuda" or "cuda:1". By default the GPU if there is one, else the CPU.
-        dtype: of the weights, as in transformers ("auto": as stored). By default bfloat16 on a GPU and
-            float32 on the CPU.
+        dtype: of the weights, as in transformers ("auto": as stored). By default bfloat16 on a GPU and with
+            `quantize`, and float32 on the CPU.
         device_map: in place of `device`, as in transformers: "auto" spreads the model over devices (and needs
             accelerate).
         revision: branch, tag or commit on the hub.
         attn_implementation: as in transformers; SDPA by default.
         max_pixels: width times height of a picture at most, as in `Pointer`.
+        quantize: "int8", "int4" or "nf4" stores the matrices of the text model in 8 or 4 bits once the model
+            is loaded; needs the extra "quantize". See `molmopoint.checkpoints.quantising`.
         **kwargs: further arguments of `from_pretrained`, such as `quantization_config` or `local_files_only`.
 
     Raises:
         CheckpointError: there is no such model or device, the folder is incomplete, or its files do not fit
-            each other.
+            each other; or its weights cannot be stored in so few bits.
         TypeError: an argument that does not exist; the nearest one is named.
     """
     _check_arguments(kwargs)
@@ -63,6 +67,9 @@ def load(
     dtype = dtype if dtype is not None else kwargs.pop("torch_dtype", None)  # its name until transformers 5
     if isinstance(dtype, str):
         check_dtype(dtype)
+    if quantize is not None:
+        check_quantize(quantize, kwargs)
+        dtype = DTYPE if dtype is None else dtype
     source, revision = locate(name_or_path, revision)
     with without_collecting():
         # The libraries of models take seconds to import; what cannot be meant has been told by now.
@@ -72,12 +79,18 @@ def load(
 
     register()  # so that transformers knows the model type while it picks the tokenizer
     placement = place(device_map, dtype, revision=revision, attn_implementation=attn_implementation, **kwargs)
+    if quantize is not None:
+        placement = placement.by_way_of_the_cpu()
     family = backend_class_of(source, **placement.file_arguments)
     with silent_if_embedded(source), reading(source, f"a {family.title}", _advice(source)):
-        family.check_config(source, **placement.file_arguments)
+        config = family.read_config(source, **placement.file_arguments)
+        if quantize is not None:
+            check_widths(config, quantize, source)
         processor = family.read_processor(source, **placement.file_arguments)
         model = family.read_model(source, placement.file_arguments, placement.arguments)
-    if placement.move_to is not None:
+    if quantize is not None:
+        store_in_fewer_bits(model, quantize, placement.move_to)
+    elif placement.move_to is not None:
         model.to(placement.move_to)
     calibration = _calibration_at(source, placement.file_arguments)
     return Pointer(model.eval(), processor, max_pixels=max_pixels, calibration=calibration)

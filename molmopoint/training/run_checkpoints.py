@@ -148,13 +148,13 @@ def prune(out: Path, keep: int, best: int | None) -> None:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters that train, and saved buffers, by name; tied ones once."""
-    once = {name for name, _ in model.named_parameters()}
-    left_out = {name for name, _ in model.named_parameters(remove_duplicate=False) if name not in once}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            left_out.add(name)
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in left_out}
+    """Parameters that train, and saved buffers, by name; tied ones once.
+
+    Frozen matrices in fewer bits add scales and settings to the state of a model, which are neither.
+    """
+    wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    wanted |= {name for name, _ in model.named_buffers()}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in wanted}
 
 
 def save_weights(model: nn.Module, folder: Path) -> None:

@@ -13,28 +13,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig
 
 from molmopoint.adapters import put_adapters
 from molmopoint.backends import Backend, backend_class_of
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import locate
+from molmopoint.checkpoints.quantising import check_widths, store_for_adapters
 from molmopoint.errors import CheckpointError, MolmoPointError, RecipeError
 from molmopoint.load_checks import FILE_ERRORS
 from molmopoint.registration import register
 from molmopoint.training.recipe import Lora, Recipe
 from molmopoint.training.recipe_files import recipe_names
-
-_NOT_TEXT = (
-    "vision_tower",
-    "connector",
-    "build_vit_embedding",
-    "point_predictor",
-    "lm_head",
-    "vision_adapter",
-    "vision_model",
-)
-"""Modules that train in full, so they are never quantised."""
 
 
 def add_adapters(model: nn.Module, settings: Lora) -> None:
@@ -47,34 +36,18 @@ def add_adapters(model: nn.Module, settings: Lora) -> None:
     put_adapters(model, settings.targets, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
 
 
-def quantised(recipe: Recipe) -> dict[str, Any]:
-    """Arguments of `from_pretrained` that store the matrices of the text model in fewer bits; empty without
-    such a recipe.
+def check_bits(recipe: Recipe) -> None:
+    """Refuses a recipe that stores matrices in fewer bits where that cannot be done.
 
     Raises:
-        RecipeError: bitsandbytes or a GPU is missing.
+        RecipeError: bitsandbytes is missing.
     """
-    if recipe.lora is None or recipe.lora.bits == 16:
-        return {}
-    if importlib.util.find_spec("bitsandbytes") is None:
-        remedy = "pip install bitsandbytes, or set lora.bits=16"
-        raise RecipeError(
-            f"expected bitsandbytes for lora.bits={recipe.lora.bits}, got no such package; {remedy}"
-        )
-    if not torch.cuda.is_available():
-        raise RecipeError(
-            f"expected a GPU for lora.bits={recipe.lora.bits}, got none; use the recipe lora, or set "
-            "lora.bits=16"
-        )
-    four = recipe.lora.bits == 4
-    config = BitsAndBytesConfig(
-        load_in_4bit=four,
-        load_in_8bit=not four,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        llm_int8_skip_modules=list(_NOT_TEXT),
+    if recipe.lora is None or recipe.lora.bits == 16 or importlib.util.find_spec("bitsandbytes") is not None:
+        return
+    remedy = 'pip install "molmopoint[quantize]", or set lora.bits=16'
+    raise RecipeError(
+        f"expected bitsandbytes for lora.bits={recipe.lora.bits}, got no such package; {remedy}"
     )
-    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
 EAGER_TOKENS = 2048
@@ -122,13 +95,21 @@ def load_network(source: str, revision: str | None, recipe: Recipe) -> Any:
         recipe: says whether weights are quantised.
 
     Raises:
-        CheckpointError: there is no such model, or it is of another family.
+        CheckpointError: there is no such model, it is of another family, or its weights cannot be stored so.
+        RecipeError: bitsandbytes is missing.
     """
     register()
     family = backend_class_of(source, revision=revision)
-    settings: dict[str, Any] = {"revision": revision, "dtype": torch.float32, **quantised(recipe)}
+    check_bits(recipe)
+    bits = 16 if recipe.lora is None else recipe.lora.bits
+    settings: dict[str, Any] = {"revision": revision, "dtype": torch.float32}
     with _told_as_checkpoint_errors(source):
-        return family.read_for_training(source, attention_of(recipe), settings)
+        if bits == 4:
+            check_widths(family.read_config(source, revision=revision), "nf4", source)
+        network = family.read_for_training(source, attention_of(recipe), settings)
+        if bits < 16:
+            store_for_adapters(network, bits)
+        return network
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from molmopoint.training.optimiser import group_of, is_adapter
 from molmopoint.training.recipe import Lora
 from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.run import copy_trained, gather_trained
-from molmopoint.training.start import add_adapters, quantised
+from molmopoint.training.start import add_adapters, check_bits
 from molmopoint.training.vocabulary_rows import join_output_rows
 
 RECIPE = load_recipe("lora", ["lora.rank=3", "bf16_weights=false", "lora.dropout=0.0"])
@@ -100,10 +100,10 @@ def test_what_cannot_be_adapted_is_refused():
         RecipeError, match=r"lora\.targets: expected layers of the text model \(.*q_proj.*\), got 'query'"
     ):
         add_adapters(random_model(), Lora(targets=("q_proj", "query")))
-    assert quantised(RECIPE) == {}
+    check_bits(RECIPE)
     if importlib.util.find_spec("bitsandbytes") is None:
         with pytest.raises(
             RecipeError,
-            match=r"expected bitsandbytes for lora\.bits=4, got no such package; pip install bitsandbytes",
+            match=r"expected bitsandbytes for lora\.bits=4, got no such package; pip install .*quantize",
         ):
-            quantised(load_recipe("qlora"))
+            check_bits(load_recipe("qlora"))
