@@ -55,7 +55,16 @@ class MolmoPointBackend(Backend):
     @classmethod
     def read_config(cls, source: str, **where: Any) -> Any:
         """See `Backend`."""
-        return MolmoPointConfig.from_pretrained(source, **where)
+        config = MolmoPointConfig.from_pretrained(source, **where)
+        stored = getattr(config, "quantization_config", None)
+        if stored is not None:
+            method = stored.get("quant_method") if isinstance(stored, dict) else stored
+            raise CheckpointError(
+                f"expected weights in full precision at {source!r}, as released files are, got a config that "
+                f"says they are stored in fewer bits already ({method}); take the released files, and "
+                'molmopoint.load(..., quantize="int8") for fewer bits'
+            )
+        return config
 
     @classmethod
     def read_model(cls, source: str, where: dict[str, Any], settings: dict[str, Any]) -> Any:
