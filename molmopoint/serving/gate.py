@@ -15,6 +15,9 @@ from molmopoint.serving.figures import Figures
 from molmopoint.serving.limits import Limits
 from molmopoint.serving.refusals import Refused, error_response
 
+_SLOWEST = 2**18
+"""Bytes a second that a large body comes at, beyond the time that every body has."""
+
 CLIENT_KEY = "molmopoint.client"
 """Entry of a scope that says whose key it was."""
 
@@ -160,7 +163,9 @@ class _Body:
                 "send it faster, or a smaller picture",
                 "timeout",
             ) from None
-        self._taken += len(message.get("body", b""))
+        length = len(message.get("body", b""))
+        self._taken += length
+        self._until += length / _SLOWEST
         self._is_whole = not message.get("more_body", False)
         if self._taken > self._most:
             raise _too_large(self._most)

@@ -22,6 +22,9 @@ from molmopoint.serving.streams import Document
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 _WORKERS = 2
+_MOST_KEPT = 256
+"""Finished jobs that are kept; the oldest go first."""
+
 _LOG = logging.getLogger("molmopoint.serving")
 
 
@@ -129,6 +132,11 @@ class Jobs:
             )
         return job
 
+    def drop(self, job: ClipJob) -> None:
+        """Forgets a job whose client has its answer."""
+        with self._lock:
+            self._jobs.pop(job.id, None)
+
     def cancel(self, job: ClipJob) -> None:
         """Ends a job at its next token."""
         job.work.cancelled.set()
@@ -206,6 +214,9 @@ class Jobs:
         """Drops what ended long ago."""
         oldest = time.monotonic() - self._limits.job_kept_seconds
         with self._lock:
-            past = [job for job in self._jobs.values() if job.ended is not None and job.ended < oldest]
-            for job in past:
-                del self._jobs[job.id]
+            ended = {job.id: job.ended for job in self._jobs.values() if job.ended is not None}
+            by_age = sorted(ended, key=lambda identity: ended[identity])
+            too_many = by_age[: max(len(by_age) - _MOST_KEPT, 0)]
+            too_old = [identity for identity in by_age if ended[identity] < oldest]
+            for identity in {*too_many, *too_old}:
+                del self._jobs[identity]

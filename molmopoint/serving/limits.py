@@ -20,7 +20,7 @@ class Limits(BaseModel):
         points: of an answer.
         tokens: of an answer.
         seconds: from arrival to the whole answer.
-        body_seconds: from the first byte of a request to its last one.
+        body_seconds: until the body of a request is there; large ones have a second more for each 256 KB.
         inline_seconds: for which a request with a clip waits before it becomes a job.
         jobs: of clips that wait or run.
         job_seconds: of a job, from its beginning to its result.

@@ -86,6 +86,8 @@ def test_a_job_tells_how_far_it_is_and_is_forgotten(client: TestClient, film: Pa
         job = client.get(f"/v1/jobs/{job['id']}").json()
     assert job["status"] == "done" and job["progress"] == {"done": 1, "of": 1} and job["error"] is None
     assert job["result"]["points"] == send(client, "/v1/video/point", film).json()["points"]
+    held = [kept.status for kept in client.app.state.server.jobs._jobs.values()]  # type: ignore[attr-defined]
+    assert held == ["done"], "what was answered at once is not kept"
     time.sleep(2.1)
     assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
     assert client.get("/v1/jobs/none").status_code == client.delete("/v1/jobs/none").status_code == 404

@@ -90,6 +90,7 @@ async def clip_answer(server: Server, kind: Kind, asked: ClipAsked, request: Req
     job = server.jobs.submit(work, client_of(request))
     if asked.background is True or not await _finished(server, job, asked, request):
         return JSONResponse(job.document(), 202, {"Location": f"/v1/jobs/{job.id}"})
+    server.jobs.drop(job)
     if job.error is not None:
         raise job.error
     if job.result is None:
