@@ -149,7 +149,7 @@ def video_file(content: bytes) -> Iterator[str]:
         try:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(content)
-            yield f"/proc/{os.getpid()}/fd/{descriptor}"
+            yield f"/proc/self/fd/{descriptor}"
         finally:
             os.close(descriptor)
         return
