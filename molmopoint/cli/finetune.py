@@ -126,6 +126,9 @@ def run_training(train: Callable[[], FinetuneResult], unit: str, *, json_output:
     """
     try:
         with console.quiet_stdout():
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
             result = train()
     except CheckpointError as error:
         console.complain(error)

@@ -130,6 +130,7 @@ def run(task: Task, out: str | Path, log: Callable[[str], None]) -> FinetuneResu
         log(_in_words(before))
 
         trainer = task.make_trainer(network, folder.path, score, processes)
+        _tell_in_rows(trainer, task.recipe, log, scored=score is not None)
         trainer.train()
         trainer.load_best()
         after = {} if score is None else score(trainer.model)
@@ -144,6 +145,17 @@ def run(task: Task, out: str | Path, log: Callable[[str], None]) -> FinetuneResu
                 {"before": before, "after": after, "steps": result.steps, "skipped": len(skipped)},
             )
         return result
+
+
+def _tell_in_rows(trainer: RunTrainer, recipe: Recipe, log: Callable[[str], None], *, scored: bool) -> None:
+    """Tells a run in rows, in place of what Trainer prints."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from molmopoint.training.run_table import RunTable
+
+    for printer in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printer)
+    trainer.add_callback(RunTable(log, every=recipe.scoring.every, scored=scored))
 
 
 def find_processes(recipe: Recipe, folder: Path) -> Any:
