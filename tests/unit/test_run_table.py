@@ -32,7 +32,12 @@ class Run:
             if self.scored and self.state.global_step % self.every == 0:
                 self.now += evaluation
                 self.call("on_log", logs={"score/point_f1": 0.5})
-                scores = {"score/point_f1": 0.5, "score/count_accuracy": 0.25, "score/point_f1_error": 0.1, "epoch": 1.0}
+                scores = {
+                    "score/point_f1": 0.5,
+                    "score/count_accuracy": 0.25,
+                    "score/point_f1_error": 0.1,
+                    "epoch": 1.0,
+                }
                 self.call("on_evaluate", metrics=scores)
                 self.now += 5.0
                 self.call("on_save")
