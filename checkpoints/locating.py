@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def locate(
         return registry.resolve(name), revision or entry.revision
     if name.count("/") == 1 and all(name.split("/")):
         return name, revision
+    on_hub = re.fullmatch(r"https?://[^/]+/([^/?#]+/[^/?#]+).*", name)
+    if on_hub is not None:
+        raise CheckpointError(
+            f"expected a name of the zoo, a hub id (owner/name) or a folder, got the address {name!r}; write "
+            f"{on_hub[1]}"
+        )
     names = registry.names()
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"the zoo has {', '.join(names)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from molmopoint.cli import completion, console
 from molmopoint.cli.console import OK, SOME_FAILED, USAGE
+from molmopoint.cli.inputs import check_rows
 from molmopoint.cli.loudness import CommandLine
 from molmopoint.cli.screens import screens_command
 from molmopoint.data.importers import FORMATS, Journal, format_options, import_records
@@ -232,6 +234,7 @@ def run_check(
     from molmopoint.data.records import Record
 
     try:
+        check_rows(data, "DATA")
         if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise MolmoPointError(
                 f"expected --sheet to end in .png, .jpg or .webp, got {sheet.name!r}; rename it"
@@ -332,10 +335,9 @@ def _options(pairs: list[str], known: Collection[str]) -> dict[str, Any]:
         if not equals:
             raise MolmoPointError(f"expected --option name=value, got {pair!r}; write it with an equals sign")
         if name not in known:
-            raise MolmoPointError(
-                f"expected --option with one of {', '.join(known)}, got {name!r}; check its name and the "
-                "format"
-            )
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "check its name and the format"
+            raise MolmoPointError(f"expected --option with one of {', '.join(known)}, got {name!r}; {hint}")
         options[name] = value
     return options
 

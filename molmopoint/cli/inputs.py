@@ -107,6 +107,26 @@ def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
     return bool(videos)
 
 
+def check_rows(path: Path, name: str) -> None:
+    """Refuses what can hold no rows of data.
+
+    Args:
+        path: as typed.
+        name: what the message calls it.
+
+    Raises:
+        ProcessingError: nothing is there, or it is a picture or a video.
+    """
+    if path.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES and is_file(path):
+        raise ProcessingError(
+            f"expected a JSONL file as {name}, got {str(path)!r}, a picture or a video; pass the file with the "
+            "rows about it"
+        )
+    if path.exists() or str(path).count("/") == 1:  # a data set on the hub has such a name
+        return
+    raise ProcessingError(f"expected a JSONL file as {name}, found nothing at {str(path)!r}; check the path")
+
+
 def check_part(start: float | None, end: float | None) -> None:
     """Ends the command where no part of a video can be meant."""
     for name, second in (("--start", start), ("--end", end)):
@@ -289,7 +309,7 @@ def check_dtype(dtype: str | None) -> None:
 
 
 _DEVICES = (
-    "cpu", "cuda", "mps", "xpu", "npu", "hpu", "mtia", "xla", "auto", "balanced", "balanced_low_0", "sequential", "meta",
+    "cpu", "cuda", "mps", "xpu", "npu", "hpu", "mtia", "xla", "auto", "balanced", "balanced_low_0", "sequential",
 )  # fmt: skip
 """Kinds of devices, and ways to spread a model over several."""
 

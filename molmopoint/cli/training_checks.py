@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from molmopoint.cli.inputs import check_model, leave
+from molmopoint.cli.inputs import check_model, check_rows, leave
 from molmopoint.errors import MolmoPointError, RecipeError, TrainingError
 from molmopoint.files import is_file, is_folder
 
@@ -34,9 +34,9 @@ def check_training(
         replay: rows to mix in, or `SYNTHETIC`.
     """
     try:
-        _check_rows(data, "DATA")
+        check_rows(data, "DATA")
         if held_out is not None:
-            _check_rows(held_out, "--held-out")
+            check_rows(held_out, "--held-out")
         if replay is not None and replay != SYNTHETIC and not is_file(Path(replay)):
             raise TrainingError(
                 f"expected --replay as a JSONL file or {SYNTHETIC!r}, got {replay!r}; check the path"
@@ -46,13 +46,6 @@ def check_training(
     except MolmoPointError as error:
         raise leave(error) from error
     check_model(model)
-
-
-def _check_rows(path: Path, name: str) -> None:
-    """Raises TrainingError where no rows can be meant."""
-    if path.exists() or str(path).count("/") == 1:  # a data set on the hub has such a name
-        return
-    raise TrainingError(f"expected a JSONL file as {name}, found nothing at {str(path)!r}; check the path")
 
 
 def _check_out(out: Path) -> None:

@@ -57,6 +57,8 @@ TOLD = [
     (["data", "screens", "gone.html", "--out", "s"], USAGE, "gone.html"),
     (["serve", "nanoo"], NO_MODEL, "did you mean nano"),
     (["serve", "nano", "--point-style", "xm"], USAGE, "--point-style as one of"),
+    (["data", "check", "a.png"], USAGE, "a picture or a video"),
+    (["download", "https://huggingface.co/allenai/MolmoPoint-8B"], NO_MODEL, "write allenai/MolmoPoint-8B"),
     (["download", "nanoo"], NO_MODEL, "did you mean nano"),
 ]
 
