@@ -35,6 +35,8 @@ def load_pointer(model: str, dtype: str | None, device: str | None, quantize: st
             from transformers.utils import logging
 
         logging.disable_progress_bar()
-        pointer = load(model, dtype=dtype, device_map=device, quantize=quantize)
+        # An option is a member of an enumeration, which messages would show as such.
+        form = None if quantize is None else str(quantize)
+        pointer = load(model, dtype=dtype, device_map=device, quantize=form)
     console.detail(f"loaded {pointer!r} in {time.perf_counter() - started:.1f} s")
     return pointer
