@@ -63,7 +63,7 @@ class ClipCommand(ABC, Generic[Result]):
             return INTERRUPTED
         try:
             with console.quiet_stdout():
-                with console.progress_bar(self._title()) as bar:
+                with console.progress_bar(self._title(), unit="windows") as bar:
 
                     def tell(done: int, total: int) -> None:
                         bar.update(bar.task_ids[0], completed=done, total=total)

@@ -111,9 +111,14 @@ def findings() -> Console:
     return SafeConsole(highlight=False, soft_wrap=True, emoji=False)
 
 
-def progress_bar(title: str, *, shown: bool = True) -> Progress:
+def progress_bar(title: str, *, shown: bool = True, unit: str = "") -> Progress:
     """A bar on stderr with what is done and the time left, which disappears at its end; nothing where stderr
     is no terminal.
+
+    Args:
+        title: of the work.
+        shown: whether there is a bar at all.
+        unit: what is counted, such as "windows".
     """
     paper = notes()
     columns = (
@@ -121,6 +126,7 @@ def progress_bar(title: str, *, shown: bool = True) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn(unit),
         TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=paper, transient=True, disable=not (shown and paper.is_terminal))
