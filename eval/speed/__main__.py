@@ -20,10 +20,10 @@ from molmopoint.eval.speed.subjects import NAMES, Subject, build, default_settin
 from molmopoint.eval.speed.timing import Setting
 
 EPILOG = (
-    "`packing`, `reward`, `scoring`, `serve` and `video` as first argument measure these. "
+    "`full`, `packing`, `reward`, `scoring`, `serve` and `video` as first argument measure these. "
     "Exit codes: 0 measured, 2 wrong usage. A ratio above its limit is named in the output and is no error."
 )
-MODULES = ("packing", "reward", "scoring", "serve", "video")
+MODULES = ("full", "packing", "reward", "scoring", "serve", "video")
 """What is measured by a module of this folder, with options of its own."""
 
 app = report.new_app()

@@ -85,6 +85,13 @@ def large_config() -> MolmoPointConfig:
     return MolmoPointConfig()
 
 
+def medium_config() -> MolmoPointConfig:
+    """All sizes of the released 4B model: the 8B with the text model of Qwen3-4B."""
+    text: dict[str, Any] = {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36}
+    fields: dict[str, Any] = {"text_config": text, "adapter_config": {"text_hidden_size": 2560}}
+    return MolmoPointConfig(**fields)
+
+
 def toy_config() -> MolmoPointConfig:
     """Released crops and pooling at toy widths: for the memory of long clips, and for tests."""
     text: dict[str, Any] = {
@@ -110,6 +117,7 @@ def toy_config() -> MolmoPointConfig:
 
 RANDOM: dict[str, Callable[[], MolmoPointConfig]] = {
     "0.1b": small_config,
+    "4b": medium_config,
     "8b": large_config,
     "toy": toy_config,
 }
