@@ -100,7 +100,16 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
         are written.
 
         Loaded adapters are saved in the form of PEFT, as in transformers.
+
+        Raises:
+            CheckpointError: `molmopoint.load(..., quantize=)` has stored matrices in fewer bits.
         """
+        stored_as = getattr(self, "stored_as", None)
+        if stored_as is not None:
+            raise CheckpointError(
+                f"expected weights in full precision to save, got a model stored as {stored_as}; load it "
+                "without quantize"
+            )
         if getattr(self, "_hf_peft_config_loaded", False):
             return super().save_pretrained(
                 save_directory, is_main_process=is_main_process, state_dict=state_dict, **kwargs

@@ -83,6 +83,14 @@ def test_the_matrices_of_the_text_model_alone_are_stored_so(form: str):
             assert type(changed[name]) is torch.nn.Parameter and torch.equal(changed[name], parameter)
 
 
+@NEEDS["nf4"]
+def test_what_is_left_of_weights_is_not_saved(tmp_path: Path):
+    model = molmopoint.load("nano", device="cpu", quantize="nf4").model
+    with pytest.raises(CheckpointError, match=r"stored as nf4; load it without quantize"):
+        model.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
 @pytest.mark.parametrize("form", ["int8"])
 def test_molmo2_as_well(form: str, molmo2_folder: Path):
     pytest.importorskip(FORMS[form].package)
