@@ -37,6 +37,7 @@ SERVE = [
     "httpx>=0.27",
     "prometheus-client>=0.20",
     "python-multipart>=0.0.18",
+    "mcp>=2.3,<3",
 ]
 # Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level
 # in up to 8 of 10,000 values.

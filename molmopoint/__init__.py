@@ -93,6 +93,7 @@ _REGISTERED_HOMES = {
     "MolmoPointVideoProcessor": "molmopoint.processing",
 }
 _ROOMS = (
+    "agents",
     "checkpoints",
     "data",
     "errors",

@@ -103,6 +103,7 @@ DOORS: dict[str, set[str]] = {
     "pipeline": BASICS | NETWORK | ABOVE | {"backends"},
     "training": BASICS | NETWORK | ABOVE | {"backends", "reward"},
     "serving": BASICS | ABOVE | {"backends", "pipeline", "reward"},
+    "agents": {"drawing", "points", "pipeline", "serving"},
     "eval": BASICS | NETWORK | ABOVE | {"backends", "reward", "pipeline", "training", "serving"},
 }
 FRONT = {"molmopoint", "__main__", "cli"}

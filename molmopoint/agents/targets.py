@@ -29,7 +29,7 @@ class AgentError(MolmoPointError):
     """Something an agent asked for that cannot be done."""
 
 
-class TargetNotFound(AgentError):  # noqa: N818 -- an answer that is expected, not a fault
+class TargetNotFound(AgentError):
     """There is nothing on the screen that an instruction means, or the model is not sure enough.
 
     Attributes:

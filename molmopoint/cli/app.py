@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from molmopoint.cli import console, download, evaluation, serve
+from molmopoint.cli import console, download, evaluation, mcp, serve
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
 from molmopoint.cli.inputs import (
@@ -462,6 +462,7 @@ app.command("eval", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.e
 app.command("score", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.score_command)
 app.command("download", epilog=download.EPILOG, no_args_is_help=True)(download.download_command)
 app.command("serve", epilog=serve.EPILOG, no_args_is_help=True)(serve.serve_command)
+app.command("mcp", epilog=mcp.EPILOG)(mcp.mcp_command)
 
 
 @app.command(epilog=EPILOG)

@@ -163,7 +163,8 @@ def test_points_in_chats_have_a_style(client: TestClient, pointer: Pointer, styl
         "pixel": f"({x}, {y}) ({right}, {low})",
         "norm1000": "(125, 402) (819, 875)",
         "qwen": '[{"point_2d": [125, 402], "label": "red circles"}, {"point_2d": [819, 875], "label": "red circles"}]',
-        "uitars": f"click(start_box='({x},{y})')\nclick(start_box='({right},{low})')",
+        "uitars": "click(start_box='(56,180)')\n\nclick(start_box='(367,392)')",
+        "midscene": '{"bbox": [125, 402, 125, 402]}',
         "molmo": '<points x1="12.5" y1="40.2" x2="81.9" y2="87.5" alt="red circles">red circles</points>',
         "native": "red circles",
     }

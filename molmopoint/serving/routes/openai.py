@@ -18,7 +18,7 @@ from molmopoint.serving.refusals import Refused, valid
 from molmopoint.serving.schemas import Asked, ChatAsked, Message
 from molmopoint.serving.server import Answering, Server
 from molmopoint.serving.streams import Document, event_stream
-from molmopoint.serving.styles import STYLES, PointStyle, write_points
+from molmopoint.serving.styles import STYLES, PointStyle, name_asked_for, write_points
 
 ChatBody = Annotated[ChatAsked, Depends(body_of(ChatAsked))]
 
@@ -62,7 +62,7 @@ async def _chat(server: Server, asked: ChatAsked, request: Request) -> Any:
     said = _conversation(asked)
     most = asked.max_completion_tokens or asked.max_tokens
     options = server.options(Asked(max_tokens=most, temperature=asked.temperature or 0.0, top_p=asked.top_p))
-    sent = valid(lambda: complete_prompt(said.prompt))
+    sent = valid(lambda: complete_prompt(name_asked_for(said.prompt)))
     streams = bool(asked.stream)
     followed = await server.ask(
         model, said.pictures, sent, options, request, streams=streams, history=said.history
