@@ -12,6 +12,7 @@ of the zoo, a hub id or a folder; with `api_base=` it is a model of a running `m
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.util
 from functools import lru_cache
 from typing import Any
@@ -61,6 +62,10 @@ class MolmoPointAgent:
             instruction: "the search button".
             **generation_config: `api_base` and `api_key` of a server; `min_score`, `max_absent` and
                 `max_crops`; others are left out of account.
+
+        Raises:
+            AgentError: the screenshot is no base64.
+            ProcessingError: it is no picture.
         """
         pointer = _pointer(
             model[len(PREFIX) :], generation_config.get("api_base"), generation_config.get("api_key")
@@ -71,7 +76,12 @@ class MolmoPointAgent:
         }
         if "max_crops" in generation_config:
             options["max_crops"] = generation_config["max_crops"]
-        image = f"data:image/png;base64,{image_b64}"
+        try:
+            image = base64.b64decode(image_b64, validate=True)
+        except ValueError as error:
+            raise AgentError(
+                f"expected a screenshot as base64, got {image_b64[:20]!r}... ({error})"
+            ) from error
         return await asyncio.to_thread(predict_click, image, instruction, pointer=pointer, **options)
 
     def get_capabilities(self) -> list[str]:

@@ -39,7 +39,7 @@ PAGE = """<!doctype html><body style="font-family: sans-serif; margin: 8px"><scr
 <div style="height: 900px"></div>
 <button style="background: #d00; color: #fff" onclick="log += 'deleted '">Delete</button>
 <div style="height: 30px"></div></body>"""
-WINDOW = {"width": 336, "height": 336}
+WINDOW: Any = {"width": 336, "height": 336}
 
 
 def browser_path() -> str:
