@@ -219,7 +219,7 @@ def _others(app: App, number: int, leads: str = "") -> list[str]:
     return [app.button(app.make.names.of(ACTIONS), leads)[0] for _ in range(number)]
 
 
-def _shuffled(app: App, parts: Sequence[str]) -> list[str]:
+def _shuffled(app: App, parts: list[str]) -> list[str]:
     order = app.make.rng.permutation(len(parts)).tolist()
     return [parts[i] for i in order]
 
