@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 import molmopoint
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.drawing import colour_of, draw_points
+from molmopoint.files import open_picture
 from molmopoint.points import Point
 
 IMAGES = Path(__file__).parent / "images"
@@ -103,7 +104,7 @@ def answer_screen(model: str) -> list[Point]:
 def point_at_screen(folder: Path, model: str) -> None:
     """Writes screen_points.png: the screen with all answers, and the questions beside it."""
     answers = answer_screen(model)
-    with Image.open(IMAGES / "screen.png") as screen:
+    with open_picture(IMAGES / "screen.png") as screen:
         page = Image.new("RGB", (screen.width + PANEL, screen.height), DARK)
         page.paste(screen, (0, 0))
         left = screen.width + 44

@@ -21,6 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 import molmopoint
+from molmopoint.files import open_picture
 from molmopoint.serving import app
 
 IMAGES = Path(__file__).parent / "images"
@@ -65,7 +66,8 @@ FINISHED = "() => document.querySelectorAll('.card[aria-busy=false]').length ===
 def write(page: Page, path: Path) -> None:
     """Writes what is seen, in few colours."""
     page.wait_for_timeout(300)
-    seen = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    with open_picture(io.BytesIO(page.screenshot()), decode=True) as screenshot:
+        seen = screenshot.convert("RGB")
     seen.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}  {seen.width} x {seen.height}, {path.stat().st_size:,} bytes")
 

@@ -27,11 +27,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from PIL import Image
 
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.eval.speed import report
 from molmopoint.pipeline import Pointer, load
+from molmopoint.processing.pictures import load_picture
 from molmopoint.serving.async_client import AsyncClient
 
 EPILOG = "Exit codes: 0 measured, 1 answers differed or failed in a soak, 2 wrong usage."
@@ -334,7 +334,7 @@ def _mixed(client: AsyncClient) -> list[Answer]:
 
 def _jpeg(png: bytes) -> bytes:
     file = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(file, "JPEG")
+    load_picture(png).save(file, "JPEG")
     return file.getvalue()
 
 

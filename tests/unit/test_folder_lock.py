@@ -78,7 +78,10 @@ def test_the_second_is_refused_at_once_and_told_who_is_there(tmp_path):
 def test_commands_refuse_before_they_load_anything(tmp_path, words):
     folder = tmp_path / "synthetic" if words[0] == "eval" else tmp_path
     code = "import sys; sys.modules['torch'] = None; sys.argv = ['molmopoint', *sys.argv[1:]]; from molmopoint.cli import main; main()"
-    command = [sys.executable, "-c", code, *words, "--out", str(tmp_path)]
+    data = tmp_path / "data.jsonl"
+    data.write_text("{}\n")  # that the file is there is looked at first
+    given = [str(data) if word == data.name else word for word in words]
+    command = [sys.executable, "-c", code, *given, "--out", str(tmp_path)]
     with alone_in(folder, "a run"):
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2 and f"a run by process {os.getpid()}" in done.stderr
