@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from molmopoint.errors import ProcessingError
-from molmopoint.files import VIDEO_SUFFIXES, is_folder
+from molmopoint.files import is_clip_file, is_folder
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.clips import SampledClip, as_seconds, checked_frames, checked_times, pictures_in
 from molmopoint.video import (
@@ -100,10 +100,8 @@ class ClipOptions:
 
 
 def is_clip(media: Any) -> bool:
-    """Whether what may be pictures is a clip: a `Clip`, or a file whose ending says so."""
-    return isinstance(media, Clip) or (
-        isinstance(media, (str, Path)) and Path(media).suffix.lower() in VIDEO_SUFFIXES
-    )
+    """Whether what may be pictures is a clip: a `Clip`, a file whose ending says so, or a picture that moves."""
+    return isinstance(media, Clip) or (isinstance(media, (str, Path)) and is_clip_file(Path(media)))
 
 
 def refuse_no_clip(video: Any) -> None:

@@ -28,7 +28,7 @@ from molmopoint.cli.inputs import (
 from molmopoint.cli.loudness import CommandLine
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model, Quantize
 from molmopoint.errors import MolmoPointError
-from molmopoint.files import VIDEO_SUFFIXES
+from molmopoint.files import is_clip_file
 from molmopoint.version import __version__
 
 EPILOG = "Exit codes: 0 all fine, 1 some pictures failed (each is named), 2 wrong usage, 3 the model could not be loaded, 130 interrupted."
@@ -307,7 +307,7 @@ def ask(
     except MolmoPointError as error:
         raise leave(error) from error
     check_prompt(words[-1], "{}")
-    is_video = len(files) == 1 and files[0].suffix.lower() in VIDEO_SUFFIXES
+    is_video = len(files) == 1 and is_clip_file(files[0])
     check_at_once(files, model, device=device, is_video=is_video)
     from molmopoint.cli.ask import AskCommand
 

@@ -18,7 +18,7 @@ import typer
 from molmopoint.cli import console
 from molmopoint.cli.console import NO_MODEL, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, ProcessingError
-from molmopoint.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_file, is_folder
+from molmopoint.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_clip_file, is_file, is_folder, open_picture
 from molmopoint.files.addresses import is_web_address
 
 WRITTEN_VIDEOS = (".mp4", ".mov", ".mkv", ".avi")
@@ -95,7 +95,7 @@ def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
         files: of the call.
         options: those for videos, by their names.
     """
-    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [file for file in files if is_clip_file(file)]
     given = [name for name, value in options.items() if value not in (None, False)]
     problem = ""
     if videos and len(files) > 1:
@@ -178,7 +178,7 @@ def check_question(files: Sequence[Path], question: str) -> None:
         raise ProcessingError(
             f"expected the question after the files, got the file {question!r}; say what to ask"
         )
-    if len(files) > 1 and any(file.suffix.lower() in VIDEO_SUFFIXES for file in files):
+    if len(files) > 1 and any(is_clip_file(file) for file in files):
         raise ProcessingError(
             f"expected pictures, or one video alone, got {len(files)} files with a video among them"
         )
@@ -320,8 +320,6 @@ _HEAD = 1024
 def _check_picture(file: Path) -> None:
     """Raises ProcessingError for a file that is no picture; its pixels are not read."""
     from PIL import UnidentifiedImageError
-
-    from molmopoint.files import open_picture
 
     try:
         open_picture(file).close()

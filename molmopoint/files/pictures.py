@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.files.names import is_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,6 +50,9 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"}
 )
 """Endings of files that are clips where pictures could be meant as well."""
+
+_MAY_MOVE = frozenset({".gif", ".webp", ".apng"})
+"""Endings of pictures that may have several frames, to be shown one after the other."""
 
 MAX_PICTURE_PIXELS = 16384 * 16384
 """Largest width times height of a picture unless somebody raises it: about 0.8 GB as RGB."""
@@ -147,6 +151,20 @@ def open_picture(
         picture.close()
         raise
     return picture
+
+
+def is_clip_file(file: Path) -> bool:
+    """Whether a file is asked about as a clip: its ending says so, or its picture moves."""
+    ending = file.suffix.lower()
+    if ending in VIDEO_SUFFIXES:
+        return True
+    if ending not in _MAY_MOVE or not is_file(file):
+        return False
+    try:
+        with open_picture(file) as picture:
+            return getattr(picture, "n_frames", 1) > 1
+    except (OSError, SyntaxError, ValueError, MolmoPointError):
+        return False  # what is wrong with it is told where it is read
 
 
 def _identify(source: str | os.PathLike[str] | IO[bytes], name: str) -> Image.Image:

@@ -17,6 +17,7 @@ from molmopoint.backends.media import DisplayedMedia
 from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult
 from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.files import is_file
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline import TrackingResult
 from molmopoint.points import Point, Points
@@ -304,7 +305,7 @@ def _file_bytes(source: Any) -> bytes:
     """The bytes of a picture that is a file; none of one that is not."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
-    if isinstance(source, (str, Path)) and Path(source).is_file():
+    if isinstance(source, (str, Path)) and is_file(Path(source)):
         return Path(source).read_bytes()
     return b""
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from toy_processor import toy_processor
 
-from molmopoint.backends.clips import ClipOptions, check_budget, choose_frames
+from molmopoint.backends.clips import ClipOptions, check_budget, choose_frames, is_clip
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline.clip_plans import ClipPlanner
 from molmopoint.video import Clip, as_cues, subtitle_text
@@ -166,3 +167,13 @@ def test_garbled_files_of_subtitles(tmp_path_factory, garbage, name, at):
         assert name in str(error) or "subtitle" in str(error)
         return
     assert all(np.isfinite([cue.start, cue.end]).all() for cue in cues)
+
+
+def test_a_picture_that_moves_is_a_clip(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:], duration=100)
+    frames[0].save(tmp_path / "still.gif")
+    (tmp_path / "broken.gif").write_bytes(b"GIF89a")
+    assert is_clip(tmp_path / "moving.gif") and is_clip(str(tmp_path / "moving.gif"))
+    for name in ("still.gif", "broken.gif", "missing.gif"):
+        assert not is_clip(tmp_path / name)
