@@ -164,6 +164,8 @@ class MolmoPointPreTrainedModel(Molmo2PreTrainedModel):
 class MolmoPointTextModel(Molmo2TextModel):
     """The native text model, up to but without its final norm: pointing reads the state before it."""
 
+    _no_split_modules = [DecoderLayer.__name__]
+
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         run_faster(self)
