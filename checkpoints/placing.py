@@ -117,6 +117,7 @@ def named_dtype(dtype: torch.dtype | str) -> torch.dtype | str:
     import torch
 
     if isinstance(dtype, torch.dtype):
+        check_dtype(str(dtype))
         return dtype
     name = check_dtype(dtype)
     return name if name == "auto" else getattr(torch, name)
@@ -160,13 +161,29 @@ def single_device(device_map: DeviceMap) -> torch.device | None:
 
     if device_map is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(device_map, dict) or device_map in _STRATEGIES:
+    if isinstance(device_map, dict):
+        for place in device_map.values():
+            if place != "disk":
+                _device_here(place)
         return None
+    if device_map in _STRATEGIES:
+        return None
+    return _device_here(device_map)
+
+
+def _device_here(place: torch.device | str | int) -> torch.device:
+    """A device of this machine.
+
+    Raises:
+        CheckpointError: no such device exists here.
+    """
+    import torch
+
     try:
-        device = torch.device(device_map)
+        device = torch.device(place)
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(
-            f"expected a device such as 'cpu' or 'cuda:0', or a device map, got {device_map!r}"
+            f"expected a device such as 'cpu' or 'cuda:0', or a device map, got {place!r}"
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise CheckpointError(

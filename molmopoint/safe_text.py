@@ -18,6 +18,9 @@ _OBEYED = re.compile(
     "]"
 )
 
+_SHORT_ESCAPES = {"\r": "\\r", "\n": "\\n", "\t": "\\t"}
+_LINE_ENDS = re.compile("[\n\t]")
+
 _FORMULA_SIGNS = "=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20"  # the last four are as wide as a Chinese character
 _NEEDS_QUOTE = re.compile(f"'*[{_FORMULA_SIGNS}]")
 _HAS_QUOTE = re.compile(f"'+[{_FORMULA_SIGNS}]")
@@ -30,6 +33,13 @@ def printable(text: str) -> str:
     escapes such as `\x1b`, so that a reader sees that they are there. Text without them is returned as it is.
     """
     return _OBEYED.sub(lambda found: _python_escape(found[0]), text)
+
+
+def printable_name(name: object) -> str:
+    r"""A file name as a part of a line: also without line ends and tabs, with which a name could pretend to be
+    a line of its own.
+    """
+    return _LINE_ENDS.sub(lambda found: _python_escape(found[0]), printable(str(name)))
 
 
 def printable_json(text: str) -> str:
@@ -53,6 +63,6 @@ def from_table_cell(cell: str) -> str:
 
 def _python_escape(character: str) -> str:
     number = ord(character)
-    if character == "\r":
-        return "\\r"
+    if character in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[character]
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

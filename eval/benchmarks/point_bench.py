@@ -38,8 +38,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from PIL import Image, ImageDraw, ImageOps
-from scipy.ndimage import label
 
 from molmopoint.data.synthetic import Query
 from molmopoint.errors import EvaluationError
@@ -260,7 +260,7 @@ def _paper(item: Item, answer: ParsedAnswer, inside: np.ndarray) -> bool:
     truth: _Truth = item.truth
     if len(inside) != truth.count or not inside.all():
         return False
-    labelled: Any = label(truth.index.mask(truth.mask))
+    labelled: Any = scipy.ndimage.label(truth.index.mask(truth.mask))
     parts, number = labelled  # (height, width) number of the connected part from 1, and how many there are
     if number != truth.count:
         return True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import binomtest
+import scipy  # its parts are imported when they are used
 
 RESAMPLES = 10_000
 """Draws of a bootstrap."""
@@ -39,7 +39,7 @@ def wilson(successes: int, total: int) -> Interval:
     """Of a share of independent yes-or-no items. Source: Wilson (1927)."""
     if not total:
         return NOTHING
-    interval = binomtest(successes, total).proportion_ci(LEVEL, method="wilson")
+    interval = scipy.stats.binomtest(successes, total).proportion_ci(LEVEL, method="wilson")
     return Interval(float(interval.low), float(interval.high))
 
 
@@ -77,7 +77,7 @@ def bootstrap_difference(
 def mcnemar(only_first: int, only_second: int) -> float:
     """Probability of flips at least as uneven as these if both runs were equally good (exact, two-sided)."""
     flips = only_first + only_second
-    return float(binomtest(only_first, flips).pvalue) if flips else 1.0
+    return float(scipy.stats.binomtest(only_first, flips).pvalue) if flips else 1.0
 
 
 def _groups(labels: Sequence[Hashable]) -> list[list[int]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import IOBase
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,11 @@ def refuse_no_clip(video: Any) -> None:
     Raises:
         ProcessingError: it is such a thing, for example the number of a camera.
     """
+    if isinstance(video, (bytes, bytearray, memoryview, IOBase)):
+        raise ProcessingError(
+            f"expected a video as a file, or as frames with their times, got {type(video).__name__}; write it to a "
+            "file first"
+        )
     if not isinstance(video, (str, Path, Clip)) and not hasattr(video, "__iter__"):
         raise ProcessingError(
             "expected a video (a file, a folder of pictures, or frames with their times), got "

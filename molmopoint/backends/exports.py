@@ -11,9 +11,10 @@ import importlib
 import io
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -45,6 +46,10 @@ _COLUMNS = 4
 
 _KEYPOINT_WIDTH = 0.5
 """Size at which Label Studio shows a point, in percent of the width."""
+
+
+PictureNames: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A name for one picture, or one for each of several."""
 
 
 class Exported(Protocol):
@@ -175,7 +180,7 @@ def _frame_numbers(result: Exported, frame_rate: float | None) -> dict[float, in
 
 def to_label_studio(
     result: Exported,
-    images: str | Sequence[str],
+    images: PictureNames,
     *,
     label: str | None = None,
     from_name: str = "label",
@@ -228,9 +233,7 @@ def to_label_studio(
     return tasks
 
 
-def to_coco(
-    result: Exported, images: str | Sequence[str] = (), *, label: str | None = None
-) -> dict[str, Any]:
+def to_coco(result: Exported, images: PictureNames = (), *, label: str | None = None) -> dict[str, Any]:
     """A COCO document in which every point is an object with a single keypoint; of a clip as `Tracks` write
     it, with times.
 
@@ -294,7 +297,7 @@ def save(result: Exported, path: str | Path, **drawing: Any) -> list[Path]:
     Raises:
         ProcessingError: another ending, drawing options for a table, or nothing to draw on.
     """
-    target = Path(path)
+    target = target_of(path)
     ending = target.suffix.lower()
     if ending in (".json", ".csv"):
         if drawing:
@@ -312,6 +315,23 @@ def save(result: Exported, path: str | Path, **drawing: Any) -> list[Path]:
     check_ending(target)
     drawn = result.draw(**drawing)
     return write_pictures(drawn, target)
+
+
+def target_of(path: Any) -> Path:
+    """The file that a path means.
+
+    Raises:
+        ProcessingError: it is none.
+    """
+    try:
+        target = Path(path)
+    except TypeError as error:
+        raise ProcessingError(
+            f"expected the path of a file, got {type(path).__name__}; pass a text or a Path"
+        ) from error
+    if "\0" in str(target):
+        raise ProcessingError(f"expected the path of a file, got {str(target)!r}, which no disk can hold")
+    return target
 
 
 def check_ending(path: Path) -> None:
@@ -400,7 +420,7 @@ def _label_of(result: Exported, point: Point, label: str | None) -> str:
     return point.label or label or result.prompt
 
 
-def _names(result: Exported, images: str | Sequence[str], tool: str) -> list[str]:
+def _names(result: Exported, images: PictureNames, tool: str) -> list[str]:
     """One name per picture.
 
     Raises:
@@ -411,7 +431,12 @@ def _names(result: Exported, images: str | Sequence[str], tool: str) -> list[str
             f"expected a result about pictures for {tool}, got one about a clip; `track` gives tracks, "
             "which have files"
         )
-    names = [images] if isinstance(images, str) else [str(name) for name in images]
+    is_single = isinstance(images, (str, os.PathLike))
+    if not is_single and not isinstance(images, Sequence):
+        raise ProcessingError(
+            f"expected the names of the pictures as texts, got {type(images).__name__}; pass images=[...]"
+        )
+    names = [os.fspath(images)] if is_single else [str(name) for name in images]
     if len(names) != len(result.image_sizes):
         raise ProcessingError(
             f"expected a name for each of {len(result.image_sizes)} pictures, got {len(names)}; pass "

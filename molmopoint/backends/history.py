@@ -32,6 +32,11 @@ def as_turns(
     Raises:
         ProcessingError: an entry is neither a result nor a pair, or is about several windows of a clip.
     """
+    if history is not None and not isinstance(history, (PointingResult, Sequence)):
+        raise ProcessingError(
+            f"expected the history as a list of earlier turns, got {type(history).__name__}; pass "
+            "history=[first_result, second_result]"
+        )
     entries = [history] if isinstance(history, PointingResult) else list(history or ())
     turns: list[tuple[str, PointingResult | Points | str]] = []
     for entry in entries:

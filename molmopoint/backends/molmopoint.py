@@ -111,7 +111,7 @@ class MolmoPointBackend(Backend):
     def _limits(
         self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int
     ) -> dict[str, Any]:
-        return {"max_points": options.max_points, "single_point": options.single}
+        return {"max_points": options.point_limit, "single_point": options.single}
 
     def _probabilities(self, output: Any) -> Tensor:
         return output.selection_probabilities.cpu()

@@ -17,6 +17,7 @@ import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from molmopoint.errors import ProcessingError
@@ -113,13 +114,35 @@ def fill_template(template: str, text: str) -> str:
 DEFAULT_MAX_NEW_TOKENS = 2048
 """Tokens of an answer: enough for about four hundred points."""
 
+_MOST_TOKENS = 100_000
+"""More than any model here has positions: an answer ends before, and what is set aside for it stays small."""
+
+_COLDEST = 1e-6
+"""Temperatures below it are 0: divided by them logits would leave the range of a float, and the choice would be
+anyone's.
+"""
+
 _SAMPLING_HINTS = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"}
 )
 """Arguments that mean nothing without sampling: whoever gives one wants to sample."""
 
-_TOPS = {"temperature": sys.float_info.max, "top_p": 1.0, "min_p": 1.0}
-"""Largest value of the arguments that transformers checks late, or not at all."""
+_LARGEST, _SMALLEST = sys.float_info.max, sys.float_info.min
+
+_RANGES = {
+    "temperature": (0.0, _LARGEST),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "typical_p": (0.0, 1.0),
+    "epsilon_cutoff": (0.0, 1.0),
+    "eta_cutoff": (0.0, 1.0),
+    "repetition_penalty": (_SMALLEST, _LARGEST),
+    "max_time": (0.0, _LARGEST),
+}
+"""Smallest and largest value of the numbers that transformers checks late, or not at all."""
+
+_COUNTS = ("top_k", "no_repeat_ngram_size")
+"""Whole numbers of the same kind; 0 is for none."""
 
 _OURS = frozenset(
     {
@@ -168,19 +191,21 @@ class AnswerOptions:
             optional = name != "max_new_tokens"
             if value is None and optional:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ProcessingError(
                     f"expected {name} to be a whole number of 1 or more{' or None' * optional}, got {value!r}"
                 )
+            object.__setattr__(self, name, int(value))  # of NumPy, perhaps
         for name in ("single", "allow_urls", "calibrated"):
             if not isinstance(getattr(self, name), bool):
                 raise ProcessingError(f"expected {name} to be True or False, got {getattr(self, name)!r}")
         if self.min_score is not None:
-            is_number = isinstance(self.min_score, int | float) and not isinstance(self.min_score, bool)
+            is_number = isinstance(self.min_score, Real) and not isinstance(self.min_score, bool)
             if not is_number or not 0 <= self.min_score <= 1:
                 raise ProcessingError(
                     f"expected min_score to be a number in 0..1 or None, got {self.min_score!r}"
                 )
+            object.__setattr__(self, "min_score", float(self.min_score))
         object.__setattr__(self, "sampling", _checked_sampling(self.sampling))
 
     @classmethod
@@ -192,11 +217,13 @@ class AnswerOptions:
     @property
     def point_limit(self) -> int | None:
         """Most points of the answer; None for no limit."""
-        return 1 if self.single else self.max_points
+        if self.single:
+            return 1
+        return None if self.max_points is None else min(self.max_points, _MOST_TOKENS)
 
     def generate_arguments(self) -> dict[str, Any]:
         """Keywords for `model.generate` that every family knows."""
-        return {"do_sample": False, **self.sampling, "max_new_tokens": self.max_new_tokens}
+        return {"do_sample": False, **self.sampling, "max_new_tokens": min(self.max_new_tokens, _MOST_TOKENS)}
 
 
 def question_options(options: Mapping[str, Any]) -> AnswerOptions:
@@ -219,19 +246,36 @@ def _checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:
     checked = dict(sampling)
     for name in checked:
         _check_name(name)
-    for name, top in _TOPS.items():
-        value = checked.get(name)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= top
-        ):
-            raise ProcessingError(f"expected {name} to be a number in 0..{top:g}, got {value!r}")
-    if checked.get("temperature") == 0:
+    _check_numbers(checked)
+    if not isinstance(checked.get("do_sample", False), bool):
+        raise ProcessingError(f"expected do_sample to be True or False, got {checked['do_sample']!r}")
+    if checked.get("temperature", 1.0) < _COLDEST:
         checked = {name: value for name, value in checked.items() if name not in _SAMPLING_HINTS} | {
             "do_sample": False
         }
     if _SAMPLING_HINTS & checked.keys():
         checked.setdefault("do_sample", True)
     return checked
+
+
+def _check_numbers(sampling: dict[str, Any]) -> None:
+    """Refuses sampling arguments that are no numbers or out of range; those of NumPy become plain ones."""
+    for name, (low, top) in _RANGES.items():
+        value = sampling.get(name)
+        if value is None:
+            continue
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or value < low or not value <= top:  # NaN is nowhere
+            fitting = f"above 0, at most {top:g}" if low else f"in 0..{top:g}"
+            raise ProcessingError(f"expected {name} to be a number {fitting}, got {value!r}")
+        sampling[name] = float(value)
+    for name in _COUNTS:
+        value = sampling.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+            raise ProcessingError(f"expected {name} to be a whole number of 0 or more, got {value!r}")
+        sampling[name] = int(value)
 
 
 def _check_name(name: str) -> None:

@@ -11,8 +11,9 @@ import io
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,9 +179,14 @@ class PointingResult:
     def at_least(self, min_score: float | None) -> PointingResult:
         """The result without points of a lower score, which are counted in `left_out`; None leaves it as it
         is.
+
+        Raises:
+            ProcessingError: it is no number in 0..1.
         """
         if min_score is None:
             return self
+        if isinstance(min_score, bool) or not isinstance(min_score, Real) or not 0 <= min_score <= 1:
+            raise ProcessingError(f"expected min_score to be a number in 0..1 or None, got {min_score!r}")
         keep = self.points.score >= min_score  # (n,)
         if keep.all():
             return self
@@ -252,6 +258,11 @@ class PointingResult:
         if not self.image_sizes:
             raise ProcessingError("expected a request with a picture to draw on, got one of text alone")
         phrases = phrases_of(self.points, labels)
+        if title is not None and not isinstance(title, (str, bool)):
+            raise ProcessingError(
+                f"expected the title as text, or True for the prompt, got {type(title).__name__}; leave it out for none"
+            )
+        target = None if path is None else exports.target_of(path)
         heading = self.prompt if title is True else title or None
         drawn = []
         for group, picture in self.displayed.with_groups(self.points):
@@ -274,8 +285,8 @@ class PointingResult:
             )
             drawn.append(picture if heading is None else draw_title(picture, heading, font=font))
         result = drawn if self.displayed.many else drawn[0]
-        if path is not None:
-            exports.write_pictures(result, Path(path))
+        if target is not None:
+            exports.write_pictures(result, target)
         return result
 
     def save(self, path: str | Path, **drawing: Any) -> list[Path]:
@@ -346,8 +357,13 @@ class PointingResult:
                 "model again, "
                 "a MolmoPoint if this one writes coordinates as text"
             )
-        if not -len(self.points) <= i < len(self.points):
-            raise GroundingError(f"expected the index of one of {len(self.points)} points, got {i}")
+        is_index = isinstance(i, Integral) and not isinstance(i, bool)
+        if not is_index or not -len(self.points) <= i < len(self.points):
+            raise GroundingError(f"expected the index of one of {len(self.points)} points, got {i!r}")
+        if largest is not None and (not isinstance(largest, Integral) or largest < 1):
+            raise GroundingError(
+                f"expected largest as a whole number of cells above 0, or None for a cell per pixel, got {largest!r}"
+            )
         i %= len(self.points)
         group = float(self.points.group[i]) - self.time_offset
         times = self.metadata.timestamps
@@ -425,7 +441,7 @@ class PointingResult:
         """
         return exports.to_fiftyone(self, label, frame_rate)
 
-    def to_label_studio(self, images: str | Sequence[str], **options: Any) -> list[dict[str, Any]]:
+    def to_label_studio(self, images: exports.PictureNames, **options: Any) -> list[dict[str, Any]]:
         """Tasks with pre-annotations for Label Studio, ready for a JSON file.
 
         Args:
@@ -438,7 +454,7 @@ class PointingResult:
         """
         return exports.to_label_studio(self, images, **options)
 
-    def to_coco(self, images: str | Sequence[str] = (), *, label: str | None = None) -> dict[str, Any]:
+    def to_coco(self, images: exports.PictureNames = (), *, label: str | None = None) -> dict[str, Any]:
         """A COCO document in which every point is an object with a single keypoint.
 
         Args:

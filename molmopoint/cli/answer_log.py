@@ -17,6 +17,9 @@ SCHEMA_VERSION = 1
 
 _UNKNOWN = "?"
 
+_LINE_BEGINS = b'{"schema_version": '
+"""What every line begins with."""
+
 
 class AnswerLog:
     """Appends a line per answer, whole and at once, so that whatever stops the command loses none.
@@ -109,6 +112,11 @@ class AnswerLog:
                 f"expected a file that can be read at {str(self._path)!r}, got: {error}"
             ) from error
         whole = content.rfind(b"\n") + 1
+        if not _is_cut_off(content[whole:], is_first=whole == 0):
+            raise ProcessingError(
+                f"expected answers of this command in {str(self._path)!r}, got something else at its end; choose "
+                "another file"
+            )
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
                 document = json.loads(line)
@@ -123,3 +131,16 @@ class AnswerLog:
     def _key(self, document: Mapping[str, Any]) -> str:
         """What tells one question from another."""
         return json.dumps([document["images"], *(document[name] for name in self._asked)])
+
+
+def _is_cut_off(rest: bytes, *, is_first: bool) -> bool:
+    """Whether what stands behind the last whole line may be a line of ours that was cut off; anything else is
+    somebody's, and not removed.
+
+    Args:
+        rest: bytes behind the last line end.
+        is_first: whether no line before tells whose file it is.
+    """
+    if not is_first:
+        return not rest or rest.startswith(b"{")
+    return rest.startswith(_LINE_BEGINS) or _LINE_BEGINS.startswith(rest)

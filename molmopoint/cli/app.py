@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from molmopoint.cli import console, download, evaluation, mcp, serve
+from molmopoint.cli.console import SOME_FAILED
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
 from molmopoint.cli.inputs import (
@@ -20,10 +21,12 @@ from molmopoint.cli.inputs import (
     check_part,
     check_prompt,
     check_question,
+    check_track_files,
     check_videos,
     expanded,
     files_and_prompt,
     leave,
+    one_file,
 )
 from molmopoint.cli.loudness import CommandLine
 from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model, Quantize
@@ -221,7 +224,9 @@ def point(
     }
     drawing = {"style": style, "labels": labels, "scores": scores}
     check_prompt(prompt, template)
-    if check_videos(files, {"--windows": windows, "--start": start, "--end": end}):
+    for_videos = {"--windows": windows, "--start": start, "--end": end}
+    for_pictures = {"--jsonl": jsonl, "--heatmap": heatmap, "--masks": masks, "--together": together}
+    if check_videos(files, for_videos, for_pictures):
         check_part(start, end)
         check_at_once(files, model, device=device, is_video=True)
         from molmopoint.cli.point_clip import PointClipCommand
@@ -308,7 +313,8 @@ def ask(
         raise leave(error) from error
     check_prompt(words[-1], "{}")
     is_video = len(files) == 1 and is_clip_file(files[0])
-    check_at_once(files, model, device=device, is_video=is_video)
+    if check_at_once(files, model, device=device, is_video=is_video):
+        raise typer.Exit(SOME_FAILED)  # one question about all of them
     from molmopoint.cli.ask import AskCommand
 
     command = AskCommand(
@@ -424,12 +430,13 @@ def track(
       molmopoint track match.mp4 "the players in white" --fps 2 --interpolate 25 --max-gap 1 --mot players.txt
     """
     try:
-        (file,) = expanded([video], "a video file")
+        file = one_file(video, "a video file")
     except MolmoPointError as error:
         raise leave(error) from error
     check_prompt(prompt, template)
     check_filling(interpolate, max_gap)
     check_outputs(file, out, sheet)
+    check_track_files(file, {"--out": out, "--sheet": sheet, "--csv": csv, "--mot": mot, "--coco": coco})
     check_at_once([file], model, device=device, is_video=True)
     from molmopoint.cli.track import TrackCommand
 

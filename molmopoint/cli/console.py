@@ -32,7 +32,7 @@ from rich.segment import Segment
 from rich.text import Text
 from typer.core import TyperGroup
 
-from molmopoint.safe_text import printable, printable_json
+from molmopoint.safe_text import printable, printable_json, printable_name
 
 OK = 0
 SOME_FAILED = 1
@@ -156,7 +156,7 @@ def complain(message: object) -> None:
 def complain_of(file: object, message: object) -> None:
     """One error about a file on stderr, which names the file once."""
     text = str(message)
-    complain(text if str(file) in text else f"{file}: {text}")
+    complain(text if str(file) in text else f"{printable_name(file)}: {text}")
 
 
 def detail(message: object) -> None:

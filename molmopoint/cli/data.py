@@ -12,7 +12,7 @@ import typer
 
 from molmopoint.cli import completion, console
 from molmopoint.cli.console import OK, SOME_FAILED, USAGE
-from molmopoint.cli.inputs import check_rows
+from molmopoint.cli.inputs import check_rows, check_rows_file
 from molmopoint.cli.loudness import CommandLine
 from molmopoint.cli.screens import screens_command
 from molmopoint.data.importers import FORMATS, Journal, format_options, import_records
@@ -202,6 +202,7 @@ def run_import(format: str, source: Path, out: Path, pairs: list[str], named: di
 
     journal = Journal()
     try:
+        check_rows_file(source, out)
         options = _options(pairs, format_options(format)) | named
         records = import_records(format, source, journal=journal, **options)
         out.parent.mkdir(parents=True, exist_ok=True)

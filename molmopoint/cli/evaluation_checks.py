@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molmopoint.cli.inputs import check_segmenter, leave
+from molmopoint.cli.inputs import check_can_write, check_segmenter, leave
 from molmopoint.errors import EvaluationError, MolmoPointError
 from molmopoint.files import is_file, is_folder
 
@@ -49,6 +49,7 @@ def check_scoring(
             )
         if is_file(out):
             raise EvaluationError(f"expected --out as a folder, got the file {str(out)!r}; pass another")
+        check_can_write("--out", out)
         if baseline is not None and not is_file(baseline / "metrics.json"):
             raise EvaluationError(
                 "expected --baseline as a folder that `molmopoint eval` or `score` wrote (OUT/TASK), got "

@@ -8,7 +8,7 @@ from typing import Any
 
 from molmopoint.drawing import check_style, picture_endings
 from molmopoint.errors import ProcessingError
-from molmopoint.files import remove_leftovers
+from molmopoint.files import is_file, is_folder, remove_leftovers
 
 
 def plan_outputs(out: Path, pictures: Sequence[Path]) -> list[Path]:
@@ -24,14 +24,14 @@ def plan_outputs(out: Path, pictures: Sequence[Path]) -> list[Path]:
         ProcessingError: a file is asked for where a folder is needed, or its ending is no known picture
             format.
     """
-    remove_leftovers(out if out.is_dir() else out.parent)
-    if len(pictures) == 1 and out.suffix and not out.is_dir():
+    remove_leftovers(out if is_folder(out) else out.parent)
+    if len(pictures) == 1 and out.suffix and not is_folder(out):
         if out.suffix.lower() not in picture_endings():
             raise ProcessingError(
                 f"expected --out to end in .png, .jpg or another picture format, got {out.name!r}"
             )
         return [out]
-    if out.is_file() or (out.suffix.lower() in picture_endings() and not out.is_dir()):
+    if is_file(out) or (out.suffix.lower() in picture_endings() and not is_folder(out)):
         raise ProcessingError(
             f"expected --out to be a folder for {len(pictures)} pictures, got the file name {str(out)!r}; "
             "pass a folder"

@@ -14,7 +14,6 @@ import typer
 
 from molmopoint.cli import console
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
-from molmopoint.cli.folders import leave_if_busy
 from molmopoint.cli.options import HeldOut, JsonOutput, RecipeChanges, RecipeName, Replay, RunOut, StartModel
 from molmopoint.cli.training_checks import check_training
 from molmopoint.errors import CheckpointError, MolmoPointError
@@ -53,7 +52,6 @@ def finetune_command(
       molmopoint finetune data.jsonl --out learned --replay synthetic --set epochs=5
     """
     check_training(data, model, out, recipe, change or [], held_out, replay)
-    leave_if_busy([out])
 
     def train() -> FinetuneResult:
         from molmopoint.training.finetune import finetune
@@ -97,7 +95,6 @@ def finetune_reward_command(
       molmopoint finetune-reward preferences.jsonl --model allenai/Molmo2-4B --out judge --set epochs=1
     """
     check_training(data, model, out, recipe, change or [], held_out)
-    leave_if_busy([out])
 
     def train() -> FinetuneResult:
         from molmopoint.training.reward.finetune import finetune_reward

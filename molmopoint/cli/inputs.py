@@ -18,11 +18,26 @@ import typer
 from molmopoint.cli import console
 from molmopoint.cli.console import NO_MODEL, SOME_FAILED, USAGE
 from molmopoint.errors import CheckpointError, ProcessingError
-from molmopoint.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_clip_file, is_file, is_folder, open_picture
+from molmopoint.files import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    check_writable,
+    is_clip_file,
+    is_file,
+    is_folder,
+    open_picture,
+)
 from molmopoint.files.addresses import is_web_address
+from molmopoint.safe_text import printable_name
 
 WRITTEN_VIDEOS = (".mp4", ".mov", ".mkv", ".avi")
 """Endings of videos that are written."""
+
+_SAVED_DATA_SETS = ("state.json", "dataset_dict.json")
+"""Files of a folder that `save_to_disk` of `datasets` wrote."""
+
+_ROW_SUFFIXES = frozenset({".parquet", ".jsonl", ".json", ".csv", ".arrow"})
+"""Endings of files with rows."""
 
 _PATTERN_SIGNS = frozenset("*?[")
 
@@ -87,19 +102,43 @@ def expanded(words: Iterable[str], what: str = "picture files") -> list[Path]:
     return files
 
 
-def check_videos(files: Sequence[Path], options: Mapping[str, Any]) -> bool:
-    """Whether the request is about a video; ends the command where a video comes with other files, or its
-    options without one.
+def one_file(word: str, what: str) -> Path:
+    """The file that is meant where there can be one only.
+
+    Args:
+        word: as it was typed.
+        what: is expected, such as "a video file".
+
+    Raises:
+        ProcessingError: an address of the web, a folder, or a pattern that several files fit.
+    """
+    if is_folder(Path(word)):
+        raise ProcessingError(f"expected {what}, got the folder {word!r}; pass a file in it")
+    files = expanded([word], what)
+    if len(files) > 1:
+        raise ProcessingError(
+            f"expected {what}, got the pattern {word!r}, which {len(files)} files fit; pass one of them"
+        )
+    return files[0]
+
+
+def check_videos(files: Sequence[Path], options: Mapping[str, Any], for_pictures: Mapping[str, Any]) -> bool:
+    """Whether the request is about a video; ends the command where a video comes with other files or with
+    options for pictures, or its options without one.
 
     Args:
         files: of the call.
         options: those for videos, by their names.
+        for_pictures: those that mean nothing for a video, by their names.
     """
     videos = [file for file in files if is_clip_file(file)]
     given = [name for name, value in options.items() if value not in (None, False)]
+    others = [name for name, value in for_pictures.items() if value not in (None, False)]
     problem = ""
     if videos and len(files) > 1:
         problem = f"expected one video alone, got {len(files)} files; ask about {str(videos[0])!r} by itself"
+    elif videos and others:
+        problem = f"expected pictures with {', '.join(others)}, got a video; leave the option out"
     elif given and not videos:
         problem = f"expected a video with {', '.join(given)}, got pictures; leave the option out"
     if problem:
@@ -122,9 +161,46 @@ def check_rows(path: Path, name: str) -> None:
             f"expected a JSONL file as {name}, got {str(path)!r}, a picture or a video; pass the file with the "
             "rows about it"
         )
-    if path.exists() or str(path).count("/") == 1:  # a data set on the hub has such a name
+    if is_folder(path) and not _holds_rows(path):
+        raise ProcessingError(
+            f"expected a JSONL file as {name}, got the folder {str(path)!r}, which holds no rows; pass the file "
+            "with the rows, or the folder of a saved data set"
+        )
+    if _is_there(path) or str(path).count("/") == 1:  # a data set on the hub has such a name
         return
     raise ProcessingError(f"expected a JSONL file as {name}, found nothing at {str(path)!r}; check the path")
+
+
+def check_rows_file(source: Path, out: Path) -> None:
+    """Refuses a file to write rows to that cannot be one.
+
+    Args:
+        source: what the rows are made of.
+        out: as typed.
+
+    Raises:
+        ProcessingError: it is the source, a folder, a picture or a video by its ending, or cannot be written.
+    """
+    if out.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
+        raise ProcessingError(f"expected --out as a JSONL file, got {str(out)!r}; let it end in .jsonl")
+    if is_folder(out):
+        raise ProcessingError(f"expected --out as a JSONL file, got the folder {str(out)!r}; add a name")
+    check_can_write("--out", out)
+    if is_file(out) and out.resolve() == source.resolve():
+        raise ProcessingError(
+            f"expected --out beside the annotations, got {str(out)!r}, which is them; choose another name"
+        )
+
+
+def _holds_rows(folder: Path) -> bool:
+    """Whether a folder is one that the package `datasets` wrote, or reads as rows and not as pages of text."""
+    if any(is_file(folder / name) for name in _SAVED_DATA_SETS):
+        return True
+    return any(file.suffix.lower() in _ROW_SUFFIXES for file in folder.rglob("*"))
+
+
+def _is_there(path: Path) -> bool:
+    return is_file(path) or is_folder(path)
 
 
 def check_part(start: float | None, end: float | None) -> None:
@@ -147,6 +223,60 @@ def check_filling(interpolate: float | None, max_gap: float | None) -> None:
                 "expected --interpolate together with --max-gap, got --max-gap alone; no gap is filled without it"
             )
         )
+
+
+def check_can_write(name: str, path: Path | None) -> None:
+    """Refuses an output that the system would not take once the work is done.
+
+    Args:
+        name: of the option.
+        path: as typed; None where it was not.
+
+    Raises:
+        ProcessingError: it cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        check_writable(path)
+    except (OSError, ValueError) as error:
+        raise ProcessingError(
+            f"expected {name} where files can be written, got {str(path)!r} ({_reason(error)}); choose another place"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why the system refused, without the path, which the message has."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def check_track_files(video: Path, files: Mapping[str, Path | None]) -> None:
+    """Ends the command where a file of tracks cannot be written, or would replace the video or another one.
+
+    Args:
+        video: the input.
+        files: outputs of the command, by their options.
+    """
+    taken = {video.resolve(): "the video"}
+    for name, path in files.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise leave(
+                ProcessingError(
+                    f"expected {name} beside the video and the other outputs, got {str(path)!r}, which is "
+                    f"{taken[path.resolve()]}; choose another name"
+                )
+            )
+        if is_folder(path):
+            raise leave(
+                ProcessingError(f"expected {name} as a file, got the folder {str(path)!r}; add a name")
+            )
+        taken[path.resolve()] = f"that of {name}"
+        try:
+            check_can_write(name, path)
+        except ProcessingError as error:
+            raise leave(error) from error
 
 
 def check_outputs(video: Path, out: Path | None, sheet: Path | None) -> None:
@@ -224,8 +354,7 @@ def check_files(files: Sequence[Path]) -> list[Path]:
     missing = [file for file in dict.fromkeys(files) if not is_file(file)]
     for file in missing:
         console.complain(
-            f"{file}: expected a file, found {'a folder' if is_folder(file) else 'nothing'} there; check "
-            "the path"
+            f"{printable_name(file)}: expected a file, found {'a folder' if is_folder(file) else 'nothing'} there; check the path"
         )
     if missing and len(missing) == len(set(files)):
         raise typer.Exit(SOME_FAILED)
@@ -233,7 +362,7 @@ def check_files(files: Sequence[Path]) -> list[Path]:
 
 
 def check_content(file: Path, *, is_video: bool) -> None:
-    """Ends the command where the beginning of its only file says that it is something else."""
+    """Ends the command where the beginning of a file says that it is something else."""
     try:
         if is_video:
             _check_video(file)
@@ -316,6 +445,8 @@ _DEVICES = (
 _HEAD = 1024
 """Bytes of a file that are looked at to tell text from something else."""
 
+_NOTHING_KNOWN = "bytes of no known format"
+
 
 def _check_picture(file: Path) -> None:
     """Raises ProcessingError for a file that is no picture; its pixels are not read."""
@@ -324,10 +455,7 @@ def _check_picture(file: Path) -> None:
     try:
         open_picture(file).close()
     except UnidentifiedImageError as error:
-        raise ProcessingError(
-            f"expected a picture, got {'text' if _is_text(file) else 'bytes of no known format'}; save it as PNG "
-            "or JPEG"
-        ) from error
+        raise ProcessingError(f"expected a picture, got {_kind_of(file)}; save it as PNG or JPEG") from error
 
 
 def _check_video(file: Path) -> None:
@@ -335,17 +463,22 @@ def _check_video(file: Path) -> None:
     from molmopoint.video.containers import recognised
     from molmopoint.video.pillow_reader import open_animation
 
-    if recognised(file) is None and open_animation(file) is None and _is_text(file):
+    if recognised(file) is not None or open_animation(file) is not None:
+        return
+    kind = _kind_of(file)
+    if kind != _NOTHING_KNOWN:  # a reader may know more than is known here
         raise ProcessingError(
-            "expected a video, got text; check which file it is, or export the video as MP4"
+            f"expected a video, got {kind}; check which file it is, or export the video as MP4"
         )
 
 
-def _is_text(file: Path) -> bool:
-    """Whether a file begins like one that people read."""
+def _kind_of(file: Path) -> str:
+    """What a file is that no reader knows, by its beginning."""
     with file.open("rb") as opened:
         head = opened.read(_HEAD)
-    return head.isascii() and b"\0" not in head
+    if not head:
+        return "an empty file"
+    return "text" if head.isascii() and b"\0" not in head else _NOTHING_KNOWN
 
 
 def leave(error: Exception) -> typer.Exit:

@@ -16,10 +16,11 @@ from molmopoint.cli import console
 from molmopoint.cli.answer_log import AnswerLog
 from molmopoint.cli.console import INTERRUPTED, NO_MODEL, OK, SOME_FAILED, USAGE
 from molmopoint.cli.files import changed_options, check_drawing, check_not_overwriting, plan_outputs
-from molmopoint.cli.inputs import check_at_once, check_segmenter
+from molmopoint.cli.inputs import check_at_once, check_can_write, check_segmenter
 from molmopoint.cli.loading import LOADING_FAULTS, load_pointer
 from molmopoint.drawing import write_picture
 from molmopoint.errors import MolmoPointError, ProcessingError
+from molmopoint.safe_text import printable_name
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -234,6 +235,8 @@ class PointCommand:
         pictures = list(dict.fromkeys(self.images))
         outputs = plan_outputs(self.out, pictures)
         check_not_overwriting(outputs, pictures)
+        for output in outputs[:1]:  # all of them go to one folder
+            check_can_write("--out", output)
         return dict(zip(pictures, outputs, strict=True))
 
     def _check_request(self) -> None:
@@ -329,7 +332,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     result = outcome.result
     if result is None:
         return
-    name = escape(", ".join(str(image) for image in outcome.images))
+    name = escape(", ".join(map(printable_name, outcome.images)))
     found = f"{len(result.points)} point{'' if len(result.points) == 1 else 's'}"
     yield f"[bold]{name}[/]: {found}" + (f"  [dim]{escape(result.text)}[/]" if result.text else "")
     for point in result.points:
@@ -342,4 +345,4 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     if result.invalid:
         yield f"  [yellow]{result.invalid} of the answer's points name no place and are left out[/]"
     for path in outcome.drawn:
-        yield f"  drawn to {escape(str(path))}"
+        yield f"  drawn to {escape(printable_name(path))}"

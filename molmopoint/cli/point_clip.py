@@ -6,22 +6,26 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.clip_command import ClipCommand, Progress
 from molmopoint.cli.files import check_drawing
+from molmopoint.cli.inputs import check_can_write
 from molmopoint.drawing import write_picture
 from molmopoint.errors import ProcessingError
-from molmopoint.pipeline import Pointer, PointingResult
+from molmopoint.files import is_file
+from molmopoint.safe_text import printable_name
+
+if TYPE_CHECKING:
+    from molmopoint.pipeline import Pointer, PointingResult
 
 
 @dataclass
-class PointClipCommand(ClipCommand[PointingResult]):
+class PointClipCommand(ClipCommand["PointingResult"]):
     """One call of the command; `out` is a folder for the frames that have points, drawn.
 
     Attributes:
@@ -42,13 +46,17 @@ class PointClipCommand(ClipCommand[PointingResult]):
         """Raises a MolmoPointError where options do not fit, before anything is loaded."""
         complete_prompt(self.prompt, self.request.get("template"))
         check_drawing(self.drawing, self.out)
-        AnswerOptions.of(**self.request)
-        ClipOptions(start=self.part.get("start", 0.0), end=self.part.get("end"))
-        if self.out is not None and (self.out.is_file() or self.out.suffix):
+        if self.out is not None and (is_file(self.out) or self.out.suffix):
             raise ProcessingError(
                 f"expected --out to be a folder for the frames of a video, got {str(self.out)!r}; pass a "
                 "folder"
             )
+        check_can_write("--out", self.out)
+        AnswerOptions.of(**self.request)
+        # Its room loads the libraries of models, which takes seconds.
+        from molmopoint.backends.clips import ClipOptions
+
+        ClipOptions(start=self.part.get("start", 0.0), end=self.part.get("end"))
 
     def _answer(self, pointer: Pointer, progress: Progress) -> PointingResult:
         return pointer.point_video(
@@ -76,14 +84,14 @@ class PointClipCommand(ClipCommand[PointingResult]):
         for line in _lines(self.video, result):
             paper.print(line)
         for path in written:
-            paper.print(f"  drawn to {escape(str(path))}")
+            paper.print(f"  drawn to {escape(printable_name(path))}")
 
 
 def _lines(video: Path, result: PointingResult) -> Iterator[str]:
     """The answer for people, as rich markup."""
     found = f"{len(result.points)} point{'s' * (len(result.points) != 1)}"
     windows = f", in {len(result.answers)} windows" if len(result.answers) > 1 else ""
-    yield f"[bold]{escape(str(video))}[/]: {found}{windows}  [dim]{escape(' '.join(result.text.split()))}[/]"
+    yield f"[bold]{escape(printable_name(video))}[/]: {found}{windows}  [dim]{escape(' '.join(result.text.split()))}[/]"
     for point in result.points:
         score = "" if math.isnan(point.score) else f"  score {point.score:.2f}"
         yield f"  [bold]{point.object_id:>3}[/]  {point.group:8.2f} s  x {point.x:8.1f}  y {point.y:8.1f}{score}"

@@ -85,13 +85,24 @@ def serve_command(
         check_model(model)
     for model in reward or []:
         check_model(model, scores=True)
+    names = [_name_of(model) for model in (*models, *(reward or ()))]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        console.complain(
+            f"expected models with names of their own, got {twice[0]!r} twice; name each once, and with --reward a "
+            "reward model"
+        )
+        raise typer.Exit(USAGE)
     try:
         from molmopoint.serving import Limits
-        from molmopoint.serving.limits import read_keys
+        from molmopoint.serving.limits import check_keys, read_keys
+        from molmopoint.serving.running import check_address
 
-        keys = [key for key in api_key or () if key]
+        keys = list(api_key or ())
         if api_keys is not None:
             keys += read_keys(api_keys)
+        check_keys(keys)
+        check_address(host, port)
         limits = Limits(
             queue=max_queue,
             client_requests=max_client,
@@ -115,7 +126,10 @@ def serve_command(
             f'expected the packages of the extra "serve", got: {error}; pip install "molmopoint[serve]"'
         )
         raise typer.Exit(USAGE) from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        console.complain(error)
+        raise typer.Exit(USAGE) from error
+    except OSError as error:
         console.complain(f"expected options that fit, got: {error}")
         raise typer.Exit(USAGE) from error
 
@@ -164,8 +178,6 @@ def _loaders(
     loaders: dict[str, Callable[[], Any]] = {}
     for model in models:
         name = _name_of(model)
-        if name in loaders:
-            raise ValueError(f"models with names of their own are needed, and {name!r} is there twice")
         _check(locate, model)
         loaders[name] = partial(load_pointer, model, dtype, device, quantize)
     return loaders

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -13,13 +13,14 @@ from molmopoint.backends.options import complete_prompt
 from molmopoint.cli import console
 from molmopoint.cli.clip_command import ClipCommand, Progress
 from molmopoint.drawing import write_picture
-from molmopoint.pipeline import Pointer, TrackingResult
-from molmopoint.pipeline.tracking import TrackOptions
-from molmopoint.pipeline.video_writing import check_video_path
+from molmopoint.safe_text import printable_name
+
+if TYPE_CHECKING:
+    from molmopoint.pipeline import Pointer, TrackingResult
 
 
 @dataclass
-class TrackCommand(ClipCommand[TrackingResult]):
+class TrackCommand(ClipCommand["TrackingResult"]):
     """One call of the command.
 
     Attributes:
@@ -38,6 +39,10 @@ class TrackCommand(ClipCommand[TrackingResult]):
     def _check_usage(self) -> None:
         """Raises a MolmoPointError where options do not fit, before anything is loaded."""
         complete_prompt(self.prompt, self.request.get("template"))
+        # Their room loads the libraries of models, which takes seconds.
+        from molmopoint.pipeline.tracking import TrackOptions
+        from molmopoint.pipeline.video_writing import check_video_path
+
         TrackOptions.of(**self.request)
         if self.out is not None:
             check_video_path(self.out)
@@ -70,14 +75,14 @@ class TrackCommand(ClipCommand[TrackingResult]):
         for line in _lines(self.video, result):
             paper.print(line)
         for path in written:
-            paper.print(f"  written to {escape(str(path))}")
+            paper.print(f"  written to {escape(printable_name(path))}")
 
 
 def _lines(video: Path, result: TrackingResult) -> Iterator[str]:
     """The answer for people, as rich markup."""
     objects = f"{len(result)} object{'s' * (len(result) != 1)}"
     windows = f", in {len(result.answers)} windows" if len(result.answers) > 1 else ""
-    yield f"[bold]{escape(str(video))}[/]: {objects}{windows}  [dim]{escape(' '.join(result.text.split()))}[/]"
+    yield f"[bold]{escape(printable_name(video))}[/]: {objects}{windows}  [dim]{escape(' '.join(result.text.split()))}[/]"
     for track in result.tracks:
         first, last = track.xy[0], track.xy[-1]
         places = f"({first[0]:.1f}, {first[1]:.1f}) to ({last[0]:.1f}, {last[1]:.1f})"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from molmopoint.cli.inputs import check_model, check_rows, leave
+from molmopoint.cli.folders import leave_if_busy
+from molmopoint.cli.inputs import check_can_write, check_model, check_rows, leave
 from molmopoint.errors import MolmoPointError, RecipeError, TrainingError
 from molmopoint.files import is_file, is_folder
 
@@ -49,12 +50,21 @@ def check_training(
 
 
 def _check_out(out: Path) -> None:
-    """Raises TrainingError where the folder of a run is a file, or lies below one."""
+    """Raises a MolmoPointError where the folder of a run is a file or lies below one, holds other files, or
+    cannot be written to; ends the command where another process is in it.
+    """
     for place in (out, *out.parents):
         if is_file(place):
             raise TrainingError(f"expected --out as a folder, got {str(out)!r}, and {str(place)!r} is a file")
         if is_folder(place):
-            return
+            break
+    leave_if_busy([out])
+    from molmopoint.training.run_folder import RUN_FILE, RunFolder
+
+    folder = RunFolder(out)
+    if folder.read(RUN_FILE) is None:
+        folder.check_unused()
+    check_can_write("--out", out)
 
 
 def _check_recipe(recipe: str | None, changes: Sequence[str]) -> None:

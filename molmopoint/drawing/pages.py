@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence, Set
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -78,9 +79,10 @@ def draw_points(
         ProcessingError: the radius is not positive, or larger than the picture; there is no such style or
             font; or there are more or fewer labels than points.
     """
-    if radius is not None and not 0 < radius <= max(picture.size):
+    is_number = isinstance(radius, Real) and not isinstance(radius, bool)
+    if radius is not None and not (is_number and 0 < radius <= max(picture.size)):
         raise ProcessingError(
-            f"expected a radius above 0 and at most the longer side, {max(picture.size)} pixels, got {radius}"
+            f"expected a radius above 0 and at most the longer side, {max(picture.size)} pixels, got {radius!r}"
         )
     check_style(style)
     check_font(font)

@@ -19,6 +19,7 @@ from molmopoint.files.pictures import (
     picture_limit,
 )
 from molmopoint.files.whole import (
+    check_writable,
     filled_whole,
     is_partial,
     process_runs,
@@ -35,6 +36,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "check_picture_size",
+    "check_writable",
     "filled_whole",
     "inside_folder",
     "is_clip_file",

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import time
 import zlib
 from collections.abc import Iterator
@@ -97,6 +98,33 @@ def write_text_whole(path: str | os.PathLike[str], text: str) -> None:
     """
     with written_whole(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="")
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Tries whether a file could be written, before the work whose result it takes; nothing stays of it.
+
+    Args:
+        path: of a file, or of a folder to be; folders above it that are missing would be made.
+
+    Raises:
+        OSError: it could not, and why.
+    """
+    target = Path(path)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(target.stat().st_mode) and not stat.S_ISREG(target.stat().st_mode):
+            return  # such as /dev/stdout
+    place = target if target.is_dir() else target.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    probe = place / _partial_name("probe")
+    _IN_PROGRESS.add(probe.name)
+    try:
+        probe.touch(exist_ok=False)
+    finally:
+        _remove(probe)
+        _IN_PROGRESS.discard(probe.name)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:

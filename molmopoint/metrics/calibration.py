@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from scipy.optimize import isotonic_regression
 
 from molmopoint.errors import CheckpointError, EvaluationError
 from molmopoint.files import CALIBRATION_FILE, write_text_whole
@@ -162,7 +162,7 @@ def fit_calibration(
         )
     count = np.bincount(group, weights=bins.count)
     share = np.bincount(group, weights=bins.right * bins.count) / count
-    chances = isotonic_regression(share, weights=count).x
+    chances = scipy.optimize.isotonic_regression(share, weights=count).x
     return Calibration(
         scores=tuple(scores_kept.tolist()),
         chances=tuple(np.round(chances.clip(0, 1), 4).tolist()),

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 # Possessive, so that no run of blanks is read twice; what is counted has a bounded length for the same
 # reason.
@@ -132,7 +132,7 @@ def assigned_scores(
     if not len(places) or not len(targets):
         return _scores(0, len(places), total)
     distance = np.linalg.norm(places[:, None] - targets[None], axis=-1)  # (n, m)
-    rows, columns = linear_sum_assignment(distance)
+    rows, columns = scipy.optimize.linear_sum_assignment(distance)
     return _scores(int(hits[rows, columns].sum()), len(places), total)
 
 
@@ -141,7 +141,7 @@ def max_hit_scores(hits: np.ndarray, num_objects: int | None = None) -> PointSco
     num_points, total = hits.shape
     if num_objects is not None:
         total = num_objects
-    rows, columns = linear_sum_assignment(hits, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(hits, maximize=True)
     return _scores(int(hits[rows, columns].sum()), num_points, total)
 
 
@@ -233,7 +233,7 @@ def matched_rows(hits: np.ndarray) -> np.ndarray:
     """(n,) bool: which of n points have an object of their own, where `hits` (n, m) says which they hit and as
     many as possible shall have one.
     """
-    rows, columns = linear_sum_assignment(hits, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(hits, maximize=True)
     right = np.zeros(len(hits), dtype=bool)
     right[rows] = hits[rows, columns]
     return right
@@ -278,7 +278,7 @@ def match_nearby(
         hits = distance <= np.broadcast_to(np.asarray(radius, dtype=np.float64), len(wanted))
     if group is not None and target_group is not None:
         hits &= np.isclose(np.reshape(group, (-1, 1)), np.reshape(target_group, (1, -1)))
-    rows, columns = linear_sum_assignment(hits, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(hits, maximize=True)
     return MatchScores(int(hits[rows, columns].sum()), len(places), len(wanted))
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
+import scipy  # its parts are imported when they are used
 
 EXACT = 10
 """Responses of one cycle-ridden group up to which the lightest set is found; it takes 2^n steps."""
@@ -81,7 +81,7 @@ def without_cycles(weights: np.ndarray, *, exact: int = EXACT) -> np.ndarray:
             light one, none of whose arcs could be kept. 0 is the published heuristic for all.
     """
     kept = np.array(weights, dtype=np.float64)
-    _, group_of = connected_components(kept > 0, connection="strong")
+    _, group_of = scipy.sparse.csgraph.connected_components(kept > 0, connection="strong")
     for group in np.unique(group_of):
         members = np.flatnonzero(group_of == group)
         if len(members) < 3:

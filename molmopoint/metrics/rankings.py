@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, kendalltau, spearmanr
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def tally(wins: int, losses: int, ties: int = 0) -> Preference:
     tie_rate = ties / (decided + ties) if decided + ties else float("nan")
     if not decided:
         return Preference(float("nan"), tie_rate, 0.0, 1.0, 1.0)
-    test = binomtest(wins, decided)
+    test = scipy.stats.binomtest(wins, decided)
     interval = test.proportion_ci(0.95, method="exact")
     return Preference(wins / decided, tie_rate, float(interval.low), float(interval.high), float(test.pvalue))
 
@@ -109,7 +109,7 @@ def kendall_tau_b(scores: ArrayLike, ranks: Sequence[int]) -> float:
         scores: (N,).
         ranks: (N,); NaN if all are equal.
     """
-    return _correlation(kendalltau, scores, ranks)
+    return _correlation(scipy.stats.kendalltau, scores, ranks)
 
 
 def spearman(scores: ArrayLike, ranks: Sequence[int]) -> float:
@@ -119,7 +119,7 @@ def spearman(scores: ArrayLike, ranks: Sequence[int]) -> float:
         scores: (N,).
         ranks: (N,); NaN if all are equal.
     """
-    return _correlation(spearmanr, scores, ranks)
+    return _correlation(scipy.stats.spearmanr, scores, ranks)
 
 
 def mean_scores(passes: ArrayLike) -> np.ndarray:

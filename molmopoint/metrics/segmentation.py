@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+import scipy  # its parts are imported when they are used
 
 OUTLINE_TOLERANCE = 0.008
 """Part of the picture's diagonal that an outline may be off."""
@@ -57,7 +57,7 @@ def outline_of(mask: np.ndarray) -> np.ndarray:
 
 def _near(outline: np.ndarray, radius: int) -> np.ndarray:
     """Pixels within a disk of an outline; the distance transform costs the same for every radius."""
-    return np.asarray(distance_transform_edt(~outline)) <= radius
+    return np.asarray(scipy.ndimage.distance_transform_edt(~outline)) <= radius
 
 
 def _check(predicted: np.ndarray, true: np.ndarray) -> None:

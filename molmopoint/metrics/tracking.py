@@ -15,7 +15,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # its parts are imported when they are used
 
 from molmopoint.metrics.matching import PointScores, assigned_scores, max_hit_scores
 from molmopoint.metrics.run_lengths import MaskIndex
@@ -94,7 +94,7 @@ def hota(frames: Iterable[TrackedFrame], alpha: float = 0.5) -> Hota:
     matches = np.zeros_like(together)
     for rows, columns, similarity in indexed:
         worth = alignment[np.ix_(rows, columns)] * similarity
-        objects, points = linear_sum_assignment(worth, maximize=True)
+        objects, points = scipy.optimize.linear_sum_assignment(worth, maximize=True)
         is_match = similarity[objects, points] >= alpha - _EPSILON
         matches[rows[objects[is_match]], columns[points[is_match]]] += 1
 

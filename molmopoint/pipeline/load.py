@@ -67,6 +67,10 @@ def load(
     dtype = dtype if dtype is not None else kwargs.pop("torch_dtype", None)  # its name until transformers 5
     if isinstance(dtype, str):
         check_dtype(dtype)
+    if attn_implementation is not None and not isinstance(attn_implementation, (str, dict)):
+        raise CheckpointError(
+            f"expected attn_implementation as a name such as 'sdpa' or 'eager', got {attn_implementation!r}"
+        )
     if quantize is not None:
         check_quantize(quantize, kwargs)
         dtype = DTYPE if dtype is None else dtype

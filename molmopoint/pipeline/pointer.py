@@ -564,6 +564,7 @@ class Pointer:
             What `point`, `count`, `stream` and `point_batch` take in place of the picture. It lives on the
             model's device.
         """
+        AnswerOptions(max_crops=max_crops, allow_urls=allow_urls)  # refuses what neither can be
         media = self._builder.process_images(image, max_crops, allow_urls=allow_urls)
         if not media.pixels:
             raise ProcessingError(

@@ -137,6 +137,10 @@ def _open_file(path: str | Path) -> tuple[Image.Image, bytes | None]:
         raise ProcessingError(f"expected a picture file at {name!r}, found {kind} there; check the path")
     with _picture_errors(repr(name)):
         size = Path(name).stat().st_size
+        if not size:
+            raise ProcessingError(
+                f"expected a picture in {name!r}, got an empty file; save or fetch it again"
+            )
         with open_picture(name) as picture:
             if not _is_worth_keeping(picture, size):
                 return _to_rgb(picture, repr(name)), None
@@ -208,6 +212,8 @@ def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
     if picture.mode in _SIXTEEN_BIT_MODES or picture.mode == "F":
         gray = _deep_gray_to_bytes(np.asarray(picture), name)  # (H, W)
         return Image.fromarray(_gray_to_rgb_bytes(gray))
+    if picture.mode == "La":  # multiplied by its alpha; Pillow converts it by way of LA alone
+        picture = picture.convert("LA")
     if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         paper = Image.new("RGBA", picture.size, "white")
@@ -265,6 +271,11 @@ def _array_to_rgb_bytes(source: np.ndarray | torch.Tensor) -> np.ndarray:
             raise ProcessingError(
                 f"expected a tensor (3, height, width), got {tuple(source.shape)}; permute it, or pass a "
                 "NumPy array"
+            )
+        if source.device.type == "meta" or source.layout != torch.strided or source.is_quantized:
+            kind = "one without values" if source.device.type == "meta" else f"one of layout {source.layout}"
+            raise ProcessingError(
+                f"expected a dense tensor of pixels, got {kind}; pass its values, or `.to_dense()`"
             )
         pixels = source.detach().permute(1, 2, 0).cpu()
         if pixels.is_floating_point():

@@ -12,13 +12,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from molmopoint.pipeline import Pointer
 from molmopoint.reward import Judge
 from molmopoint.serving.bodies import with_models
 from molmopoint.serving.gate import Gate
 from molmopoint.serving.limits import Limits
-from molmopoint.serving.refusals import Refused, error_response, of_fields, of_http
+from molmopoint.serving.refusals import CLIENT_GONE, Refused, error_response, of_fields, of_http
 from molmopoint.serving.routes import clips, moondream, native, openai, page, plain, rewards, status
 from molmopoint.serving.schemas import BODIES
 from molmopoint.serving.server import Loader, Server
@@ -118,6 +119,11 @@ def _tell_errors(application: FastAPI, server: Server) -> None:
     @application.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return respond(of_fields(error))
+
+    @application.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        """A client that left before its body was whole; nobody reads the answer."""
+        return respond(Refused(CLIENT_GONE, "the client is gone", "client_gone"))
 
     @application.exception_handler(HTTPException)
     async def of_framework(_: Request, error: HTTPException) -> Response:

@@ -27,6 +27,8 @@ from molmopoint.video import open_video
 Kind = Literal["point", "track"]
 Progress = Callable[[int, int], None]
 _THE_VIDEO = "the video"
+_UNCOUNTED = 1e9
+"""Frames beyond which their number is not told: clients make rates up."""
 
 
 @dataclass(eq=False)
@@ -111,7 +113,7 @@ class ClipWork:
         return {**result.to_dict(), "image_sizes": [list(result.size)]}
 
     def _check_length(self, path: str, pointer: Pointer) -> None:
-        """Refuses a clip of which more frames would be looked at than the server allows.
+        """Refuses a clip of which more frames would be looked at, or filled in, than the server allows.
 
         Raises:
             Refused: it is too long.
@@ -120,8 +122,11 @@ class ClipWork:
         end = min(self.options.get("end") or math.inf, reader.duration)
         seconds = max(end - self.options.get("start", 0.0), 0.0)
         usual = pointer.processor.video_processor.max_fps or reader.frame_rate
-        rate = max(self.options.get("max_fps") or usual, self.options.get("fps") or 0.0)
-        frames = math.ceil(seconds * rate)
+        filled_in = self.options.get("interpolate", False)
+        if isinstance(filled_in, bool):  # True is the rate of the video, which clients cannot make up
+            filled_in = 0.0
+        rate = max(self.options.get("max_fps") or usual, self.options.get("fps") or 0.0, filled_in)
+        frames = math.ceil(min(seconds * rate, _UNCOUNTED))
         if self.kind == "point" and not self.options.get("windows"):
             most = self.options.get("max_frames") or pointer.processor.video_processor.num_frames
             frames = min(frames, most)
@@ -129,7 +134,7 @@ class ClipWork:
             raise Refused(
                 400,
                 f"expected a clip of which at most {self.limits.frames} frames are looked at, got "
-                f"{frames}; ask about a part with start and end, or pass a lower max_fps",
+                f"{frames}; ask about a part with start and end, or pass a lower max_fps or interpolate",
             )
 
     def _answer(self, requests: Sequence[Request], options: AnswerOptions) -> list[PointingResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,10 +62,36 @@ def read_keys(path: Path) -> tuple[str, ...]:
     """Keys of a file, one per line; empty lines and those that begin with # are left out.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or the file cannot be read.
     """
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "bytes that are no text in UTF-8"
+        raise ValueError(
+            f"expected a file with a key per line at {str(path)!r}, got: {reason}; check the path"
+        ) from error
+    lines = (line.strip() for line in text.splitlines())
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
-        raise ValueError(f"expected one or more keys in {path}, one per line, got none")
+        raise ValueError(
+            f"expected one or more keys in {str(path)!r}, one per line, got none; write one there"
+        )
     return keys
+
+
+def check_keys(keys: Sequence[str]) -> None:
+    """Refuses keys that no client could send, and above all an empty one, behind which a server would be open
+    to everybody.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for number, key in enumerate(keys, 1):
+        is_sent = key.isascii() and key.isprintable() and key == key.strip() and key
+        if not is_sent:
+            got = "an empty one" if not key.strip() else "one that cannot stand in a header"
+            raise ValueError(
+                f"expected keys of ASCII letters, digits and signs, got {got} (key {number}); set the variable it comes "
+                "from, or leave the option out to ask nobody for a key"
+            )

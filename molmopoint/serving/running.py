@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -12,6 +14,31 @@ _MOST_HEADER_BYTES = 64 * 1024
 _KEEP_ALIVE = 30
 _CONNECTIONS_BESIDE = 1024
 """Connections beyond those of the queue: they are told so, each by its status."""
+
+
+def check_address(host: str, port: int) -> None:
+    """Refuses an address that nothing can listen at, before models are loaded.
+
+    Args:
+        host: name or number of this machine.
+        port: 0 for any.
+
+    Raises:
+        ValueError: there is no such host, it is not this machine, or the port is taken or not allowed.
+    """
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as asyncio does
+            probe.bind(address)
+    except (OSError, UnicodeError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ValueError(
+            f"expected --host and --port at which this machine can listen, got {host!r} and {port} ({reason}); choose "
+            "others"
+        ) from error
 
 
 class Running(uvicorn.Server):
@@ -60,6 +87,14 @@ class Running(uvicorn.Server):
             host, port, *_ = self.servers[0].sockets[0].getsockname()
             named = f"[{host}]" if ":" in host else host
             self._on_start(f"http://{named}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins the end; a second Ctrl-C does not wait for answers.
+
+        uvicorn would also take note of the signal, and end the process by it; an end in order is exit code 0.
+        """
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuses what waits, and lets answers finish."""

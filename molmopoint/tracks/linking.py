@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # its parts are imported when they are used
 
 from molmopoint.errors import GroundingError
 from molmopoint.tracks.table import Tracks
@@ -52,7 +52,7 @@ def pairs_within(distances: np.ndarray, reach: float) -> list[tuple[int, int]]:
     # What is out of reach costs more than all pairs within reach together, so it is never chosen in place of
     # one of them.
     costly = 1.0 + reach * (1 + min(distances.shape))
-    rows, columns = linear_sum_assignment(np.where(distances <= reach, distances, costly))
+    rows, columns = scipy.optimize.linear_sum_assignment(np.where(distances <= reach, distances, costly))
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
     return [(row, column) for row, column in pairs if distances[row, column] <= reach]
 

@@ -17,6 +17,13 @@ SAME_TIME = 1e-6
 """Seconds within which two times are the same; sums of times in binary floating point are off by less."""
 
 
+MOST_TIMES = 1_000_000
+"""Moments that are filled in: an hour at 250 points per second. Each costs memory for every object."""
+
+_COUNTED = 2.0**53
+"""Largest multiple of a rate that a float tells from its neighbours."""
+
+
 class Resampled(NamedTuple):
     """Those of the wanted times at which an object has a place.
 
@@ -57,6 +64,11 @@ def wanted_times(fps: float | None, times: Any, known: np.ndarray) -> tuple[np.n
         raise GroundingError(f"expected fps above 0, got {fps!r}; pass the rate of the video")
     if not len(known):
         return np.empty(0), 0.5 / fps
+    if (known[-1] - known[0]) * fps > MOST_TIMES or known[-1] * fps > _COUNTED:
+        raise GroundingError(
+            f"expected fps that gives at most {MOST_TIMES:,} moments between the first and the last point, got {fps:g}; "
+            "the rate of the video is enough"
+        )
     first = math.floor(known[0] * fps + 0.5)
     last = math.floor(known[-1] * fps + 0.5)
     return np.arange(first, last + 1) / fps, 0.5 / fps

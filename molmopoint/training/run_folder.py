@@ -74,7 +74,15 @@ class RunFolder:
         started = self.read(RUN_FILE)
         if started is not None:
             check_same_run(self.path, started, identity)
-            return
+        else:
+            self.check_unused()
+
+    def check_unused(self) -> None:
+        """Refuses a folder that no run was started in and that is not empty.
+
+        Raises:
+            TrainingError: it holds other files.
+        """
         others = []
         if self.path.is_dir():
             others = sorted(path.name for path in self.path.iterdir() if not _is_of_a_start(path))

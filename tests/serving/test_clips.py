@@ -145,6 +145,13 @@ def test_bad_clips_are_told_so(client: TestClient, film: Path):
     assert large.status_code == 413
 
 
+@pytest.mark.parametrize("interpolate", ["1e300", "1e8", "1000"])
+def test_filling_in_is_limited_as_looking_is(client: TestClient, film: Path, interpolate: str):
+    """Nobody may ask for a hundred million points of an object."""
+    answer = send(client, "/v1/video/track", film, interpolate=interpolate)
+    assert answer.status_code == 400 and "frames are looked at" in answer.text, answer.text
+
+
 def test_the_client_asks_about_clips(
     client: TestClient, pointer: Pointer, film: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -37,6 +37,20 @@ def test_a_signal_ends_it(tmp_path: Path):
             pytest.fail("the server goes on")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_end_in_order_is_code_0(number: int):
+    command = [sys.executable, "-m", "molmopoint", "serve", "nano", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[-1]
+        until = time.monotonic() + 60
+        while httpx.get(f"{address}/health").status_code != httpx.codes.OK:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        process.send_signal(number)
+        assert process.wait(30) == 0
+
+
 def test_a_hard_end_loses_only_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with served("nano", 1) as server:

@@ -23,6 +23,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 import molmopoint
 from molmopoint.pipeline import Pointer
 from molmopoint.serving import Limits
+from molmopoint.serving.limits import check_keys
+from molmopoint.serving.running import check_address
 
 SHAPES = Path(__file__).resolve().parents[2] / "examples" / "images" / "shapes.png"
 BODY = {"image": base64.b64encode(SHAPES.read_bytes()).decode(), "prompt": "the red circles"}
@@ -89,6 +91,17 @@ def test_slow_bodies_are_not_waited_for(address: str):
     answer = raw(address, head + b'{"prompt": ')
     assert answer.startswith("HTTP/1.1 408") and "whole body within" in answer
     assert time.monotonic() - begin < 5
+
+
+def test_a_client_that_leaves_before_its_body_is_whole(address: str, caplog: pytest.LogCaptureFixture):
+    head = b"POST /v1/point HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n"
+    with connected(address) as connection:
+        connection.sendall(head + b'{"prompt": ')
+    until = time.monotonic() + 10
+    while "client_gone" not in httpx.get(f"{address}/metrics").text:
+        assert time.monotonic() < until, "it is counted"
+        time.sleep(0.02)
+    assert not [record for record in caplog.records if record.exc_info], "nobody's fault, and no traceback"
 
 
 @pytest.mark.parametrize(
@@ -284,3 +297,22 @@ def test_models_are_loaded_while_the_server_tells_so(pointer: Pointer):
             assert time.monotonic() < until
             time.sleep(0.02)
         assert httpx.post(f"{address}/v1/point", json=BODY).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "no host", "8.8.8.8"])
+def test_addresses_of_others(host: str):
+    with pytest.raises(ValueError, match="at which this machine can listen"):
+        check_address(host, 0)
+
+
+def test_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ValueError, match="already in use"):
+        check_address("127.0.0.1", taken.getsockname()[1])
+    check_address("127.0.0.1", 0)
+
+
+def test_keys_that_no_client_could_send():
+    check_keys(["a", "sk-1 b"])
+    for key in ("", " ", "k\u00e9y", "a\nb", " a"):
+        with pytest.raises(ValueError, match="expected keys of ASCII"):
+            check_keys(["good", key])

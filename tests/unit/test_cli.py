@@ -180,7 +180,12 @@ def test_unwritable_output_is_named(toy_folder, pictures, tmp_path):
     result = run(
         "point", pictures[0], "cats", "--model", toy_folder, "--out", tmp_path / "file" / "out.png", *LIMIT
     )
+    assert result.exit_code == USAGE and "--out where files can be written" in result.stderr
+    (tmp_path / "drawn" / "two.png").mkdir(parents=True)
+    (tmp_path / "drawn" / "two.png" / "in the way").touch()
+    result = run("point", *pictures[:2], "cats", "--model", toy_folder, "--out", tmp_path / "drawn", *LIMIT)
     assert result.exit_code == SOME_FAILED and "could not be written" in result.stderr
+    assert (tmp_path / "drawn" / "one.png").is_file(), "the other is drawn"
 
 
 def test_interruption(toy_folder, pictures, monkeypatch):

@@ -6,17 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from toy_processor import picture
 
 from molmopoint.backends.families import BACKENDS
 from molmopoint.checkpoints.locating import MODEL_TYPES
+from molmopoint.cli.answer_log import AnswerLog
 from molmopoint.cli.console import NO_MODEL, SOME_FAILED, USAGE
 from molmopoint.cli.evaluation import StoredForm
 from molmopoint.cli.inputs import WRITTEN_VIDEOS
+from molmopoint.errors import ProcessingError
 from molmopoint.eval.predictions.readers import FORMS
+from molmopoint.files import check_writable
 from molmopoint.pipeline import video_writing
+from molmopoint.safe_text import printable_name
 
 TOLD = [
     (["point", "a.png", " "], USAGE, "got an empty one"),
@@ -30,6 +35,32 @@ TOLD = [
     (["point", "notes.txt", "cups"], SOME_FAILED, "got text; save it as PNG"),
     (["point", "fake.mp4", "cups"], SOME_FAILED, "expected a video, got text"),
     (["point", "fake.mp4", "cups", "--start", "3", "--end", "1"], USAGE, "--end after --start 3"),
+    (["point", "a.png", "cups", "--jsonl", "cut.txt"], USAGE, "something else at its end"),
+    (["point", "none.png", "cups"], SOME_FAILED, "got an empty file"),
+    (["point", "a.png", "cups", "--out", "/proc/none/a.png"], USAGE, "--out where files can be written"),
+    (["point", "a.png", "cups", "--out", f"{'o' * 300}.png"], USAGE, "File name too long"),
+    (["point", "fake.mp4", "cups", "--jsonl", "a.jsonl"], USAGE, "pictures with --jsonl, got a video"),
+    (["point", "fake.mp4", "cups", "--heatmap", "--together"], USAGE, "--heatmap, --together"),
+    (["ask", "a.png", "gone.png", "what?"], SOME_FAILED, "gone.png: expected a file"),
+    (["track", "other", "cars"], USAGE, "a video file, got the folder 'other'"),
+    (["track", "*.txt", "cars"], USAGE, "which 2 files fit"),
+    (["track", "none.png", "cars"], SOME_FAILED, "got an empty file"),
+    (["track", "fake.mp4", "cars", "--csv", "fake.mp4"], USAGE, "which is the video"),
+    (["track", "fake.mp4", "cars", "--csv", "t", "--mot", "t"], USAGE, "which is that of --csv"),
+    (["track", "fake.mp4", "cars", "--coco", "other"], USAGE, "--coco as a file, got the folder"),
+    (["track", "fake.mp4", "cars", "--out", "/proc/t.mp4"], USAGE, "--out where files can be written"),
+    (["finetune", "pages", "--out", "o"], USAGE, "the folder 'pages', which holds no rows"),
+    (["finetune", "rows.jsonl", "--out", "other"], USAGE, "with other files ('config.json')"),
+    (["finetune", "rows.jsonl", "--out", "/proc/o"], USAGE, "--out where files can be written"),
+    (["eval", "synthetic", "--out", "/proc/o"], USAGE, "--out where files can be written"),
+    (["data", "import", "coco", "rows.jsonl", "--out", "a.png"], USAGE, "--out as a JSONL file, got 'a.png'"),
+    (["data", "import", "coco", "rows.jsonl", "--out", "rows.jsonl"], USAGE, "which is them"),
+    (["serve", "nano", "--api-key", ""], USAGE, "got an empty one (key 1)"),
+    (["serve", "nano", "--api-key", "kéy"], USAGE, "cannot stand in a header"),
+    (["serve", "nano", "--api-keys", "gone.txt"], USAGE, "key per line at 'gone.txt'"),
+    (["serve", "nano", "--api-keys", "a.png"], USAGE, "no text in UTF-8"),
+    (["serve", "nano", "--host", "999.1.1.1"], USAGE, "--host and --port at which this machine can listen"),
+    (["serve", "nano", "--reward", "nano"], USAGE, "got 'nano' twice"),
     (["ask", "notes.txt", "what?"], SOME_FAILED, "expected a picture, got text"),
     (["ask", "what?", "--model", "nanoo"], NO_MODEL, "did you mean nano"),
     (["track", "gone.mp4", "cars"], SOME_FAILED, "found nothing there"),
@@ -82,6 +113,10 @@ def told(tmp_path_factory):
     for name in ("notes.txt", "fake.mp4"):
         (folder / name).write_text("hello\n")
     (folder / "rows.jsonl").write_text("{}\n")
+    (folder / "cut.txt").write_text("a note without a line end")
+    (folder / "none.png").touch()
+    (folder / "pages").mkdir()
+    (folder / "pages" / "page.txt").write_text("hello\n")
     (folder / "other").mkdir()
     (folder / "other" / "config.json").write_text('{"model_type": "llama"}')
     done = subprocess.run(
@@ -108,3 +143,42 @@ def test_lists_that_are_known_twice_agree():
     assert set(MODEL_TYPES) == set(BACKENDS)
     assert [form.value for form in StoredForm] == list(FORMS)
     assert set(WRITTEN_VIDEOS) == set(video_writing._FORMATS)
+
+
+def test_nothing_of_other_files_is_lost(tmp_path):
+    """A file that is no file of answers keeps its end, and a line of ours that was cut off goes."""
+    path = tmp_path / "notes.jsonl"
+    for content in ("a note", '{"image": "a.png"}', "x" * 40):
+        path.write_text(content)
+        with pytest.raises(ProcessingError, match="something else at its end"):
+            AnswerLog(path, {"model": "nano", "asked": "cups"}, {})
+        assert path.read_text() == content
+    for content in ("", '{"sch', '{"schema_version": 1, "model": "na'):
+        path.write_text(content)
+        with AnswerLog(path, {"model": "nano", "asked": "cups"}, {}) as log:
+            assert not log.has([Path("a.png")]) and path.read_text() == ""
+    path.write_text("")
+    with AnswerLog(path, {"model": "nano", "asked": "cups"}, {}) as log:
+        log.append({"images": ["a.png"]})
+    line = path.read_text()
+    path.write_text(f"{line}a note")
+    with pytest.raises(ProcessingError, match="something else at its end"):
+        AnswerLog(path, {"model": "nano", "asked": "cups"}, {})
+    path.write_text(f'{line}{{"images": ["cut o')
+    with AnswerLog(path, {"model": "nano", "asked": "cups"}, {}) as log:
+        assert log.has([Path("a.png")]) and path.read_text() == line
+
+
+def test_trying_an_output_leaves_nothing(tmp_path):
+    check_writable(tmp_path / "new" / "deep" / "a.png")
+    check_writable(tmp_path)
+    check_writable("/dev/null")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "a.png", tmp_path / ("o" * 300)):
+        with pytest.raises(OSError):
+            check_writable(path)
+
+
+def test_a_name_with_a_line_end_is_no_line_of_its_own():
+    assert printable_name(Path("a\nerror: b\t\x1b.png")) == "a\\nerror: b\\t\\x1b.png"

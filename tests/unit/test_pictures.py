@@ -142,7 +142,7 @@ def animation(tmp_path: Path) -> Path:
         (lambda tmp: tmp, "found a folder there"),
         (lambda tmp: "https://example.org/a.png", "unless allow_urls"),
         (text_file, r"words.png', got bytes of no known format"),
-        (empty_file, r"empty.jpg', got bytes of no known format"),
+        (empty_file, r"empty.jpg', got an empty file"),
         (truncated, r"cut.png', got a broken or truncated one"),
         (truncated_jpeg, r"cut.jpg', got a broken or truncated one"),
         (animation, r"expected a still picture in '.*moves.gif', got 2 frames \(GIF\)"),
