@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging as python_logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -94,7 +95,7 @@ def finetune_reward_command(
 
       molmopoint finetune-reward preferences.jsonl --model allenai/Molmo2-4B --out judge --set epochs=1
     """
-    check_training(data, model, out, recipe, change or [], held_out)
+    check_training(data, model, out, recipe, change or [], held_out, judges=True)
 
     def train() -> FinetuneResult:
         from molmopoint.training.reward.finetune import finetune_reward
@@ -126,6 +127,9 @@ def run_training(train: Callable[[], FinetuneResult], unit: str, *, json_output:
             from transformers.utils import logging
 
             logging.disable_progress_bar()
+            python_logging.getLogger("bitsandbytes").setLevel(
+                python_logging.ERROR
+            )  # of kernels that nobody asked for
             result = train()
     except CheckpointError as error:
         console.complain(error)

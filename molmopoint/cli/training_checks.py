@@ -22,6 +22,8 @@ def check_training(
     changes: Sequence[str],
     held_out: Path | None,
     replay: str | None = None,
+    *,
+    judges: bool = False,
 ) -> None:
     """Ends the command where a file is missing, the model is unknown, or the recipe has no such setting.
 
@@ -33,6 +35,7 @@ def check_training(
         changes: of the recipe, KEY=VALUE.
         held_out: rows to score on.
         replay: rows to mix in, or `SYNTHETIC`.
+        judges: whether the rows are preferences, for a reward model.
     """
     try:
         check_rows(data, "DATA")
@@ -47,6 +50,11 @@ def check_training(
     except MolmoPointError as error:
         raise leave(error) from error
     check_model(model)
+    try:
+        for rows in (data, held_out, None if replay == SYNTHETIC else replay):
+            _check_first(rows, judges)
+    except (MolmoPointError, OSError) as error:
+        raise leave(error) from error
 
 
 def _check_out(out: Path) -> None:
@@ -65,6 +73,20 @@ def _check_out(out: Path) -> None:
     if folder.read(RUN_FILE) is None:
         folder.check_unused()
     check_can_write("--out", out)
+
+
+def _check_first(rows: str | Path | None, judges: bool) -> None:
+    """Raises ProcessingError where the first rows of a JSONL file are faulty; other sources are read later."""
+    if rows is None or not is_file(Path(rows)):
+        return
+    if judges:
+        from molmopoint.data.preferences import check_first_preferences
+
+        check_first_preferences(rows)
+        return
+    from molmopoint.training.sources import check_first_rows
+
+    check_first_rows(rows)
 
 
 def _check_recipe(recipe: str | None, changes: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,13 @@ from molmopoint.errors import ProcessingError
 from molmopoint.files import PICTURE_SUFFIXES, is_file, is_folder
 
 __all__ = [
-    "FORMS", "PREFERENCE_COLUMNS", "PreferenceRecord", "Preferences", "parse_preferences", "preference_fields", "ranks_of_scores",
-    "read_preferences",
+    "FORMS", "PREFERENCE_COLUMNS", "PreferenceRecord", "Preferences", "check_first_preferences", "parse_preferences",
+    "preference_fields", "ranks_of_scores", "read_preferences",
 ]  # fmt: skip
+
+
+_LOOKED_AT = 100
+"""Rows that are looked at before anything is loaded."""
 
 
 @dataclass(frozen=True)
@@ -285,6 +290,23 @@ def read_preferences(
             "the file"
         )
     return Preferences(tuple(kept), start, dropped, single, undecided)
+
+
+def check_first_preferences(path: str | os.PathLike[str]) -> None:
+    """Looks through the first rows of a JSONL file: what is wrong with all of them is told before the libraries
+    of models are loaded.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ProcessingError: a row is faulty, or a picture or clip is missing.
+    """
+    known: set[str] = set()
+    for row, columns in islice(iterate_rows(path), _LOOKED_AT):
+        if isinstance(columns, ProcessingError):
+            raise columns
+        _check_media(parse_preferences(columns, row), Path(path).parent, known)
 
 
 def _check_media(record: PreferenceRecord, folder: Path, known: set[str]) -> None:

@@ -22,12 +22,13 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from molmopoint.data.checking import BrokenRow, Finding, check_records, parsed_rows
+from molmopoint.data.checking import BrokenRow, Finding, Report, check_records, parsed_rows
 from molmopoint.data.questions import Query
 from molmopoint.data.records import Record, RecordPoint, resolve_media
 from molmopoint.data.synthetic import sample_scene
@@ -98,6 +99,9 @@ OnProgress: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]
 _SHOWN = 5
 """Faults that a message quotes."""
 
+_LOOKED_AT = 100
+"""Rows that are looked at before anything is loaded; with a picture each that takes some hundredths of a second."""
+
 _SKIPPABLE = ("unreadable_picture",)
 """Faults of single files that training can do without."""
 
@@ -127,15 +131,33 @@ def load_rows(rows: Rows, *, on_progress: OnProgress = no_progress) -> tuple[lis
                 kept.append(row)
             yield row
 
-    report = check_records(keep(), folder, decode=False)
+    _refuse_faults(check_records(keep(), folder, decode=False), name)
+    _check_spaces(kept, name)
+    return kept, folder
+
+
+def check_first_rows(path: str | os.PathLike[str]) -> None:
+    """Looks through the first rows of a JSONL file: what is wrong with all of them is told before the libraries
+    of models are loaded.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ProcessingError: a fault, as `load_rows` tells it.
+    """
+    first = islice(parsed_rows(path), _LOOKED_AT)
+    _refuse_faults(check_records(first, Path(path).parent, decode=False), os.fspath(path))
+
+
+def _refuse_faults(report: Report, name: str) -> None:
+    """Raises ProcessingError where rows have faults that training cannot skip."""
     faults = [fault for fault in report.faults if fault.kind not in _SKIPPABLE]
     if faults:
         raise ProcessingError(
             f"expected rows without faults in {name}, got {_quote(faults)}; `molmopoint data check` shows "
             "them all"
         )
-    _check_spaces(kept, name)
-    return kept, folder
 
 
 def check_apart(trained: Sequence[Record], held_out: Sequence[Record], folders: tuple[Path, Path]) -> None:

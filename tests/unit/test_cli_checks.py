@@ -50,6 +50,8 @@ TOLD = [
     (["track", "fake.mp4", "cars", "--coco", "other"], USAGE, "--coco as a file, got the folder"),
     (["track", "fake.mp4", "cars", "--out", "/proc/t.mp4"], USAGE, "--out where files can be written"),
     (["finetune", "pages", "--out", "o"], USAGE, "the folder 'pages', which holds no rows"),
+    (["finetune", "rows.jsonl", "--out", "new"], USAGE, "expected rows without faults in rows.jsonl"),
+    (["finetune-reward", "rows.jsonl", "--out", "new"], USAGE, "row 1"),
     (["finetune", "rows.jsonl", "--out", "other"], USAGE, "with other files ('config.json')"),
     (["finetune", "rows.jsonl", "--out", "/proc/o"], USAGE, "--out where files can be written"),
     (["eval", "synthetic", "--out", "/proc/o"], USAGE, "--out where files can be written"),
