@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -60,34 +59,8 @@ def locate(
     )
 
 
-MODEL_TYPES = ("molmo_point", "molmo2")
-"""Model types that are known here."""
-
-
-def check_family(source: str) -> None:
-    """Refuses a folder whose config.json is that of another kind of model, before any library is loaded.
-
-    Raises:
-        CheckpointError: as said; or the file cannot be read.
-    """
-    file = Path(source) / registry.CONFIGS["points"]
-    if not is_file(file):
-        return  # on the hub
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"expected a config.json that is JSON in {source}, got: {error}") from error
-    stated = fields.get("model_type") if isinstance(fields, dict) else None
-    if stated not in MODEL_TYPES:
-        raise CheckpointError(
-            f"expected a model of the type {' or '.join(MODEL_TYPES)} in {source}, got "
-            f"{'none' if stated is None else repr(stated)} in its config.json; pass a folder with a MolmoPoint or "
-            "a Molmo2"
-        )
-
-
-def model_type_at(source: str, **where: Any) -> str:
-    """The model type that the config.json of a checkpoint states.
+def config_at(source: str, **where: Any) -> dict[str, Any]:
+    """What the config.json of a checkpoint states.
 
     Args:
         source: folder or hub id, as `locate` returns it.
@@ -115,7 +88,7 @@ def model_type_at(source: str, **where: Any) -> str:
             "copy the file again"
         )
     check_kernels(fields, source)
-    return str(fields.get("model_type"))
+    return fields
 
 
 def _check_folder(folder: Path) -> None:

@@ -79,6 +79,9 @@ def changed_settings(
 
 def with_crops(settings: GenerationSettings, model: Any) -> GenerationSettings:
     """How to ask this very model: with the processor's crops, or as many as the benchmark wants at least."""
+    backend = getattr(model, "backend", None)
+    if backend is not None and not backend.takes_crops:
+        return replace(settings, max_crops=None, min_crops=None)
     if settings.min_crops is None:
         return settings
     processor = getattr(getattr(model, "processor", None), "image_processor", None)

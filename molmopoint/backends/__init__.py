@@ -1,6 +1,6 @@
 """Model families: everything that differs between them, and the choice among them.
 
-A family is a subclass of `Backend` in a module of its own and a line in `BACKENDS`. Names are imported when
+A family is a subclass of `Backend` in a module of its own and a row of `BACKENDS`. Names are imported when
 they are first used: options of a call can be checked before the libraries of models are loaded.
 """
 
@@ -12,8 +12,15 @@ from molmopoint.lazy import lazy_names
 
 if TYPE_CHECKING:
     from molmopoint.backends.base import Backend, Events, PointWriter
-    from molmopoint.backends.families import BACKENDS, backend_class, backend_class_of, backend_of, reading
+    from molmopoint.backends.families import (
+        backend_class,
+        backend_class_of,
+        backend_of,
+        family_of_model,
+        reading,
+    )
     from molmopoint.backends.options import AnswerOptions, complete_prompt
+    from molmopoint.backends.table import BACKENDS
 
 __all__ = [
     "BACKENDS",
@@ -25,11 +32,12 @@ __all__ = [
     "backend_class_of",
     "backend_of",
     "complete_prompt",
+    "family_of_model",
     "reading",
 ]
 
 _HOMES = {
-    "BACKENDS": "families",
+    "BACKENDS": "table",
     "AnswerOptions": "options",
     "Backend": "base",
     "Events": "base",
@@ -38,6 +46,7 @@ _HOMES = {
     "backend_class_of": "families",
     "backend_of": "families",
     "complete_prompt": "options",
+    "family_of_model": "families",
     "reading": "families",
 }
 

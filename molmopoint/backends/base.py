@@ -21,7 +21,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from molmopoint.backends.markup import plain_text
-from molmopoint.backends.options import AnswerOptions
+from molmopoint.backends.options import (
+    COUNTING_TEMPLATE,
+    POINTING_TEMPLATE,
+    AnswerOptions,
+    complete_prompt,
+)
 from molmopoint.backends.requests import Request, RequestBuilder, collate_requests
 from molmopoint.backends.result import PointDistributions, PointingResult
 from molmopoint.decoding import Answer
@@ -100,7 +105,7 @@ class Backend(ABC):
     Without one it makes rows and writes points, which loader workers do; with one it answers too.
 
     Args:
-        processor: of the checkpoint, of `processor_class`.
+        processor: of the checkpoint, as `read_processor` gives it.
         model: in evaluation mode, on its device. Its generation config is replaced by one with its begin, end
             and padding tokens alone.
         max_crops: crops per picture where a request does not say; None for the processor's own number.
@@ -125,32 +130,46 @@ class Backend(ABC):
     """The family's name for people."""
 
     processor_class: ClassVar[type[MolmoPointProcessor]]
+    """Of families with a processor of this library; others override `check_processor` and `read_processor`."""
+
+    builder_class: ClassVar[type[RequestBuilder]] = RequestBuilder
+    """What makes the rows of the family."""
 
     scores_points: ClassVar[bool] = True
     """Whether points have scores."""
+
+    takes_clips: ClassVar[bool] = True
+    """Whether clips can be asked about."""
+
+    takes_crops: ClassVar[bool] = True
+    """Whether pictures are cut into crops, so that `max_crops` means something."""
+
+    trains: ClassVar[bool] = True
+    """Whether there is a training pass; reward models need one as well."""
+
+    pointing_template: ClassVar[str] = POINTING_TEMPLATE
+    """Form of a request that only names what to find."""
+
+    counting_template: ClassVar[str] = COUNTING_TEMPLATE
+    """Form of a request to count."""
 
     patch_token_id: int
     """Token whose selections count over a packed row; `NO_PATCH_TOKEN` where nothing is selected."""
 
     def __init__(
         self,
-        processor: MolmoPointProcessor,
+        processor: Any,
         model: Any = None,
         *,
         max_crops: int | None = None,
         max_pixels: int | None = None,
     ) -> None:
-        text_points = self.processor_class.points_are_text
-        if not isinstance(processor, MolmoPointProcessor) or processor.points_are_text != text_points:
-            raise CheckpointError(
-                f"expected a {self.processor_class.__name__} for a model of type {self.model_type}, got "
-                f"{type(processor).__name__}"
-            )
+        self.check_processor(processor)
         self.processor = processor
         self.model = model
         self.max_crops = max_crops
         config = None if model is None else model.config
-        self.requests = RequestBuilder(processor, config, max_pixels=max_pixels, max_crops=max_crops)
+        self.requests = self.builder_class(processor, config, max_pixels=max_pixels, max_crops=max_crops)
         self.eos_token_ids: tuple[int, ...] = ()
         self.ignored_settings: tuple[str, ...] = ()
         self.calibration: Calibration | Path | None = None
@@ -191,7 +210,37 @@ class Backend(ABC):
         """
 
     @classmethod
-    def read_processor(cls, source: str, **where: Any) -> MolmoPointProcessor:
+    def check_trains(cls, source: str) -> None:
+        """Refuses to train a family without a training pass, and to judge with it.
+
+        Args:
+            source: folder or hub id, for the message.
+
+        Raises:
+            CheckpointError: as said.
+        """
+        if not cls.trains:
+            raise CheckpointError(
+                f"expected a model that can be trained here, got a {cls.title} at {source!r}, which only points; "
+                "start from a MolmoPoint or a Molmo2"
+            )
+
+    @classmethod
+    def check_processor(cls, processor: Any) -> None:
+        """Refuses a processor of another family.
+
+        Raises:
+            CheckpointError: as said.
+        """
+        text_points = cls.processor_class.points_are_text
+        if not isinstance(processor, MolmoPointProcessor) or processor.points_are_text != text_points:
+            raise CheckpointError(
+                f"expected a {cls.processor_class.__name__} for a model of type {cls.model_type}, got "
+                f"{type(processor).__name__}"
+            )
+
+    @classmethod
+    def read_processor(cls, source: str, **where: Any) -> Any:
         """The processor of a folder or repository.
 
         Raises:
@@ -241,6 +290,21 @@ class Backend(ABC):
     def events(self, request: Request, options: AnswerOptions) -> Events:
         """Reads the answer to one request token by token."""
 
+    # Requests
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a request and its answer may have together."""
+        return self.model.config.text_config.max_position_embeddings
+
+    def complete_prompt(self, text: str, template: str | None = None) -> str:
+        """The request that is sent for what a person typed; see `options.complete_prompt`."""
+        return complete_prompt(text, template, default=self.pointing_template)
+
+    def complete_count(self, text: str, template: str | None = None) -> str:
+        """The request that is sent to count what a person typed."""
+        return complete_prompt(text, template, default=self.counting_template)
+
     # Answers
 
     @abstractmethod
@@ -258,8 +322,8 @@ class Backend(ABC):
         """
         self.check_options(options, clips=any(request.metadata.is_video for request in requests))
         pad_token_id = self.processor.tokenizer.pad_token_id
-        batch = self.on_device(collate_requests(requests, pad_token_id, clips_apart=self.clips_apart))
-        prompt_length = batch["input_ids"].shape[1]
+        batch = self.on_device(self._collate(requests, pad_token_id))
+        prompt_length = self._length_before(batch)
         with self._without_gradients():
             arguments = options.generate_arguments()
             if arguments.get("stop_strings") is not None:
@@ -282,9 +346,17 @@ class Backend(ABC):
 
         Raises:
             ProcessingError: points are to have a score, and those of this family have none; or chances, and
-                there is no calibration for this model, or none for clips.
+                there is no calibration for this model, or none for clips; or clips or crops, which this
+                family does not know.
             CheckpointError: the file of the calibration is damaged.
         """
+        if clips:
+            self.check_clips()
+        if options.max_crops is not None and not self.takes_crops:
+            raise ProcessingError(
+                f"expected no max_crops with a {self.title}, which looks at whole pictures, got "
+                f"{options.max_crops}; leave it out"
+            )
         if options.min_score is not None and not self.scores_points:
             raise ProcessingError(
                 f"expected no min_score with a {self.title}, whose points have no scores, got "
@@ -305,6 +377,17 @@ class Backend(ABC):
             from molmopoint.metrics import Calibration  # here, because most calls need none of it
 
             self.calibration = Calibration.load(self.calibration)
+
+    def check_clips(self) -> None:
+        """Refuses clips where the family does not know them.
+
+        Raises:
+            ProcessingError: as said.
+        """
+        if not self.takes_clips:
+            raise ProcessingError(
+                f"expected pictures for a {self.title}, got a clip; ask a MolmoPoint or a Molmo2 about clips"
+            )
 
     @property
     def clips_apart(self) -> bool:
@@ -328,6 +411,14 @@ class Backend(ABC):
     def _without_gradients(self) -> AbstractContextManager[Any]:
         """Inference mode; but weights that are sharded are gathered into buffers that training uses again."""
         return torch.no_grad() if self._is_sharded else torch.inference_mode()
+
+    def _collate(self, requests: Sequence[Request], pad_token_id: int) -> dict[str, Tensor]:
+        """Requests as one batch, padded on the left."""
+        return collate_requests(requests, pad_token_id, clips_apart=self.clips_apart)
+
+    def _length_before(self, batch: Mapping[str, Tensor]) -> int:
+        """Tokens of the sequences that `generate` returns that stand before the answers."""
+        return batch["input_ids"].shape[1]
 
     def _generate(self, **arguments: Any) -> Any:
         """The output of the model's own `generate`."""

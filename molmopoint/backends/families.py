@@ -1,42 +1,35 @@
-"""Which families of models there are, and which of them a model is of."""
+"""Which family a model is of, by the table of `molmopoint.backends.table`."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from molmopoint.backends.base import Backend
-from molmopoint.backends.molmo2 import Molmo2Backend
-from molmopoint.backends.molmopoint import MolmoPointBackend
-from molmopoint.checkpoints.locating import model_type_at
+from molmopoint.backends.table import BACKENDS, check_kind, kind_of
+from molmopoint.checkpoints.locating import config_at
 from molmopoint.errors import CheckpointError, MolmoPointError
 from molmopoint.load_checks import FILE_ERRORS
-from molmopoint.processing import MolmoPointProcessor
-
-BACKENDS: dict[str, type[Backend]] = {
-    family.model_type: family for family in (MolmoPointBackend, Molmo2Backend)
-}
-"""Families by the model type that their config.json states."""
 
 
-def backend_class(model_type: str, source: str = "the model") -> type[Backend]:
-    """The family of a model type.
+def backend_class(kind: str, source: str = "the model") -> type[Backend]:
+    """The family of a kind of model.
 
     Args:
-        model_type: of a config.
+        kind: a key of the table; for most families the model type of the config.
         source: where it was found, for the message.
 
     Raises:
         CheckpointError: there is no such family.
     """
-    if model_type not in BACKENDS:
-        known = " or ".join(f"{family.title} (model_type {kind!r})" for kind, family in BACKENDS.items())
-        raise CheckpointError(
-            f"expected a checkpoint of {known}, got model_type {model_type!r} at {source!r}; choose one of "
-            "these families"
-        )
-    return BACKENDS[model_type]
+    check_kind(kind, source)
+    family = BACKENDS[kind]
+    if isinstance(family, str):
+        module, _, name = family.partition(":")
+        family = getattr(importlib.import_module(module), name)
+    return family
 
 
 def backend_class_of(source: str, **where: Any) -> type[Backend]:
@@ -51,16 +44,30 @@ def backend_class_of(source: str, **where: Any) -> type[Backend]:
         CheckpointError: there is no such model, it is of another family, or its config asks for code of
             another repository.
     """
-    return backend_class(model_type_at(source, **where), source)
+    return backend_class(kind_of(config_at(source, **where)), source)
 
 
-def backend_of(model: Any, processor: MolmoPointProcessor, *, max_pixels: int | None = None) -> Backend:
+def family_of_model(model: Any, source: str = "the model") -> type[Backend]:
+    """The family of a model that is loaded.
+
+    Args:
+        model: with a config.
+        source: where it came from, for the message.
+
+    Raises:
+        CheckpointError: there is no such family.
+    """
+    fields = {"model_type": model.config.model_type, "architectures": [type(model).__name__]}
+    return backend_class(kind_of(fields), source)
+
+
+def backend_of(model: Any, processor: Any, *, max_pixels: int | None = None) -> Backend:
     """The backend of a model that is loaded.
 
     Raises:
         CheckpointError: the processor is that of another family, or does not fit the model.
     """
-    return backend_class(model.config.model_type)(processor, model, max_pixels=max_pixels)
+    return family_of_model(model)(processor, model, max_pixels=max_pixels)
 
 
 @contextmanager

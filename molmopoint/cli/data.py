@@ -308,6 +308,7 @@ def _load_backend(model: str) -> Backend:
     register()
     source, revision = locate(model, None)
     family = backend_class_of(source, revision=revision)
+    family.check_trains(source)
     with reading(source, f"the processor files of a {family.title}", "; check the name"):
         return family(family.read_processor(source, revision=revision))
 

@@ -381,8 +381,9 @@ def check_model(model: str, revision: str | None = None, *, scores: bool = False
         revision: branch, tag or commit on the hub.
         scores: a reward model will do as well.
     """
+    from molmopoint.backends.table import check_family
     from molmopoint.checkpoints.hub import check_reachable
-    from molmopoint.checkpoints.locating import check_family, locate
+    from molmopoint.checkpoints.locating import locate
 
     try:
         source, revision = locate(model, revision, scores=scores)

@@ -18,12 +18,7 @@ from molmopoint.backends import Backend, backend_of
 from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.history import Turn
 from molmopoint.backends.media import EncodedImage
-from molmopoint.backends.options import (
-    COUNTING_TEMPLATE,
-    DEFAULT_MAX_NEW_TOKENS,
-    AnswerOptions,
-    complete_prompt,
-)
+from molmopoint.backends.options import DEFAULT_MAX_NEW_TOKENS, AnswerOptions
 from molmopoint.backends.requests import Request
 from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.checkpoints.placing import single_device
@@ -42,7 +37,6 @@ from molmopoint.pipeline.streaming import AnswerStream, TextStream
 from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.tracking import Ground, Tracker, TrackOptions
 from molmopoint.pipeline.windows import as_clip
-from molmopoint.processing import MolmoPointProcessor
 
 if TYPE_CHECKING:
     from molmopoint.metrics import Calibration
@@ -60,8 +54,10 @@ class Pointer:
     What a person types is sent literally: text that looks like a special token stays text.
 
     Args:
-        model: a MolmoPoint, or transformers' own Molmo2; in evaluation mode, on its device.
-        processor: of the same checkpoint, `MolmoPointProcessor` or `Molmo2PointingProcessor`.
+        model: a MolmoPoint, transformers' own Molmo2, or one of another family of the zoo; in evaluation mode,
+            on its device.
+        processor: of the same checkpoint, as the family reads it: `MolmoPointProcessor`,
+            `Molmo2PointingProcessor`, or that of transformers.
         max_pixels: width times height of a picture at most. By default what the environment variable
             MOLMOPOINT_MAX_PIXELS says, or 268,435,456 (16,384 x 16,384).
         calibration: from scores to chances, fitted for these very weights, or the file of that map, which is
@@ -75,7 +71,7 @@ class Pointer:
     def __init__(
         self,
         model: Any,
-        processor: MolmoPointProcessor,
+        processor: Any,
         *,
         max_pixels: int | None = None,
         calibration: Calibration | Path | None = None,
@@ -94,7 +90,7 @@ class Pointer:
                 InputWarning,
                 stacklevel=3,
             )
-        self._planner = ClipPlanner(processor, model.config.text_config.max_position_embeddings)
+        self._planner = ClipPlanner(processor, self._backend.max_length)
         self._tracker = Tracker(self._builder, self._planner, self._answer)
         self._through: Answer | None = None
 
@@ -203,7 +199,8 @@ class Pointer:
         if not isinstance(prompt, str) and isinstance(prompt, Sequence):
             answers = self._point_batch(self._seen_once(image, options), prompt, options, history)
             return [answer for answer in answers if isinstance(answer, PointingResult)]  # errors are raised
-        request = self._builder.about_pictures(image, complete_prompt(prompt, template), options, history)
+        sent = self._backend.complete_prompt(prompt, template)
+        request = self._builder.about_pictures(image, sent, options, history)
         return self._answer([request], options)[0]
 
     def count(self, image: Any, phrase: str, **options: Any) -> int:
@@ -215,7 +212,7 @@ class Pointer:
             **options: as in `point`.
         """
         template = options.pop("template", None)
-        question = complete_prompt(phrase, template, default=COUNTING_TEMPLATE)
+        question = self._backend.complete_count(phrase, template)
         return count_of(self.point(image, question, template="{}", **options))
 
     def point_batch(
@@ -285,9 +282,8 @@ class Pointer:
 
         def prepare(pair: tuple[Any, str]) -> Request:
             image, prompt = pair
-            return self._builder.about_pictures(
-                image, complete_prompt(prompt, options.template), options, history
-            )
+            sent = self._backend.complete_prompt(prompt, options.template)
+            return self._builder.about_pictures(image, sent, options, history)
 
         return run_in_batches(
             paired(images, prompts),
@@ -313,9 +309,8 @@ class Pointer:
         history = options.pop("history", None)
         settings = AnswerOptions.of(**options)
         self._backend.check_options(settings)
-        request = self._builder.about_pictures(
-            image, complete_prompt(prompt, settings.template), settings, history
-        )
+        sent = self._backend.complete_prompt(prompt, settings.template)
+        request = self._builder.about_pictures(image, sent, settings, history)
         return self._stream(AnswerStream, request, settings)
 
     def ask(
@@ -423,7 +418,7 @@ class Pointer:
         settings = AnswerOptions.of(**options)
         self._backend.check_options(settings, clips=True)
         clip_options = ClipOptions(timestamps, frame_rate, start, end, max_frames, max_fps, subtitles)
-        request_text = complete_prompt(prompt, settings.template)
+        request_text = self._backend.complete_prompt(prompt, settings.template)
         if windows:
             check_windows(settings, max_frames, history)
             clip_options = replace(clip_options, timestamps=None)
@@ -510,6 +505,7 @@ class Pointer:
         }
         settings = TrackOptions.of(**part, **asked, **options)
         clip = [(as_clip(video, timestamps), prompt)]
+        self._backend.check_clips()
         (result,) = self._tracker.run(clip, settings, batch_size=1, on_error="raise", progress=progress)
         if isinstance(result, Exception):
             raise result
@@ -544,6 +540,7 @@ class Pointer:
             ProcessingError: as in `track`; or there are more or fewer prompts than clips.
         """
         settings = TrackOptions.of(**options)
+        self._backend.check_clips()
         return self._tracker.run(
             paired(videos, prompts, "clips"),
             settings,

@@ -28,7 +28,7 @@ from transformers import Molmo2Config
 
 from molmopoint.adapters import ADAPTER_NAME, merge_adapters, read_config, save_adapters
 from molmopoint.adapters import CONFIG_FILE as ADAPTER_CONFIG_FILE
-from molmopoint.backends import backend_class, backend_class_of, reading
+from molmopoint.backends import backend_class_of, family_of_model, reading
 from molmopoint.backends.molmo2 import Molmo2Backend
 from molmopoint.checkpoints import registry
 from molmopoint.checkpoints.locating import locate
@@ -139,6 +139,7 @@ def load_backbone(source: str, placement: Placement) -> Any:
     """
     register()
     family = backend_class_of(source, **placement.file_arguments)
+    family.check_trains(source)
     settings = dict(placement.arguments)
     if family is Molmo2Backend:
         settings |= _stored_size(source)
@@ -159,7 +160,7 @@ def load_processor(source: str, model: Any, **where: Any) -> MolmoPointProcessor
         CheckpointError: files are missing, the chat template among them.
     """
     register()
-    family = backend_class(model.config.model_type, source)
+    family = family_of_model(model, source)
     with reading(source, "tokenizer and processor files", "; copy those of the base"):
         return family.read_processor(source, **where)
 
@@ -185,7 +186,7 @@ def write_reward(
 
     def write(target: str) -> None:
         if stored.base is None:
-            backend_class(backbone.config.model_type).save_model(backbone, target)
+            family_of_model(backbone).save_model(backbone, target)
         elif ADAPTER_NAME in getattr(backbone, "peft_config", {}):
             save_adapters(backbone, Path(target))
         if processor is not None:

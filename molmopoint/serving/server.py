@@ -46,6 +46,14 @@ class Answering:
         self.engine = engine
         self._figures = figures
 
+    def complete_prompt(self, text: str, template: str | None = None) -> str:
+        """The request that this model is sent for what a person typed."""
+        return self.engine.pointer.backend.complete_prompt(text, template)
+
+    def complete_count(self, text: str, template: str | None = None) -> str:
+        """The request that this model is sent to count what a person typed."""
+        return self.engine.pointer.backend.complete_count(text, template)
+
     def usage(self, followed: Following, result: PointingResult) -> Usage:
         """What an answer cost; it is counted, too."""
         job = followed.job

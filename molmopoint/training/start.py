@@ -77,6 +77,7 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Backend]:
     register()
     source, revision = locate(model)
     family = backend_class_of(source, revision=revision)
+    family.check_trains(source)
     with _told_as_checkpoint_errors(source):
         backend = family(
             family.read_processor(source, revision=revision), max_crops=recipe.data.crops_per_image
@@ -100,6 +101,7 @@ def load_network(source: str, revision: str | None, recipe: Recipe) -> Any:
     """
     register()
     family = backend_class_of(source, revision=revision)
+    family.check_trains(source)
     check_bits(recipe)
     bits = 16 if recipe.lora is None else recipe.lora.bits
     settings: dict[str, Any] = {"revision": revision, "dtype": torch.float32}

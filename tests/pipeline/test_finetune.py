@@ -226,7 +226,8 @@ def test_models_that_cannot_be_trained_are_refused(data: Path, toy_folder: Path,
     refused = command(data, other, tmp_path / "run")
     assert refused.exit_code == NO_MODEL
     with pytest.raises(
-        CheckpointError, match=r"expected a checkpoint of MolmoPoint .* or Molmo2 .*, got model_type 'qwen3'"
+        CheckpointError,
+        match=r"expected a checkpoint with a model_type of molmo_point, molmo2.*, got model_type 'qwen3'",
     ):
         finetune(data, other, tmp_path / "run", "full", overrides=SMALL)
     with pytest.raises(CheckpointError, match=r"expected a name of the zoo, .*got 'nanoo'"):

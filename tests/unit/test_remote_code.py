@@ -136,7 +136,7 @@ def test_models(trap, tmp_path, request, family, way):
         if WAYS[way] == READ or (family in KNOWN_TOKENIZERS and "tokenizer" in way):
             read()
             continue
-        with pytest.raises(CheckpointError, match=r"never run|expected a checkpoint of") as caught:
+        with pytest.raises(CheckpointError, match=r"never run|expected a checkpoint with") as caught:
             read()
         assert "trust_remote_code=True" not in str(caught.value), "no advice to run it"
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult
 from molmopoint.serving.bodies import body_of, described
 from molmopoint.serving.following import Following
@@ -86,7 +85,7 @@ async def _ask(
         max_tokens=settings.max_tokens, temperature=settings.temperature or 0.0, top_p=settings.top_p
     )
     options = server.options(wanted, max_points=max_points)
-    prompt = valid(lambda: complete_prompt(text, template))
+    prompt = valid(lambda: model.complete_prompt(text, template))
     return model, await server.ask(model, pictures, prompt, options, request, streams=asked.stream)
 
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from PIL import Image
 
-from molmopoint.backends.options import COUNTING_TEMPLATE, complete_prompt
+from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.points import Point
 from molmopoint.serving.bodies import body_of, described
@@ -27,8 +27,8 @@ from molmopoint.serving.streams import Document, event_stream
 
 PointBody = Annotated[PointAsked, Depends(body_of(PointAsked))]
 QueryBody = Annotated[QueryAsked, Depends(body_of(QueryAsked))]
-Complete = Callable[[str, str | None], str]
-"""The request that is sent for a text and a template."""
+Complete = Callable[[Answering, str, str | None], str]
+"""The request that a model is sent for a text and a template."""
 
 _HEAT_SIDE = 256
 """Longer side of a heatmap; it is smooth, and clients stretch it over the picture."""
@@ -51,7 +51,7 @@ def routes(server: Server) -> APIRouter:
         """Points in pixels of the displayed pictures; of a clip, as /v1/video/point gives them."""
         if asked.video is not None or asked.video_file:
             return await clip_answer(server, "point", _about_clip(asked), request)
-        return await _point(server, asked, request, complete_prompt)
+        return await _point(server, asked, request, Answering.complete_prompt)
 
     @router.post(
         "/v1/count",
@@ -61,7 +61,7 @@ def routes(server: Server) -> APIRouter:
     )
     async def count(asked: PointBody, request: Request) -> Any:
         """The same, asked as a question for a number; `count` is the answer."""
-        return await _point(server, asked, request, _as_question)
+        return await _point(server, asked, request, Answering.complete_count)
 
     @router.post(
         "/v1/query",
@@ -126,10 +126,6 @@ def _without(heatmap: bool) -> dict[str, Any]:
     return {} if heatmap else {"exclude": {"points": {"__all__": {"heatmap"}}}}
 
 
-def _as_question(text: str, template: str | None) -> str:
-    return complete_prompt(text, template, default=COUNTING_TEMPLATE)
-
-
 async def _point(server: Server, asked: PointAsked, request: Request, complete: Complete) -> Any:
     model = server.model(asked.model)
     if asked.single and not asked.pictures:
@@ -137,7 +133,7 @@ async def _point(server: Server, asked: PointAsked, request: Request, complete: 
     options = server.options(
         asked, max_points=asked.max_points, single=asked.single, min_score=asked.min_score
     )
-    prompt = valid(lambda: complete(asked.prompt, asked.template))
+    prompt = valid(lambda: complete(model, asked.prompt, asked.template))
     followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
     if asked.stream:
         return event_stream(_point_events(model, followed, asked.heatmap))

@@ -10,7 +10,6 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request
 
-from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult
 from molmopoint.serving.bodies import body_of, described
 from molmopoint.serving.following import Following
@@ -62,7 +61,7 @@ async def _chat(server: Server, asked: ChatAsked, request: Request) -> Any:
     said = _conversation(asked)
     most = asked.max_completion_tokens or asked.max_tokens
     options = server.options(Asked(max_tokens=most, temperature=asked.temperature or 0.0, top_p=asked.top_p))
-    sent = valid(lambda: complete_prompt(name_asked_for(said.prompt)))
+    sent = valid(lambda: model.complete_prompt(name_asked_for(said.prompt)))
     streams = bool(asked.stream)
     followed = await server.ask(
         model, said.pictures, sent, options, request, streams=streams, history=said.history

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from molmopoint.backends.options import complete_prompt
 from molmopoint.serving.bodies import body_of, described
 from molmopoint.serving.refusals import Refused, valid
 from molmopoint.serving.schemas import Asked, PredictAsked
@@ -27,7 +26,7 @@ def routes(server: Server) -> APIRouter:
         if picture is None:
             raise Refused(422, "expected image_b64 or image_base64, got neither; pass the picture as base64")
         model = server.model(None)
-        prompt = valid(lambda: complete_prompt(asked.prompt))
+        prompt = valid(lambda: model.complete_prompt(asked.prompt))
         followed = await server.ask(model, [picture], prompt, server.options(Asked()), request)
         result = await followed.result()
         model.usage(followed, result)
