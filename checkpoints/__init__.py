@@ -9,6 +9,7 @@ from molmopoint.checkpoints.registry import Score, ZooEntry, find, list_models, 
 
 if TYPE_CHECKING:
     from molmopoint.checkpoints.assembly import assemble
+    from molmopoint.checkpoints.grafting import graft
     from molmopoint.key_map import from_released, to_released
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "assemble",
     "find",
     "from_released",
+    "graft",
     "list_models",
     "names",
     "resolve",
@@ -27,6 +29,7 @@ __all__ = [
 _HOMES = {
     "assemble": "molmopoint.checkpoints.assembly",
     "from_released": "molmopoint.key_map",
+    "graft": "molmopoint.checkpoints.grafting",
     "to_released": "molmopoint.key_map",
 }
 """Names that are imported when they are first used: they bring torch, timm or the whole network, and the zoo

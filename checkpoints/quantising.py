@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
 KEPT = (
     "vision_tower",
+    "visual",
     "connector",
     "multi_modal_projector",
     "build_vit_embedding",
     "point_predictor",
     "lm_head",
 )
-"""Modules that are never stored in fewer bits; `multi_modal_projector` is the connector of a Molmo2.
+"""Modules that are never stored in fewer bits; `multi_modal_projector` is the connector of a Molmo2,
+`visual` the ViT of a Qwen with its merger.
 
 They are small, and where a point lies depends on them: the published run of the 8B that loses nothing in 4
 bits leaves these out.

@@ -15,6 +15,9 @@ from transformers import (
 from transformers.models.molmo2.processing_molmo2 import Molmo2Processor
 
 from molmopoint.config import MolmoPointConfig
+from molmopoint.graft.config import GraftConfig
+from molmopoint.graft.network import GraftForConditionalGeneration
+from molmopoint.graft.processor import GraftProcessor
 from molmopoint.modeling import MolmoPointForConditionalGeneration
 from molmopoint.processing import MolmoPointImageProcessor, MolmoPointProcessor, MolmoPointVideoProcessor
 from molmopoint.processing.processor import stored_model_type
@@ -33,6 +36,9 @@ def register() -> None:
     AutoConfig.register(MolmoPointConfig.model_type, MolmoPointConfig, exist_ok=True)
     AutoModelForImageTextToText.register(MolmoPointConfig, MolmoPointForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(MolmoPointConfig, MolmoPointProcessor, exist_ok=True)
+    AutoConfig.register(GraftConfig.model_type, GraftConfig, exist_ok=True)
+    AutoModelForImageTextToText.register(GraftConfig, GraftForConditionalGeneration, exist_ok=True)
+    AutoProcessor.register(GraftConfig, GraftProcessor, exist_ok=True)
     AutoImageProcessor.register(
         MolmoPointConfig, image_processor_classes={"torchvision": MolmoPointImageProcessor}, exist_ok=True
     )

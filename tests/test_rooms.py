@@ -31,6 +31,7 @@ NETWORK = {
     "adapters",
     "modeling",
     "molmo2",
+    "graft",
 }
 ABOVE = {"processing", "data", "metrics", "segmentation", "checkpoints", "registration"}
 # Every room but `heads` may also import those of `EVERYWHERE`, and every module its own room.
@@ -73,8 +74,23 @@ DOORS: dict[str, set[str]] = {
         "saving",
     },
     "adapters": {"saving"},
-    "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving", "adapters", "molmo2"},
+    "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving", "adapters", "molmo2", "graft"},
     "molmo2": {"attention", "backbone", "losses", "saving"},
+    "graft": {
+        "attention",
+        "config",
+        "connector",
+        "generation",
+        "geometry",
+        "heads",
+        "load_checks",
+        "losses",
+        "modeling",
+        "processing",
+        "rows",
+        "saving",
+        "tokens",
+    },
     "decoding": {"tokens", "grammar", "geometry", "points"},
     "video": set(),
     "processing": {"config", "tokens", "geometry", "points", "decoding", "video"},
@@ -82,8 +98,8 @@ DOORS: dict[str, set[str]] = {
     "screens": {"data"},
     "metrics": {"points"},
     "segmentation": {"points", "drawing", "metrics", "processing", "video", "load_checks"},
-    "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing"},
-    "registration": {"config", "modeling", "processing"},
+    "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing", "graft", "generation"},
+    "registration": {"config", "modeling", "processing", "graft"},
     "reward": {
         "backends",
         "modeling",

@@ -106,7 +106,11 @@ class MolmoPointBackend(Backend):
             if request.media.pixels:
                 features.append(request.features or self.encode(request.media))
         text = {name: tensor for name, tensor in batch.items() if name not in PIXELS}
-        return {**text, "visual_features": join_features(features)}
+        return {**text, "visual_features": self._joined(features)}
+
+    def _joined(self, features: Sequence[Any]) -> VisualFeatures:
+        """What the model sees of several requests about pictures as one call."""
+        return join_features(features)
 
     def _limits(
         self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int

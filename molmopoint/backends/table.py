@@ -24,6 +24,7 @@ WITH_POINTER = "+pointer"
 BACKENDS: dict[str, str | type[Backend]] = {
     "molmo_point": "molmopoint.backends.molmopoint:MolmoPointBackend",
     "molmo2": "molmopoint.backends.molmo2:Molmo2Backend",
+    "molmo_point_graft": "molmopoint.backends.graft:GraftBackend",
 }
 """Kind of a model, as `kind_of` tells it, and the class of its family: itself, or its module and name."""
 

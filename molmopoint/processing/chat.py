@@ -30,7 +30,6 @@ ANSWER_MARK = "\ufdd2"
 out of text.
 """
 
-_PLACEHOLDERS = {"image": IMAGE_PLACEHOLDER, "video": VIDEO_PLACEHOLDER}
 _MARKS = str.maketrans("", "", MARK + LIST_MARK + ANSWER_MARK)
 
 Media = Literal["image", "video"]
@@ -46,18 +45,30 @@ class ChatWriter:
     Args:
         tokenizer: of the checkpoint.
         chat_template: Jinja text of the checkpoint.
+        image_token: what the template writes for a picture.
+        opening: what a row may start with, and then belongs to its trunk also where there are no pictures;
+            None for the token of the tokenizer.
 
     Raises:
         ProcessingError: there is no template.
     """
 
-    def __init__(self, tokenizer: Any, chat_template: str | None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        chat_template: str | None,
+        *,
+        image_token: str = IMAGE_PLACEHOLDER,
+        opening: str | None = None,
+    ) -> None:
         if chat_template is None:
             raise ProcessingError(
                 "expected a chat template, got none; copy chat_template.jinja from the released model"
             )
         self.tokenizer = tokenizer
         self.chat_template = chat_template
+        self._placeholders: dict[Media, str] = {"image": image_token, "video": VIDEO_PLACEHOLDER}
+        self._opening: str = opening or tokenizer.bos_token or tokenizer.eos_token
         self._media_texts = _MEDIA_TEXTS.setdefault(tokenizer, {})
 
     def media_text(self, media: Media, count: int) -> str:
@@ -76,7 +87,7 @@ class ChatWriter:
             return self._media_texts[key]
         rendered = self._render([_user(ANSWER_MARK, media, count)])
         before_text, _, _ = rendered.partition(ANSWER_MARK)
-        placeholder = _PLACEHOLDERS[media]
+        placeholder = self._placeholders[media]
         if before_text.count(placeholder) != count:
             raise ProcessingError(
                 f"expected a chat template that writes {placeholder} {count} times before what the user "
@@ -85,8 +96,7 @@ class ChatWriter:
             )
         # A template may write the first token of the row itself; it belongs to the trunk, also where there
         # are no pictures.
-        opening = self.tokenizer.bos_token or self.tokenizer.eos_token
-        end = len(opening) if before_text.startswith(opening) else 0
+        end = len(self._opening) if before_text.startswith(self._opening) else 0
         if count:
             end = before_text.rfind(placeholder) + len(placeholder)
         self._media_texts[key] = before_text[:end]

@@ -42,6 +42,7 @@ class MediaInputs:
             mm_token_type_ids=mm_token_type_ids,
             pixel_values=self.pixels.get(pixels),
             pooling=self.pixels.get(pooling),
+            grids=self.pixels.get("image_grids"),
             selection_ids=selection_ids,
             is_clip=is_clip,
         )

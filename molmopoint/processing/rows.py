@@ -74,6 +74,8 @@ class Row:
         pixel_values: (N, G, patch values) crops of pictures, or frames of a clip; None without any.
         pooling: (P, K) ViT patches of each image token, numbered over the row; -1 for an empty slot. None
             without pictures.
+        grids: (pictures, 4) rows and columns of image tokens of each picture's overview, then of its canvas.
+            None for models that do not ask for them.
         selection_ids: (S,) what each grounding token selects, patches counted over the row; nothing if not
             given.
         position_ids: (S,) restart at the trunk's end with each branch, and at 0 with each packed example;
@@ -97,6 +99,7 @@ class Row:
     mm_token_type_ids: Tensor
     pixel_values: Column = None
     pooling: Column = None
+    grids: Column = None
     selection_ids: Column = None
     position_ids: Column = None
     example_ids: Column = None
@@ -139,6 +142,14 @@ class Row:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def num_crops(self) -> int:
+        """Crops or frames; pictures, where a model takes them in any size, uncut."""
+        if self.pixel_values is None:
+            return 0
+        is_uncut = self.grids is not None and self.pixel_values.shape[1] == 1
+        return len(self.grids) if is_uncut else len(self.pixel_values)
 
     def column(self, name: str) -> Tensor:
         """(S,) a column by name, with what stands for it where the row does not have it."""
@@ -185,6 +196,7 @@ def pack(rows: Sequence[Row], patch_token_id: int) -> Row:
         input_ids=torch.cat([row.input_ids for row in rows]),
         pixel_values=pixel_values,
         pooling=pooling,
+        grids=_joined_grids(rows),
         **columns,
     )
 
@@ -211,7 +223,7 @@ def collate(
         row has: position_ids, example_ids, branch_ids, shift_labels and loss_weights (B, S); response_starts,
         response_words and response_positions (B, R), -1 where a row has fewer answers. If any row has
         pictures, pixel_values (N, G, patch values) flat over the call and image_token_pooling (P of all rows,
-        K), numbered over the call; or image_features (P of all rows, H), if rows have them.
+        K), numbered over the call, and image_grids (pictures, 4) where rows have them; or image_features (P of all rows, H), if rows have them.
 
     Raises:
         ProcessingError: no rows, crops of different sizes, or features in some rows and pixels in others.
@@ -287,6 +299,9 @@ def _visual_input(rows: Sequence[Row], clips_apart: bool) -> dict[str, Tensor]:
             pixels_name, pooling_name = PIXELS_OF[is_clip]
             batch[pixels_name] = pixel_values
             batch[pooling_name] = pooling
+    grids = _joined_grids(rows)
+    if grids is not None:
+        batch["image_grids"] = grids
     features = [row.image_features for row in rows if row.image_features is not None]
     if features and batch:
         with_pixels = sum(row.pixel_values is not None for row in rows)
@@ -297,6 +312,12 @@ def _visual_input(rows: Sequence[Row], clips_apart: bool) -> dict[str, Tensor]:
     if features:
         batch["image_features"] = torch.cat(features)
     return batch
+
+
+def _joined_grids(rows: Sequence[Row]) -> Tensor | None:
+    """(pictures, 4) of all rows; None where no row has any."""
+    grids = [row.grids for row in rows if row.grids is not None]
+    return torch.cat(grids) if grids else None
 
 
 def _join_visual(rows: Sequence[Row]) -> tuple[Tensor | None, Tensor | None]:

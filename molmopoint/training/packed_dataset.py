@@ -154,7 +154,7 @@ class Pack:
 
 def size_of_row(row: Row) -> ExampleSize:
     """Tokens, and crops and frames, of a training row."""
-    return ExampleSize(len(row), 0 if row.pixel_values is None else len(row.pixel_values))
+    return ExampleSize(len(row), row.num_crops)
 
 
 class PackedDataset(IterableDataset):
