@@ -78,9 +78,7 @@ def graft(
             check_host(AutoConfig.from_pretrained(source, trust_remote_code=False, revision=revision))
         if processor is None:
             with reading_part(source, "a processor"), running_no_code(source):
-                processor = AutoProcessor.from_pretrained(
-                    source, trust_remote_code=False, revision=revision
-                )
+                processor = AutoProcessor.from_pretrained(source, trust_remote_code=False, revision=revision)
         _check_processor(processor, source)
         host = _read_host(source, dtype, revision)
     _check_processor(processor, type(host).__name__)
@@ -206,9 +204,7 @@ def _processor_of(
     )
 
 
-def _put_together(
-    host: Any, config: GraftConfig, seed: int
-) -> GraftForConditionalGeneration:
+def _put_together(host: Any, config: GraftConfig, seed: int) -> GraftForConditionalGeneration:
     """The network with the parts of the host as they are."""
     with torch.device("meta"):
         model = GraftForConditionalGeneration(config)

@@ -74,7 +74,8 @@ DOORS: dict[str, set[str]] = {
         "saving",
     },
     "adapters": {"saving"},
-    "modeling": {"config", "tokens", "heads"} | NETWORK - {"modeling", "saving", "adapters", "molmo2", "graft"},
+    "modeling": {"config", "tokens", "heads"}
+    | NETWORK - {"modeling", "saving", "adapters", "molmo2", "graft"},
     "molmo2": {"attention", "backbone", "losses", "saving"},
     "graft": {
         "attention",
@@ -98,7 +99,16 @@ DOORS: dict[str, set[str]] = {
     "screens": {"data"},
     "metrics": {"points"},
     "segmentation": {"points", "drawing", "metrics", "processing", "video", "load_checks"},
-    "checkpoints": {"key_map", "load_checks", "tokens", "config", "modeling", "processing", "graft", "generation"},
+    "checkpoints": {
+        "key_map",
+        "load_checks",
+        "tokens",
+        "config",
+        "modeling",
+        "processing",
+        "graft",
+        "generation",
+    },
     "registration": {"config", "modeling", "processing", "graft"},
     "reward": {
         "backends",

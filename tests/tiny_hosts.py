@@ -39,7 +39,9 @@ _VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>
 def host_tokenizer() -> Any:
     """Bytes, and the special tokens of chats and pictures."""
     tokenizer = plain_tokenizer()
-    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in _VISION], special_tokens=True)
+    tokenizer.add_tokens(
+        [AddedToken(name, special=True, normalized=False) for name in _VISION], special_tokens=True
+    )
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.chat_template = TEMPLATE
@@ -69,7 +71,13 @@ def tiny_host(kind: str, tokenizer: Any = None, **text_changes: Any) -> tuple[An
         config = Qwen2_5_VLConfig(text_config=text, vision_config=seen, **more)
     elif kind == "qwen3_vl":
         rope["mrope_interleaved"] = True
-        seen = {**vision, **wide, "patch_size": 16, "num_position_embeddings": 256, "deepstack_visual_indexes": [0, 1]}
+        seen = {
+            **vision,
+            **wide,
+            "patch_size": 16,
+            "num_position_embeddings": 256,
+            "deepstack_visual_indexes": [0, 1],
+        }
         config = Qwen3VLConfig(text_config={**text, "head_dim": 16}, vision_config=seen, **more)
     else:
         raise ValueError(kind)
@@ -86,6 +94,10 @@ def host_processor(kind: str, tokenizer: Any) -> Any:
     size = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
     patch = 14 if kind in ("qwen2_vl", "qwen2_5_vl") else 16
     image = Qwen2VLImageProcessor(patch_size=patch, size=size)
-    kinds: dict[str, Any] = {"qwen2_vl": Qwen2VLProcessor, "qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}
+    kinds: dict[str, Any] = {
+        "qwen2_vl": Qwen2VLProcessor,
+        "qwen2_5_vl": Qwen2_5_VLProcessor,
+        "qwen3_vl": Qwen3VLProcessor,
+    }
     video = Qwen3VLVideoProcessor() if kind == "qwen3_vl" else Qwen2VLVideoProcessor()
     return kinds[kind](image, tokenizer, video, chat_template=TEMPLATE)

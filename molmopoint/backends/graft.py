@@ -12,13 +12,14 @@ import torch
 from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.media import RequestMedia
 from molmopoint.backends.molmopoint import MolmoPointBackend, join_features
+from molmopoint.backends.options import AnswerOptions
 from molmopoint.backends.requests import RequestBuilder
 from molmopoint.connector import VisualFeatures
 from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.graft.config import MODEL_TYPE, GraftConfig
 from molmopoint.graft.hosts import GraftFeatures
 from molmopoint.graft.network import GraftForConditionalGeneration
-from molmopoint.graft.processor import GraftProcessor
+from molmopoint.graft.processor import NO_CLIPS, GraftProcessor
 
 
 class GraftRequests(RequestBuilder):
@@ -30,10 +31,7 @@ class GraftRequests(RequestBuilder):
         Raises:
             ProcessingError: grafts see no clips.
         """
-        raise ProcessingError(
-            "expected pictures, got a clip: grafts see no clips; ask about its frames as pictures, or use a "
-            "MolmoPoint"
-        )
+        raise ProcessingError(NO_CLIPS)
 
 
 class GraftBackend(MolmoPointBackend):
@@ -86,6 +84,12 @@ class GraftBackend(MolmoPointBackend):
         return GraftForConditionalGeneration.from_pretrained(
             source, attn_implementation=attention, **settings
         )
+
+    def check_options(self, options: AnswerOptions, *, clips: bool = False) -> None:
+        """See `Backend`; clips are refused."""
+        if clips:
+            raise ProcessingError(NO_CLIPS)
+        super().check_options(options)
 
     def _joined(self, features: Sequence[Any]) -> VisualFeatures:
         joined = join_features(features)

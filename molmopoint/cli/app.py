@@ -14,6 +14,7 @@ from molmopoint.cli import console, download, evaluation, mcp, serve
 from molmopoint.cli.console import SOME_FAILED
 from molmopoint.cli.data import data_app
 from molmopoint.cli.finetune import finetune_command, finetune_reward_command
+from molmopoint.cli.graft import graft_command
 from molmopoint.cli.inputs import (
     check_at_once,
     check_filling,
@@ -464,6 +465,7 @@ def track(
 
 
 app.command("finetune", epilog=EPILOG, no_args_is_help=True)(finetune_command)
+app.command("graft", epilog=EPILOG, no_args_is_help=True)(graft_command)
 app.command("finetune-reward", epilog=EPILOG, no_args_is_help=True)(finetune_reward_command)
 app.command("eval", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.eval_command)
 app.command("score", epilog=evaluation.EPILOG, no_args_is_help=True)(evaluation.score_command)

@@ -9,7 +9,6 @@ patches of the call, H text width, F width of the ViT features, J pictures of th
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,9 +35,7 @@ class GraftFeatures(VisualFeatures):
     deep: tuple[Tensor, ...]
     grids: Tensor
 
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> GraftFeatures:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> GraftFeatures:
         """The same features on another device, in another floating dtype, or both."""
         moved: Any = super().to(device, dtype)
         deep = tuple(part.to(device=device, dtype=dtype) for part in self.deep)

@@ -27,7 +27,14 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import can_return_tuple
 
-from molmopoint.attention import AttentionMask, AttentionRule, attention_of, either, flash_in_steps, prompt_mask
+from molmopoint.attention import (
+    AttentionMask,
+    AttentionRule,
+    attention_of,
+    either,
+    flash_in_steps,
+    prompt_mask,
+)
 from molmopoint.errors import ProcessingError
 from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.graft.config import GraftConfig
@@ -261,15 +268,11 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
         return_dict: bool | None = None,
         open_list: Tensor | None = None,
     ) -> MolmoPointOutput:
-        """One pass over a prompt, a training batch, or one new token per row; arguments and output are those
-        of `MolmoPointForConditionalGeneration.forward`, but for:
+        """One pass over a prompt, a training batch, or one new token per row.
 
-        Args:
-            position_ids: (B, S) counted by tokens, as `generate` and training rows do; the host's own
-                positions are made of them.
-            image_grids: (pictures, 4), as `get_visual_features` takes them.
-            output_hidden_states: not recorded.
-            output_attentions: not recorded.
+        Arguments and output are those of `MolmoPointForConditionalGeneration.forward`. `position_ids` (B, S)
+        are counted by tokens, as `generate` and training rows do: the host's own positions are made of them.
+        `image_grids` (pictures, 4) are as `get_visual_features` takes them.
 
         Raises:
             ValueError: arguments that do not belong together.
@@ -303,7 +306,14 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
             visual = self.get_visual_features(pixel_values, image_token_pooling, image_grids)
         membership = _membership(input_ids, attention_mask, example_ids, branch_ids)
         prompt = self._read(
-            input_ids, selection_ids, attention_mask, position_ids, mm_token_type_ids, membership, visual, cache
+            input_ids,
+            selection_ids,
+            attention_mask,
+            position_ids,
+            mm_token_type_ids,
+            membership,
+            visual,
+            cache,
         )
         if shift_labels is None and labels is not None:
             shift_labels = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
@@ -333,9 +343,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
         check_image_tokens(layout, len(visual.pooling))
         state = self._begin(input_ids, layout, visual)
         if selection_ids is None:
-            input_ids, selection_ids = split_extended(
-                input_ids, state.num_patches, state.num_slots, settings
-            )
+            input_ids, selection_ids = split_extended(input_ids, state.num_patches, state.num_slots, settings)
         check_selections(selection_ids, input_ids, state.num_patches, state.num_slots, settings)
         embeddings = self._embed(input_ids, selection_ids, state, layout)  # (B, S, H)
 
@@ -415,9 +423,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
             shift=torch.zeros_like(nothing),
         )
 
-    def _embed(
-        self, input_ids: Tensor, selections: Tensor, state: GraftState, layout: RowLayout
-    ) -> Tensor:
+    def _embed(self, input_ids: Tensor, selections: Tensor, state: GraftState, layout: RowLayout) -> Tensor:
         """Embeddings (B, S, H) of plain ids; image features stand in place of image tokens, and what was
         chosen is added at grounding tokens.
         """
@@ -475,9 +481,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
             )
         settings, host = self.config.grounding, self.config.host
         if selection_ids is None:
-            input_ids, selection_ids = split_extended(
-                input_ids, state.num_patches, state.num_slots, settings
-            )
+            input_ids, selection_ids = split_extended(input_ids, state.num_patches, state.num_slots, settings)
         if position_ids is None:
             position_ids = torch.full_like(input_ids, cache.get_seq_length())
         if stages.slots:  # else no row was fed a patch

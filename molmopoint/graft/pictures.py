@@ -59,7 +59,9 @@ class PictureReader(ABC):
         return "{}"
 
     @abstractmethod
-    def read(self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any]) -> SeenPictures:
+    def read(
+        self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any]
+    ) -> SeenPictures:
         """Pictures (3, height, width) of bytes as model input."""
 
 
@@ -73,7 +75,9 @@ class QwenReader(PictureReader):
         least = min(image_processor.size["shortest_edge"], most)
         return {"size": {"shortest_edge": least, "longest_edge": most}}
 
-    def read(self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any]) -> SeenPictures:
+    def read(
+        self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any]
+    ) -> SeenPictures:
         """See `PictureReader`.
 
         Raises:

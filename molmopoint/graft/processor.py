@@ -155,10 +155,7 @@ class GraftProcessor(MolmoPointProcessor):
 
     def _refuse_clips(self, clips: Sequence[Any]) -> None:
         if clips:
-            raise ProcessingError(
-                f"expected pictures, got {len(clips)} clip(s): grafts see no clips; ask about its frames as pictures, or "
-                "use a MolmoPoint"
-            )
+            raise ProcessingError(NO_CLIPS)
 
     def _tables(self, samples: Samples, pictures: dict[str, Any], clips: dict[str, Any]) -> SampleTables:
         return _GraftTables(
@@ -179,6 +176,8 @@ class GraftProcessor(MolmoPointProcessor):
                     f"into them (raise max_length), and text must not contain {self.image_token} itself"
                 )
 
+
+NO_CLIPS = "expected pictures, got a clip: grafts see no clips; ask about its frames as pictures, or use a MolmoPoint"
 
 _NOT_OF_PICTURES = ("return_tensors", "return_pointing_metadata")
 

@@ -223,7 +223,8 @@ def collate(
         row has: position_ids, example_ids, branch_ids, shift_labels and loss_weights (B, S); response_starts,
         response_words and response_positions (B, R), -1 where a row has fewer answers. If any row has
         pictures, pixel_values (N, G, patch values) flat over the call and image_token_pooling (P of all rows,
-        K), numbered over the call, and image_grids (pictures, 4) where rows have them; or image_features (P of all rows, H), if rows have them.
+        K), numbered over the call, and image_grids (pictures, 4) where rows have them; or image_features (P
+        of all rows, H), if rows have them.
 
     Raises:
         ProcessingError: no rows, crops of different sizes, or features in some rows and pixels in others.

@@ -206,7 +206,7 @@ def test_quiet_and_verbose(toy_folder, folder):
 def test_every_command_can_be_quiet_and_verbose():
     for words in (
         ["ask"], ["data", "check"], ["data", "import"], ["data", "screens"], ["doctor"], ["download"], ["eval"], ["finetune"],
-        ["finetune-reward"], ["point"], ["score"], ["serve"], ["track"], ["zoo"],
+        ["finetune-reward"], ["graft"], ["point"], ["score"], ["serve"], ["track"], ["zoo"],
     ):  # fmt: skip
         shown = run(*words, "--help").stdout
         assert "--quiet" in shown and "--verbose" in shown, words
