@@ -109,7 +109,7 @@ def _read_host(source: str, dtype: torch.dtype | str, revision: str | None) -> P
     """
     verify_source(source, revision=revision)
     with reading_part(source, "the weights of a host"):
-        host, info = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             dtype=dtype,
             revision=revision,
@@ -117,6 +117,7 @@ def _read_host(source: str, dtype: torch.dtype | str, revision: str | None) -> P
             use_safetensors=True,
             output_loading_info=True,
         )
+    host, info = loaded
     # Tensors that are left over are the native class's affair; it would fill missing ones at random.
     check_loading_info({**info, "unexpected_keys": ()}, source)
     return host.eval()

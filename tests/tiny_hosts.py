@@ -38,7 +38,7 @@ _VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>
 
 def host_tokenizer() -> Any:
     """Bytes, and the special tokens of chats and pictures."""
-    tokenizer = plain_tokenizer()
+    tokenizer: Any = plain_tokenizer()
     tokenizer.add_tokens(
         [AddedToken(name, special=True, normalized=False) for name in _VISION], special_tokens=True
     )

@@ -94,7 +94,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
     config_class = GraftConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities: Any = ("image", "text")
     accepts_loss_kwargs = True
     supports_gradient_checkpointing = True
     _supports_sdpa = True
@@ -603,7 +603,8 @@ def draw_new_weights(model: GraftForConditionalGeneration, generator: torch.Gene
             values = torch.ones(parameter.shape)
         parameter.data = values.to(model.lm_head.weight)
     rows = model.config.new_rows
-    for table in (model.get_input_embeddings().weight, model.lm_head.weight):
+    embedding: Any = model.get_input_embeddings()
+    for table in (embedding.weight, model.lm_head.weight):
         drawn = torch.randn(len(rows), table.shape[1], generator=generator) * std
         with torch.no_grad():
             table[rows.start : rows.stop] = drawn.to(table)

@@ -76,7 +76,7 @@ class GraftProcessor(MolmoPointProcessor):
             raise ProcessingError(
                 f"expected a tokenizer with {' and '.join(missing)}, got one without; take that of the graft"
             )
-        self.image_token_ids = [known[image_token], known[LOW_RES_PATCH]]
+        self.image_token_ids: Any = [known[image_token], known[LOW_RES_PATCH]]
 
     @property
     def opening(self) -> str:

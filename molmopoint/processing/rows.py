@@ -148,8 +148,9 @@ class Row:
         """Crops or frames; pictures, where a model takes them in any size, uncut."""
         if self.pixel_values is None:
             return 0
-        is_uncut = self.grids is not None and self.pixel_values.shape[1] == 1
-        return len(self.grids) if is_uncut else len(self.pixel_values)
+        if self.grids is not None and self.pixel_values.shape[1] == 1:
+            return len(self.grids)
+        return len(self.pixel_values)
 
     def column(self, name: str) -> Tensor:
         """(S,) a column by name, with what stands for it where the row does not have it."""

@@ -225,9 +225,9 @@ def test_batch_is_single(case: Case):
         **joined(first, second),
     }
     options = {"max_new_tokens": 14, "max_points": 3, "open_list": True, "return_dict_in_generate": True}
-    together = case.model.generate(**batch, **options)
+    together: Any = case.model.generate(**batch, **options)
     for row, alone in enumerate((first, second)):
-        wanted = case.model.generate(**alone, **options)
+        wanted: Any = case.model.generate(**alone, **options)
         found, asked = together.sequences[row, length:], wanted.sequences[0, alone["input_ids"].shape[1] :]
         kept = min(len(found), len(asked))
         assert found[:kept].tolist() == asked[:kept].tolist()
@@ -256,7 +256,7 @@ def test_packed_is_alone(case: Case):
     packed = case.model(**row)
     same(packed.logits, torch.cat([output.logits for output in alone]))
     for kind, total in packed.loss_sums.items():
-        same(total, sum(output.loss_sums[kind] for output in alone), 1e-4)
+        same(total, torch.stack([output.loss_sums[kind] for output in alone]).sum(), 1e-4)
 
 
 @torch.no_grad()
