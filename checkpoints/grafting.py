@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from molmopoint.checkpoints.locating import locate, model_type_at
+from molmopoint.checkpoints.locating import config_at, locate
 from molmopoint.checkpoints.new_processor import END_OF_TEXT, POINT_TOKENS
 from molmopoint.errors import CheckpointError
 from molmopoint.generation.settings import tokens_alone
@@ -73,7 +73,7 @@ def graft(
         host = copy.deepcopy(host)
     else:
         source, revision = locate(host, revision)
-        host_of(model_type_at(source, revision=revision))
+        host_of(str(config_at(source, revision=revision).get("model_type")))
         with reading_part(source, "the config of a host"):
             check_host(AutoConfig.from_pretrained(source, trust_remote_code=False, revision=revision))
         if processor is None:

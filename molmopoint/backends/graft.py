@@ -12,7 +12,6 @@ import torch
 from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.media import RequestMedia
 from molmopoint.backends.molmopoint import MolmoPointBackend, join_features
-from molmopoint.backends.options import AnswerOptions
 from molmopoint.backends.requests import RequestBuilder
 from molmopoint.connector import VisualFeatures
 from molmopoint.errors import CheckpointError, ProcessingError
@@ -44,14 +43,14 @@ class GraftBackend(MolmoPointBackend):
     model_type = MODEL_TYPE
     title = "graft"
     processor_class = GraftProcessor
+    builder_class = GraftRequests
+    takes_clips = False
 
     def __init__(self, processor: GraftProcessor, model: Any = None, **settings: Any) -> None:
         super().__init__(processor, model, **settings)
-        config = None if model is None else model.config
-        most = {name: settings.get(name) for name in ("max_pixels", "max_crops")}
-        self.requests = GraftRequests(processor, config, **most)
-        if config is None:
+        if model is None:
             return
+        config = model.config
         if processor.host_type != config.host_config.model_type:
             raise CheckpointError(
                 f"expected a processor for a {config.host_config.model_type} host, as the model has, got one for "
@@ -84,12 +83,6 @@ class GraftBackend(MolmoPointBackend):
         return GraftForConditionalGeneration.from_pretrained(
             source, attn_implementation=attention, **settings
         )
-
-    def check_options(self, options: AnswerOptions, *, clips: bool = False) -> None:
-        """See `Backend`; clips are refused."""
-        if clips:
-            raise ProcessingError(NO_CLIPS)
-        super().check_options(options)
 
     def _joined(self, features: Sequence[Any]) -> VisualFeatures:
         joined = join_features(features)
