@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 from transformers import Cache, Molmo2ForConditionalGeneration
-from transformers.models.molmo2.modeling_molmo2 import Molmo2DecoderLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
 from molmopoint.attention import (
@@ -357,8 +357,9 @@ def add_residual_dropout(model: nn.Module, probability: float) -> list[Removable
     Recomputed layers (gradient checkpointing) drop the same parts again.
 
     Args:
-        model: with layers of native Molmo2, as MolmoPoint has them; 0 changes nothing.
-        probability: of each value.
+        model: whose text model has blocks of transformers with `self_attn` (or `linear_attn`) and `mlp`, as
+            Molmo2, MolmoPoint and grafts have them.
+        probability: of each value; 0 changes nothing.
 
     Returns:
         Handles that undo it, by their `remove`.
@@ -374,13 +375,15 @@ def add_residual_dropout(model: nn.Module, probability: float) -> list[Removable
         return functional.dropout(output, probability)
 
     handles = []
-    for layer in model.modules():
-        if isinstance(layer, Molmo2DecoderLayer):
-            # The last thing before the addition: a norm after the sublayer, where there is one.
-            last = (
-                (layer.input_layernorm, layer.post_attention_layernorm)
-                if layer.norm_after
-                else (layer.self_attn, layer.mlp)
-            )
-            handles += [module.register_forward_hook(drop) for module in last]
+    for name, layer in model.named_modules():
+        if not isinstance(layer, GradientCheckpointingLayer) or "language_model" not in name.split("."):
+            continue
+        block: Any = layer
+        # The last thing before the addition: a norm after the sublayer, where there is one.
+        if getattr(block, "norm_after", False):
+            last = (block.input_layernorm, block.post_attention_layernorm)
+        else:
+            attention = block.self_attn if hasattr(block, "self_attn") else block.linear_attn
+            last = (attention, block.mlp)
+        handles += [module.register_forward_hook(drop) for module in last]
     return handles

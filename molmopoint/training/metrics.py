@@ -75,9 +75,11 @@ class StepFlops:
         config: Any = next(module.config for module in model.modules() if hasattr(module, "config"))
         text = config.get_text_config()
         vision = config.vision_config
+        layers = getattr(vision, "num_hidden_layers", None) or vision.depth  # as the ViTs of Qwen call it
+        width = getattr(vision, "embed_dim", None) or vision.hidden_size
         self._attention = {
             "llm": 12 * text.num_hidden_layers * text.hidden_size,
-            "vit": 12 * vision.num_hidden_layers * vision.hidden_size,
+            "vit": 12 * layers * width,
         }
 
     def __call__(self, batch: Mapping[str, Any]) -> float:
@@ -87,7 +89,14 @@ class StepFlops:
         total += float((batch["loss_weights"] > 0).sum()) * self._per_place["head"]
         if (pixels := batch.get("pixel_values")) is not None:
             crops, patches = pixels.shape[:2]
-            total += crops * patches * (self._per_place["vit"] + self._attention["vit"] * patches)
+            seen = float(crops * patches**2)
+            if (
+                patches == 1 and "image_grids" in batch
+            ):  # pictures of any size, of which each patch sees all others
+                table = batch["image_token_pooling"]
+                in_pictures = batch["image_grids"].unflatten(1, (2, 2)).prod(2).sum(1) * table.shape[1]
+                seen = float(in_pictures.double().square().sum())
+            total += crops * patches * self._per_place["vit"] + self._attention["vit"] * seen
             total += len(batch["image_token_pooling"]) * self._per_place["connector"]
         return total
 
@@ -258,7 +267,7 @@ class TrainingMetrics:
             "places": rows * self.max_tokens,
             "loss_tokens": float((batch["shift_labels"] != IGNORED).sum()),
             "weight": float(weight_of(batch)),
-            "crops": 0 if crops is None else len(crops),
+            "crops": 0 if crops is None else _num_crops(batch),
             "crop_places": rows * self.max_crops,
             "flops": flops,
         }
@@ -345,6 +354,14 @@ class TrainingMetrics:
         for name in ("tokens", "loss_tokens", "crops", "flops"):
             line[f"{name}_per_s"] = totals[name] / seconds
         return line
+
+
+def _num_crops(batch: Mapping[str, Tensor]) -> int:
+    """Crops and frames of a batch; pictures, where a model takes them in any size."""
+    pixels = batch["pixel_values"]
+    if pixels.shape[1] == 1 and "image_grids" in batch:
+        return len(batch["image_grids"])
+    return len(pixels)
 
 
 class Ratios:

@@ -16,8 +16,9 @@ Which group a parameter belongs to, and which ones train.
 | value | head of a reward model, and its separator |
 | frozen | rows of the text model in the input table; if tied, they are its output rows too |
 
-The tables have to be split first, by `split_output_rows`. Names are those of MolmoPoint and of native Molmo2
-models, with or without the wrappers of PEFT, of DDP and of compiled modules.
+The tables have to be split first, by `split_output_rows`. Names are those of MolmoPoint, of native Molmo2
+models and of grafts (where mergers of ViT patches are the connector), with or without the wrappers of PEFT, of
+DDP and of compiled modules.
 
 Source: public MolmoPoint training code.
 """
@@ -46,7 +47,8 @@ FROZEN = "frozen"
 _RULES = (
     (rf"{EMBEDDING}\.added|{HEAD}\.added", "connector"),
     (rf"{EMBEDDING}\.(base|weight)", FROZEN),
-    (r"vision_tower", "vit"),
+    (r"visual\.(merger|deepstack_merger_list)", "connector"),
+    (r"vision_tower|visual", "vit"),
     (r"point_predictor|build_vit_embedding", "point"),
     (r"connector|multi_modal_projector", "connector"),
     (rf"language_model|{HEAD}", "llm"),
@@ -54,6 +56,7 @@ _RULES = (
 )
 _PATTERNS = tuple((re.compile(rf"(^|\.)({names})(\.|$)"), group) for names, group in _RULES)
 _ADAPTER = re.compile(r"(^|\.)lora_")
+_ADDED = re.compile(rf"({EMBEDDING}|{HEAD})\.added$")
 
 
 def is_adapter(name: str) -> bool:
@@ -71,7 +74,7 @@ def group_of(name: str) -> str:
         if pattern.search(name):
             return group
     raise RecipeError(
-        f"expected a parameter of a MolmoPoint or Molmo2 model, got {name!r}; train one of these models"
+        f"expected a parameter of a MolmoPoint, a Molmo2 or a graft, got {name!r}; train one of these models"
     )
 
 
@@ -79,7 +82,8 @@ def freeze(model: nn.Module, recipe: Recipe) -> None:
     """Sets what trains.
 
     Never: the rows of the text model in the input table. Not: groups whose peak is 0; with `recipe.lora`
-    everything of the text model but its adapters. Parameters that cannot have a gradient, such as quantised
+    everything of the text model but its adapters; with `recipe.heads_only` everything but the heads and the
+    added rows. Parameters that cannot have a gradient, such as quantised
     ones, are left as they are.
 
     Raises:
@@ -92,7 +96,8 @@ def freeze(model: nn.Module, recipe: Recipe) -> None:
         group = group_of(name)
         has_rate = peaks.get(group, 0.0) > 0
         kept_by_lora = recipe.lora is not None and group == "llm" and not is_adapter(name)
-        trains = has_rate and not kept_by_lora
+        is_old = group != "point" and _ADDED.search(name) is None
+        trains = has_rate and not kept_by_lora and not (recipe.heads_only and is_old)
         if parameter.is_floating_point():
             parameter.requires_grad_(trains)
             trained += trains

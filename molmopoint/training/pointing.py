@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.models.molmo2.modeling_molmo2 import Molmo2DecoderLayer, Molmo2VisionEncoderLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from molmopoint.molmo2 import add_residual_dropout
 from molmopoint.training.metrics import StepFlops, TrainingMetrics, weight_of
@@ -112,5 +112,5 @@ def compile_blocks(model: nn.Module) -> None:
     and stay as they are.
     """
     for module in model.modules():
-        if isinstance(module, Molmo2DecoderLayer | Molmo2VisionEncoderLayer):
+        if isinstance(module, GradientCheckpointingLayer):  # what transformers calls a block
             module.compile()

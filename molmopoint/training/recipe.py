@@ -323,6 +323,7 @@ class Recipe:
         weight_pointing_losses: multiply selection losses by the weights of their tokens; the published
             training does not.
         residual_dropout: in the text model.
+        heads_only: train the grounding heads and the rows of added tokens alone; all else stays as it is.
         reward: settings of a reward model; None trains pointing.
     """
 
@@ -337,6 +338,7 @@ class Recipe:
     z_loss: NotNegative = 1e-4
     weight_pointing_losses: Flag = False
     residual_dropout: PartBelowOne = 0.0
+    heads_only: Flag = False
     groups: Groups = field(default_factory=Groups)
     optimiser: Optimiser = field(default_factory=Optimiser)
     lora: Annotated[Lora | None, _FALSE_IS_NONE] = None
@@ -356,5 +358,9 @@ class Recipe:
         if self.bf16_weights and self.dtype == "float32":
             remedy = "set bf16_weights=false or the dtype"
             message = f"bf16_weights: expected dtype 'bfloat16' beside it, got {self.dtype!r}; {remedy}"
+            raise PydanticCustomError(TOGETHER, message)  # type: ignore[arg-type]
+        if self.heads_only and (self.lora is not None or self.reward is not None):
+            other = "lora" if self.lora is not None else "reward"
+            message = f"heads_only: expected no table [{other}] beside it, got one; set {other}=false"
             raise PydanticCustomError(TOGETHER, message)  # type: ignore[arg-type]
         return self

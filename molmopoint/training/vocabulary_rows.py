@@ -1,5 +1,7 @@
 """The vocabulary tables in two parts: the rows of the text model, and the rows added for pictures and points.
 
+Added rows stand behind all others, or, in a graft, in places that its host had to spare.
+
 Both parts learn at their own rate and the first may stay frozen, so each is a parameter of its own while a
 model trains. Outside of training the tables are whole again: `split_output_rows` and `join_output_rows` go
 there and back without changing a value. A model whose tables are tied says itself which parameters that are
@@ -10,7 +12,7 @@ Letters: V rows of the text model, A added rows, H text width, S tokens.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,18 +30,21 @@ class SplitRows(nn.Module):
 
     Args:
         base: (V, H) rows of the text model.
-        added: (A, H) rows behind them.
+        added: (A, H) the others.
+        first: row of the first added one; None where they stand behind all others.
     """
 
-    def __init__(self, base: nn.Parameter, added: nn.Parameter) -> None:
+    def __init__(self, base: nn.Parameter, added: nn.Parameter, first: int | None = None) -> None:
         super().__init__()
         self.base = base
         self.added = added
+        self.first = len(base) if first is None else first
+        self.has_rows_behind = self.first < len(base)
 
     @property
     def weight(self) -> Tensor:
         """The whole table (V + A, H), a copy."""
-        return torch.cat([self.base, self.added])
+        return torch.cat([self.base[: self.first], self.added, self.base[self.first :]])
 
     def joined(self) -> nn.Parameter:
         """The whole table as one parameter, which trains if a part does."""
@@ -52,10 +57,16 @@ class SplitEmbedding(SplitRows):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Rows (..., H) of ids (...)."""
-        first_added = len(self.base)
-        is_added = input_ids >= first_added
-        base = functional.embedding(input_ids.masked_fill(is_added, 0), self.base)
-        added = functional.embedding((input_ids - first_added).clamp(min=0), self.added)
+        is_added = input_ids >= self.first
+        numbers = input_ids - self.first
+        others = input_ids
+        if self.has_rows_behind:
+            is_behind = numbers >= len(self.added)
+            is_added = is_added & ~is_behind
+            numbers = numbers.clamp(max=len(self.added) - 1)
+            others = torch.where(is_behind, input_ids - len(self.added), input_ids)
+        base = functional.embedding(others.masked_fill(is_added, 0), self.base)
+        added = functional.embedding(numbers.clamp(min=0), self.added)
         return torch.where(is_added.unsqueeze(-1), added, base)
 
 
@@ -71,6 +82,8 @@ class SplitHead(SplitRows):
         """Logits (..., V + A) of states (..., H)."""
         base = functional.linear(hidden, self.base)  # (..., V)
         added = functional.linear(hidden, self.added)  # (..., A)
+        if self.has_rows_behind:
+            return torch.cat([base[..., : self.first], added, base[..., self.first :]], -1)
         return torch.cat([base, added], -1)
 
 
@@ -94,13 +107,12 @@ def split_output_rows(model: nn.Module) -> None:
     embedding, head = _tables(owner)
     tied = tables_are_tied(owner)
     if isinstance(embedding, nn.Embedding):
-        base, added = _parts(EMBEDDING, embedding.weight, owner)
-        owner.set_input_embeddings(SplitEmbedding(base, added))
+        base, added, first = _parts(EMBEDDING, embedding.weight, owner)
+        owner.set_input_embeddings(SplitEmbedding(base, added, first))
         if tied:
-            owner.set_output_embeddings(SplitHead(base, added))
+            owner.set_output_embeddings(SplitHead(base, added, first))
     _, head = _tables(owner)
-    vocabulary = owner.config.get_text_config().vocab_size
-    if isinstance(head, nn.Linear) and len(head.weight) != vocabulary:
+    if isinstance(head, nn.Linear) and len(head.weight) > _added_rows(owner).start:
         owner.set_output_embeddings(SplitHead(*_parts(HEAD, head.weight, owner)))
     _note_tied_names(owner)
 
@@ -135,20 +147,30 @@ def tables_are_tied(model: nn.Module) -> bool:
     return embedding.weight is head.weight
 
 
-def _parts(name: str, weight: Tensor, owner: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
-    """Copies (V, H) and (A, H) of a table (V + A, H)."""
-    text = owner.config.get_text_config()
-    base, added = text.vocab_size, text.additional_vocab_size
-    if len(weight) != base + added:
+def _added_rows(owner: PreTrainedModel) -> range:
+    """Rows of the tables that are not those of the text model."""
+    config: Any = owner.config
+    if hasattr(config, "new_rows"):  # of a graft
+        return config.new_rows
+    text = config.get_text_config()
+    return range(text.vocab_size, text.vocab_size + text.additional_vocab_size)
+
+
+def _parts(name: str, weight: Tensor, owner: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter, int]:
+    """Copies (V, H) and (A, H) of a table (V + A, H), and the first of the added rows."""
+    rows = _added_rows(owner)
+    wanted = max(rows.stop, owner.config.get_text_config().vocab_size)
+    if len(weight) != wanted:
         raise CheckpointError(
-            f"expected {name} with {base} + {added} rows, got {len(weight)}; load the model with the config "
-            "it was saved with"
+            f"expected {name} with {wanted - len(rows)} + {len(rows)} rows, got {len(weight)}; load the model with "
+            "the config it was saved with"
         )
-    first, second = weight.detach().split([base, added])
+    whole = weight.detach()
+    base = torch.cat([whole[: rows.start], whole[rows.stop :]])
+    added = whole[rows.start : rows.stop].clone()
     trains = weight.requires_grad
-    return nn.Parameter(first.clone(), requires_grad=trains), nn.Parameter(
-        second.clone(), requires_grad=trains
-    )
+    base_rows = nn.Parameter(base, requires_grad=trains)
+    return base_rows, nn.Parameter(added, requires_grad=trains), rows.start
 
 
 def _note_tied_names(owner: PreTrainedModel) -> None:
