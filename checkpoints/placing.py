@@ -194,6 +194,14 @@ def _device_here(place: torch.device | str | int) -> torch.device:
         raise CheckpointError(
             f"expected one of {torch.cuda.device_count()} GPUs, got {str(device)!r}; see `molmopoint doctor`"
         )
+    if device.type not in ("cpu", "cuda"):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # how torch refuses differs from device to device
+            raise CheckpointError(
+                f"expected a device that is here, got {str(device)!r}, which this torch cannot use; pass 'cpu', "
+                "or see `molmopoint doctor`"
+            ) from error
     return device
 
 

@@ -152,6 +152,14 @@ _OURS = frozenset(
 )  # fmt: skip
 """Generation arguments that the pipeline sets itself; a result has one answer of one form."""
 
+_CALLED_ELSEWHERE = {
+    "conf": "min_score",
+    "confidence": "min_score",
+    "score_threshold": "min_score",
+    "threshold": "min_score",
+}
+"""Names that detectors have for an option of ours, and too far from it to be taken for misspelt."""
+
 
 @dataclass(frozen=True)
 class AnswerOptions:
@@ -293,6 +301,8 @@ def _check_name(name: str) -> None:
     known = {field for field in vars(GenerationConfig()) if not field.startswith("_")} - _OURS
     if name in known:
         return
+    if name in _CALLED_ELSEWHERE:
+        raise TypeError(f"unexpected option {name!r}; here it is {_CALLED_ELSEWHERE[name]}")
     near = difflib.get_close_matches(name, [*known, *AnswerOptions.__dataclass_fields__, "history"], n=1)
     hint = (
         f"; did you mean {near[0]}?"

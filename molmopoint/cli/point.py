@@ -167,6 +167,8 @@ class PointCommand:
             code = INTERRUPTED
         if self.json_output:
             console.print_json({"model": self.model, "prompt": self.prompt, "results": documents})
+        if log is not None and done > failed:
+            console.say(f"{done - failed} of {len(requests)} are answered now, in {self.jsonl}")
         if failed and len(requests) > 1:
             console.complain(f"{failed} of {len(requests)} pictures failed")
         if code == OK and failed:

@@ -35,6 +35,9 @@ _STILL_FORMATS = frozenset({"MPO"})  # several pictures in the file, the first i
 _LARGE = 2**22
 """Pixels from which the bytes of a picture's file are worth keeping in place of its pixels."""
 
+_LONGEST_SHOWN = 1000
+"""Characters up to which a text that names no file is shown whole; longer ones are most likely base64."""
+
 
 def load_picture(source: Any, *, allow_urls: bool = False) -> Image.Image:
     """The picture as PIL RGB, upright, without transparency.
@@ -133,8 +136,17 @@ def _pixels_of(picture: Image.Image) -> np.ndarray:
 def _open_file(path: str | Path) -> tuple[Image.Image, bytes | None]:
     name = str(path)
     if not is_file(Path(name)):
-        kind = "a folder" if is_folder(Path(name)) else "nothing"
-        raise ProcessingError(f"expected a picture file at {name!r}, found {kind} there; check the path")
+        if is_folder(Path(name)):
+            raise ProcessingError(
+                f"expected a picture file at {name!r}, found a folder there; pass its files, such as "
+                "sorted(Path(folder).glob('*.png')) to `point_batch`"
+            )
+        if len(name) > _LONGEST_SHOWN:
+            raise ProcessingError(
+                f"expected a picture file, got a text of {len(name):,} characters, {name[:40]!r}...; base64 "
+                "needs 'data:image/png;base64,' in front"
+            )
+        raise ProcessingError(f"expected a picture file at {name!r}, found nothing there; check the path")
     with _picture_errors(repr(name)):
         size = Path(name).stat().st_size
         if not size:

@@ -159,6 +159,14 @@ def test_loading_that_cannot_be(options: dict[str, Any], message: str):
         molmopoint.load("nano", **options)
 
 
+@pytest.mark.parametrize("device", ["mps", "xpu:0", "hpu"])
+def test_a_device_that_this_torch_cannot_use_is_named(device: str):
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(CheckpointError, match=f"got '{device}', which this torch cannot use"):
+        molmopoint.load("nano", device=device)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_map_names_devices_that_are_here():
     with pytest.raises(CheckpointError, match="without a GPU"):

@@ -268,6 +268,8 @@ def test_options_are_checked(pointer, options, message):
 def test_unknown_options_name_the_nearest(pointer):
     with pytest.raises(TypeError, match="did you mean max_points"):
         pointer.point(PICTURES[0], "the cats", max_point=3)
+    with pytest.raises(TypeError, match="here it is min_score"):
+        pointer.point(PICTURES[0], "the cats", conf=0.3)
     with pytest.raises(TypeError, match="set by the pipeline"):
         pointer.point(PICTURES[0], "the cats", num_return_sequences=3)
 

@@ -96,6 +96,7 @@ def test_lines_are_appended_and_the_same_command_goes_on(toy_folder, folder, tmp
         file.write('{"images": ["cut o')  # killed while it wrote
     result = run("point", folder, *command)
     assert result.exit_code == OK and "1 of 3 were answered before" in result.stderr and not result.stdout
+    assert "2 of 2 are answered now, in " in result.stderr
     assert [line["images"][0] for line in lines(out)] == [
         str(folder / f"{i}.png") for i in range(3)
     ] and lines(out)[0] == first

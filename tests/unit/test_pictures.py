@@ -139,7 +139,11 @@ def animation(tmp_path: Path) -> Path:
     ("make", "message"),
     [
         (lambda tmp: tmp / "missing.png", r"expected a picture file at '.*missing.png', found nothing"),
-        (lambda tmp: tmp, "found a folder there"),
+        (lambda tmp: tmp, "found a folder there; pass its files"),
+        (
+            lambda tmp: "iVBORw0KGgo" * 200,
+            r"got a text of 2,200 characters, 'iVBOR.{35}'...; base64 needs 'data:",
+        ),
         (lambda tmp: "https://example.org/a.png", "unless allow_urls"),
         (text_file, r"words.png', got bytes of no known format"),
         (empty_file, r"empty.jpg', got an empty file"),
