@@ -197,7 +197,7 @@ def _device_here(place: torch.device | str | int) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         try:
             torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:  # how torch refuses differs from device to device
+        except (RuntimeError, AssertionError, ImportError) as error:  # devices refuse differently
             raise CheckpointError(
                 f"expected a device that is here, got {str(device)!r}, which this torch cannot use; pass 'cpu', "
                 "or see `molmopoint doctor`"
