@@ -6,6 +6,7 @@ from molmopoint.heads.grounding import ALL_STAGES, GroundingHeads, GroundingStat
 from molmopoint.heads.location import LocationHead
 from molmopoint.heads.norm import RMSNorm
 from molmopoint.heads.patch import PatchHead, patch_scale
+from molmopoint.heads.region import RegionHead
 from molmopoint.heads.rotary import rotate
 from molmopoint.heads.subpatch import SubpatchHead
 from molmopoint.heads.value import ValueHead
@@ -17,6 +18,7 @@ __all__ = [
     "LocationHead",
     "PatchHead",
     "RMSNorm",
+    "RegionHead",
     "SelectionLogits",
     "Stages",
     "SubpatchHead",

@@ -130,6 +130,31 @@ def verify_checkpoint_files(folder: str | Path) -> None:
             )
 
 
+def stored_tensors(source: str | os.PathLike[str], **where: Any) -> set[str] | None:
+    """Names of the tensors of a checkpoint, from headers and indices alone; None where only the weights of a
+    repository on the hub would tell.
+
+    Args:
+        source: folder or hub id.
+        **where: as in `verify_source`.
+
+    Raises:
+        CheckpointError: missing, truncated or foreign files.
+    """
+    folder = Path(source) / (where.get("subfolder") or "")
+    if is_folder(Path(source)):
+        index = folder / INDEX_FILE
+        if not is_file(index):
+            return _stored_names(folder / WEIGHTS_FILE)
+    else:
+        hub = {name: where[name] for name in _HUB_ARGUMENTS if where.get(name) is not None}
+        found = cached_file(str(source), INDEX_FILE, **hub, _raise_exceptions_for_missing_entries=False)
+        if found is None:
+            return None
+        index = Path(found)
+    return set[str]().union(*_shards(index).values())
+
+
 def check_loading_info(info: Mapping[str, Iterable[Any]], source: str | Path = "the checkpoint") -> None:
     """Checks what transformers reports with `output_loading_info=True`.
 

@@ -305,6 +305,10 @@ class Backend(ABC):
         """The request that is sent to count what a person typed."""
         return complete_prompt(text, template, default=self.counting_template)
 
+    def complete_question(self, text: str) -> str:
+        """A question that is answered in words; it is sent as it is."""
+        return complete_prompt(text, "{}")
+
     # Answers
 
     @abstractmethod

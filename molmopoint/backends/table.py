@@ -25,6 +25,9 @@ BACKENDS: dict[str, str | type[Backend]] = {
     "molmo_point": "molmopoint.backends.molmopoint:MolmoPointBackend",
     "molmo2": "molmopoint.backends.molmo2:Molmo2Backend",
     "molmo_point_graft": "molmopoint.backends.graft:GraftBackend",
+    "qwen2_vl+pointer": "molmopoint.backends.gui_actor:GuiActorBackend",
+    "qwen2_5_vl+pointer": "molmopoint.backends.gui_actor:GuiActorBackend",
+    "qwen3_vl+pointer": "molmopoint.backends.gui_actor:GuiActorBackend",
 }
 """Kind of a model, as `kind_of` tells it, and the class of its family: itself, or its module and name."""
 

@@ -54,6 +54,10 @@ class Answering:
         """The request that this model is sent to count what a person typed."""
         return self.engine.pointer.backend.complete_count(text, template)
 
+    def complete_question(self, text: str) -> str:
+        """A question in words as this model is sent it."""
+        return self.engine.pointer.backend.complete_question(text)
+
     def usage(self, followed: Following, result: PointingResult) -> Usage:
         """What an answer cost; it is counted, too."""
         job = followed.job

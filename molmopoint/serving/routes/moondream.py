@@ -43,7 +43,9 @@ def routes(server: Server) -> APIRouter:
     async def point(asked: PointBody, request: Request) -> Document:
         """Points from 0 to 1."""
         most = None if asked.settings is None else asked.settings.max_objects
-        model, followed = await _ask(server, asked, [asked.image_url], asked.object, request, most, None)
+        model, followed = await _ask(
+            server, asked, [asked.image_url], asked.object, request, most, points=True
+        )
         result = await followed.result()
         model.usage(followed, result)
         points = [point_out(point, result) for point in result.points]
@@ -76,7 +78,8 @@ async def _ask(
     text: str,
     request: Request,
     max_points: int | None = None,
-    template: str | None = "{}",
+    *,
+    points: bool = False,
 ) -> tuple[Answering, Following]:
     """Hands a question to its model."""
     model = server.model(asked.model)
@@ -85,7 +88,7 @@ async def _ask(
         max_tokens=settings.max_tokens, temperature=settings.temperature or 0.0, top_p=settings.top_p
     )
     options = server.options(wanted, max_points=max_points)
-    prompt = valid(lambda: model.complete_prompt(text, template))
+    prompt = valid(lambda: model.complete_prompt(text) if points else model.complete_question(text))
     return model, await server.ask(model, pictures, prompt, options, request, streams=asked.stream)
 
 

@@ -14,7 +14,6 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from PIL import Image
 
-from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.points import Point
 from molmopoint.serving.bodies import body_of, described
@@ -145,7 +144,7 @@ async def _point(server: Server, asked: PointAsked, request: Request, complete: 
 async def _query(server: Server, asked: QueryAsked, request: Request) -> Any:
     model = server.model(asked.model)
     options = server.options(asked)
-    prompt = valid(lambda: complete_prompt(asked.question, "{}"))
+    prompt = valid(lambda: model.complete_question(asked.question))
     followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
     if asked.stream:
         return event_stream(_query_events(model, followed))
