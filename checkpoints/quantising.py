@@ -33,6 +33,7 @@ KEPT = (
     "multi_modal_projector",
     "build_vit_embedding",
     "point_predictor",
+    "multi_patch_pointer_head",
     "lm_head",
 )
 """Modules that are never stored in fewer bits; `multi_modal_projector` is the connector of a Molmo2,

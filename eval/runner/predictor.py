@@ -111,7 +111,7 @@ class Predictor:
                 batch_size=self.batch_size,
                 on_error="yield",
                 on_phase=self.profile.add,
-                **self.settings.point_options(),
+                **self._point_options(),
             )
             try:
                 for batch in self._timed_batches(outcomes, left):
@@ -121,6 +121,14 @@ class Predictor:
                 for item in items[done : done + self.batch_size]:
                     yield [self._timed_alone(item)]
                 done += self.batch_size
+
+    def _point_options(self) -> dict[str, Any]:
+        """How to ask; a family with a form of its own puts what is asked into that."""
+        options = self.settings.point_options()
+        backend = getattr(self.pointer, "backend", None)
+        if backend is not None and backend.has_own_form:
+            options["template"] = None
+        return options
 
     def _timed_batches(
         self, outcomes: Iterator[Outcome], items: Sequence[Item]
@@ -144,7 +152,7 @@ class Predictor:
 
     def _alone(self, item: Item) -> Outcome:
         """A single item; memory that ran out in a batch may suffice for one."""
-        options = self.settings.point_options()
+        options = self._point_options()
         try:
             if item.clip is None:
                 return self.pointer.point(_media(item), item.prompt, **options)

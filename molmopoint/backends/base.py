@@ -147,6 +147,9 @@ class Backend(ABC):
     trains: ClassVar[bool] = True
     """Whether there is a training pass; reward models need one as well."""
 
+    has_own_form: ClassVar[bool] = False
+    """Whether requests have a form of the family's own, so that benchmarks leave the one for Molmo out."""
+
     pointing_template: ClassVar[str] = POINTING_TEMPLATE
     """Form of a request that only names what to find."""
 
@@ -223,6 +226,23 @@ class Backend(ABC):
             raise CheckpointError(
                 f"expected a model that can be trained here, got a {cls.title} at {source!r}, which only points; "
                 "start from a MolmoPoint or a Molmo2"
+            )
+
+    @classmethod
+    def check_causal_vision(cls, causal: bool | None, source: str) -> None:
+        """Refuses to choose what image tokens see, where the family leaves no choice.
+
+        Args:
+            causal: what was chosen; None for nothing.
+            source: folder or hub id, for the message.
+
+        Raises:
+            CheckpointError: as said.
+        """
+        if causal is not None:
+            raise CheckpointError(
+                f"expected no causal_vision with the {cls.title} at {source!r}, which sees pictures in one way; leave "
+                "it out"
             )
 
     @classmethod

@@ -205,11 +205,6 @@ class GuiActorBackend(HostBackend):
     def __init__(self, processor: Any, model: Any = None, **settings: Any) -> None:
         super().__init__(processor, model, **settings)
         known = processor.tokenizer.get_vocab()
-        if missing := [name for name in _NEEDED if name not in known]:
-            raise CheckpointError(
-                f"expected the tokenizer of a {self.title}, got one without {', '.join(missing)}; load the "
-                "model's own"
-            )
         self.pointer_id: int = known[POINTER]
         self.region_value: RegionValue = "mean"
         if model is None:
@@ -228,6 +223,17 @@ class GuiActorBackend(HostBackend):
         self.region_value = _region_value(config)
 
     # Loading
+
+    @classmethod
+    def check_processor(cls, processor: Any) -> None:
+        """See `Backend`; tokens that are missing are named."""
+        super().check_processor(processor)
+        known = processor.tokenizer.get_vocab()
+        if missing := [name for name in _NEEDED if name not in known]:
+            raise CheckpointError(
+                f"expected the tokenizer of a {cls.title}, got one without {', '.join(missing)}; load the model's "
+                "own"
+            )
 
     @classmethod
     def read_config(cls, source: str, **where: Any) -> Any:

@@ -21,7 +21,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
+from transformers.core_model_loading import WeightConverter, WeightRenaming
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from molmopoint.heads import RegionHead
@@ -142,7 +142,7 @@ def _register_old_names() -> None:
         Qwen2VLForConditionalGenerationWithPointer,
         Qwen2_5_VLForConditionalGenerationWithPointer,
     ):
-        renamed = [
+        renamed: list[WeightConverter | WeightRenaming] = [
             WeightRenaming(source_patterns=r"^visual", target_patterns="model.visual"),
             WeightRenaming(
                 source_patterns=r"^model(?!\.(language_model|visual))", target_patterns="model.language_model"

@@ -139,6 +139,7 @@ class HostBackend(Backend):
     takes_clips = False
     takes_crops = False
     trains = False
+    has_own_form = True
     patch_token_id = NO_PATCH_TOKEN
 
     @classmethod

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -58,8 +59,26 @@ _NEEDED = (
 )
 
 
+CAUSAL_VISION = "causal_vision"
+"""Field of config.json that says that image tokens see only what is before them."""
+
+_CAUSAL_BY_NAME = "molmoweb"
+"""In the name of a repository or folder: its files say the same as those of a Molmo2, and it was trained so."""
+
+
+def sees_causally(config: Any) -> bool:
+    """Whether image tokens see only what is before them: as the config says, else by the model's name."""
+    stated = getattr(config, CAUSAL_VISION, None)
+    if stated is not None:
+        return bool(stated)
+    return _CAUSAL_BY_NAME in Path(str(config.name_or_path)).name.lower()
+
+
 class Molmo2Backend(Backend):
     """See `Backend`.
+
+    Attributes:
+        causal_vision: image tokens see only what is before them, as in MolmoWeb.
 
     Raises:
         CheckpointError: the tokenizer lacks a special token, or has another one for image patches than the
@@ -74,6 +93,7 @@ class Molmo2Backend(Backend):
 
     def __init__(self, processor: Any, model: Any = None, **settings: Any) -> None:
         super().__init__(processor, model, **settings)
+        self.causal_vision: bool = model is not None and sees_causally(model.config)
         known = processor.tokenizer.get_vocab()
         if missing := [name for name in _NEEDED if name not in known]:
             raise CheckpointError(
@@ -86,6 +106,10 @@ class Molmo2Backend(Backend):
                 "model's config, got "
                 f"{processor.image_token_ids[0]}; load both from the same folder"
             )
+
+    @classmethod
+    def check_causal_vision(cls, causal: bool | None, source: str) -> None:
+        """See `Backend`: here there is a choice."""
 
     @classmethod
     def read_config(cls, source: str, **where: Any) -> Any:
@@ -111,7 +135,16 @@ class Molmo2Backend(Backend):
 
     @classmethod
     def read_for_training(cls, source: str, attention: str, settings: dict[str, Any]) -> Any:
-        """See `Backend`; the native layers keep their own attention."""
+        """See `Backend`; the native layers keep their own attention.
+
+        Raises:
+            CheckpointError: image tokens of the model see only what is before them, which is not trained here.
+        """
+        if sees_causally(cls.read_config(source, revision=settings.get("revision"))):
+            raise CheckpointError(
+                f"expected a model whose image tokens see each other, got the causal one at {source!r}, which training "
+                "would change; start from a Molmo2"
+            )
         return Molmo2ForTraining.from_pretrained(
             source, use_safetensors=True, trust_remote_code=False, **settings
         )
@@ -166,6 +199,8 @@ class Molmo2Backend(Backend):
 
     def _model_inputs(self, batch: dict[str, Any], requests: Sequence[Request]) -> dict[str, Any]:
         prompt = {name: batch[name] for name in ("input_ids", "attention_mask", "mm_token_type_ids")}
+        if self.causal_vision:
+            del prompt["mm_token_type_ids"]  # with it image tokens would see each other in both directions
         if self._is_training_network:
             pixels = {name: batch[name] for name in PIXELS if name in batch}
             return prompt | pixels

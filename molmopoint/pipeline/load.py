@@ -34,6 +34,7 @@ def load(
     attn_implementation: str | None = None,
     max_pixels: int | None = None,
     quantize: str | None = None,
+    causal_vision: bool | None = None,
     **kwargs: Any,
 ) -> Pointer:
     """A model with its processor, ready to point.
@@ -51,6 +52,9 @@ def load(
         max_pixels: width times height of a picture at most, as in `Pointer`.
         quantize: "int8", "int4" or "nf4" stores the matrices of the text model in 8 or 4 bits once the model
             is loaded; needs the extra "quantize". See `molmopoint.checkpoints.quantising`.
+        causal_vision: for a Molmo2 whose image tokens see only what is before them, as those of MolmoWeb, which
+            its config does not tell. By default what config.json says under this name, or true where "MolmoWeb"
+            is in the name of the model.
         **kwargs: further arguments of `from_pretrained`, such as `quantization_config` or `local_files_only`.
 
     Raises:
@@ -86,6 +90,7 @@ def load(
     if quantize is not None:
         placement = placement.by_way_of_the_cpu()
     family = backend_class_of(source, **placement.file_arguments)
+    family.check_causal_vision(causal_vision, source)
     with silent_if_embedded(source), reading(source, f"a {family.title}", _advice(source)):
         config = family.read_config(source, **placement.file_arguments)
         if quantize is not None:
@@ -96,6 +101,8 @@ def load(
         store_in_fewer_bits(model, quantize, placement.move_to)
     elif placement.move_to is not None:
         model.to(placement.move_to)
+    if causal_vision is not None:
+        model.config.causal_vision = causal_vision
     calibration = _calibration_at(source, placement.file_arguments)
     return Pointer(model.eval(), processor, max_pixels=max_pixels, calibration=calibration)
 

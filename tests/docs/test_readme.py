@@ -158,7 +158,7 @@ def test_the_table_is_that_of_the_zoo():
     rows = [
         line
         for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-        if re.match(r"\| `[a-z0-9-]+` \|", line)
+        if re.match(r"\| `[a-z0-9.-]+` \|", line)
     ]
     assert rows == [zoo_row(entry) for entry in list_models()]
 

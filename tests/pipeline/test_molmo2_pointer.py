@@ -5,6 +5,7 @@ the real reader.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from molmopoint.backends.clips import ClipOptions
 from molmopoint.backends.molmo2 import Molmo2Backend
 from molmopoint.backends.molmopoint import MolmoPointBackend
 from molmopoint.backends.options import AnswerOptions
+from molmopoint.backends.requests import collate_requests
 from molmopoint.errors import CheckpointError, GroundingError, ProcessingError
 from molmopoint.geometry import triples_to_points
 from molmopoint.pipeline import Pointer
@@ -504,3 +506,38 @@ def test_written_tracks_of_two_windows_are_linked(pointer, monkeypatch):
         3,
     ]
     assert result.tracks.track(2).y == pytest.approx(50 * np.arange(100, 401, 50) / 1000)
+
+
+def test_pictures_are_seen_causally_where_they_were_in_training(molmo2_folder: Path, tmp_path: Path):
+    """As a MolmoWeb, which the native network is when it is told no types of tokens."""
+    web = shutil.copytree(molmo2_folder, tmp_path / "MolmoWeb-4B")
+    pointer = molmopoint.load(web, device="cpu")
+    request = pointer.backend.requests.about_pictures(PICTURES[0], "Point to cups", AnswerOptions())
+    batch = collate_requests([request], 0)
+    native = Molmo2ForConditionalGeneration.from_pretrained(web, dtype=torch.float32).eval()
+    prompt = {
+        name: batch[name] for name in ("input_ids", "attention_mask", "pixel_values", "image_token_pooling")
+    }
+    features = native.get_image_features(
+        prompt["pixel_values"],
+        prompt["image_token_pooling"],
+        image_grids=torch.tensor([[len(batch["image_token_pooling"]), 1, 0, 0]]),
+    ).pooler_output[0]
+    with torch.inference_mode():
+        embeddings = native.get_input_embeddings()(prompt["input_ids"]).clone()
+        embeddings[prompt["input_ids"] == native.config.image_patch_id] += features
+        causal = native.generate(
+            inputs_embeds=embeddings,
+            attention_mask=prompt["attention_mask"],
+            max_new_tokens=12,
+            do_sample=False,
+        )
+    result = pointer.point(PICTURES[0], "Point to cups", max_new_tokens=12)
+    assert result.raw_text == pointer.backend.decode(causal[0].tolist())
+    other = molmopoint.load(molmo2_folder, device="cpu")
+    assert not other.backend.causal_vision
+    told = molmopoint.load(molmo2_folder, device="cpu", causal_vision=True)
+    assert told.point(PICTURES[0], "Point to cups", max_new_tokens=12).raw_text == result.raw_text
+    assert other.point(PICTURES[0], "Point to cups", max_new_tokens=12).raw_text != result.raw_text
+    with pytest.raises(CheckpointError, match="no causal_vision with the MolmoPoint"):
+        molmopoint.load("nano", causal_vision=True)
