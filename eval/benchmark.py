@@ -70,6 +70,7 @@ class GenerationSettings:
             `molmopoint.video.sample_times`.
         orders: in how many orders responses are scored; None for as many as there are responses.
         steerable: of Point-Bench, how a question tells the point it refers to; see there.
+        zoom: look again at native pixels around the likeliest places of large pictures.
     """
 
     max_new_tokens: int
@@ -82,6 +83,7 @@ class GenerationSettings:
     sample_mode: SampleMode = "uniform_last_frame"
     min_crops: int | None = None
     steerable: Literal["none", "text", "drawn"] | None = None
+    zoom: bool = False
 
     def point_options(self) -> dict[str, Any]:
         """Arguments of `Pointer.point` and `Pointer.point_batch`."""
@@ -90,6 +92,7 @@ class GenerationSettings:
             "max_new_tokens": self.max_new_tokens,
             "single": self.single,
             "max_crops": self.max_crops,
+            "zoom": self.zoom,
         }
 
 

@@ -39,7 +39,13 @@ from molmopoint.eval.runner.models import check_model, identity_of, load_model, 
 from molmopoint.eval.runner.predictor import OnProgress, Predictor, Profile
 from molmopoint.eval.runner.reward_predictor import ResponseScorer, RewardPredictor
 from molmopoint.eval.runner.scoring import score_predictions, write_report
-from molmopoint.eval.runner.settings import changed_settings, check_rule, manifest_settings, with_crops
+from molmopoint.eval.runner.settings import (
+    changed_settings,
+    check_rule,
+    check_zoom,
+    manifest_settings,
+    with_crops,
+)
 from molmopoint.pipeline import Pointer
 from molmopoint.version import __version__
 
@@ -262,6 +268,7 @@ class Evaluation:
             settings = changed_settings(benchmark, changes or {})
             rule = check_rule(benchmark, rule)
             items = open_data(benchmark, data, out, settings=settings, rule=rule)
+            check_zoom(settings, items.items.found)
         return cls(benchmark, items, out / benchmark.name, settings, rule, profile=profile, **options)
 
     @property

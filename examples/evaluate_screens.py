@@ -3,7 +3,8 @@ runs/screens-test`.
 
 Pages are drawn once and kept in --folder; what they are, and from which seeds, is told in
 `screens/scoring.py`. The answers are asked for and judged by `molmopoint eval screens`, which goes on where
-it was interrupted. `--card README.md` writes the figures into a model card, between its marks.
+it was interrupted. `--card README.md` writes the figures into a model card, between its marks. `--large`
+takes pages of 2560x1440 instead, which no crops of the model hold at native pixels, and `--zoom` looks again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from screens.scoring import GROUPS, SEED, draw_tests
+from screens.scoring import FIRST_LARGE, GROUPS, LARGE_GROUPS, SEED, draw_tests
 
 import molmopoint
 
@@ -49,10 +50,15 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=int, help="questions at most; all of them by default")
     parser.add_argument("--batch-size", type=int, default=10)
+    parser.add_argument("--large", action="store_true", help="pages of 2560x1440, in a folder of their own")
+    parser.add_argument("--zoom", action="store_true", help="look again at native pixels")
     parser.add_argument("--out", type=Path, default=Path("runs/screens-scores"), help="answers and tables")
     parser.add_argument("--card", type=Path, help="model card whose figures are written anew")
     arguments = parser.parse_args()
-    draw_tests(arguments.folder, arguments.cache / "node_modules")
+    if arguments.card and (arguments.large or arguments.zoom):
+        parser.error("expected --card without --large and --zoom; its tables are those of the other pages")
+    groups, first = (LARGE_GROUPS, FIRST_LARGE) if arguments.large else (GROUPS, 0)
+    draw_tests(arguments.folder, arguments.cache / "node_modules", groups, first)
     command = [
         "eval",
         "screens",
@@ -64,6 +70,8 @@ def main() -> None:
         arguments.out,
     ]
     command += ["--batch-size", arguments.batch_size]
+    if arguments.zoom:
+        command.append("--zoom")
     if arguments.limit is not None:
         command += ["--limit", arguments.limit]
     start = time.perf_counter()

@@ -17,6 +17,7 @@ from molmopoint.version import __version__
 
 if TYPE_CHECKING:
     from molmopoint import checkpoints, errors
+    from molmopoint.backends.zoom import Zoom
     from molmopoint.config import MolmoPointConfig
     from molmopoint.eval import evaluate
     from molmopoint.modeling import MolmoPointForConditionalGeneration
@@ -52,6 +53,7 @@ __all__ = [
     "Segmenter",
     "Track",
     "Tracks",
+    "Zoom",
     "__version__",
     "checkpoints",
     "errors",
@@ -75,6 +77,7 @@ _HOMES = {
     "Track": "molmopoint.tracks",
     "Tracks": "molmopoint.tracks",
     "Pointer": "molmopoint.pipeline",
+    "Zoom": "molmopoint.backends.zoom",
     "PointingResult": "molmopoint.pipeline",
     "RewardModel": "molmopoint.reward",
     "evaluate": "molmopoint.eval",

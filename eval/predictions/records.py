@@ -79,6 +79,7 @@ class Prediction:
         error: message, where media or model failed; such items are asked again.
         rank: of the process.
         passes: of a reward model: the scores of the item's responses, in each order they were shown in.
+        looks: how often the model looked at the picture.
     """
 
     item_id: str
@@ -98,6 +99,7 @@ class Prediction:
     rank: int = 0
     schema_version: int = field(default=1)
     passes: tuple[ScoredPass, ...] = ()
+    looks: int = 1
 
     def answer(self) -> ParsedAnswer:
         """What is scored: points that are places, others counted."""
@@ -132,6 +134,8 @@ def to_line(prediction: Prediction) -> str:
     fields = asdict(prediction)
     if not prediction.passes:
         del fields["passes"]  # of models that point
+    if prediction.looks == 1:
+        del fields["looks"]
     return json.dumps(_finite(fields), ensure_ascii=False, separators=(",", ":")) + "\n"
 
 

@@ -157,7 +157,7 @@ class Predictor:
             if item.clip is None:
                 return self.pointer.point(_media(item), item.prompt, **options)
             frames, timestamps = read_frames(item.clip, self.settings)
-            del options["max_crops"]
+            del options["max_crops"], options["zoom"]
             return self.pointer.point_video(frames, item.prompt, timestamps=timestamps, **options)
         except FAULTS as error:
             if isinstance(error, torch.cuda.OutOfMemoryError):
@@ -185,6 +185,7 @@ class Predictor:
             finish_reason="length" if outcome.truncated else "stop",
             invalid=outcome.invalid,
             latency=round(latency, 6),
+            looks=outcome.looks,
         )
 
 

@@ -4,13 +4,13 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from molmopoint.backends.options import fill_template
 from molmopoint.errors import EvaluationError
-from molmopoint.eval.benchmark import Benchmark, GenerationSettings
+from molmopoint.eval.benchmark import Benchmark, GenerationSettings, Item
 from molmopoint.eval.runner.data import BenchmarkData
 
 STEERABLE = ("drawn", "text", "none")
@@ -21,6 +21,7 @@ _LATER_SETTINGS = {
     "sample_mode": "uniform_last_frame",
     "min_crops": None,
     "steerable": None,
+    "zoom": False,
 }
 """Settings that were added later, with the values that stand for how it was before."""
 
@@ -57,7 +58,7 @@ def changed_settings(
     given = {name: value for name, value in changes.items() if value is not None}
     theirs: tuple[str, ...] = ("orders",)
     if benchmark.needs == "points":
-        theirs = ("max_crops", "max_new_tokens", "single")
+        theirs = ("max_crops", "max_new_tokens", "single", "zoom")
         if benchmark.generation.template is not None:
             theirs += ("template",)
         theirs += benchmark.own_settings
@@ -75,6 +76,22 @@ def changed_settings(
             f"{', '.join(others)}; leave it out"
         )
     return replace(benchmark.generation, **given)
+
+
+def check_zoom(settings: GenerationSettings, items: Sequence[Item]) -> None:
+    """Refuses to look again where that is not possible.
+
+    Raises:
+        EvaluationError: an item is a clip, or about several pictures.
+    """
+    if not settings.zoom:
+        return
+    for item in items:
+        if item.clip is not None or len(item.images) != 1:
+            what = "a clip" if item.clip is not None else f"{len(item.images)} pictures"
+            raise EvaluationError(
+                f"expected items of one picture each with zoom, got {what} in {item.item_id}; leave --zoom out"
+            )
 
 
 def with_crops(settings: GenerationSettings, model: Any) -> GenerationSettings:

@@ -56,16 +56,29 @@ GROUPS = (
 )
 """What is scored."""
 
+LARGE_GROUPS = (Group("2560x1440", "seen", (2560, 1440), 24),)
+"""Pages that the crops of the model do not hold at native pixels."""
 
-def draw_tests(folder: Path, modules: Path, groups: Sequence[Group] = GROUPS) -> Path:
-    """Writes pictures and questions of all groups, unless they are there; returns the file of questions."""
+FIRST_LARGE = 100
+"""Number of the first large group, for its seeds."""
+
+
+def draw_tests(folder: Path, modules: Path, groups: Sequence[Group] = GROUPS, first: int = 0) -> Path:
+    """Writes pictures and questions of all groups, unless they are there; returns the file of questions.
+
+    Args:
+        folder: to write to.
+        modules: folder `node_modules` of the cache that `fetch.py` fills.
+        groups: of pages.
+        first: number of the first group, for its seeds.
+    """
     path = folder / "targets.jsonl"
     if path.exists():
         return path
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = []
     with Drawer(modules) as drawer:
-        for number, group in enumerate(groups):
+        for number, group in enumerate(groups, start=first):
             for row in _draw_group(drawer, folder, number, group):
                 lines.append(json.dumps({"row": len(lines) + 1, **row}) + "\n")
     with written_whole(path) as beside:

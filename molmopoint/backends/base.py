@@ -26,6 +26,7 @@ from molmopoint.backends.options import (
     POINTING_TEMPLATE,
     AnswerOptions,
     complete_prompt,
+    refuse_zoom,
 )
 from molmopoint.backends.requests import Request, RequestBuilder, collate_requests
 from molmopoint.backends.result import PointDistributions, PointingResult
@@ -345,6 +346,7 @@ class Backend(ABC):
             ProcessingError: an option asks for what this model does not have; see `check_options`.
         """
         self.check_options(options, clips=any(request.metadata.is_video for request in requests))
+        assert options.looks_again is None, "who looks again asks for one look after the other"
         pad_token_id = self.processor.tokenizer.pad_token_id
         batch = self.on_device(self._collate(requests, pad_token_id))
         prompt_length = self._length_before(batch)
@@ -386,6 +388,8 @@ class Backend(ABC):
                 f"expected no min_score with a {self.title}, whose points have no scores, got "
                 f"{options.min_score:g}"
             )
+        if clips:
+            refuse_zoom(options)
         if not options.calibrated:
             return
         if self.calibration is None:

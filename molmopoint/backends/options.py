@@ -16,10 +16,11 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
+from molmopoint.backends.zoom import Zoom, zoom_of
 from molmopoint.errors import ProcessingError
 
 POINTING_TEMPLATE = "Point to {}"
@@ -178,6 +179,7 @@ class AnswerOptions:
         min_score: points with a lower score are left out of the result; None for no limit.
         calibrated: scores are chances that points are right, by the map that the checkpoint ships; `min_score`
             is on their scale then.
+        zoom: look again at native pixels around the likeliest places; True for the usual options.
     """
 
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
@@ -189,6 +191,7 @@ class AnswerOptions:
     allow_urls: bool = False
     min_score: float | None = None
     calibrated: bool = False
+    zoom: bool | Zoom = False
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -214,6 +217,10 @@ class AnswerOptions:
                     f"expected min_score to be a number in 0..1 or None, got {self.min_score!r}"
                 )
             object.__setattr__(self, "min_score", float(self.min_score))
+        if zoom_of(self.zoom) is not None and self.calibrated:
+            raise ProcessingError(
+                "expected zoom or calibrated=True, got both; calibrations are fitted on scores of a single look"
+            )
         object.__setattr__(self, "sampling", _checked_sampling(self.sampling))
 
     @classmethod
@@ -221,6 +228,17 @@ class AnswerOptions:
         """Options as they arrive as keywords of a call; what is no field of ours is a sampling argument."""
         own = {name: options.pop(name) for name in cls.__dataclass_fields__ if name in options}
         return cls(**own, sampling=options)
+
+    @property
+    def looks_again(self) -> Zoom | None:
+        """How the picture is looked at again; None where one look is all."""
+        return zoom_of(self.zoom)
+
+    def for_one_look(self) -> AnswerOptions:
+        """The same for each look of an answer with zoom: points are left out by their score at the end."""
+        if self.looks_again is None:
+            return self
+        return replace(self, zoom=False, min_score=None)
 
     @property
     def point_limit(self) -> int | None:
@@ -240,13 +258,26 @@ def question_options(options: Mapping[str, Any]) -> AnswerOptions:
     Raises:
         TypeError: an option that is for points.
     """
-    for name in ("max_points", "single", "template", "min_score", "calibrated"):
+    for name in ("max_points", "single", "template", "min_score", "calibrated", "zoom"):
         if name in options:
             raise TypeError(
                 f"unexpected option {name!r} for a plain question, which is sent as it is; use `point` to "
                 "point"
             )
     return AnswerOptions.of(**options, template="{}")
+
+
+def refuse_zoom(options: AnswerOptions) -> None:
+    """Refuses to look again at a clip.
+
+    Raises:
+        ProcessingError: the options ask for it.
+    """
+    if options.looks_again is not None:
+        raise ProcessingError(
+            "expected zoom=False for a clip, got zoom: a clip is looked at frame by frame, each a single crop; "
+            "leave zoom out, or take a frame as a picture"
+        )
 
 
 def _checked_sampling(sampling: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from molmopoint.backends.clips import ClipOptions, check_budget, choose_frames, is_clip, seen_note
 from molmopoint.backends.history import Turn, as_turns, conversation, turns_note
 from molmopoint.backends.media import DisplayedMedia, EncodedImage, RequestMedia, ShownPictures
-from molmopoint.backends.options import AnswerOptions, complete_prompt, question_options
+from molmopoint.backends.options import AnswerOptions, complete_prompt, question_options, refuse_zoom
 from molmopoint.errors import InputWarning, ProcessingError
 from molmopoint.files import picture_limit
 from molmopoint.geometry import PointingMetadata
@@ -102,7 +102,15 @@ class RequestBuilder:
         Raises:
             ProcessingError: a picture cannot be read, or the request does not fit the model.
         """
+        zooms = options.looks_again is not None
+        if zooms and history:
+            raise ProcessingError(
+                "expected no history with zoom=True, got one: earlier points do not lie in the parts that are "
+                "looked at again; leave zoom out"
+            )
         if isinstance(image, EncodedImage):
+            if zooms:
+                check_one_picture(image.media)
             if options.max_crops not in (None, image.max_crops):
                 encoded = image.max_crops or "the default"
                 raise ProcessingError(
@@ -111,6 +119,8 @@ class RequestBuilder:
                 )
             return self.build_request(image.media, prompt, options.single, history, image.features)
         media = self.process_images(image, options.max_crops, allow_urls=options.allow_urls)
+        if zooms:
+            check_one_picture(media)
         return self.build_request(media, prompt, options.single, history)
 
     def about_video(
@@ -126,6 +136,7 @@ class RequestBuilder:
         Raises:
             ProcessingError: the clip cannot be read, or the request does not fit the model.
         """
+        refuse_zoom(options)
         if options.max_crops is not None:
             raise ProcessingError("expected no max_crops for a clip, got one; every frame is a single crop")
         return self.build_request(self.process_video(video, clip_options), prompt, options.single, history)
@@ -267,6 +278,20 @@ def collate_requests(
     batch = collate([request.row for request in requests], pad_token_id, "left", clips_apart=clips_apart)
     batch["open_list"] = torch.tensor([bool(request.answer_start) for request in requests])
     return batch
+
+
+def check_one_picture(media: RequestMedia) -> None:
+    """Refuses to look again at anything but one picture.
+
+    Raises:
+        ProcessingError: the request is about several, or about none.
+    """
+    number = len(media.spans)
+    if number != 1:
+        raise ProcessingError(
+            f"expected one picture with zoom=True, got {number}; ask about one picture at a time, or leave "
+            "zoom out"
+        )
 
 
 def _picture_list(image: Any) -> list[Any]:

@@ -145,6 +145,7 @@ class PointingResult:
             where the model writes coordinates as text.
         left_out: points that `min_score` left out.
         calibrated: scores are chances that points are right, by the map that the checkpoint ships.
+        looks: how often the model looked: once, and with `zoom` once more for each part of the picture.
     """
 
     points: Points
@@ -163,6 +164,7 @@ class PointingResult:
     absent: float = math.nan
     left_out: int = 0
     calibrated: bool = False
+    looks: int = 1
 
     def __repr__(self) -> str:
         found = f"{len(self.points)} point{'' if len(self.points) == 1 else 's'}"
@@ -351,6 +353,10 @@ class PointingResult:
                 "expected the answer to one window, got a clip in windows; take "
                 "`result.answers[k].heatmap(i)`"
             )
+        if self.looks > 1:
+            raise GroundingError(
+                f"expected the answer of one look, got one of {self.looks}; ask without zoom for a heatmap"
+            )
         if self.distributions is None or self.points.triples is None:
             raise GroundingError(
                 "expected points that a model has just chosen, got points without distributions; ask the "
@@ -467,7 +473,10 @@ class PointingResult:
         return exports.to_coco(self, images, label=label)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pixels, ready for JSON; places have two decimals, scores four."""
+        """Everything but the pixels, ready for JSON; places have two decimals, scores four. `looks` is there
+        where there were several.
+        """
+        looks = {"looks": self.looks} if self.looks > 1 else {}
         return {
             "prompt": self.prompt,
             "text": self.text,
@@ -478,6 +487,7 @@ class PointingResult:
             "left_out": self.left_out,
             "calibrated": self.calibrated,
             "notes": list(self.notes),
+            **looks,
         }
 
 

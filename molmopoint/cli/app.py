@@ -30,7 +30,16 @@ from molmopoint.cli.inputs import (
     one_file,
 )
 from molmopoint.cli.loudness import CommandLine
-from molmopoint.cli.options import Device, DtypeOrNone, JsonOutput, MaxCrops, MaxNewTokens, Model, Quantize
+from molmopoint.cli.options import (
+    Device,
+    DtypeOrNone,
+    JsonOutput,
+    MaxCrops,
+    MaxNewTokens,
+    Model,
+    Quantize,
+    Zooms,
+)
 from molmopoint.errors import MolmoPointError
 from molmopoint.files import is_clip_file
 from molmopoint.version import __version__
@@ -162,6 +171,7 @@ def point(
         typer.Option(min=1, help="Most points of an answer.", rich_help_panel="Request", show_default=False),
     ] = None,
     max_crops: MaxCrops = None,
+    zoom: Zooms = False,
     max_new_tokens: MaxNewTokens = 2048,
     template: Annotated[
         str | None,
@@ -222,6 +232,7 @@ def point(
         "max_crops": max_crops,
         "max_new_tokens": max_new_tokens,
         "template": template,
+        "zoom": zoom,
     }
     drawing = {"style": style, "labels": labels, "scores": scores}
     check_prompt(prompt, template)

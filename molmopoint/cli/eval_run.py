@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from molmopoint.eval.benchmark import Benchmark
 from molmopoint.eval.benchmarks import benchmark_names, find_benchmark
 from molmopoint.eval.evaluation import Evaluation, EvaluationResult, Shard, score_run
 from molmopoint.eval.predictions.readers import check_stored, read_stored
+from molmopoint.eval.predictions.records import Prediction
 from molmopoint.eval.reports.comparison import comparison_table, read_run
 from molmopoint.eval.reports.published import published_table
 from molmopoint.eval.reports.tables import summary_table
@@ -189,7 +190,10 @@ class EvalCommand(Scoring):
         if shard.rank:
             return OK
         evaluation.segmenter = self.load_segmenter()
-        code = self.show(evaluation.report(name))
+        result = evaluation.report(name)
+        code = self.show(result)
+        if evaluation.settings.zoom:
+            console.notes().print(f"  {cost_of(result.predictions.values())}")
         if self.profile:
             for phase, seconds in evaluation.profile.to_dict().items():
                 console.notes().print(f"  {phase:<18}{seconds:9.2f} s")
@@ -213,6 +217,15 @@ class EvalCommand(Scoring):
         ):
             bar = progress.add_task(evaluation.benchmark.name, total=evaluation.num_items)
             evaluation.predict(model, identity, on_progress=lambda done: progress.advance(bar, done))
+
+
+def cost_of(predictions: Iterable[Prediction]) -> str:
+    """What looking again costs, for people: looks and seconds of the model for an answer."""
+    answered = [each for each in predictions if each.error is None]
+    number = max(len(answered), 1)
+    looks = sum(each.looks for each in answered) / number
+    seconds = sum(each.latency or 0.0 for each in answered) / number
+    return f"zoom: {looks:.1f} looks and {seconds:.2f} s an answer"
 
 
 @dataclass

@@ -12,7 +12,7 @@ from molmopoint.cli import completion
 from molmopoint.cli.evaluation_checks import check_changes, check_data, check_scoring
 from molmopoint.cli.folders import leave_if_busy
 from molmopoint.cli.inputs import check_device, check_dtype, check_model, leave
-from molmopoint.cli.options import Quantize
+from molmopoint.cli.options import Quantize, Zooms
 from molmopoint.errors import EvaluationError
 
 EPILOG = "Exit codes: 0 all fine, 1 some items failed (they count as wrong), 2 wrong usage or data, 3 no model, 130 interrupted."
@@ -124,6 +124,7 @@ def eval_command(
             show_default=False,
         ),
     ] = None,
+    zoom: Zooms = False,
     orders: Annotated[
         int | None,
         typer.Option(
@@ -182,6 +183,7 @@ def eval_command(
         "max_crops": max_crops,
         "max_new_tokens": max_new_tokens,
         "single": single,
+        "zoom": zoom or None,
         "orders": orders,
         "template": ABSENCE_TEMPLATE if template == "absence" else template,
         "steerable": steerable,

@@ -80,6 +80,14 @@ MaxCrops = Annotated[
         show_default=False,
     ),
 ]
+Zooms = Annotated[
+    bool,
+    typer.Option(
+        "--zoom",
+        help="Look again at native pixels around the likeliest places of a large picture; takes several times as long.",
+        rich_help_panel="Request",
+    ),
+]
 MaxNewTokens = Annotated[
     int, typer.Option(min=1, help="Length limit of an answer.", rich_help_panel="Request")
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,14 +150,16 @@ class PointCommand:
             named: files that were told to be missing.
         """
         documents: list[dict[str, Any]] = []
-        done = failed = 0
+        done = failed = looks = 0
         code = OK
+        start = time.perf_counter()
         try:
             for outcome in self._answers(pointer, requests):
                 with console.quiet_stdout():
                     self._segment(outcome, segmenter)
                     self._draw(outcome, outputs)
                 done += 1
+                looks += 1 if outcome.result is None else outcome.result.looks
                 if outcome.error is not None:
                     failed += 1
                     if not named.issuperset(outcome.images):
@@ -165,6 +168,9 @@ class PointCommand:
         except KeyboardInterrupt:
             console.complain(f"interrupted after {done} of {len(requests)} requests")
             code = INTERRUPTED
+        if self.request.get("zoom") and done:
+            seconds = (time.perf_counter() - start) / done
+            console.say(f"zoom: {looks / done:.1f} looks and {seconds:.2f} s an answer")
         if self.json_output:
             console.print_json({"model": self.model, "prompt": self.prompt, "results": documents})
         if log is not None and done > failed:
@@ -227,6 +233,8 @@ class PointCommand:
             raise ProcessingError(
                 "expected --out or --json together with --masks, and no --heatmap; say where the masks go"
             )
+        if self.heatmap and self.request.get("zoom"):
+            raise ProcessingError("expected --zoom or --heatmap, got both; a heatmap is that of one look")
         check_drawing(self.drawing, self.out)
         if self.segmenter is not None and changed_options(self.drawing):
             raise ProcessingError("expected --masks or --style, --labels and --scores, got both; choose one")
@@ -346,5 +354,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         yield "  [yellow]cut by the token limit; raise --max-new-tokens[/]"
     if result.invalid:
         yield f"  [yellow]{result.invalid} of the answer's points name no place and are left out[/]"
+    if result.looks > 1:
+        yield f"  [dim]looked again at {result.looks - 1} parts of the picture[/]"
     for path in outcome.drawn:
         yield f"  drawn to {escape(printable_name(path))}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from molmopoint.backends.options import AnswerOptions, complete_prompt
+from molmopoint.backends.options import AnswerOptions, complete_prompt, refuse_zoom
 from molmopoint.cli import console
 from molmopoint.cli.clip_command import ClipCommand, Progress
 from molmopoint.cli.files import check_drawing
@@ -52,7 +52,7 @@ class PointClipCommand(ClipCommand["PointingResult"]):
                 "folder"
             )
         check_can_write("--out", self.out)
-        AnswerOptions.of(**self.request)
+        refuse_zoom(AnswerOptions.of(**self.request))
         # Its room loads the libraries of models, which takes seconds.
         from molmopoint.backends.clips import ClipOptions
 

@@ -21,6 +21,7 @@ from molmopoint.backends.media import EncodedImage
 from molmopoint.backends.options import DEFAULT_MAX_NEW_TOKENS, AnswerOptions
 from molmopoint.backends.requests import Request
 from molmopoint.backends.result import PointingResult, count_of
+from molmopoint.backends.zoom import Zoom
 from molmopoint.checkpoints.placing import single_device
 from molmopoint.errors import CheckpointError, InputWarning, ProcessingError
 from molmopoint.pipeline.batching import (
@@ -37,6 +38,7 @@ from molmopoint.pipeline.streaming import AnswerStream, TextStream
 from molmopoint.pipeline.track_result import TrackingResult
 from molmopoint.pipeline.tracking import Ground, Tracker, TrackOptions
 from molmopoint.pipeline.windows import as_clip
+from molmopoint.pipeline.zooming import Looker
 
 if TYPE_CHECKING:
     from molmopoint.metrics import Calibration
@@ -151,6 +153,7 @@ class Pointer:
         template: str | None = None,
         history: Sequence[Turn] | None = None,
         allow_urls: bool = False,
+        zoom: bool | Zoom = False,
         **sampling: Any,
     ) -> PointingResult | list[PointingResult]:
         """Points at what the prompt names.
@@ -174,6 +177,10 @@ class Pointer:
             history: earlier turns about the same pictures: results, or pairs of a prompt and its points or
                 plain answer.
             allow_urls: fetch pictures from addresses of the web, `https://...`, from public hosts alone.
+            zoom: look again at native pixels around the likeliest places of one large picture, and decide by
+                the scores of both looks; `molmopoint.Zoom` says how often and at how much. Each look costs
+                about as much as a picture of its size. A picture that the first look saw at native pixels,
+                and an answer without points, stay as they are.
             **sampling: arguments of `generate`, such as `temperature=0.7` or `top_p=0.9`; greedy without.
 
         Returns:
@@ -194,6 +201,7 @@ class Pointer:
             allow_urls,
             min_score,
             calibrated,
+            zoom,
         )
         self._backend.check_options(options)
         if not isinstance(prompt, str) and isinstance(prompt, Sequence):
@@ -309,6 +317,11 @@ class Pointer:
         history = options.pop("history", None)
         settings = AnswerOptions.of(**options)
         self._backend.check_options(settings)
+        if settings.looks_again is not None:
+            raise ProcessingError(
+                "expected zoom=False for a stream, got zoom: what the points are is known when all looks are "
+                "answered; use `point`, or leave zoom out"
+            )
         sent = self._backend.complete_prompt(prompt, settings.template)
         request = self._builder.about_pictures(image, sent, settings, history)
         return self._stream(AnswerStream, request, settings)
@@ -580,7 +593,17 @@ class Pointer:
     def _answer(
         self, requests: Sequence[Request], options: AnswerOptions, **generate_arguments: Any
     ) -> list[PointingResult]:
-        """Runs the model on one batch."""
+        """Runs the model on one batch, and again on parts of its pictures where that was asked for."""
+        if options.looks_again is not None:
+            return self._look_twice(requests, options)
         if self._through is not None:
             return self._through(requests, options)
         return self._backend.answer(requests, options, **generate_arguments)
+
+    def _look_twice(self, requests: Sequence[Request], options: AnswerOptions) -> list[PointingResult]:
+        """Answers of a batch with a second look at native pixels."""
+        one_look = options.for_one_look()
+        firsts = self._answer(requests, one_look)
+        return Looker(self._backend).look_again(
+            requests, firsts, options, lambda _, asked: self._answer(asked, one_look)
+        )

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from molmopoint.backends.clips import ClipOptions
-from molmopoint.backends.options import AnswerOptions, complete_prompt
+from molmopoint.backends.options import AnswerOptions, complete_prompt, refuse_zoom
 from molmopoint.backends.requests import Request, RequestBuilder
 from molmopoint.backends.result import PointingResult
 from molmopoint.errors import ProcessingError
@@ -99,6 +99,7 @@ class TrackOptions:
         for name in ("single", "max_crops"):
             if getattr(self.answer, name):
                 raise ProcessingError(f"expected no {name} for tracks, got one; it is for pictures")
+        refuse_zoom(self.answer)
 
     @classmethod
     def of(cls, **options: Any) -> TrackOptions:

@@ -30,6 +30,7 @@ from molmopoint.backends.result import PointingResult
 from molmopoint.errors import MolmoPointError, NumericalError
 from molmopoint.files import picture_limit
 from molmopoint.pipeline import Pointer
+from molmopoint.pipeline.zooming import Looker
 from molmopoint.points import Point
 from molmopoint.serving.figures import ModelFigures
 from molmopoint.serving.limits import Limits
@@ -295,12 +296,34 @@ class Engine:
             self._keep_features(job)
         follower = _Follower(batch, self._backend.eos_token_ids, [self._events(job) for job in batch])
         requests = [job.request for job in batch if job.request is not None]
+        options = batch[0].options
         results = self._backend.answer(
-            requests, batch[0].options, stopping_criteria=StoppingCriteriaList([follower])
+            requests, options.for_one_look(), stopping_criteria=StoppingCriteriaList([follower])
         )
         follower.finish()
+        if options.looks_again is not None:
+            results = self._look_again(batch, requests, results, options)
         for job, result in zip(batch, results, strict=True):
             self._finish(job, result)
+
+    def _look_again(
+        self,
+        batch: Sequence[Job],
+        requests: Sequence[Request],
+        firsts: Sequence[PointingResult],
+        options: AnswerOptions,
+    ) -> list[PointingResult]:
+        """Answers of a batch after a second look; nothing more is looked at for those whose client is gone."""
+
+        def ask(owners: Sequence[int], asked: Sequence[Request]) -> list[PointingResult]:
+            jobs = [batch[owner] for owner in owners]
+            follower = _Follower(jobs, self._backend.eos_token_ids, [None] * len(jobs))
+            return self._backend.answer(
+                asked, options.for_one_look(), stopping_criteria=StoppingCriteriaList([follower])
+            )
+
+        with picture_limit(self.limits.pixels):
+            return Looker(self._backend).look_again(requests, firsts, options, ask)
 
     def _answer_alone(self, batch: Sequence[Job], error: NumericalError) -> None:
         """Answers a batch again one by one, so that good rows keep their answers."""
@@ -368,6 +391,8 @@ def _alike(first: Job, other: Job) -> bool:
         and first.options.single == other.options.single
         and first.options.min_score == other.options.min_score
         and first.options.calibrated == other.options.calibrated
+        and first.options.zoom == other.options.zoom
+        and (first.options.looks_again is None or first.options.max_crops == other.options.max_crops)
     )
 
 

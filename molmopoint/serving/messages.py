@@ -16,6 +16,7 @@ from PIL import Image
 from molmopoint.backends.media import DisplayedMedia
 from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult
+from molmopoint.backends.zoom import Zoom
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import is_file
 from molmopoint.geometry import PointingMetadata
@@ -117,7 +118,15 @@ def question(
 
 
 def fields(options: Mapping[str, Any]) -> Document:
-    """Options of a call under the names of a server."""
+    """Options of a call under the names of a server.
+
+    Raises:
+        ProcessingError: an option that a server does not take.
+    """
+    if isinstance(options.get("zoom"), Zoom):
+        raise ProcessingError(
+            f"expected zoom=True or False for a server, got {options['zoom']}; how often it looks is its own"
+        )
     given = {name: value for name, value in options.items() if value is not None}
     if "max_new_tokens" in given:
         given["max_tokens"] = given.pop("max_new_tokens")
@@ -221,6 +230,7 @@ def pointing_result(answer: Document, asked: Question) -> PointingResult:
         displayed=DisplayedMedia(asked.pictures, as_list=asked.as_list),
         notes=tuple(answer["notes"]),
         absent=float("nan") if answer["absent"] is None else answer["absent"],
+        looks=answer.get("looks", 1),
     )
 
 

@@ -77,7 +77,10 @@ class PointAsked(Asked):
     single: bool = False
     max_points: int | None = Field(default=None, ge=1)
     min_score: float | None = Field(default=None, ge=0, le=1)
-    zoom: Literal[False] = Field(default=False, description="Not there yet.")
+    zoom: bool = Field(
+        default=False,
+        description="Look again at native pixels around the likeliest places of a large picture.",
+    )
     heatmap: bool = Field(default=False, description="Also say where each point might have been as well.")
     video: Video | None = Field(default=None, description="A clip, as for /v1/video/point.")
 
@@ -305,7 +308,8 @@ class PointAnswer(BaseModel):
         truncated: a limit cut the answer.
         image_sizes: (width, height) of the displayed pictures.
         notes: what was wrong with the input, where it was used all the same.
-        usage: what it cost.
+        looks: how often the model looked: once, and with `zoom` once more for each part of the picture.
+        usage: what it cost; the tokens are those of the first look.
         model: that answered.
     """
 
@@ -316,6 +320,7 @@ class PointAnswer(BaseModel):
     truncated: bool
     image_sizes: list[tuple[int, int]]
     notes: list[str] = []
+    looks: int = 1
     usage: Usage
     model: str
 

@@ -220,6 +220,22 @@ def test_settings_of_one_benchmark_are_refused_elsewhere(tmp_path):
         assert ("expected" in output and "--" in output) or "template" in output
 
 
+def test_a_run_with_zoom_tells_its_cost(scenes, whole, tmp_path):
+    output = run("eval", "synthetic", "--data", scenes, "--out", tmp_path, "--limit", 2, "--zoom")
+    assert "looks and" in output and "s an answer" in output
+    folder = tmp_path / "synthetic"
+    assert json.loads((folder / "manifest.json").read_text())["settings"]["asking"]["zoom"] is True
+    assert "zoom" not in json.loads((whole / "manifest.json").read_text())["settings"]["asking"]
+    answers = list(read_predictions(folder / "predictions.jsonl"))
+    assert len(answers) == 2 and all(each.looks >= 1 and each.error is None for each in answers)
+    run("eval", "synthetic", "--data", scenes, "--out", tmp_path, "--limit", 2, code=2)
+
+
+def test_clips_are_not_looked_at_again(tmp_path):
+    output = run("eval", "molmo2_video_point", "--data", "fixture", "--out", tmp_path, "--zoom", code=2)
+    assert "a clip" in output
+
+
 def test_a_run_says_how_it_asked(tmp_path):
     run("eval", "pixmo_points", "--data", "fixture", "--out", tmp_path, "--limit", 1, "--template", "absence")
     manifest = json.loads((tmp_path / "pixmo_points" / "manifest.json").read_text())

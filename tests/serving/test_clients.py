@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from live_server import live_server
+from PIL import Image
 
 import molmopoint
 from molmopoint.pipeline import Pointer
@@ -27,6 +28,40 @@ def pointer() -> Pointer:
 def address(pointer: Pointer) -> Iterator[str]:
     with live_server({"nano": pointer}) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def large() -> Image.Image:
+    """More pixels than the one crop of `nano` holds."""
+    page = Image.new("RGB", (480, 400), "white")
+    page.paste(Image.open(SHAPES).convert("RGB"), (100, 60))
+    return page
+
+
+def test_a_server_looks_again(address: str, pointer: Pointer, large: Image.Image):
+    expected = pointer.point(large, PROMPT, zoom=True)
+    assert expected.looks > 1
+    small = large.resize((160, 160))
+    with molmopoint.Client(address) as client:
+        found = client.point(large, PROMPT, zoom=True)
+        np.testing.assert_allclose(found.points.xy, expected.points.xy)
+        np.testing.assert_allclose(found.points.score, expected.points.score, atol=1e-5)
+        assert found.looks == expected.looks
+        many = list(client.point_batch([large, small, large], PROMPT, zoom=True))
+        assert [result.looks > 1 for result in many] == [True, False, True]  # type: ignore[union-attr]
+        assert client.count(large, "red circles", zoom=True) == pointer.count(large, "red circles", zoom=True)
+        with pytest.raises(ServerError, match="expected zoom or stream"):
+            list(client.stream(large, PROMPT, zoom=True))
+        with pytest.raises(molmopoint.errors.ProcessingError, match="for a server"):
+            client.point(large, PROMPT, zoom=molmopoint.Zoom(looks=2))
+        with pytest.raises(ServerError, match="one picture with zoom=True, got 2"):
+            client.point([large, SHAPES], PROMPT, zoom=True)
+
+    async def asked() -> float:
+        async with molmopoint.AsyncClient(address) as client:
+            return (await client.point(large, PROMPT, zoom=True)).looks
+
+    assert asyncio.run(asked()) == expected.looks
 
 
 def test_one_line_moves_code_to_a_server(address: str, pointer: Pointer):

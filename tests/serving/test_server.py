@@ -70,6 +70,21 @@ def xy_of(answer: Any) -> list[tuple[float, float]]:
     return [(point["x"], point["y"]) for point in answer.json()["points"]]
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"stream": True}, "expected zoom or stream"),
+        ({"heatmap": True}, "expected zoom or heatmap"),
+        ({"zoom": "often"}, "zoom"),
+        ({"image": None, "video": "AAAA"}, "no zoom for a clip"),
+    ],
+)
+def test_what_cannot_be_looked_at_again_is_refused(client: TestClient, more: dict[str, Any], words: str):
+    answer = ask(client, **{"zoom": True, **more})
+    assert answer.status_code == 422
+    assert words in answer.json()["error"]["message"]
+
+
 def test_points_are_those_of_the_pointer(client: TestClient, pointer: Pointer):
     expected = pointer.point(SHAPES, PROMPT)
     answer = ask(client)

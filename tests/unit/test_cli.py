@@ -50,6 +50,21 @@ def test_one_picture(toy_folder, pictures, tmp_path):
         assert drawn.size == (90, 60) and drawn.format == "JPEG"
 
 
+def test_a_large_picture_is_looked_at_again(toy_folder, tmp_path):
+    large, small = tmp_path / "large.png", tmp_path / "small.png"
+    picture(300, 400).save(large)
+    picture(60, 60).save(small)
+    words = ("point", large, small, "the cats", "--model", toy_folder, *LIMIT)
+    result = run(*words, "--zoom", "--json")
+    assert result.exit_code == OK, result.stderr
+    first, second = json.loads(result.stdout)["results"]
+    assert first["looks"] > 1 and "looks" not in second
+    assert "looks and" in result.stderr and "s an answer" in result.stderr
+    assert "looked again at" in run(*words, "--zoom").stdout
+    assert run(*words, "--zoom", "--heatmap", "--out", tmp_path / "drawn").exit_code == USAGE
+    assert run(*words, "--zoom", "--calibrated").exit_code == USAGE
+
+
 def test_masks(toy_folder, pictures, tmp_path):
     segmenter, out = tmp_path / "sam2", tmp_path / "masks"
     tiny_sam2().save_pretrained(segmenter)

@@ -83,6 +83,8 @@ def _about_clip(asked: PointAsked) -> VideoPointAsked:
     """
     if asked.heatmap:
         raise Refused(422, "expected no heatmap of a clip, got one; it is for pictures")
+    if asked.zoom:
+        raise Refused(422, "expected no zoom for a clip, got one; every frame is a single crop")
     names = VideoPointAsked.model_fields.keys() & asked.model_fields_set
     clip = VideoPointAsked(**{name: getattr(asked, name) for name in names})
     clip.take_files(asked.files)
@@ -105,6 +107,7 @@ async def _point_answer(
         truncated=result.truncated,
         image_sizes=list(result.image_sizes),
         notes=list(result.notes),
+        looks=result.looks,
         usage=model.usage(followed, result),
         model=model.name,
     )
@@ -129,8 +132,19 @@ async def _point(server: Server, asked: PointAsked, request: Request, complete: 
     model = server.model(asked.model)
     if asked.single and not asked.pictures:
         raise Refused(400, "expected a picture for single, got a request of text alone")
+    if asked.zoom and (asked.stream or asked.heatmap):
+        other = "stream" if asked.stream else "heatmap"
+        raise Refused(
+            422,
+            f"expected zoom or {other}, got both; the points are known when all looks are answered, and have "
+            "no heatmap of one look",
+        )
     options = server.options(
-        asked, max_points=asked.max_points, single=asked.single, min_score=asked.min_score
+        asked,
+        max_points=asked.max_points,
+        single=asked.single,
+        min_score=asked.min_score,
+        zoom=asked.zoom,
     )
     prompt = valid(lambda: complete(model, asked.prompt, asked.template))
     followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
