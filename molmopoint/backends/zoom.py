@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 from molmopoint.errors import ProcessingError
 
@@ -31,9 +32,9 @@ class Zoom:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        _check_whole("zoom.looks", self.looks, MOST_LOOKS)
+        object.__setattr__(self, "looks", _whole("zoom.looks", self.looks, MOST_LOOKS))
         if self.size is not None:
-            _check_whole("zoom.size", self.size, None)
+            object.__setattr__(self, "size", _whole("zoom.size", self.size, None))
 
 
 def zoom_of(value: object) -> Zoom | None:
@@ -52,8 +53,9 @@ def zoom_of(value: object) -> Zoom | None:
     return Zoom() if value else None
 
 
-def _check_whole(name: str, value: object, most: int | None) -> None:
+def _whole(name: str, value: Any, most: int | None) -> int:
     bounds = "1 or more" if most is None else f"1 to {most}"
     is_whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not is_whole or value < 1 or (most is not None and value > most):
         raise ProcessingError(f"expected {name} to be a whole number of {bounds}, got {value!r}")
+    return int(value)  # of NumPy, perhaps

@@ -151,8 +151,11 @@ class Looker:
         """Whether no pixel of the picture was lost in the first look."""
         ((width, height),) = first.image_sizes
         rows, cols = first.metadata.patch_maps[0].shape
-        patch = int(self.backend.processor.image_processor.patch_size)
-        return width <= cols * patch and height <= rows * patch
+        images = self.backend.processor.image_processor
+        patch = int(images.patch_size)
+        # Hosts without crops round the sides of a picture to whole image tokens, down as well.
+        lost = 0 if hasattr(images, "overlap_margins") else 2 * patch
+        return width <= cols * patch + lost and height <= rows * patch + lost
 
     def _native_side(self, max_crops: int | None) -> int:
         """Side in pixels of a square that the model sees at native pixels with few crops."""

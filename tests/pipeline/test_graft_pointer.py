@@ -55,6 +55,18 @@ def test_a_single_point_lies_in_the_picture(pointer):
     assert heat.shape == (90, 120) and heat.sum() > 0
 
 
+def test_a_picture_beyond_the_pixels_of_the_host_is_looked_at_again(pointer):
+    once = pointer.point(picture(0), PHRASE, single=True, max_new_tokens=6)
+    same = pointer.point(picture(0), PHRASE, single=True, max_new_tokens=6, zoom=True)
+    assert same.to_dict() == once.to_dict()
+    large = picture(3, 1000, 1300)
+    zoom = molmopoint.Zoom(looks=2, size=100)
+    result = pointer.point(large, PHRASE, single=True, max_new_tokens=6, zoom=zoom)
+    (point,) = result.points
+    assert 0 <= point.x <= 1300 and 0 <= point.y <= 1000
+    assert 1 <= result.looks <= 3
+
+
 def test_the_point_lies_where_its_ids_say(pointer):
     result = pointer.point([picture(0), picture(1, 60, 200)], PHRASE, single=True, max_new_tokens=6)
     read = pointer.processor.decode_points(result.raw_text, result.metadata)
