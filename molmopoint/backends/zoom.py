@@ -56,6 +56,7 @@ def zoom_of(value: object) -> Zoom | None:
 def _whole(name: str, value: Any, most: int | None) -> int:
     bounds = "1 or more" if most is None else f"1 to {most}"
     is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_whole or value < 1 or (most is not None and value > most):
+    number = int(value) if is_whole else 0  # of NumPy, perhaps
+    if number < 1 or (most is not None and number > most):
         raise ProcessingError(f"expected {name} to be a whole number of {bounds}, got {value!r}")
-    return int(value)  # of NumPy, perhaps
+    return number
