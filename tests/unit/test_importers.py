@@ -409,7 +409,7 @@ def test_records_survive_the_file(tmp_path):
 def test_the_registry():
     assert all(reader_of(format).__name__ == f"read_{format}" for format in FORMATS)
     assert format_options("screenspot") == {"box": True, "images": False, "coords": False}
-    with pytest.raises(ProcessingError, match="coco, cvat"):
+    with pytest.raises(ProcessingError, match="coco, cosyn_point, cvat"):
         import_records("via3", "x")
     with pytest.raises(ProcessingError, match="'splt'"):
         import_records("yolo", "x", splt="train")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets_of_the_hub import HUB_SETS
 from fuzzing import SECONDS, attack, odd_bytes, odd_documents, odd_json, odd_texts
 from hypothesis import strategies as st
 from PIL import Image
@@ -234,7 +235,7 @@ def test_documents(folder, format, document, options, seconds):
 
 
 @slowly_too
-@pytest.mark.parametrize(("format", "rows"), [("pixmo_points", PIXMO), ("guisyn", GUISYN)])
+@pytest.mark.parametrize(("format", "rows"), [("pixmo_points", PIXMO), ("guisyn", GUISYN), *HUB_SETS.items()])
 def test_rows_in_memory_and_by_line(folder, format, rows, seconds):
     def read(changed: list[Any]) -> None:
         imported(format, changed if isinstance(changed, list) else [changed], folder, images=folder)

@@ -26,15 +26,22 @@ __all__ = ["FORMATS", "Journal", "OnSkip", "format_options", "import_records", "
 
 FORMATS: dict[str, str] = {
     "coco": "coco",
+    "cosyn_point": "pixmo",
     "cvat": "cvat",
     "darknet": "yolo",
     "datumaro": "datumaro",
     "guisyn": "ai2",
     "label_studio": "label_studio",
     "labelme": "labelme",
+    "molmoweb_ground": "molmoweb",
+    "multi_image_point": "molmo2_sets",
+    "pixmo_cap": "pixmo",
+    "pixmo_count": "pixmo",
     "pixmo_points": "ai2",
     "screenspot": "screenspot",
     "via": "via",
+    "video_point": "molmo2_sets",
+    "video_track": "molmo2_sets",
     "voc": "voc",
     "yolo": "yolo",
 }
@@ -60,8 +67,8 @@ def import_records(
 
     Args:
         format: one of `FORMATS`.
-        source: file or folder; for `pixmo_points` and `guisyn` also a Hugging Face data set or another
-            iterable of rows.
+        source: file or folder; of data sets of the hub (`pixmo_points`, `guisyn`, `video_point` ...) also a
+            Hugging Face data set or another iterable of rows.
         on_skip: called with a sentence for everything that is left out; by default it is logged as a warning.
         journal: counts what is left out and tells what else happened, in place of `on_skip`.
         options: of the format; `format_options` lists them. Numbers and switches may be given as text.

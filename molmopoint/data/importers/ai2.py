@@ -11,17 +11,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from molmopoint.data.importers.hub_rows import (
+    NOT_THERE,
+    NamedFiles,
+    NoFile,
+    answer_of,
+    entries_of,
+    picture_of,
+    points_of,
+)
 from molmopoint.data.importers.journal import Journal
 from molmopoint.data.importers.point_lists import BROKEN
-from molmopoint.data.importers.reading import PathLike, loaded_json, picture_path, read_rows
+from molmopoint.data.importers.reading import PathLike, read_rows
 from molmopoint.data.importers.values import (
     label_text,
     listed,
     number,
-    objects,
     one_of,
     required,
-    short,
     whole_text,
 )
 from molmopoint.data.records import FULL_SCALE
@@ -51,33 +58,21 @@ def read_pixmo_points(
         ProcessingError: a file of another kind, or no folder.
     """
     one_of(coords, ("pixel", *FULL_SCALE), "coords")
-    folder = Path(images)
-    if not folder.is_dir():
-        raise ProcessingError(
-            f"expected a folder of pictures named by image_sha256, got none at {folder}; download them first"
-        )
-    files = {file.stem: file for file in sorted(folder.iterdir()) if file.is_file()}
+    files = NamedFiles(Path(images), "image_sha256")
     for position, row in read_rows(source, "image_sha256, label and points", journal):
         where = f"row {position} of the source"
         try:
             name = whole_text(required(row, "image_sha256", where), f"{where}, image_sha256")
-            if name not in files:
-                journal.skip(
-                    "rows whose picture is not there",
-                    f"{where}: left out, there is no picture {short(name)} in {folder}",
-                )
-                continue
+            file = files.called(name, where)
             label = label_text(required(row, "label", where), f"{where}, label")
-            points = [_point(point, where) for point in listed(row.get("points"), f"{where}, points")]
+            points = points_of(row.get("points"), f"{where}, points")
+        except NoFile as error:
+            journal.skip(NOT_THERE, str(error))
+            continue
         except ProcessingError as error:
             journal.skip(BROKEN, f"left out: {error}")
             continue
-        answer = {"points": points, "coords": coords} if points else {"no_points": True}
-        yield {"image": str(files[name]), "label": label, **answer}
-
-
-def _point(point: Any, where: str) -> dict[str, float]:
-    return {axis: number(required(point, axis, where), f"{where}, {axis}") for axis in ("x", "y")}
+        yield {"image": str(file), "label": label, **answer_of(points, coords)}
 
 
 def read_guisyn(
@@ -99,8 +94,8 @@ def read_guisyn(
     for position, row in read_rows(source, "id, image and annotation", journal):
         where = f"row {position} of the source"
         try:
-            file = _picture(row, Path(images), where)
-            elements = _elements(required(row, "annotation", where), where)
+            file = picture_of(row, Path(images), row.get("id"), f"{where}, id")
+            elements = entries_of(required(row, "annotation", where), f"{where}, annotation")
         except ProcessingError as error:
             journal.skip("rows", f"left out: {error}")
             continue
@@ -111,15 +106,6 @@ def read_guisyn(
                 journal.skip(BROKEN, f"left out: {error}")
                 continue
             yield {"image": str(file), **columns, "source": SOURCE}
-
-
-def _picture(row: Mapping[str, Any], folder: Path, where: str) -> Path:
-    """The file of the screenshot."""
-    image = row.get("image")
-    name = image.get("path") if isinstance(image, Mapping) else image
-    if isinstance(name, str) and name:
-        return picture_path(folder, name, where)
-    return picture_path(folder, f"{label_text(required(row, 'id', where), f'{where}, id')}.png", where)
 
 
 def _columns(element: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -144,22 +130,3 @@ def _columns(element: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"{where}: expected a name or an intent, got neither; such elements cannot be asked for"
         )
     return {**request, "points": [place], "coords": "pixel", "style": "pointing"}
-
-
-def _elements(value: Any, where: str) -> list[Mapping[str, Any]]:
-    """Elements from a list, from JSON text, or from the columns that data sets make of a list of objects."""
-    if isinstance(value, str):
-        try:
-            value = loaded_json(value)
-        except (ValueError, RecursionError) as error:
-            raise ProcessingError(
-                f"{where}, annotation: expected a list of elements, got {error}; export it again"
-            ) from error
-    if isinstance(value, Mapping):
-        columns = {str(name): listed(column, f"{where}, annotation") for name, column in value.items()}
-        if len({len(column) for column in columns.values()}) > 1:
-            raise ProcessingError(
-                f"{where}, annotation: expected columns of one length, got several; export it again"
-            )
-        value = [dict(zip(columns, entries, strict=True)) for entries in zip(*columns.values(), strict=True)]
-    return objects(value, f"{where}, annotation")
