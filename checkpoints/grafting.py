@@ -5,6 +5,7 @@ heads.
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,8 @@ def _processor_of(
         host_type=config.model_type,
         image_token=tokenizer.convert_ids_to_tokens(config.image_token_id),
         picture_format=reader.picture_format(tokenizer),
+        tile_patches=host_of(config.model_type).tile_patches(config),
+        token_side=math.isqrt(host_of(config.model_type).slots(config)),
         patch_location=f"{location_grid}x{location_grid}" if location_grid else None,
     )
 

@@ -182,6 +182,11 @@ class Backend(ABC):
             self._is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
             self._take_tokens()
 
+    @property
+    def packs_rows(self) -> bool:
+        """Whether a training row may hold several examples and branches."""
+        return True
+
     # Loading
 
     @classmethod

@@ -94,6 +94,10 @@ class Host(ABC):
     def vit_width(self, config: Any) -> int:
         """F."""
 
+    def tile_patches(self, config: Any) -> int:
+        """ViT patches along a side of a tile; 0 where pictures are seen whole."""
+        return 0
+
     @abstractmethod
     def see(self, core: Any, pixels: Tensor, pooling: Tensor, grids: Tensor) -> GraftFeatures:
         """What the host sees.
@@ -275,12 +279,86 @@ class LinearQwenHost(QwenHost):
     packs = False
 
 
+class InternHost(Host):
+    """InternVL: tiles of one size and an overview behind them, squares of ViT patches shuffled into an image
+    token, positions counted by tokens.
+    """
+
+    title = "InternVL"
+
+    def slots(self, config: Any) -> int:
+        """K."""
+        side, patches = self._sides(config)
+        vision = config.vision_config
+        is_square = len({*vision.image_size}) == len({*vision.patch_size}) == 1
+        if side < 1 or side * config.downsample_ratio != 1 or patches % side or not is_square:
+            raise CheckpointError(
+                f"expected whole squares of ViT patches behind an image token, got downsample_ratio "
+                f"{config.downsample_ratio} on tiles of {patches} patches along a side; take the released config.json"
+            )
+        if (
+            not isinstance(config.vision_feature_layer, int)
+            or config.vision_feature_select_strategy != "default"
+        ):
+            raise CheckpointError(
+                "expected features of one layer without its class token, got vision_feature_layer "
+                f"{config.vision_feature_layer} and {config.vision_feature_select_strategy!r}; take the released "
+                "config.json"
+            )
+        return side**2
+
+    def vit_width(self, config: Any) -> int:
+        """F."""
+        return config.vision_config.hidden_size
+
+    def tile_patches(self, config: Any) -> int:
+        """ViT patches along a side of a tile."""
+        return self._sides(config)[1]
+
+    def see(self, core: Any, pixels: Tensor, pooling: Tensor, grids: Tensor) -> GraftFeatures:
+        """See `Host`; tiles were given the form (tiles, ViT patches, values), with their numbers in order."""
+        config = core.config
+        height, width = config.vision_config.image_size
+        tiles = pixels.reshape(len(pixels), 3, height, width)
+        layer = config.vision_feature_layer
+        output = core.get_image_features(tiles, return_dict=True, output_hidden_states=layer != -1)
+        states = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+        return GraftFeatures(
+            vit_features=states[:, 1:].flatten(0, 1),
+            image_features=output.pooler_output.flatten(0, 1),
+            pooling=pooling,
+            num_image_rows=len(pooling),
+            slots=(pooling.shape[1], 0),
+            deep=(),
+            grids=grids,
+        )
+
+    def blank(self, core: Any, config: Any) -> tuple[Tensor, Tensor]:
+        """One grey tile."""
+        side, patches = self._sides(config)
+        height, width = config.vision_config.image_size
+        weight = next(core.vision_tower.parameters())
+        shape = (1, patches**2, 3 * height * width // patches**2)
+        pixels = torch.zeros(shape, device=weight.device, dtype=core.dtype)
+        return pixels, torch.tensor([[0, 0, patches // side, patches // side]], device=weight.device)
+
+    @staticmethod
+    def _sides(config: Any) -> tuple[int, int]:
+        """ViT patches along a side of an image token, and of a tile."""
+        vision = config.vision_config
+        ratio = config.downsample_ratio
+        side = round(1 / ratio) if 0 < ratio <= 1 else 0
+        return side, vision.image_size[0] // vision.patch_size[0]
+
+
 HOSTS: Mapping[str, Host] = {
     "qwen2_vl": QwenHost(),
     "qwen2_5_vl": QwenHost(),
     "qwen3_vl": QwenHost(),
     "qwen3_vl_moe": QwenHost(),
     "qwen3_5": LinearQwenHost(),
+    "qwen3_5_moe": LinearQwenHost(),
+    "internvl": InternHost(),
 }
 """Families by the model type of the host's config."""
 

@@ -116,7 +116,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
             config.patch_embed_dim,
             config.num_locations,
             config.rotary_theta,
-            text.rms_norm_eps,
+            getattr(text, "rms_norm_eps", 1e-6),
         )
         self._no_split_modules = list(self.model._no_split_modules or ())
         self.post_init()
@@ -385,11 +385,10 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
         """
         attention = attention_of(self.model.language_model.config)
         if not self.config.host.packs:
-            if bool((membership.examples > 0).any()) or bool((membership.branches >= 0).any()):
+            if bool((membership.examples > 0).any()) or bool((membership.branches > 0).any()):
                 raise ProcessingError(
                     f"expected one example without branches per row for a {self.config.host.title} host, whose "
-                    "linear attention cannot keep tokens of a row apart, got several; set data.pool = 1 and "
-                    "data.trees = false"
+                    "linear attention cannot keep tokens of a row apart, got several; set data.pool = 1"
                 )
             return attention_mask
         nowhere = torch.zeros_like(membership.examples, dtype=torch.bool)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from molmopoint.errors import ProcessingError
 
@@ -47,6 +48,19 @@ class SeenPictures:
         return [int(table.max()) + 1 for table in self.pooling]
 
 
+@dataclass(frozen=True)
+class HostSizes:
+    """What an image processor does not say of its host.
+
+    Attributes:
+        tile_patches: ViT patches along a side of a tile; 0 where pictures are not cut.
+        token_side: ViT patches along a side of an image token.
+    """
+
+    tile_patches: int
+    token_side: int
+
+
 class PictureReader(ABC):
     """How a family of hosts is given pictures."""
 
@@ -60,7 +74,7 @@ class PictureReader(ABC):
 
     @abstractmethod
     def read(
-        self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any]
+        self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any], host: HostSizes
     ) -> SeenPictures:
         """Pictures (3, height, width) of bytes as model input."""
 
@@ -76,7 +90,7 @@ class QwenReader(PictureReader):
         return {"size": {"shortest_edge": least, "longest_edge": most}}
 
     def read(
-        self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any]
+        self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any], host: HostSizes
     ) -> SeenPictures:
         """See `PictureReader`.
 
@@ -107,11 +121,63 @@ class QwenReader(PictureReader):
         )
 
 
+class InternReader(PictureReader):
+    """Tiles of one size that cover the picture, and an overview behind them if there are several."""
+
+    def settings(self, image_processor: Any, max_crops: int) -> dict[str, Any]:
+        """A crop is a tile."""
+        return {"max_patches": max_crops, "min_patches": min(image_processor.min_patches, max_crops)}
+
+    def picture_format(self, tokenizer: Any) -> str:
+        """The tokens that the host puts around image tokens."""
+        return f"{tokenizer.start_image_token}{{}}{tokenizer.end_image_token}"
+
+    def read(
+        self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any], host: HostSizes
+    ) -> SeenPictures:
+        """See `PictureReader`."""
+        seen = image_processor(list(pictures), return_tensors="pt", crop_to_patches=True, **settings)
+        tiles = torch.as_tensor(seen["pixel_values"])  # (tiles, 3, height, width)
+        patches, side = host.tile_patches, host.token_side
+        tokens = patches // side
+        pooling, maps, grids = [], [], []
+        for picture in pictures:
+            rows, columns = self._tiling(image_processor, picture, settings)
+            count = rows * columns
+            overview = tokens if count > 1 else 0
+            numbers = np.arange((count + (count > 1)) * patches**2)
+            squares = numbers.reshape(-1, tokens, side, tokens, side).transpose(0, 1, 3, 2, 4)
+            pooling.append(squares.reshape(-1, side**2))
+            canvas = numbers[: count * patches**2].reshape(rows, columns, patches, patches)
+            maps.append(canvas.transpose(0, 2, 1, 3).reshape(rows * patches, columns * patches))
+            grids.append([overview, overview, rows * tokens, columns * tokens])
+        return SeenPictures(
+            # Only the form is that of patches; the numbers of a tile stay in their order.
+            pixel_values=tiles.reshape(len(tiles), patches**2, -1),
+            pooling=pooling,
+            patch_maps=maps,
+            grids=torch.tensor(grids),
+        )
+
+    def _tiling(self, image_processor: Any, picture: Tensor, settings: dict[str, Any]) -> tuple[int, int]:
+        """Rows and columns of the tiles of a picture, as its image processor chooses them."""
+        size = image_processor.size
+        least = settings.get("min_patches", image_processor.min_patches)
+        most = settings.get("max_patches", image_processor.max_patches)
+        height, width = picture.shape[1:]
+        columns, rows = get_optimal_tiled_canvas(
+            (height, width), (size["height"], size["width"]), least, most
+        )
+        return rows, columns
+
+
 READERS: Mapping[str, PictureReader] = {
     "qwen2_vl": QwenReader(),
     "qwen2_5_vl": QwenReader(),
     "qwen3_vl": QwenReader(),
     "qwen3_vl_moe": QwenReader(),
     "qwen3_5": QwenReader(),
+    "qwen3_5_moe": QwenReader(),
+    "internvl": InternReader(),
 }
 """By the model type of the host's config."""

@@ -19,7 +19,7 @@ from transformers.processing_utils import ProcessorMixin
 from molmopoint.errors import ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.graft.hosts import host_of
-from molmopoint.graft.pictures import READERS
+from molmopoint.graft.pictures import READERS, HostSizes
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.chat import ChatWriter
 from molmopoint.processing.grounding_answers import TURN_START, grounding_token_ids
@@ -44,6 +44,8 @@ class GraftProcessor(MolmoPointProcessor):
         host_type: str = "",
         image_token: str = "",
         picture_format: str = "{}",
+        tile_patches: int = 0,
+        token_side: int = 2,
         patch_location: str | None = "3x3",
     ) -> None:
         """Puts the parts together.
@@ -55,6 +57,8 @@ class GraftProcessor(MolmoPointProcessor):
             host_type: model type of the host.
             image_token: placeholder of a picture in the template, and token of its image tokens.
             picture_format: what stands for a placeholder, around its image tokens "{}".
+            tile_patches: ViT patches along a side of a tile; 0 where the host does not cut pictures.
+            token_side: ViT patches along a side of an image token.
             patch_location: "NxN" location cells per ViT patch, None without; the model's config.json decides
                 where there is one.
 
@@ -68,6 +72,8 @@ class GraftProcessor(MolmoPointProcessor):
         self.image_token = image_token
         self.video_token = VIDEO_PLACEHOLDER
         self.picture_format = picture_format
+        self.tile_patches = tile_patches
+        self.token_side = token_side
         self.patch_location = patch_location
         self.use_low_res_token_for_global_crops = False
         grounding_token_ids(tokenizer)
@@ -130,7 +136,8 @@ class GraftProcessor(MolmoPointProcessor):
         reader = READERS[self.host_type]
         if (most := settings.pop("max_crops", None)) is not None:
             settings |= reader.settings(self.image_processor, most)
-        seen = reader.read(self.image_processor, pictures, settings)
+        sizes = HostSizes(self.tile_patches, self.token_side)
+        seen = reader.read(self.image_processor, pictures, settings, sizes)
         texts = []
         tables, maps, first = [], [], 0
         for number, table in enumerate(seen.pooling):

@@ -22,7 +22,7 @@ from molmopoint.processing.rows import Row
 from molmopoint.training.recipe import Data
 from molmopoint.training.rules import FINETUNING_WEIGHTS, PLAIN_WEIGHTS, FormattingRules, published_rules
 from molmopoint.training.sampling import Draw
-from molmopoint.training.sources import Source
+from molmopoint.training.sources import Example, Source
 from molmopoint.training.trees import training_row
 
 
@@ -53,6 +53,14 @@ def share_equal_crops(row: Row) -> Row:
     return replace(row, pixel_values=row.pixel_values[kept], pooling=pooling)
 
 
+def one_question(example: Example, number: int) -> Example:
+    """An example with one of its records: of models that cannot keep the branches of a row apart, every draw
+    shows another question about the same pictures.
+    """
+    masks = None if example.masks is None else (example.masks[number],)
+    return replace(example, records=(example.records[number],), masks=masks)
+
+
 class ExamplePreparer:
     """Makes the example of a draw; depends on the draw alone, and is sent to loader workers.
 
@@ -78,7 +86,10 @@ class ExamplePreparer:
             ProcessingError: a picture is missing or broken, or a point lies outside of it.
         """
         example = self.sources[draw.source].example(draw.index, draw.epoch)
-        row = training_row(self.backend, example, draw.generator(), self.rules, max_length=self.max_length)
+        generator = draw.generator()
+        if not self.backend.packs_rows:
+            example = one_question(example, int(generator.integers(len(example.records))))
+        row = training_row(self.backend, example, generator, self.rules, max_length=self.max_length)
         return share_equal_crops(row)
 
 

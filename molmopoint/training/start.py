@@ -82,8 +82,13 @@ def load_start(model: str | Path, recipe: Recipe) -> tuple[Any, Backend]:
         backend = family(
             family.read_processor(source, revision=revision), max_crops=recipe.data.crops_per_image
         )
-        # A template that cannot be followed is told before the weights are read.
+        # What cannot be followed is told before the weights are read.
         backend.processor.chat.prompts(["?"])
+    if not backend.packs_rows and recipe.data.pool > 1:
+        raise RecipeError(
+            f"expected data.pool = 1 for {source!r}, whose linear attention cannot keep examples of a row apart, got "
+            f"{recipe.data.pool}; set data.pool=1"
+        )
     return load_network(source, revision, recipe), backend
 
 

@@ -12,13 +12,14 @@ from tiny_hosts import tiny_host
 from torch import Tensor
 
 from molmopoint.checkpoints import graft
-from molmopoint.errors import CheckpointError
+from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.graft.config import GraftConfig
 from molmopoint.graft.network import NEW_MODULES, GraftForConditionalGeneration
 from molmopoint.rows import lay_out
 from molmopoint.tokens import NO_MORE_POINTS
 
-KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "internvl")
+"""Hosts; those of Qwen count positions on three axes."""
 SPOKEN = "Point to the red circles"
 
 
@@ -39,6 +40,26 @@ class Case:
         placeholder = f"<|vision_start|>{self.processor.image_token}<|vision_end|>"
         made = self.processor(pictures, placeholder * len(sizes) + words, return_tensors="pt")
         return dict(made)
+
+    def native_pixels(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the host is given of the same pictures."""
+        pixels = inputs["pixel_values"]
+        if self.kind == "internvl":
+            return {"pixel_values": pixels.reshape(len(pixels), 3, 56, 56)}
+        sides = inputs["image_grids"][:, 2:] * 2
+        grids = torch.cat([torch.ones_like(sides[:, :1]), sides], 1)
+        types = inputs["mm_token_type_ids"]
+        return {"pixel_values": pixels.flatten(0, 1), "image_grid_thw": grids, "mm_token_type_ids": types}
+
+    def needs_axes(self) -> None:
+        """Skips what is about hosts of Qwen alone."""
+        if self.kind == "internvl":
+            pytest.skip("positions are counted by tokens")
+
+    def needs_packing(self) -> None:
+        """Skips what linear attention cannot do; that it is refused is a test of its own."""
+        if not self.model.config.host.packs:
+            pytest.skip("linear attention")
 
     def answer(self) -> tuple[list[int], list[int]]:
         """Ids and selections of two points and no more, then a word."""
@@ -78,7 +99,7 @@ def targets(case: Case, rows: dict[str, Tensor]) -> Tensor:
 
 def joined(*parts: dict[str, Tensor]) -> dict[str, Tensor]:
     """Pixels, tables and grids of several rows as one call."""
-    firsts = np.cumsum([0, *(len(part["pixel_values"]) for part in parts)]).tolist()
+    firsts = np.cumsum([0, *(part["pixel_values"].shape[:2].numel() for part in parts)]).tolist()
     tables = [part["image_token_pooling"] + first for part, first in zip(parts, firsts, strict=False)]
     return {
         "pixel_values": torch.cat([part["pixel_values"] for part in parts]),
@@ -110,13 +131,10 @@ def test_the_words_of_the_host_are_its_own(case: Case):
 @torch.no_grad()
 def test_logits_are_those_of_the_host(case: Case):
     inputs = case.inputs((70, 100), (90, 60))
-    grids = inputs["image_grids"][:, 2:] * 2
-    native = {
-        "pixel_values": inputs["pixel_values"].flatten(0, 1),
-        "image_grid_thw": torch.cat([torch.ones_like(grids[:, :1]), grids], 1),
-        "mm_token_type_ids": inputs["mm_token_type_ids"],
-    }
-    text = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+    native = case.native_pixels(inputs)
+    ids = inputs["input_ids"].clone()
+    ids[ids == case.model.config.overview_token_id] = case.host.config.image_token_id
+    text = {"input_ids": ids, "attention_mask": inputs["attention_mask"]}
     wanted = case.host(**text, **native).logits
     found = case.model(**inputs).logits
     old = [*range(case.model.config.new_rows.start)]
@@ -129,12 +147,15 @@ def test_pixels_are_those_of_the_native_processor(case: Case):
     text = f"<|vision_start|>{case.processor.image_token}<|vision_end|>Where?"
     ours = case.processor([picture], text, return_tensors="pt")
     theirs = case.native(images=[picture], text=[text], return_tensors="pt")
-    assert torch.equal(ours["input_ids"], theirs["input_ids"])
-    same(ours["pixel_values"].flatten(0, 1), theirs["pixel_values"], 1e-6)
+    ids = ours["input_ids"].clone()
+    ids[ids == case.model.config.overview_token_id] = case.host.config.image_token_id
+    assert torch.equal(ids, torch.as_tensor(theirs["input_ids"]))
+    same(case.native_pixels(ours)["pixel_values"], torch.as_tensor(theirs["pixel_values"]), 1e-6)
 
 
 @torch.no_grad()
 def test_positions_are_those_of_the_host(case: Case):
+    case.needs_axes()
     inputs = case.inputs((60, 110), (110, 60), (56, 56))
     config = case.model.config
     grids = inputs["image_grids"]
@@ -158,8 +179,14 @@ def test_each_image_token_is_made_of_the_patches_behind_it(case: Case):
     inputs = case.inputs((112, 84), (84, 112))
     names = ("pixel_values", "image_token_pooling", "image_grids")
     seen = case.model.get_visual_features(**{name: inputs[name] for name in names})
-    behind = seen.vit_features[seen.pooling].flatten(0, 1)
-    same(case.model.model.visual.merger(behind), seen.image_features)
+    behind = seen.vit_features[seen.pooling]  # (T, K, F)
+    if case.kind == "internvl":
+        numbers = torch.arange(len(seen.vit_features)).reshape(-1, 4, 4, 1)
+        shuffled = case.model.model.pixel_shuffle(numbers, scale_factor=0.5).reshape(-1, 4)
+        assert torch.equal(shuffled.sort(1).values, seen.pooling.sort(1).values)
+        return
+    found = case.model.model.visual.merger(behind.flatten(0, 1))
+    same(found, seen.image_features)
 
 
 def test_every_weight_learns(case: Case):
@@ -239,6 +266,7 @@ def test_batch_is_single(case: Case):
 
 @torch.no_grad()
 def test_packed_is_alone(case: Case):
+    case.needs_packing()
     parts = [with_answer(case, case.inputs((70, 100))), with_answer(case, case.inputs((100, 56), seed=1))]
     alone = [case.model(**part, shift_labels=targets(case, part)) for part in parts]
     before = len(parts[0]["image_token_pooling"])
@@ -261,6 +289,7 @@ def test_packed_is_alone(case: Case):
 
 @torch.no_grad()
 def test_a_tree_is_its_branches_as_rows(case: Case):
+    case.needs_packing()
     prompt = case.inputs((70, 100))
     trunk = prompt["input_ids"][:, :-10]
     branches = [prompt["input_ids"][:, -10:], prompt["input_ids"][:, -6:]]
@@ -277,6 +306,16 @@ def test_a_tree_is_its_branches_as_rows(case: Case):
         position_ids=torch.tensor([positions]),
     )  # fmt: skip
     same(tree.logits, torch.cat(alone, 1))
+
+
+def test_linear_attention_refuses_packed_rows(case: Case):
+    if case.model.config.host.packs:
+        pytest.skip("this host packs")
+    inputs = case.inputs((70, 100))
+    length = inputs["input_ids"].shape[1]
+    examples = torch.tensor([[0] * (length - 5) + [1] * 5])
+    with pytest.raises(ProcessingError, match="linear attention"):
+        case.model(**inputs, example_ids=examples)
 
 
 @torch.no_grad()
@@ -324,9 +363,19 @@ def test_models_that_are_no_hosts_are_told_before_weights_are_read(tmp_path, mod
 def test_a_host_with_fewer_patches_behind_a_token_is_refused(case: Case, tmp_path):
     case.model.config.save_pretrained(tmp_path)
     fields = GraftConfig.from_pretrained(tmp_path).to_dict()
-    fields["host_config"]["vision_config"]["spatial_merge_size"] = 1
+    if case.kind == "internvl":
+        fields["host_config"]["downsample_ratio"] = 0.25
+    else:
+        fields["host_config"]["vision_config"]["spatial_merge_size"] = 1
     with pytest.raises(CheckpointError, match="expected 4 ViT patches behind an image token"):
         GraftConfig(**fields)
+
+
+def test_an_internvl_whose_tokens_hold_no_whole_patches_is_refused():
+    host, native = tiny_host("internvl")
+    host.config.downsample_ratio = 0.4
+    with pytest.raises(CheckpointError, match="whole squares of ViT patches"):
+        graft(host, processor=native)
 
 
 def test_half_of_the_heads_is_refused(case: Case, tmp_path):

@@ -103,6 +103,25 @@ def test_adapters_go_on_the_text_model_of_the_host(begun: Path, data: Path, tmp_
     assert adapters and all("language_model" in name for name in adapters)
 
 
+def test_a_host_with_linear_attention_trains_unpacked(data: Path, tmp_path: Path):
+    begun = start(tmp_path / "start", "qwen3_5")
+    with pytest.raises(RecipeError, match=r"data\.pool = 1"):
+        finetune(data, begun, tmp_path / "run", recipe="graft", overrides=SMALL)
+    result = finetune(data, begun, tmp_path / "run", recipe="graft", overrides=(*SMALL, "data.pool=1"))
+    assert result.steps == 3 and not result.skipped
+    assert any(name.startswith("point_predictor") for name in moved(begun, tmp_path / "run" / "model"))
+
+
+def test_a_host_with_tiles_trains(data: Path, tmp_path: Path):
+    begun = start(tmp_path / "start", "internvl")
+    result = finetune(data, begun, tmp_path / "run", recipe="full", overrides=SMALL)
+    assert result.steps == 3 and not result.skipped
+    changed = moved(begun, tmp_path / "run" / "model")
+    assert any("vision_tower" in name for name in changed) and any(
+        "multi_modal_projector" in name for name in changed
+    )
+
+
 def test_training_sees_the_ids_and_pixels_of_a_request(begun: Path):
     family = backend_class_of(str(begun))
     backend = family(family.read_processor(str(begun)))

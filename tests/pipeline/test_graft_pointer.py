@@ -22,12 +22,12 @@ from molmopoint.video import Clip
 PHRASE = "the red circles"
 
 
-@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graft that likes to point."""
     folder = tmp_path_factory.mktemp(request.param)
     host, native = tiny_host(request.param)
-    model, processor = graft(host, processor=native, patch_embed_dim=32, point_tokens=300)
+    model, processor = graft(host, processor=native, patch_embed_dim=32, point_tokens=700)
     with torch.no_grad():
         for parameter in model.point_predictor.parameters():
             parameter.mul_(6)
@@ -101,9 +101,13 @@ def test_earlier_points_are_told_in_the_places_of_the_new_row(pointer):
 
 def test_max_crops_keeps_pictures_small(pointer):
     requests = pointer.backend.requests
-    small = requests.process_images(picture(0, 500, 700))
-    large = requests.process_images(picture(0, 500, 700), max_crops=1)
-    assert small.metadata.num_patches < large.metadata.num_patches <= 256
+    usual = requests.process_images(picture(0, 500, 700))
+    one = requests.process_images(picture(0, 500, 700), max_crops=1)
+    four = requests.process_images(picture(0, 500, 700), max_crops=4)
+    assert one.metadata.num_patches <= 256 and four.metadata.num_patches > one.metadata.num_patches
+    has_overview = pointer.processor.host_type == "internvl"
+    assert four.metadata.indexable.all() != has_overview, "an overview cannot be chosen"
+    assert usual.metadata.num_patches != one.metadata.num_patches
 
 
 def test_questions_without_pictures_and_sampling_work(pointer):
