@@ -18,7 +18,14 @@ from molmopoint.graft.network import NEW_MODULES, GraftForConditionalGeneration
 from molmopoint.rows import lay_out
 from molmopoint.tokens import NO_MORE_POINTS
 
-KINDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "internvl")
+KINDS = (
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_5",
+    "internvl",
+    pytest.param("qwen2_vl", marks=pytest.mark.slow),
+    pytest.param("qwen3_vl_moe", marks=pytest.mark.slow),
+)
 """Hosts; those of Qwen count positions on three axes."""
 SPOKEN = "Point to the red circles"
 

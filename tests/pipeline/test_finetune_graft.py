@@ -93,6 +93,7 @@ def test_heads_alone_leave_the_host_as_it_is(begun: Path, data: Path, tmp_path: 
         assert different and set(different) <= set(range(first, first + 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", ["qwen3_vl"], indirect=True)
 def test_adapters_go_on_the_text_model_of_the_host(begun: Path, data: Path, tmp_path: Path):
     finetune(data, begun, tmp_path / "run", recipe="graft-lora", overrides=(*SMALL, "lora.rank=4"))
@@ -112,6 +113,7 @@ def test_a_host_with_linear_attention_trains_unpacked(data: Path, tmp_path: Path
     assert any(name.startswith("point_predictor") for name in moved(begun, tmp_path / "run" / "model"))
 
 
+@pytest.mark.slow
 def test_a_host_with_tiles_trains(data: Path, tmp_path: Path):
     begun = start(tmp_path / "start", "internvl")
     result = finetune(data, begun, tmp_path / "run", recipe="full", overrides=SMALL)

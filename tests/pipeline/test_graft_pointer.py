@@ -19,10 +19,15 @@ from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.points import Points
 from molmopoint.video import Clip
 
+KINDS = [
+    "qwen2_5_vl",
+    "internvl",
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("qwen3_vl", "qwen3_5")),
+]
 PHRASE = "the red circles"
 
 
-@pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl", "qwen3_5", "internvl"])
+@pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graft that likes to point."""
     folder = tmp_path_factory.mktemp(request.param)
