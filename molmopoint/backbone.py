@@ -35,6 +35,7 @@ from molmopoint.errors import CheckpointError
 from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
 from molmopoint.key_map import register_converters, to_released
 from molmopoint.load_checks import check_loading_info, verify_source
+from molmopoint.mask_blocks import MaskBlocks
 from molmopoint.rows import PatchHistory, RowLayout, check_image_tokens, lay_out
 from molmopoint.saving import save_whole, write_card
 from molmopoint.tokens import NO_SELECTION
@@ -187,7 +188,12 @@ class MolmoPointTextModel(Molmo2TextModel):
         return flash_in_steps(super().get_correct_attn_implementation(requested_attention, *args, **kwargs))
 
     def run_layers(
-        self, embeddings: Tensor, mask: AttentionMask, position_ids: Tensor, past: Cache | None, **more: Any
+        self,
+        embeddings: Tensor,
+        mask: AttentionMask | MaskBlocks,
+        position_ids: Tensor,
+        past: Cache | None,
+        **more: Any,
     ) -> Tensor:
         """Hidden states (B, S, H) before the final norm, under a mask that is used as given; `more` is for
         the layers.

@@ -25,6 +25,11 @@ CROPS_PER_PASS = 32
 TOKENS_PER_PASS = 8192
 """Image tokens that are pooled at a time outside training: bounds the gathered copy of the ViT features."""
 
+BYTES_PER_PASS = 2**24
+"""Most bytes of one activation on a processor: it stays in the cache, and its memory is used again. Of larger
+ones every new page has to be fetched from the system, which costs more than what is computed on it.
+"""
+
 
 @dataclass(frozen=True)
 class VisualFeatures:
@@ -135,9 +140,11 @@ class Connector(nn.Module):
 
     def forward(self, vit_features: Tensor, pooling: Tensor) -> Tensor:
         """Image features (T, H) of a pooling table (T, K) over ViT features (N, F)."""
-        if torch.is_grad_enabled() or len(pooling) <= TOKENS_PER_PASS:
+        of_token = pooling.shape[1] * vit_features.shape[1] * vit_features.element_size()
+        per_pass = _per_pass(TOKENS_PER_PASS, of_token, vit_features.device)
+        if torch.is_grad_enabled() or len(pooling) <= per_pass:
             return self._pool(vit_features, pooling)
-        return torch.cat([self._pool(vit_features, part) for part in pooling.split(TOKENS_PER_PASS)])
+        return torch.cat([self._pool(vit_features, part) for part in pooling.split(per_pass)])
 
     def _pool(self, vit_features: Tensor, pooling: Tensor) -> Tensor:
         mask = pooling >= 0
@@ -201,7 +208,9 @@ def _first_equal(crops: Tensor) -> Tensor:
     """(n,) number of the first crop that is equal to each of crops (n, G, patch values)."""
     known: dict[float, list[int]] = {}
     firsts = []
-    for number, total in enumerate(crops.flatten(1).sum(1, dtype=torch.float64).tolist()):
+    # Crop by crop: the sum of all at once would make a copy of all in double precision.
+    sums = [float(crop.sum(dtype=torch.float64)) for crop in crops]
+    for number, total in enumerate(sums):
         same_sum = known.setdefault(total, [])
         first = next((other for other in same_sum if torch.equal(crops[other], crops[number])), number)
         if first == number:
@@ -211,9 +220,19 @@ def _first_equal(crops: Tensor) -> Tensor:
 
 
 def _features_of(vision_tower: VisionTower, pixels: Tensor, layers: list[int]) -> Tensor:
-    if torch.is_grad_enabled() or len(pixels) <= CROPS_PER_PASS or vision_tower.is_sharded:
+    # The widest activation is that inside the perceptrons.
+    width = vision_tower.config.intermediate_size * vision_tower.positional_embedding.element_size()
+    per_pass = _per_pass(CROPS_PER_PASS, pixels.shape[1] * width, pixels.device)
+    if torch.is_grad_enabled() or len(pixels) <= per_pass or vision_tower.is_sharded:
         return vision_tower(pixels, layers)
-    return torch.cat([vision_tower(part, layers) for part in pixels.split(CROPS_PER_PASS)])
+    return torch.cat([vision_tower(part, layers) for part in pixels.split(per_pass)])
+
+
+def _per_pass(most: int, bytes_each: int, device: torch.device) -> int:
+    """How many things go through at a time, of which each takes so many bytes."""
+    if device.type != "cpu":
+        return most
+    return max(1, min(most, BYTES_PER_PASS // bytes_each))
 
 
 def join_tables(images: Tensor | None, videos: Tensor | None, first_frame_patch: int) -> Tensor:

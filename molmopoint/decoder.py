@@ -32,6 +32,7 @@ from transformers.models.molmo2.modeling_molmo2 import (
 )
 
 from molmopoint.heads.norm import rms_norm
+from molmopoint.mask_blocks import MaskBlocks
 
 ROOM = 128
 """Tokens that keys and values can grow by before they are copied."""
@@ -93,7 +94,7 @@ class Attention(Molmo2Attention):
         self,
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | MaskBlocks | None = None,
         cache: Cache | None = None,
         past_key_values: Cache | None = None,
         **kwargs: Any,
@@ -103,7 +104,7 @@ class Attention(Molmo2Attention):
         Args:
             hidden_states: (B, S, H).
             position_embeddings: cosines and signed sines (B, S, D), see `RotaryEmbedding`.
-            attention_mask: as the attention of the config reads it.
+            attention_mask: as the attention of the config reads it, or the blocks of a long prompt.
             cache: keys and values so far, to which those of the call are added.
             past_key_values: the same under its older name.
             **kwargs: for the attention.
@@ -128,6 +129,9 @@ class Attention(Molmo2Attention):
         if past is not None:
             key, value = past.update(key, value, self.layer_idx)
 
+        if isinstance(attention_mask, MaskBlocks):
+            attended = attention_mask.attend(query, key, value, self.scaling)  # (B, S, heads, D)
+            return self.o_proj(attended.flatten(2)), None
         implementation = self.config._attn_implementation or "eager"
         if length == 1 and implementation == "sdpa" and not self.training:
             attended = self._attend_once(query, key, value, attention_mask)
@@ -163,7 +167,7 @@ class DecoderLayer(Molmo2DecoderLayer):
         self,
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | MaskBlocks | None = None,
         position_ids: Tensor | None = None,
         cache: Cache | None = None,
         past_key_values: Cache | None = None,

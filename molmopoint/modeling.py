@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
-from molmopoint.attention import AttentionMask, AttentionRule, attention_of, either, prompt_mask, step_mask
+from molmopoint.attention import AttentionMask, AttentionRule, attention_of, either, step_mask
 from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
@@ -30,6 +30,7 @@ from molmopoint.errors import InputWarning
 from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.heads import ALL_STAGES, GroundingState, Stages
 from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
+from molmopoint.mask_blocks import MaskBlocks, text_mask
 from molmopoint.rows import PatchHistory, RowLayout, check_selections, split_extended
 from molmopoint.tokens import NO_SELECTION
 
@@ -339,7 +340,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
     def _run_layers(
         self,
         embeddings: Tensor,
-        mask: AttentionMask,
+        mask: AttentionMask | MaskBlocks,
         position_ids: Tensor,
         past: Cache | None,
         record: dict[str, Any],
@@ -405,7 +406,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             vision=_to_cache(vision, past, False),
         )
         attention = attention_of(self.model.language_model.config)
-        mask = prompt_mask(rule, input_ids.shape[1], attention, embeddings.dtype)
+        mask = text_mask(rule, input_ids.shape[1], attention, embeddings.dtype)
         read = self._run_layers(embeddings, mask, position_ids, past, record or {})
         return _Prompt(read, input_ids, selection_ids, layout, state, membership)
 
