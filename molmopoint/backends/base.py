@@ -183,6 +183,11 @@ class Backend(ABC):
             self._take_tokens()
 
     @property
+    def patch_size(self) -> int:
+        """Pixels along a side of a ViT patch."""
+        return int(self.processor.image_processor.patch_size)
+
+    @property
     def packs_rows(self) -> bool:
         """Whether a training row may hold several examples and branches."""
         return True

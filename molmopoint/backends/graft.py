@@ -63,6 +63,14 @@ class GraftBackend(MolmoPointBackend):
             )
 
     @property
+    def patch_size(self) -> int:
+        """Pixels along a side of a ViT patch."""
+        processor = cast(GraftProcessor, self.processor)
+        if not processor.tile_patches:
+            return super().patch_size
+        return int(processor.image_processor.size["height"]) // processor.tile_patches
+
+    @property
     def packs_rows(self) -> bool:
         """Whether rows may hold several examples and branches."""
         return cast(GraftProcessor, self.processor).host.packs

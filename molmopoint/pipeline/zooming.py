@@ -152,7 +152,7 @@ class Looker:
         ((width, height),) = first.image_sizes
         rows, cols = first.metadata.patch_maps[0].shape
         images = self.backend.processor.image_processor
-        patch = int(images.patch_size)
+        patch = self.backend.patch_size
         # Hosts without crops round the sides of a picture to whole image tokens, down as well.
         lost = 0 if hasattr(images, "overlap_margins") else 2 * patch
         return width <= cols * patch + lost and height <= rows * patch + lost
