@@ -55,8 +55,8 @@ FUNCTIONS: tuple[tuple[Any, str, str], ...] = (
     (DecodingRules, "advance", "state of the rules"),
     (loop._Answer, "append", "answer buffers"),
     (image_processor, "picture_to_tensor", "reading pixels"),
-    (image_processor, "stretch", "resizing and normalising"),
-    (image_processor, "cut_into_patches", "cutting into patches"),
+    (image_processor, "stretch", "resizing"),
+    (image_processor, "cut_into_patches", "cutting and normalising"),
     (image_processor, "crop_layout", "tables"),
 )
 """Owner, name, part."""

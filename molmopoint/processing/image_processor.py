@@ -29,9 +29,12 @@ from transformers.models.molmo2.image_processing_molmo2 import (
 
 from molmopoint.errors import ProcessingError
 from molmopoint.processing.pictures import picture_to_tensor
+from molmopoint.processing.threads import in_threads
 
-_LARGE_PLANE = 2**22
-"""Pixels above which the planes of a picture are resized one after the other."""
+_LARGE_PLANE = 2**18
+"""Pixels above which the colours of a picture are resized one after the other: one plane of floats stays in the
+cache, and of 24 megapixels all three would take 288 MB.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,81 +62,113 @@ class PixelSettings:
 
 
 def stretch(
-    backend: TorchvisionBackend, pixels: torch.Tensor, hw: tuple[int, int], settings: PixelSettings
-) -> torch.Tensor:
-    """Pictures at another size, in whole bytes before they are normalised.
+    backend: TorchvisionBackend,
+    picture: torch.Tensor,
+    sizes: Sequence[tuple[int, int]],
+    settings: PixelSettings,
+) -> list[torch.Tensor]:
+    """A picture at other sizes, in whole bytes.
 
     Args:
         backend: the processor, for its `resize`.
-        pixels: (N, 3, height, width) float32 in 0..255.
-        hw: height and width in pixels of the result; the aspect ratio is not kept.
+        picture: (3, height, width) uint8.
+        sizes: heights and widths in pixels of the results; the aspect ratio is not kept.
         settings: of the processor.
 
     Returns:
-        (N, 3, *hw) float32.
-    """
-    planes = pixels.flatten(0, 1).unsqueeze(1)  # (3 N, 1, height, width)
-    resized = _resized(backend, planes, hw, settings)
-    return _normalised(backend, resized.view(*pixels.shape[:2], *hw), settings)
-
-
-def _resized(
-    backend: TorchvisionBackend, planes: torch.Tensor, hw: tuple[int, int], settings: PixelSettings
-) -> torch.Tensor:
-    """Planes (n, 1, height, width), float32 in 0..255, at another size: (n, 1, *hw), whole numbers in 0..255.
+        One (height, width, 3) uint8 per size: the colours of a pixel lie side by side, so that a row of a ViT
+        patch is one stretch of memory.
 
     Source: released processors resize uint8 pictures without antialiasing, so the result is rounded to bytes;
     without that step the network would see values it was not trained on.
     """
-    # Planes one by one: with three channels, PyTorch rounds differently when it runs on a single thread, and
-    # the same picture would give other bytes on another machine.
-    resized = backend.resize(
-        planes, size=SizeDict(height=hw[0], width=hw[1]), resample=settings.resample, antialias=False
-    )
-    return resized.round().clamp_(0, 255)
+    results = []
+    for height, width in sizes:
+        results.append(torch.empty(height, width, 3, dtype=torch.uint8, device=picture.device))
+    at_once = 1 if picture[0].numel() > _LARGE_PLANE else 3
+    floats = new_floats((at_once, 1, *picture.shape[1:]), picture.device)
+    for colour in range(0, 3, at_once):
+        colours = slice(colour, colour + at_once)
+        floats.copy_(picture[colours, None])
+        for result in results:
+            # Planes one by one: with three channels, PyTorch rounds differently when it runs on a single
+            # thread, and the same picture would give other bytes on another machine.
+            size = SizeDict(height=result.shape[0], width=result.shape[1])
+            resized = backend.resize(floats, size=size, resample=settings.resample, antialias=False)
+            result.permute(2, 0, 1)[colours] = resized.round_().clamp_(0, 255)[:, 0]
+    return results
 
 
-def _normalised(backend: TorchvisionBackend, whole: torch.Tensor, settings: PixelSettings) -> torch.Tensor:
-    """(N, 3, height, width) float32 of whole numbers in 0..255, as the network takes them; in place."""
+def new_floats(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """A tensor of float32 that is still to be written.
+
+    On a processor its memory is NumPy's, which asks Linux for large pages: for the crops of a picture, fetching
+    small ones takes longer than all that is computed.
+    """
+    if device.type != "cpu":
+        return torch.empty(shape, device=device)
+    return torch.from_numpy(np.empty(shape, dtype=np.float32))
+
+
+def _normalise(backend: TorchvisionBackend, whole: torch.Tensor, settings: PixelSettings) -> None:
+    """Turns whole numbers in 0..255 into what the network takes, in place.
+
+    Args:
+        backend: the processor, for settings that are rare.
+        whole: (G, patch values) float32.
+        settings: of the processor.
+    """
     if not (settings.do_rescale and settings.do_normalize):
         # Transformers annotates a list, and caches by it, which takes a tuple.
         mean: Any = settings.image_mean
         std: Any = settings.image_std
-        return backend.rescale_and_normalize(
-            whole, settings.do_rescale, settings.rescale_factor, settings.do_normalize, mean, std
+        planes = whole.view(-1, 3).t().unsqueeze(-1)  # (3, pixels, 1)
+        normalised = backend.rescale_and_normalize(
+            planes, settings.do_rescale, settings.rescale_factor, settings.do_normalize, mean, std
         )
+        whole.view(-1, 3).copy_(normalised.squeeze(-1).t())
+        return
     full_scale = 1.0 / settings.rescale_factor
-    mean = (
-        torch.tensor(settings.image_mean, device=whole.device).view(-1, 1, 1) * full_scale
-    )  # (3, 1, 1), of bytes
-    std = torch.tensor(settings.image_std, device=whole.device).view(-1, 1, 1) * full_scale
-    return whole.sub_(mean).div_(std)
+    pixels = whole.shape[1] // 3
+    mean = torch.tensor(settings.image_mean, device=whole.device) * full_scale  # (3,), of bytes
+    std = torch.tensor(settings.image_std, device=whole.device) * full_scale
+    whole.sub_(mean.repeat(pixels)).div_(std.repeat(pixels))
 
 
 def cut_into_patches(
-    stretched: torch.Tensor, crop_size: int, stride: int, patch_size: int, out: torch.Tensor
+    backend: TorchvisionBackend,
+    stretched: torch.Tensor,
+    crop_size: int,
+    stride: int,
+    patch_size: int,
+    settings: PixelSettings,
+    out: torch.Tensor,
 ) -> None:
-    """Cuts pictures into overlapping crops and those into ViT patches, written in place.
+    """Cuts a picture into overlapping crops and those into ViT patches, written in place, and normalises them.
 
     Native transformers stacks, permutes, concatenates and re-cuts the crops, a copy of all pixels each time;
-    strided views do it with one.
+    strided views of bytes do it with one, crop by crop, so that what is normalised is still in the cache.
 
     Args:
-        stretched: (N, 3, height, width), both sides a crop plus a multiple of the stride.
+        backend: the processor.
+        stretched: (height, width, 3) uint8, both sides a crop plus a multiple of the stride.
         crop_size: side of a crop in pixels.
         stride: pixels from one crop to the next.
         patch_size: side of a ViT patch in pixels.
-        out: (N * crops of a picture, G, patch values), filled picture by picture, crops row by row.
+        settings: of the processor.
+        out: (crops, G, patch values) float32, crops row by row.
     """
     side = crop_size // patch_size
-    crops = stretched.unfold(2, crop_size, stride).unfold(
-        3, crop_size, stride
-    )  # (N, 3, rows, cols, height, width)
-    patches = crops.unflatten(5, (side, patch_size)).unflatten(4, (side, patch_size))
-    patches = patches.permute(
-        0, 2, 3, 4, 6, 5, 7, 1
-    )  # (N, rows, cols, side, side, patch_size, patch_size, 3)
-    out.view(patches.shape).copy_(patches)
+    crops = stretched.unfold(0, crop_size, stride).unfold(
+        1, crop_size, stride
+    )  # (rows, cols, 3, height, width)
+    patches = crops.unflatten(4, (side, patch_size)).unflatten(3, (side, patch_size))
+    patches = patches.permute(0, 1, 3, 5, 4, 6, 2)  # (rows, cols, side, side, patch_size, patch_size, 3)
+    num_cols = patches.shape[1]
+    for number, crop in enumerate(out):
+        of_crop = patches[number // num_cols, number % num_cols]
+        crop.view(of_crop.shape).copy_(of_crop)
+        _normalise(backend, crop, settings)
 
 
 def checked_crop_size(size: SizeDict, patch_size: int) -> int:
@@ -300,6 +335,16 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
         pixels = picture_to_tensor(image)
         return pixels if device is None else pixels.to(device)
 
+    def _prepare_image_like_inputs(
+        self, images: Any, *args: Any, expected_ndims: int = 3, **kwargs: Any
+    ) -> list[Any]:
+        """Reads pictures, several at a time; an object that is given twice is read once."""
+        flat = self._prepare_images_structure(images, expected_ndims=expected_ndims)
+        distinct = {id(image): image for image in flat}
+        read = in_threads(lambda image: self.process_image(image, *args, **kwargs), list(distinct.values()))
+        by_id = dict(zip(distinct, read, strict=True))
+        return [by_id[id(image)] for image in flat]
+
     def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> list[Any]:
         if flat := list(_flatten(images)):
             return flat
@@ -334,11 +379,15 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
         patches_per_crop = (crop_size // patch_size) ** 2
         num_crops = [layout.num_crops for layout in layouts]
         starts = np.cumsum([0, *num_crops])
-        crops_NGv = torch.empty(int(starts[-1]), patches_per_crop, 3 * patch_size**2, device=device)
+        crops_NGv = new_floats((int(starts[-1]), patches_per_crop, 3 * patch_size**2), device)
         settings = PixelSettings.of(kwargs)
-        for image, layout, start in zip(images, layouts, starts.tolist(), strict=False):
+
+        def write(number: int) -> None:
+            layout, start = layouts[number], int(starts[number])
             crops = crops_NGv[start : start + layout.num_crops]
-            self._write_crops(image, layout, crop_size, patch_size, settings, out=crops)
+            self._write_crops(images[number], layout, crop_size, patch_size, settings, out=crops)
+
+        in_threads(write, range(len(images)), threads_each=torch.get_num_threads())
 
         # Tables of a picture count from its own first patch; those of the call from the first patch of all.
         offsets = (starts[:-1] * patches_per_crop).tolist()
@@ -372,18 +421,10 @@ class MolmoPointImageProcessor(Molmo2ImageProcessor):
         """Fills (crops, G, patch values) with the global crop of a picture (3, height, width) and the crops
         of its canvas.
         """
-        # Planes of a large picture become floats one after the other: of 24 megapixels all three take 288 MB.
-        planes = image[:, None]  # (3, 1, height, width) uint8
-        at_once = 1 if image[0].numel() > _LARGE_PLANE else 3
-        overviews, canvases = [], []
-        for some in planes.split(at_once):
-            floats = some.contiguous().float()
-            overviews.append(_resized(self, floats, (crop_size, crop_size), settings))
-            canvases.append(_resized(self, floats, layout.canvas_hw, settings))
-        overview = _normalised(self, torch.cat(overviews).transpose(0, 1), settings)
-        cut_into_patches(overview, crop_size, crop_size, patch_size, out[:1])
-        canvas = _normalised(self, torch.cat(canvases).transpose(0, 1), settings)
-        cut_into_patches(canvas, crop_size, layout.stride, patch_size, out[1:])
+        sizes = ((crop_size, crop_size), layout.canvas_hw)
+        overview, canvas = stretch(self, image, sizes, settings)
+        cut_into_patches(self, overview, crop_size, crop_size, patch_size, settings, out[:1])
+        cut_into_patches(self, canvas, crop_size, layout.stride, patch_size, settings, out[1:])
 
 
 def _flatten(images: Any) -> Any:

@@ -30,7 +30,13 @@ from molmopoint.processing.clips import (
     metadata_per_clip,
     sample_clip,
 )
-from molmopoint.processing.image_processor import PixelSettings, checked_crop_size, cut_into_patches, stretch
+from molmopoint.processing.image_processor import (
+    PixelSettings,
+    checked_crop_size,
+    cut_into_patches,
+    new_floats,
+    stretch,
+)
 from molmopoint.video import DamagedVideoError
 
 
@@ -207,14 +213,14 @@ class MolmoPointVideoProcessor(Molmo2VideoProcessor):
         counts = [clip.count for clip in videos]
         starts = np.cumsum([0, *counts]).tolist()
         patches_per_frame = (crop_size // patch_size) ** 2
-        frames_NGv = torch.empty(starts[-1], patches_per_frame, 3 * patch_size**2, device=videos[0].device)
+        device = torch.device(videos[0].device or "cpu")
+        frames_NGv = new_floats((starts[-1], patches_per_frame, 3 * patch_size**2), device)
         try:
             for clip, clip_start in zip(videos, starts, strict=False):
                 for place, frames in clip.chunks():
-                    stretched = stretch(self, frames.contiguous().float(), (crop_size, crop_size), settings)
-                    cut_into_patches(
-                        stretched, crop_size, crop_size, patch_size, frames_NGv[clip_start:][place]
-                    )
+                    for frame, out in zip(frames, frames_NGv[clip_start:][place].split(1), strict=True):
+                        (small,) = stretch(self, frame, [(crop_size, crop_size)], settings)
+                        cut_into_patches(self, small, crop_size, crop_size, patch_size, settings, out)
         except DamagedVideoError:
             if not any(clip.shorten() for clip in videos):
                 raise
