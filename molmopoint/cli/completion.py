@@ -22,9 +22,9 @@ def benchmarks(incomplete: str) -> list[str]:
 
 def formats(incomplete: str) -> list[str]:
     """Formats of annotations."""
-    from molmopoint.data.importers import FORMATS
+    from molmopoint.data.importers import FORMATS, PREFERENCE_FORMATS
 
-    return _fitting(list(FORMATS), incomplete)
+    return _fitting([*FORMATS, *PREFERENCE_FORMATS], incomplete)
 
 
 def recipes(incomplete: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +15,20 @@ from molmopoint.cli.console import OK, SOME_FAILED, USAGE
 from molmopoint.cli.inputs import check_rows, check_rows_file
 from molmopoint.cli.loudness import CommandLine
 from molmopoint.cli.screens import screens_command
-from molmopoint.data.importers import FORMATS, Journal, format_options, import_records
+from molmopoint.data.importers import (
+    FORMATS,
+    PREFERENCE_FORMATS,
+    Journal,
+    format_options,
+    import_preferences,
+    import_records,
+)
 from molmopoint.errors import MolmoPointError
 
 if TYPE_CHECKING:
     from molmopoint.backends import Backend
     from molmopoint.data.checking import Finding, Report
+    from molmopoint.data.preferences import PreferenceRecord
     from molmopoint.data.records import Record
     from molmopoint.training.measuring import ExampleSizes
 
@@ -46,7 +54,7 @@ def import_command(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help=f"One of {', '.join(FORMATS)}.",
+            help=f"One of {', '.join(FORMATS)}; preferences for reward models: {', '.join(PREFERENCE_FORMATS)}.",
             show_default=False,
             autocompletion=completion.formats,
         ),
@@ -198,15 +206,24 @@ def run_import(format: str, source: Path, out: Path, pairs: list[str], named: di
         pairs: options as "name=value".
         named: options that the command line has by their own names.
     """
+    from molmopoint.data.preferences import write_preferences
     from molmopoint.data.records import write_records
 
     journal = Journal()
     try:
         check_rows_file(source, out)
         options = _options(pairs, format_options(format)) | named
-        records = import_records(format, source, journal=journal, **options)
         out.parent.mkdir(parents=True, exist_ok=True)
-        count = write_records(out, (_rebased(record, out.parent) for record in records))
+        if format in PREFERENCE_FORMATS:
+            preferences = import_preferences(format, source, journal=journal, **options)
+            count = write_preferences(
+                out, (replace(record, **_media_from(record, out.parent)) for record in preferences)
+            )
+        else:
+            records = import_records(format, source, journal=journal, **options)
+            count = write_records(
+                out, (replace(record, **_media_from(record, out.parent)) for record in records)
+            )
     except (MolmoPointError, OSError) as error:
         console.complain(error)
         return USAGE
@@ -344,19 +361,14 @@ def _options(pairs: list[str], known: Collection[str]) -> dict[str, Any]:
     return options
 
 
-def _rebased(record: Record, folder: Path) -> Record:
-    """The record with its pictures or clip as seen from the folder of the JSONL file; it moves together with
-    them.
-    """
-    import dataclasses
+def _media_from(record: Record | PreferenceRecord, folder: Path) -> dict[str, Any]:
+    """The record's pictures or clip as seen from the folder of the JSONL file; it moves together with them."""
     import os
 
-    changed: dict[str, Any] = {
-        "images": tuple(Path(os.path.relpath(image, folder)).as_posix() for image in record.media)
-    }
     if record.video is not None:
-        changed = {"video": Path(os.path.relpath(record.video, folder)).as_posix()}
-    return dataclasses.replace(record, **changed)
+        return {"video": Path(os.path.relpath(record.video, folder)).as_posix()}
+    images = tuple(Path(os.path.relpath(str(image), folder)).as_posix() for image in record.images)
+    return {"images": images}
 
 
 def _print(report: Report, everything: bool) -> None:

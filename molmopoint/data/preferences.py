@@ -12,6 +12,7 @@ ranks, rows with one answer, and rows whose answers are all as good.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ from molmopoint.data.record_parsing import picture_columns
 from molmopoint.data.records import RecordSource, iterate_rows
 from molmopoint.data.row_model import check_columns, row_error
 from molmopoint.errors import ProcessingError
-from molmopoint.files import PICTURE_SUFFIXES, is_file, is_folder
+from molmopoint.files import PICTURE_SUFFIXES, is_file, is_folder, remove_leftovers, written_whole
 
 __all__ = [
     "FORMS", "PREFERENCE_COLUMNS", "PreferenceRecord", "Preferences", "check_first_preferences", "parse_preferences",
-    "preference_fields", "ranks_of_scores", "read_preferences",
+    "preference_fields", "ranks_of_scores", "read_preferences", "write_preferences",
 ]  # fmt: skip
 
 
@@ -149,6 +150,24 @@ def preference_fields(record: PreferenceRecord) -> dict[str, Any]:
     }
     columns |= {"id": record.id, "source": record.source, "sampling_interval": record.sampling_interval}
     return {name: value for name, value in columns.items() if value is not None}
+
+
+def write_preferences(path: str | os.PathLike[str], records: Iterable[PreferenceRecord]) -> int:
+    """Writes a JSONL file whole or not at all.
+
+    Returns:
+        Number of rows written.
+
+    Raises:
+        ProcessingError: a picture of a record is embedded in a data set.
+    """
+    count = 0
+    remove_leftovers(Path(path).parent)
+    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(preference_fields(record), ensure_ascii=False, allow_nan=False) + "\n")
+            count += 1
+    return count
 
 
 def ranks_of_scores(scores: Sequence[float]) -> tuple[int, ...]:

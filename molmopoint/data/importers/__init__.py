@@ -20,9 +20,13 @@ from molmopoint.data.importers.journal import Journal, OnSkip
 from molmopoint.errors import ProcessingError
 
 if TYPE_CHECKING:
+    from molmopoint.data.preferences import PreferenceRecord
     from molmopoint.data.records import Record
 
-__all__ = ["FORMATS", "Journal", "OnSkip", "format_options", "import_records", "reader_of"]
+__all__ = [
+    "FORMATS", "PREFERENCE_FORMATS", "Journal", "OnSkip", "format_options", "import_preferences", "import_records",
+    "reader_of",
+]  # fmt: skip
 
 FORMATS: dict[str, str] = {
     "coco": "coco",
@@ -46,6 +50,18 @@ FORMATS: dict[str, str] = {
     "yolo": "yolo",
 }
 """Format to the module in this folder whose function `read_<format>` reads it; imported when it is used."""
+
+PREFERENCE_FORMATS: dict[str, str] = {
+    "chat_pairs": "preference_sets",
+    "mm_rlhf": "preference_sets",
+    "nectar": "preference_sets",
+    "pku_saferlhf": "preference_sets",
+    "povid": "preference_sets",
+    "rlaif_v": "preference_sets",
+    "vlfeedback": "preference_sets",
+    "wildvision": "preference_sets",
+}
+"""The same for preferences, which `import_preferences` reads."""
 
 Reader = Callable[..., Iterator[dict[str, Any]]]
 """A function (source, journal, options ...) that gives the columns of one row after the other."""
@@ -81,6 +97,51 @@ def import_records(
         ProcessingError: an unknown format or option, a missing option, or a source that is not of that
             format.
     """
+    if format in PREFERENCE_FORMATS:
+        raise ProcessingError(
+            f"expected a format of annotations, got {format}; call import_preferences for it"
+        )
+    if journal is None:
+        journal = Journal(on_skip or _logger.warning)
+    # Checked at the call rather than at the first row, hence the inner generator.
+    return _records(_columns(format, source, journal, options), journal)
+
+
+def import_preferences(
+    format: str,
+    source: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+    *,
+    journal: Journal | None = None,
+    **options: Any,
+) -> Iterator[PreferenceRecord]:
+    """Rows for reward models from a published set of preferences.
+
+    Args:
+        format: one of `PREFERENCE_FORMATS`.
+        source: JSONL or JSON file, a Hugging Face data set or another iterable of rows.
+        journal: counts what is left out; by default it is logged as a warning.
+        options: of the format; `format_options` lists them. Numbers and switches may be given as text.
+
+    Returns:
+        Records in the order of the source, each with answers of which one is better than another.
+
+    Raises:
+        ProcessingError: an unknown format or option, a missing option, or a source that is not of that
+            format.
+    """
+    if format not in PREFERENCE_FORMATS:
+        raise ProcessingError(
+            f"expected a format of preferences among {', '.join(PREFERENCE_FORMATS)}, got {format!r}; choose one"
+        )
+    if journal is None:
+        journal = Journal(_logger.warning)
+    return _preferences(_columns(format, source, journal, options), journal, format)
+
+
+def _columns(
+    format: str, source: Any, journal: Journal, options: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What the reader of a format gives, with options of the kinds that it takes."""
     reader = reader_of(format)
     known = format_options(format)
     unknown = sorted(set(options) - set(known))
@@ -97,10 +158,7 @@ def import_records(
     values = {
         name: _option_value(name, value, str(parameters[name].annotation)) for name, value in options.items()
     }
-    if journal is None:
-        journal = Journal(on_skip or _logger.warning)
-    # Checked at the call rather than at the first row, hence the inner generator.
-    return _records(reader(source, journal, **values), journal)
+    return reader(source, journal, **values)
 
 
 def reader_of(format: str) -> Reader:
@@ -109,11 +167,12 @@ def reader_of(format: str) -> Reader:
     Raises:
         ProcessingError: there is no such format.
     """
-    if format not in FORMATS:
-        near = get_close_matches(format, FORMATS, n=1)
+    formats = FORMATS | PREFERENCE_FORMATS
+    if format not in formats:
+        near = get_close_matches(format, formats, n=1)
         hint = f"did you mean {near[0]}?" if near else "choose the one of your files"
-        raise ProcessingError(f"expected a format among {', '.join(FORMATS)}, got {format!r}; {hint}")
-    module = import_module(f"{__name__}.{FORMATS[format]}")
+        raise ProcessingError(f"expected a format among {', '.join(formats)}, got {format!r}; {hint}")
+    module = import_module(f"{__name__}.{formats[format]}")
     return getattr(module, f"read_{format}")
 
 
@@ -142,6 +201,24 @@ def _records(rows: Iterator[dict[str, Any]], journal: Journal) -> Iterator[Recor
             journal.skip("rows", f"{short(file)}: left out: {error}")
             continue
         yield record
+
+
+def _preferences(rows: Iterator[dict[str, Any]], journal: Journal, source: str) -> Iterator[PreferenceRecord]:
+    """Checked rows; one that breaks the rules, or has no answer that is better than another, is left out."""
+    from molmopoint.data.preferences import parse_preferences
+
+    for row, columns in enumerate(rows, start=1):
+        try:
+            record = parse_preferences({**columns, "source": source}, row)
+        except ProcessingError as error:
+            journal.skip("rows", f"left out: {error}")
+            continue
+        if len(record.responses) < 2:
+            journal.skip("rows with one answer", f"row {row}: left out, fewer than two answers remain")
+        elif not record.says_something:
+            journal.skip("rows without a preference", f"row {row}: left out, all answers are as good")
+        else:
+            yield record
 
 
 def _option_value(name: str, value: Any, kind: str) -> Any:
