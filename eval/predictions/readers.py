@@ -21,7 +21,7 @@ from typing import Any
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Benchmark, Item, ScoredPass
 from molmopoint.eval.datasets.rows import displayed_size, stated_size, whole_text
-from molmopoint.eval.predictions.plain_text import Space, check_space, json_points, plain_points, to_pixels
+from molmopoint.eval.predictions.plain_text import Space, check_space, to_pixels
 from molmopoint.eval.predictions.records import (
     PredictedPoint,
     Prediction,
@@ -30,6 +30,13 @@ from molmopoint.eval.predictions.records import (
     read_folder,
     read_pass,
     read_predictions,
+)
+from molmopoint.processing.coordinate_forms import (
+    florence_points,
+    json_points,
+    moondream_points,
+    paligemma_points,
+    plain_points,
 )
 from molmopoint.processing.text_points import read_text_answer
 
@@ -57,11 +64,17 @@ def sizes_of(item: Item) -> tuple[tuple[int, int], ...]:
     return tuple(sizes)
 
 
-FORMS = ("ours", "molmo", "molmo2", "qwen", "plain", "scores")
+FORMS = ("ours", "molmo", "molmo2", "qwen", "plain", "moondream", "florence-2", "paligemma", "scores")
 """`molmo` and `molmo2` are read by one grammar, whose forms tell their own space; `qwen` and `plain` need
---coords; `scores` is for reward benchmarks."""
+--coords; numbers of `moondream`, `florence-2` and `paligemma` have one meaning; `scores` is for reward
+benchmarks."""
 
 _BARE: dict[str, Callable[[str], list[tuple[float, float]]]] = {"qwen": json_points, "plain": plain_points}
+_FRACTIONS: dict[str, Callable[[str], list[tuple[float, float]]]] = {
+    "moondream": moondream_points,
+    "florence-2": florence_points,
+    "paligemma": paligemma_points,
+}
 
 
 def check_stored(path: Path, benchmark: Benchmark, form: str) -> None:
@@ -115,6 +128,8 @@ def read_stored(
         found = from_scores(_lines(path, "scores", list), by_id, benchmark)
     else:
         space = check_space(coords) if form in _BARE else None
+        if form in _FRACTIONS:
+            space = "norm1"
         lines = [fields for fields in _lines(path, "text", str) if fields["item_id"] not in left_out]
         found = merge(_from_text(fields, by_id, benchmark, form, space) for fields in lines)
     found = {item_id: prediction for item_id, prediction in found.items() if item_id not in left_out}
@@ -131,7 +146,11 @@ def read_stored(
 
 
 def _other_form(benchmark: Benchmark) -> str:
-    return "scores" if benchmark.needs == "scores" else "one of molmo, molmo2, qwen, plain"
+    return (
+        "scores"
+        if benchmark.needs == "scores"
+        else "one of molmo, molmo2, qwen, plain, moondream, florence-2, paligemma"
+    )
 
 
 def _lines(path: Path, column: str, kind: type) -> list[dict[str, Any]]:
@@ -210,7 +229,7 @@ def _points(
             place = PredictedPoint(int(point.object_id), float(point.group), float(point.x), float(point.y))
             points.append(place)
         return tuple(points), answer.invalid, answer.truncated_triple
-    places = _BARE[form](text)
+    places = {**_BARE, **_FRACTIONS}[form](text)
     if len(sizes) != 1 or is_video:
         # These forms do not say which picture or what time they mean.
         return (), len(places), False

@@ -28,6 +28,10 @@ BACKENDS: dict[str, str | type[Backend]] = {
     "qwen2_vl+pointer": "molmopoint.backends.gui_actor:GuiActorBackend",
     "qwen2_5_vl+pointer": "molmopoint.backends.gui_actor:GuiActorBackend",
     "qwen3_vl+pointer": "molmopoint.backends.gui_actor:GuiActorBackend",
+    "qwen2_5_vl": "molmopoint.backends.coordinates:CoordinateBackend",
+    "qwen3_vl": "molmopoint.backends.coordinates:CoordinateBackend",
+    "florence2": "molmopoint.backends.coordinates:CoordinateBackend",
+    "paligemma": "molmopoint.backends.coordinates:CoordinateBackend",
 }
 """Kind of a model, as `kind_of` tells it, and the class of its family: itself, or its module and name."""
 

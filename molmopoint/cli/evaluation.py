@@ -26,6 +26,9 @@ class StoredForm(StrEnum):
     molmo2 = "molmo2"
     qwen = "qwen"
     plain = "plain"
+    moondream = "moondream"
+    florence = "florence-2"
+    paligemma = "paligemma"
     scores = "scores"
 
 
@@ -244,7 +247,8 @@ def score_command(
     form: Annotated[
         StoredForm,
         typer.Option(
-            help="What the answers are: [bold]ours[/bold], a text form of another model (molmo, molmo2, qwen, plain), "
+            help="What the answers are: [bold]ours[/bold], a text form of another model (molmo, molmo2, qwen, plain, "
+            "moondream, florence-2, paligemma), "
             "or [bold]scores[/bold] of a reward model.",
         ),
     ] = StoredForm.ours,

@@ -11,9 +11,9 @@ from PIL import Image
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Item, VideoSegment
 from molmopoint.eval.benchmarks.synthetic import Synthetic
-from molmopoint.eval.predictions.plain_text import json_points, plain_points
 from molmopoint.eval.predictions.readers import read_stored
 from molmopoint.eval.predictions.records import PredictedPoint, Prediction, to_line
+from molmopoint.processing.coordinate_forms import json_points, plain_points
 
 
 @pytest.fixture

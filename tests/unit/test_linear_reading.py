@@ -18,9 +18,9 @@ from molmopoint.backends.history import conversation
 from molmopoint.backends.markup import MarkupStripper, plain_text
 from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.decoding import read_answer
-from molmopoint.eval.predictions.plain_text import json_points, plain_points
 from molmopoint.metrics.matching import stated_count
 from molmopoint.points import Points
+from molmopoint.processing.coordinate_forms import json_points, plain_points
 from molmopoint.processing.text_point_stream import CoordsScanner
 from molmopoint.processing.text_points import read_text_answer
 from molmopoint.tokens import IMAGE_PLACEHOLDER
