@@ -215,3 +215,5 @@ def test_each_kind_of_format_names_the_other():
         import_records("nectar", [])
     with pytest.raises(ProcessingError, match="a format of preferences among chat_pairs"):
         import_preferences("coco", [])
+    with pytest.raises(ProcessingError, match="expected no options with nectar, got 'images'"):
+        import_preferences("nectar", [], images="pictures")

@@ -145,6 +145,8 @@ def _columns(
     reader = reader_of(format)
     known = format_options(format)
     unknown = sorted(set(options) - set(known))
+    if unknown and not known:
+        raise ProcessingError(f"expected no options with {format}, got {unknown[0]!r}; leave it out")
     if unknown:
         raise ProcessingError(
             f"expected options of {format} among {', '.join(known)}, got {unknown[0]!r}; check its name"
