@@ -223,6 +223,22 @@ class GrowingLayer(DynamicLayer):
         self._front = self.keys
         return self.keys, self.values
 
+    def reserve(self, end: int) -> tuple[Tensor, Tensor]:
+        """Buffers (B, key heads, `end` or more, D) with the keys and values so far, for whoever writes the next
+        ones into them; `show` tells the layer.
+        """
+        assert self.keys is not None and self.values is not None, "of a layer that has some"
+        buffers = self._buffers
+        if buffers is None or self._front is not self.keys or not _can_take(buffers[0], end):
+            buffers = self._buffers = self._make_room(self.keys, self.values, end)
+        return buffers
+
+    def show(self, end: int) -> None:
+        """Makes the first `end` tokens of the buffers the keys and values so far."""
+        if self._buffers is not None and end != self.get_seq_length():
+            self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
+            self._front = self.keys
+
     def _make_room(self, key_states: Tensor, value_states: Tensor, end: int) -> tuple[Tensor, Tensor]:
         """Buffers for `end` tokens and more, with the tokens so far."""
         made = []

@@ -28,7 +28,7 @@ from molmopoint.connector import VisualFeatures
 from molmopoint.decoder import give_room
 from molmopoint.errors import InputWarning
 from molmopoint.generation import GroundedGenerationMixin
-from molmopoint.heads import ALL_STAGES, GroundingState, Stages
+from molmopoint.heads import ALL_STAGES, GroundingState, SelectionLogits, Stages
 from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
 from molmopoint.mask_blocks import MaskBlocks, text_mask
 from molmopoint.rows import PatchHistory, RowLayout, check_selections, split_extended
@@ -438,13 +438,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
                 past.get_seq_length() + 1 if attention_mask is None else attention_mask.sum(1, keepdim=True)
             )
             position_ids = torch.as_tensor(num_tokens, device=input_ids.device).expand(len(input_ids), 1) - 1
-        if stages.slots:  # else no row was fed a patch
-            token, selection = input_ids[:, 0], selection_ids[:, 0]
-            feeds_patch = (token == self.config.patch_token_id) & (selection != NO_SELECTION)
-            state = state.after(
-                torch.where(feeds_patch, selection.clamp(min=NO_SELECTION), state.selected_patch)
-            )
-        embeddings = self.model.embed_step(input_ids, selection_ids, state, stages)  # (B, 1, H)
+        embeddings, state = self.feed(input_ids, selection_ids, state, stages)  # (B, 1, H)
 
         mask = attention_mask
         is_ready = mask is not None and mask.ndim != 2
@@ -453,6 +447,30 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             mask = step_mask(key_mask, past, attention_of(self.model.language_model.config), embeddings.dtype)
         read = self._run_layers(embeddings, mask, position_ids, past, record)
         return self._score(read, 0, past, state, stages)
+
+    def feed(
+        self, input_ids: Tensor, selection_ids: Tensor, state: GroundingState, stages: Stages
+    ) -> tuple[Tensor, GroundingState]:
+        """Embeddings (B, 1, H) of one new token per row, and the state with what it selects.
+
+        Args:
+            input_ids: (B, 1) plain ids.
+            selection_ids: (B, 1).
+            state: before these tokens.
+            stages: what comes next.
+        """
+        if stages.slots:  # else no row was fed a patch
+            token, selection = input_ids[:, 0], selection_ids[:, 0]
+            feeds_patch = (token == self.config.patch_token_id) & (selection != NO_SELECTION)
+            state = state.after(
+                torch.where(feeds_patch, selection.clamp(min=NO_SELECTION), state.selected_patch)
+            )
+        return self.model.embed_step(input_ids, selection_ids, state, stages), state
+
+    def score_places(self, hidden: Tensor, state: GroundingState, stages: Stages) -> SelectionLogits:
+        """Selection logits of the last tokens, from their hidden states (B, H) before the final norm."""
+        norms_location = self.config.location_input == "normed"
+        return self.model.point_predictor.step(hidden, state, normed_location=norms_location, stages=stages)
 
     def _normed(self, read: _Read, *positions: Any) -> Tensor:
         """Hidden states after the final norm at some positions; the recorded ones where there are any."""
@@ -464,10 +482,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         self, read: _Read, logits_to_keep: int, past: Cache | None, state: GroundingState, stages: Stages
     ) -> MolmoPointOutput:
         """Text logits of the last positions (0 = all), and selection logits of the very last one."""
-        norms_location = self.config.location_input == "normed"
-        chosen = self.model.point_predictor.step(
-            read.hidden[:, -1], state, normed_location=norms_location, stages=stages
-        )
+        chosen = self.score_places(read.hidden[:, -1], state, stages)
         logits = None
         if stages.words:
             last = slice(-logits_to_keep, None)

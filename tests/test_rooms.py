@@ -22,6 +22,7 @@ BASICS = {
 NETWORK = {
     "attention",
     "backbone",
+    "compiled",
     "connector",
     "decoder",
     "generation",
@@ -78,7 +79,8 @@ DOORS: dict[str, set[str]] = {
     },
     "adapters": {"saving"},
     "modeling": {"config", "tokens", "heads"}
-    | NETWORK - {"modeling", "saving", "adapters", "molmo2", "graft"},
+    | NETWORK - {"modeling", "compiled", "saving", "adapters", "molmo2", "graft"},
+    "compiled": {"attention", "decoder", "heads", "modeling"},
     "molmo2": {"attention", "backbone", "losses", "saving"},
     "graft": {
         "attention",

@@ -32,6 +32,7 @@ def load_model(
     dtype: str | None = None,
     device: str | None = None,
     quantize: str | None = None,
+    compile_steps: bool = False,
 ) -> Any:
     """A model of the kind that a benchmark needs.
 
@@ -42,6 +43,7 @@ def load_model(
         dtype: float32, bfloat16, float16 or auto.
         device: by default the GPU of this process if there is one.
         quantize: as in `molmopoint.load`, of a model that points.
+        compile_steps: as `compile` there.
 
     Raises:
         CheckpointError: there is none of that name, it is of the other kind, or it cannot be stored so.
@@ -54,6 +56,11 @@ def load_model(
             raise CheckpointError(
                 f"expected no quantize with the reward model of {benchmark.name}, got {quantize!r}; leave it out"
             )
+        if compile_steps:
+            raise CheckpointError(
+                f"expected no compile with the reward model of {benchmark.name}, which makes no answers; leave it "
+                "out"
+            )
         return load_reward(name, dtype=dtype, device_map=device, revision=revision)
     folder = Path(name).expanduser()
     if any(is_file(folder / file) for file in (CONFIG_FILE, AUTHORS_CONFIG_FILE)):
@@ -61,7 +68,14 @@ def load_model(
             f"expected a model that points for {benchmark.name}, got the reward model in {name}; choose "
             "another"
         )
-    return load(name, dtype=dtype, device_map=device, revision=revision, quantize=quantize)
+    return load(
+        name,
+        dtype=dtype,
+        device_map=device,
+        revision=revision,
+        quantize=quantize,
+        compile=compile_steps,
+    )
 
 
 def identity_of(model: Any, benchmark: Benchmark, name: str, revision: str | None = None) -> dict[str, Any]:

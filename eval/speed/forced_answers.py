@@ -12,10 +12,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import DynamicCache
 from transformers.models.molmo2.modeling_molmo2 import Molmo2RotaryEmbedding, Molmo2TextModel
 
@@ -56,21 +57,66 @@ class _Wishes:
         """Within, words come as wanted, and of the patches the lowest allowed: a list goes on for P times K
         points.
         """
+        head, patches = self.model.lm_head, self.model.model.point_predictor.patch
         handles = [
-            self.model.lm_head.register_forward_hook(lambda _head, _inputs, logits: logits + self.words),
-            self.model.model.point_predictor.patch.register_forward_hook(self._lowest_first),
+            head.register_forward_hook(lambda _head, _inputs, logits: self.wanted_words(logits)),
+            patches.register_forward_hook(lambda _head, _inputs, scores: self.lowest_first(scores)),
         ]
+        graphs = self.model.compiled_steps
+        if graphs is not None:
+            self.model.compiled_steps = _WishedGraphs(graphs, self, handles)
         try:
             yield
         finally:
+            self.model.compiled_steps = graphs
             for handle in handles:
                 handle.remove()
 
-    def _lowest_first(self, head: nn.Module, inputs: tuple[Tensor, ...], scores: Tensor) -> Tensor:
+    def wanted_words(self, logits: Tensor) -> Tensor:
+        """Logits (..., V + A) of which the wanted word is the largest."""
+        return logits + self.words
+
+    def lowest_first(self, scores: Tensor) -> Tensor:
+        """Scores (..., P + 1) of which those in front are the largest."""
         count = scores.shape[-1]
         if count not in self.ramps:
             self.ramps[count] = torch.arange(count, device=scores.device, dtype=scores.dtype) * -1e4
         return scores + self.ramps[count]
+
+
+class _WishedGraphs:
+    """Compiled steps of which a model grants the same wishes; graphs do not run the hooks of modules.
+
+    Args:
+        graphs: of the model.
+        wishes: to be granted.
+        handles: of the hooks, which are needed for the prompt alone.
+    """
+
+    def __init__(self, graphs: Any, wishes: _Wishes, handles: list[RemovableHandle]) -> None:
+        self._graphs = graphs
+        self._wishes = wishes
+        self._handles = handles
+        self._steps: Any = None
+
+    def begin(self, *arguments: Any) -> Self:
+        """See `CompiledSteps.begin`."""
+        for handle in self._handles:
+            handle.remove()
+        self._steps = self._graphs.begin(*arguments)
+        return self
+
+    def __call__(self, *arguments: Any) -> Any:
+        """One step; see `Steps` of the loop."""
+        outputs = self._steps(*arguments)
+        if outputs.logits is not None:
+            outputs.logits = self._wishes.wanted_words(outputs.logits)
+            outputs.patch_logits = self._wishes.lowest_first(outputs.patch_logits)
+        return outputs
+
+    def finish(self) -> None:
+        """See `Steps` of the loop."""
+        self._steps.finish()
 
 
 def points_per_cycle(subject: Subject) -> int:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from molmopoint.compiled import CompiledSteps
 from molmopoint.config import MolmoPointConfig
 from molmopoint.eval.speed.timing import Setting
 from molmopoint.modeling import MolmoPointForConditionalGeneration
@@ -145,7 +146,11 @@ def build(name: str, setting: Setting) -> Subject:
         )
     if name == "nano":
         pointer = load(
-            "nano", dtype=setting.torch_dtype, device_map=setting.device, attn_implementation=setting.attn
+            "nano",
+            dtype=setting.torch_dtype,
+            device_map=setting.device,
+            attn_implementation=setting.attn,
+            compile=setting.cache == "compiled",
         )
         processor = pointer.processor.image_processor
         return Subject(name, pointer.model, processor, (int(processor.max_crops),))
@@ -155,6 +160,8 @@ def build(name: str, setting: Setting) -> Subject:
         model = MolmoPointForConditionalGeneration._from_config(
             RANDOM[name](), dtype=setting.torch_dtype, attn_implementation=setting.attn
         )
+    if setting.cache == "compiled":
+        model.compiled_steps = CompiledSteps(model)
     return Subject(name, model.eval(), MolmoPointImageProcessor(), (8, 24))
 
 

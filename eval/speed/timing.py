@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CompileConfig
 from transformers.generation.streamers import BaseStreamer
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -30,7 +29,7 @@ class Setting:
         dtype: of weights and activations.
         attn: attention backend of the text model.
         threads: of torch, on the CPU.
-        cache: "dynamic", "static", or "compiled": static, and steps compiled.
+        cache: "dynamic", "static", or "compiled": steps are graphs, as with `load(..., compile=True)`.
         clock: "wall", or "processor": processor time of all threads, which other processes on a busy machine
             do not lengthen.
     """
@@ -85,14 +84,9 @@ class Setting:
 
     def generate_arguments(self) -> dict[str, Any]:
         """Arguments of `generate` for the cache."""
-        if self.cache == "dynamic":
-            return {}
         if self.cache == "static":
             return {"cache_implementation": "static", "disable_compile": True}
-        # transformers compiles on the CPU only when told so by this private field.
-        compiled = CompileConfig(fullgraph=False)
-        compiled._compile_all_devices = True
-        return {"cache_implementation": "static", "compile_config": compiled}
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -151,6 +151,9 @@ class Backend(ABC):
     has_own_form: ClassVar[bool] = False
     """Whether requests have a form of the family's own, so that benchmarks leave the one for Molmo out."""
 
+    compiles: ClassVar[bool] = False
+    """Whether its steps can be made into graphs."""
+
     pointing_template: ClassVar[str] = POINTING_TEMPLATE
     """Form of a request that only names what to find."""
 
@@ -269,6 +272,31 @@ class Backend(ABC):
                 f"expected a {cls.processor_class.__name__} for a model of type {cls.model_type}, got "
                 f"{type(processor).__name__}"
             )
+
+    @classmethod
+    def check_compiles(cls, source: str) -> None:
+        """Refuses to compile the steps of a family without graphs for them.
+
+        Args:
+            source: folder or hub id, for the message.
+
+        Raises:
+            CheckpointError: as said.
+        """
+        if not cls.compiles:
+            raise CheckpointError(
+                f"expected a MolmoPoint for compile=True, got a {cls.title} at {source!r}, whose steps are those "
+                "of transformers; leave compile out"
+            )
+
+    @classmethod
+    def compile(cls, model: Any) -> None:
+        """Makes graphs of the steps of a model, which it answers with from then on; where `compiles` says so.
+
+        Args:
+            model: in evaluation mode, on its device.
+        """
+        raise NotImplementedError
 
     @classmethod
     def read_processor(cls, source: str, **where: Any) -> Any:

@@ -42,6 +42,7 @@ class GraftBackend(MolmoPointBackend):
 
     model_type = MODEL_TYPE
     title = "graft"
+    compiles = False
     processor_class = GraftProcessor
     builder_class = GraftRequests
     takes_clips = False

@@ -15,6 +15,7 @@ from molmopoint.backends.markup import IncrementalDetokenizer, MarkupStripper
 from molmopoint.backends.options import AnswerOptions
 from molmopoint.backends.requests import Request
 from molmopoint.backends.result import PointDistributions
+from molmopoint.compiled import CompiledSteps
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
 from molmopoint.decoding import Answer, read_answer
@@ -38,6 +39,7 @@ class MolmoPointBackend(Backend):
 
     model_type = "molmo_point"
     title = "MolmoPoint"
+    compiles = True
     processor_class = MolmoPointProcessor
     model: MolmoPointForConditionalGeneration
 
@@ -77,6 +79,14 @@ class MolmoPointBackend(Backend):
         return MolmoPointForConditionalGeneration.from_pretrained(
             source, attn_implementation=attention, **settings
         )
+
+    @classmethod
+    def compile(cls, model: Any) -> None:
+        """See `Backend`."""
+        steps = CompiledSteps(model)
+        with torch.inference_mode():  # as answers are made
+            steps.warm_up()
+        model.compiled_steps = steps
 
     def point_writer(self, metadata: PointingMetadata) -> GroundingWriter:
         """See `Backend`."""

@@ -31,6 +31,7 @@ from molmopoint.cli.inputs import (
 )
 from molmopoint.cli.loudness import CommandLine
 from molmopoint.cli.options import (
+    Compile,
     Device,
     DtypeOrNone,
     JsonOutput,
@@ -90,6 +91,7 @@ def point(
     device: Device = None,
     dtype: DtypeOrNone = None,
     quantize: Quantize = None,
+    compile_steps: Compile = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -250,6 +252,7 @@ def point(
             device=device,
             dtype=None if dtype is None else dtype.value,
             quantize=quantize,
+            compile_steps=compile_steps,
             out=out,
             json_output=json_output,
             part={"windows": windows, "start": start or 0.0, "end": end},
@@ -266,6 +269,7 @@ def point(
         device=device,
         dtype=None if dtype is None else dtype.value,
         quantize=quantize,
+        compile_steps=compile_steps,
         out=out,
         heatmap=heatmap,
         json_output=json_output,
@@ -293,6 +297,7 @@ def ask(
     device: Device = None,
     dtype: DtypeOrNone = None,
     quantize: Quantize = None,
+    compile_steps: Compile = False,
     json_output: JsonOutput = False,
     max_crops: MaxCrops = None,
     max_new_tokens: MaxNewTokens = 2048,
@@ -336,6 +341,7 @@ def ask(
         device=device,
         dtype=None if dtype is None else dtype.value,
         quantize=quantize,
+        compile_steps=compile_steps,
         json_output=json_output,
         max_crops=max_crops,
         max_new_tokens=max_new_tokens,
@@ -359,6 +365,7 @@ def track(
     device: Device = None,
     dtype: DtypeOrNone = None,
     quantize: Quantize = None,
+    compile_steps: Compile = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -460,6 +467,7 @@ def track(
         device=device,
         dtype=None if dtype is None else dtype.value,
         quantize=quantize,
+        compile_steps=compile_steps,
         out=out,
         sheet=sheet,
         files=files,

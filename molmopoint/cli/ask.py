@@ -27,6 +27,7 @@ class AskCommand:
     device: str | None = None
     dtype: str | None = None
     quantize: str | None = None
+    compile_steps: bool = False
     json_output: bool = False
     max_crops: int | None = None
     max_new_tokens: int = 2048
@@ -41,7 +42,7 @@ class AskCommand:
             return USAGE
         try:
             with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize)
+                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize, self.compile_steps)
         except LOADING_FAULTS as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL

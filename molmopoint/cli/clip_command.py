@@ -42,6 +42,7 @@ class ClipCommand(ABC, Generic[Result]):
     device: str | None = None
     dtype: str | None = None
     quantize: str | None = None
+    compile_steps: bool = False
     out: Path | None = None
     json_output: bool = False
 
@@ -54,7 +55,7 @@ class ClipCommand(ABC, Generic[Result]):
             return USAGE
         try:
             with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize)
+                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize, self.compile_steps)
         except LOADING_FAULTS as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL

@@ -98,6 +98,7 @@ class EvalCommand(Scoring):
     device: str | None = None
     dtype: str | None = None
     quantize: str | None = None
+    compile_steps: bool = False
     data: str | None = None
     out: Path = Path("evaluation")
     limit: int | None = None
@@ -179,6 +180,7 @@ class EvalCommand(Scoring):
                 dtype=self.dtype,
                 device=self.device,
                 quantize=self.quantize,
+                compile_steps=self.compile_steps,
             )
 
     def _evaluate(self, evaluation: Evaluation, model: Any, name: str) -> int:

@@ -12,7 +12,7 @@ from molmopoint.cli import completion
 from molmopoint.cli.evaluation_checks import check_changes, check_data, check_scoring
 from molmopoint.cli.folders import leave_if_busy
 from molmopoint.cli.inputs import check_device, check_dtype, check_model, leave
-from molmopoint.cli.options import Quantize, Zooms
+from molmopoint.cli.options import Compile, Quantize, Zooms
 from molmopoint.errors import EvaluationError
 
 EPILOG = "Exit codes: 0 all fine, 1 some items failed (they count as wrong), 2 wrong usage or data, 3 no model, 130 interrupted."
@@ -103,6 +103,7 @@ def eval_command(
         typer.Option(help="float32, bfloat16, float16 or auto.", rich_help_panel="Model", show_default=False),
     ] = None,
     quantize: Quantize = None,
+    compile_steps: Compile = False,
     data: Data = None,
     out: Out = Path("evaluation"),
     limit: Annotated[
@@ -211,6 +212,7 @@ def eval_command(
         device=device,
         dtype=dtype,
         quantize=quantize,
+        compile_steps=compile_steps,
         data=data,
         out=out,
         limit=limit,

@@ -18,7 +18,13 @@ LOADING_FAULTS = (MolmoPointError, OSError, ImportError, RuntimeError, ValueErro
 """What loading may raise where a name, a file or a device is not what it should be."""
 
 
-def load_pointer(model: str, dtype: str | None, device: str | None, quantize: str | None = None) -> Pointer:
+def load_pointer(
+    model: str,
+    dtype: str | None,
+    device: str | None,
+    quantize: str | None = None,
+    compile_steps: bool = False,
+) -> Pointer:
     """The model, with a note on stderr while it loads, and the libraries of models before it.
 
     Args:
@@ -26,6 +32,7 @@ def load_pointer(model: str, dtype: str | None, device: str | None, quantize: st
         dtype: precision, None for the default.
         device: None for the default.
         quantize: None for weights as they are.
+        compile_steps: make graphs of the steps of answers.
     """
     started = time.perf_counter()
     with console.notes().status(f"Loading {escape(model)} ..."):
@@ -37,6 +44,6 @@ def load_pointer(model: str, dtype: str | None, device: str | None, quantize: st
         logging.disable_progress_bar()
         # An option is a member of an enumeration, which messages would show as such.
         form = None if quantize is None else str(quantize)
-        pointer = load(model, dtype=dtype, device_map=device, quantize=form)
+        pointer = load(model, dtype=dtype, device_map=device, quantize=form, compile=compile_steps)
     console.detail(f"loaded {pointer!r} in {time.perf_counter() - started:.1f} s")
     return pointer

@@ -69,6 +69,15 @@ Quantize = Annotated[
     ),
 ]
 
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the steps of answers first, for a minute or so; each answer comes faster then.",
+        rich_help_panel="Model",
+    ),
+]
+
 # What is asked
 
 MaxCrops = Annotated[

@@ -70,6 +70,7 @@ class PointCommand:
     device: str | None = None
     dtype: str | None = None
     quantize: str | None = None
+    compile_steps: bool = False
     out: Path | None = None
     heatmap: bool = False
     json_output: bool = False
@@ -112,7 +113,7 @@ class PointCommand:
                 return OK
         try:
             with console.quiet_stdout():
-                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize)
+                pointer = load_pointer(self.model, self.dtype, self.device, self.quantize, self.compile_steps)
         except LOADING_FAULTS as error:
             console.complain(f"the model {self.model!r} could not be loaded: {error}")
             return NO_MODEL

@@ -12,7 +12,7 @@ import typer
 from molmopoint.cli import console
 from molmopoint.cli.console import NO_MODEL, USAGE
 from molmopoint.cli.inputs import check_device, check_dtype, check_model
-from molmopoint.cli.options import Quantize
+from molmopoint.cli.options import Compile, Quantize
 
 EPILOG = "Exit codes: 0 stopped by a signal, 2 wrong usage, 3 a model could not be loaded."
 _MEGABYTE = 2**20
@@ -51,6 +51,7 @@ def serve_command(
     dtype: Annotated[str | None, typer.Option(help="Precision of the weights.", show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help="Device of the models.", show_default=False)] = None,
     quantize: Quantize = None,
+    compile_steps: Compile = False,
     max_queue: Annotated[int, typer.Option(min=1, help="Open requests; more are refused.")] = 256,
     max_client: Annotated[
         int | None, typer.Option(min=1, help="Open requests of one client.", show_default=False)
@@ -118,7 +119,7 @@ def serve_command(
             tokens=max_tokens,
             jobs=max_jobs,
         )
-        pointers = _loaders(models, dtype, device, quantize)
+        pointers = _loaders(models, dtype, device, quantize, compile_steps)
         judges = _reward_loaders(reward or [], dtype, device)
         _run(pointers, judges, host, port, keys, limits, point_style=point_style, allow_urls=allow_urls)
     except ImportError as error:
@@ -169,7 +170,7 @@ def _run(
 
 
 def _loaders(
-    models: list[str], dtype: str | None, device: str | None, quantize: str | None
+    models: list[str], dtype: str | None, device: str | None, quantize: str | None, compile_steps: bool
 ) -> dict[str, Callable[[], Any]]:
     """What loads each model, by its name; names that are none are told at once."""
     from molmopoint.checkpoints.locating import locate
@@ -179,7 +180,7 @@ def _loaders(
     for model in models:
         name = _name_of(model)
         _check(locate, model)
-        loaders[name] = partial(load_pointer, model, dtype, device, quantize)
+        loaders[name] = partial(load_pointer, model, dtype, device, quantize, compile_steps)
     return loaders
 
 

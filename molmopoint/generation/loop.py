@@ -8,10 +8,10 @@ loop, because a grounding token is a pair (id, selection) that is chosen in two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -48,7 +48,13 @@ SHAPES = ("image_grids", "image_num_crops", "video_grids")
 
 
 class GroundedGenerationMixin(GenerationMixin):
-    """`generate` for models whose answers hold grounding tokens."""
+    """`generate` for models whose answers hold grounding tokens.
+
+    Attributes:
+        compiled_steps: what it steps with in place of forward passes, see `molmopoint.compiled`; None for those.
+    """
+
+    compiled_steps: Any = None
 
     def generate(
         self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **kwargs: Any
@@ -182,7 +188,6 @@ def decode(
 ) -> Tensor | GroundedGenerateOutput:
     """The loop. Arguments as transformers hands them to a decoding method, and those named in `generate`."""
     settings: GroundingSettings = model.config.grounding
-    attention, dtype = attention_of(model.model.language_model.config), model.dtype
     position_ids = model_kwargs.pop("position_ids")
     mask = model_kwargs.pop("attention_mask", None)  # (B, S)
     if mask is not None and not bool(mask[:, -1].all()):
@@ -226,27 +231,15 @@ def decode(
         mask = functional.pad(mask.bool(), (0, capacity - mask.shape[1]), value=True)  # (B, capacity)
 
     # The answer, one token per row and step. The first one is chosen from what the prompt left.
-    step = _step_function(model, generation_config, {CACHE: cache})
-    # A compiled step is one graph for all stages, and sharded ranks have to run the same layers.
-    is_selective = step is model and not synced_gpus
+    steps = _steps(model, generation_config, cache, state, answer.length, mask, capacity, record, synced_gpus)
     position = position_ids[..., -1:]
     unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)  # (B,)
     stages: Stages | None = ALL_STAGES
     while model._has_unfinished_sequences(stages is None, synced_gpus, device=input_ids.device):
         if outputs is None:
             position = position + 1
-            key_mask = None if mask is None else mask[:, : answer.length]
-            outputs = step(
-                input_ids=answer.tokens[:, None],
-                selection_ids=answer.selections[:, None],
-                attention_mask=step_mask(key_mask, cache, attention, dtype),
-                position_ids=position,
-                cache=cache,
-                grounding_state=state,
-                stages=stages if stages is not None and is_selective else ALL_STAGES,
-                return_dict=True,
-                **record,
-            )
+            needed = ALL_STAGES if stages is None else stages
+            outputs = steps(answer.tokens, answer.selections, position, state, needed)
             state = outputs.grounding_state
         words = None if outputs.logits is None else outputs.logits[:, -1].float()  # (B, V + A)
         places = SelectionLogits(outputs.patch_logits, outputs.subpatch_logits, outputs.location_logits)
@@ -269,7 +262,8 @@ def decode(
 
     if streamer is not None:
         streamer.end()
-    check_faults(rules.faults, state, dtype)
+    steps.finish()
+    check_faults(rules.faults, state, model.dtype)
     return answer.result(cache, state, rules.absent)
 
 
@@ -433,10 +427,101 @@ def _per_answer(flags: Tensor | bool, answers: int, copies: int) -> list[bool]:
     return given.repeat_interleave(answers // len(given)).tolist()
 
 
-def _step_function(
-    model: Any, generation_config: GenerationConfig, cache: dict[str, Any]
-) -> Callable[..., Any]:
-    """The model, compiled where transformers finds that cache and device allow it."""
-    if model._valid_auto_compile_criteria(cache, generation_config):
-        return model.get_compiled_call(generation_config.compile_config)
-    return model
+class Steps(Protocol):
+    """How an answer is stepped."""
+
+    def __call__(
+        self, tokens: Tensor, selections: Tensor, position_ids: Tensor, state: GroundingState, stages: Stages
+    ) -> Any:
+        """What the forward pass returns for one more token per row.
+
+        Args:
+            tokens: (B,) plain ids.
+            selections: (B,) what they select.
+            position_ids: (B, 1).
+            state: of the step before.
+            stages: what some row chooses from next.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Leaves the cache as if every token had gone through it."""
+        ...
+
+
+class _PassSteps:
+    """Steps that are forward passes of the model, compiled where transformers finds that cache and device
+    allow it.
+
+    Args:
+        model: that steps.
+        generation_config: what transformers was told about compiling.
+        cache: with the prompt.
+        length: tokens of the prompt.
+        mask: (B, capacity) False at padding; None without any.
+        record: what the layers keep.
+        is_in_step: sharded ranks have to run the same layers.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        generation_config: GenerationConfig,
+        cache: Any,
+        length: int,
+        mask: Tensor | None,
+        record: dict[str, Any],
+        is_in_step: bool,
+    ) -> None:
+        self._pass = model
+        if model._valid_auto_compile_criteria({CACHE: cache}, generation_config):
+            self._pass = model.get_compiled_call(generation_config.compile_config)
+        # A step that transformers compiles is one graph for all stages.
+        self._is_selective = self._pass is model and not is_in_step
+        self._cache = cache
+        self._mask = mask
+        self._record = record
+        self._attention = attention_of(model.model.language_model.config)
+        self._dtype = model.dtype
+        self._length = length
+
+    def __call__(
+        self, tokens: Tensor, selections: Tensor, position_ids: Tensor, state: GroundingState, stages: Stages
+    ) -> Any:
+        """See `Steps`."""
+        self._length += 1
+        key_mask = None if self._mask is None else self._mask[:, : self._length]
+        return self._pass(
+            input_ids=tokens[:, None],
+            selection_ids=selections[:, None],
+            attention_mask=step_mask(key_mask, self._cache, self._attention, self._dtype),
+            position_ids=position_ids,
+            cache=self._cache,
+            grounding_state=state,
+            stages=stages if self._is_selective else ALL_STAGES,
+            return_dict=True,
+            **self._record,
+        )
+
+    def finish(self) -> None:
+        """See `Steps`."""
+
+
+def _steps(
+    model: Any,
+    generation_config: GenerationConfig,
+    cache: Any,
+    state: GroundingState,
+    length: int,
+    mask: Tensor | None,
+    capacity: int,
+    record: dict[str, Any],
+    synced_gpus: bool,
+) -> Steps:
+    """Compiled graphs where the model has some that will do, else forward passes."""
+    compiled = model.compiled_steps
+    if compiled is not None and not synced_gpus and not any(record.values()):
+        steps = compiled.begin(cache, state, mask, capacity)
+        if steps is not None:
+            return steps
+    return _PassSteps(model, generation_config, cache, length, mask, record, synced_gpus)

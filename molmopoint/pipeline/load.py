@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molmopoint.checkpoints.compiling import check_compile, check_tools
 from molmopoint.checkpoints.locating import locate
-from molmopoint.checkpoints.placing import check_dtype, place, silent_if_embedded
+from molmopoint.checkpoints.placing import check_dtype, place, silent_if_embedded, single_device
 from molmopoint.checkpoints.quantising import DTYPE, check_quantize, check_widths, store_in_fewer_bits
 from molmopoint.errors import CheckpointError
 from molmopoint.files import CALIBRATION_FILE, is_file
@@ -35,6 +36,7 @@ def load(
     max_pixels: int | None = None,
     quantize: str | None = None,
     causal_vision: bool | None = None,
+    compile: bool = False,
     **kwargs: Any,
 ) -> Pointer:
     """A model with its processor, ready to point.
@@ -55,11 +57,14 @@ def load(
         causal_vision: for a Molmo2 whose image tokens see only what is before them, as those of MolmoWeb, which
             its config does not tell. By default what config.json says under this name, or true where "MolmoWeb"
             is in the name of the model.
+        compile: make the steps of answers into compiled graphs, at once: takes a minute or so, and needs a
+            C++ compiler. Answers are the same, and come faster one by one. For MolmoPoint models with SDPA
+            on one device. See `molmopoint.compiled`.
         **kwargs: further arguments of `from_pretrained`, such as `quantization_config` or `local_files_only`.
 
     Raises:
         CheckpointError: there is no such model or device, the folder is incomplete, or its files do not fit
-            each other; or its weights cannot be stored in so few bits.
+            each other; or its weights cannot be stored in so few bits, or its steps not be compiled.
         TypeError: an argument that does not exist; the nearest one is named.
     """
     _check_arguments(kwargs)
@@ -78,6 +83,7 @@ def load(
     if quantize is not None:
         check_quantize(quantize, kwargs)
         dtype = DTYPE if dtype is None else dtype
+    check_compile(compile, attn_implementation)
     source, revision = locate(name_or_path, revision)
     with without_collecting():
         # The libraries of models take seconds to import; what cannot be meant has been told by now.
@@ -91,20 +97,30 @@ def load(
         placement = placement.by_way_of_the_cpu()
     family = backend_class_of(source, **placement.file_arguments)
     family.check_causal_vision(causal_vision, source)
+    if compile:
+        family.check_compiles(source)
+        check_tools(single_device(device_map))
     with silent_if_embedded(source), reading(source, f"a {family.title}", _advice(source)):
         config = family.read_config(source, **placement.file_arguments)
         if quantize is not None:
             check_widths(config, quantize, source)
         processor = family.read_processor(source, **placement.file_arguments)
         model = family.read_model(source, placement.file_arguments, placement.arguments)
-    if quantize is not None:
-        store_in_fewer_bits(model, quantize, placement.move_to)
-    elif placement.move_to is not None:
-        model.to(placement.move_to)
+    _put_in_place(model, quantize, placement.move_to)
     if causal_vision is not None:
         model.config.causal_vision = causal_vision
+    if compile:
+        family.compile(model.eval())
     calibration = _calibration_at(source, placement.file_arguments)
     return Pointer(model.eval(), processor, max_pixels=max_pixels, calibration=calibration)
+
+
+def _put_in_place(model: Any, quantize: str | None, device: torch.device | None) -> None:
+    """Stores a model in fewer bits, if asked for, and moves it; None where it is already in place."""
+    if quantize is not None:
+        store_in_fewer_bits(model, quantize, device)
+    elif device is not None:
+        model.to(device)
 
 
 def _calibration_at(source: str, where: Mapping[str, Any]) -> Path | None:
