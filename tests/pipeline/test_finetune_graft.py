@@ -94,6 +94,17 @@ def test_heads_alone_leave_the_host_as_it_is(begun: Path, data: Path, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("begun", ["qwen2_5_vl"], indirect=True)
+def test_heads_train_beside_a_rounded_host(begun: Path, data: Path, tmp_path: Path):
+    changes = [change for change in SMALL if not change.startswith(("dtype", "bf16"))]
+    finetune(data, begun, tmp_path / "run", recipe="graft", overrides=(*changes, "dtype=bfloat16"))
+    model = molmopoint.load(tmp_path / "run" / "model").model
+    host = load_file(begun / "model.safetensors")
+    kept = "model.language_model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(dict(model.named_parameters())[kept], host[kept].bfloat16().float())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", ["qwen3_vl"], indirect=True)
 def test_adapters_go_on_the_text_model_of_the_host(begun: Path, data: Path, tmp_path: Path):
     finetune(data, begun, tmp_path / "run", recipe="graft-lora", overrides=(*SMALL, "lora.rank=4"))

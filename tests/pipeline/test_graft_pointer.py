@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_hosts import tiny_host
 from typer.testing import CliRunner
 
@@ -162,3 +165,30 @@ def test_the_command_makes_a_graft_that_loads(tmp_path):
     assert torch.equal(model.model.visual.merger.mlp[0].weight, host.model.visual.merger.mlp[0].weight)
     refused = CliRunner().invoke(app, ["graft", str(start), "--out", str(tmp_path / "again")])
     assert refused.exit_code == 3 and "already" in refused.stderr
+
+
+@pytest.mark.parametrize("folder", ["qwen2_5_vl"], indirect=True)
+def test_a_server_and_a_benchmark_ask_a_graft(pointer, tmp_path):
+    pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
+    from molmopoint.serving import app as serve
+
+    file = io.BytesIO()
+    Image.fromarray(picture(0)).save(file, "PNG")
+    encoded = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    asked = {"image": encoded, "prompt": PHRASE, "single": True, "max_tokens": 6}
+    with TestClient(serve({"graft": pointer})) as client:
+        told = client.post("/v1/point", json=asked).json()
+        assert "points" in told, told
+        clip = client.post("/v1/point", json={"video": "AAAA", "prompt": PHRASE})
+    wanted = pointer.point(picture(0), PHRASE, single=True, max_new_tokens=6)
+    assert [(point["x"], point["y"]) for point in told["points"]] == [
+        tuple(xy) for xy in wanted.points.xy.tolist()
+    ]
+    assert 400 <= clip.status_code < 500
+    settings = {"max_new_tokens": 8}
+    result = molmopoint.evaluate(
+        pointer, "screenspot_v2", data="fixture", limit=2, settings=settings, out=tmp_path
+    )
+    assert len(result.predictions) == 2
