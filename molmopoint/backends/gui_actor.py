@@ -10,10 +10,10 @@ Letters: B rows, S tokens, P image tokens of one picture, Q pointers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -21,21 +21,14 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from molmopoint.backends.gui_actor_network import HEAD, NETWORKS, PictureFeatures
-from molmopoint.backends.hosts import HostBackend, HostRequests
-from molmopoint.backends.media import RequestMedia
-from molmopoint.backends.options import AnswerOptions
-from molmopoint.backends.regions import Region, RegionValue, find_regions
+from molmopoint.backends.maps import MapBackend, MapRequests
+from molmopoint.backends.regions import RegionValue
 from molmopoint.backends.requests import Request
-from molmopoint.backends.result import PointDistributions, PointingResult
-from molmopoint.decoding import Answer
-from molmopoint.errors import CheckpointError, NumericalError, ProcessingError
-from molmopoint.generation.faults import message_of
-from molmopoint.geometry import NO_LOCATION, PointingMetadata
+from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.heads.region import ATTENTION_HEADS, RegionHead
 from molmopoint.load_checks import check_loading_info, refuse_torchao, stored_tensors, verify_source
-from molmopoint.points import Point, Points
 from molmopoint.processing.media import MediaInputs
-from molmopoint.processing.rows import Row, collate
+from molmopoint.processing.rows import collate
 
 POINTER, POINTER_START, POINTER_END = "<|pointer_pad|>", "<|pointer_start|>", "<|pointer_end|>"
 IMAGE = "<|image_pad|>"
@@ -123,22 +116,17 @@ def multiple_size(width: int, height: int, factor: int, least: int, most: int) -
     return across * factor, down * factor
 
 
-@dataclass(frozen=True, eq=False)
-class PointerRequest(Request):
-    """A request whose answer is there at once.
-
-    Attributes:
-        answered: the result, once there is one; for readers of a stream.
-    """
-
-    answered: list[PointingResult] = field(default_factory=list, repr=False)
-
-
-class GuiActorRequests(HostRequests):
+class GuiActorRequests(MapRequests):
     """Makes rows as GUI-Actor was trained with."""
 
     title = "GUI-Actor"
     form: HostForm = FORMS["qwen2_5_vl"]
+    answer_start = form.answer
+
+    def take_form(self, form: HostForm) -> None:
+        """Asks as models on a host were trained to be."""
+        self.form = form
+        self.answer_start = form.answer
 
     def see(self, picture: Image.Image) -> tuple[dict[str, Tensor], tuple[int, int]]:
         """Patches of the picture, which is resized twice, as at the authors'."""
@@ -169,29 +157,12 @@ class GuiActorRequests(HostRequests):
         """See `HostRequests`."""
         return self._processor.tokenizer.convert_tokens_to_ids(IMAGE)
 
-    def question(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuses.
 
-        Raises:
-            ProcessingError: always.
-        """
-        raise ProcessingError(_NO_WORDS)
-
-    def _request(self, prompt: str, row: Row, media: RequestMedia, features: Any) -> Request:
-        return PointerRequest(prompt, row, media, self.form.answer, features)
-
-
-_NO_WORDS = (
-    "expected a request to point for a GUI-Actor, which answers with places alone, got a question; ask another model, "
-    "such as a Molmo2, for words and counts"
-)
-
-
-class GuiActorBackend(HostBackend):
+class GuiActorBackend(MapBackend):
     """See `Backend`.
 
     Attributes:
-        region_value: what regions are ranked by, and the score of their points.
+        pointer_id: the pointer token.
 
     Raises:
         CheckpointError: the tokenizer lacks a special token, or has another pointer than the model.
@@ -200,13 +171,11 @@ class GuiActorBackend(HostBackend):
     title = "GUI-Actor"
     model_type = "qwen2_5_vl+pointer"
     builder_class = GuiActorRequests
-    pointing_template: ClassVar[str] = "{}"
 
     def __init__(self, processor: Any, model: Any = None, **settings: Any) -> None:
         super().__init__(processor, model, **settings)
         known = processor.tokenizer.get_vocab()
         self.pointer_id: int = known[POINTER]
-        self.region_value: RegionValue = "mean"
         if model is None:
             return
         config = model.config
@@ -219,7 +188,7 @@ class GuiActorBackend(HostBackend):
                     f"expected a tokenizer in which {name} is {stated}, as in the model's config, got {token}; "
                     "load both from the same folder"
                 )
-        cast(GuiActorRequests, self.requests).form = FORMS[config.model_type]
+        cast(GuiActorRequests, self.requests).take_form(FORMS[config.model_type])
         self.region_value = _region_value(config)
 
     # Loading
@@ -272,34 +241,6 @@ class GuiActorBackend(HostBackend):
         check_loading_info({**info, "unexpected_keys": left_over}, source)
         return model
 
-    # Requests
-
-    def complete_count(self, text: str, template: str | None = None) -> NoReturn:
-        """Refuses.
-
-        Raises:
-            ProcessingError: always.
-        """
-        raise ProcessingError(_NO_WORDS)
-
-    def complete_question(self, text: str) -> NoReturn:
-        """Refuses.
-
-        Raises:
-            ProcessingError: always.
-        """
-        raise ProcessingError(_NO_WORDS)
-
-    def check_options(self, options: AnswerOptions, *, clips: bool = False) -> None:
-        """See `Backend`; nothing is drawn by chance either."""
-        super().check_options(options, clips=clips)
-        sampling = options.sampling
-        if sampling.get("do_sample") or (sampling.get("num_beams") or 1) > 1:
-            raise ProcessingError(
-                f"expected no sampling and no beams with a {self.title}, which decodes nothing, got "
-                f"{', '.join(sampling)}; leave them out"
-            )
-
     # Answers
 
     def encode(self, media: MediaInputs) -> PictureFeatures:
@@ -307,123 +248,21 @@ class GuiActorBackend(HostBackend):
         with self._without_gradients():
             return self.model.look(**self.on_device(media.pixels))
 
-    def answer(self, requests: Sequence[Request], options: AnswerOptions, **_: Any) -> list[PointingResult]:
-        """See `Backend`: one pass, and nothing is decoded.
-
-        Raises:
-            NumericalError: the model computed numbers that are not finite.
-            ProcessingError: an option asks for what this model does not have.
-        """
-        self.check_options(options)
+    def score_maps(self, requests: Sequence[Request]) -> list[np.ndarray]:
+        """See `MapBackend`."""
         batch = collate([request.row for request in requests], self._padding_id, "right")
         pictures = [request.features or self.encode(request.media) for request in requests]
-        with self._without_gradients():
-            logits = self.model.pointer_logits(
-                **self.on_device({name: batch[name] for name in ("input_ids", "attention_mask")}),
-                pictures=pictures,
-                pointer_id=self.pointer_id,
-            )
-            maps = [row[0].softmax(-1).cpu().numpy() for row in logits]  # (P,) each, of the only pointer
-        results = []
-        for number, (request, scores) in enumerate(zip(requests, maps, strict=True)):
-            if not np.isfinite(scores).all():
-                raise NumericalError(message_of("the pointer head", self.model.dtype, number, len(requests)))
-            result = self._result(request, scores, options)
-            if isinstance(request, PointerRequest):
-                request.answered[:] = [result]
-            results.append(result)
-        return results
+        logits = self.model.pointer_logits(
+            **self.on_device({name: batch[name] for name in ("input_ids", "attention_mask")}),
+            pictures=pictures,
+            pointer_id=self.pointer_id,
+        )
+        return [row[0].softmax(-1).cpu().numpy() for row in logits]  # (P,) each, of the only pointer
 
     @property
     def _padding_id(self) -> int:
         tokenizer = self.processor.tokenizer
         return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-
-    def _result(self, request: Request, scores: np.ndarray, options: AnswerOptions) -> PointingResult:
-        """The best regions of a map (P,) as points."""
-        metadata = request.metadata
-        grid = metadata.patch_maps[0].shape
-        regions = find_regions(scores.reshape(grid), self.region_value)[: options.point_limit or 1]
-        result = PointingResult(
-            points=_points_of(regions, metadata, request.prompt),
-            text=request.prompt,
-            raw_text=request.answer_start,
-            prompt=request.prompt,
-            truncated=False,
-            invalid=0,
-            image_sizes=tuple(metadata.image_sizes),
-            metadata=metadata,
-            displayed=request.media.displayed,
-            distributions=PointDistributions(
-                patch=np.repeat(scores[None], len(regions), axis=0),  # (n, P)
-                subpatch=np.ones((len(regions), 1), dtype=np.float32),
-            ),
-            notes=request.media.notes,
-        )
-        return result.at_least(options.min_score)
-
-    def read_answer(
-        self, ids: Tensor, metadata: PointingMetadata, answer_start: str, probabilities: Tensor | None = None
-    ) -> Answer:
-        """Refuses: places are in the scores, and not in what is written.
-
-        Raises:
-            ProcessingError: always.
-        """
-        raise ProcessingError(
-            f"expected the answer of a model that writes places, got that of a {self.title}"
-        )
-
-    def events(self, request: Request, options: AnswerOptions) -> RegionEvents:
-        """See `Backend`; all points come at once."""
-        return RegionEvents(cast(PointerRequest, request).answered)
-
-    def _model_inputs(self, batch: dict[str, Any], requests: Sequence[Request]) -> NoReturn:
-        raise AssertionError("nothing is generated")
-
-    def _limits(self, requests: Sequence[Request], options: AnswerOptions, prompt_length: int) -> NoReturn:
-        raise AssertionError("nothing is generated")
-
-
-class RegionEvents:
-    """Gives the points of an answer when it is there.
-
-    Args:
-        answered: holds the result in the end.
-    """
-
-    def __init__(self, answered: list[PointingResult]) -> None:
-        self._answered = answered
-
-    def push(self, token: int) -> Iterator[str | Point]:
-        """Nothing: no token is written."""
-        return iter(())
-
-    def finish(self) -> Iterator[str | Point]:
-        """The words, then the points."""
-        for result in self._answered:
-            yield result.text
-            yield from result.points
-
-
-def _points_of(regions: Sequence[Region], metadata: PointingMetadata, label: str) -> Points:
-    """Regions as points in pixels, numbered by rank; a triple names the image token at the centre."""
-    rows, cols = metadata.patch_maps[0].shape
-    width, height = metadata.image_sizes[0]
-    count = len(regions)
-    x = np.array([region.x for region in regions])
-    y = np.array([region.y for region in regions])
-    cells = np.minimum((y * rows).astype(int), rows - 1) * cols + np.minimum((x * cols).astype(int), cols - 1)
-    return Points(
-        object_id=np.arange(1, count + 1),
-        group=np.zeros(count, dtype=np.int64),
-        x=x * width,
-        y=y * height,
-        score=np.array([region.value for region in regions]),
-        triples=np.stack([cells, np.zeros_like(cells), np.full_like(cells, NO_LOCATION)], axis=1),
-        image_sizes=metadata.image_sizes,
-        labels=[label] * count,
-    )
 
 
 def _region_value(config: Any) -> RegionValue:

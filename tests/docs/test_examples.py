@@ -28,6 +28,7 @@ RUNS = {
     "export_tracks.py": None,
     "make_images.py": "pictures/shapes*.png",
     "write_a_benchmark.py": "shapes/*.png",
+    "new_family.py": None,
 }
 """What each example writes; None where that depends on whether the model finds anything."""
 

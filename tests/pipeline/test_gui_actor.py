@@ -276,7 +276,7 @@ def test_numbers_that_are_not_finite_are_told(one_folder):
     pointer = molmopoint.load(one_folder, device="cpu")
     with torch.no_grad():
         pointer.model.multi_patch_pointer_head.layer_norm.bias[0] = torch.nan
-    with pytest.raises(NumericalError, match="pointer head"):
+    with pytest.raises(NumericalError, match="map of scores"):
         pointer.point(screen(100, 100), "x")
 
 
