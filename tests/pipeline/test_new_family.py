@@ -15,6 +15,7 @@ import molmopoint
 from molmopoint.backends import BACKENDS
 from molmopoint.backends.table import check_family
 from molmopoint.errors import CheckpointError, ProcessingError
+from molmopoint.points import Point
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "new_family.py"
 
@@ -52,9 +53,10 @@ def test_a_row_is_all_it_takes(folder: Path):
     assert blue.heatmap(0).shape == (160, 240)
     with pointer.stream(pointer.encode(picture), "blue") as stream:
         events = list(stream)
-    assert events[0] == "blue" and events[1].xy == pytest.approx(blue.points[0].xy)
+    assert events[0] == "blue" and isinstance(events[1], Point)
+    assert events[1].xy == pytest.approx(blue.points[0].xy)
     batch = pointer.point_batch([picture, picture.rotate(180)], "red", batch_size=2)
-    first, second = (result.points[0] for result in batch)
+    first, second = (result.points[0] for result in batch if isinstance(result, molmopoint.PointingResult))
     assert second.xy == pytest.approx((240 - first.x, 160 - first.y), abs=1)
     with pytest.raises(ProcessingError, match="places alone"):
         pointer.ask(picture, "What is this?")
