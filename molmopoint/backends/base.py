@@ -190,6 +190,11 @@ class Backend(ABC):
         """Pixels along a side of a ViT patch."""
         return int(self.processor.image_processor.patch_size)
 
+    def seen_size(self, metadata: PointingMetadata) -> tuple[int, int]:
+        """(width, height) in pixels at which the model saw the first picture of a request, all crops together."""
+        rows, cols = metadata.patch_maps[0].shape
+        return cols * self.patch_size, rows * self.patch_size
+
     @property
     def packs_rows(self) -> bool:
         """Whether a training row may hold several examples and branches."""

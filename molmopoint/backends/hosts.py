@@ -142,6 +142,18 @@ class HostBackend(Backend):
     has_own_form = True
     patch_token_id = NO_PATCH_TOKEN
 
+    def seen_size(self, metadata: PointingMetadata) -> tuple[int, int]:
+        """See `Backend`; a place of a patch map is an image token, and some hosts see one size only."""
+        images = self.processor.image_processor
+        side = getattr(images, "patch_size", None)
+        if isinstance(side, int) and hasattr(images, "merge_size"):
+            rows, cols = metadata.patch_maps[0].shape
+            pitch = side * int(images.merge_size)
+            return cols * pitch, rows * pitch
+        size = dict(images.size)
+        width, height = metadata.image_sizes[0]
+        return int(size.get("width") or width), int(size.get("height") or height)
+
     @classmethod
     def check_processor(cls, processor: Any) -> None:
         """See `Backend`."""

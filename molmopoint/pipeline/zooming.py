@@ -30,7 +30,10 @@ _CROPS_ALONG = 3
 """Crops along each side of a part, where its size is not given."""
 
 _SIDE_WITHOUT_CROPS = 896
-"""Side of a part in pixels, for models that see a picture as one."""
+"""Side of a part in pixels at most, for models that see a picture as one."""
+
+_ROUNDED = 56
+"""Pixels by which such models may shrink a side and still see it as it is: two of their image tokens."""
 
 _HEAT_CELLS = 256
 """Cells along the longer side of a picture for its heat."""
@@ -142,7 +145,7 @@ class Looker:
         ((width, height),) = first.image_sizes
         if not len(first.points) or self._was_native(first):
             return []
-        side = zoom.size or self._native_side(max_crops)
+        side = zoom.size or self._native_side(first, max_crops)
         if side >= max(width, height):
             return []
         return hottest_parts(heat_of(first), (width, height), side, zoom.looks)
@@ -150,18 +153,17 @@ class Looker:
     def _was_native(self, first: PointingResult) -> bool:
         """Whether no pixel of the picture was lost in the first look."""
         ((width, height),) = first.image_sizes
-        rows, cols = first.metadata.patch_maps[0].shape
-        images = self.backend.processor.image_processor
-        patch = self.backend.patch_size
+        seen_width, seen_height = self.backend.seen_size(first.metadata)
         # Hosts without crops round the sides of a picture to whole image tokens, down as well.
-        lost = 0 if hasattr(images, "overlap_margins") else 2 * patch
-        return width <= cols * patch + lost and height <= rows * patch + lost
+        has_crops = hasattr(self.backend.processor.image_processor, "overlap_margins")
+        lost = 0 if has_crops else _ROUNDED
+        return width <= seen_width + lost and height <= seen_height + lost
 
-    def _native_side(self, max_crops: int | None) -> int:
+    def _native_side(self, first: PointingResult, max_crops: int | None) -> int:
         """Side in pixels of a square that the model sees at native pixels with few crops."""
         images = self.backend.processor.image_processor
         if not hasattr(images, "overlap_margins"):
-            return _SIDE_WITHOUT_CROPS
+            return min(_SIDE_WITHOUT_CROPS, *self.backend.seen_size(first.metadata))
         crop, patch = int(images.size["height"]), int(images.patch_size)
         stride = crop - sum(images.overlap_margins) * patch
         most = max_crops or int(images.max_crops)

@@ -321,3 +321,10 @@ def test_a_benchmark_asks_it_its_own_way(one_folder):
     """Instructions arrive as they are in the data, and there are no crops."""
     result = evaluate(one_folder, "screenspot_v2", data="fixture", limit=3, device="cpu")
     assert result.summary.coverage.scored == 3
+
+
+def test_a_screen_that_the_host_sees_whole_is_looked_at_once(pointer):
+    page = screen(330, 260)
+    once = pointer.point(page, "the button")
+    zoomed = pointer.point(page, "the button", zoom=True)
+    assert zoomed.looks == 1 and zoomed.to_dict() == once.to_dict()
