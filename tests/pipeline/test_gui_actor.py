@@ -324,7 +324,7 @@ def test_a_benchmark_asks_it_its_own_way(one_folder):
 
 
 def test_a_screen_that_the_host_sees_whole_is_looked_at_once(pointer):
-    page = screen(330, 260)
+    page = screen(112, 84)
     once = pointer.point(page, "the button")
     zoomed = pointer.point(page, "the button", zoom=True)
     assert zoomed.looks == 1 and zoomed.to_dict() == once.to_dict()
