@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 from rich.progress import track
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from molmopoint.adapters import ADAPTER_NAME
+from molmopoint.adapters import WEIGHTS_FILE as ADAPTERS
 from molmopoint.data.preferences import PreferenceRecord, read_preferences
 from molmopoint.reward import RowBuilder
+from molmopoint.reward.files import find_reward
 from molmopoint.reward.rows import PromptPart
 from molmopoint.training.precision import autocast, resolve_precision, settle_precision
 from molmopoint.training.recipe_files import load_recipe
@@ -31,19 +34,32 @@ from molmopoint.training.run import find_processes
 from molmopoint.training.sources import split_records
 
 BASE, RECIPE = "nano", "nano-reward"
+_PREFIX = "base_model.model."
+"""What PEFT puts before the names of stored layers."""
+
 _TILES = 1
 """Tiles beside the overview: the pictures are no larger than one."""
 
 
-def train(data: Path, folder: Path, changes: list[str]) -> dict[str, float]:
+def train(data: Path, folder: Path, changes: list[str], start: str | None = None) -> dict[str, float]:
     """Trains on the rows of `data`, goes on where it was stopped, and writes the best model to `folder /
     "model"`.
+
+    Args:
+        data: rows of preferences.
+        folder: of the run.
+        changes: of the recipe, KEY=VALUE.
+        start: reward model with the same base whose adapters and head training begins with.
 
     Returns:
         Scores on the pictures that are held out.
     """
     recipe = settle_precision(load_recipe(RECIPE, changes))
     network, builder = new_network(BASE, recipe)
+    if start is not None:
+        start_from(network, start)
+    if start is not None:
+        start_from(network, start)
     add_up_first(network.backbone)
     read = read_preferences(data)
     names = sorted({str(record.images[0]) for record in read.records})
@@ -61,6 +77,27 @@ def train(data: Path, folder: Path, changes: list[str]) -> dict[str, float]:
     network.base = BASE
     network.save_pretrained(folder / "model")
     return score(network)
+
+
+@torch.no_grad()
+def start_from(network: Any, start: str) -> None:
+    """Gives a new network the adapters, the head and the separator of a reward model.
+
+    Raises:
+        ValueError: its adapters are of other layers.
+    """
+    found = find_reward(start)
+    adapters: dict[str, Tensor] = {}
+    for name, tensor in load_file(found.path / ADAPTERS).items():
+        layer, kind = name.removeprefix(_PREFIX).rsplit(".", 1)
+        adapters[f"{layer}.{ADAPTER_NAME}.{kind}"] = tensor
+    own = {name for name, _ in network.backbone.named_parameters() if ".lora_" in name}
+    if own != set(adapters):
+        raise ValueError(f"expected adapters of the layers of {BASE}, got others in {found.path}")
+    network.backbone.load_state_dict(adapters, strict=False)
+    network.separator.copy_(found.tensors["separator"])
+    head = {name.removeprefix("value."): tensor for name, tensor in found.tensors.items() if "value." in name}
+    network.value.load_state_dict(head)
 
 
 def see_pictures(file: Path, pictures: Path, names: list[str], backbone: Any, builder: RowBuilder) -> Tensor:

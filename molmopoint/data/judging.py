@@ -26,6 +26,7 @@ from PIL import Image
 from molmopoint.data.drawing import COLOURS
 from molmopoint.data.questions import PLURALS, SceneObject
 from molmopoint.data.synthetic import Scene, sample_scene
+from molmopoint.data.vague import VAGUE_FAMILIES, write_vague
 
 KINDS = ("count", "colour", "position")
 """What is asked, each as likely; counts stand in where a scene has no clear question of the drawn kind."""
@@ -34,6 +35,9 @@ NUM_RESPONSES = 4
 
 _SPOILED = 0.3
 """How likely the last answer is no answer to the question at all."""
+
+_MOST_VAGUE = 3
+"""Answers of a list that commit to nothing, where there are any."""
 
 _SHORT = 12
 """Characters up to which half an answer may still be one."""
@@ -77,7 +81,7 @@ class Judgement:
     Attributes:
         image: RGB.
         prompt: the question.
-        responses: four answers, from best to worst.
+        responses: four answers, from best to worst; with three vague ones five.
         rankings: of the responses, 1 is best, ties share a rank.
         kind: one of `KINDS`.
         points: (n, 2) float64 x and y in pixels of what the question asks about.
@@ -104,14 +108,39 @@ def sample_judgement(rng: np.random.Generator, held_out: bool = True) -> Judgeme
 
 def judge_scene(rng: np.random.Generator, scene: Scene) -> Judgement:
     """A question about a scene that is there already, with its answers."""
+    return _judgement(rng, scene, ask_about(rng, scene))
+
+
+def judge_with_vague(rng: np.random.Generator, scene: Scene) -> Judgement:
+    """As `judge_scene`, with one to three answers that commit to nothing (`vague`).
+
+    They stand in for wrong answers, of which one at least stays, and share the last rank: whoever says something
+    wrong is above whoever says nothing.
+    """
     question = ask_about(rng, scene)
+    number = int(rng.integers(1, _MOST_VAGUE + 1))
+    complete = max(NUM_RESPONSES - number, 2)
+    values = question.answers[:complete]
+    responses = [write_answer(rng, question.kind, value, question.noun) for value in values]
+    vague = [write_vague(rng, question, _pick(rng, VAGUE_FAMILIES)) for _ in range(number)]
+    rankings = (*question.rankings[:complete], *[complete + 1] * number)
+    points = _places(question)
+    return Judgement(scene.image, question.prompt, (*responses, *vague), rankings, question.kind, points)
+
+
+def _judgement(rng: np.random.Generator, scene: Scene, question: SceneQuestion) -> Judgement:
     responses = [write_answer(rng, question.kind, answer, question.noun) for answer in question.answers]
     rankings = list(question.rankings)
     if rng.random() < _SPOILED:
         responses[-1] = _spoiled(rng, question)
         rankings[-1] = NUM_RESPONSES
-    points = np.array([(item.x, item.y) for item in question.objects], dtype=np.float64).reshape(-1, 2)
+    points = _places(question)
     return Judgement(scene.image, question.prompt, tuple(responses), tuple(rankings), question.kind, points)
+
+
+def _places(question: SceneQuestion) -> np.ndarray:
+    """(n, 2) float64 x and y of what is asked about."""
+    return np.array([(item.x, item.y) for item in question.objects], dtype=np.float64).reshape(-1, 2)
 
 
 def ask_about(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
