@@ -26,7 +26,7 @@ from PIL import Image
 from molmopoint.data.drawing import COLOURS
 from molmopoint.data.questions import PLURALS, SceneObject
 from molmopoint.data.synthetic import Scene, sample_scene
-from molmopoint.data.vague import VAGUE_FAMILIES, write_vague
+from molmopoint.data.vague import ANCHOR, VAGUE_FAMILIES, write_vague
 
 KINDS = ("count", "colour", "position")
 """What is asked, each as likely; counts stand in where a scene has no clear question of the drawn kind."""
@@ -38,6 +38,9 @@ _SPOILED = 0.3
 
 _MOST_VAGUE = 3
 """Answers of a list that commit to nothing, where there are any."""
+
+_ANCHORED = 0.25
+"""How often one of them is the anchor, which is in every list that a policy is rewarded by."""
 
 _SHORT = 12
 """Characters up to which half an answer may still be one."""
@@ -123,6 +126,8 @@ def judge_with_vague(rng: np.random.Generator, scene: Scene) -> Judgement:
     values = question.answers[:complete]
     responses = [write_answer(rng, question.kind, value, question.noun) for value in values]
     vague = [write_vague(rng, question, _pick(rng, VAGUE_FAMILIES)) for _ in range(number)]
+    if rng.random() < _ANCHORED:
+        vague[0] = ANCHOR
     rankings = (*question.rankings[:complete], *[complete + 1] * number)
     points = _places(question)
     return Judgement(scene.image, question.prompt, (*responses, *vague), rankings, question.kind, points)

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 ANCHOR = "I do not know."
 """The answer against which rewards are measured."""
 
-_ANCHOR_SHARE = 0.4
-"""How often an answer that knows nothing is the anchor itself."""
-
 _T = TypeVar("_T")
 
 _HALVES = ("top", "bottom", "left", "right")
@@ -128,9 +125,7 @@ def _question(rng: np.random.Generator, question: SceneQuestion, unseen: bool) -
 
 def _unknown(rng: np.random.Generator, _question: SceneQuestion, unseen: bool) -> str:
     """That it is not known."""
-    if unseen:
-        return _pick(rng, _UNKNOWN_UNSEEN)
-    return ANCHOR if rng.random() < _ANCHOR_SHARE else _pick(rng, _UNKNOWN)
+    return _pick(rng, _UNKNOWN_UNSEEN if unseen else _UNKNOWN)
 
 
 def _nothing(rng: np.random.Generator, _question: SceneQuestion, unseen: bool) -> str:

@@ -5,6 +5,7 @@ data.
 from __future__ import annotations
 
 import importlib
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -15,12 +16,14 @@ from safetensors.torch import load_file
 
 import molmopoint
 from molmopoint.data.preferences import read_preferences
+from molmopoint.data.vague import VAGUE_FAMILIES
 from molmopoint.reward import collate
 from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.reward.finetune import new_network
 from molmopoint.training.reward.prepare import Budget, PreferencePreparer
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +98,24 @@ def test_a_run_goes_on_and_is_released_in_16_bit(folder: Path, tmp_path: Path):
         len(molmopoint.load_reward(tmp_path / "judge", device_map="cpu").score("Where?", ["Left.", "Right."]))
         == 2
     )
+
+
+def test_a_run_begins_with_a_judge_that_is_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    training = importlib.import_module("nano_reward.training")
+    network, _builder = new_network("nano", load_recipe("nano-reward"))
+    training.start_from(network, "nano-reward")
+    stored = load_file(ROOT / "checkpoints" / "nano_reward" / "reward.safetensors")
+    assert torch.equal(network.separator, stored["separator"])
+    assert torch.equal(network.value.state_dict()["layers.2.weight"], stored["value.layers.2.weight"])
+    adapters = load_file(ROOT / "checkpoints" / "nano_reward" / "adapter_model.safetensors")
+    name = "model.language_model.layers.0.mlp.up_proj.lora_B"
+    own = dict(network.backbone.named_parameters())[f"{name}.default.weight"]
+    assert torch.equal(own, adapters[f"base_model.model.{name}.weight"].float())
+
+
+def test_every_family_is_measured(tmp_path: Path):
+    run("measure", tmp_path, "--model", "nano-reward", "--number", "2")
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    families = {f"vague_{family}{end}" for family in VAGUE_FAMILIES for end in ("", "_unseen")}
+    assert families | {"accuracy", "accuracy_without_picture", "order_consistency"} <= set(scores)
