@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from molmopoint.data.drawing import COLOURS
-from molmopoint.data.judging import ask_about, judge_scene, judge_with_vague
+from molmopoint.data.judging import SceneQuestion, ask_about, judge_scene, judge_with_vague
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.data.vague import ANCHOR, VAGUE_FAMILIES, write_vague
 
-NUMBER = 120
+NUMBER = 80
 
 VALUES = {
     "count": r"\b(?:\d+|none)\b",
@@ -22,24 +22,31 @@ VALUES = {
 """What an answer that says something has, by the kind of the question."""
 
 
-@pytest.mark.parametrize("unseen", [False, True])
-@pytest.mark.parametrize("family", VAGUE_FAMILIES)
-def test_no_value_is_named(family: str, unseen: bool):
-    """A hedge names two of them, every other family none; a number of the question itself is not in it."""
+@pytest.fixture(scope="module")
+def asked() -> list[SceneQuestion]:
+    questions = []
     for i in range(NUMBER):
         rng = np.random.default_rng([11, i])
-        question = ask_about(rng, sample_scene(rng, num_queries=0))
+        questions.append(ask_about(rng, sample_scene(rng, num_queries=0)))
+    return questions
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+@pytest.mark.parametrize("family", VAGUE_FAMILIES)
+def test_no_value_is_named(asked: list[SceneQuestion], family: str, unseen: bool):
+    """A hedge names two of them, every other family none; a number of the question itself is not in it."""
+    rng = np.random.default_rng(1)
+    for question in asked:
         answer = write_vague(rng, question, family, unseen=unseen)
         found = set(re.findall(VALUES[question.kind], answer.lower()))
         assert answer.strip() and len(found) == (2 if family == "hedge" else 0), (question.prompt, answer)
 
 
 @pytest.mark.parametrize("family", VAGUE_FAMILIES)
-def test_words_kept_for_the_test_are_never_trained_on(family: str):
+def test_words_kept_for_the_test_are_never_trained_on(asked: list[SceneQuestion], family: str):
+    rng = np.random.default_rng(2)
     trained, kept = set(), set()
-    for i in range(NUMBER):
-        rng = np.random.default_rng([12, i])
-        question = ask_about(rng, sample_scene(rng, num_queries=0))
+    for question in asked:
         trained.add(write_vague(rng, question, family))
         kept.add(write_vague(rng, question, family, unseen=True))
     assert not trained & kept
