@@ -15,9 +15,6 @@ from molmopoint.data.drawing import COLOURS
 from molmopoint.data.judging import ask_about, write_answer
 from molmopoint.data.synthetic import sample_scene
 
-ANCHOR = "I do not know."
-"""The answer whose score is the zero of all rewards."""
-
 _FORMS = {
     "count": r"\b(\d+|none)\b",
     "colour": rf"\b({'|'.join(COLOURS)})\b",
@@ -58,6 +55,11 @@ def questions(seed: int, number: int, *, answered: bool) -> Dataset:
 def is_right(answer: str, kind: str, right: str) -> bool:
     """Whether an answer names the right value and no other one of its kind."""
     return set(re.findall(_FORMS[kind], answer.lower())) == {right}
+
+
+def has_value(answer: str, kind: str) -> bool:
+    """Whether an answer names a value of its kind at all, right or wrong."""
+    return bool(re.findall(_FORMS[kind], answer.lower()))
 
 
 class Accuracy:

@@ -43,6 +43,23 @@ def fifths(curves: Sequence[Mapping[str, Sequence[float]]], name: str) -> dict[s
     }
 
 
+def rises(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """What is known of unseen questions before and after: means over seeds, and the smallest and the largest
+    difference of a seed.
+    """
+    found = {}
+    for name in runs[0]["before"]:
+        before = np.array([run["before"][name] for run in runs])
+        after = np.array([run["after"][name] for run in runs])
+        found[name] = {
+            "before": float(before.mean()),
+            "after": float(after.mean()),
+            "least_rise": float((after - before).min()),
+            "most_rise": float((after - before).max()),
+        }
+    return found
+
+
 def plot(curves: Sequence[Mapping[str, Sequence[float]]], path: Path, window: int = 10) -> None:
     """Reward, accuracy and length beside each other, a line per seed, smoothed over `window` steps.
 
