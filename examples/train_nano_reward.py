@@ -36,13 +36,13 @@ from molmopoint.adapters import WEIGHTS_FILE as ADAPTERS
 from molmopoint.data.judging import (
     NUM_RESPONSES,
     Judgement,
-    SceneQuestion,
     ask_about,
     judge_scene,
     judge_with_vague,
     sample_judgement,
     write_answer,
 )
+from molmopoint.data.questions import SceneQuestion
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.data.vague import VAGUE_FAMILIES, write_vague
 from molmopoint.reward.files import WEIGHTS_FILE as HEAD

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from molmopoint.data.drawing import COLOURS
-from molmopoint.data.questions import PLURALS, SceneObject
+from molmopoint.data.questions import PLURALS, SceneObject, SceneQuestion
 from molmopoint.data.synthetic import Scene, sample_scene
 from molmopoint.data.vague import ANCHOR, VAGUE_FAMILIES, write_vague
 
@@ -54,27 +54,6 @@ _CLEAR_HALF = 0.05
 _EXTREMES = (("leftmost", 0, 1), ("rightmost", 0, -1), ("topmost", 1, 1), ("lowest", 1, -1))
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class SceneQuestion:
-    """A question about a scene, with what tells right from wrong.
-
-    Attributes:
-        kind: one of `KINDS`.
-        prompt: the question.
-        noun: what it asks about, plural for counts.
-        answers: values from best to worst, such as 3, "red" or "top left"; the first one is right.
-        rankings: of the answers, 1 is best, ties share a rank and the next one counts them ("1, 2, 2, 4").
-        objects: what it asks about; empty where the right number is none.
-    """
-
-    kind: str
-    prompt: str
-    noun: str
-    answers: tuple[int | str, ...]
-    rankings: tuple[int, ...]
-    objects: tuple[SceneObject, ...]
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,27 @@ class SceneObject:
 
 
 @dataclass(frozen=True)
+class SceneQuestion:
+    """A question about a scene, with what tells right from wrong.
+
+    Attributes:
+        kind: one of `judging.KINDS`.
+        prompt: the question.
+        noun: what it asks about, plural for counts.
+        answers: values from best to worst, such as 3, "red" or "top left"; the first one is right.
+        rankings: of the answers, 1 is best, ties share a rank and the next one counts them ("1, 2, 2, 4").
+        objects: what it asks about; empty where the right number is none.
+    """
+
+    kind: str
+    prompt: str
+    noun: str
+    answers: tuple[int | str, ...]
+    rankings: tuple[int, ...]
+    objects: tuple[SceneObject, ...]
+
+
+@dataclass(frozen=True)
 class SceneTarget:
     """One thing to point at: pixels x and y, inside `mask` (height, width), its visible pixels."""
 

@@ -12,14 +12,12 @@ a judge learned what is vague, or a list of sentences.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from molmopoint.data.drawing import COLOURS
-
-if TYPE_CHECKING:
-    from molmopoint.data.judging import SceneQuestion
+from molmopoint.data.questions import SceneQuestion
 
 ANCHOR = "I do not know."
 """The answer against which rewards are measured."""
@@ -169,7 +167,7 @@ def _two_values(rng: np.random.Generator, question: SceneQuestion) -> tuple[str,
     return (second, first) if rng.random() < 0.5 else (first, second)
 
 
-_Writer: TypeAlias = "Callable[[np.random.Generator, SceneQuestion, bool], str]"
+_Writer: TypeAlias = Callable[[np.random.Generator, SceneQuestion, bool], str]
 
 _FAMILIES: dict[str, _Writer] = {
     "half": _half,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from molmopoint.data.drawing import COLOURS
-from molmopoint.data.judging import SceneQuestion, ask_about, judge_scene, judge_with_vague
+from molmopoint.data.judging import ask_about, judge_scene, judge_with_vague
+from molmopoint.data.questions import SceneQuestion
 from molmopoint.data.synthetic import sample_scene
 from molmopoint.data.vague import ANCHOR, VAGUE_FAMILIES, write_vague
 
