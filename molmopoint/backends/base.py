@@ -148,6 +148,9 @@ class Backend(ABC):
     trains: ClassVar[bool] = True
     """Whether there is a training pass; reward models need one as well."""
 
+    judges: ClassVar[bool] = True
+    """Whether reward models can be made of it."""
+
     has_own_form: ClassVar[bool] = False
     """Whether requests have a form of the family's own, so that benchmarks leave the one for Molmo out."""
 
@@ -244,6 +247,22 @@ class Backend(ABC):
         if not cls.trains:
             raise CheckpointError(
                 f"expected a model that can be trained here, got a {cls.title} at {source!r}, which only points; "
+                "start from a MolmoPoint or a Molmo2"
+            )
+
+    @classmethod
+    def check_judges(cls, source: str) -> None:
+        """Refuses to make a reward model of a family that cannot be one.
+
+        Args:
+            source: folder or hub id, for the message.
+
+        Raises:
+            CheckpointError: as said.
+        """
+        if not cls.judges:
+            raise CheckpointError(
+                f"expected a model to judge with, got a {cls.title} at {source!r}, of which no reward model is made; "
                 "start from a MolmoPoint or a Molmo2"
             )
 

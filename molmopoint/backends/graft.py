@@ -46,6 +46,7 @@ class GraftBackend(MolmoPointBackend):
     processor_class = GraftProcessor
     builder_class = GraftRequests
     takes_clips = False
+    judges = False
 
     def __init__(self, processor: GraftProcessor, model: Any = None, **settings: Any) -> None:
         super().__init__(processor, model, **settings)

@@ -140,6 +140,7 @@ def load_backbone(source: str, placement: Placement) -> Any:
     register()
     family = backend_class_of(source, **placement.file_arguments)
     family.check_trains(source)
+    family.check_judges(source)
     settings = dict(placement.arguments)
     if family is Molmo2Backend:
         settings |= _stored_size(source)

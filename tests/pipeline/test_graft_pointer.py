@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 import molmopoint
 from molmopoint.backends import AnswerOptions
 from molmopoint.checkpoints import graft
+from molmopoint.checkpoints.placing import place
 from molmopoint.cli.app import app
 from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.points import Points
+from molmopoint.reward.files import load_backbone
 from molmopoint.video import Clip
 
 KINDS = [
@@ -143,6 +145,11 @@ def test_parts_of_different_grafts_are_refused(pointer):
     _, processor = graft(host, processor=native, patch_embed_dim=32, point_tokens=9)
     with pytest.raises(CheckpointError, match=f"expected a processor for a {kind} host"):
         molmopoint.Pointer(pointer.model, processor)
+
+
+def test_a_judge_is_not_made_of_a_graft(folder):
+    with pytest.raises(CheckpointError, match="of which no reward model is made"):
+        load_backbone(str(folder), place(None, None))
 
 
 def test_a_graft_of_a_graft_is_refused(folder):
