@@ -39,6 +39,8 @@ SERVE = [
     "python-multipart>=0.0.18",
     "mcp>=2.3,<3",
 ]
+# vLLM pins torch and transformers, so it is for an environment of its own, and neither in `dev` nor in `all`.
+VLLM = ["vllm>=0.33,<0.34", "transformers>=5.20.2,<5.21"]
 # Older torch runs everything, but resizes with other rounding: 2.14.1 differs from the reference by one level
 # in up to 8 of 10,000 values.
 TEST = [
@@ -118,16 +120,18 @@ setup(
         "screens": SCREENS,
         "serve": SERVE,
         "quantize": QUANTIZE,
+        "vllm": VLLM,
         "test": TEST,
         "docs": DOCS,
         "dev": DEV + TEST,
         "all": sorted(
             {*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *SERVE, *QUANTIZE, *TEST, *DEV}
-        ),  # without flash-attn, which needs a compiler
+        ),  # without flash-attn, which needs a compiler, and vLLM, which pins torch
     },
     entry_points={
         "console_scripts": ["molmopoint=molmopoint.cli:main"],
         "lmms_eval.models": ["molmopoint=molmopoint.eval.lmms_adapter:manifest"],
+        "vllm.general_plugins": ["molmopoint=molmopoint.serving.vllm.plugin:register"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

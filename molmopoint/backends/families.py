@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from molmopoint.backends.base import Backend
+from molmopoint.backends.engine import EngineBackend, EngineModel
 from molmopoint.backends.table import BACKENDS, check_kind, kind_of
 from molmopoint.checkpoints.locating import config_at
 from molmopoint.errors import CheckpointError, MolmoPointError
@@ -67,6 +68,8 @@ def backend_of(model: Any, processor: Any, *, max_pixels: int | None = None) -> 
     Raises:
         CheckpointError: the processor is that of another family, or does not fit the model.
     """
+    if isinstance(model, EngineModel):
+        return EngineBackend(processor, model, max_pixels=max_pixels)
     return family_of_model(model)(processor, model, max_pixels=max_pixels)
 
 

@@ -162,7 +162,7 @@ class DecodingRules:
 
         # By grammar state: where each symbol leads, what a selection is, the only token there is, and what
         # chose badly.
-        self.table = _transitions(settings.num_locations > 0).to(device)  # (states, symbols)
+        self.table = transitions(settings.num_locations > 0).to(device)  # (states, symbols)
         self.symbols = torch.tensor(
             [Symbol.PATCH, Symbol.SUBPATCH, Symbol.LOCATION, Symbol.TEXT], device=device
         )
@@ -359,7 +359,7 @@ class DecodingRules:
         return torch.where(forced >= 0, forced, tokens)
 
 
-def _transitions(has_locations: bool) -> Tensor:
+def transitions(has_locations: bool) -> Tensor:
     """(states, symbols) next state of the grammar; where a symbol is not allowed, the state stays."""
     grammar = GroundingGrammar(has_locations)
     table = []

@@ -37,6 +37,8 @@ def load(
     quantize: str | None = None,
     causal_vision: bool | None = None,
     compile: bool = False,
+    engine: str | None = None,
+    engine_options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Pointer:
     """A model with its processor, ready to point.
@@ -60,6 +62,9 @@ def load(
         compile: make the steps of answers into compiled graphs, at once: takes a minute or so, and needs a
             C++ compiler. Answers are the same, and come faster one by one. For MolmoPoint models with SDPA
             on one device. See `molmopoint.compiled`.
+        engine: "vllm" runs a MolmoPoint on vLLM's engine in this process, whose batches are made of whatever
+            waits; needs the extra "vllm". See the document on vLLM for what it does not have.
+        engine_options: keywords of `vllm.LLM`, such as `{"tensor_parallel_size": 4}`.
         **kwargs: further arguments of `from_pretrained`, such as `quantization_config` or `local_files_only`.
 
     Raises:
@@ -74,17 +79,16 @@ def load(
         )
     device_map = device_map if device is None else device
     dtype = dtype if dtype is not None else kwargs.pop("torch_dtype", None)  # its name until transformers 5
-    if isinstance(dtype, str):
-        check_dtype(dtype)
-    if attn_implementation is not None and not isinstance(attn_implementation, (str, dict)):
-        raise CheckpointError(
-            f"expected attn_implementation as a name such as 'sdpa' or 'eager', got {attn_implementation!r}"
-        )
+    others = (device_map, attn_implementation, quantize, compile, causal_vision is not None, kwargs)
+    _check_engine(engine, engine_options, *others)
+    _check_values(dtype, attn_implementation)
     if quantize is not None:
         check_quantize(quantize, kwargs)
         dtype = DTYPE if dtype is None else dtype
     check_compile(compile, attn_implementation)
     source, revision = locate(name_or_path, revision)
+    if engine is not None:
+        return _on_engine(source, revision, dtype, max_pixels, engine_options or {})
     with without_collecting():
         # The libraries of models take seconds to import; what cannot be meant has been told by now.
         from molmopoint.backends.families import backend_class_of, reading
@@ -121,6 +125,81 @@ def _put_in_place(model: Any, quantize: str | None, device: torch.device | None)
         store_in_fewer_bits(model, quantize, device)
     elif device is not None:
         model.to(device)
+
+
+def _on_engine(
+    source: str,
+    revision: str | None,
+    dtype: torch.dtype | str | None,
+    max_pixels: int | None,
+    options: Mapping[str, Any],
+) -> Pointer:
+    """A pointer whose backend is vLLM's engine.
+
+    Raises:
+        CheckpointError: the model is of another family; or what keeps vLLM from running it.
+    """
+    with without_collecting():
+        import torch
+
+        from molmopoint.backends.engine import start_engine
+        from molmopoint.backends.families import backend_class_of, reading
+        from molmopoint.backends.molmopoint import MolmoPointBackend
+        from molmopoint.pipeline.pointer import Pointer
+        from molmopoint.registration import register
+
+    register()
+    where = {"revision": revision}
+    family = backend_class_of(source, **where)
+    if family is not MolmoPointBackend:
+        raise CheckpointError(
+            f"expected a MolmoPoint for engine='vllm', got a {family.title} at {source!r}; load it without engine"
+        )
+    with silent_if_embedded(source), reading(source, f"a {family.title}", _advice(source)):
+        processor = family.read_processor(source, **where)
+    usual = "bfloat16" if torch.cuda.is_available() else "float32"
+    given = {"dtype": usual if dtype is None else check_dtype(str(dtype)), "revision": revision}
+    model = start_engine(source, {**given, **options})
+    calibration = _calibration_at(source, where)
+    return Pointer(model, processor, max_pixels=max_pixels, calibration=calibration)
+
+
+def _check_values(dtype: Any, attn_implementation: Any) -> None:
+    """Refuses a precision or an attention that there is not.
+
+    Raises:
+        CheckpointError: one of the two.
+    """
+    if isinstance(dtype, str):
+        check_dtype(dtype)
+    if attn_implementation is not None and not isinstance(attn_implementation, (str, dict)):
+        raise CheckpointError(
+            f"expected attn_implementation as a name such as 'sdpa' or 'eager', got {attn_implementation!r}"
+        )
+
+
+def _check_engine(engine: str | None, options: Mapping[str, Any] | None, *others: Any) -> None:
+    """Refuses an engine that there is not, and what an engine decides by itself.
+
+    Raises:
+        CheckpointError: another engine, options without one, or arguments that are for a network in this
+            process.
+    """
+    if engine is None:
+        if options:
+            raise CheckpointError(
+                f"expected engine='vllm' with engine_options, got {dict(options)!r} without; pass both or neither"
+            )
+        return
+    if engine != "vllm":
+        raise CheckpointError(
+            f"expected engine='vllm' or None, got {engine!r}; leave it out for this library's own"
+        )
+    if any(others):
+        raise CheckpointError(
+            "expected no device, device_map, attn_implementation, quantize or arguments of from_pretrained with "
+            "engine='vllm', got some; pass engine_options={...}, which vllm.LLM gets"
+        )
 
 
 def _calibration_at(source: str, where: Mapping[str, Any]) -> Path | None:

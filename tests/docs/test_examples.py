@@ -14,9 +14,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 OTHERS = {
     "train_nano.py", "train_nano_reward.py", "grpo_with_reward.py", "evaluate_nano.py", "sample_efficiency.py", "own_data.py",
     "train_screens.py", "evaluate_screens.py", "make_page_images.py", "make_tour.py",
-    "calibrate.py", "run_agent.py", "own_app.py", "graft_twin.py",
+    "calibrate.py", "run_agent.py", "own_app.py", "graft_twin.py", "measure_vllm.py",
 }  # fmt: skip
-"""They train and score the embedded models, which takes longer than a test may, or need a browser."""
+"""They train and score the embedded models, which takes longer than a test may, or need a browser or a GPU."""
 
 RUNS = {
     "point_in_image.py": "points.png",

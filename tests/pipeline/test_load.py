@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import warnings
 from pathlib import Path
@@ -210,3 +211,23 @@ def test_embedded_models_load_silently(capfd):
     said = capfd.readouterr()
     assert not said.out and not said.err
     assert logging.is_progress_bar_enabled()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"engine": "sglang"}, "engine='vllm' or None"),
+        ({"engine_options": {"max_model_len": 1024}}, "without"),
+        ({"engine": "vllm", "device": "cpu"}, "no device"),
+        ({"engine": "vllm", "quantize": "int8"}, "no device"),
+    ],
+)
+def test_engines_that_there_are_not(toy_folder, arguments, message):
+    with pytest.raises(CheckpointError, match=message):
+        molmopoint.load(toy_folder, **arguments)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is here")
+def test_an_engine_that_is_not_installed(toy_folder):
+    with pytest.raises(CheckpointError, match=r"molmopoint\[vllm\]"):
+        molmopoint.load(toy_folder, engine="vllm")
