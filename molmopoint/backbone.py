@@ -36,6 +36,7 @@ from molmopoint.heads import GroundingHeads, GroundingState, PatchHead, RMSNorm,
 from molmopoint.key_map import register_converters, to_released
 from molmopoint.load_checks import check_loading_info, verify_source
 from molmopoint.mask_blocks import MaskBlocks
+from molmopoint.quick_linear import multiply_faster
 from molmopoint.rows import PatchHistory, RowLayout, check_image_tokens, lay_out
 from molmopoint.saving import save_whole, write_card
 from molmopoint.tokens import NO_SELECTION
@@ -251,6 +252,8 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
             config.token_prediction_rotary_theta if config.token_prediction_rotary == "one_d" else None,
             config.text_config.rms_norm_eps,
         )
+        for part in (self.vision_tower.layers, self.connector, self.language_model, self.point_predictor):
+            multiply_faster(part)
         self.post_init()
 
     @classmethod

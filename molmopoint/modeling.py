@@ -31,6 +31,7 @@ from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.heads import ALL_STAGES, GroundingState, SelectionLogits, Stages
 from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
 from molmopoint.mask_blocks import MaskBlocks, text_mask
+from molmopoint.quick_linear import multiply_faster
 from molmopoint.rows import PatchHistory, RowLayout, check_selections, split_extended
 from molmopoint.tokens import NO_SELECTION
 
@@ -168,6 +169,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         super().__init__(config)
         self.model = MolmoPointModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.extended_start, bias=False)
+        multiply_faster(self.lm_head)
         self.post_init()
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
