@@ -111,8 +111,8 @@ class Client:
             image: a picture in any form that `Pointer.point` takes, or a list of them.
             prompt: a noun phrase, a request or a question; several give a list of results.
             template: where the prompt goes instead.
-            **options: `single`, `max_points`, `min_score`, `max_crops`, `max_new_tokens`, `temperature`,
-                `top_p`.
+            **options: `single`, `max_points`, `min_score`, `calibrated`, `max_crops`, `max_new_tokens`,
+                `temperature`, `top_p`.
 
         Raises:
             ServerError: the server refused it.

@@ -202,6 +202,7 @@ class Engine:
             return
         begin = time.perf_counter()
         try:
+            self._backend.check_options(job.options)
             image: Any = self._known_picture(job)
             if image is None:
                 image = list(job.pictures) if len(job.pictures) != 1 else job.pictures[0]

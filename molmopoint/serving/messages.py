@@ -231,6 +231,7 @@ def pointing_result(answer: Document, asked: Question) -> PointingResult:
         notes=tuple(answer["notes"]),
         absent=float("nan") if answer["absent"] is None else answer["absent"],
         looks=answer.get("looks", 1),
+        calibrated=answer.get("calibrated", False),
     )
 
 

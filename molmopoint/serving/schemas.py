@@ -65,7 +65,7 @@ class Asked(BaseModel):
 
 
 class PointAsked(Asked):
-    """A question for points."""
+    """A question for points; see `Pointer.point`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -80,6 +80,11 @@ class PointAsked(Asked):
     zoom: bool = Field(
         default=False,
         description="Look again at native pixels around the likeliest places of a large picture.",
+    )
+    calibrated: bool = Field(
+        default=False,
+        description="Scores, and `min_score`, are chances that points are right; for models that ship a "
+        "calibration.",
     )
     heatmap: bool = Field(default=False, description="Also say where each point might have been as well.")
     video: Video | None = Field(default=None, description="A clip, as for /v1/video/point.")
@@ -272,7 +277,7 @@ class PointOut(BaseModel):
         image: number of the picture, from 0.
         object_id: number of the object.
         label: what it shows, where the answer says so.
-        score: 0..1, uncalibrated; None where the model gives none.
+        score: 0..1, uncalibrated unless `calibrated` was asked for; None where the model gives none.
         heatmap: a grey picture, as a data URL of PNG, of where the point might have been as well, over the
             whole picture; its brightest place is white. Only where it was asked for.
     """
@@ -307,6 +312,7 @@ class PointAnswer(BaseModel):
             without.
         truncated: a limit cut the answer.
         image_sizes: (width, height) of the displayed pictures.
+        calibrated: scores are chances that points are right.
         notes: what was wrong with the input, where it was used all the same.
         looks: how often the model looked: once, and with `zoom` once more for each part of the picture.
         usage: what it cost; the tokens are those of the first look.
@@ -319,6 +325,7 @@ class PointAnswer(BaseModel):
     absent: float | None = None
     truncated: bool
     image_sizes: list[tuple[int, int]]
+    calibrated: bool = False
     notes: list[str] = []
     looks: int = 1
     usage: Usage

@@ -85,6 +85,8 @@ def _about_clip(asked: PointAsked) -> VideoPointAsked:
         raise Refused(422, "expected no heatmap of a clip, got one; it is for pictures")
     if asked.zoom:
         raise Refused(422, "expected no zoom for a clip, got one; every frame is a single crop")
+    if asked.calibrated:
+        raise Refused(422, "expected calibrated=false for a clip, got true; it is for pictures")
     names = VideoPointAsked.model_fields.keys() & asked.model_fields_set
     clip = VideoPointAsked(**{name: getattr(asked, name) for name in names})
     clip.take_files(asked.files)
@@ -106,6 +108,7 @@ async def _point_answer(
         absent=None if math.isnan(result.absent) else result.absent,
         truncated=result.truncated,
         image_sizes=list(result.image_sizes),
+        calibrated=result.calibrated,
         notes=list(result.notes),
         looks=result.looks,
         usage=model.usage(followed, result),
@@ -145,6 +148,7 @@ async def _point(server: Server, asked: PointAsked, request: Request, complete: 
         single=asked.single,
         min_score=asked.min_score,
         zoom=asked.zoom,
+        calibrated=asked.calibrated,
     )
     prompt = valid(lambda: complete(model, asked.prompt, asked.template))
     followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
