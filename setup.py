@@ -30,6 +30,7 @@ RL = ["trl>=1.16,<2", *TRAIN]
 EVAL = ["jinja2>=3.1", "pycocotools>=2.0.8", "pyarrow>=18"]
 VIZ = ["matplotlib>=3.9"]
 SCREENS = ["playwright>=1.49"]
+RAY = ["ray[data]>=2.40"]
 QUANTIZE = ["torchao>=0.18", "bitsandbytes>=0.50"]
 SERVE = [
     "fastapi>=0.115",
@@ -121,11 +122,12 @@ setup(
         "serve": SERVE,
         "quantize": QUANTIZE,
         "vllm": VLLM,
+        "ray": RAY,
         "test": TEST,
         "docs": DOCS,
         "dev": DEV + TEST,
         "all": sorted(
-            {*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *SERVE, *QUANTIZE, *TEST, *DEV}
+            {*VIDEO, *TRAIN, *RL, *EVAL, *VIZ, *SCREENS, *SERVE, *QUANTIZE, *RAY, *TEST, *DEV}
         ),  # without flash-attn, which needs a compiler, and vLLM, which pins torch
     },
     entry_points={

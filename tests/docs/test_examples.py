@@ -15,8 +15,11 @@ OTHERS = {
     "train_nano.py", "train_nano_reward.py", "grpo_with_reward.py", "evaluate_nano.py", "sample_efficiency.py", "own_data.py",
     "train_screens.py", "evaluate_screens.py", "make_page_images.py", "make_tour.py",
     "calibrate.py", "run_agent.py", "own_app.py", "graft_twin.py", "measure_vllm.py",
+    "gradio_app.py", "fiftyone_folder.py", "datasets_folder.py", "ray_folder.py",
 }  # fmt: skip
-"""They train and score the embedded models, which takes longer than a test may, or need a browser or a GPU."""
+"""They train and score the embedded models, which takes longer than a test may, or need a browser or a GPU; or have
+tests of their own, test_pipeline_examples.py.
+"""
 
 RUNS = {
     "point_in_image.py": "points.png",

@@ -75,6 +75,9 @@ def test_one_line_moves_code_to_a_server(address: str, pointer: Pointer):
         single = client.point(SHAPES, PROMPT, single=True)
         assert single.absent == pytest.approx(pointer.point(SHAPES, PROMPT, single=True).absent, abs=1e-5)
         assert client.count(SHAPES, "red circles") == pointer.count(SHAPES, "red circles")
+        chances, wanted = (each.point(SHAPES, PROMPT, calibrated=True) for each in (client, pointer))
+        assert chances.calibrated and not client.point(SHAPES, PROMPT).calibrated
+        np.testing.assert_allclose(chances.points.score, wanted.points.score, atol=1e-5)
         stream = client.stream(SHAPES, PROMPT)
         points = [event for event in stream if not isinstance(event, str)]
         assert stream.result is not None and len(points) == len(stream.result.points) == 2
@@ -103,6 +106,8 @@ def test_the_same_with_a_loop(address: str, pointer: Pointer):
             for answer in answers:
                 np.testing.assert_allclose(answer.points.xy, expected.points.xy, atol=1e-3)
             assert await client.count(SHAPES, "red circles") == 2
+            sure = await client.point(SHAPES, PROMPT, calibrated=True, min_score=0.5)
+            assert sure.calibrated and sure.points.score.min() >= 0.5
             question = "How many circles are there?"
             assert await client.ask(SHAPES, question) == pointer.ask(SHAPES, question)
             events = [event async for event in client.stream(SHAPES, PROMPT)]

@@ -151,6 +151,40 @@ def test_options_reach_the_model(client: TestClient):
     assert two.status_code == 200 and len(two.json()["image_sizes"]) == 2
 
 
+def test_chances_in_place_of_scores(client: TestClient, pointer: Pointer):
+    expected = pointer.point(SHAPES, PROMPT, calibrated=True)
+    plain, sure = ask(client).json(), ask(client, calibrated=True).json()
+    assert (plain["calibrated"], sure["calibrated"]) == (False, True)
+    scores = [point["score"] for point in sure["points"]]
+    np.testing.assert_allclose(scores, expected.points.score, atol=1e-5)
+    assert scores != [point["score"] for point in plain["points"]]
+    # The least score is on the same scale: just above the surest raw score nothing is left but by its chance.
+    highest = max(point["score"] for point in plain["points"])
+    least = (highest + max(scores)) / 2
+    assert highest < least, "a chance of nano is higher than its score"
+    assert not ask(client, min_score=least).json()["points"]
+    kept = ask(client, min_score=least, calibrated=True).json()["points"]
+    assert [point["score"] for point in kept] == [score for score in scores if score >= least]
+    assert ask(client, path="/v1/count", calibrated=True, min_score=least).json()["count"] == len(kept)
+    with client.stream(
+        "POST", "/v1/point", json={"image": encoded(SHAPES), "prompt": PROMPT, "stream": True, "calibrated": True}
+    ) as answer:
+        *_, final, end = [line for line in answer.iter_lines() if line]
+    assert end == "data: [DONE]"
+    assert [point["score"] for point in json.loads(final[6:])["points"]] == pytest.approx(scores)
+    clip = client.post("/v1/point", json={"video": "AAAA", "prompt": PROMPT, "calibrated": True})
+    assert clip.status_code == 422 and "calibrated" in clip.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_chances_need_a_calibration(pointer: Pointer, monkeypatch: pytest.MonkeyPatch, stream: bool):
+    monkeypatch.setattr(pointer.backend, "calibration", None)
+    with TestClient(app({"nano": pointer})) as client:
+        refused = ask(client, calibrated=True, stream=stream)
+        assert refused.status_code == 400 and "calibration.json" in refused.json()["error"]["message"]
+        assert ask(client).status_code == 200
+
+
 def test_forms_of_others(client: TestClient, pointer: Pointer):
     picture = encoded(SHAPES)
     expected = pointer.point(SHAPES, PROMPT).points
