@@ -62,7 +62,9 @@ def main() -> None:
     )
     answers.to_json(arguments.out)
     broken = answers.filter(lambda row: row["error"] is not None)
-    print(f"{sum(len(row['points']) for row in answers)} points in {len(files) - len(broken)} pictures, in {arguments.out}")
+    print(
+        f"{sum(len(row['points']) for row in answers)} points in {len(files) - len(broken)} pictures, in {arguments.out}"
+    )
     for row in broken:
         print(f"{row['file']}: {row['error']}")
 

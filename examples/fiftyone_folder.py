@@ -19,7 +19,9 @@ import molmopoint
 from molmopoint.files import PICTURE_SUFFIXES
 
 
-def samples(pointer: molmopoint.Pointer, folder: Path, phrase: str, batch_size: int = 8) -> Iterator[fo.Sample]:
+def samples(
+    pointer: molmopoint.Pointer, folder: Path, phrase: str, batch_size: int = 8
+) -> Iterator[fo.Sample]:
     """One sample per picture, in the order of their names."""
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
     answers = pointer.point_batch(files, phrase, batch_size=batch_size, on_error="yield")

@@ -19,7 +19,9 @@ from molmopoint.files import PICTURE_SUFFIXES
 
 # Named, because a block without points would leave it open what the points of others are.
 PLACE = pa.struct({"x": pa.float32(), "y": pa.float32(), "score": pa.float32()})
-COLUMNS = pa.schema({"file": pa.string(), "text": pa.string(), "points": pa.list_(PLACE), "error": pa.string()})
+COLUMNS = pa.schema(
+    {"file": pa.string(), "text": pa.string(), "points": pa.list_(PLACE), "error": pa.string()}
+)
 
 
 class Worker:
@@ -45,7 +47,9 @@ class Worker:
                 row["error"] = str(answer)
             else:
                 row["text"] = answer.text
-                row["points"] = [{"x": place.x, "y": place.y, "score": place.score} for place in answer.points]
+                row["points"] = [
+                    {"x": place.x, "y": place.y, "score": place.score} for place in answer.points
+                ]
             rows.append(row)
         return pa.Table.from_pylist(rows, COLUMNS)
 

@@ -57,6 +57,10 @@ def serve_command(
         int | None, typer.Option(min=1, help="Open requests of one client.", show_default=False)
     ] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Requests that are answered together.")] = 16,
+    max_batch_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of requests that are answered together, with longest answers.")
+    ] = 65_536,
+    max_cached: Annotated[int, typer.Option(min=0, help="Pictures whose features are kept.")] = 32,
     max_body: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 32,
     max_video: Annotated[int, typer.Option(min=1, help="Megabytes of a request with a clip.")] = 256,
     max_seconds: Annotated[
@@ -108,6 +112,8 @@ def serve_command(
             queue=max_queue,
             client_requests=max_client,
             batch=max_batch,
+            batch_tokens=max_batch_tokens,
+            cached_pictures=max_cached,
             body_bytes=max_body * _MEGABYTE,
             video_bytes=max_video * _MEGABYTE,
             seconds=max_seconds,

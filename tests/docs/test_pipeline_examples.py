@@ -126,7 +126,9 @@ def test_fiftyone(folder: Path, pointer: Pointer, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FIFTYONE_DO_NOT_TRACK", "1")
     pytest.importorskip("fiftyone")
     rows = []
-    for sample in example("fiftyone_folder.py", monkeypatch)["samples"](pointer, folder, PHRASE, batch_size=4):
+    for sample in example("fiftyone_folder.py", monkeypatch)["samples"](
+        pointer, folder, PHRASE, batch_size=4
+    ):
         row: dict[str, Any] = {"file": sample.filepath, "points": [], "text": None, "error": None}
         if sample.tags == ["broken"]:
             row["error"] = sample["error"]

@@ -141,9 +141,7 @@ def test_a_build_gets_all_of_the_package_and_nothing_else():
 
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
 def test_hadolint_finds_nothing():
-    done = subprocess.run(
-        ["hadolint", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["hadolint", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
