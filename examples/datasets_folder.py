@@ -61,10 +61,10 @@ def main() -> None:
         new_fingerprint=Hasher.hash((files, arguments.model, arguments.phrase)),
     )
     answers.to_json(arguments.out)
-    broken = answers.filter(lambda row: row["error"] is not None)
-    print(
-        f"{sum(len(row['points']) for row in answers)} points in {len(files) - len(broken)} pictures, in {arguments.out}"
-    )
+    rows = answers.to_list()
+    broken = [row for row in rows if row["error"] is not None]
+    num_points = sum(len(row["points"]) for row in rows)
+    print(f"{num_points} points in {len(rows) - len(broken)} pictures, in {arguments.out}")
     for row in broken:
         print(f"{row['file']}: {row['error']}")
 

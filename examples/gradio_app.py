@@ -20,15 +20,14 @@ PICTURE = Path(__file__).parent / "images" / "shapes.png"
 def page(pointer: molmopoint.Pointer) -> gr.Interface:
     """A form with a picture, a phrase and a least score, and the answer beside it."""
 
-    def answer(picture: Image.Image | None, phrase: str, least: float) -> tuple[Image.Image, dict[str, Any]]:
+    def answer(picture: Image.Image | None, phrase: str, least: float) -> tuple[Any, dict[str, Any]]:
         if picture is None:
             raise gr.Error("Drop a picture first.")
         try:
-            result = pointer.point([picture], phrase, min_score=least)
+            result = pointer.point(picture, phrase, min_score=least)
         except molmopoint.errors.MolmoPointError as error:
             raise gr.Error(str(error)) from error
-        (drawn,) = result.draw()
-        return drawn, result.to_dict()
+        return result.draw(), result.to_dict()
 
     asked = [gr.Image(type="pil"), gr.Textbox(label="Point to"), gr.Slider(0, 1, label="Least score")]
     example = [str(PICTURE), "the red circles", 0.0]

@@ -6,6 +6,7 @@ samples are looked at, for its data sets need a database.
 
 from __future__ import annotations
 
+import gc
 import json
 import runpy
 import sys
@@ -117,6 +118,7 @@ def test_gradio(pointer: Pointer, monkeypatch: pytest.MonkeyPatch):
             client.predict(picture, " ", 0.0, api_name="/point")
     finally:
         page.close()
+        gc.collect()  # what Gradio leaves open is told now, and not at the end of all tests
 
 
 @pytest.mark.slow
