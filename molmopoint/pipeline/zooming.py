@@ -257,10 +257,14 @@ def hottest_parts(heat: np.ndarray, size: tuple[int, int], side: int, most: int)
         x = middles_x[col + hot_cols]
         left, right = _span((x.min() + x.max()) / 2, side, width)
         top, bottom = _span((y.min() + y.max()) / 2, side, height)
-        parts.append(Part(left, top, right, bottom))
+        part = Part(left, top, right, bottom)
+        if part not in parts:
+            parts.append(part)
         is_inside_y = (middles_y >= top) & (middles_y < bottom)
         is_inside_x = (middles_x >= left) & (middles_x < right)
         left_over[np.ix_(is_inside_y, is_inside_x)] = 0.0
+        # A part may be smaller than a cell, and hold the middle of none.
+        left_over[row + hot_rows, col + hot_cols] = 0.0
     return parts
 
 
