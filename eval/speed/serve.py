@@ -40,6 +40,12 @@ app = report.new_app()
 _COMPARED = 16
 """Clients at which the rate is compared with `point_batch`."""
 
+_LEAST_RATIO = 0.85
+"""Of the rate of `point_batch`, with so many clients."""
+
+_MOST_ADDED = 8.0
+"""Milliseconds that a server may add to one answer, with one client."""
+
 Question = tuple[bytes, str]
 
 
@@ -349,6 +355,10 @@ def _equal(answer: Any, expected: Any) -> bool:
     )
 
 
+def _verdict(holds: bool) -> str:
+    return "kept" if holds else "not kept"
+
+
 def print_document(document: dict[str, Any]) -> None:
     """Lines for people."""
     paper = report.console()
@@ -363,8 +373,12 @@ def print_document(document: dict[str, Any]) -> None:
             f"p95 {row['p95_ms']:.0f} ms, p99 {row['p99_ms']:.0f} ms"
         )
     if document["ratio"] is not None:
-        paper.print(f"{_COMPARED} clients to point_batch: {document['ratio']:.2f} (at least 0.85)")
-    paper.print(f"added to an answer at 1 client: {document['added_ms']:.1f} ms (at most 8)")
+        ratio = document["ratio"]
+        verdict = _verdict(ratio >= _LEAST_RATIO)
+        paper.print(f"{_COMPARED} clients to point_batch: {ratio:.2f}, at least {_LEAST_RATIO}: {verdict}")
+    added = document["added_ms"]
+    verdict = _verdict(added <= _MOST_ADDED)
+    paper.print(f"added to an answer at 1 client: {added:.1f} ms, at most {_MOST_ADDED:g}: {verdict}")
     paper.print(f"first point of a stream: {document['first_point_ms']:.0f} ms")
     paper.print(
         f"memory of the server: {document['memory_before_mb']:.0f} MB before, "
