@@ -22,18 +22,23 @@ if TYPE_CHECKING:
 ATTENTION = "sdpa"
 """The one attention whose steps are compiled."""
 
+FORM = "nf4"
+"""The one form of weights in fewer bits whose layers have been tried in graphs."""
+
 _WITHOUT = "or leave compile out"
 
 
-def check_compile(value: Any, attn_implementation: str | None) -> None:
+def check_compile(value: Any, attn_implementation: str | None, quantize: str | None) -> None:
     """Refuses what cannot be meant. Loads no library.
 
     Args:
         value: of the argument `compile`.
         attn_implementation: that was asked for; None for the default.
+        quantize: as in `molmopoint.load`.
 
     Raises:
-        CheckpointError: neither True nor False, or with another attention than SDPA.
+        CheckpointError: neither True nor False, or with another attention than SDPA, or with another form of
+            weights in fewer bits.
     """
     if not isinstance(value, bool):
         raise CheckpointError(f"expected compile to be True or False, got {value!r}")
@@ -41,6 +46,11 @@ def check_compile(value: Any, attn_implementation: str | None) -> None:
         raise CheckpointError(
             f"expected attn_implementation={ATTENTION!r} with compile=True, got {attn_implementation!r}; "
             f"leave it out, {_WITHOUT}"
+        )
+    if value and quantize not in (None, FORM):
+        raise CheckpointError(
+            f"expected quantize={FORM!r} or none with compile=True, got {quantize!r}, which has not been tried in "
+            f"graphs; take {FORM!r}, {_WITHOUT}"
         )
 
 

@@ -61,7 +61,7 @@ def load(
             is in the name of the model.
         compile: make the steps of answers into compiled graphs, at once: takes a minute or so, and needs a
             C++ compiler. Answers are the same, and come faster one by one. For MolmoPoint models with SDPA
-            on one device. See `molmopoint.compiled`.
+            on one device; of `quantize`, only nf4. See `molmopoint.compiled`.
         engine: "vllm" runs a MolmoPoint on vLLM's engine in this process, whose batches are made of whatever
             waits; needs the extra "vllm". See the document on vLLM for what it does not have.
         engine_options: keywords of `vllm.LLM`, such as `{"tensor_parallel_size": 4}`.
@@ -82,10 +82,10 @@ def load(
     others = (device_map, attn_implementation, quantize, compile, causal_vision is not None, kwargs)
     _check_engine(engine, engine_options, *others)
     _check_values(dtype, attn_implementation)
+    check_compile(compile, attn_implementation, quantize)
     if quantize is not None:
         check_quantize(quantize, kwargs)
         dtype = DTYPE if dtype is None else dtype
-    check_compile(compile, attn_implementation)
     source, revision = locate(name_or_path, revision)
     if engine is not None:
         return _on_engine(source, revision, dtype, max_pixels, engine_options or {})
