@@ -53,6 +53,12 @@ def engine(model: str = "nano", dtype: str = "float32", **options: Any) -> Itera
         cleanup_dist_env_and_memory()
 
 
+def state_of(pointer: Pointer) -> Any:
+    """The state of requests, of an engine in this process."""
+    core = pointer.model.engine.llm_engine.engine_core.engine_core
+    return core.model_executor.driver_worker.worker.model_runner.model_state
+
+
 def answers(pointer: Pointer, asked: Sequence[tuple[Any, str]], **options: Any) -> list[PointingResult]:
     """Results of all questions at once."""
     pictures = [picture for picture, _ in asked]

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+
 import numpy as np
 import pytest
-from serving_vllm.engines import answers, assert_equal, engine, questions
+import torch
+from serving_vllm.engines import answers, assert_equal, engine, questions, state_of
 
 from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.pipeline import Pointer
+
+MANY = int(os.environ.get("MOLMOPOINT_VLLM_REQUESTS", "64"))
+"""Requests of the longest test; 500 where there is time."""
+
+DRAWS = int(os.environ.get("MOLMOPOINT_VLLM_DRAWS", "100"))
 
 
 @pytest.fixture(scope="module")
 def pointer():
     with engine(max_num_seqs=32) as made:
         yield made
+
+
+def settle(pointer: Pointer) -> None:
+    """Workers hear of requests that have ended with the next step; this one is about no picture."""
+    pointer.point(None, "the end", max_new_tokens=2)
 
 
 def test_points_scores_and_words_are_those_of_the_library(pointer: Pointer, library: Pointer):
@@ -28,6 +42,18 @@ def test_again_where_all_of_the_prompt_is_in_the_prefix_cache(pointer: Pointer, 
     wanted = answers(library, asked, max_new_tokens=96)
     answers(pointer, asked, max_new_tokens=96)
     assert_equal(answers(pointer, asked, max_new_tokens=96), wanted)
+
+
+def test_and_where_the_features_of_the_pictures_were_dropped(pointer: Pointer, library: Pointer):
+    asked = questions(6)
+    wanted = answers(library, asked, max_new_tokens=96)
+    answers(pointer, asked, max_new_tokens=96)
+    settle(pointer)
+    state = state_of(pointer)
+    state.memory.clear()
+    assert not len(state.memory)
+    assert_equal(answers(pointer, asked, max_new_tokens=96), wanted)
+    assert len(state.memory)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +116,43 @@ def test_one_picture_and_several_prompts(pointer: Pointer, library: Pointer):
     (picture, prompt), (_, other) = questions(2)
     wanted = library.point(picture, [prompt, other], max_new_tokens=48)
     assert_equal(pointer.point(picture, [prompt, other], max_new_tokens=48), wanted)
+
+
+def test_many_requests_at_a_time_lose_and_mix_up_nothing(pointer: Pointer, library: Pointer):
+    asked = questions(MANY, seed=100)
+    wanted = answers(library, asked[:32], max_new_tokens=32)
+    for begin in range(32, MANY, 32):
+        wanted += answers(library, asked[begin : begin + 32], max_new_tokens=32)
+    assert_equal(answers(pointer, asked, max_new_tokens=32), wanted)
+    settle(pointer)
+    state = state_of(pointer)
+    assert len(state.running) == 1
+    assert not any(kept.users for kept in state.memory._kept.values())
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 1.5}])
+def test_drawn_places_have_the_distribution_of_generate(pointer: Pointer, library: Pointer, sampling: dict):
+    picture, prompt = questions(1)[0]
+    torch.manual_seed(0)
+    counts = []
+    for one in (pointer, library):
+        counted: Counter = Counter()
+        for begin in range(0, DRAWS, 100):
+            size = min(100, DRAWS - begin)
+            results = answers(one, [(picture, prompt)] * size, max_new_tokens=4, single=True, **sampling)
+            for result in results:
+                assert result.points.triples is not None
+                counted.update([tuple(result.points.triples[0].tolist())])
+        counts.append(counted)
+    found, wanted = counts
+    assert len(wanted) > 3
+    # Two samples of one distribution: chi-squared over its frequent places, the others together.
+    frequent = [place for place, count in (found + wanted).most_common() if count >= 20]
+    rest = [DRAWS - sum(counted[place] for place in frequent) for counted in counts]
+    pairs = [(found[place], wanted[place]) for place in frequent] + [tuple(rest)]
+    chi = sum((a - b) ** 2 / (a + b) for a, b in pairs if a + b)
+    freedom = max(len(pairs) - 1, 1)
+    assert chi < freedom + 5 * (2 * freedom) ** 0.5, (sampling, pairs)
 
 
 def test_what_an_engine_does_not_have_is_refused_with_a_reason(pointer: Pointer):
