@@ -75,7 +75,7 @@ def tiny_paligemma() -> tuple[Any, Any]:
     )  # fmt: skip
     vision = SiglipVisionConfig(
         hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14,
-        vision_use_head=False, projection_dim=32,
+        vision_use_head=False,
     )  # fmt: skip
     config = PaliGemmaConfig(
         text_config=text.to_dict(), vision_config=vision.to_dict() | {"projection_dim": 32}, image_token_index=tokenizer.image_token_id,

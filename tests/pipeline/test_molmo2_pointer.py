@@ -518,11 +518,12 @@ def test_pictures_are_seen_causally_where_they_were_in_training(molmo2_folder: P
     prompt = {
         name: batch[name] for name in ("input_ids", "attention_mask", "pixel_values", "image_token_pooling")
     }
-    features = native.get_image_features(
+    seen: Any = native.get_image_features(
         prompt["pixel_values"],
         prompt["image_token_pooling"],
         image_grids=torch.tensor([[len(batch["image_token_pooling"]), 1, 0, 0]]),
-    ).pooler_output[0]
+    )
+    features = seen.pooler_output[0]
     with torch.inference_mode():
         embeddings = native.get_input_embeddings()(prompt["input_ids"]).clone()
         embeddings[prompt["input_ids"] == native.config.image_patch_id] += features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def pointer() -> Pointer:
     return toy_pointer()
 
 
-def ask(pointer: Pointer, image, prompt="the cats", **options):
+def ask(pointer: Pointer, image, prompt: Any = "the cats", **options):
     return pointer.point(image, prompt, **{"max_new_tokens": STEPS, **options})
 
 
