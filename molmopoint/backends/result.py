@@ -178,6 +178,20 @@ class PointingResult:
         """The points, in the order of the answer."""
         return iter(self.points)
 
+    def __getitem__(self, number: int) -> Point:
+        """One point, by its place in the answer; negative numbers count from the end.
+
+        Raises:
+            GroundingError: there is no such point.
+        """
+        is_index = isinstance(number, Integral) and not isinstance(number, bool)
+        if not is_index or not -len(self.points) <= number < len(self.points):
+            raise GroundingError(
+                f"expected the number of one of {len(self.points)} points, got {number!r}; for several use "
+                "result.points[...]"
+            )
+        return self.points[int(number)]
+
     def at_least(self, min_score: float | None) -> PointingResult:
         """The result without points of a lower score, which are counted in `left_out`; None leaves it as it
         is.

@@ -121,6 +121,15 @@ def test_drawing_that_cannot_be(result: PointingResult, options: dict[str, Any],
         result.draw(**options)
 
 
+def test_points_by_number(result: Any):
+    assert (
+        result[0] == result.points[0] and result[-1] == list(result)[-1] and result[np.int64(0)] == result[0]
+    )
+    for number in (len(result), -len(result) - 1, "x", None, True, slice(0, 1)):
+        with pytest.raises(GroundingError, match="the number of one of"):
+            result[number]
+
+
 def test_results_refuse_what_they_cannot_use(result: Any):
     for index in ("x", None, 1.0, True, 99):
         with pytest.raises(GroundingError, match="the index of one of"):
