@@ -35,9 +35,12 @@ KEPT = (
     "point_predictor",
     "multi_patch_pointer_head",
     "lm_head",
+    "in_proj_a",
+    "in_proj_b",
 )
 """Modules that are never stored in fewer bits; `multi_modal_projector` is the connector of a Molmo2,
-`visual` the ViT of a Qwen with its merger.
+`visual` the ViT of a Qwen with its merger, `in_proj_a` and `in_proj_b` the gates of linear attention, one number per
+head.
 
 They are small, and where a point lies depends on them: the published run of the 8B that loses nothing in 4
 bits leaves these out.
@@ -63,6 +66,15 @@ class Form:
 
 FORMS = {"int8": Form("torchao", 1), "int4": Form("torchao", 32), "nf4": Form("bitsandbytes", 64)}
 """What `quantize` may be."""
+
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""What configs call the number of experts, of which there may be none."""
+
+_FEED_FORWARD = ("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim")
+"""What configs call the width between the two matrices of a block."""
+
+_LINEAR_ATTENTION = ("key", "value")
+"""Parts of linear attention with heads of their own."""
 
 DTYPE = "bfloat16"
 """Precision of all else by default: whoever asks for fewer bits lacks memory."""
@@ -105,8 +117,8 @@ def check_widths(config: Any, quantize: str, source: str) -> None:
         source: folder or hub id, for the message.
 
     Raises:
-        CheckpointError: weights are stored in fewer bits already, or a width is no multiple of what the form
-            needs.
+        CheckpointError: weights are stored in fewer bits already, there are experts, or a width is no multiple of
+            what the form needs.
     """
     stored = getattr(config, "quantization_config", None)
     if stored is not None:
@@ -114,6 +126,13 @@ def check_widths(config: Any, quantize: str, source: str) -> None:
         raise CheckpointError(
             f"expected a model in full precision at {source!r} for quantize={quantize!r}, got one that is "
             f"stored in fewer bits already ({method}); leave quantize out"
+        )
+    text = config.get_text_config()
+    experts = next((count for name in _EXPERTS if (count := getattr(text, name, None))), 0)
+    if experts:
+        raise CheckpointError(
+            f"expected a model without experts for quantize={quantize!r}, got one with {experts} at {source!r}, whose "
+            "matrices are stored together and would stay as they are; leave quantize out"
         )
     multiple = FORMS[quantize].multiple
     for name, width in _widths(config).items():
@@ -129,13 +148,21 @@ def _widths(config: Any) -> dict[str, int]:
     """Widths of what goes into the matrices of a block and comes out of them, by name."""
     text = config.get_text_config()
     heads = text.num_attention_heads
+    key_value_heads = getattr(text, "num_key_value_heads", None) or heads
     head_width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return {
+    widths = {
         "hidden_size": text.hidden_size,
         "num_attention_heads * head_dim": heads * head_width,
-        "num_key_value_heads * head_dim": text.num_key_value_heads * head_width,
-        "intermediate_size": text.intermediate_size,
+        "num_key_value_heads * head_dim": key_value_heads * head_width,
     }
+    for name in _FEED_FORWARD:
+        if hasattr(text, name):
+            widths[name] = getattr(text, name)
+    for part in _LINEAR_ATTENTION:
+        count, width = f"linear_num_{part}_heads", f"linear_{part}_head_dim"
+        if hasattr(text, count):
+            widths[f"{count} * {width}"] = getattr(text, count) * getattr(text, width)
+    return widths
 
 
 def matrices(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:

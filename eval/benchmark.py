@@ -71,6 +71,8 @@ class GenerationSettings:
         orders: in how many orders responses are scored; None for as many as there are responses.
         steerable: of Point-Bench, how a question tells the point it refers to; see there.
         zoom: look again at native pixels around the likeliest places of large pictures.
+        picture_area: width times height that pictures are brought to before the model sees them; None leaves them
+            as they are.
     """
 
     max_new_tokens: int
@@ -84,6 +86,7 @@ class GenerationSettings:
     min_crops: int | None = None
     steerable: Literal["none", "text", "drawn"] | None = None
     zoom: bool = False
+    picture_area: int | None = None
 
     def point_options(self) -> dict[str, Any]:
         """Arguments of `Pointer.point` and `Pointer.point_batch`."""
@@ -129,6 +132,8 @@ class Item:
             clusters.
         image_sizes: (width, height) of the displayed pictures or of the clip, where the data says so.
         responses: to the prompt, to be scored; empty where the model answers itself.
+        phrase: what the prompt says, without the form for Molmo; families with a form of their own are asked with
+            it. None where the prompt has no such form.
     """
 
     item_id: str
@@ -140,6 +145,7 @@ class Item:
     cluster: str = ""
     image_sizes: tuple[tuple[int, int], ...] = ()
     responses: tuple[str, ...] = ()
+    phrase: str | None = None
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ def _add(folder: Path, row: dict[str, Any], views: Mapping[str, str], collected:
             truth=Truth(targets),
             categories=categories,
             cluster=image,
+            phrase=prompt,
         )
     )
 

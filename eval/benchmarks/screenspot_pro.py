@@ -6,7 +6,8 @@ Boxes are x1, y1, x2, y2, unlike in ScreenSpot-v2. The English `instruction` is 
 over all items. Points are brought to the published `img_size` first.
 
 Published rows of general models are made with exactly one point forced, which is the setting here; those of
-models made for screens are not. Those models take many crops: --max-crops 64.
+models made for screens are not. Those models take many crops: --max-crops 64. Rows of GUI-Actor are made with
+pictures of 3200 x 1800 pixels in area: --picture-area 5760000.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class ScreenSpotPro(ClickBenchmark):
         View(("application",)),
         View(("application", "type"), order=TYPES),
     )
+
+    own_settings = ("picture_area",)
 
     def read(self, folder: Path) -> Items:
         """Reads every list in `annotations`."""

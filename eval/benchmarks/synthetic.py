@@ -147,4 +147,5 @@ def _item(folder: Path, fields: dict[str, Any], index: MaskIndex) -> Item:
         truth=Truth(index, masks),
         categories=categories,
         cluster=fields["picture"],
+        phrase=fields["prompt"],
     )

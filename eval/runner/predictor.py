@@ -16,6 +16,7 @@ import torch
 from molmopoint.eval.benchmark import GenerationSettings, Item
 from molmopoint.eval.datasets.videos import read_frames
 from molmopoint.eval.predictions.records import NO_ID, PredictedPoint, Prediction
+from molmopoint.eval.runner.resizing import displayed_sizes, points_in, read_with_area
 from molmopoint.pipeline import Pointer, PointingResult
 
 FAULTS = (ValueError, OSError, RuntimeError)
@@ -106,8 +107,8 @@ class Predictor:
         while done < len(items):
             left = items[done:]
             outcomes = self.pointer.point_batch(
-                (_media(item) for item in left),
-                [item.prompt for item in left],
+                (self._media(item) for item in left),
+                [self._prompt(item) for item in left],
                 batch_size=self.batch_size,
                 on_error="yield",
                 on_phase=self.profile.add,
@@ -125,10 +126,29 @@ class Predictor:
     def _point_options(self) -> dict[str, Any]:
         """How to ask; a family with a form of its own puts what is asked into that."""
         options = self.settings.point_options()
-        backend = getattr(self.pointer, "backend", None)
-        if backend is not None and backend.has_own_form:
+        if self._has_own_form:
             options["template"] = None
         return options
+
+    @property
+    def _has_own_form(self) -> bool:
+        """Whether the model's family is asked in a form of its own."""
+        backend = getattr(self.pointer, "backend", None)
+        return backend is not None and backend.has_own_form
+
+    def _prompt(self, item: Item) -> str:
+        """What is asked; a family with a form of its own puts the bare phrase into that."""
+        if self._has_own_form and item.phrase is not None:
+            return item.phrase
+        return item.prompt
+
+    def _media(self, item: Item) -> Any:
+        """One picture as it is, or of the area that is asked for; several as a list, which is one request."""
+        area = self.settings.picture_area
+        pictures: list[Any] = list(item.images)
+        if area is not None:
+            pictures = [read_with_area(path, area) for path in item.images]
+        return pictures[0] if len(pictures) == 1 else pictures
 
     def _timed_batches(
         self, outcomes: Iterator[Outcome], items: Sequence[Item]
@@ -155,10 +175,10 @@ class Predictor:
         options = self._point_options()
         try:
             if item.clip is None:
-                return self.pointer.point(_media(item), item.prompt, **options)
+                return self.pointer.point(self._media(item), self._prompt(item), **options)
             frames, timestamps = read_frames(item.clip, self.settings)
             del options["max_crops"], options["zoom"]
-            return self.pointer.point_video(frames, item.prompt, timestamps=timestamps, **options)
+            return self.pointer.point_video(frames, self._prompt(item), timestamps=timestamps, **options)
         except FAULTS as error:
             if isinstance(error, torch.cuda.OutOfMemoryError):
                 torch.cuda.empty_cache()
@@ -172,15 +192,20 @@ class Predictor:
             "rank": self.rank,
         }
         if isinstance(outcome, Exception):
-            return failed_prediction({**common, "prompt": item.prompt}, outcome, latency)
+            return failed_prediction({**common, "prompt": self._prompt(item)}, outcome, latency)
         times = outcome.metadata.timestamps
+        points = _points(outcome)
+        sizes = tuple((int(width), int(height)) for width, height in outcome.image_sizes)
+        if self.settings.picture_area is not None:
+            seen, sizes = sizes, displayed_sizes(item.images)
+            points = points_in(points, seen, sizes)
         return Prediction(
             **common,
             prompt=outcome.prompt,
             raw_text=outcome.raw_text,
             text=outcome.text,
-            points=_points(outcome),
-            image_sizes=tuple((int(width), int(height)) for width, height in outcome.image_sizes),
+            points=points,
+            image_sizes=sizes,
             timestamps=None if times is None else tuple(float(t) for t in times),
             finish_reason="length" if outcome.truncated else "stop",
             invalid=outcome.invalid,
@@ -199,11 +224,6 @@ def failed_prediction(common: Mapping[str, Any], error: Exception, latency: floa
     """
     message = f"{type(error).__name__}: {error}"[:_REASON]
     return Prediction(**common, finish_reason="error", error=message, latency=latency)
-
-
-def _media(item: Item) -> Any:
-    """One picture as it is; several as a list, which is one request."""
-    return item.images[0] if len(item.images) == 1 else list(item.images)
 
 
 def _points(result: PointingResult) -> tuple[PredictedPoint, ...]:

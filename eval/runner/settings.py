@@ -6,15 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from numbers import Integral
 from typing import Any
 
 from molmopoint.backends.options import fill_template
 from molmopoint.errors import EvaluationError
 from molmopoint.eval.benchmark import Benchmark, GenerationSettings, Item
 from molmopoint.eval.runner.data import BenchmarkData
+from molmopoint.files import max_picture_pixels
 
 STEERABLE = ("drawn", "text", "none")
 """Ways of telling the point that a question of Point-Bench refers to."""
+
+_LEAST_AREA = 28 * 28
+"""Pixels of a picture with one image token."""
 
 _LATER_SETTINGS = {
     "orders": None,
@@ -22,6 +27,7 @@ _LATER_SETTINGS = {
     "min_crops": None,
     "steerable": None,
     "zoom": False,
+    "picture_area": None,
 }
 """Settings that were added later, with the values that stand for how it was before."""
 
@@ -66,6 +72,7 @@ def changed_settings(
         raise EvaluationError(
             f"expected {spelled('steerable')} with one of {', '.join(STEERABLE)}, got {given['steerable']!r}"
         )
+    _check_area(given.get("picture_area"), spelled)
     if "template" in given:
         fill_template(str(given["template"]), "cups")
     others = [spelled(name) for name in given if name not in theirs]
@@ -76,6 +83,22 @@ def changed_settings(
             f"{', '.join(others)}; leave it out"
         )
     return replace(benchmark.generation, **given)
+
+
+def _check_area(area: Any, spelled: Callable[[str], str]) -> None:
+    """Refuses an area of pictures that is none, or larger than pictures may be.
+
+    Raises:
+        EvaluationError: as said.
+    """
+    if area is None:
+        return
+    most = max_picture_pixels()
+    is_whole = isinstance(area, Integral) and not isinstance(area, bool)
+    if not is_whole or not _LEAST_AREA <= area <= most:
+        raise EvaluationError(
+            f"expected {spelled('picture_area')} as pixels (width times height) in {_LEAST_AREA}..{most}, got {area!r}"
+        )
 
 
 def check_zoom(settings: GenerationSettings, items: Sequence[Item]) -> None:

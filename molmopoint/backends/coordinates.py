@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from molmopoint.backends.hosts import HostBackend, HostRequests
 from molmopoint.backends.markup import IncrementalDetokenizer
-from molmopoint.backends.options import AnswerOptions, fill_template
+from molmopoint.backends.options import AnswerOptions, fill_template, is_request
 from molmopoint.backends.requests import Request
 from molmopoint.decoding import Answer
 from molmopoint.errors import CheckpointError, ProcessingError
@@ -31,7 +31,9 @@ from molmopoint.processing.coordinate_forms import FORMS, CoordinateForm
 from molmopoint.processing.media import MediaInputs
 from molmopoint.processing.rows import collate
 
-_AS_JSON = 'Point to every {}. Answer with JSON alone: [{"point_2d": [x, y], "label": "..."}, ...]'
+_JSON = 'Answer with JSON alone: [{"point_2d": [x, y], "label": "..."}, ...]'
+_AS_JSON = f"Point to every {{}}. {_JSON}"
+_ASKED_AS_JSON = f"{{}} {_JSON}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Dialect:
         title: the family's name for people.
         form: of the places in its answers.
         pointing: form of a request to point at something.
+        asking: form of a request that is a sentence of its own; None where it is the same.
         types_name: what its network calls the tensor that tells image tokens from others; None where it takes none.
         reads_first: it is an encoder and a decoder: answers do not go on behind the prompt.
     """
@@ -51,11 +54,17 @@ class Dialect:
     pointing: str
     types_name: str | None = None
     reads_first: bool = False
+    asking: str | None = None
 
+
+_QWEN3 = Dialect("Qwen3-VL", FORMS["qwen3-vl"], _AS_JSON, "mm_token_type_ids", asking=_ASKED_AS_JSON)
 
 DIALECTS = {
-    "qwen2_5_vl": Dialect("Qwen2.5-VL", FORMS["qwen2.5-vl"], _AS_JSON, "mm_token_type_ids"),
-    "qwen3_vl": Dialect("Qwen3-VL", FORMS["qwen3-vl"], _AS_JSON, "mm_token_type_ids"),
+    "qwen2_5_vl": Dialect(
+        "Qwen2.5-VL", FORMS["qwen2.5-vl"], _AS_JSON, "mm_token_type_ids", asking=_ASKED_AS_JSON
+    ),
+    "qwen3_vl": _QWEN3,
+    "qwen3_vl_moe": _QWEN3,
     "florence2": Dialect("Florence-2", FORMS["florence-2"], "Locate {} in the image.", reads_first=True),
     "paligemma": Dialect("PaliGemma", FORMS["paligemma"], "detect {}", "token_type_ids"),
 }
@@ -171,7 +180,12 @@ class CoordinateBackend(HostBackend):
     def complete_prompt(self, text: str, template: str | None = None) -> str:
         """What is asked for, in the family's own words unless a template is given."""
         checked = super().complete_prompt(text, "{}" if template is None else template)
-        return checked if template is not None else fill_template(self.dialect.pointing, checked.strip())
+        if template is not None:
+            return checked
+        said = checked.strip()
+        asking = self.dialect.asking
+        form = asking if asking is not None and is_request(said) else self.dialect.pointing
+        return fill_template(form, said)
 
     def complete_count(self, text: str, template: str | None = None) -> str:
         """The same: things are counted by pointing at them."""

@@ -30,6 +30,7 @@ BACKENDS: dict[str, str | type[Backend]] = {
     "qwen3_vl+pointer": "molmopoint.backends.gui_actor:GuiActorBackend",
     "qwen2_5_vl": "molmopoint.backends.coordinates:CoordinateBackend",
     "qwen3_vl": "molmopoint.backends.coordinates:CoordinateBackend",
+    "qwen3_vl_moe": "molmopoint.backends.coordinates:CoordinateBackend",
     "florence2": "molmopoint.backends.coordinates:CoordinateBackend",
     "paligemma": "molmopoint.backends.coordinates:CoordinateBackend",
 }

@@ -153,6 +153,14 @@ def eval_command(
             show_default=False,
         ),
     ] = None,
+    picture_area: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels, width times height, that pictures of ScreenSpot-Pro are brought to before the model sees them; rows of "
+            "GUI-Actor are made with 5760000.",
+            show_default=False,
+        ),
+    ] = None,
     rule: Rule = None,
     ref_compat: RefCompat = False,
     published: Published = False,
@@ -191,6 +199,7 @@ def eval_command(
         "orders": orders,
         "template": ABSENCE_TEMPLATE if template == "absence" else template,
         "steerable": steerable,
+        "picture_area": picture_area,
     }
     leave_if_busy(out / name for name in tasks or [])
     benchmarks = check_scoring(

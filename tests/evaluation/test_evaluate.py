@@ -78,7 +78,7 @@ def test_what_cannot_be_is_refused(scenes, nano, monkeypatch):
     with pytest.raises(EvaluationError, match="rules of synthetic"):
         molmopoint.evaluate(nano, "synthetic", data=scenes, rule="loose")
     with pytest.raises(
-        EvaluationError, match=r"expected of max_crops, max_new_tokens, single for synthetic.*got orders"
+        EvaluationError, match=r"expected of max_crops, .*, zoom for synthetic.*got orders"
     ):
         molmopoint.evaluate(nano, "synthetic", data=scenes, settings={"orders": 2})
     with pytest.raises(EvaluationError, match="model that points for synthetic"):
@@ -88,3 +88,11 @@ def test_what_cannot_be_is_refused(scenes, nano, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(EvaluationError, match="all processes share"):
         molmopoint.evaluate(nano, "synthetic", data=scenes)
+
+
+def test_models_in_the_form_of_molmo_are_asked_as_before(scenes, nano):
+    """The digest is that of prompts in this form, so folders of earlier versions go on."""
+    result = molmopoint.evaluate(nano, "synthetic", data=scenes, limit=2)
+    items = {item.item_id: item for item in result.data.items.found}
+    for item_id, answer in result.predictions.items():
+        assert answer.prompt == items[item_id].prompt == complete_prompt(items[item_id].phrase)

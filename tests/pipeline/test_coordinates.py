@@ -14,13 +14,16 @@ from tiny_locators import tiny_florence, tiny_paligemma
 from transformers import LogitsProcessor, LogitsProcessorList
 
 import molmopoint
-from molmopoint.backends.options import AnswerOptions
+from molmopoint.backends.options import AnswerOptions, complete_prompt
 from molmopoint.errors import CheckpointError, ProcessingError
+from molmopoint.eval import evaluate
+from molmopoint.eval.benchmarks.synthetic import write_scenes
 from molmopoint.pipeline import Pointer
 
 ANSWERS = {
     "qwen2_5_vl": '```json\n[{"point_2d": [56, 28], "label": "a"}, {"point_2d": [900, 5]}]\n```',
     "qwen3_vl": '[{"point_2d": [500, 250]}, {"bbox_2d": [1001, 0, 1003, 4]}]',
+    "qwen3_vl_moe": '[{"point_2d": [500, 250]}, {"bbox_2d": [1001, 0, 1003, 4]}]',
     "florence2": "cup<loc_399><loc_199><loc_599><loc_299>",
     "paligemma": "<loc0206><loc0410><loc0306><loc0614> cup",
 }
@@ -162,3 +165,25 @@ def test_what_is_not_there_is_refused(folder, pointer):
             call()
     with pytest.raises(CheckpointError, match="no causal_vision"):
         molmopoint.load(folder, causal_vision=False)
+
+
+def test_benchmarks_ask_each_in_its_own_form(kind, pointer, tmp_path):
+    """Scenes name things; "Point to ..." around them is the form for Molmo."""
+    write_scenes(tmp_path, 1)
+    result = evaluate(pointer, "synthetic", data=tmp_path, limit=1, settings={"max_new_tokens": 4})
+    (answer,) = result.predictions.values()
+    item = next(item for item in result.data.items.found if item.item_id == answer.item_id)
+    assert item.prompt == complete_prompt(item.phrase)
+    assert answer.prompt == pointer.backend.complete_prompt(item.phrase)
+    assert item.phrase in answer.prompt and ("JSON" in answer.prompt) == kind.startswith("qwen")
+
+
+def test_requests_in_sentences_keep_their_words(kind, pointer):
+    """Qwen is told the form of the answer behind them; the others know one form alone."""
+    sent = pointer.backend.complete_prompt(" Where is the exit? ")
+    named = pointer.backend.complete_prompt("exit")
+    if kind.startswith("qwen"):
+        assert sent.startswith("Where is the exit? Answer with JSON") and named.startswith("Point to every exit.")
+        assert sent.partition(" Answer")[2] == named.partition(" Answer")[2]
+    else:
+        assert sent == named.replace("exit", "Where is the exit?")

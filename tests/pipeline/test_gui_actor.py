@@ -23,8 +23,9 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 import molmopoint
 from molmopoint.backends.gui_actor import FORMS, multiple_size
-from molmopoint.errors import CheckpointError, NumericalError, ProcessingError
+from molmopoint.errors import CheckpointError, EvaluationError, NumericalError, ProcessingError
 from molmopoint.eval import evaluate
+from molmopoint.eval.benchmarks.synthetic import write_scenes
 from molmopoint.serving import app
 from molmopoint.training.recipe_files import load_recipe
 from molmopoint.training.start import load_start
@@ -328,3 +329,45 @@ def test_a_screen_that_the_host_sees_whole_is_looked_at_once(pointer):
     once = pointer.point(page, "the button")
     zoomed = pointer.point(page, "the button", zoom=True)
     assert zoomed.looks == 1 and zoomed.to_dict() == once.to_dict()
+
+
+def test_a_phrase_of_a_benchmark_is_asked_as_it_is(one_folder, tmp_path):
+    """Scenes name things; "Point to ..." around them is the form for Molmo."""
+    write_scenes(tmp_path, 1)
+    result = evaluate(one_folder, "synthetic", data=tmp_path, limit=2, device="cpu")
+    bare = {item.item_id: item.phrase for item in result.data.items.found}
+    asked = {item_id: answer.prompt for item_id, answer in result.predictions.items()}
+    assert len(asked) == 2 and asked == {item_id: bare[item_id] for item_id in asked}
+
+
+def test_pictures_of_a_benchmark_are_brought_to_an_area(one_folder, tmp_path):
+    """As the authors' run of ScreenSpot-Pro: sides cut to whole pixels, Pillow's filter, points as fractions."""
+    pointer = molmopoint.load(one_folder, device="cpu")
+    area = 150 * 90
+    result = evaluate(
+        pointer, "screenspot_pro", data="fixture", settings={"picture_area": area}, out=tmp_path
+    )
+    items = {item.item_id: item for item in result.data.items.found}
+    assert result.summary.coverage.scored == len(items) == len(result.predictions) >= 3
+    for item_id, answer in result.predictions.items():
+        picture = Image.open(items[item_id].images[0]).convert("RGB")
+        width, height = picture.size
+        ratio = math.sqrt(area / (width * height))
+        small = picture.resize((int(width * ratio), int(height * ratio)))
+        expected = pointer.point(small, items[item_id].prompt, single=True).points[0]
+        assert answer.image_sizes == (picture.size,)
+        assert answer.points[0].x == pytest.approx(expected.x * width / small.width, abs=1e-3)
+        assert answer.points[0].y == pytest.approx(expected.y * height / small.height, abs=1e-3)
+    manifest = json.loads((tmp_path / "screenspot_pro" / "manifest.json").read_text())
+    assert manifest["settings"]["asking"]["picture_area"] == area
+
+
+@pytest.mark.parametrize("area", [0, 783, 1e6, True, 10**12])
+def test_areas_that_are_none_are_refused(one_folder, area):
+    with pytest.raises(EvaluationError, match="picture_area as pixels"):
+        evaluate(one_folder, "screenspot_pro", data="fixture", settings={"picture_area": area}, device="cpu")
+
+
+def test_other_benchmarks_have_no_area(one_folder):
+    with pytest.raises(EvaluationError, match="got picture_area"):
+        evaluate(one_folder, "screenspot_v2", data="fixture", settings={"picture_area": 10_000}, device="cpu")
