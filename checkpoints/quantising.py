@@ -127,8 +127,7 @@ def check_widths(config: Any, quantize: str, source: str) -> None:
             f"expected a model in full precision at {source!r} for quantize={quantize!r}, got one that is "
             f"stored in fewer bits already ({method}); leave quantize out"
         )
-    text = config.get_text_config()
-    experts = next((count for name in _EXPERTS if (count := getattr(text, name, None))), 0)
+    experts = _num_experts(config.get_text_config())
     if experts:
         raise CheckpointError(
             f"expected a model without experts for quantize={quantize!r}, got one with {experts} at {source!r}, whose "
@@ -142,6 +141,15 @@ def check_widths(config: Any, quantize: str, source: str) -> None:
                 f"expected widths that are multiples of {multiple} for quantize={quantize!r}, got "
                 f"{name}={width} at {source!r}; use {' or '.join(fitting)}"
             )
+
+
+def _num_experts(text: Any) -> int:
+    """How many experts a text model has, by its config; 0 for none."""
+    for name in _EXPERTS:
+        count = getattr(text, name, None)
+        if count:
+            return int(count)
+    return 0
 
 
 def _widths(config: Any) -> dict[str, int]:

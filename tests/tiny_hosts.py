@@ -135,7 +135,7 @@ def tiny_host(kind: str, tokenizer: Any = None, **text_changes: Any) -> tuple[An
             "layer_types": ["linear_attention"] * 3 + ["full_attention"],
         }
         seen = {**vision, **wide, "patch_size": 16, "num_position_embeddings": 256}
-        config = Qwen3_5Config(text_config={**text, **linear}, vision_config=seen, **more)
+        config = Qwen3_5Config(text_config={**text, **linear, **text_changes}, vision_config=seen, **more)
     elif kind == "internvl":
         text.pop("rope_parameters")
         seen = {

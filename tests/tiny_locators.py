@@ -37,21 +37,21 @@ def _tokenizer(*more: str) -> Any:
     )
 
 
-def tiny_florence() -> tuple[Any, Any]:
-    """An encoder and a decoder on four stages of a DaViT."""
+def tiny_florence(width: int = 32, inner: int = 48) -> tuple[Any, Any]:
+    """An encoder and a decoder on four stages of a DaViT; the text model is so wide, also between its matrices."""
     tokenizer = _tokenizer(*(f"<loc_{number}>" for number in range(1000)))
     image: Any = CLIPImageProcessor(size={"height": 64, "width": 64}, crop_size={"height": 64, "width": 64})
     image.image_seq_length = 5
     processor = Florence2Processor(image, tokenizer)
     text = BartConfig(
-        vocab_size=len(tokenizer), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=512,
+        vocab_size=len(tokenizer), d_model=width, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=inner, decoder_ffn_dim=inner, max_position_embeddings=512,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         decoder_start_token_id=tokenizer.eos_token_id, forced_eos_token_id=None,
     )  # fmt: skip
     vision = {
         "depths": [1, 1, 1, 1], "embed_dim": [8, 8, 16, 16], "num_heads": [1, 1, 2, 2], "num_groups": [1, 1, 2, 2],
-        "window_size": 2, "projection_dim": 32,
+        "window_size": 2, "projection_dim": width,
     }  # fmt: skip
     tokens = {
         "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,

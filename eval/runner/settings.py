@@ -95,7 +95,7 @@ def _check_area(area: Any, spelled: Callable[[str], str]) -> None:
         return
     most = max_picture_pixels()
     is_whole = isinstance(area, Integral) and not isinstance(area, bool)
-    if not is_whole or not _LEAST_AREA <= area <= most:
+    if not is_whole or not _LEAST_AREA <= int(area) <= most:
         raise EvaluationError(
             f"expected {spelled('picture_area')} as pixels (width times height) in {_LEAST_AREA}..{most}, got {area!r}"
         )

@@ -11,6 +11,7 @@ from reward_judges import LongerIsBetter
 from typer.testing import CliRunner
 
 import molmopoint
+from molmopoint.backends.options import complete_prompt
 from molmopoint.cli import app
 from molmopoint.errors import CheckpointError, EvaluationError
 from molmopoint.eval.benchmarks.synthetic import Synthetic, write_scenes
@@ -77,9 +78,7 @@ def test_what_cannot_be_is_refused(scenes, nano, monkeypatch):
         molmopoint.evaluate(nano, "sinthetic")
     with pytest.raises(EvaluationError, match="rules of synthetic"):
         molmopoint.evaluate(nano, "synthetic", data=scenes, rule="loose")
-    with pytest.raises(
-        EvaluationError, match=r"expected of max_crops, .*, zoom for synthetic.*got orders"
-    ):
+    with pytest.raises(EvaluationError, match=r"expected of max_crops, .*, zoom for synthetic.*got orders"):
         molmopoint.evaluate(nano, "synthetic", data=scenes, settings={"orders": 2})
     with pytest.raises(EvaluationError, match="model that points for synthetic"):
         molmopoint.evaluate(LongerIsBetter(), "synthetic", data=scenes)
@@ -95,4 +94,6 @@ def test_models_in_the_form_of_molmo_are_asked_as_before(scenes, nano):
     result = molmopoint.evaluate(nano, "synthetic", data=scenes, limit=2)
     items = {item.item_id: item for item in result.data.items.found}
     for item_id, answer in result.predictions.items():
-        assert answer.prompt == items[item_id].prompt == complete_prompt(items[item_id].phrase)
+        item = items[item_id]
+        assert item.phrase is not None
+        assert answer.prompt == item.prompt == complete_prompt(item.phrase)

@@ -173,6 +173,7 @@ def test_benchmarks_ask_each_in_its_own_form(kind, pointer, tmp_path):
     result = evaluate(pointer, "synthetic", data=tmp_path, limit=1, settings={"max_new_tokens": 4})
     (answer,) = result.predictions.values()
     item = next(item for item in result.data.items.found if item.item_id == answer.item_id)
+    assert item.phrase is not None
     assert item.prompt == complete_prompt(item.phrase)
     assert answer.prompt == pointer.backend.complete_prompt(item.phrase)
     assert item.phrase in answer.prompt and ("JSON" in answer.prompt) == kind.startswith("qwen")
@@ -183,7 +184,9 @@ def test_requests_in_sentences_keep_their_words(kind, pointer):
     sent = pointer.backend.complete_prompt(" Where is the exit? ")
     named = pointer.backend.complete_prompt("exit")
     if kind.startswith("qwen"):
-        assert sent.startswith("Where is the exit? Answer with JSON") and named.startswith("Point to every exit.")
+        assert sent.startswith("Where is the exit? Answer with JSON") and named.startswith(
+            "Point to every exit."
+        )
         assert sent.partition(" Answer")[2] == named.partition(" Answer")[2]
     else:
         assert sent == named.replace("exit", "Where is the exit?")
