@@ -155,6 +155,32 @@ def stored_tensors(source: str | os.PathLike[str], **where: Any) -> set[str] | N
     return set[str]().union(*_shards(index).values())
 
 
+def check_head(source: str | os.PathLike[str], wanted: Iterable[str], title: str, **where: Any) -> None:
+    """Refuses a checkpoint with half of a head, or with none, before its weights are read; what only the weights of a
+    repository on the hub would tell is left for `check_loading_info`.
+
+    Args:
+        source: folder or hub id.
+        wanted: names of the head's tensors.
+        title: what messages call the head.
+        **where: as in `verify_source`.
+
+    Raises:
+        CheckpointError: as said; tensors that are missing are named.
+    """
+    stored = stored_tensors(source, **where)
+    if stored is None:
+        return
+    names = set(wanted)
+    missing = sorted(names - stored)
+    if missing:
+        raise CheckpointError(
+            f"expected the {len(names)} tensors of {title} at {str(source)!r}, got {len(names) - len(missing)} "
+            f"of them, without {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}; download it again, "
+            "or take a model that has the head"
+        )
+
+
 def check_loading_info(info: Mapping[str, Iterable[Any]], source: str | Path = "the checkpoint") -> None:
     """Checks what transformers reports with `output_loading_info=True`.
 

@@ -26,7 +26,7 @@ from molmopoint.backends.regions import RegionValue
 from molmopoint.backends.requests import Request
 from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.heads.region import ATTENTION_HEADS, RegionHead
-from molmopoint.load_checks import check_loading_info, refuse_torchao, stored_tensors, verify_source
+from molmopoint.load_checks import check_head, check_loading_info, refuse_torchao, verify_source
 from molmopoint.processing.media import MediaInputs
 from molmopoint.processing.rows import collate
 
@@ -231,7 +231,8 @@ class GuiActorBackend(MapBackend):
         refuse_torchao(settings.get("quantization_config"))
         verify_source(source, **where)
         config = cls.read_config(source, **where)
-        _check_head(source, **where)
+        wanted = [f"{HEAD}.{name}" for name in RegionHead(ATTENTION_HEADS).state_dict()]
+        check_head(source, wanted, f"a pointer head ({HEAD})", **where)
         network = NETWORKS[config.model_type]
         settings = {"ignore_mismatched_sizes": True, **settings, "use_safetensors": True}
         model, info = network.from_pretrained(
@@ -276,22 +277,3 @@ def _region_value(config: Any) -> RegionValue:
         return stated
     name = Path(str(config.name_or_path)).name.lower()
     return "max" if _BY_MAXIMUM in name else "mean"
-
-
-def _check_head(source: str, **where: Any) -> None:
-    """Refuses a checkpoint with half of the head, or with none.
-
-    Raises:
-        CheckpointError: as said; tensors that are missing are named.
-    """
-    stored = stored_tensors(source, **where)
-    if stored is None:
-        return
-    wanted = {f"{HEAD}.{name}" for name in RegionHead(ATTENTION_HEADS).state_dict()}
-    missing = sorted(wanted - stored)
-    if missing:
-        raise CheckpointError(
-            f"expected the {len(wanted)} tensors of a pointer head ({HEAD}) at {source!r}, got {len(wanted) - len(missing)} "
-            f"of them, without {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}; download it again, "
-            "or take a model that has the head"
-        )

@@ -40,7 +40,7 @@ from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.graft.config import GraftConfig
 from molmopoint.graft.hosts import GraftFeatures
 from molmopoint.heads import ALL_STAGES, GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
-from molmopoint.load_checks import check_loading_info, verify_source
+from molmopoint.load_checks import check_head, check_loading_info, verify_source
 from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
 from molmopoint.modeling import MolmoPointOutput
 from molmopoint.rows import (
@@ -134,11 +134,13 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
         runs.
 
         Raises:
-            CheckpointError: missing, truncated or foreign weight files; tensors missing, left over or of
-                another shape.
+            CheckpointError: missing, truncated or foreign weight files, or half of the heads; tensors missing, left
+                over or of another shape.
         """
         if pretrained_model_name_or_path is not None and kwargs.get("state_dict") is None:
             verify_source(pretrained_model_name_or_path, **kwargs)
+            title = f"grounding heads ({', '.join(NEW_MODULES)})"
+            check_head(pretrained_model_name_or_path, _head_names(), title, **kwargs)
         safe = {"use_safetensors": True, "trust_remote_code": False}
         loaded = super().from_pretrained(
             pretrained_model_name_or_path,
@@ -654,3 +656,13 @@ print(pointer.point("picture.jpg", "the red circles").points)
 
 Host, data, training, scores, licence and limits: to be filled in by whoever publishes this model.
 """
+
+
+def _head_names() -> list[str]:
+    """Names of the tensors that a graft has beside those of its host, which no width changes."""
+    with torch.device("meta"):
+        modules = (nn.Linear(8, 8), GroundingHeads(8, 8, 8, 9, 1e4, 1e-6))
+    names = []
+    for name, module in zip(NEW_MODULES, modules, strict=True):
+        names += [f"{name}.{inner}" for inner in module.state_dict()]
+    return names
