@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import math
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from molmopoint.checkpoints.locating import config_at, locate
 from molmopoint.checkpoints.new_processor import END_OF_TEXT, POINT_TOKENS
 from molmopoint.errors import CheckpointError
+from molmopoint.files import check_writable, is_file, is_folder
 from molmopoint.generation.settings import tokens_alone
-from molmopoint.graft.config import NEW_ROWS, NEW_TOKENS, GraftConfig
+from molmopoint.graft.config import NEW_ROWS, NEW_TOKENS, GraftConfig, check_width
 from molmopoint.graft.hosts import check_host, host_of
 from molmopoint.graft.network import NEW_MODULES, GraftForConditionalGeneration, draw_new_weights
 from molmopoint.graft.pictures import READERS
@@ -29,6 +31,9 @@ from molmopoint.tokens import point_text
 
 _MULTIPLE = 64
 """Rows of a table that had no room are filled up to a multiple of this: GPUs multiply such tables faster."""
+
+_MOST_CELLS, _MOST_PLACES, _LAST_SEED = 16, 2**20, 2**63 - 1
+"""Location cells along a side, places with a name, and seeds: what is more is a slip, and would fill the memory."""
 
 
 def graft(
@@ -62,8 +67,14 @@ def graft(
 
     Raises:
         CheckpointError: a model that is no host, told before its weights are read; or one without a chat
-            template, or whose files are missing or damaged.
+            template, or whose files are missing or damaged; an argument out of range, or an `out` that is no
+            folder, or is the host's own.
     """
+    patch_embed_dim = check_width(patch_embed_dim)
+    location_grid = _whole_number("location_grid", location_grid, 0, _MOST_CELLS)
+    point_tokens = _whole_number("point_tokens", point_tokens, 1, _MOST_PLACES)
+    seed = _whole_number("seed", seed, 0, _LAST_SEED)
+    _check_out(out, host)
     if isinstance(host, PreTrainedModel):
         if processor is None:
             raise CheckpointError(
@@ -100,6 +111,46 @@ def graft(
         model.save_pretrained(out)
         fitted.save_pretrained(out)
     return model, fitted
+
+
+def _whole_number(name: str, value: Any, least: int, most: int) -> int:
+    """An argument that is a whole number, of NumPy perhaps.
+
+    Raises:
+        CheckpointError: it is none, or out of range.
+    """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or not least <= int(value) <= most:
+        raise CheckpointError(
+            f"expected {name} as a whole number in {least}..{most}, got {value!r:.80}; pass one of these"
+        )
+    return int(value)
+
+
+def _check_out(out: Any, host: Any) -> None:
+    """Refuses a place that cannot be written to, before a host is read, and the host's own folder.
+
+    Raises:
+        CheckpointError: as said.
+    """
+    if out is None:
+        return
+    if not isinstance(out, str | Path) or "\0" in str(out) or not str(out):
+        raise CheckpointError(f"expected out as the path of a new folder, got {out!r:.80}; pass one")
+    folder = Path(out)
+    if isinstance(host, str | Path) and is_folder(Path(host)) and folder.resolve() == Path(host).resolve():
+        raise CheckpointError(
+            f"expected out as a folder of its own, got that of the host, {str(out)!r}, whose weights would be lost; "
+            "choose another"
+        )
+    if is_file(folder):
+        raise CheckpointError(f"expected out as a folder, got the file {str(out)!r}; choose another place")
+    try:
+        check_writable(folder / "config.json")
+    except OSError as error:
+        raise CheckpointError(
+            f"expected out as a folder that can be written to, got {str(out)!r}: {error.strerror}; choose another"
+        ) from error
 
 
 def _read_host(source: str, dtype: torch.dtype | str, revision: str | None) -> PreTrainedModel:

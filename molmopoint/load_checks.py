@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers.utils.hub import cached_file
 
@@ -21,10 +22,27 @@ from molmopoint.files import is_file, is_folder
 WEIGHTS_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 NAMES_SHOWN = 5
 
-FILE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError)
-"""How transformers says that files are missing, hold values of other types, do not fit each other, nest too
-deeply, or need a package.
+FILE_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    RecursionError,
+    StrictDataclassError,
+)
+"""How transformers says that files are missing, hold values of other types or out of range, do not fit each other,
+nest too deeply, or need a package.
 """
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, in one line; transformers names the field of a config first, and what is wrong below."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    count = 2 if isinstance(error, StrictDataclassError) else 1
+    return " ".join(lines[:count]) or type(error).__name__
 
 
 @contextmanager
@@ -40,7 +58,7 @@ def reading_part(source: str | os.PathLike[str], what: str) -> Iterator[None]:
     except MolmoPointError:
         raise
     except (*FILE_ERRORS, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
+        reason = reason_of(error)
         raise CheckpointError(
             f"expected {what} at {os.fspath(source)!r}, got: {reason}; check the name and the connection, "
             "or pass a folder with its files"

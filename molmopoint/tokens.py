@@ -11,9 +11,10 @@ and K, so an extended id means nothing without the input it was generated for.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
-from molmopoint.errors import GroundingError
+from molmopoint.errors import CheckpointError, GroundingError
 
 NO_SELECTION = -1
 """Selection of a token that selects nothing."""
@@ -40,14 +41,29 @@ VISION_TOKENS = (
 """Tokens of type 1: they see each other in both directions."""
 
 
+_CELLS = re.compile(r"([1-9][0-9]?)x\1")
+"""How location cells are stated; there are fewer than a hundred along a side."""
+
+
 def cells_per_side(patch_location: str | None) -> int:
     """Location cells along a side of a ViT patch, from how released files state them: "3x3", or None for no
     cells.
 
+    Raises:
+        CheckpointError: it says something else.
+
     >>> cells_per_side("3x3")
     3
     """
-    return int(patch_location.split("x")[0]) if patch_location else 0
+    if not patch_location:
+        return 0
+    written = _CELLS.fullmatch(patch_location) if isinstance(patch_location, str) else None
+    if written is None:
+        raise CheckpointError(
+            f'expected patch_location as cells along both sides, such as "3x3", or none, got {patch_location!r:.80}; '
+            "correct it in the config"
+        )
+    return int(written[1])
 
 
 LIST_OPENING = ' coords="'

@@ -79,12 +79,7 @@ class CoordinateRequests(HostRequests):
     def see(self, picture: Image.Image) -> tuple[dict[str, Tensor], tuple[int, int]]:
         """What the image processor makes of the picture; without a grid it is one image token to us."""
         processor = self._processor.image_processor
-        try:
-            seen = processor([picture], return_tensors="pt")
-        except ValueError as error:
-            raise ProcessingError(
-                f"expected a picture that the processor can resize, got: {error}"
-            ) from error
+        seen = processor([picture], return_tensors="pt")
         pixels = {name: value for name, value in seen.items() if isinstance(value, Tensor)}
         if "image_grid_thw" not in pixels:
             return pixels, (1, 1)

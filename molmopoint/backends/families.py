@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
+
 from molmopoint.backends.base import Backend
 from molmopoint.backends.engine import EngineBackend, EngineModel
 from molmopoint.backends.table import BACKENDS, check_kind, kind_of
 from molmopoint.checkpoints.locating import config_at
 from molmopoint.errors import CheckpointError, MolmoPointError
-from molmopoint.load_checks import FILE_ERRORS
+from molmopoint.load_checks import FILE_ERRORS, reason_of
 
 
 def backend_class(kind: str, source: str = "the model") -> type[Backend]:
@@ -75,7 +78,8 @@ def backend_of(model: Any, processor: Any, *, max_pixels: int | None = None) -> 
 
 @contextmanager
 def reading(source: str, what: str, advice: str = "") -> Iterator[None]:
-    """Tells what goes wrong while files of a checkpoint are read as a `CheckpointError`; our own errors pass.
+    """Tells what goes wrong while files of a checkpoint are read as a `CheckpointError`; our own errors pass, and
+    that a GPU is full.
 
     Args:
         source: folder or hub id.
@@ -84,8 +88,7 @@ def reading(source: str, what: str, advice: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except MolmoPointError:
+    except (MolmoPointError, torch.OutOfMemoryError):
         raise
-    except FILE_ERRORS as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"expected {what} at {source!r}, got: {reason}{advice}") from error
+    except (*FILE_ERRORS, RuntimeError, MemoryError, SafetensorError) as error:
+        raise CheckpointError(f"expected {what} at {source!r}, got: {reason_of(error)}{advice}") from error

@@ -26,7 +26,7 @@ from molmopoint.files import picture_limit
 from molmopoint.geometry import PointingMetadata
 from molmopoint.processing.escaping import text_escaper
 from molmopoint.processing.media import MediaInputs
-from molmopoint.processing.pictures import load_with_file
+from molmopoint.processing.pictures import load_with_file, using_image_processor
 from molmopoint.processing.rows import NO_PATCH_TOKEN, Row
 from molmopoint.remote_code import running_no_code
 
@@ -68,7 +68,8 @@ class HostRequests(RequestBuilder):
             raise ProcessingError(f"expected one picture for a {self.title}, got {got}")
         with picture_limit(self._max_pixels):
             picture, file = load_with_file(pictures[0], allow_urls=allow_urls)
-            pixels, (rows, cols) = self.see(picture)
+            with using_image_processor():
+                pixels, (rows, cols) = self.see(picture)
         tokens = np.arange(rows * cols)
         metadata = PointingMetadata(
             pooling=tokens[:, None],  # (P, 1): an image token is its only ViT patch

@@ -6,6 +6,8 @@ token.
 
 from __future__ import annotations
 
+import math
+from numbers import Integral
 from typing import Any
 
 from transformers import AutoConfig
@@ -64,6 +66,9 @@ class GraftConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Reads the host's config, and checks that both fit each other."""
+        self.patch_embed_dim = check_width(self.patch_embed_dim)
+        tokens.cells_per_side(self.patch_location)
+        self._check_choices()
         self.host_config = _as_config(self.host_config)
         super().__post_init__(**kwargs)
         check_host(self.host_config)
@@ -81,6 +86,34 @@ class GraftConfig(PreTrainedConfig):
                 f"{vocabulary} of the tables, got {self.patch_token_id}; make a graft with molmopoint graft"
             )
         self.tie_word_embeddings = bool(self.host_config.tie_word_embeddings)
+
+    def _check_choices(self) -> None:
+        """Refuses values that no graft has.
+
+        Raises:
+            CheckpointError: as said.
+        """
+        choices = {
+            "location_input": ("normed", "hidden"),
+            "mask_patches": ("always", "inference"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise CheckpointError(
+                    f"expected {name} of a graft among {', '.join(known)}, got {getattr(self, name)!r:.80}; correct it "
+                    "in config.json"
+                )
+        if self.rotary_theta is not None and not _is_positive(self.rotary_theta):
+            raise CheckpointError(
+                f"expected rotary_theta as a positive number, or none, got {self.rotary_theta!r:.80}; correct it in "
+                "config.json"
+            )
+        scale = self.patch_logit_scale
+        if scale not in ("keys", "dim") and not _is_positive(scale):
+            raise CheckpointError(
+                f"expected patch_logit_scale 'keys', 'dim' or a positive number, got {scale!r:.80}; correct it in "
+                "config.json"
+            )
 
     @classmethod
     def get_config_dict(
@@ -162,6 +195,32 @@ NEW_TOKENS = (tokens.PATCH, tokens.SUBPATCH, tokens.LOCATION, tokens.LOW_RES_PAT
 """Tokens of a graft in the order of their ids."""
 
 NEW_ROWS = len(NEW_TOKENS)
+
+
+WIDEST = 65_536
+"""Most numbers in which a place is chosen; wider ones fill the memory before anything is read."""
+
+
+def check_width(width: Any) -> int:
+    """E, as a whole number.
+
+    Raises:
+        CheckpointError: it is none, is odd, or is out of range.
+    """
+    is_whole = isinstance(width, Integral) and not isinstance(width, bool)
+    number = int(width) if is_whole else 0
+    if not 2 <= number <= WIDEST or number % 2:
+        raise CheckpointError(
+            f"expected an even patch_embed_dim in 2..{WIDEST}, because it is rotated in pairs, got {width!r:.80}; "
+            "choose one such as 512"
+        )
+    return number
+
+
+def _is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf
 
 
 def _as_config(given: Any) -> Any:

@@ -19,8 +19,6 @@ import torch
 from torch import Tensor
 from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
-from molmopoint.errors import ProcessingError
-
 CROP_TOKENS = 256
 """Image tokens that count as a crop where a host cuts no crops, so that `max_crops` limits it too."""
 
@@ -76,7 +74,9 @@ class PictureReader(ABC):
     def read(
         self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any], host: HostSizes
     ) -> SeenPictures:
-        """Pictures (3, height, width) of bytes as model input."""
+        """Pictures (3, height, width) of bytes as model input. What the image processor fails with is raised as it
+        is; see `using_image_processor`.
+        """
 
 
 class QwenReader(PictureReader):
@@ -92,17 +92,8 @@ class QwenReader(PictureReader):
     def read(
         self, image_processor: Any, pictures: Sequence[Tensor], settings: dict[str, Any], host: HostSizes
     ) -> SeenPictures:
-        """See `PictureReader`.
-
-        Raises:
-            ProcessingError: a picture is too long for its width.
-        """
-        try:
-            seen = image_processor(list(pictures), return_tensors="pt", **settings)
-        except ValueError as error:
-            raise ProcessingError(
-                f"expected pictures that the image processor of the host takes, got: {error}; cut them"
-            ) from error
+        """See `PictureReader`."""
+        seen = image_processor(list(pictures), return_tensors="pt", **settings)
         merge = image_processor.merge_size
         grids_thw = torch.as_tensor(seen["image_grid_thw"])  # (J, 3) in ViT patches
         pooling, maps = [], []

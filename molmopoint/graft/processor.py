@@ -16,7 +16,7 @@ import torch
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.processing_utils import ProcessorMixin
 
-from molmopoint.errors import ProcessingError
+from molmopoint.errors import CheckpointError, ProcessingError
 from molmopoint.geometry import PointingMetadata
 from molmopoint.graft.hosts import host_of
 from molmopoint.graft.pictures import READERS, HostSizes
@@ -24,13 +24,16 @@ from molmopoint.processing import MolmoPointProcessor
 from molmopoint.processing.chat import ChatWriter
 from molmopoint.processing.grounding_answers import TURN_START, grounding_token_ids
 from molmopoint.processing.media import MediaInputs
-from molmopoint.processing.pictures import picture_to_tensor
+from molmopoint.processing.pictures import picture_to_tensor, using_image_processor
 from molmopoint.processing.samples import Samples, SampleTables, sort_by_sample
 from molmopoint.remote_code import running_no_code
-from molmopoint.tokens import LOW_RES_PATCH, VIDEO_PLACEHOLDER
+from molmopoint.tokens import LOW_RES_PATCH, VIDEO_PLACEHOLDER, cells_per_side
 
 PIXELS = ("pixel_values", "image_token_pooling", "image_grids")
 """What a graft is given of pictures."""
+
+_MOST_PATCHES = 1024
+"""ViT patches along a side of a tile or of an image token, at most."""
 
 
 class GraftProcessor(MolmoPointProcessor):
@@ -63,9 +66,11 @@ class GraftProcessor(MolmoPointProcessor):
                 where there is one.
 
         Raises:
-            CheckpointError: such a model is no host.
+            CheckpointError: such a model is no host, or a value has another type or is out of range.
             ProcessingError: the tokenizer lacks the tokens of a graft or of the host.
         """
+        _check_fields(image_token, picture_format, tile_patches, token_side)
+        cells_per_side(patch_location)
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
         self.host_type = host_type
         self.host = host_of(host_type)
@@ -134,10 +139,12 @@ class GraftProcessor(MolmoPointProcessor):
             return {}, []
         settings = {name: value for name, value in kwargs.items() if name not in _NOT_OF_PICTURES}
         reader = READERS[self.host_type]
-        if (most := settings.pop("max_crops", None)) is not None:
-            settings |= reader.settings(self.image_processor, most)
+        most = settings.pop("max_crops", None)
         sizes = HostSizes(self.tile_patches, self.token_side)
-        seen = reader.read(self.image_processor, pictures, settings, sizes)
+        with using_image_processor():
+            if most is not None:
+                settings |= reader.settings(self.image_processor, most)
+            seen = reader.read(self.image_processor, pictures, settings, sizes)
         texts = []
         tables, maps, first = [], [], 0
         for number, table in enumerate(seen.pooling):
@@ -198,3 +205,28 @@ class _GraftTables(SampleTables):
         for low_rows, low_columns, rows, columns in self._image_grids[pictures].tolist():
             indexable += [True] * (rows * columns) + [False] * (low_rows * low_columns)
         return replace(metadata, indexable=np.array(indexable))
+
+
+def _check_fields(image_token: Any, picture_format: Any, tile_patches: Any, token_side: Any) -> None:
+    """Refuses values of another type, or out of range, as a damaged file has them.
+
+    Raises:
+        CheckpointError: as said.
+    """
+    for name, text in (("image_token", image_token), ("picture_format", picture_format)):
+        if not isinstance(text, str):
+            raise CheckpointError(
+                f"expected {name} of a graft's processor as text, got {text!r:.80}; load the files of the graft"
+            )
+    around = picture_format.split("{}")
+    if len(around) != 2 or any(brace in part for part in around for brace in "{}"):
+        raise CheckpointError(
+            f"expected picture_format of a graft's processor with one {{}}, got {picture_format!r:.80}; load the "
+            "files of the graft"
+        )
+    for name, number, least in (("tile_patches", tile_patches, 0), ("token_side", token_side, 1)):
+        if type(number) is not int or not least <= number <= _MOST_PATCHES:
+            raise CheckpointError(
+                f"expected {name} of a graft's processor as a whole number in {least}..{_MOST_PATCHES}, got "
+                f"{number!r:.80}; load the files of the graft"
+            )

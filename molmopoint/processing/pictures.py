@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from molmopoint.errors import ProcessingError
+from molmopoint.errors import MolmoPointError, ProcessingError
 from molmopoint.files import check_picture_size, is_file, is_folder, open_picture
 from molmopoint.files.addresses import bytes_of_data_address, fetch, is_data_address, is_web_address
 
@@ -31,6 +32,9 @@ _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 _SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 _STILL_FORMATS = frozenset({"MPO"})  # several pictures in the file, the first is the photograph
 
+
+_ODD_SETTINGS = (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
+"""How image processors fail whose settings have other types, are out of range, or do not fit each other."""
 
 _LARGE = 2**22
 """Pixels from which the bytes of a picture's file are worth keeping in place of its pixels."""
@@ -329,3 +333,26 @@ def _check_size(width: int, height: int, name: str) -> None:
 def _name_of(picture: Image.Image) -> str:
     filename = getattr(picture, "filename", "")
     return repr(str(filename)) if filename else "a PIL picture"
+
+
+@contextlib.contextmanager
+def using_image_processor() -> Iterator[None]:
+    """Tells what an image processor of transformers fails with: its pictures are odd, or its own settings are.
+
+    Raises:
+        ProcessingError: it failed.
+    """
+    try:
+        yield
+    except MolmoPointError:
+        raise
+    except ValueError as error:
+        raise ProcessingError(
+            f"expected pictures that the image processor of the host takes, got: {error}; cut them"
+        ) from error
+    except (*_ODD_SETTINGS, StrictDataclassError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ProcessingError(
+            f"expected an image processor whose settings fit each other, got: {reason}; load the one that belongs to "
+            "the model"
+        ) from error

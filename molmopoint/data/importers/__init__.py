@@ -97,7 +97,7 @@ def import_records(
         ProcessingError: an unknown format or option, a missing option, or a source that is not of that
             format.
     """
-    if format in PREFERENCE_FORMATS:
+    if isinstance(format, str) and format in PREFERENCE_FORMATS:
         raise ProcessingError(
             f"expected a format of annotations, got {format}; call import_preferences for it"
         )
@@ -129,7 +129,7 @@ def import_preferences(
         ProcessingError: an unknown format or option, a missing option, or a source that is not of that
             format.
     """
-    if format not in PREFERENCE_FORMATS:
+    if not isinstance(format, str) or format not in PREFERENCE_FORMATS:
         raise ProcessingError(
             f"expected a format of preferences among {', '.join(PREFERENCE_FORMATS)}, got {format!r}; choose one"
         )
@@ -157,6 +157,7 @@ def _columns(
             f"expected the option {missing[0]!r} of {format}, got none; it cannot be guessed from the file"
         )
     parameters = inspect.signature(reader).parameters
+    _check_source(format, source, str(parameters["source"].annotation))
     values = {
         name: _option_value(name, value, str(parameters[name].annotation)) for name, value in options.items()
     }
@@ -169,6 +170,11 @@ def reader_of(format: str) -> Reader:
     Raises:
         ProcessingError: there is no such format.
     """
+    if not isinstance(format, str):
+        raise ProcessingError(
+            f"expected the name of a format, got {type(format).__name__} {format!r:.80}; choose one of "
+            f"{', '.join(FORMATS)}"
+        )
     formats = FORMATS | PREFERENCE_FORMATS
     if format not in formats:
         near = get_close_matches(format, formats, n=1)
@@ -229,7 +235,15 @@ def _option_value(name: str, value: Any, kind: str) -> Any:
     Raises:
         ProcessingError: it is no number or no switch.
     """
-    if not isinstance(value, str) or "str" in kind or "PathLike" in kind:
+    kinds = [name.strip() for name in kind.split("|")]
+    if value is None and "None" in kinds:
+        return None
+    if not isinstance(value, str):
+        _check_option(name, value, kinds)
+        return value
+    if "PathLike" in kinds and "\0" in value:
+        raise ProcessingError(f"expected the option {name} as a path, got {value[:100]!r}; correct it")
+    if "str" in kinds or "PathLike" in kinds:
         return value
     if "bool" in kind:
         if value.lower() not in _SWITCHES:
@@ -243,3 +257,61 @@ def _option_value(name: str, value: Any, kind: str) -> Any:
         raise ProcessingError(
             f"expected a number as option {name}, got {value[:100]!r}; write one such as 0.2"
         ) from error
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "PathLike": (str, os.PathLike),
+    "str": (str,),
+    "bool": (bool,),
+    "float": (int, float),
+    "int": (int,),
+}
+"""What options of a kind are."""
+
+
+def _check_option(name: str, value: Any, kinds: list[str]) -> None:
+    """Refuses a value that is of none of the kinds of an option.
+
+    Raises:
+        ProcessingError: as said.
+    """
+    known = [kind for kind in kinds if kind in _KINDS]
+    fits = any(isinstance(value, _KINDS[kind]) for kind in known)
+    is_switch_for_number = isinstance(value, bool) and "bool" not in kinds
+    if known and (not fits or is_switch_for_number):
+        wanted = " or ".join(_NAMES.get(kind, kind) for kind in known)
+        raise ProcessingError(
+            f"expected the option {name} as {wanted}, got {type(value).__name__} {value!r:.80}; correct it"
+        )
+
+
+_NAMES = {
+    "PathLike": "a path",
+    "str": "text",
+    "bool": "True or False",
+    "float": "a number",
+    "int": "a whole number",
+}
+"""Kinds of options, for people."""
+
+
+def _check_source(format: str, source: Any, kind: str) -> None:
+    """Refuses what is neither a path nor, where a format takes them, rows.
+
+    Raises:
+        ProcessingError: as said.
+    """
+    if isinstance(source, str | os.PathLike):
+        if "\0" in os.fspath(source):
+            raise ProcessingError(
+                f"expected a path as the source of {format}, got {source!r:.80}; correct it"
+            )
+        return
+    takes_rows = "Iterable" in kind or kind == "Source"
+    are_rows = isinstance(source, Iterable) and not isinstance(source, Mapping | bytes)
+    if takes_rows and are_rows:
+        return
+    wanted = "a path, or rows" if takes_rows else "the path of a file or folder"
+    raise ProcessingError(
+        f"expected {wanted} as the source of {format}, got {type(source).__name__} {source!r:.80}; pass one"
+    )

@@ -38,6 +38,9 @@ from molmopoint.files import VIDEO_SUFFIXES
 Source = PathLike | Iterable[Mapping[str, Any]]
 """A JSONL or JSON file, or the loaded data set."""
 
+_LEAST_RATE = 1e-6
+"""Points per second; a thousand hours have one."""
+
 _MOST_FRAMES = 1_000_000
 """Of a clip; what claims more is no clip."""
 
@@ -201,8 +204,11 @@ def read_video_track(
     Raises:
         ProcessingError: a file of another kind, no folder, or a rate that is none.
     """
-    if not 0 < rate <= 1000:
-        raise ProcessingError(f"expected the option rate as points per second in 0..1000, got {rate:g}")
+    if not _LEAST_RATE <= number(rate, "the option rate") <= 1000:
+        raise ProcessingError(
+            f"expected the option rate as points per second in {_LEAST_RATE:g}..1000, got {rate:g}; choose one such "
+            "as 2"
+        )
     files = NamedFiles(Path(images), "clip", VIDEO_SUFFIXES)
     for position, row in read_rows(source, "clip, exp, fps and points", journal):
         where = f"row {position} of the source"

@@ -22,6 +22,9 @@ Source = PathLike | Iterable[Mapping[str, Any]]
 _HUMAN, _ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 """What stands in front of turns in prompts of Nectar."""
 
+_PEOPLE, _MODELS = ("user", "human"), ("assistant", "gpt", "model")
+"""Who asks, and who answers."""
+
 _PLACEHOLDER = "<image>"
 """Where the picture stands in questions of POVID and others in the form of LLaVA."""
 
@@ -45,13 +48,19 @@ def read_vlfeedback(source: Source, journal: Journal, images: PathLike) -> Itera
                     continue
                 responses.append(required(completion, "response", place))
                 scores.append(score)
-                models.append(str(completion.get("model") or "unknown"))
+                models.append(_model_name(completion))
             picture = _picture(row, images, ("img_path", "image"), "id", where)
             prompt = required(row, "prompt", where)
         except ProcessingError as error:
             journal.skip("rows", f"left out: {error}")
             continue
         yield {"image": picture, "prompt": prompt, "responses": responses, "scores": scores, "models": models}
+
+
+def _model_name(answer: Mapping[str, Any]) -> str:
+    """Who wrote an answer."""
+    name = answer.get("model")
+    return name if isinstance(name, str) and name else "unknown"
 
 
 def _mean_rating(annotations: Any, where: str) -> float | None:
@@ -63,7 +72,7 @@ def _mean_rating(annotations: Any, where: str) -> float | None:
     ratings = []
     for aspect, annotation in annotations.items():
         given = annotation.get("Rating") if isinstance(annotation, Mapping) else None
-        if given is None or str(given).strip().upper() in ("", "N/A"):
+        if given is None or (isinstance(given, str) and given.strip().upper() in ("", "N/A")):
             continue
         try:
             ratings.append(number(float(given), f"{where}, {short(aspect)}"))
@@ -123,7 +132,8 @@ def read_povid(source: Source, journal: Journal, images: PathLike) -> Iterator[d
         try:
             picture = picture_path(Path(images), required(row, "image", where), where)
             prompt, chosen = _turns(row, "conversations", "from", "value", where)
-            _, rejected = _turns(row, "rejected_conversations", "from", "value", where)
+            other, rejected = _turns(row, "rejected_conversations", "from", "value", where)
+            _check_same(prompt, other, where)
         except ProcessingError as error:
             journal.skip("rows", f"left out: {error}")
             continue
@@ -147,7 +157,8 @@ def read_wildvision(source: Source, journal: Journal, images: PathLike) -> Itera
         try:
             one_of(winner, ("model_a", "model_b"), "winner")
             prompt, first = _turns(row, "conversation_a", "role", "content", where)
-            _, second = _turns(row, "conversation_b", "role", "content", where)
+            other, second = _turns(row, "conversation_b", "role", "content", where)
+            _check_same(prompt, other, where)
             picture = _picture(row, images, ("image",), "question_id", where)
         except ProcessingError as error:
             journal.skip("rows", f"left out: {error}")
@@ -166,7 +177,8 @@ def read_chat_pairs(source: Source, journal: Journal) -> Iterator[dict[str, Any]
     for where, row in _rows(source, "chosen and rejected, lists of messages", journal):
         try:
             prompt, chosen = _turns(row, "chosen", "role", "content", where)
-            _, rejected = _turns(row, "rejected", "role", "content", where)
+            other, rejected = _turns(row, "rejected", "role", "content", where)
+            _check_same(prompt, other, where)
         except ProcessingError as error:
             journal.skip("rows", f"left out: {error}")
             continue
@@ -193,7 +205,7 @@ def read_nectar(source: Source, journal: Journal) -> Iterator[dict[str, Any]]:
             columns = {
                 "responses": [required(answer, "answer", where) for answer in answers],
                 "rankings": [number(required(answer, "rank", where), f"{where}, rank") for answer in answers],
-                "models": [str(answer.get("model") or "unknown") for answer in answers],
+                "models": [_model_name(answer) for answer in answers],
             }
         except ProcessingError as error:
             journal.skip("rows", f"left out: {error}")
@@ -248,6 +260,19 @@ def _picture(row: Mapping[str, Any], folder: PathLike, columns: tuple[str, ...],
     return str(picture_path(Path(folder), f"{name}.jpg", where))
 
 
+def _check_same(question: str, other: str, where: str) -> None:
+    """Refuses answers to different questions: none of them is better than the other.
+
+    Raises:
+        ProcessingError: as said.
+    """
+    if question != other:
+        raise ProcessingError(
+            f"{where}: expected two answers to one question, got answers to {short(question)} and {short(other)}; "
+            "they cannot be compared"
+        )
+
+
 def _turns(row: Mapping[str, Any], column: str, role: str, content: str, where: str) -> tuple[str, str]:
     """Question and answer of a conversation of one turn.
 
@@ -255,10 +280,12 @@ def _turns(row: Mapping[str, Any], column: str, role: str, content: str, where: 
         ProcessingError: it is none, or has several turns.
     """
     messages = objects(required(row, column, where), f"{where}, {column}")
-    if len(messages) != 2 or messages[0].get(role) not in ("user", "human"):
+    speakers = [message.get(role) for message in messages]
+    is_turn = len(speakers) == 2 and speakers[0] in _PEOPLE and speakers[1] in _MODELS
+    if not is_turn:
         raise ProcessingError(
-            f"{where}, {column}: expected a question and its answer, got {len(messages)} messages; rows of ours "
-            "have one turn"
+            f"{where}, {column}: expected a question and its answer, got {len(messages)} messages by "
+            f"{short(speakers)}; rows of ours have one turn"
         )
     question, answer = (
         whole_text(required(message, content, where), f"{where}, {column}") for message in messages

@@ -19,6 +19,11 @@ MAX_COORDINATE = 1e9
 """Pixels; what lies further away is no place in a picture, and its square may leave the range of numbers."""
 
 
+_ID_DIGITS = 100
+_LARGEST_ID = 10**_ID_DIGITS
+"""Whole numbers that name something stay below; Python writes no larger ones than some thousand digits."""
+
+
 def required(item: Mapping[str, Any], name: str, where: str) -> Any:
     """A field that must be there.
 
@@ -81,7 +86,7 @@ def label_text(value: Any, where: str) -> str:
         ProcessingError: it is neither.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(number(value, where)).removesuffix(".0")
+        return str(_whole(value, where))
     return whole_text(value, where).strip()
 
 
@@ -96,6 +101,19 @@ def identity(value: Any, where: str) -> str | int:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ProcessingError(
             f"{where}: expected an id, a whole number or text, got {short(value)}; export it again"
+        )
+    return value if isinstance(value, str) else _whole(value, where)
+
+
+def _whole(value: int, where: str) -> int:
+    """The number itself, to its last digit.
+
+    Raises:
+        ProcessingError: it has more digits than ids have.
+    """
+    if abs(value) >= _LARGEST_ID:
+        raise ProcessingError(
+            f"{where}: expected a whole number of at most {_ID_DIGITS} digits, got a larger one; export it again"
         )
     return value
 
