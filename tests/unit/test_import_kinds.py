@@ -45,7 +45,7 @@ def test_options_of_other_kinds(format, tmp_path):
     for option in format_options(format):
         for value in ([], {}, b"x", 1j):
             with pytest.raises(ProcessingError, match=f"expected the option {option} as .*; "):
-                imported(format, tmp_path, **(needed(format, tmp_path) | {option: value}))
+                imported(format, tmp_path, [], **(needed(format, tmp_path) | {option: value}))
 
 
 def test_formats_of_other_kinds():
