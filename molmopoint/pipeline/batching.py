@@ -58,11 +58,20 @@ def run_in_batches(
         ProcessingError: `batch_size` or `on_error` is none of the allowed values; or, with "raise", what
             `prepare` raised.
     """
+    check_batches(batch_size, on_error)
+    return _run(iter(items), prepare, answer, batch_size, on_error, on_phase or _nobody)
+
+
+def check_batches(batch_size: int, on_error: OnError) -> None:
+    """Refuses values that neither can have.
+
+    Raises:
+        ProcessingError: there is one.
+    """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ProcessingError(f"expected batch_size to be a whole number of 1 or more, got {batch_size!r}")
     if on_error not in ("raise", "yield"):
         raise ProcessingError(f"expected on_error to be 'raise' or 'yield', got {on_error!r}")
-    return _run(iter(items), prepare, answer, batch_size, on_error, on_phase or _nobody)
 
 
 def _run(

@@ -4,30 +4,103 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from typing import Any, Self, TypeVar, overload
 
-from molmopoint.backends.options import COUNTING_TEMPLATE, complete_prompt
+from molmopoint.backends.history import Turn
+from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult
 from molmopoint.pipeline import TrackingResult
-from molmopoint.pipeline.batching import OnError, paired
+from molmopoint.pipeline.batching import OnError, check_batches, paired
 from molmopoint.points import Point
 from molmopoint.serving.client import POLL_SECONDS, Progress
 from molmopoint.serving.messages import (
     Document,
     Question,
     StreamReader,
+    as_query,
     check,
+    clip_form,
     clip_result,
+    encoded,
     failed_job,
-    form,
     headers_of,
     import_httpx,
+    pairs_of,
     pointing_result,
     question,
+    read_once,
+    refuse_clip,
     tracking_result,
     video_of,
 )
+from molmopoint.serving.sent_pictures import SentPictures
+
+Result = TypeVar("Result")
+
+
+class AsyncRemoteStream(AsyncIterator[str | Point]):
+    """An answer while it is being written: pieces of its words, and points as soon as they are complete.
+
+    Closing it, or leaving it as a context, ends the answer on the server.
+
+    Args:
+        events: of the answer, its result as the last of them.
+
+    Attributes:
+        result: the whole answer with scores, once all events were taken; None before.
+    """
+
+    def __init__(self, events: AsyncGenerator[str | Point | PointingResult]) -> None:
+        self._events = events
+        self.result: PointingResult | None = None
+
+    async def __anext__(self) -> str | Point:
+        while isinstance(event := await anext(self._events), PointingResult):
+            self.result = event
+        return event
+
+    async def aclose(self) -> None:
+        """Ends the answer."""
+        await self._events.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class AsyncRemoteTextStream(AsyncIterator[str]):
+    """Pieces of an answer in words; see `AsyncRemoteStream`, whose points are left out here.
+
+    Args:
+        events: of the answer.
+    """
+
+    def __init__(self, events: AsyncRemoteStream) -> None:
+        self._events = events
+
+    async def __anext__(self) -> str:
+        while not isinstance(event := await anext(self._events), str):
+            pass
+        return event
+
+    @property
+    def result(self) -> PointingResult | None:
+        """The whole answer, points included, once all pieces were taken; None before."""
+        return self._events.result
+
+    async def aclose(self) -> None:
+        """Ends the answer."""
+        await self._events.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class AsyncClient:
@@ -65,27 +138,61 @@ class AsyncClient:
         check(response)
         return [model["id"] for model in response.json()["data"]]
 
+    @overload
+    async def point(self, image: Any, prompt: str, **options: Any) -> PointingResult: ...
+    @overload
+    async def point(self, image: Any, prompt: Sequence[str], **options: Any) -> list[PointingResult]: ...
+
     async def point(
-        self, image: Any, prompt: str, *, template: str | None = None, **options: Any
-    ) -> PointingResult:
+        self, image: Any, prompt: str | Sequence[str], *, template: str | None = None, **options: Any
+    ) -> PointingResult | list[PointingResult]:
         """Points at what the prompt names; as `Client.point`."""
-        asked = await self._question(image, prompt, template, options)
-        return pointing_result(await self._post("/v1/point", asked.body), asked)
+        if not isinstance(prompt, str) and isinstance(prompt, Sequence):
+            images = await asyncio.to_thread(read_once, image, options)
+            answers = self.point_batch(images, prompt, template=template, **options)
+            return [answer async for answer in answers if isinstance(answer, PointingResult)]
+        return await self._point(image, prompt, template=template, **options)
 
     async def count(self, image: Any, phrase: str, *, template: str | None = None, **options: Any) -> int:
         """How many there are; as `Client.count`."""
-        sent = complete_prompt(phrase, template, default=COUNTING_TEMPLATE)
-        asked = await self._question(image, sent, "{}", options)
+        asked = await self._question(image, phrase, template, options)
         return int((await self._post("/v1/count", asked.body))["count"])
 
-    async def ask(self, image: Any, question: str, **options: Any) -> str:
+    async def ask(
+        self,
+        image: Any,
+        question: str,
+        *,
+        video: Any = None,
+        history: Sequence[Turn] | None = None,
+        **options: Any,
+    ) -> str:
         """An answer in words; as `Client.ask`."""
-        body = (await self._question(image, question, "{}", options)).body
-        del body["template"]
-        body["question"] = body.pop("prompt")
-        return str((await self._post("/v1/query", body))["answer"])
+        refuse_clip(video)
+        asked = await self._question(image, question, "{}", options | {"history": history})
+        return str((await self._post("/v1/query", as_query(asked)))["answer"])
 
-    async def point_batch(
+    def ask_stream(
+        self,
+        image: Any,
+        question: str,
+        *,
+        video: Any = None,
+        history: Sequence[Turn] | None = None,
+        **options: Any,
+    ) -> AsyncRemoteTextStream:
+        """The answer to a question piece by piece, for `async for`; as `Client.ask_stream`."""
+        refuse_clip(video)
+        asked = self._question(image, question, "{}", options | {"history": history})
+        return AsyncRemoteTextStream(AsyncRemoteStream(self._events("/v1/query", asked, as_query)))
+
+    async def encode(
+        self, image: Any, *, max_crops: int | None = None, allow_urls: bool = False
+    ) -> SentPictures:
+        """Reads a picture, or a list of pictures, once, for any number of prompts; as `Client.encode`."""
+        return await asyncio.to_thread(encoded, image, max_crops, allow_urls=allow_urls)
+
+    def point_batch(
         self,
         images: Iterable[Any],
         prompts: str | Iterable[str],
@@ -93,34 +200,32 @@ class AsyncClient:
         batch_size: int = 8,
         on_error: OnError = "raise",
         **options: Any,
-    ) -> AsyncIterator[PointingResult | Exception]:
+    ) -> AsyncGenerator[PointingResult | Exception]:
         """Answers to many requests, in order, so many of them under way at a time; as `Client.point_batch`."""
-        under_way: deque[asyncio.Task[PointingResult]] = deque()
-        try:
-            for image, prompt in paired(images, prompts):
-                under_way.append(asyncio.create_task(self.point(image, prompt, **options)))
-                if len(under_way) == batch_size:
-                    yield await _outcome(under_way.popleft(), on_error)
-            while under_way:
-                yield await _outcome(under_way.popleft(), on_error)
-        finally:
-            for task in under_way:
-                task.cancel()
+        pairs = pairs_of(images, prompts, options)
+        return _in_order(partial(self._point, **options), pairs, batch_size, on_error)
 
-    async def stream(
+    def track_batch(
+        self,
+        videos: Iterable[Any],
+        prompts: str | Iterable[str],
+        *,
+        batch_size: int = 2,
+        on_error: OnError = "raise",
+        **options: Any,
+    ) -> AsyncGenerator[TrackingResult | Exception]:
+        """Tracks in many clips, in order, so many of them under way at a time; as `Client.track_batch`."""
+        pairs = paired(videos, prompts, "clips")
+        return _in_order(partial(self.track, **options), pairs, batch_size, on_error)
+
+    def stream(
         self, image: Any, prompt: str, *, template: str | None = None, **options: Any
-    ) -> AsyncIterator[str | Point]:
-        """Pieces of the answer's words and points as soon as they are complete."""
-        asked = await self._question(image, prompt, template, options)
-        reader = StreamReader(asked)
-        body = asked.body | {"stream": True}
-        async with self._http.stream("POST", "/v1/point", json=body) as response:
-            if not response.is_success:
-                await response.aread()
-                check(response)
-            async for line in response.aiter_lines():
-                for event in reader.events(line):
-                    yield event
+    ) -> AsyncRemoteStream:
+        """Pieces of the answer's words and points as soon as they are complete, for `async for`; as
+        `Client.stream`.
+        """
+        asked = self._question(image, prompt, template, options)
+        return AsyncRemoteStream(self._events("/v1/point", asked, lambda asked: asked.body))
 
     async def point_video(
         self, video: Any, prompt: str, *, progress: Progress | None = None, **options: Any
@@ -143,12 +248,41 @@ class AsyncClient:
         body = asked.body | {"responses": list(responses), "permutations": permutations}
         return [float(score) for score in (await self._post("/v1/reward", body))["scores"]]
 
+    async def _point(
+        self, image: Any, prompt: str, *, template: str | None = None, **options: Any
+    ) -> PointingResult:
+        asked = await self._question(image, prompt, template, options)
+        return pointing_result(await self._post("/v1/point", asked.body), asked)
+
     async def _question(
         self, image: Any, prompt: str, template: str | None, options: dict[str, Any], **more: Any
     ) -> Question:
-        """Reads pictures in a thread, for that takes time."""
+        """Reads pictures in a thread, for that may take time; what is ready to be sent needs none."""
+        if image is None or isinstance(image, SentPictures):
+            return self._prepared(image, prompt, template, options, **more)
+        return await asyncio.to_thread(self._prepared, image, prompt, template, options, **more)
+
+    def _prepared(
+        self, image: Any, prompt: str, template: str | None, options: dict[str, Any], **more: Any
+    ) -> Question:
         settings = {"model": self.model, **more}
-        return await asyncio.to_thread(question, image, prompt, template, options, **settings)
+        return question(image, prompt, template, options, **settings)
+
+    async def _events(
+        self, path: str, asking: Coroutine[Any, Any, Question], body_of: Callable[[Question], Document]
+    ) -> AsyncGenerator[str | Point | PointingResult]:
+        asked = await asking
+        reader = StreamReader(asked)
+        body = body_of(asked) | {"stream": True}
+        async with self._http.stream("POST", path, json=body) as response:
+            if not response.is_success:
+                await response.aread()
+                check(response)
+            async for line in response.aiter_lines():
+                for event in reader.events(line):
+                    yield event
+        if reader.result is not None:
+            yield reader.result
 
     async def _post(self, path: str, body: Document) -> Document:
         response = await self._http.post(path, json=body)
@@ -158,7 +292,7 @@ class AsyncClient:
     async def _clip(
         self, path: str, video: Any, prompt: str, options: dict[str, Any], progress: Progress | None
     ) -> Document:
-        data = form({"model": self.model, "prompt": prompt, **options})
+        data = clip_form(prompt, self.model, options)
         file = await asyncio.to_thread(video_of, video)
         response = await self._http.post(path, data=data, files={"video": file})
         check(response)
@@ -186,7 +320,37 @@ class AsyncClient:
         return job["result"]
 
 
-async def _outcome(task: asyncio.Task[PointingResult], on_error: OnError) -> PointingResult | Exception:
+def _in_order(
+    work: Callable[[Any, str], Awaitable[Result]],
+    pairs: Iterable[tuple[Any, str]],
+    batch_size: int,
+    on_error: OnError,
+) -> AsyncGenerator[Result | Exception]:
+    """What becomes of pairs, in order, with so many of them under way at a time."""
+    check_batches(batch_size, on_error)
+    return _run(work, pairs, batch_size, on_error)
+
+
+async def _run(
+    work: Callable[[Any, str], Awaitable[Result]],
+    pairs: Iterable[tuple[Any, str]],
+    batch_size: int,
+    on_error: OnError,
+) -> AsyncGenerator[Result | Exception]:
+    under_way: deque[asyncio.Future[Result]] = deque()
+    try:
+        for image, prompt in pairs:
+            under_way.append(asyncio.ensure_future(work(image, prompt)))
+            if len(under_way) == batch_size:
+                yield await _outcome(under_way.popleft(), on_error)
+        while under_way:
+            yield await _outcome(under_way.popleft(), on_error)
+    finally:
+        for task in under_way:
+            task.cancel()
+
+
+async def _outcome(task: asyncio.Future[Result], on_error: OnError) -> Result | Exception:
     try:
         return await task
     except Exception as error:

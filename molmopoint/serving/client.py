@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, overload
+from typing import Any, Self, TypeVar, overload
 
-from molmopoint.backends.options import COUNTING_TEMPLATE, complete_prompt
+from molmopoint.backends.history import Turn
+from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult
 from molmopoint.pipeline import TrackingResult
-from molmopoint.pipeline.batching import OnError, paired
+from molmopoint.pipeline.batching import OnError, check_batches, paired
 from molmopoint.points import Point
 from molmopoint.serving.messages import (
     Document,
     Question,
     StreamReader,
+    as_query,
     check,
+    clip_form,
     clip_result,
+    encoded,
     failed_job,
-    form,
     headers_of,
     import_httpx,
+    pairs_of,
     pointing_result,
     question,
+    read_once,
+    refuse_clip,
     tracking_result,
     video_of,
 )
+from molmopoint.serving.sent_pictures import SentPictures
 
 POLL_SECONDS = 0.5
 """Between two looks at a job."""
@@ -36,17 +43,23 @@ POLL_SECONDS = 0.5
 Progress = Callable[[int, int], None]
 
 
+Result = TypeVar("Result")
+
+
 class RemoteStream(Iterator[str | Point]):
     """An answer while it is being written: pieces of its words, and points as soon as they are complete.
+
+    Closing it, leaving it as a context, or dropping it ends the answer on the server.
 
     Args:
         lines: of the stream.
         reader: of the lines.
     """
 
-    def __init__(self, lines: Iterator[str], reader: StreamReader) -> None:
+    def __init__(self, lines: Generator[str], reader: StreamReader) -> None:
+        self._lines = lines
         self._reader = reader
-        self._events = (event for line in lines for event in reader.events(line))
+        self._events = _events(lines, reader)
 
     def __next__(self) -> str | Point:
         return next(self._events)
@@ -56,6 +69,48 @@ class RemoteStream(Iterator[str | Point]):
         """The whole answer with scores, once all events were taken; None before."""
         return self._reader.result
 
+    def close(self) -> None:
+        """Ends the answer."""
+        self._events.close()
+        self._lines.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RemoteTextStream(Iterator[str]):
+    """Pieces of an answer in words; see `RemoteStream`, whose points are left out here.
+
+    Args:
+        events: of the answer.
+    """
+
+    def __init__(self, events: RemoteStream) -> None:
+        self._events = events
+
+    def __next__(self) -> str:
+        while not isinstance(event := next(self._events), str):
+            pass
+        return event
+
+    @property
+    def result(self) -> PointingResult | None:
+        """The whole answer, points included, once all pieces were taken; None before."""
+        return self._events.result
+
+    def close(self) -> None:
+        """Ends the answer."""
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class Client:
     """A server that points.
@@ -63,7 +118,7 @@ class Client:
         client = molmopoint.Client("http://127.0.0.1:8000")
         client.point("photo.jpg", "the red circles").points
 
-    Pictures are read here and sent; a client may be used by several threads.
+    The bytes of pictures are read here and sent; a client may be used by several threads.
 
     Args:
         url: where the server is.
@@ -112,28 +167,68 @@ class Client:
             prompt: a noun phrase, a request or a question; several give a list of results.
             template: where the prompt goes instead.
             **options: `single`, `max_points`, `min_score`, `calibrated`, `max_crops`, `max_new_tokens`,
-                `temperature`, `top_p`.
+                `temperature`, `top_p`, `zoom`, `history` and `allow_urls` (pictures are fetched here).
 
         Raises:
             ServerError: the server refused it.
         """
-        if not isinstance(prompt, str):
-            return [self.point(image, each, template=template, **options) for each in prompt]
+        if not isinstance(prompt, str) and isinstance(prompt, Sequence):
+            answers = self.point_batch(read_once(image, options), prompt, template=template, **options)
+            return [answer for answer in answers if isinstance(answer, PointingResult)]  # errors are raised
         asked = self._question(image, prompt, template, options)
         return pointing_result(self._post("/v1/point", asked.body), asked)
 
     def count(self, image: Any, phrase: str, *, template: str | None = None, **options: Any) -> int:
         """How many there are; arguments as in `Pointer.count`."""
-        sent = complete_prompt(phrase, template, default=COUNTING_TEMPLATE)
-        asked = self._question(image, sent, "{}", options)
+        asked = self._question(image, phrase, template, options)
         return int(self._post("/v1/count", asked.body)["count"])
 
-    def ask(self, image: Any, question: str, **options: Any) -> str:
-        """An answer in words; arguments as in `Pointer.ask`."""
-        body = self._question(image, question, "{}", options).body
-        del body["template"]
-        body["question"] = body.pop("prompt")
-        return str(self._post("/v1/query", body)["answer"])
+    def ask(
+        self,
+        image: Any,
+        question: str,
+        *,
+        video: Any = None,
+        history: Sequence[Turn] | None = None,
+        **options: Any,
+    ) -> str:
+        """An answer in words; arguments as in `Pointer.ask`, about pictures.
+
+        Raises:
+            ProcessingError: it is about a clip.
+        """
+        refuse_clip(video)
+        asked = self._question(image, question, "{}", options | {"history": history})
+        return str(self._post("/v1/query", as_query(asked))["answer"])
+
+    def ask_stream(
+        self,
+        image: Any,
+        question: str,
+        *,
+        video: Any = None,
+        history: Sequence[Turn] | None = None,
+        **options: Any,
+    ) -> RemoteTextStream:
+        """The answer to a question piece by piece; arguments as in `ask`."""
+        refuse_clip(video)
+        asked = self._question(image, question, "{}", options | {"history": history})
+        lines = self._lines("/v1/query", as_query(asked))
+        return RemoteTextStream(RemoteStream(lines, StreamReader(asked)))
+
+    def encode(self, image: Any, *, max_crops: int | None = None, allow_urls: bool = False) -> SentPictures:
+        """Reads a picture, or a list of pictures, once, for any number of prompts; the server knows them again
+        by their bytes, and looks at them once while it keeps them (`--max-cached`).
+
+        Args:
+            image: a picture or a list of pictures.
+            max_crops: as in `point`, fixed from here on.
+            allow_urls: as in `point`.
+
+        Returns:
+            What all methods take in place of the picture.
+        """
+        return encoded(image, max_crops, allow_urls=allow_urls)
 
     def point_batch(
         self,
@@ -145,21 +240,30 @@ class Client:
         **options: Any,
     ) -> Iterator[PointingResult | Exception]:
         """Answers to many requests, in order; so many are under way at a time, and the server puts them
-        together. Arguments as in `Pointer.point_batch`.
+        together. Arguments as in `Pointer.point_batch`, without `on_phase`.
         """
-        with ThreadPoolExecutor(batch_size) as pool:
-            under_way: deque[Future[PointingResult]] = deque()
-            for image, prompt in paired(images, prompts):
-                under_way.append(pool.submit(partial(self.point, image, prompt, **options)))
-                if len(under_way) == 2 * batch_size:
-                    yield _outcome(under_way.popleft(), on_error)
-            while under_way:
-                yield _outcome(under_way.popleft(), on_error)
+        pairs = pairs_of(images, prompts, options)
+        return _in_order(partial(self.point, **options), pairs, batch_size, on_error)
+
+    def track_batch(
+        self,
+        videos: Iterable[Any],
+        prompts: str | Iterable[str],
+        *,
+        batch_size: int = 2,
+        on_error: OnError = "raise",
+        **options: Any,
+    ) -> Iterator[TrackingResult | Exception]:
+        """Tracks in many clips, in order; so many are under way at a time. Arguments as in
+        `Pointer.track_batch`, without `on_phase`.
+        """
+        pairs = paired(videos, prompts, "clips")
+        return _in_order(partial(self.track, **options), pairs, batch_size, on_error)
 
     def stream(self, image: Any, prompt: str, *, template: str | None = None, **options: Any) -> RemoteStream:
         """Pieces of the answer's words and points as soon as they are complete; arguments as in `point`."""
         asked = self._question(image, prompt, template, options)
-        return RemoteStream(self._lines(asked), StreamReader(asked))
+        return RemoteStream(self._lines("/v1/point", asked.body), StreamReader(asked))
 
     def point_video(
         self, video: Any, prompt: str, *, progress: Progress | None = None, **options: Any
@@ -170,7 +274,7 @@ class Client:
             video: a file, or its bytes.
             prompt: as in `point`.
             progress: is told how many windows were answered, and how many there are.
-            **options: of `Pointer.point_video`, without frames in memory, subtitles and history.
+            **options: of `Pointer.point_video`, without `timestamps`, `subtitles` and `history`.
 
         Raises:
             ServerError: the server refused it.
@@ -203,8 +307,8 @@ class Client:
         check(response)
         return response.json()
 
-    def _lines(self, asked: Question) -> Iterator[str]:
-        with self._http.stream("POST", "/v1/point", json=asked.body | {"stream": True}) as response:
+    def _lines(self, path: str, body: Document) -> Generator[str]:
+        with self._http.stream("POST", path, json=body | {"stream": True}) as response:
             if not response.is_success:
                 response.read()
                 check(response)
@@ -214,7 +318,7 @@ class Client:
         self, path: str, video: Any, prompt: str, options: dict[str, Any], progress: Progress | None
     ) -> Document:
         """The answer about a clip; what becomes a job is waited for, and ended if the caller is interrupted."""
-        data = form({"model": self.model, "prompt": prompt, **options})
+        data = clip_form(prompt, self.model, options)
         response = self._http.post(path, data=data, files={"video": video_of(video)})
         check(response)
         if response.status_code != 202:
@@ -241,7 +345,36 @@ class Client:
         return job["result"]
 
 
-def _outcome(future: Future[PointingResult], on_error: OnError) -> PointingResult | Exception:
+def _events(lines: Iterable[str], reader: StreamReader) -> Generator[str | Point]:
+    for line in lines:
+        yield from reader.events(line)
+
+
+def _in_order(
+    work: Callable[[Any, str], Result], pairs: Iterable[tuple[Any, str]], batch_size: int, on_error: OnError
+) -> Iterator[Result | Exception]:
+    """What becomes of pairs, in order, with so many of them under way at a time."""
+    check_batches(batch_size, on_error)
+    return _run(work, pairs, batch_size, on_error)
+
+
+def _run(
+    work: Callable[[Any, str], Result], pairs: Iterable[tuple[Any, str]], batch_size: int, on_error: OnError
+) -> Iterator[Result | Exception]:
+    under_way: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(batch_size)
+    try:
+        for image, prompt in pairs:
+            under_way.append(pool.submit(work, image, prompt))
+            if len(under_way) == 2 * batch_size:
+                yield _outcome(under_way.popleft(), on_error)
+        while under_way:
+            yield _outcome(under_way.popleft(), on_error)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _outcome(future: Future[Result], on_error: OnError) -> Result | Exception:
     try:
         return future.result()
     except Exception as error:

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
+from molmopoint.backends.history import as_turns
 from molmopoint.backends.media import DisplayedMedia
 from molmopoint.backends.options import complete_prompt
 from molmopoint.backends.result import PointingResult
 from molmopoint.backends.zoom import Zoom
 from molmopoint.errors import MolmoPointError, ProcessingError
-from molmopoint.files import is_file
 from molmopoint.geometry import PointingMetadata
 from molmopoint.pipeline import TrackingResult
+from molmopoint.pipeline.batching import is_one_picture, paired
 from molmopoint.points import Point, Points
-from molmopoint.processing.pictures import load_picture
+from molmopoint.serving.sent_pictures import SentPictures
 from molmopoint.tracks import Tracks
 
 if TYPE_CHECKING:
     import httpx
 
 Document = dict[str, Any]
-_FILE_KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-"""First bytes of files that are sent as they are; everything else is sent as PNG."""
 
 
 class ServerError(MolmoPointError):
@@ -72,13 +69,11 @@ class Question:
     Attributes:
         body: for JSON.
         pictures: as people see them.
-        as_list: whether they came as a list.
         sent: the prompt as the model gets it.
     """
 
     body: Document
-    pictures: tuple[Image.Image, ...]
-    as_list: bool
+    pictures: SentPictures
     sent: str
 
 
@@ -94,7 +89,7 @@ def question(
     """A question about pictures.
 
     Args:
-        image: a picture, a list of them, or None.
+        image: a picture, a list of them, pictures that are ready to be sent, or None.
         prompt: as it was typed.
         template: where the prompt goes instead.
         options: of the call; those that are None are left out.
@@ -102,19 +97,121 @@ def question(
         **more: further fields.
 
     Raises:
-        ProcessingError: a picture or the prompt cannot be used.
+        ProcessingError: a picture, the prompt or an option cannot be used.
     """
-    as_list = isinstance(image, (list, tuple))
-    given = [] if image is None else list(image) if as_list else [image]
-    pictures = tuple(load_picture(picture) for picture in given)
-    body = fields(options) | {"prompt": prompt, **more}
+    asked = dict(options)
+    history = as_turns(asked.pop("history", None))
+    allow_urls = asked.pop("allow_urls", False)
+    pictures = image if isinstance(image, SentPictures) else SentPictures(image, allow_urls=allow_urls)
+    if pictures.max_crops is not None:
+        asked["max_crops"] = _crops_as_encoded(pictures, asked.get("max_crops"))
+    body = fields(asked) | {"prompt": prompt, **more}
     if model is not None:
         body["model"] = model
     if template is not None:
         body["template"] = template
-    if given:
-        body["images"] = [_encoded(*pair) for pair in zip(given, pictures, strict=True)]
-    return Question(body, pictures, as_list, complete_prompt(prompt, template))
+    if pictures:
+        body["images"] = list(pictures.addresses)
+    if history:
+        body["history"] = [_turn(*turn) for turn in history]
+    return Question(body, pictures, complete_prompt(prompt, template))
+
+
+def as_query(asked: Question) -> Document:
+    """The body of a question that is answered in words, which is sent exactly as it is."""
+    body = {name: value for name, value in asked.body.items() if name not in ("prompt", "template")}
+    return body | {"question": asked.body["prompt"]}
+
+
+def refuse_clip(video: Any) -> None:
+    """Refuses questions about clips, for which servers have no route.
+
+    Raises:
+        ProcessingError: there is a clip.
+    """
+    if video is not None:
+        raise ProcessingError(
+            "expected pictures to ask a server about, got a video; pass a list of its frames, or use "
+            "`point_video` or `track`"
+        )
+
+
+def encoded(image: Any, max_crops: int | None, *, allow_urls: bool) -> SentPictures:
+    """Pictures that are ready to be sent.
+
+    Raises:
+        ProcessingError: there is none.
+    """
+    pictures = SentPictures(image, max_crops=max_crops, allow_urls=allow_urls)
+    if not pictures:
+        raise ProcessingError(
+            "expected a picture to encode, got none; requests of text alone need no encoding"
+        )
+    return pictures
+
+
+def read_once(image: Any, options: Mapping[str, Any]) -> repeat[Any]:
+    """One picture again and again, for any number of prompts; None for requests of text alone."""
+    if image is None or isinstance(image, SentPictures):
+        return repeat(image)
+    return repeat(SentPictures(image, allow_urls=options.get("allow_urls", False)))
+
+
+def pairs_of(
+    images: Iterable[Any], prompts: str | Iterable[str], options: Mapping[str, Any]
+) -> Iterator[tuple[Any, str]]:
+    """Pairs of pictures and prompts, as `Pointer.point_batch` takes them.
+
+    Args:
+        images: one per request, or one picture for several prompts.
+        prompts: one per request, or one for all.
+        options: of the requests.
+
+    Raises:
+        ProcessingError: one picture with one prompt, or more of the one than of the other.
+    """
+    if not is_one_picture(images) and not isinstance(images, SentPictures):
+        return paired(images, prompts)
+    if isinstance(prompts, str):
+        raise ProcessingError(
+            f"expected several images, got one ({type(images).__name__}); use `point`, or pass [image]"
+        )
+    return paired(read_once(images, options), prompts)
+
+
+def _crops_as_encoded(pictures: SentPictures, max_crops: int | None) -> int | None:
+    if max_crops not in (None, pictures.max_crops):
+        raise ProcessingError(
+            f"expected max_crops as encoded ({pictures.max_crops}), got {max_crops}; pass it to `encode` instead"
+        )
+    return pictures.max_crops
+
+
+def _turn(prompt: str, answer: PointingResult | Points | str) -> Document:
+    """An earlier turn for a server: its points in pixels, or its words where there are none."""
+    if isinstance(answer, str):
+        return {"prompt": prompt, "text": answer}
+    points = answer.points if isinstance(answer, PointingResult) else answer
+    if points.group.dtype.kind == "f" and len(points):
+        raise ProcessingError(
+            "expected earlier turns about pictures, got one about a clip; servers take no history of clips"
+        )
+    if not len(points):
+        return {"prompt": prompt, "text": answer.text if isinstance(answer, PointingResult) else ""}
+    places = []
+    for point in points:
+        place = {"x": point.x, "y": point.y, "image": int(point.group), "object_id": point.object_id}
+        places.append(place | {"label": point.label})
+    return {"prompt": prompt, "points": places}
+
+
+_STAYS_LOCAL = {
+    "on_phase": "its times are in /metrics of the server",
+    "timestamps": "write frames into a video file, which has its times",
+    "subtitles": "write what they say into the prompt, or load the model here",
+    "stopping_criteria": "close a stream to end its answer",
+}
+"""Options of a `Pointer` that a server has no place for, and what to do."""
 
 
 def fields(options: Mapping[str, Any]) -> Document:
@@ -128,9 +225,25 @@ def fields(options: Mapping[str, Any]) -> Document:
             f"expected zoom=True or False for a server, got {options['zoom']}; how often it looks is its own"
         )
     given = {name: value for name, value in options.items() if value is not None}
+    for name in given.keys() & _STAYS_LOCAL.keys():
+        raise ProcessingError(f"expected no {name} for a server, got some; {_STAYS_LOCAL[name]}")
     if "max_new_tokens" in given:
         given["max_tokens"] = given.pop("max_new_tokens")
     return given
+
+
+def clip_form(prompt: str, model: str | None, options: Mapping[str, Any]) -> dict[str, str]:
+    """Fields of a form about a clip.
+
+    Raises:
+        ProcessingError: an option that a server does not take.
+    """
+    if options.get("history"):
+        raise ProcessingError(
+            "expected no history for a clip on a server, got some; say it in the prompt, or load the model here"
+        )
+    asked = {name: value for name, value in options.items() if name not in ("history", "allow_urls")}
+    return form({"model": model, "prompt": prompt, **asked})
 
 
 def form(options: Mapping[str, Any]) -> dict[str, str]:
@@ -227,7 +340,7 @@ def pointing_result(answer: Document, asked: Question) -> PointingResult:
         invalid=0,
         image_sizes=sizes,
         metadata=_sizes_alone(sizes),
-        displayed=DisplayedMedia(asked.pictures, as_list=asked.as_list),
+        displayed=DisplayedMedia(asked.pictures, as_list=asked.pictures.as_list),
         notes=tuple(answer["notes"]),
         absent=float("nan") if answer["absent"] is None else answer["absent"],
         looks=answer.get("looks", 1),
@@ -299,26 +412,6 @@ def _points(rows: list[Document], sizes: tuple[tuple[int, int], ...], group: str
     labels = tuple(row["label"] for row in rows)
     scores = np.array(given, dtype=np.float64)
     return Points(numbers, groups, x, y, scores, image_sizes=sizes, labels=labels)
-
-
-def _encoded(source: Any, picture: Image.Image) -> str:
-    """A picture as a data URL: the bytes of its file where a server reads them as well, else PNG."""
-    content = _file_bytes(source)
-    kind = next((kind for head, kind in _FILE_KINDS.items() if content.startswith(head)), None)
-    if kind is None:
-        file = io.BytesIO()
-        picture.save(file, "PNG", compress_level=1)
-        content, kind = file.getvalue(), "image/png"
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _file_bytes(source: Any) -> bytes:
-    """The bytes of a picture that is a file; none of one that is not."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return bytes(source)
-    if isinstance(source, (str, Path)) and is_file(Path(source)):
-        return Path(source).read_bytes()
-    return b""
 
 
 def _sizes_alone(sizes: tuple[tuple[int, int], ...]) -> PointingMetadata:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from molmopoint.points import Points
 from molmopoint.serving.refusals import Refused
 from molmopoint.serving.styles import PointStyle
 
@@ -13,7 +15,74 @@ Prompt = Annotated[str, Field(min_length=1, max_length=20_000)]
 Video = Annotated[str, Field(min_length=1)]
 Picture = Annotated[str, Field(min_length=1, description="A picture as base64 or as a data URL.")]
 
+MOST_NUMBER = 2**31 - 1
+"""Of an object or a picture of an earlier answer."""
+
 _EXAMPLE_PICTURE = "data:image/png;base64,iVBORw0KGgo..."
+
+
+class EarlierPoint(BaseModel):
+    """A point of an earlier answer; those of `PointAnswer` may be sent back as they came.
+
+    Attributes:
+        x: pixels of the displayed picture from its left edge.
+        y: pixels from its upper edge.
+        image: number of the picture, from 0.
+        object_id: number of the object.
+        label: what it shows.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    x: float
+    y: float
+    image: int = Field(default=0, ge=0, le=MOST_NUMBER)
+    object_id: int = Field(default=1, ge=0, le=MOST_NUMBER)
+    label: str | None = Field(default=None, max_length=20_000)
+
+
+class EarlierTurn(BaseModel):
+    """An earlier question about the same pictures, and its answer.
+
+    Attributes:
+        prompt: as it was sent to the model.
+        points: of the answer.
+        text: the answer in words, in place of points.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: Prompt
+    points: list[EarlierPoint] | None = Field(default=None, min_length=1, max_length=1000)
+    text: str | None = Field(default=None, max_length=20_000)
+
+    @model_validator(mode="after")
+    def _has_one_answer(self) -> EarlierTurn:
+        if (self.points is None) == (self.text is None):
+            raise ValueError("expected points or text of an earlier answer, got both or neither")
+        return self
+
+    def as_turn(self) -> tuple[str, Points | str]:
+        """The same for a model.
+
+        Raises:
+            GroundingError: points that cannot be.
+        """
+        if self.points is None:
+            return self.prompt, self.text or ""
+        points = Points(
+            np.array([point.object_id for point in self.points]),
+            np.array([point.image for point in self.points]),
+            np.array([point.x for point in self.points]),
+            np.array([point.y for point in self.points]),
+            labels=[point.label for point in self.points],
+        )
+        return self.prompt, points
+
+
+History = Annotated[
+    list[EarlierTurn], Field(max_length=64, description="Earlier turns about the same pictures, in JSON.")
+]
 
 
 class Asked(BaseModel):
@@ -86,6 +155,7 @@ class PointAsked(Asked):
         description="Scores, and `min_score`, are chances that points are right; for models that ship a "
         "calibration.",
     )
+    history: History = []
     heatmap: bool = Field(default=False, description="Also say where each point might have been as well.")
     video: Video | None = Field(default=None, description="A clip, as for /v1/video/point.")
 
@@ -264,6 +334,7 @@ class QueryAsked(Asked):
     )
 
     question: Prompt
+    history: History = []
 
 
 class PointOut(BaseModel):

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
+from molmopoint.backends.history import Turn
 from molmopoint.backends.options import AnswerOptions
 from molmopoint.backends.result import PointingResult
 from molmopoint.errors import MolmoPointError
@@ -229,7 +230,7 @@ class Server:
         request: Request,
         *,
         streams: bool = False,
-        history: Sequence[tuple[str, str]] = (),
+        history: Sequence[Turn] = (),
     ) -> Following:
         """Hands a question to a model.
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,13 +14,21 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from PIL import Image
 
+from molmopoint.backends.history import Turn
 from molmopoint.backends.result import PointingResult, count_of
 from molmopoint.points import Point
 from molmopoint.serving.bodies import body_of, described
 from molmopoint.serving.following import Following
 from molmopoint.serving.refusals import Refused, valid
 from molmopoint.serving.routes.clips import clip_answer
-from molmopoint.serving.schemas import PointAnswer, PointAsked, QueryAnswer, QueryAsked, VideoPointAsked
+from molmopoint.serving.schemas import (
+    EarlierTurn,
+    PointAnswer,
+    PointAsked,
+    QueryAnswer,
+    QueryAsked,
+    VideoPointAsked,
+)
 from molmopoint.serving.server import Answering, Server, point_out
 from molmopoint.serving.streams import Document, event_stream
 
@@ -75,6 +83,15 @@ def routes(server: Server) -> APIRouter:
     return router
 
 
+def _turns(history: Sequence[EarlierTurn]) -> list[Turn]:
+    """Earlier turns for a model.
+
+    Raises:
+        Refused: points that cannot be.
+    """
+    return [valid(turn.as_turn) for turn in history]
+
+
 def _about_clip(asked: PointAsked) -> VideoPointAsked:
     """The same question for the route of clips.
 
@@ -85,6 +102,8 @@ def _about_clip(asked: PointAsked) -> VideoPointAsked:
         raise Refused(422, "expected no heatmap of a clip, got one; it is for pictures")
     if asked.zoom:
         raise Refused(422, "expected no zoom for a clip, got one; every frame is a single crop")
+    if asked.history:
+        raise Refused(422, "expected no history for a clip, got some; it is for pictures")
     if asked.calibrated:
         raise Refused(422, "expected calibrated=false for a clip, got true; it is for pictures")
     names = VideoPointAsked.model_fields.keys() & asked.model_fields_set
@@ -151,7 +170,15 @@ async def _point(server: Server, asked: PointAsked, request: Request, complete: 
         calibrated=asked.calibrated,
     )
     prompt = valid(lambda: complete(model, asked.prompt, asked.template))
-    followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
+    followed = await server.ask(
+        model,
+        asked.pictures,
+        prompt,
+        options,
+        request,
+        streams=asked.stream,
+        history=_turns(asked.history),
+    )
     if asked.stream:
         return event_stream(_point_events(model, followed, asked.heatmap))
     answer = await _point_answer(model, followed, await followed.result(), asked.heatmap)
@@ -163,7 +190,15 @@ async def _query(server: Server, asked: QueryAsked, request: Request) -> Any:
     model = server.model(asked.model)
     options = server.options(asked)
     prompt = valid(lambda: model.complete_question(asked.question))
-    followed = await server.ask(model, asked.pictures, prompt, options, request, streams=asked.stream)
+    followed = await server.ask(
+        model,
+        asked.pictures,
+        prompt,
+        options,
+        request,
+        streams=asked.stream,
+        history=_turns(asked.history),
+    )
     if asked.stream:
         return event_stream(_query_events(model, followed))
     return _query_answer(model, followed, await followed.result())
@@ -195,4 +230,5 @@ async def _query_events(model: Answering, followed: Following) -> AsyncIterator[
         if isinstance(event, str):
             yield {"type": "text", "text": event}
         elif isinstance(event, PointingResult):
-            yield {"type": "result", **_query_answer(model, followed, event).model_dump()}
+            answer = await _point_answer(model, followed, event, heatmap=False)
+            yield {"type": "result", "answer": answer.text, **answer.model_dump(**_without(heatmap=False))}
