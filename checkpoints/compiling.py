@@ -41,7 +41,7 @@ def check_compile(value: Any, attn_implementation: str | None, quantize: str | N
             weights in fewer bits.
     """
     if not isinstance(value, bool):
-        raise CheckpointError(f"expected compile to be True or False, got {value!r}")
+        raise CheckpointError(f"expected compile to be True or False, got {value!r:.80}; pass one of them")
     if value and attn_implementation not in (None, ATTENTION):
         raise CheckpointError(
             f"expected attn_implementation={ATTENTION!r} with compile=True, got {attn_implementation!r}; "
@@ -87,7 +87,10 @@ def check_tools(device: torch.device | None) -> None:
 
 def _compiler() -> str:
     """The program that torch compiles C++ with."""
-    named = os.environ.get("CXX")
+    named = os.environ.get("CXX", "").strip()
     if named:
-        return shlex.split(named)[0]
+        try:
+            return shlex.split(named)[0]
+        except ValueError:  # a quotation mark without its other
+            return named
     return {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")

@@ -90,5 +90,5 @@ def reading(source: str, what: str, advice: str = "") -> Iterator[None]:
         yield
     except (MolmoPointError, torch.OutOfMemoryError):
         raise
-    except (*FILE_ERRORS, RuntimeError, MemoryError, SafetensorError) as error:
+    except (*FILE_ERRORS, RuntimeError, MemoryError, AssertionError, SafetensorError) as error:
         raise CheckpointError(f"expected {what} at {source!r}, got: {reason_of(error)}{advice}") from error

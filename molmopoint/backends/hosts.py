@@ -30,6 +30,13 @@ from molmopoint.processing.pictures import load_with_file, using_image_processor
 from molmopoint.processing.rows import NO_PATCH_TOKEN, Row
 from molmopoint.remote_code import running_no_code
 
+_SIZES = (
+    ("patch_size", "patch_size"),
+    ("merge_size", "spatial_merge_size"),
+    ("temporal_patch_size", "temporal_patch_size"),
+)
+"""Sizes by which pictures are cut: what image processors call them, and what configs of ViTs do."""
+
 
 class HostRequests(RequestBuilder):
     """Makes rows about one picture; subclasses say how it is seen and what is written."""
@@ -142,6 +149,25 @@ class HostBackend(Backend):
     trains = False
     has_own_form = True
     patch_token_id = NO_PATCH_TOKEN
+
+    def __init__(self, processor: Any, model: Any = None, **settings: Any) -> None:
+        super().__init__(processor, model, **settings)
+        if model is not None:
+            self._check_sizes(processor.image_processor, getattr(model.config, "vision_config", None))
+
+    def _check_sizes(self, images: Any, vision: Any) -> None:
+        """Refuses an image processor that cuts pictures into other patches than the model was trained with.
+
+        Raises:
+            CheckpointError: as said.
+        """
+        for name, model_name in _SIZES:
+            cut, wanted = getattr(images, name, None), getattr(vision, model_name, None)
+            if isinstance(cut, int) and isinstance(wanted, int) and cut != wanted:
+                raise CheckpointError(
+                    f"expected an image processor with a {name} of {wanted}, as in the config of the {self.title}, "
+                    f"got {cut}; load both from the same folder"
+                )
 
     def seen_size(self, metadata: PointingMetadata) -> tuple[int, int]:
         """See `Backend`; a place of a patch map is an image token, and some hosts see one size only."""
