@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
@@ -84,15 +85,16 @@ def app(
     )
     application.state.server = server
     files = page.page_files()
-    for family in (native, clips, rewards, openai, moondream, plain, status):
-        application.include_router(family.routes(server))
-    application.include_router(page.routes(files))
+    families = (native, clips, rewards, openai, moondream, plain, status)
+    routers = [*(family.routes(server) for family in families), page.routes(files)]
+    for router in routers:
+        application.include_router(router)
     application.add_middleware(
         Gate,
         keys=tuple(keys),
         limits=server.limits,
         figures=server.figures,
-        paths=_paths(application),
+        paths=list(chain.from_iterable(_paths(router) for router in routers)),
         open_paths=(*_OPEN_PATHS, *(file.path for file in files)),
         video_paths=clips.VIDEO_PATHS,
     )
@@ -101,8 +103,9 @@ def app(
     return application
 
 
-def _paths(application: FastAPI) -> list[str]:
-    return [route.path for route in application.routes if isinstance(route, APIRoute)]
+def _paths(router: APIRouter) -> list[str]:
+    """Of the routes of a router; not every version of the framework lists them among those of the application."""
+    return [route.path for route in router.routes if isinstance(route, APIRoute)]
 
 
 def _tell_errors(application: FastAPI, server: Server) -> None:

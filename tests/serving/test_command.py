@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -53,13 +54,26 @@ def test_an_end_in_order_is_code_0(number: int):
 
 def test_a_hard_end_loses_only_what_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with served("nano", 1) as server:
-        client = molmopoint.Client(server.address)
+    with (
+        served("nano", 1) as server,
+        served("nano", 1) as other,
+        ThreadPoolExecutor(8) as pool,
+        molmopoint.Client(server.address, timeout=60) as client,
+        molmopoint.Client(other.address) as spare,
+    ):
         expected = client.point(SHAPES, PROMPT).points.xy
+        under_way = [pool.submit(client.point, SHAPES, PROMPT) for _ in range(32)]
+        while not any(each.done() for each in under_way):
+            time.sleep(0.002)
         os.kill(server.process, signal.SIGKILL)
+        errors = [each.exception(30) for each in under_way]
+        lost = [error for error in errors if error is not None]
+        assert lost and all(isinstance(error, httpx.TransportError) for error in lost), "none hangs"
+        answered = [each.result() for each in under_way if each.exception() is None]
+        for result in (*answered, spare.point(SHAPES, PROMPT)):
+            np.testing.assert_allclose(result.points.xy, expected, atol=1e-3)
         with pytest.raises(httpx.TransportError):
             client.point(SHAPES, PROMPT)
-        client.close()
     assert not list(tmp_path.iterdir()), "it left nothing behind"
     with served("nano", 1) as server, molmopoint.Client(server.address) as client:
         np.testing.assert_array_equal(client.point(SHAPES, PROMPT).points.xy, expected)

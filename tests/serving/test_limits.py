@@ -81,6 +81,13 @@ def test_headers_have_a_limit(address: str):
     flood = b"".join(b"x-%d: %s\r\n" % (number, b"a" * 1000) for number in range(200))
     answer = raw(address, b"GET /health HTTP/1.1\r\nhost: a\r\n" + flood + b"\r\n")
     assert answer.startswith("HTTP/1.1 4") or not answer, answer[:100]
+    many = b"".join(b"x-%d: a\r\n" % number for number in range(100_000))
+    answer = raw(address, b"GET /health HTTP/1.1\r\nhost: a\r\n" + many + b"\r\n")
+    assert answer.startswith("HTTP/1.1 4") or not answer, answer[:100]
+    some = b"".join(b"x-%d: a\r\n" % number for number in range(1000))
+    begin = time.monotonic()
+    answer = raw(address, b"GET /health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n" + some + b"\r\n")
+    assert answer.startswith("HTTP/1.1 200") and time.monotonic() - begin < 5
     assert raw(address, b"nonsense\r\n\r\n").startswith("HTTP/1.1 400")
     assert httpx.get(f"{address}/health").status_code == 200
 
@@ -236,8 +243,23 @@ class Slow(StoppingCriteria):
         return input_ids.new_zeros(len(input_ids), dtype=bool)
 
 
+ADDRESS = f"data:image/png;base64,{BODY['image']}"
+CHAT = [
+    {"type": "image_url", "image_url": {"url": ADDRESS}},
+    {"type": "text", "text": BODY["prompt"]},
+]
+ASKED: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/point", BODY),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": CHAT}]}),
+    ("/query", {"image_url": ADDRESS, "question": "Point to the red circles"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), ASKED, ids=[path for path, _ in ASKED])
 @pytest.mark.parametrize("stream", [False, True])
-def test_work_stops_when_the_client_leaves(pointer: Pointer, monkeypatch: pytest.MonkeyPatch, stream: bool):
+def test_work_stops_when_the_client_leaves(
+    pointer: Pointer, monkeypatch: pytest.MonkeyPatch, stream: bool, path: str, body: dict[str, Any]
+):
     slow, done = Slow(), threading.Event()
     answer = pointer.backend.answer
 
@@ -250,10 +272,10 @@ def test_work_stops_when_the_client_leaves(pointer: Pointer, monkeypatch: pytest
 
     monkeypatch.setattr(pointer.backend, "answer", slowly)
     with live_server({"nano": pointer}) as address:
-        request = httpx.Request("POST", f"{address}/v1/point", json={**BODY, "stream": stream})
+        request = httpx.Request("POST", f"{address}{path}", json={**body, "stream": stream})
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         connection = connected(address)
-        connection.sendall(f"POST /v1/point HTTP/1.1\r\n{head}\r\n".encode() + request.content)
+        connection.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + request.content)
         assert slow.second.wait(30)
         before = slow.count
         connection.close()
