@@ -162,7 +162,7 @@ def test_drawings_that_are_missing_are_made(toy_folder, folder, tmp_path):
 def test_sigint_leaves_whole_lines_and_the_same_command_goes_on(toy_folder, tmp_path):
     pictures = tmp_path / "in"
     pictures.mkdir()
-    count = 100  # more than are answered before the signal comes
+    count = 300  # more than are answered before the signal comes, also on a busy machine
     for i in range(count):
         picture(40, 50, seed=i).save(pictures / f"{i:03}.png")
     out = tmp_path / "answers.jsonl"

@@ -323,8 +323,8 @@ OWN = {
     "RewardModel",
 }
 """Classes that answer no by themselves."""
-NO_CODE = {"MolmoPointImageProcessor", "MolmoPointVideoProcessor", "LoraConfig"}
-"""The image and video processor of the library; and PEFT's adapters, which can name no code."""
+NO_CODE = {"MolmoPointImageProcessor", "MolmoPointVideoProcessor", "LoraConfig", "GenerationConfig"}
+"""The image and video processor of the library; and PEFT's adapters and settings of `generate`, which can name no code."""
 
 
 def calls() -> list[tuple[str, ast.Call, str]]:
