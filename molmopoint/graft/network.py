@@ -107,7 +107,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
         super().__init__(config)
         host, text = config.host_config, config.text_config
         vit_width = config.host.vit_width(host)
-        self.model = AutoModel.from_config(host)
+        self.model = AutoModel.from_config(host, trust_remote_code=False)
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.build_vit_embedding = nn.Linear(vit_width, text.hidden_size)
         self.point_predictor = GroundingHeads(
