@@ -94,6 +94,35 @@ class GroundingState:
         features = self.image_features[self.table_rows[rows, patches.clamp(min=0)]]
         return features * (patches >= 0).unsqueeze(-1)
 
+    def add_chosen(
+        self,
+        embeddings: Tensor,
+        selections: Tensor,
+        is_patch: Tensor,
+        is_subpatch: Tensor,
+        last_patches: Tensor,
+        build_vit_embedding: nn.Module,
+    ) -> Tensor:
+        """Embeddings (B, S, H) with the features of what grounding tokens chose added to theirs.
+
+        Args:
+            embeddings: (B, S, H) of plain ids.
+            selections: (B, S).
+            is_patch: (B, S) True at tokens that chose a patch.
+            is_subpatch: (B, S) True at tokens that chose a slot of the patch before.
+            last_patches: (B, S) the patch that was chosen last.
+            build_vit_embedding: from ViT features to H.
+        """
+        rows, columns = is_patch.nonzero(as_tuple=True)
+        chosen_patches = self.image_features_of(rows, selections[rows, columns])  # (M, H)
+        embeddings = embeddings.index_put((rows, columns), chosen_patches.to(embeddings), accumulate=True)
+
+        rows, columns = is_subpatch.nonzero(as_tuple=True)
+        slots = self.slots_of(rows, last_patches[rows, columns])  # (M, K)
+        chosen_slots = slots.gather(1, selections[rows, columns].unsqueeze(1)).squeeze(1)  # (M,)
+        chosen_subpatches = build_vit_embedding(self.vit_features_of(chosen_slots))  # (M, H)
+        return embeddings.index_put((rows, columns), chosen_subpatches.to(embeddings), accumulate=True)
+
 
 class Stages(NamedTuple):
     """From what some row of a batch chooses next; the logits of the other stages need not be computed.

@@ -69,6 +69,16 @@ def either(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
     return past_key_values if cache is None else cache
 
 
+def to_cache_length(values: Tensor, cache: Cache | None, fill: int | bool) -> Tensor:
+    """Pads (B, S) key properties to the length of a static cache, whose slots behind the prompt are still
+    empty.
+    """
+    if cache is None or not cache.is_compileable:
+        return values
+    length, _ = cache.get_mask_sizes(values.shape[1], 0)
+    return functional.pad(values, (0, length - values.shape[1]), value=fill)
+
+
 @functools.cache
 def tell_deprecated() -> None:
     """Says that the older name goes away: once, and past filters, because after its removal calls with it

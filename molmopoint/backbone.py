@@ -399,17 +399,11 @@ class MolmoPointModel(MolmoPointPreTrainedModel):
         embeddings = embeddings.index_put((layout.rows, layout.columns), seen.to(embeddings), accumulate=True)
 
         is_patch = (input_ids == self.config.patch_token_id) & (selections >= 0)
-        rows, columns = is_patch.nonzero(as_tuple=True)
-        chosen_patches = state.image_features_of(rows, selections[rows, columns])  # (M, H)
-        embeddings = embeddings.index_put((rows, columns), chosen_patches.to(embeddings), accumulate=True)
-
         is_subpatch = (input_ids == self.config.subpatch_token_id) & (selections >= 0)
-        rows, columns = is_subpatch.nonzero(as_tuple=True)
-        patches = PatchHistory.of(input_ids, selections, self.config.grounding).selection[rows, columns]
-        slots = state.slots_of(rows, patches)  # (M, K)
-        chosen_slots = slots.gather(1, selections[rows, columns].unsqueeze(1)).squeeze(1)  # (M,)
-        chosen_subpatches = self.build_vit_embedding(state.vit_features_of(chosen_slots))  # (M, H)
-        return embeddings.index_put((rows, columns), chosen_subpatches.to(embeddings), accumulate=True)
+        last_patches = PatchHistory.of(input_ids, selections, self.config.grounding).selection
+        return state.add_chosen(
+            embeddings, selections, is_patch, is_subpatch, last_patches, self.build_vit_embedding
+        )
 
     def embed_step(
         self, input_ids: Tensor, selections: Tensor, state: GroundingState, stages: Stages

@@ -159,6 +159,40 @@ class Membership:
     examples: Tensor
     branches: Tensor
 
+    @classmethod
+    def of(
+        cls,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        examples: Tensor | None,
+        branches: Tensor | None,
+    ) -> Membership:
+        """That of rows (B, S); a row that does not say is one example (-1 at padding) without branches."""
+        if examples is None:
+            real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            examples = real.to(input_ids.dtype) - 1
+        if branches is None:
+            branches = torch.full_like(input_ids, -1)
+        return cls(examples, branches)
+
+
+def shifted(labels: Tensor) -> Tensor:
+    """Labels aligned with the inputs (B, S), moved so that the target of position t stands at t."""
+    return functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+
+
+def mean_loss(sums: dict[str, Tensor], weight_sum: Tensor, num_items: Tensor | float | None) -> Tensor:
+    """The loss of a batch from its weighted sums.
+
+    Args:
+        sums: by kind of loss.
+        weight_sum: sum of the weights of the batch, its divisor where none is given.
+        num_items: another divisor, such as that of several batches.
+    """
+    total = torch.stack(list(sums.values())).sum()
+    divisor = weight_sum.clamp(min=torch.finfo(weight_sum.dtype).tiny) if num_items is None else num_items
+    return total / divisor
+
 
 def select(
     heads: GroundingHeads,

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
-from molmopoint.attention import AttentionMask, AttentionRule, attention_of, either, step_mask
+from molmopoint.attention import (
+    AttentionMask,
+    AttentionRule,
+    attention_of,
+    either,
+    step_mask,
+    to_cache_length,
+)
 from molmopoint.backbone import MolmoPointModel, MolmoPointPreTrainedModel
 from molmopoint.config import MolmoPointConfig
 from molmopoint.connector import VisualFeatures
@@ -29,7 +36,7 @@ from molmopoint.decoder import give_room
 from molmopoint.errors import InputWarning
 from molmopoint.generation import GroundedGenerationMixin
 from molmopoint.heads import ALL_STAGES, GroundingState, SelectionLogits, Stages
-from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
+from molmopoint.losses import Membership, Supervision, mean_loss, select, shifted, text_loss
 from molmopoint.mask_blocks import MaskBlocks, text_mask
 from molmopoint.quick_linear import multiply_faster
 from molmopoint.rows import PatchHistory, RowLayout, check_selections, split_extended
@@ -126,16 +133,8 @@ class _Tokens:
                 )
 
     def membership(self) -> Membership:
-        """Packed example and branch of every token; a row that does not say is one example (-1 at padding)
-        without branches.
-        """
-        examples, branches = self.example_ids, self.branch_ids
-        if examples is None:
-            real = torch.ones_like(self.input_ids) if self.attention_mask is None else self.attention_mask
-            examples = real.to(self.input_ids.dtype) - 1
-        if branches is None:
-            branches = torch.full_like(self.input_ids, -1)
-        return Membership(examples, branches)
+        """Packed example and branch of every token."""
+        return Membership.of(self.input_ids, self.attention_mask, self.example_ids, self.branch_ids)
 
 
 @dataclass(frozen=True)
@@ -177,10 +176,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         is trained in two.
         """
         tied = super().get_expanded_tied_weights_keys(all_submodels)
-        if all_submodels or not tied:
-            return tied
-        names = [name for name, _ in self.lm_head.named_parameters(recurse=False)]
-        return {f"lm_head.{name}": f"model.language_model.embed_tokens.{name}" for name in names}
+        return tied if all_submodels or not tied else tied_by_parts(self.lm_head)
 
     def get_visual_features(self, **pixels: Tensor | None) -> VisualFeatures:
         """See `MolmoPointModel.get_visual_features`."""
@@ -290,7 +286,7 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         state = self.model.remember(prompt.read.hidden, prompt.layout, prompt.state, history.selection[:, -1])
 
         if shift_labels is None and labels is not None:
-            shift_labels = _shift(labels)
+            shift_labels = shifted(labels)
         if shift_labels is None:
             return self._score(prompt.read, logits_to_keep, cache, state, ALL_STAGES)
         return self._supervise(
@@ -403,9 +399,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
         if position_ids is None:
             position_ids = (membership.examples >= 0).long().cumsum(1).sub(1).clamp(min=0)
         rule = AttentionRule(
-            examples=_to_cache(membership.examples, past, -1),
-            branches=_to_cache(membership.branches, past, -1),
-            vision=_to_cache(vision, past, False),
+            examples=to_cache_length(membership.examples, past, -1),
+            branches=to_cache_length(membership.branches, past, -1),
+            vision=to_cache_length(vision, past, False),
         )
         attention = attention_of(self.model.language_model.config)
         mask = text_mask(rule, input_ids.shape[1], attention, embeddings.dtype)
@@ -524,11 +520,9 @@ class MolmoPointForConditionalGeneration(MolmoPointPreTrainedModel, GroundedGene
             self.model.point_predictor, hidden, state, supervision, prompt.membership, loss_weights, settings
         )
         sums = text_loss(logits, supervision, z_loss) | chosen.losses(weight_pointing_losses)
-        total = torch.stack(list(sums.values())).sum()
         weight_sum = supervision.weights.sum()
-        divisor = weight_sum.clamp(min=torch.finfo(weight_sum.dtype).tiny) if num_items is None else num_items
         return MolmoPointOutput(
-            loss=total / divisor,
+            loss=mean_loss(sums, weight_sum, num_items),
             logits=logits,
             **prompt.read.recorded,
             loss_sums=sums,
@@ -582,16 +576,7 @@ def _chosen(states: tuple[Tensor, ...], wanted: bool | Sequence[int] | None) -> 
     return tuple(chosen)
 
 
-def _to_cache(values: Tensor, past: Cache | None, fill: int | bool) -> Tensor:
-    """Pads (B, S) key properties to the length of a static cache, whose slots behind the prompt are still
-    empty.
-    """
-    if past is None or not past.is_compileable:
-        return values
-    length, _ = past.get_mask_sizes(values.shape[1], 0)
-    return nn.functional.pad(values, (0, length - values.shape[1]), value=fill)
-
-
-def _shift(labels: Tensor) -> Tensor:
-    """Labels aligned with the inputs (B, S), moved so that the target of position t stands at t."""
-    return nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+def tied_by_parts(lm_head: nn.Module) -> dict[str, str]:
+    """The parameters of an output layer, each with that of the input table it is tied to, by name."""
+    names = [name for name, _ in lm_head.named_parameters(recurse=False)]
+    return {f"lm_head.{name}": f"model.language_model.embed_tokens.{name}" for name in names}

@@ -41,7 +41,7 @@ from molmopoint.attention import (
     prompt_mask,
 )
 from molmopoint.backbone import embed_tokens
-from molmopoint.losses import TextSupervision, text_loss
+from molmopoint.losses import TextSupervision, mean_loss, text_loss
 from molmopoint.saving import save_whole
 
 
@@ -344,10 +344,7 @@ class Molmo2ForTraining(Molmo2ForConditionalGeneration):
         logits = self.lm_head(hidden[supervision.rows, supervision.columns]).to(hidden.device)
         sums = text_loss(logits, supervision, z_loss)
         weight_sum = supervision.weights.sum()
-        divisor = weight_sum.clamp(min=torch.finfo(weight_sum.dtype).tiny) if num_items is None else num_items
-        return Molmo2TrainingOutput(
-            torch.stack(list(sums.values())).sum() / divisor, logits, sums, weight_sum
-        )
+        return Molmo2TrainingOutput(mean_loss(sums, weight_sum, num_items), logits, sums, weight_sum)
 
 
 def add_residual_dropout(model: nn.Module, probability: float) -> list[RemovableHandle]:

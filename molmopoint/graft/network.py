@@ -34,6 +34,7 @@ from molmopoint.attention import (
     either,
     flash_in_steps,
     prompt_mask,
+    to_cache_length,
 )
 from molmopoint.errors import ProcessingError
 from molmopoint.generation import GroundedGenerationMixin
@@ -41,8 +42,8 @@ from molmopoint.graft.config import GraftConfig
 from molmopoint.graft.hosts import GraftFeatures
 from molmopoint.heads import ALL_STAGES, GroundingHeads, GroundingState, PatchHead, RMSNorm, Stages
 from molmopoint.load_checks import check_head, check_loading_info, verify_source
-from molmopoint.losses import IGNORED, Membership, Supervision, select, text_loss
-from molmopoint.modeling import MolmoPointOutput
+from molmopoint.losses import Membership, Supervision, mean_loss, select, shifted, text_loss
+from molmopoint.modeling import MolmoPointOutput, tied_by_parts
 from molmopoint.rows import (
     PatchHistory,
     RowLayout,
@@ -170,10 +171,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
         is trained in two.
         """
         tied = super().get_expanded_tied_weights_keys(all_submodels)
-        if all_submodels or not tied:
-            return tied
-        names = [name for name, _ in self.lm_head.named_parameters(recurse=False)]
-        return {f"lm_head.{name}": f"model.language_model.embed_tokens.{name}" for name in names}
+        return tied if all_submodels or not tied else tied_by_parts(self.lm_head)
 
     def get_visual_features(
         self,
@@ -306,7 +304,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
         visual = visual_features
         if visual is None and pixel_values is not None:
             visual = self.get_visual_features(pixel_values, image_token_pooling, image_grids)
-        membership = _membership(input_ids, attention_mask, example_ids, branch_ids)
+        membership = Membership.of(input_ids, attention_mask, example_ids, branch_ids)
         prompt = self._read(
             input_ids,
             selection_ids,
@@ -318,7 +316,7 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
             cache,
         )
         if shift_labels is None and labels is not None:
-            shift_labels = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+            shift_labels = shifted(labels)
         if shift_labels is None:
             return self._score(prompt.hidden, logits_to_keep, cache, prompt.state, ALL_STAGES)
         return self._supervise(
@@ -395,9 +393,9 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
             return attention_mask
         nowhere = torch.zeros_like(membership.examples, dtype=torch.bool)
         rule = AttentionRule(
-            examples=_to_cache(membership.examples, cache, -1),
-            branches=_to_cache(membership.branches, cache, -1),
-            vision=_to_cache(nowhere, cache, False),
+            examples=to_cache_length(membership.examples, cache, -1),
+            branches=to_cache_length(membership.branches, cache, -1),
+            vision=to_cache_length(nowhere, cache, False),
         )
         return prompt_mask(rule, embeddings.shape[1], attention, embeddings.dtype)
 
@@ -435,17 +433,11 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
         embeddings = embeddings.index_put((layout.rows, layout.columns), seen)
 
         is_patch = (input_ids == settings.patch_token_id) & (selections >= 0)
-        rows, columns = is_patch.nonzero(as_tuple=True)
-        chosen_patches = state.image_features_of(rows, selections[rows, columns])  # (M, H)
-        embeddings = embeddings.index_put((rows, columns), chosen_patches.to(embeddings), accumulate=True)
-
         is_subpatch = (input_ids == settings.subpatch_token_id) & (selections >= 0)
-        rows, columns = is_subpatch.nonzero(as_tuple=True)
-        patches = PatchHistory.of(input_ids, selections, settings).selection[rows, columns]
-        slots = state.slots_of(rows, patches)  # (M, K)
-        chosen_slots = slots.gather(1, selections[rows, columns].unsqueeze(1)).squeeze(1)  # (M,)
-        chosen = self.build_vit_embedding(state.vit_features_of(chosen_slots))  # (M, H)
-        return embeddings.index_put((rows, columns), chosen.to(embeddings), accumulate=True)
+        last_patches = PatchHistory.of(input_ids, selections, settings).selection
+        return state.add_chosen(
+            embeddings, selections, is_patch, is_subpatch, last_patches, self.build_vit_embedding
+        )
 
     def _embed_step(self, input_ids: Tensor, selections: Tensor, state: GraftState, stages: Stages) -> Tensor:
         """The same for one new token per row (B, 1, H)."""
@@ -537,11 +529,9 @@ class GraftForConditionalGeneration(PreTrainedModel, GroundedGenerationMixin):
             self.point_predictor, hidden, state, supervision, prompt.membership, loss_weights, settings
         )
         sums = text_loss(logits, supervision, z_loss) | chosen.losses(weight_pointing_losses)
-        total = torch.stack(list(sums.values())).sum()
         weight_sum = supervision.weights.sum()
-        divisor = weight_sum.clamp(min=torch.finfo(weight_sum.dtype).tiny) if num_items is None else num_items
         return MolmoPointOutput(
-            loss=total / divisor,
+            loss=mean_loss(sums, weight_sum, num_items),
             logits=logits,
             loss_sums=sums,
             weight_sum=weight_sum,
@@ -609,31 +599,6 @@ def draw_new_weights(model: GraftForConditionalGeneration, generator: torch.Gene
         drawn = torch.randn(len(rows), table.shape[1], generator=generator) * std
         with torch.no_grad():
             table[rows.start : rows.stop] = drawn.to(table)
-
-
-def _membership(
-    input_ids: Tensor,
-    attention_mask: Tensor | None,
-    examples: Tensor | None,
-    branches: Tensor | None,
-) -> Membership:
-    """Packed example and branch of every token; a row that does not say is one example (-1 at padding) without
-    branches.
-    """
-    if examples is None:
-        real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        examples = real.to(input_ids.dtype) - 1
-    if branches is None:
-        branches = torch.full_like(input_ids, -1)
-    return Membership(examples, branches)
-
-
-def _to_cache(values: Tensor, cache: Cache | None, fill: int | bool) -> Tensor:
-    """Pads (B, S) key properties to the length of a static cache."""
-    if cache is None or not cache.is_compileable:
-        return values
-    length, _ = cache.get_mask_sizes(values.shape[1], 0)
-    return nn.functional.pad(values, (0, length - values.shape[1]), value=fill)
 
 
 _CARD = """---
