@@ -291,10 +291,7 @@ def read_preferences(
     known: set[str] = set()
     dropped = single = undecided = 0
     for row, columns in on_progress(iterate_rows(source, split=split)):
-        if isinstance(columns, ProcessingError):
-            raise columns
-        record = parse_preferences(columns, row)
-        _check_media(record, start, known)
+        record = _checked_record(row, columns, start, known)
         dropped += record.dropped
         if len(record.responses) < 2:
             single += 1
@@ -323,9 +320,22 @@ def check_first_preferences(path: str | os.PathLike[str]) -> None:
     """
     known: set[str] = set()
     for row, columns in islice(iterate_rows(path), _LOOKED_AT):
-        if isinstance(columns, ProcessingError):
-            raise columns
-        _check_media(parse_preferences(columns, row), Path(path).parent, known)
+        _checked_record(row, columns, Path(path).parent, known)
+
+
+def _checked_record(
+    row: int, columns: Mapping[str, Any] | ProcessingError, folder: Path, known: set[str]
+) -> PreferenceRecord:
+    """A row as `iterate_rows` gives it, read, and its pictures and clip looked for.
+
+    Raises:
+        ProcessingError: it is faulty, or a file is missing.
+    """
+    if isinstance(columns, ProcessingError):
+        raise columns
+    record = parse_preferences(columns, row)
+    _check_media(record, folder, known)
+    return record
 
 
 def _check_media(record: PreferenceRecord, folder: Path, known: set[str]) -> None:

@@ -14,6 +14,7 @@ from molmopoint.data.importers.hub_rows import (
     NOT_THERE,
     NamedFiles,
     NoFile,
+    answer_of,
     check_count,
     entries_of,
     pairs,
@@ -71,8 +72,7 @@ def read_multi_image_point(source: Source, journal: Journal, images: PathLike) -
         except ProcessingError as error:
             journal.skip(BROKEN, f"left out: {error}")
             continue
-        answer = {"points": points, "coords": "percent"} if points else {"no_points": True}
-        yield {"images": pictures, "label": label, **answer}
+        yield {"images": pictures, "label": label, **answer_of(points, "percent")}
 
 
 def _common_label(row: Mapping[str, Any], where: str) -> str:
@@ -146,8 +146,7 @@ def read_video_point(
         except ProcessingError as error:
             journal.skip(BROKEN, f"left out: {error}")
             continue
-        answer = {"points": points, "coords": "percent"} if points else {"no_points": True}
-        yield {"video": str(file), **request, "style": "pointing", **answer}
+        yield {"video": str(file), **request, "style": "pointing", **answer_of(points, "percent")}
 
 
 def _request(row: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -223,8 +222,7 @@ def read_video_track(
         except ProcessingError as error:
             journal.skip(BROKEN, f"left out: {error}")
             continue
-        answer = {"points": points, "coords": "pixel"} if points else {"no_points": True}
-        yield {"video": str(file), "label": expression, "style": "track", **answer}
+        yield {"video": str(file), "label": expression, "style": "track", **answer_of(points, "pixel")}
 
 
 def _tracked_points(row: Mapping[str, Any], rate: float, where: str) -> list[dict[str, Any]]:
