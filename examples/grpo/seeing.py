@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from molmopoint.checkpoints import registry
+from molmopoint.connector import VisualFeatures
 from molmopoint.modeling import MolmoPointForConditionalGeneration, MolmoPointOutput
 from molmopoint.processing import MolmoPointProcessor
 from molmopoint.reward.model import seen_before
@@ -40,8 +41,8 @@ class SeeingPolicy(MolmoPointForConditionalGeneration):
         **kwargs: Any,
     ) -> MolmoPointOutput:
         """As that of the network, for rows with one picture each."""
-        if pixel_values is not None:
-            kwargs["visual_features"] = seen_before(pixel_values.flatten(0, 1), self.config.vit_feature_dim)
+        if pixel_values is not None:  # cached steps have none
+            kwargs["visual_features"] = self._seen(pixel_values)
         return super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -49,6 +50,10 @@ class SeeingPolicy(MolmoPointForConditionalGeneration):
             mm_token_type_ids=mm_token_type_ids,
             **kwargs,
         )
+
+    def _seen(self, pixel_values: Tensor) -> VisualFeatures:
+        """Features of the pictures of a batch, as the network takes them."""
+        return seen_before(pixel_values.flatten(0, 1), self.config.vit_feature_dim)
 
     @property
     def base_model(self) -> Any:
@@ -67,9 +72,7 @@ class SeeingPolicy(MolmoPointForConditionalGeneration):
         mm_token_type_ids: Tensor | None = None,
         **_unused: Any,
     ) -> BaseModelOutput:
-        visual = None
-        if pixel_values is not None:
-            visual = seen_before(pixel_values.flatten(0, 1), self.config.vit_feature_dim)
+        visual = None if pixel_values is None else self._seen(pixel_values)
         states = self.hidden_states(
             input_ids,
             attention_mask=attention_mask,
